@@ -1,0 +1,41 @@
+import { z } from "zod";
+import { createContext, once } from "../../shared/context.ts";
+import { IsthmusError } from "../../shared/errors.ts";
+import { authenticate } from "../../shared/http/authenticate.ts";
+import { parseBody } from "../../shared/http/parse.ts";
+import { answer, respondJson } from "../../shared/http/respond.ts";
+import { validate } from "../../shared/jobs/validate.ts";
+import { runPage } from "../../shared/pipeline/run-page.ts";
+import type { PageOutcome } from "../../shared/pipeline/types.ts";
+import type { Runtime } from "../../shared/runtime.ts";
+
+const message = z.object({
+  execution: z.uuid(),
+  chain: z.uuid(),
+  page: z.number().int().min(0),
+  sends: z.number().int().min(0).optional(),
+});
+
+/** One page of one entity per invocation. Duplicate, late or reordered deliveries change nothing and answer 200. */
+export function createHandler(runtime: Runtime): (request: Request) => Promise<Response> {
+  const context = once(() => createContext(runtime));
+  return (request) =>
+    answer(runtime.log, async () => {
+      if (request.method !== "POST") throw new IsthmusError("METHOD_NOT_ALLOWED");
+      const body = await request.text();
+      const { config } = context();
+      await authenticate(request, body, config, "sync-page", ["qstash", "machine"]);
+      const page = parseBody(message, body);
+      const outcome = await runPage(context(), page, validate);
+      runtime.log.info("page", { ...page, ...outcome });
+      return respond(outcome);
+    });
+}
+
+function respond(outcome: PageOutcome): Response {
+  if (outcome.outcome !== "failed") return respondJson(200, outcome);
+  // 489 tells QStash that another try would not help; otherwise it comes back after the pause.
+  return outcome.retrySeconds === null
+    ? respondJson(489, outcome, { "upstash-nonretryable-error": "true" })
+    : respondJson(503, outcome, { "retry-after": String(outcome.retrySeconds) });
+}

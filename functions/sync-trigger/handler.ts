@@ -1,0 +1,47 @@
+import { z } from "zod";
+import { createContext, once } from "../../shared/context.ts";
+import { IsthmusError } from "../../shared/errors.ts";
+import { authenticate, callerName } from "../../shared/http/authenticate.ts";
+import { parseBody } from "../../shared/http/parse.ts";
+import { answer, respondJson } from "../../shared/http/respond.ts";
+import { startExecution } from "../../shared/jobs/plan.ts";
+import type { Context } from "../../shared/pipeline/types.ts";
+import type { Runtime } from "../../shared/runtime.ts";
+import { executionState, latestExecutions } from "../../shared/sql/execution-state.ts";
+
+const startRequest = z.strictObject({
+  /** Names of entities; without it: all. */
+  entities: z.array(z.string().min(1).max(100)).min(1).max(200).optional(),
+  /** auto: what changed. full: everything again. */
+  capture: z.enum(["auto", "full"]).default("auto"),
+});
+
+/** POST starts an execution on demand, GET tells the state of one (?execution=ID) or of the latest ones. */
+export function createHandler(runtime: Runtime): (request: Request) => Promise<Response> {
+  const context = once(() => createContext(runtime));
+  return (request) =>
+    answer(runtime.log, async () => {
+      const body = request.method === "POST" ? await request.text() : "";
+      const caller = await authenticate(request, body, context().config, "sync-trigger", ["machine", "user", "qstash"]);
+      switch (request.method) {
+        case "POST": {
+          const begun = await startExecution(context(), { ...parseBody(startRequest, body), triggeredBy: callerName(caller) });
+          runtime.log.info("execution.begun", { ...begun });
+          return respondJson(202, begun);
+        }
+        case "GET":
+          return respondJson(200, await state(context(), new URL(request.url)));
+        default:
+          throw new IsthmusError("METHOD_NOT_ALLOWED");
+      }
+    });
+}
+
+async function state(context: Context, url: URL): Promise<unknown> {
+  const id = url.searchParams.get("execution");
+  if (id === null) return { executions: await latestExecutions(context.target, 20) };
+  if (!z.uuid().safeParse(id).success) throw new IsthmusError("REQUEST_INVALID", "execution: must be a UUID.");
+  const found = await executionState(context.target, id);
+  if (!found) throw new IsthmusError("NOT_FOUND", `There is no execution ${id}.`);
+  return found;
+}

@@ -1,0 +1,45 @@
+-- Purpose: the schema for helper functions (never exposed through the Data API), the least-privileged
+--          worker role and the enum types of the control tables.
+-- Locks:   none on existing objects.
+-- Reverse: drop schema sync cascade; drop role isthmus_worker; drop the types.
+
+create schema sync;
+comment on schema sync is 'Isthmus helper functions. Not exposed through the Data API.';
+
+-- The worker has no password until the operator sets one (docs/deployment.md). It bypasses row level
+-- security because its rights are exactly its grants; it owns nothing and can create nothing.
+do $$
+begin
+  if not exists (select from pg_roles where rolname = 'isthmus_worker') then
+    create role isthmus_worker with login bypassrls noinherit nocreatedb nocreaterole;
+  end if;
+end
+$$;
+
+revoke all on schema sync from public;
+grant usage on schema sync to isthmus_worker;
+grant usage on schema public to isthmus_worker;
+
+create type public.sync_schedule_type as enum ('daily', 'weekly', 'on_demand', 'cron');
+create type public.sync_job_status as enum ('pending', 'running', 'succeeded', 'failed', 'paused');
+create type public.sync_execution_status as enum ('running', 'succeeded', 'failed', 'cancelled');
+create type public.conflict_type_enum as enum
+  ('concurrent_modification', 'foreign_key_violation', 'business_rule_violation', 'schema_mismatch',
+   'uuid_mapping_conflict');
+create type public.conflict_resolution_strategy as enum
+  ('source_wins', 'target_wins', 'merge', 'manual_review');
+create type public.mapping_sync_status as enum ('active', 'deleted');
+create type public.sync_conflict_state as enum ('waiting', 'open', 'resolved', 'superseded');
+create type public.sync_capture as enum ('full', 'xmin', 'keys', 'validate');
+create type public.sync_chain_state as enum ('blocked', 'open', 'done', 'failed', 'cancelled');
+
+-- Who is calling, for the policies below: the role in app_metadata (never user_metadata, which a user
+-- can edit). Null outside the Data API.
+create function sync.caller_role() returns text
+language sql stable security invoker set search_path = ''
+as $$ select auth.jwt() -> 'app_metadata' ->> 'isthmus_role' $$;
+comment on function sync.caller_role() is
+  'operator, reviewer or null: isthmus_role in the app_metadata of the signed-in user.';
+revoke all on function sync.caller_role() from public;
+grant usage on schema sync to authenticated;
+grant execute on function sync.caller_role() to authenticated;

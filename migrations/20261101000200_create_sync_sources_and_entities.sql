@@ -1,0 +1,66 @@
+-- Purpose: which legacy databases are read, and what is synced from each.
+-- Locks:   none on existing objects.
+-- Reverse: drop table public.sync_entities, public.sync_sources.
+
+create table public.sync_sources (
+  id                smallint generated always as identity primary key,
+  name              text not null unique,
+  namespace         uuid not null default gen_random_uuid(),
+  system_identifier text,
+  timeline          integer,
+  in_recovery       boolean,
+  capabilities      jsonb not null default '{}',
+  created_at        timestamptz not null default now(),
+  updated_at        timestamptz not null default now()
+);
+comment on table public.sync_sources is 'A legacy PostgreSQL that is read.';
+comment on column public.sync_sources.name is 'The name under which configuration refers to it.';
+comment on column public.sync_sources.namespace is
+  'Random namespace of the UUIDs minted for this source. Never change it: every new id derives from it.';
+comment on column public.sync_sources.system_identifier is
+  'Which server was read last; another one, or another timeline, forces a full pass.';
+comment on column public.sync_sources.timeline is 'Timeline of that server; it changes with a failover or a restore.';
+comment on column public.sync_sources.in_recovery is 'True when the server read last was a replica.';
+
+alter table public.sync_sources enable row level security;
+create policy team_reads on public.sync_sources for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_sources from anon, authenticated, service_role;
+grant select (id, name, system_identifier, timeline, in_recovery, capabilities, created_at, updated_at)
+  on public.sync_sources to authenticated;
+grant select, insert, update on public.sync_sources to isthmus_worker;
+
+create table public.sync_entities (
+  id              smallint generated always as identity primary key,
+  source_id       smallint not null references public.sync_sources (id),
+  entity_type     varchar(100) not null,
+  source_table    varchar(255) not null,
+  target_table    varchar(255) not null,
+  legacy_key      text not null,
+  depends_on      text[] not null default '{}',
+  columns         jsonb not null,
+  keeps_absent    boolean not null default false,
+  definition_hash text not null,
+  adoption_epoch  integer not null default 0,
+  adopted_at      timestamptz,
+  updated_at      timestamptz not null default now(),
+  unique (source_id, entity_type)
+);
+comment on table public.sync_entities is
+  'What is synced: one row per target table and projection, written from the entity files when an execution is planned.';
+comment on column public.sync_entities.legacy_key is 'The target column that holds the legacy id.';
+comment on column public.sync_entities.depends_on is 'Entities whose records this one refers to; they run first.';
+comment on column public.sync_entities.columns is
+  'The target columns the sync owns: [{name, type, money, sensitive, parent}]. No other column is ever written.';
+comment on column public.sync_entities.keeps_absent is
+  'True: a record that leaves the projection stays as it was and is not surplus.';
+comment on column public.sync_entities.definition_hash is 'Changes when the entity file changes; then everything is projected again.';
+comment on column public.sync_entities.adoption_epoch is
+  '0: nothing may be minted, because the ids that the target already holds have not been taken over.';
+
+alter table public.sync_entities enable row level security;
+create policy team_reads on public.sync_entities for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_entities from anon, authenticated, service_role;
+grant select on public.sync_entities to authenticated;
+grant select, insert, update on public.sync_entities to isthmus_worker;

@@ -1,0 +1,164 @@
+-- Purpose: what runs when (jobs), each run (executions) and the pages of each run (chains, page log).
+-- Locks:   none on existing objects.
+-- Reverse: drop the tables created here, children first.
+
+create table public.sync_jobs (
+  id                uuid primary key default gen_random_uuid(),
+  name              varchar(255) not null unique,
+  schedule_type     public.sync_schedule_type not null,
+  cron_expression   text,
+  time_zone         text not null default 'UTC',
+  enabled           boolean not null default true,
+  last_execution_at timestamptz,
+  next_execution_at timestamptz,
+  status            public.sync_job_status not null default 'pending',
+  configuration     jsonb not null default '{}',
+  created_at        timestamptz not null default now(),
+  check (schedule_type = 'on_demand' or cron_expression is not null)
+);
+comment on table public.sync_jobs is 'What is synced on a schedule. sync-tick starts every enabled job that is due.';
+comment on column public.sync_jobs.cron_expression is 'Five-field cron expression, read in time_zone.';
+comment on column public.sync_jobs.time_zone is 'IANA time zone of cron_expression, for example Europe/Berlin.';
+comment on column public.sync_jobs.next_execution_at is
+  'When the job is due. Set by sync-tick from cron_expression; set it to now() to run the job at the next tick.';
+comment on column public.sync_jobs.configuration is
+  '{"entities": ["patients"], "capture": "full"}; both optional: all entities, the cheapest safe capture.';
+
+alter table public.sync_jobs enable row level security;
+create policy team_reads on public.sync_jobs for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_jobs from anon, authenticated, service_role;
+grant select on public.sync_jobs to authenticated;
+grant select on public.sync_jobs to isthmus_worker;
+grant update (last_execution_at, next_execution_at, status) on public.sync_jobs to isthmus_worker;
+
+insert into public.sync_jobs (name, schedule_type, cron_expression, time_zone)
+values ('daily', 'daily', '0 2 * * *', 'UTC');
+
+create table public.sync_executions (
+  id                uuid primary key default gen_random_uuid(),
+  job_id            uuid references public.sync_jobs (id),
+  source_id         smallint not null references public.sync_sources (id),
+  started_at        timestamptz not null default now(),
+  completed_at      timestamptz,
+  records_processed bigint not null default 0,
+  records_succeeded bigint not null default 0,
+  records_failed    bigint not null default 0,
+  errors            jsonb,
+  metrics           jsonb,
+  status            public.sync_execution_status not null default 'running',
+  triggered_by      text not null,
+  request           jsonb not null default '{}',
+  entities          text[] not null,
+  horizon           xid8 not null,
+  snapshot_xmax     xid8 not null,
+  system_identifier text not null,
+  timeline          integer not null
+);
+comment on table public.sync_executions is 'One run. It is succeeded only when every record read is accounted for and no chain is open.';
+comment on column public.sync_executions.metrics is
+  'recordsProcessed, successRate, averageLatency (ms per page), errorRate, throughputPerSecond, uuidCacheHitRate, conflictResolutionRate.';
+comment on column public.sync_executions.errors is 'Codes and remedies, never values of a row.';
+comment on column public.sync_executions.triggered_by is 'http:machine, http:user:<id>, qstash, job:<name> or release.';
+comment on column public.sync_executions.horizon is
+  'Oldest transaction still running on the source when this execution began; the next one looks from here on.';
+comment on column public.sync_executions.snapshot_xmax is 'First transaction id not yet assigned on the source at that moment.';
+create index sync_executions_job_id_idx on public.sync_executions (job_id);
+create index sync_executions_source_id_idx on public.sync_executions (source_id);
+create index sync_executions_running_idx on public.sync_executions (started_at) where status = 'running';
+
+alter table public.sync_executions enable row level security;
+create policy team_reads on public.sync_executions for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_executions from anon, authenticated, service_role;
+grant select on public.sync_executions to authenticated;
+grant select, insert, update on public.sync_executions to isthmus_worker;
+
+create table public.sync_chains (
+  id           uuid primary key default gen_random_uuid(),
+  execution_id uuid not null references public.sync_executions (id) on delete cascade,
+  entity_id    smallint references public.sync_entities (id),
+  capture      public.sync_capture not null,
+  state        public.sync_chain_state not null default 'blocked',
+  range_from   bigint,
+  range_to     bigint,
+  changed_from xid8,
+  definition_hash text,
+  "cursor"     bigint,
+  page         integer not null default 0,
+  page_size    integer not null check (page_size > 0),
+  round        integer not null default 1,
+  lease        bigint not null default 0,
+  lease_until  timestamptz,
+  sends        integer not null default 0,
+  due_at       timestamptz,
+  failures     integer not null default 0,
+  last_error   jsonb,
+  created_at   timestamptz not null default now(),
+  closed_at    timestamptz,
+  check ((capture = 'validate') = (entity_id is null)),
+  check ((state = 'open') = (due_at is not null)),
+  check ((state in ('done', 'failed', 'cancelled')) = (closed_at is not null))
+);
+comment on table public.sync_chains is
+  'The pages of one entity and key range within an execution. The row is also the outbox: an open chain whose due_at has passed is sent again.';
+comment on column public.sync_chains.range_from is 'Keys above this one (null: from the first).';
+comment on column public.sync_chains.range_to is 'Keys up to this one (null: to the last).';
+comment on column public.sync_chains.changed_from is 'xmin capture: rows written by this transaction id or a later one.';
+comment on column public.sync_chains.definition_hash is 'The entity definition under which the chain was planned.';
+comment on column public.sync_chains."cursor" is 'The last key committed.';
+comment on column public.sync_chains.page is 'Number of the page to run next; a message for another page is late and does nothing.';
+comment on column public.sync_chains.round is 'validate: 1, or 2 after the records that differed were read once more.';
+comment on column public.sync_chains.lease is 'Fencing token: a page commits only under the lease it claimed.';
+comment on column public.sync_chains.due_at is 'When sync-tick sends the next page again if nobody has committed it.';
+comment on column public.sync_chains.last_error is 'Code and remedy of the last failure; never values of a row.';
+create index sync_chains_execution_id_idx on public.sync_chains (execution_id);
+create index sync_chains_entity_id_idx on public.sync_chains (entity_id);
+create index sync_chains_due_idx on public.sync_chains (due_at) where state = 'open';
+
+alter table public.sync_chains enable row level security;
+create policy team_reads on public.sync_chains for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_chains from anon, authenticated, service_role;
+grant select on public.sync_chains to authenticated;
+grant select, insert, update on public.sync_chains to isthmus_worker;
+
+create table public.sync_page_log (
+  id             bigint generated always as identity primary key,
+  execution_id   uuid not null references public.sync_executions (id) on delete cascade,
+  chain_id       uuid not null references public.sync_chains (id) on delete cascade,
+  entity_id      smallint not null references public.sync_entities (id),
+  page           integer not null,
+  read           integer not null,
+  inserted       integer not null,
+  updated        integer not null,
+  unchanged      integer not null,
+  deleted        integer not null default 0,
+  waiting        integer not null,
+  in_conflict    integer not null,
+  waived         integer not null default 0,
+  absent         integer not null default 0,
+  surplus        integer not null default 0,
+  cache_lookups  integer not null default 0,
+  cache_hits     integer not null default 0,
+  cpu_ms         numeric(12,3),
+  peak_rss_bytes bigint,
+  wall_ms        numeric(12,3) not null,
+  committed_at   timestamptz not null default clock_timestamp(),
+  unique (chain_id, page),
+  constraint nothing_silent check
+    (read = inserted + updated + unchanged + deleted + waiting + in_conflict + waived)
+);
+comment on table public.sync_page_log is 'One row per committed page: what was read and what became of it.';
+comment on column public.sync_page_log.absent is 'Keys that were found changed but have no record in the projection any more.';
+comment on column public.sync_page_log.surplus is 'Full passes only: landed records in the key range of the page that the source no longer has.';
+comment on column public.sync_page_log.cpu_ms is 'CPU of the function for this page, up to its commit; null where the platform does not tell.';
+create index sync_page_log_execution_id_idx on public.sync_page_log (execution_id);
+create index sync_page_log_entity_id_idx on public.sync_page_log (entity_id);
+
+alter table public.sync_page_log enable row level security;
+create policy team_reads on public.sync_page_log for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_page_log from anon, authenticated, service_role;
+grant select on public.sync_page_log to authenticated;
+grant select, insert on public.sync_page_log to isthmus_worker;

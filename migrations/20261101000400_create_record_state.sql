@@ -1,0 +1,100 @@
+-- Purpose: what is known of each record: its UUID, what was last seen and left, where an entity stands,
+--          and which keys are to be read again.
+-- Locks:   none on existing objects.
+-- Reverse: drop the tables created here.
+
+create table public.uuid_mappings_enhanced (
+  id                uuid not null default gen_random_uuid(),
+  source_id         smallint not null references public.sync_sources (id),
+  entity_type       varchar(100) not null,
+  legacy_id         bigint not null,
+  entity_uuid       uuid not null,
+  source_table      varchar(255) not null,
+  target_table      varchar(255) not null,
+  created_at        timestamptz not null default now(),
+  last_validated_at timestamptz,
+  sync_status       public.mapping_sync_status not null default 'active',
+  primary key (source_id, entity_type, legacy_id),
+  unique (entity_type, entity_uuid)
+);
+comment on table public.uuid_mappings_enhanced is
+  'One record, one UUID, forever. A row is written in the commit that lands the record, so a mapping means a landed record.';
+comment on column public.uuid_mappings_enhanced.sync_status is
+  'deleted keeps the UUID of a record that is gone, so that a legacy id that returns gets it back.';
+
+alter table public.uuid_mappings_enhanced enable row level security;
+create policy team_reads on public.uuid_mappings_enhanced for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.uuid_mappings_enhanced from anon, authenticated, service_role;
+grant select on public.uuid_mappings_enhanced to authenticated;
+grant select, insert on public.uuid_mappings_enhanced to isthmus_worker;
+grant update (sync_status, last_validated_at) on public.uuid_mappings_enhanced to isthmus_worker;
+
+create table public.sync_row_states (
+  entity_id smallint not null references public.sync_entities (id),
+  legacy_id bigint not null,
+  seen      jsonb not null,
+  "left"    jsonb not null,
+  raw       jsonb,
+  synced_at timestamptz not null default now(),
+  primary key (entity_id, legacy_id)
+) with (fillfactor = 85);
+comment on table public.sync_row_states is 'Per landed record: what the source said and what the target held after the last decision.';
+comment on column public.sync_row_states.seen is 'The source values last decided on, cast to the target types.';
+comment on column public.sync_row_states."left" is 'The target values after that decision, read back after triggers; what differs now was changed by somebody else.';
+comment on column public.sync_row_states.raw is 'Raw legacy codes and texts behind mapped values.';
+
+alter table public.sync_row_states enable row level security;
+create policy nobody_reads on public.sync_row_states for select to authenticated using (false);
+revoke all on public.sync_row_states from anon, authenticated, service_role;
+grant select, insert, update on public.sync_row_states to isthmus_worker;
+
+create table public.sync_checkpoints (
+  source_id         smallint not null references public.sync_sources (id),
+  entity_type       varchar(100) not null,
+  job_id            uuid references public.sync_jobs (id),
+  execution_id      uuid references public.sync_executions (id) on delete set null,
+  last_processed_id bigint,
+  records_processed bigint not null default 0,
+  checkpoint_data   jsonb not null default '{}',
+  horizon           xid8 not null,
+  system_identifier text not null,
+  timeline          integer not null,
+  definition_hash   text not null,
+  created_at        timestamptz not null default now(),
+  updated_at        timestamptz not null default now(),
+  primary key (source_id, entity_type)
+);
+comment on table public.sync_checkpoints is 'Where an entity stands: everything committed on the source before its horizon has been read.';
+comment on column public.sync_checkpoints.horizon is 'The next incremental pass looks at rows written by this transaction id or a later one.';
+comment on column public.sync_checkpoints.definition_hash is 'The entity definition under which the horizon was reached.';
+create index sync_checkpoints_job_id_idx on public.sync_checkpoints (job_id);
+create index sync_checkpoints_execution_id_idx on public.sync_checkpoints (execution_id);
+
+alter table public.sync_checkpoints enable row level security;
+create policy team_reads on public.sync_checkpoints for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_checkpoints from anon, authenticated, service_role;
+grant select on public.sync_checkpoints to authenticated;
+grant select, insert, update on public.sync_checkpoints to isthmus_worker;
+
+create sequence public.sync_pending_keys_generation_seq as bigint;
+create table public.sync_pending_keys (
+  entity_id    smallint not null references public.sync_entities (id),
+  legacy_id    bigint not null,
+  reason       text not null,
+  requested_at timestamptz not null default now(),
+  generation   bigint not null default nextval('public.sync_pending_keys_generation_seq'),
+  primary key (entity_id, legacy_id)
+);
+comment on table public.sync_pending_keys is 'Records to read again: released, requested, or found different by a control total.';
+comment on column public.sync_pending_keys.generation is
+  'Moves when a key is requested again, so that a page deletes only the request it has answered.';
+
+alter table public.sync_pending_keys enable row level security;
+create policy team_reads on public.sync_pending_keys for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_pending_keys from anon, authenticated, service_role;
+grant select on public.sync_pending_keys to authenticated;
+grant select, insert, update, delete on public.sync_pending_keys to isthmus_worker;
+grant usage on sequence public.sync_pending_keys_generation_seq to isthmus_worker;

@@ -1,0 +1,87 @@
+-- Purpose: write the entity definitions from the code into sync_entities, checked against the catalog, and
+--          open an entity for minting once its target is known to hold no ids that would have to be adopted.
+-- Locks:   row locks on sync_entities.
+-- Reverse: drop the functions.
+
+create function sync.register_entity(p_source_id smallint, p_definition jsonb) returns smallint
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_table    regclass := to_regclass(format('public.%I', p_definition ->> 'target_table'));
+  v_entity   text := p_definition ->> 'entity_type';
+  v_columns  jsonb;
+  v_missing  text;
+  v_id       smallint;
+begin
+  if v_table is null then
+    raise exception 'entity %: the target has no table public.%', v_entity, p_definition ->> 'target_table'
+      using errcode = 'IS020', hint = 'Create the table, or correct target.table in the entity file.';
+  end if;
+
+  -- The type without its modifier: a value is compared as it is, and the column's own limit is checked
+  -- on assignment, where it raises instead of cutting.
+  select jsonb_agg(d.col || jsonb_build_object('type', format_type(a.atttypid, null)) order by d.n),
+         string_agg(d.col ->> 'name', ', ') filter (where a.attname is null)
+    into v_columns, v_missing
+    from jsonb_array_elements(p_definition -> 'columns') with ordinality d (col, n)
+    left join pg_catalog.pg_attribute a
+      on a.attrelid = v_table and a.attname = d.col ->> 'name' and a.attnum > 0 and not a.attisdropped;
+  if v_missing is not null then
+    raise exception 'entity %: table % has no column %', v_entity, v_table, v_missing
+      using errcode = 'IS020', hint = 'Add the column, or remove the field from the entity file.';
+  end if;
+  if not exists (
+    select from pg_catalog.pg_index i
+      join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+     where i.indrelid = v_table and i.indisprimary and i.indnkeyatts = 1
+       and a.attname = 'id' and a.atttypid = 'uuid'::regtype
+  ) then
+    raise exception 'entity %: table % needs a primary key id of type uuid', v_entity, v_table
+      using errcode = 'IS020', hint = 'The record''s UUID is its primary key.';
+  end if;
+
+  insert into public.sync_entities as e
+    (source_id, entity_type, source_table, target_table, legacy_key, depends_on, columns, keeps_absent, definition_hash)
+  values (p_source_id, v_entity, p_definition ->> 'source_table', p_definition ->> 'target_table',
+          p_definition ->> 'legacy_key',
+          array(select jsonb_array_elements_text(p_definition -> 'depends_on')),
+          v_columns, (p_definition ->> 'keeps_absent')::boolean, p_definition ->> 'definition_hash')
+  on conflict (source_id, entity_type) do update
+     set source_table = excluded.source_table, target_table = excluded.target_table,
+         legacy_key = excluded.legacy_key, depends_on = excluded.depends_on, columns = excluded.columns,
+         keeps_absent = excluded.keeps_absent, definition_hash = excluded.definition_hash, updated_at = now()
+   where e.definition_hash is distinct from excluded.definition_hash or e.columns is distinct from excluded.columns
+  returning id into v_id;
+  if v_id is null then
+    select id into v_id from public.sync_entities where source_id = p_source_id and entity_type = v_entity;
+  end if;
+  return v_id;
+end
+$$;
+comment on function sync.register_entity(smallint, jsonb) is
+  'Writes one entity definition and resolves its column types from the catalog. Raises IS020 when the target does not fit.';
+
+create function sync.open_entity(p_entity_id smallint) returns void
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_entity public.sync_entities;
+  v_any    boolean;
+begin
+  select * into strict v_entity from public.sync_entities where id = p_entity_id for update;
+  if v_entity.adoption_epoch > 0 then
+    return;
+  end if;
+  execute format('select exists (select from public.%I)', v_entity.target_table) into v_any;
+  if v_any then
+    raise exception 'entity %: public.% already holds rows whose ids have not been adopted',
+      v_entity.entity_type, v_entity.target_table
+      using errcode = 'IS021',
+            hint = 'Nothing was written. Minting new ids beside existing rows would double them: empty the table, or adopt its rows first.';
+  end if;
+  update public.sync_entities set adoption_epoch = 1, adopted_at = now() where id = p_entity_id;
+end
+$$;
+comment on function sync.open_entity(smallint) is
+  'Allows minting for an entity whose target table is empty. Raises IS021 when it holds rows nobody has adopted.';
+
+revoke all on function sync.register_entity(smallint, jsonb), sync.open_entity(smallint) from public;
+grant execute on function sync.register_entity(smallint, jsonb), sync.open_entity(smallint) to isthmus_worker;

@@ -1,0 +1,206 @@
+-- Purpose: reconcile and write the records of one page, bisecting what the database rejects.
+-- Locks:   the target rows of the page, in id order, until the page commits.
+-- Reverse: drop the functions.
+--
+-- A rejected record is found here and not in the caller, because an error caught in plpgsql leaves no
+-- trace in the server's log, and a message such as "Key (email)=(...)" must not land there.
+
+-- Errors that one record causes. Everything else (connection, locks, rights, disk) concerns the page.
+create function sync.is_record_error(p_sqlstate text) returns boolean
+language sql immutable security invoker set search_path = ''
+as $$ select p_sqlstate ~ '^(22|23|44)' or p_sqlstate in ('P0001', 'IS001', 'IS002') $$;
+
+create function sync.load_slice(p_statements text[], p_from integer, p_to integer) returns void
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_statement  text;
+  v_state      text;
+  v_constraint text;
+  v_column     text;
+  v_middle     integer;
+begin
+  begin
+    foreach v_statement in array p_statements loop
+      execute v_statement using p_from, p_to;
+    end loop;
+    if exists (select from pg_temp.page_plan where n between p_from and p_to and altered) then
+      raise exception using errcode = 'IS001', message = 'the target changed a number on write';
+    end if;
+    if exists (select from pg_temp.page_plan where n between p_from and p_to and remapped) then
+      raise exception using errcode = 'IS002', message = 'the legacy id is already mapped to another id';
+    end if;
+    set constraints all immediate;
+    return;
+  exception when others then
+    get stacked diagnostics v_state = returned_sqlstate, v_constraint = constraint_name, v_column = column_name;
+    if not sync.is_record_error(v_state) then
+      raise;
+    end if;
+  end;
+  if p_from = p_to then
+    insert into pg_temp.page_rejects (n, sqlstate, constraint_name, column_name)
+    values (p_from, v_state, nullif(v_constraint, ''), nullif(v_column, ''));
+    return;
+  end if;
+  v_middle := (p_from + p_to) / 2;
+  perform sync.load_slice(p_statements, p_from, v_middle);
+  perform sync.load_slice(p_statements, v_middle + 1, p_to);
+end
+$$;
+comment on function sync.load_slice(text[], integer, integer) is
+  'Runs the load statements for the records n in [from, to]; on a rejected record halves the slice until it stands alone.';
+
+create function sync.load_statements(p_entity public.sync_entities) returns text[]
+language plpgsql stable security invoker set search_path = '' as $$
+declare
+  v_typed   text; -- the new values as typed columns of p
+  v_current text; -- the same columns of the target row t
+  v_names   text;
+  v_values  text;
+  v_sets    text;
+  v_numbers text[];
+begin
+  select string_agg(format('(p.%1$I)::%2$s as %1$I', c.name, c.type), ', ' order by c.n),
+         string_agg(format('t.%I', c.name), ', ' order by c.n),
+         string_agg(format('%I', c.name), ', ' order by c.n),
+         string_agg(format('(p.%I)::%s', c.name, c.type), ', ' order by c.n),
+         string_agg(format('%1$I = case when q.written ? %2$L then (p.%1$I)::%3$s else t.%1$I end',
+                           c.name, c.name, c.type), ', ' order by c.n),
+         coalesce(array_agg(c.name) filter (where c.type = 'numeric'), '{}')
+    into v_typed, v_current, v_names, v_values, v_sets, v_numbers
+    from (select d.col ->> 'name' as name, d.col ->> 'type' as type, d.n
+            from jsonb_array_elements(p_entity.columns) with ordinality d (col, n)) c;
+
+  return array[
+    -- Classify. The target rows were locked by the statement before the first slice, so this one sees them
+    -- as they will be written.
+    format($q$
+      insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, raw)
+      select r.n, r._key, r._uuid,
+             case when r.t_id is null and r.seen is null then 'insert'
+                  when r.t_id is null then 'target_deleted'
+                  when r.seen is null then 'target_unmapped'
+                  when c.written <> '{}' then 'update'
+                  else 'unchanged' end,
+             r.new, r.seen, r."left", r.now, c.changed, c.written, r._raw
+        from (select p.n, p._key, p._uuid, p._raw, to_jsonb(v) as new, s.seen, s."left", t.id as t_id, o.now
+                from pg_temp.page_rows p
+                cross join lateral (select %1$s) v
+                left join public.%2$I t on t.id = p._uuid
+                left join public.sync_row_states s on s.entity_id = %3$s and s.legacy_id = p._key
+                cross join lateral (select to_jsonb(x) as now from (select %4$s) x) o
+               where p.n between $1 and $2) r
+        cross join lateral (
+          select coalesce(jsonb_object_agg(e.key, e.value), '{}') as changed,
+                 coalesce(jsonb_object_agg(e.key, e.value)
+                          filter (where e.value is distinct from r.now -> e.key), '{}') as written
+            from jsonb_each(case when r.new = r.seen then '{}' else r.new end) e
+           where e.value is distinct from r.seen -> e.key) c
+    $q$, v_typed, p_entity.target_table, p_entity.id, v_current),
+    format($q$
+      insert into public.%1$I (id, %2$s)
+      select p._uuid, %3$s
+        from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
+       where p.n between $1 and $2 and q.action = 'insert'
+       order by p._uuid
+    $q$, p_entity.target_table, v_names, v_values),
+    format($q$
+      update public.%1$I t set %2$s
+        from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
+       where p.n between $1 and $2 and q.action = 'update' and t.id = p._uuid
+    $q$, p_entity.target_table, v_sets),
+    -- Read back after triggers: for a changed field what stands there now, for the others what was left before,
+    -- so that somebody else's edit of them stays visible.
+    format($q$
+      with after as (
+        select q.n, q.legacy_id, q.new, q.raw, q.action,
+               case when q.action = 'insert' then o.now
+                    else q."left" || (select coalesce(jsonb_object_agg(k, o.now -> k), '{}') from jsonb_object_keys(q.changed) k)
+               end as "left"
+          from pg_temp.page_plan q
+          join public.%1$I t on t.id = q.id
+          cross join lateral (select to_jsonb(x) as now from (select %2$s) x) o
+         where q.n between $1 and $2
+           and (q.action in ('insert', 'update') or (q.action = 'unchanged' and q.new is distinct from q.seen))
+      ), state as (
+        insert into public.sync_row_states as s (entity_id, legacy_id, seen, "left", raw, synced_at)
+        select %3$s, legacy_id, new, "left", raw, now() from after
+        on conflict (entity_id, legacy_id) do update
+           set seen = excluded.seen, "left" = excluded."left", raw = excluded.raw, synced_at = excluded.synced_at
+      )
+      update pg_temp.page_plan q
+         set altered = exists (select from unnest(%4$L::text[]) k
+                                where (q.action = 'insert' or q.written ? k) and a."left" -> k is distinct from q.new -> k)
+        from after a
+       where a.n = q.n
+    $q$, p_entity.target_table, v_current, p_entity.id, v_numbers),
+    format($q$
+      with mapped as (
+        insert into public.uuid_mappings_enhanced as m
+          (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table)
+        select %1$s, %2$L, q.legacy_id, q.id, %3$L, %4$L
+          from pg_temp.page_plan q
+         where q.n between $1 and $2 and q.action = 'insert'
+         order by q.legacy_id
+        on conflict (source_id, entity_type, legacy_id) do update set sync_status = 'active'
+         where m.entity_uuid = excluded.entity_uuid
+        returning m.legacy_id
+      )
+      update pg_temp.page_plan q set remapped = true
+       where q.n between $1 and $2 and q.action = 'insert'
+         and not exists (select from mapped m where m.legacy_id = q.legacy_id)
+    $q$, p_entity.source_id, p_entity.entity_type, p_entity.source_table, p_entity.target_table)
+  ];
+end
+$$;
+comment on function sync.load_statements(public.sync_entities) is
+  'The statements that classify and write a slice of a page: plan, insert, update, row states, mappings. $1, $2: the slice.';
+
+-- Settings are pinned, so that a comparison never depends on the session.
+create function sync.load_records(p_entity public.sync_entities, p_records json) returns void
+language plpgsql security invoker
+set search_path = '' set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'iso_8601'
+set extra_float_digits = 1 as $$
+declare
+  v_count integer;
+begin
+  if p_entity.adoption_epoch = 0 then
+    raise exception 'entity %: nothing may be minted before the target''s ids are adopted', p_entity.entity_type
+      using errcode = 'IS021', hint = 'Start the execution through sync-trigger, which checks the target first.';
+  end if;
+  -- Tells application triggers that this is the sync and not a person.
+  perform set_config('isthmus.sync', 'on', true);
+
+  create temp table page_plan (
+    n integer primary key, legacy_id bigint not null, id uuid not null, action text not null,
+    new jsonb, seen jsonb, "left" jsonb, now jsonb, changed jsonb, written jsonb, raw jsonb,
+    altered boolean not null default false, remapped boolean not null default false
+  ) on commit drop;
+  create temp table page_rejects (n integer primary key, sqlstate text not null, constraint_name text, column_name text)
+    on commit drop;
+  execute format(
+    'create temp table page_rows on commit drop as
+       select (row_number() over (order by x._uuid))::integer as n, x.*
+         from json_to_recordset($1) as x (_key bigint, _uuid uuid, _raw jsonb, %s)',
+    (select string_agg(format('%I text', c ->> 'name'), ', ') from jsonb_array_elements(p_entity.columns) c))
+    using p_records;
+  get diagnostics v_count = row_count;
+  if v_count = 0 then
+    return;
+  end if;
+  create unique index on pg_temp.page_rows (n);
+  analyze pg_temp.page_rows;
+
+  execute format(
+    'select count(*) from (select 1 from public.%I t join pg_temp.page_rows p on p._uuid = t.id order by t.id for no key update of t) l',
+    p_entity.target_table);
+  perform sync.load_slice(sync.load_statements(p_entity), 1, v_count);
+end
+$$;
+comment on function sync.load_records(public.sync_entities, json) is
+  'Loads the records of a page: [{_key, _uuid, _raw, <column>: text}]. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit.';
+
+revoke all on function sync.is_record_error(text), sync.load_slice(text[], integer, integer),
+  sync.load_statements(public.sync_entities), sync.load_records(public.sync_entities, json) from public;
+grant execute on function sync.is_record_error(text), sync.load_slice(text[], integer, integer),
+  sync.load_statements(public.sync_entities), sync.load_records(public.sync_entities, json) to isthmus_worker;

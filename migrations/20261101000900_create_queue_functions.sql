@@ -1,0 +1,77 @@
+-- Purpose: put records into the queue, take landed ones out of it, and release what waited for them.
+-- Locks:   row locks on sync_conflicts and sync_pending_keys.
+-- Reverse: drop the functions.
+
+create function sync.queue_records(p_entity public.sync_entities, p_execution uuid, p_issues jsonb) returns void
+language plpgsql security invoker set search_path = '' as $$
+begin
+  create temp table page_issues on commit drop as
+  select i.*, parent.id as parent_entity_id
+    from jsonb_to_recordset(p_issues) as i (
+           k bigint, state public.sync_conflict_state, type public.conflict_type_enum, field text, rule text,
+           remedy text, data jsonb, parent text, "parentId" bigint)
+    left join public.sync_entities parent
+      on parent.source_id = p_entity.source_id and parent.entity_type = i.parent;
+
+  -- The same trouble again: one more attempt. Another one: the old row is superseded, the new one carries on.
+  update public.sync_conflicts c
+     set attempts = c.attempts + 1, last_seen_at = now(), remedy = i.remedy, conflict_data = coalesce(i.data, '{}')
+    from pg_temp.page_issues i
+   where c.entity_id = p_entity.id and c.source_record_id = i.k and c.state = i.state
+     and c.conflict_type = i.type and c.rule = i.rule and c.field is not distinct from i.field
+     and c.parent_entity_id is not distinct from i.parent_entity_id
+     and c.parent_legacy_id is not distinct from i."parentId";
+
+  with superseded as (
+    update public.sync_conflicts c
+       set state = 'superseded'
+      from pg_temp.page_issues i
+     where c.entity_id = p_entity.id and c.source_record_id = i.k and c.state in ('waiting', 'open')
+       and (c.state, c.conflict_type, c.rule) is distinct from (i.state, i.type, i.rule)
+        or c.entity_id = p_entity.id and c.source_record_id = i.k and c.state in ('waiting', 'open')
+       and (c.field, c.parent_entity_id, c.parent_legacy_id)
+           is distinct from (i.field, i.parent_entity_id, i."parentId")
+    returning c.source_record_id, c.attempts, c.first_seen_at
+  )
+  insert into public.sync_conflicts
+    (state, entity_id, entity_type, source_record_id, conflict_type, field, rule, remedy, conflict_data,
+     parent_entity_id, parent_legacy_id, attempts, first_seen_at, source_table, target_table, target_record_id,
+     execution_id)
+  select i.state, p_entity.id, p_entity.entity_type, i.k, i.type, i.field, i.rule, i.remedy, coalesce(i.data, '{}'),
+         i.parent_entity_id, i."parentId", coalesce(s.attempts, 0) + 1, coalesce(s.first_seen_at, now()),
+         p_entity.source_table, p_entity.target_table, m.entity_uuid, p_execution
+    from pg_temp.page_issues i
+    left join superseded s on s.source_record_id = i.k
+    left join public.uuid_mappings_enhanced m
+      on m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = i.k
+   where s.source_record_id is not null
+      or not exists (select from public.sync_conflicts c
+                      where c.entity_id = p_entity.id and c.source_record_id = i.k and c.state in ('waiting', 'open'))
+   order by i.k;
+end
+$$;
+comment on function sync.queue_records(public.sync_entities, uuid, jsonb) is
+  'Puts records into sync_conflicts: [{k, state, type, field, rule, remedy, data, parent, parentId}].';
+
+create function sync.release_waiting(p_source_id smallint) returns bigint
+language sql security invoker set search_path = '' as $$
+  with released as (
+    insert into public.sync_pending_keys (entity_id, legacy_id, reason)
+    select c.entity_id, c.source_record_id, 'released'
+      from public.sync_conflicts c
+      join public.sync_entities parent on parent.id = c.parent_entity_id and parent.source_id = p_source_id
+      join public.uuid_mappings_enhanced m
+        on m.source_id = parent.source_id and m.entity_type = parent.entity_type and m.legacy_id = c.parent_legacy_id
+     where c.state = 'waiting' and m.sync_status = 'active'
+     order by c.entity_id, c.source_record_id
+    on conflict (entity_id, legacy_id) do nothing
+    returning 1
+  )
+  select count(*) from released
+$$;
+comment on function sync.release_waiting(smallint) is
+  'Asks for every waiting record whose parent has landed to be read again. A query, not a signal: safe to run at any time.';
+
+revoke all on function sync.queue_records(public.sync_entities, uuid, jsonb), sync.release_waiting(smallint) from public;
+grant execute on function sync.queue_records(public.sync_entities, uuid, jsonb), sync.release_waiting(smallint)
+  to isthmus_worker;

@@ -1,0 +1,152 @@
+-- Purpose: the life of an execution: advance its chains, finish it, and its metrics.
+-- Locks:   the execution's row, so that two chains that close at once see each other.
+-- Reverse: drop the functions.
+
+create function sync.execution_metrics(p_execution uuid) returns jsonb
+language sql stable security invoker set search_path = '' as $$
+  with pages as (
+    select coalesce(sum(read), 0) as processed,
+           coalesce(sum(inserted + updated + unchanged + deleted + waived), 0) as succeeded,
+           coalesce(sum(waiting + in_conflict), 0) as failed,
+           avg(wall_ms) as latency, sum(cache_hits) as hits, sum(cache_lookups) as lookups
+      from public.sync_page_log where execution_id = p_execution
+  ), queue as (
+    select count(*) filter (where resolved_in = p_execution) as resolved, count(*) as touched
+      from public.sync_conflicts where execution_id = p_execution or resolved_in = p_execution
+  ), run as (
+    select extract(epoch from coalesce(completed_at, clock_timestamp()) - started_at) as seconds
+      from public.sync_executions where id = p_execution
+  )
+  select jsonb_build_object(
+    'recordsProcessed', processed,
+    'successRate', case when processed = 0 then 1 else round(succeeded::numeric / processed, 6) end,
+    'averageLatency', round(latency, 3),
+    'errorRate', case when processed = 0 then 0 else round(failed::numeric / processed, 6) end,
+    'throughputPerSecond', round(processed / nullif(greatest(seconds, 0.001), 0), 3),
+    'uuidCacheHitRate', round(hits::numeric / nullif(lookups, 0), 6),
+    'conflictResolutionRate', round(resolved::numeric / nullif(touched, 0), 6))
+    from pages, queue, run
+$$;
+comment on function sync.execution_metrics(uuid) is
+  'The seven metrics of an execution, from sync_page_log and sync_conflicts. Null where nothing was counted.';
+
+create function sync.finish_execution(p_execution uuid, p_status public.sync_execution_status, p_errors jsonb)
+returns void
+language plpgsql security invoker set search_path = '' as $$
+begin
+  update public.sync_executions e
+     set status = p_status, completed_at = clock_timestamp(), errors = p_errors,
+         records_processed = coalesce(l.processed, 0), records_succeeded = coalesce(l.succeeded, 0),
+         records_failed = coalesce(l.failed, 0)
+    from (select sum(read) as processed, sum(inserted + updated + unchanged + deleted + waived) as succeeded,
+                 sum(waiting + in_conflict) as failed
+            from public.sync_page_log where execution_id = p_execution) l
+   where e.id = p_execution and e.status = 'running';
+  if not found then
+    return;
+  end if;
+  update public.sync_executions set metrics = sync.execution_metrics(p_execution) where id = p_execution;
+  update public.sync_jobs j
+     set status = case p_status when 'succeeded' then 'succeeded' else 'failed' end::public.sync_job_status
+    from public.sync_executions e
+   where e.id = p_execution and j.id = e.job_id and j.status = 'running';
+  if p_status = 'failed' then
+    perform sync.raise_alert('execution_failed', 'critical', p_execution, null,
+      'An execution failed: see errors of this execution.', jsonb_build_object('execution', p_execution));
+  end if;
+end
+$$;
+comment on function sync.finish_execution(uuid, public.sync_execution_status, jsonb) is
+  'Closes an execution with its sums and metrics, once.';
+
+create function sync.raise_alert(p_kind text, p_severity text, p_execution uuid, p_entity_id smallint, p_message text, p_details jsonb)
+returns void
+language sql security invoker set search_path = '' as $$
+  insert into public.sync_alerts as a (kind, severity, source_id, entity_id, execution_id, message, details)
+  select p_kind, p_severity, e.source_id, p_entity_id, e.id, p_message, p_details
+    from public.sync_executions e where e.id = p_execution
+  on conflict (kind, entity_id) where closed_at is null do update
+     set occurrences = a.occurrences + 1, last_seen_at = now(), execution_id = excluded.execution_id,
+         message = excluded.message, details = excluded.details
+$$;
+comment on function sync.raise_alert(text, text, uuid, smallint, text, jsonb) is
+  'Opens an alert, or counts it again while it is open.';
+
+create function sync.advance_execution(p_execution uuid) returns setof uuid
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_execution public.sync_executions;
+  v_page_size integer;
+  v_moved     integer;
+begin
+  select * into v_execution from public.sync_executions where id = p_execution for update;
+  if v_execution.status is distinct from 'running' then
+    return;
+  end if;
+
+  -- What was released or requested is read again within this execution, once the entity's own chains are through.
+  perform sync.release_waiting(v_execution.source_id);
+  select max(page_size) into v_page_size from public.sync_chains where execution_id = p_execution;
+  insert into public.sync_chains (execution_id, entity_id, capture, definition_hash, page_size)
+  select p_execution, e.id, 'keys', e.definition_hash, v_page_size
+    from public.sync_entities e
+   where e.source_id = v_execution.source_id and e.entity_type = any (v_execution.entities)
+     and exists (select from public.sync_pending_keys k where k.entity_id = e.id)
+     and not exists (select from public.sync_chains c
+                      where c.execution_id = p_execution and c.entity_id = e.id and c.state <> 'done');
+
+  -- A chain whose entity depends on a failed one does not run: its records would only wait.
+  loop
+    update public.sync_chains c set state = 'cancelled', closed_at = now()
+      from public.sync_entities e
+     where c.execution_id = p_execution and c.state = 'blocked' and e.id = c.entity_id
+       and exists (select from public.sync_chains d join public.sync_entities p on p.id = d.entity_id
+                    where d.execution_id = p_execution and d.state in ('failed', 'cancelled')
+                      and p.entity_type = any (e.depends_on));
+    get diagnostics v_moved = row_count;
+    exit when v_moved = 0;
+  end loop;
+
+  -- Parents before children.
+  return query
+  update public.sync_chains c set state = 'open', due_at = now()
+    from public.sync_entities e
+   where c.execution_id = p_execution and c.state = 'blocked' and e.id = c.entity_id
+     and not exists (select from public.sync_chains d join public.sync_entities p on p.id = d.entity_id
+                      where d.execution_id = p_execution and d.state in ('blocked', 'open')
+                        and p.entity_type = any (e.depends_on))
+  returning c.id;
+
+  if exists (select from public.sync_chains
+              where execution_id = p_execution and capture <> 'validate' and state in ('blocked', 'open')) then
+    return;
+  end if;
+  if exists (select from public.sync_chains
+              where execution_id = p_execution and state in ('failed', 'cancelled')) then
+    update public.sync_chains set state = 'cancelled', closed_at = now()
+     where execution_id = p_execution and state = 'blocked';
+    perform sync.finish_execution(p_execution, 'failed',
+      (select jsonb_agg(last_error) from public.sync_chains
+        where execution_id = p_execution and state = 'failed' and last_error is not null));
+    return;
+  end if;
+  if not exists (select from public.sync_chains where execution_id = p_execution and capture = 'validate') then
+    perform sync.finish_execution(p_execution, 'succeeded', null);
+    return;
+  end if;
+  -- Everything is loaded: compare both sides.
+  return query
+  update public.sync_chains set state = 'open', due_at = now()
+   where execution_id = p_execution and capture = 'validate' and state = 'blocked'
+  returning id;
+end
+$$;
+comment on function sync.advance_execution(uuid) is
+  'Opens the chains whose turn has come and returns them for dispatch; finishes the execution when a chain has failed.';
+
+revoke all on function sync.execution_metrics(uuid),
+  sync.finish_execution(uuid, public.sync_execution_status, jsonb),
+  sync.raise_alert(text, text, uuid, smallint, text, jsonb), sync.advance_execution(uuid) from public;
+grant execute on function sync.execution_metrics(uuid),
+  sync.finish_execution(uuid, public.sync_execution_status, jsonb),
+  sync.raise_alert(text, text, uuid, smallint, text, jsonb), sync.advance_execution(uuid) to isthmus_worker;

@@ -1,0 +1,288 @@
+-- Purpose: claim a page under a lease, commit it with everything it changes, or give it back.
+-- Locks:   the chain's row; the execution's row when a chain closes.
+-- Reverse: drop the functions.
+
+create function sync.claim_page(p_chain uuid, p_page integer, p_lease_seconds integer) returns jsonb
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_chain   public.sync_chains;
+  v_now     timestamptz := clock_timestamp();
+  v_crashed boolean;
+begin
+  select * into v_chain from public.sync_chains where id = p_chain for update;
+  if not found or v_chain.state <> 'open' then
+    return jsonb_build_object('outcome', 'closed');
+  end if;
+  if v_chain.page <> p_page then
+    return jsonb_build_object('outcome', 'stale');
+  end if;
+  if v_chain.lease_until > v_now then
+    return jsonb_build_object('outcome', 'leased');
+  end if;
+  -- A lease that ran out was never given back: the function was killed, perhaps for its memory. Try smaller.
+  v_crashed := v_chain.lease_until is not null;
+  update public.sync_chains
+     set lease = lease + 1,
+         lease_until = v_now + make_interval(secs => p_lease_seconds),
+         due_at = v_now + make_interval(secs => p_lease_seconds),
+         page_size = case when v_crashed then greatest(50, page_size / 2) else page_size end,
+         failures = failures + v_crashed::integer
+   where id = p_chain
+  returning * into v_chain;
+  return jsonb_build_object(
+    'outcome', 'claimed',
+    'chain', to_jsonb(v_chain) || jsonb_build_object('changed_from', v_chain.changed_from::text,
+               'range_from', v_chain.range_from::text, 'range_to', v_chain.range_to::text, 'cursor', v_chain."cursor"::text),
+    'execution', (select jsonb_build_object('id', e.id, 'horizon', e.horizon::text, 'snapshot_xmax', e.snapshot_xmax::text,
+                           'system_identifier', e.system_identifier, 'timeline', e.timeline, 'entities', e.entities)
+                    from public.sync_executions e where e.id = v_chain.execution_id),
+    'source', (select jsonb_build_object('id', s.id, 'name', s.name, 'namespace', s.namespace)
+                 from public.sync_executions e join public.sync_sources s on s.id = e.source_id where e.id = v_chain.execution_id),
+    'entities', (select jsonb_object_agg(t.entity_type, jsonb_build_object('id', t.id, 'epoch', t.adoption_epoch, 'hash', t.definition_hash))
+                   from public.sync_executions e join public.sync_entities t on t.source_id = e.source_id where e.id = v_chain.execution_id),
+    'target', (select c.system_identifier::text || '/' || p.timeline_id || '/' || current_database()
+                 from pg_control_system() c, pg_control_checkpoint() p));
+end
+$$;
+comment on function sync.claim_page(uuid, integer, integer) is
+  'Claims the next page of a chain. outcome: claimed, or closed, stale, leased: nothing to do for this message.';
+
+create function sync.lock_records(p_entity_id smallint, p_legacy_ids bigint[]) returns void
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_slot integer;
+begin
+  -- One lock per 4,096 neighbouring keys, at most 256 per entity, always in the same order: pages of
+  -- disjoint ranges rarely meet, and two pages that share a record never read it at the same time.
+  for v_slot in
+    select distinct ((k >> 12) % 256)::integer from unnest(p_legacy_ids) k order by 1
+  loop
+    perform pg_advisory_xact_lock(1769173080, p_entity_id::integer * 256 + v_slot);
+  end loop;
+end
+$$;
+comment on function sync.lock_records(smallint, bigint[]) is
+  'Orders this page against others that hold the same records. Taken before the projection is read, held to the commit.';
+
+create function sync.commit_page(p_chain uuid, p_lease bigint, p_records text, p_issues jsonb, p_page jsonb) returns jsonb
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_chain    public.sync_chains;
+  v_entity   public.sync_entities;
+  v_started  timestamptz;
+  v_counts   jsonb;
+  v_rejected bigint[];
+  v_surplus  integer := 0;
+  v_sample   jsonb;
+  v_done     boolean := (p_page ->> 'done')::boolean;
+  v_dispatch uuid[] := '{}';
+begin
+  select * into v_chain from public.sync_chains
+   where id = p_chain and lease = p_lease and state = 'open' and lease_until is not null for update;
+  if not found then
+    raise exception 'chain %: the lease was lost to another delivery', p_chain
+      using errcode = 'IS010', hint = 'Nothing was written; the other delivery carries on.';
+  end if;
+  select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
+  select started_at into strict v_started from public.sync_executions where id = v_chain.execution_id;
+
+  perform sync.load_records(v_entity, p_records::json);
+
+  select coalesce(array_agg(p._key), '{}') into v_rejected
+    from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n;
+
+  perform sync.queue_records(v_entity, v_chain.execution_id, p_issues || coalesce((
+    select jsonb_agg(jsonb_build_object(
+             'k', p._key, 'state', 'open', 'field', j.column_name,
+             'rule', coalesce(j.constraint_name, j.sqlstate),
+             'type', case when j.sqlstate = '23503' then 'foreign_key_violation'
+                          when j.sqlstate = 'IS002' or j.constraint_name ~ '^uuid_mappings_enhanced_' then 'uuid_mapping_conflict'
+                          when j.sqlstate ~ '^(23|44)' or j.sqlstate = 'P0001' then 'business_rule_violation'
+                          else 'schema_mismatch' end,
+             'remedy', case when j.sqlstate = '23505' then 'Another target row holds the same unique value: correct one of the two.'
+                            when j.sqlstate ~ '^(23|44)' then 'The target refuses the record: correct it in the source, or change the constraint.'
+                            when j.sqlstate = 'P0001' then 'A trigger of the target refuses the record: correct it in the source, or change the trigger.'
+                            when j.sqlstate = 'IS001' then 'The target cannot hold the number exactly: widen the column.'
+                            else 'A value does not fit the target column: correct it in the source, or widen the column.' end,
+             'data', jsonb_build_object('sqlstate', j.sqlstate, 'constraint', j.constraint_name)))
+      from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n), '[]') || coalesce((
+    select jsonb_agg(jsonb_build_object(
+             'k', q.legacy_id, 'state', 'open', 'rule', q.action,
+             'type', case q.action when 'target_deleted' then 'concurrent_modification' else 'uuid_mapping_conflict' end,
+             'remedy', case q.action when 'target_deleted' then 'Somebody deleted the target row: restore it, or delete the record in the source.'
+                                     else 'A target row has this record''s id but no history here: remove the row or adopt it.' end))
+      from pg_temp.page_plan q where q.action in ('target_deleted', 'target_unmapped')), '[]'));
+
+  -- What source_wins overwrote stays readable as a decided conflict.
+  with overwritten as (
+    select q.legacy_id, q.id, jsonb_object_agg(k, q.now -> k) as kept, array_agg(k order by k) as fields
+      from pg_temp.page_plan q cross join lateral jsonb_object_keys(q.written) k
+     where q.action = 'update' and q.now -> k is distinct from q."left" -> k
+     group by q.legacy_id, q.id
+  ), decided as (
+    insert into public.sync_conflicts
+      (state, entity_id, entity_type, source_record_id, conflict_type, field, rule, remedy, conflict_data,
+       resolution_strategy, resolved_at, resolved_by, source_table, target_table, target_record_id, execution_id, resolved_in)
+    select 'resolved', v_entity.id, v_entity.entity_type, o.legacy_id, 'concurrent_modification',
+           array_to_string(o.fields, ', '), 'source_wins', 'Decided by policy; the overwritten value is kept.',
+           jsonb_build_object('fields', o.fields), 'source_wins', now(), 'policy', v_entity.source_table,
+           v_entity.target_table, o.id, v_chain.execution_id, v_chain.execution_id
+      from overwritten o
+    returning id, source_record_id
+  )
+  insert into public.sync_conflict_values (conflict_id, "values")
+  select d.id, o.kept from decided d join overwritten o on o.legacy_id = d.source_record_id;
+
+  -- Landed after all.
+  update public.sync_conflicts c
+     set state = 'resolved', resolved_at = now(), resolved_by = 'sync', resolved_in = v_chain.execution_id
+    from pg_temp.page_plan q
+   where c.entity_id = v_entity.id and c.source_record_id = q.legacy_id and c.state in ('waiting', 'open')
+     and q.action in ('insert', 'update', 'unchanged');
+
+  -- Children that waited for a record of this page.
+  insert into public.sync_pending_keys (entity_id, legacy_id, reason)
+  select c.entity_id, c.source_record_id, 'released'
+    from public.sync_conflicts c join pg_temp.page_plan q on q.legacy_id = c.parent_legacy_id and q.action = 'insert'
+   where c.state = 'waiting' and c.parent_entity_id = v_entity.id
+   order by c.entity_id, c.source_record_id
+  on conflict (entity_id, legacy_id) do nothing;
+
+  if v_chain.capture = 'keys' then
+    delete from public.sync_pending_keys k
+     using jsonb_to_recordset(p_page -> 'pending') as a (k bigint, g bigint)
+     where k.entity_id = v_entity.id and k.legacy_id = a.k and k.generation = a.g;
+  end if;
+
+  if v_chain.capture = 'full' and not v_entity.keeps_absent then
+    select count(*), jsonb_agg(legacy_id) filter (where n <= 20) into v_surplus, v_sample
+      from (select s.legacy_id, row_number() over (order by s.legacy_id) as n
+              from public.sync_row_states s
+             where s.entity_id = v_entity.id and s.synced_at < v_started
+               and s.legacy_id > coalesce(v_chain."cursor", v_chain.range_from, -9223372036854775808)
+               and s.legacy_id <= case when v_done then coalesce(v_chain.range_to, 9223372036854775807)
+                                       else (p_page ->> 'cursor')::bigint end
+               and not exists (select from jsonb_array_elements_text(p_page -> 'present') p where p::bigint = s.legacy_id)) x;
+    if v_surplus > 0 then
+      perform sync.raise_alert('surplus', 'warning', v_chain.execution_id, v_entity.id,
+        'Landed records that the source no longer has.', jsonb_build_object('count', v_surplus, 'legacy_ids', v_sample));
+    end if;
+  end if;
+
+  select jsonb_build_object(
+           'inserted', count(*) filter (where action = 'insert'), 'updated', count(*) filter (where action = 'update'),
+           'unchanged', count(*) filter (where action = 'unchanged'),
+           'waiting', (select count(*) from pg_temp.page_issues where state = 'waiting'),
+           'in_conflict', (select count(*) from pg_temp.page_issues where state = 'open'))
+    into v_counts from pg_temp.page_plan;
+
+  insert into public.sync_page_log
+    (execution_id, chain_id, entity_id, page, read, inserted, updated, unchanged, waiting, in_conflict, waived, absent, surplus,
+     cache_lookups, cache_hits, cpu_ms, peak_rss_bytes, wall_ms)
+  values (v_chain.execution_id, v_chain.id, v_entity.id, v_chain.page, (p_page ->> 'read')::integer,
+          (v_counts ->> 'inserted')::integer, (v_counts ->> 'updated')::integer, (v_counts ->> 'unchanged')::integer,
+          (v_counts ->> 'waiting')::integer, (v_counts ->> 'in_conflict')::integer, (p_page ->> 'waived')::integer,
+          (p_page ->> 'absent')::integer, v_surplus, (p_page ->> 'cache_lookups')::integer, (p_page ->> 'cache_hits')::integer,
+          (p_page ->> 'cpu_ms')::numeric, (p_page ->> 'peak_rss_bytes')::bigint, (p_page ->> 'wall_ms')::numeric);
+
+  update public.sync_chains
+     set page = page + 1, "cursor" = coalesce((p_page ->> 'cursor')::bigint, "cursor"),
+         page_size = (p_page ->> 'next_page_size')::integer, lease_until = null, sends = 0, failures = 0, last_error = null,
+         state = case when v_done then 'done' else 'open' end::public.sync_chain_state,
+         closed_at = case when v_done then now() end,
+         due_at = case when not v_done then clock_timestamp() + make_interval(secs => (p_page ->> 'lease_seconds')::integer) end
+   where id = p_chain;
+  if v_done then
+    v_dispatch := sync.close_chain(v_chain.execution_id, v_entity);
+  else
+    v_dispatch := array[p_chain];
+  end if;
+  return jsonb_build_object('counts', v_counts, 'rejected', to_jsonb(v_rejected), 'surplus', v_surplus,
+    'foreign_key_rejects', (select count(*) from pg_temp.page_rejects where sqlstate = '23503'),
+    'dispatch', (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
+                   from public.sync_chains c where c.id = any (v_dispatch)));
+end
+$$;
+comment on function sync.commit_page(uuid, bigint, text, jsonb, jsonb) is
+  'Everything a page changes: target rows, mappings, row states, queue, released children, counters, cursor, checkpoint and the next chains.';
+
+create function sync.close_chain(p_execution uuid, p_entity public.sync_entities) returns uuid[]
+language plpgsql security invoker set search_path = '' as $$
+begin
+  perform from public.sync_executions where id = p_execution for update;
+  -- The horizon moves only when the last chain that looks for changes is through.
+  if not exists (select from public.sync_chains
+                  where execution_id = p_execution and entity_id = p_entity.id and capture <> 'keys' and state <> 'done') then
+    insert into public.sync_checkpoints as k
+      (source_id, entity_type, job_id, execution_id, last_processed_id, records_processed, checkpoint_data,
+       horizon, system_identifier, timeline, definition_hash)
+    select p_entity.source_id, p_entity.entity_type, e.job_id, e.id, max(c."cursor"),
+           (select coalesce(sum(l.read), 0) from public.sync_page_log l where l.execution_id = e.id and l.entity_id = p_entity.id),
+           jsonb_build_object('capture', min(c.capture::text)),
+           e.horizon, e.system_identifier, e.timeline, min(c.definition_hash)
+      from public.sync_executions e
+      join public.sync_chains c on c.execution_id = e.id and c.entity_id = p_entity.id and c.capture <> 'keys'
+     where e.id = p_execution
+     group by e.id
+    on conflict (source_id, entity_type) do update
+       set job_id = excluded.job_id, execution_id = excluded.execution_id, last_processed_id = excluded.last_processed_id,
+           records_processed = excluded.records_processed, checkpoint_data = excluded.checkpoint_data,
+           horizon = excluded.horizon, system_identifier = excluded.system_identifier, timeline = excluded.timeline,
+           definition_hash = excluded.definition_hash, updated_at = now()
+     where (k.system_identifier, k.timeline) is distinct from (excluded.system_identifier, excluded.timeline)
+        or k.horizon <= excluded.horizon;
+  end if;
+  return array(select sync.advance_execution(p_execution));
+end
+$$;
+comment on function sync.close_chain(uuid, public.sync_entities) is
+  'Moves the entity''s checkpoint when its last chain is done and opens what comes next.';
+
+create function sync.give_back_page(p_chain uuid, p_lease bigint, p_error jsonb, p_retry_seconds integer) returns jsonb
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_chain public.sync_chains;
+begin
+  -- p_retry_seconds null: trying again would not help, the chain fails.
+  update public.sync_chains
+     set lease_until = null, failures = failures + 1, last_error = p_error,
+         state = case when p_retry_seconds is null then 'failed' else 'open' end::public.sync_chain_state,
+         closed_at = case when p_retry_seconds is null then now() end,
+         due_at = case when p_retry_seconds is not null then clock_timestamp() + make_interval(secs => p_retry_seconds) end
+   where id = p_chain and lease = p_lease and state = 'open'
+  returning * into v_chain;
+  if not found or p_retry_seconds is not null then
+    return '[]';
+  end if;
+  return (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
+            from public.sync_chains c
+           where c.id in (select sync.advance_execution(v_chain.execution_id)));
+end
+$$;
+comment on function sync.give_back_page(uuid, bigint, jsonb, integer) is
+  'Gives a claimed page back after an error, to be tried again after some seconds, or fails the chain.';
+
+create function sync.overdue_chains(p_lease_seconds integer, p_limit integer) returns setof jsonb
+language sql security invoker set search_path = '' as $$
+  with due as (
+    select id from public.sync_chains
+     where state = 'open' and due_at <= clock_timestamp()
+     order by due_at limit p_limit
+     for update skip locked
+  ), sent as (
+    update public.sync_chains c
+       set sends = c.sends + 1, due_at = clock_timestamp() + make_interval(secs => p_lease_seconds)
+      from due where due.id = c.id
+    returning c.id, c.page, c.execution_id, c.sends
+  )
+  select jsonb_build_object('chain', id, 'page', page, 'execution', execution_id, 'sends', sends) from sent
+$$;
+comment on function sync.overdue_chains(integer, integer) is
+  'The sweep: open chains whose message is overdue, marked as sent again.';
+
+revoke all on function sync.claim_page(uuid, integer, integer), sync.lock_records(smallint, bigint[]),
+  sync.commit_page(uuid, bigint, text, jsonb, jsonb), sync.close_chain(uuid, public.sync_entities),
+  sync.give_back_page(uuid, bigint, jsonb, integer), sync.overdue_chains(integer, integer) from public;
+grant execute on function sync.claim_page(uuid, integer, integer), sync.lock_records(smallint, bigint[]),
+  sync.commit_page(uuid, bigint, text, jsonb, jsonb), sync.close_chain(uuid, public.sync_entities),
+  sync.give_back_page(uuid, bigint, jsonb, integer), sync.overdue_chains(integer, integer) to isthmus_worker;

@@ -1,0 +1,69 @@
+-- Purpose: begin an execution: its row, its chains, and the checkpoints of entities in which nothing changed.
+-- Locks:   the source's row, so that two requests cannot plan the same entities at once.
+-- Reverse: drop the functions.
+
+create function sync.begin_source(p_name text) returns smallint
+language sql security invoker set search_path = '' as $$
+  insert into public.sync_sources (name) values (p_name)
+  on conflict (name) do update set name = excluded.name
+  returning id
+$$;
+comment on function sync.begin_source(text) is 'The id of a source, registered on first use with a namespace of its own.';
+
+create function sync.begin_execution(p_plan jsonb) returns jsonb
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_source    public.sync_sources;
+  v_entities  text[] := array(select jsonb_array_elements_text(p_plan -> 'entities'));
+  v_active    uuid;
+  v_execution public.sync_executions;
+begin
+  select * into strict v_source from public.sync_sources where id = (p_plan ->> 'source_id')::smallint for update;
+  select id into v_active from public.sync_executions
+   where source_id = v_source.id and status = 'running' and entities && v_entities
+   order by started_at limit 1;
+  if found then
+    raise exception 'execution % is running and covers some of these entities', v_active
+      using errcode = 'IS030', hint = 'Wait for it to finish, or ask for its state with GET ?execution=' || v_active;
+  end if;
+
+  update public.sync_sources
+     set system_identifier = p_plan ->> 'system_identifier', timeline = (p_plan ->> 'timeline')::integer,
+         in_recovery = (p_plan ->> 'in_recovery')::boolean,
+         capabilities = capabilities || jsonb_build_object('server_version', (p_plan ->> 'server_version')::integer), updated_at = now()
+   where id = v_source.id;
+
+  insert into public.sync_executions
+    (job_id, source_id, triggered_by, request, entities, horizon, snapshot_xmax, system_identifier, timeline)
+  values ((p_plan ->> 'job_id')::uuid, v_source.id, p_plan ->> 'triggered_by', p_plan -> 'request', v_entities,
+          (p_plan ->> 'horizon')::xid8, (p_plan ->> 'snapshot_xmax')::xid8, p_plan ->> 'system_identifier',
+          (p_plan ->> 'timeline')::integer)
+  returning * into v_execution;
+
+  insert into public.sync_chains (execution_id, entity_id, capture, range_from, range_to, changed_from, definition_hash, page_size)
+  select v_execution.id, e.id, c.capture, c.range_from, c.range_to, c.changed_from::xid8, e.definition_hash, (p_plan ->> 'page_size')::integer
+    from jsonb_to_recordset(p_plan -> 'chains') as c
+           (entity text, capture public.sync_capture, range_from bigint, range_to bigint, changed_from text)
+    join public.sync_entities e on e.source_id = v_source.id and e.entity_type = c.entity;
+  if p_plan ->> 'kind' = 'sync' then
+    insert into public.sync_chains (execution_id, capture, page_size) values (v_execution.id, 'validate', (p_plan ->> 'page_size')::integer);
+  end if;
+
+  -- Nothing was written there since the last horizon: the plan itself has looked.
+  update public.sync_checkpoints k
+     set horizon = v_execution.horizon, execution_id = v_execution.id, updated_at = now()
+    from jsonb_to_recordset(p_plan -> 'idle') as i (entity text, horizon text)
+   where k.source_id = v_source.id and k.entity_type = i.entity and k.horizon = i.horizon::xid8;
+
+  update public.sync_jobs set last_execution_at = now(), status = 'running' where id = v_execution.job_id;
+  return jsonb_build_object('execution', v_execution.id, 'dispatch', (
+    select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
+      from public.sync_chains c
+     where c.id in (select sync.advance_execution(v_execution.id))));
+end
+$$;
+comment on function sync.begin_execution(jsonb) is
+  'Begins an execution and returns its first pages. Raises IS030 while another one covers an entity.';
+
+revoke all on function sync.begin_source(text), sync.begin_execution(jsonb) from public;
+grant execute on function sync.begin_source(text), sync.begin_execution(jsonb) to isthmus_worker;

@@ -1,0 +1,78 @@
+import { z } from "zod";
+import { IsthmusError } from "./errors.ts";
+
+const integer = (fallback: number, min = 1) => z.coerce.number().int().min(min).default(fallback);
+const optional = z.string().min(1).optional();
+const dictionary = z
+  .string()
+  .transform((text, context) => {
+    try {
+      return z.record(z.string(), z.string().min(1)).parse(JSON.parse(text));
+    } catch {
+      context.addIssue({ code: "custom", message: "must be a JSON object of name: key" });
+      return z.NEVER;
+    }
+  });
+
+const schema = z.object({
+  /** The legacy database, as a read-only role. */
+  SOURCE_DB_URL: z.url({ protocol: /^postgres(ql)?$/ }),
+  SOURCE_NAME: z.string().regex(/^[a-z][a-z0-9_-]{0,39}$/).default("legacy"),
+  /** verify-full: certificate and host name are checked (default off loopback). require: encrypted, not verified. */
+  SOURCE_DB_TLS: z.enum(["verify-full", "require", "disable"]).default("verify-full"),
+  /** PEM of the authority that signed the source's certificate, when it is not a public one. */
+  SOURCE_DB_CA: optional,
+  /** The Supabase database as isthmus_worker, through the transaction pooler (port 6543). */
+  TARGET_DB_URL: z.url({ protocol: /^postgres(ql)?$/ }),
+  TARGET_DB_TLS: z.enum(["verify-full", "require", "disable"]).default("require"),
+  TARGET_DB_CA: optional,
+  SUPABASE_URL: z.url(),
+  SUPABASE_SECRET_KEYS: dictionary,
+  SUPABASE_PUBLISHABLE_KEYS: dictionary,
+  SUPABASE_JWKS: optional,
+  /** Public base address of the functions: what QStash calls and signs. Default: SUPABASE_URL + /functions/v1. */
+  FUNCTIONS_URL: z.url().optional(),
+  QSTASH_URL: z.url().default("https://qstash.upstash.io"),
+  QSTASH_TOKEN: z.string().min(1),
+  QSTASH_CURRENT_SIGNING_KEY: z.string().min(1),
+  QSTASH_NEXT_SIGNING_KEY: z.string().min(1),
+  UPSTASH_REDIS_REST_URL: z.url().optional(),
+  UPSTASH_REDIS_REST_TOKEN: optional,
+  /** Records of a first page; later ones adapt to what pages measured. */
+  ISTHMUS_PAGE_SIZE: integer(2_000),
+  ISTHMUS_PAGE_SIZE_MAX: integer(5_000),
+  /** How long a page may take before another delivery may take over. */
+  ISTHMUS_LEASE_SECONDS: integer(60),
+  /** Pages that run at the same time (the original design's concurrency limit). */
+  ISTHMUS_PARALLEL_PAGES: integer(5),
+  /** A full pass gives an entity one chain per this many rows, up to ISTHMUS_CHAINS_PER_ENTITY. */
+  ISTHMUS_ROWS_PER_CHAIN: integer(10_000),
+  ISTHMUS_CHAINS_PER_ENTITY: integer(2),
+  /** Life of a cached mapping (uuid_mappings_ttl of the original design). */
+  ISTHMUS_CACHE_TTL_SECONDS: integer(3_600),
+  /** Connections of one function worker to each database. */
+  ISTHMUS_POOL_SIZE: integer(1),
+  ISTHMUS_IDLE_TIMEOUT_SECONDS: integer(30),
+  ISTHMUS_ACQUIRE_TIMEOUT_SECONDS: integer(30),
+});
+
+export type Config = Readonly<z.output<typeof schema>> & { readonly FUNCTIONS_URL: string };
+
+/**
+ * Reads the environment once, into a frozen object.
+ * @throws IsthmusError CONFIG_INVALID naming each variable that is missing or malformed (never its value).
+ */
+export function loadConfig(env: Readonly<Record<string, string | undefined>>): Config {
+  const result = schema.safeParse(Object.fromEntries(Object.entries(env).filter(([, value]) => value !== "")));
+  if (!result.success) {
+    const problems = result.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`);
+    throw new IsthmusError("CONFIG_INVALID", `Configuration: ${problems.join("; ")}`, {
+      detail: { variables: result.error.issues.map((issue) => issue.path.join(".")) },
+    });
+  }
+  const config = result.data;
+  return Object.freeze({
+    ...config,
+    FUNCTIONS_URL: (config.FUNCTIONS_URL ?? `${config.SUPABASE_URL.replace(/\/$/, "")}/functions/v1`).replace(/\/$/, ""),
+  });
+}

@@ -1,0 +1,48 @@
+import { systemClock } from "./clock.ts";
+import { loadConfig, type Config } from "./config.ts";
+import { connect } from "./db/connect.ts";
+import { registry } from "./entities/registry.gen.ts";
+import { definitionHash, validateRegistry } from "./entities/validate-registry.ts";
+import { IsthmusError } from "./errors.ts";
+import { createPageQueue } from "./pipeline/chain.ts";
+import { createMappingCache } from "./pipeline/mapping-cache.ts";
+import type { Context } from "./pipeline/types.ts";
+import type { Runtime } from "./runtime.ts";
+
+/**
+ * Builds what the stages use, once per worker.
+ * @throws IsthmusError CONFIG_INVALID or CONTRACT_BROKEN on the first request, naming what is wrong.
+ */
+export function createContext(runtime: Runtime): Context {
+  const config = loadConfig(runtime.env);
+  const problems = validateRegistry(registry);
+  if (problems.length > 0) throw new IsthmusError("CONTRACT_BROKEN", `Entities: ${problems.join(" ")}`);
+  return {
+    config,
+    source: connect({ ...pool(config, runtime), url: config.SOURCE_DB_URL, tls: config.SOURCE_DB_TLS, ca: config.SOURCE_DB_CA }),
+    target: connect({ ...pool(config, runtime), url: config.TARGET_DB_URL, tls: config.TARGET_DB_TLS, ca: config.TARGET_DB_CA }),
+    cache: createMappingCache(config, runtime.log),
+    queue: createPageQueue(config),
+    entities: new Map(registry.map((entity) => [entity.name, entity])),
+    hashes: new Map(registry.map((entity) => [entity.name, definitionHash(entity)])),
+    clock: systemClock,
+    log: runtime.log,
+    meter: runtime.meter,
+  };
+}
+
+/** The same context for every request of a worker. */
+export function once<T>(make: () => T): () => T {
+  let made: { value: T } | undefined;
+  return () => (made ??= { value: make() }).value;
+}
+
+function pool(config: Config, runtime: Runtime) {
+  return {
+    poolSize: config.ISTHMUS_POOL_SIZE,
+    idleTimeoutSeconds: config.ISTHMUS_IDLE_TIMEOUT_SECONDS,
+    connectTimeoutSeconds: config.ISTHMUS_ACQUIRE_TIMEOUT_SECONDS,
+    applicationName: "isthmus",
+    socket: runtime.socket,
+  };
+}

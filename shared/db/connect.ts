@@ -1,0 +1,49 @@
+import postgres from "postgres";
+
+export type Sql = postgres.Sql<Record<string, never>>;
+export type Transaction = postgres.TransactionSql<Record<string, never>>;
+export type Queryable = Sql | Transaction;
+
+/** Opens a connected stream to host and port. */
+export type SocketFactory = (host: string, port: number) => Promise<unknown>;
+
+export interface ConnectOptions {
+  readonly url: string;
+  readonly tls: "verify-full" | "require" | "disable";
+  readonly ca?: string | undefined;
+  readonly poolSize: number;
+  readonly idleTimeoutSeconds: number;
+  readonly connectTimeoutSeconds: number;
+  readonly applicationName: string;
+  readonly socket?: SocketFactory | undefined;
+}
+
+/**
+ * Opens a small pool that works through a transaction pooler: no prepared statements, no type look-up.
+ * Every value travels as text; arrays are bound as literals (see integerArray).
+ */
+export function connect(options: ConnectOptions): Sql {
+  const { hostname, port } = new URL(options.url.replace(/^postgres(ql)?:/, "http:"));
+  const { socket } = options;
+  return postgres(options.url, {
+    max: options.poolSize,
+    idle_timeout: options.idleTimeoutSeconds,
+    connect_timeout: options.connectTimeoutSeconds,
+    prepare: false,
+    fetch_types: false,
+    onnotice: () => undefined,
+    connection: { application_name: options.applicationName },
+    ssl: tlsOptions(options, hostname),
+    ...(socket ? { socket: () => socket(hostname, Number(port || 5432)) } : {}),
+  } as postgres.Options<Record<string, never>>);
+}
+
+function tlsOptions(options: ConnectOptions, hostname: string): false | object {
+  const loopback = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(hostname);
+  if (options.tls === "disable" || (loopback && options.ca === undefined)) return false;
+  return {
+    rejectUnauthorized: options.tls === "verify-full",
+    servername: hostname,
+    ...(options.ca === undefined ? {} : { ca: options.ca }),
+  };
+}

@@ -1,0 +1,86 @@
+import type postgres from "postgres";
+import { IsthmusError, type ErrorCode } from "../errors.ts";
+import type { Queryable, Sql, Transaction } from "./connect.ts";
+
+export type Side = "source" | "target";
+type Parameter = string | number | boolean | null;
+
+/**
+ * Runs one statement and returns its rows.
+ * @throws IsthmusError, decided by SQLSTATE, with the driver's error as cause; never with a value of a row.
+ */
+export async function query<Row extends object>(
+  db: Queryable,
+  side: Side,
+  text: string,
+  parameters: readonly Parameter[] = [],
+): Promise<Row[]> {
+  try {
+    return (await db.unsafe<Row[]>(text, parameters as postgres.ParameterOrJSON<never>[])) as Row[];
+  } catch (error) {
+    throw toIsthmusError(error, side);
+  }
+}
+
+/** The first row of a statement that always has one. */
+export async function queryOne<Row extends object>(
+  db: Queryable,
+  side: Side,
+  text: string,
+  parameters: readonly Parameter[] = [],
+): Promise<Row> {
+  const [row] = await query<Row>(db, side, text, parameters);
+  if (!row) throw new IsthmusError("INTERNAL", "A statement that always returns a row returned none.");
+  return row;
+}
+
+/** Runs work in one transaction; an error rolls everything back. */
+export async function inTransaction<Result>(db: Sql, side: Side, work: (tx: Transaction) => Promise<Result>): Promise<Result> {
+  try {
+    return (await db.begin(work)) as Result;
+  } catch (error) {
+    throw toIsthmusError(error, side);
+  }
+}
+
+/** SQLSTATEs raised by our own functions (migrations/), by meaning. */
+const OWN_STATES: Readonly<Record<string, ErrorCode>> = {
+  IS010: "LEASE_LOST",
+  IS020: "CONTRACT_BROKEN",
+  IS021: "TARGET_NOT_EMPTY",
+  IS030: "EXECUTION_ACTIVE",
+};
+
+/**
+ * Trying again can help: connection (08), rollback by the server such as a deadlock or a recovery conflict (40),
+ * lack of resources (53), an operator's intervention or a cancelled statement (57), system errors (58), lock not available.
+ */
+const TRANSIENT = /^(08|40|53|57|58)|^55P03$|^25006$/;
+
+function toIsthmusError(error: unknown, side: Side): IsthmusError {
+  if (error instanceof IsthmusError) return error;
+  const { code, hint, message } = (error ?? {}) as { code?: unknown; hint?: unknown; message?: unknown };
+  const state = typeof code === "string" ? code : "";
+  const own = OWN_STATES[state];
+  if (own) {
+    return new IsthmusError(own, typeof message === "string" ? message : undefined, {
+      cause: error,
+      detail: { sqlstate: state, ...(typeof hint === "string" ? { hint } : {}) },
+    });
+  }
+  const sqlstate = /^[0-9A-Z]{5}$/.test(state);
+  if (sqlstate && !TRANSIENT.test(state)) {
+    return new IsthmusError(side === "source" ? "SOURCE_REFUSED" : "TARGET_REFUSED", `The ${side} refused a statement (SQLSTATE ${state}).`, {
+      cause: error,
+      detail: { sqlstate: state },
+    });
+  }
+  if (state === "" && !(error instanceof Error && "errno" in error)) {
+    return new IsthmusError("INTERNAL", undefined, { cause: error });
+  }
+  // A socket error (ECONNREFUSED, CONNECTION_CLOSED ...) or a state that passes.
+  return new IsthmusError(side === "source" ? "SOURCE_UNAVAILABLE" : "TARGET_UNAVAILABLE", undefined, {
+    cause: error,
+    detail: { reason: state },
+  });
+}

@@ -1,0 +1,45 @@
+import { defineEntity, idOf } from "./define-entity.ts";
+
+declare module "./define-entity.ts" {
+  interface IdSpaces {
+    operations: "dispatch_operation";
+  }
+}
+
+/** A card operation on a payment (not a medical one). */
+export const operations = defineEntity({
+  name: "operations",
+  target: { table: "operations", legacyKey: "legacy_operation_id" },
+  source: {
+    table: "dispatch_operation",
+    key: "id",
+    alias: "c",
+    columns: {
+      payment_id: idOf("dispatch_payment", "c.payment_id"),
+      type: "c.type",
+      made_at: "c.made_at",
+      price: "c.price",
+      sq_order_id: "c.sq_order_id",
+      sq_payment_id: "c.sq_payment_id",
+      sq_refund_id: "c.sq_refund_id",
+      card_brand: "c.card_brand",
+      card_last: "c.card_last",
+      office_card: "c.office_card",
+      attempts: "c.attempts",
+    },
+    ignored: { card_bin: "denied: card data that nobody needs" },
+  },
+  fields: (f) => ({
+    payment_id: f.lookup("payments", "payment_id"),
+    operation_type: f.mapEnum("type", { "1": "payment", "2": "refund" }),
+    amount: f.money("price"),
+    made_at: f.copy("made_at"),
+    square_order_id: f.copy("sq_order_id"),
+    square_payment_id: f.copy("sq_payment_id"),
+    square_refund_id: f.copy("sq_refund_id"),
+    card_brand: f.copy("card_brand"),
+    card_last: f.copy("card_last", { sensitive: true }),
+    office_card: f.copy("office_card"),
+    attempts: f.copy("attempts"),
+  }),
+});

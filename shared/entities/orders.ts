@@ -1,0 +1,73 @@
+import { defineEntity, idOf } from "./define-entity.ts";
+
+declare module "./define-entity.ts" {
+  interface IdSpaces {
+    orders: "dispatch_instruction";
+  }
+}
+
+/** An order is a dispatch_instruction (dispatch_order is another id space). Its doctor and office are its patient's. */
+export const orders = defineEntity({
+  name: "orders",
+  target: { table: "orders", legacyKey: "legacy_instruction_id" },
+  source: {
+    table: "dispatch_instruction",
+    key: "id",
+    alias: "i",
+    joins: "join public.dispatch_patient p on p.id = i.patient_id",
+    watches: [{ table: "dispatch_patient", on: "w.id = i.patient_id" }],
+    columns: {
+      id: "i.id",
+      patient_id: idOf("dispatch_patient", "i.patient_id"),
+      doctor_id: idOf("auth_user", "p.doctor_id"),
+      office_id: idOf("dispatch_office", "p.office_id"),
+      patient_suffix: "p.suffix",
+      course_id: "i.course_id",
+      status: "i.status",
+      deleted: "i.deleted",
+      submitted_at: "i.submitted_at",
+      updated_at: "i.updated_at",
+      suffix: "i.suffix",
+      objective: "i.objective",
+      notes: "i.notes",
+      complaint: "i.complaint",
+      exports: "i.exports",
+      price: "i.price",
+    },
+    ignored: {
+      order: "position in a list of the old application",
+      model: "code without agreed meaning; no column in the target yet",
+      scanner: "code without agreed meaning; no column in the target yet",
+      scanner_notes: "no column in the target yet",
+      cbct: "no column in the target yet",
+      comprehensive: "no column in the target yet",
+      accept_extraction: "no column in the target yet",
+      conditions: "no column in the target yet",
+      upper_jaw_id: "belongs to the jaws",
+      lower_jaw_id: "belongs to the jaws",
+    },
+  },
+  fields: (f) => ({
+    patient_id: f.lookup("patients", "patient_id", { required: true }),
+    doctor_id: f.lookup("doctors", "doctor_id"),
+    office_id: f.lookup("offices", "office_id"),
+    order_number: f.calculate(["patient_suffix", "id"], (row) =>
+      row["patient_suffix"] ? `${row["patient_suffix"]}-${row["id"] ?? ""}` : (row["id"] ?? null),
+    ),
+    course_type: f.mapEnum(
+      "course_id",
+      { "1": "main", "2": "refinement", "3": "replacement", "4": "any", "7": "invoice", "8": "merchandise" },
+      { whenNull: null },
+    ),
+    status: f.mapEnum("status", { "0": "no_product", "1": "submitted", "2": "approved", "4": "shipped" }),
+    amount: f.money("price"),
+    suffix: f.copy("suffix"),
+    notes: f.copy("notes", { sensitive: true }),
+    complaint: f.copy("complaint", { sensitive: true }),
+    objective: f.copy("objective", { sensitive: true }),
+    exports: f.json("exports"),
+    deleted: f.copy("deleted"),
+    submitted_at: f.copy("submitted_at"),
+    source_updated_at: f.copy("updated_at"),
+  }),
+});

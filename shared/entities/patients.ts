@@ -1,0 +1,48 @@
+import { defineEntity, idOf } from "./define-entity.ts";
+
+declare module "./define-entity.ts" {
+  interface IdSpaces {
+    patients: "dispatch_patient";
+  }
+}
+
+export const patients = defineEntity({
+  name: "patients",
+  target: { table: "patients", legacyKey: "legacy_patient_id" },
+  source: {
+    table: "dispatch_patient",
+    key: "id",
+    alias: "p",
+    columns: {
+      id: "p.id",
+      user_id: idOf("auth_user", "p.user_id"),
+      doctor_id: idOf("auth_user", "p.doctor_id"),
+      office_id: idOf("dispatch_office", "p.office_id"),
+      birthdate: "p.birthdate",
+      sex: "p.sex",
+      suffix: "p.suffix",
+      status: "p.status",
+      archived: "p.archived",
+      suspended: "p.suspended",
+      schemes: "p.schemes",
+      submitted_at: "p.submitted_at",
+      updated_at: "p.updated_at",
+    },
+    ignored: {},
+  },
+  fields: (f) => ({
+    profile_id: f.lookup("profiles", "user_id", { required: true }),
+    primary_doctor_id: f.lookup("doctors", "doctor_id"),
+    assigned_office_id: f.lookup("offices", "office_id"),
+    patient_number: f.calculate(["id"], (row) => `PAT-${(row["id"] ?? "").padStart(6, "0")}`),
+    suffix: f.calculate(["suffix"], (row) => (row["suffix"] === "" ? null : (row["suffix"] ?? null))),
+    sex: f.mapEnum("sex", { "0": "other", "1": "male", "2": "female" }, { whenNull: "unknown" }),
+    date_of_birth: f.copy("birthdate", { sensitive: true }),
+    status: f.mapEnum("status", { "1": "active", "2": "on_hold", "4": "active", "10": "archived" }, { whenNull: null }),
+    archived: f.copy("archived"),
+    suspended: f.copy("suspended"),
+    schemes: f.json("schemes"),
+    enrolled_at: f.copy("submitted_at"),
+    source_updated_at: f.copy("updated_at"),
+  }),
+});

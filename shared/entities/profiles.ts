@@ -1,0 +1,95 @@
+import { defineEntity, unknownCode, type SourceRow } from "./define-entity.ts";
+
+declare module "./define-entity.ts" {
+  interface IdSpaces {
+    profiles: "auth_user";
+  }
+}
+
+const inGroup = (name: string) =>
+  `exists (select from public.auth_user_groups ug join public.auth_group g on g.id = ug.group_id where ug.user_id = u.id and g.name = '${name}')`;
+
+/** Explicit precedence over aggregated groups: a user in several groups is one profile, whatever the order of ids. */
+function profileType(row: SourceRow) {
+  if (row["patient_id"] !== null) return { value: "patient" };
+  if (row["is_superuser"] === "true" || row["in_master"] === "true") return { value: "master" };
+  if (row["in_technician"] === "true") return { value: "technician" };
+  if (row["is_doctor"] === "true") return { value: "doctor" };
+  if (row["in_sales"] === "true") return { value: "sales_person" };
+  return unknownCode("profiles", "profile_type", row["in_admin"] === "true" ? "group Admin" : "no group");
+}
+
+export const profiles = defineEntity({
+  name: "profiles",
+  target: { table: "profiles", legacyKey: "legacy_user_id" },
+  source: {
+    table: "auth_user",
+    key: "id",
+    alias: "u",
+    joins: "left join public.dispatch_patient p on p.user_id = u.id",
+    watches: [
+      { table: "dispatch_patient", on: "w.user_id = u.id" },
+      { table: "dispatch_patient", on: "w.doctor_id = u.id" },
+      { table: "auth_user_groups", on: "w.user_id = u.id" },
+      { table: "dispatch_doctorsetting", on: "w.user_id = u.id" },
+      { table: "dispatch_usersetting", on: "w.user_id = u.id" },
+      { table: "dispatch_office_doctors", on: "w.user_id = u.id" },
+      { table: "dispatch_payment", on: "w.doctor_id = u.id" },
+    ],
+    columns: {
+      username: "u.username",
+      first_name: "u.first_name",
+      last_name: "u.last_name",
+      email: "u.email",
+      is_active: "u.is_active",
+      is_superuser: "u.is_superuser",
+      date_joined: "u.date_joined",
+      last_login: "u.last_login",
+      patient_id: "p.id",
+      sex: "p.sex",
+      birthdate: "p.birthdate",
+      suffix: "p.suffix",
+      archived: "coalesce(p.archived, false)",
+      suspended: "coalesce(p.suspended, false)",
+      in_master: inGroup("Master"),
+      in_technician: inGroup("Technician"),
+      in_sales: inGroup("Sales"),
+      in_admin: inGroup("Admin"),
+      is_doctor: `(${inGroup("Doctor")}
+        or exists (select from public.dispatch_doctorsetting d where d.user_id = u.id)
+        or exists (select from public.dispatch_usersetting s where s.user_id = u.id)
+        or exists (select from public.dispatch_office_doctors od where od.user_id = u.id)
+        or exists (select from public.dispatch_patient dp where dp.doctor_id = u.id)
+        or exists (select from public.dispatch_payment dm where dm.doctor_id = u.id))`,
+    },
+    ignored: {
+      password: "secret: never leaves the source",
+      is_staff: "says nothing about the kind of profile; the groups do",
+    },
+  },
+  fields: (f) => ({
+    legacy_patient_id: f.copy("patient_id"),
+    profile_type: f.decide(
+      ["patient_id", "is_superuser", "in_master", "in_technician", "in_sales", "in_admin", "is_doctor"],
+      profileType,
+    ),
+    first_name: f.blankIsNone("first_name", { sensitive: true }),
+    last_name: f.blankIsNone("last_name", { sensitive: true }),
+    email: f.blankIsNone("email", { sensitive: true }),
+    username: f.copy("username", { sensitive: true }),
+    gender: f.decide(["patient_id", "sex"], (row) => {
+      if (row["patient_id"] === null) return { value: null };
+      const raw = row["sex"] ?? null;
+      const names: Readonly<Record<string, string>> = { "0": "other", "1": "male", "2": "female" };
+      const value = raw === null ? "unknown" : names[raw];
+      return value === undefined ? unknownCode("profiles", "sex", raw) : { value };
+    }),
+    date_of_birth: f.copy("birthdate", { sensitive: true }),
+    patient_suffix: f.calculate(["suffix"], (row) => (row["suffix"] === "" ? null : (row["suffix"] ?? null))),
+    is_active: f.copy("is_active"),
+    archived: f.copy("archived"),
+    suspended: f.copy("suspended"),
+    joined_at: f.copy("date_joined"),
+    last_login_at: f.copy("last_login"),
+  }),
+});

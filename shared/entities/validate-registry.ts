@@ -1,0 +1,77 @@
+import { sha1 } from "@noble/hashes/legacy.js";
+import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
+import { definitionOf, type Entity } from "./define-entity.ts";
+
+/** Columns that never leave the source, whatever an entity file says. */
+export const DENIED_COLUMNS: readonly string[] = ["password", "access_token", "card_bin"];
+
+const SIMPLE_NAME = /^[a-z_][a-z0-9_]*$/;
+
+/**
+ * Everything the compiler cannot check about a set of entities; empty when all is well.
+ * @returns one sentence per problem, each naming its entity.
+ */
+export function validateRegistry(entities: readonly Entity[]): string[] {
+  const byName = new Map(entities.map((entity) => [entity.name, entity]));
+  const problems: string[] = [];
+  for (const list of [entities.map((e) => e.name), entities.map((e) => e.target.table)]) {
+    const twice = list.filter((name, index) => list.indexOf(name) !== index);
+    if (twice.length > 0) problems.push(`${twice.join(", ")}: defined twice.`);
+  }
+  for (const entity of entities) {
+    const say = (text: string) => problems.push(`${entity.name}: ${text}`);
+    const { columns, ignored, alias } = entity.source;
+    for (const [name, source] of Object.entries(columns)) {
+      const sql = typeof source === "string" ? source : source.sql;
+      if (!SIMPLE_NAME.test(name)) say(`column ${name} must be a plain lower-case name.`);
+      for (const denied of DENIED_COLUMNS) {
+        if (new RegExp(`\\b${denied}\\b`, "i").test(sql)) say(`column ${name} reads ${denied}, which never leaves the source.`);
+      }
+    }
+    for (const [name, reason] of Object.entries(ignored)) {
+      if (reason.trim() === "") say(`ignored column ${name} needs a reason.`);
+      if (sourceColumnsRead(entity).has(name)) say(`column ${name} is both read and ignored.`);
+    }
+    for (const [name, field] of Object.entries(entity.fields)) {
+      if (!SIMPLE_NAME.test(name) || name.startsWith("_")) say(`field ${name} must be a plain lower-case name.`);
+      for (const column of field.columns) {
+        if (column !== "_key" && !Object.hasOwn(columns, column)) say(`field ${name} uses column ${column}, which is not declared.`);
+      }
+      if (field.parent !== undefined) {
+        const parent = byName.get(field.parent);
+        const source = columns[field.columns[0] ?? ""];
+        if (!parent) say(`field ${name} refers to ${field.parent}, which is not an entity.`);
+        else if (typeof source !== "object" || source.space !== parent.source.table) {
+          say(`field ${name} looks ids of another table up in ${field.parent} (ids of ${parent.source.table}).`);
+        }
+      }
+    }
+    const used = new Set(Object.values(entity.fields).flatMap((field) => field.columns));
+    for (const name of Object.keys(columns)) if (!used.has(name)) say(`column ${name} is read but no field uses it.`);
+    if (alias === "w" || alias === "k") say("the aliases w and k are taken.");
+  }
+  problems.push(...cycles(entities));
+  return problems;
+}
+
+/** Columns of the driving table that the projection reads. */
+export function sourceColumnsRead(entity: Entity): Set<string> {
+  const { alias, columns, key, joins, where } = entity.source;
+  const text = [...Object.values(columns).map((c) => (typeof c === "string" ? c : c.sql)), joins, where ?? ""].join(" ");
+  return new Set([key, ...[...text.matchAll(new RegExp(`\\b${alias}\\."?([a-z_0-9]+)"?`, "g"))].map((m) => m[1] ?? "")]);
+}
+
+/** Fingerprint of what an entity does to its records; when it changes, everything is projected again. */
+export function definitionHash(entity: Entity): string {
+  return bytesToHex(sha1(utf8ToBytes(JSON.stringify(definitionOf(entity)))));
+}
+
+function cycles(entities: readonly Entity[]): string[] {
+  const open = new Map(entities.map((entity) => [entity.name, entity.dependsOn.filter((name) => name !== entity.name)]));
+  for (;;) {
+    const free = [...open].filter(([, parents]) => parents.every((parent) => !open.has(parent)));
+    if (free.length === 0) break;
+    for (const [name] of free) open.delete(name);
+  }
+  return open.size === 0 ? [] : [`${[...open.keys()].join(", ")}: depend on each other in a circle.`];
+}

@@ -1,0 +1,142 @@
+/**
+ * Every error a person can meet: its code, what it means, what to do next, whether trying again can help, and
+ * the HTTP status a function answers with. docs/errors.md is generated from this table.
+ */
+export const ERRORS = {
+  CONFIG_INVALID: {
+    status: 500,
+    retryable: false,
+    meaning: "A configuration value is missing or malformed.",
+    remedy: "Set the named variable with `supabase secrets set` and deploy again.",
+  },
+  REQUEST_INVALID: {
+    status: 400,
+    retryable: false,
+    meaning: "The request body or query is not what the function expects.",
+    remedy: "Correct the named field.",
+  },
+  UNAUTHENTICATED: {
+    status: 401,
+    retryable: false,
+    meaning: "The caller did not prove who it is.",
+    remedy: "Send a secret key in the apikey header, a signed-in user's token, or a QStash signature.",
+  },
+  FORBIDDEN: {
+    status: 403,
+    retryable: false,
+    meaning: "The caller is known but may not do this.",
+    remedy: "Give the user isthmus_role operator or reviewer in app_metadata, or use a secret key.",
+  },
+  NOT_FOUND: {
+    status: 404,
+    retryable: false,
+    meaning: "There is no such execution, entity or route.",
+    remedy: "Check the id or the name; sync_executions and sync_entities list what exists.",
+  },
+  METHOD_NOT_ALLOWED: {
+    status: 405,
+    retryable: false,
+    meaning: "The function does not answer this HTTP method.",
+    remedy: "Use POST to start, GET to ask for the state.",
+  },
+  EXECUTION_ACTIVE: {
+    status: 409,
+    retryable: false,
+    meaning: "A running execution already covers one of the entities.",
+    remedy: "Wait for it to finish; its id is in the answer.",
+  },
+  TARGET_NOT_EMPTY: {
+    status: 409,
+    retryable: false,
+    meaning: "The target table holds rows whose ids have not been adopted; new ids beside them would double them.",
+    remedy: "Empty the table, or adopt its rows first. Nothing was written.",
+  },
+  CONTRACT_BROKEN: {
+    status: 409,
+    retryable: false,
+    meaning: "The target or the source does not have what an entity file says.",
+    remedy: "Change the schema or the entity file as the message says.",
+  },
+  SOURCE_BEHIND: {
+    status: 503,
+    retryable: true,
+    meaning: "The source node has not yet reached the position of the last execution.",
+    remedy: "Nothing to do: it is tried again. If it stays, the replica lags or was restored.",
+  },
+  SOURCE_CHANGED: {
+    status: 503,
+    retryable: false,
+    meaning: "Another server, or another timeline, answers as the source than when the execution began.",
+    remedy: "Start a new execution: it reads everything again.",
+  },
+  SOURCE_UNAVAILABLE: {
+    status: 503,
+    retryable: true,
+    meaning: "The source database cannot be reached or refused the statement for now.",
+    remedy: "It is tried again by itself. If it stays, check SOURCE_DB_URL and the network.",
+  },
+  SOURCE_REFUSED: {
+    status: 500,
+    retryable: false,
+    meaning: "The source refused a statement.",
+    remedy: "Check the rights of the source role and the columns named in the entity file; the SQLSTATE says which.",
+  },
+  TARGET_UNAVAILABLE: {
+    status: 503,
+    retryable: true,
+    meaning: "The target database cannot be reached or refused the statement for now.",
+    remedy: "It is tried again by itself. If it stays, check TARGET_DB_URL and the project's state.",
+  },
+  TARGET_REFUSED: {
+    status: 500,
+    retryable: false,
+    meaning: "The target refused a statement that no single record caused.",
+    remedy: "Check the grants of isthmus_worker and that all migrations are applied; the SQLSTATE says which.",
+  },
+  LEASE_LOST: {
+    status: 200,
+    retryable: false,
+    meaning: "Another delivery of the same page has taken over.",
+    remedy: "Nothing to do: the other delivery carries on.",
+  },
+  CONTROL_TOTALS_DIFFER: {
+    status: 500,
+    retryable: false,
+    meaning: "After loading, both sides still differ in counts or money, and reading the records once more did not help.",
+    remedy: "See sync_reports of the execution for the entities and legacy ids.",
+  },
+  QUEUE_UNAVAILABLE: {
+    status: 503,
+    retryable: true,
+    meaning: "QStash did not accept the next pages.",
+    remedy: "Nothing to do: sync-tick sends them again.",
+  },
+  INTERNAL: {
+    status: 500,
+    retryable: true,
+    meaning: "A defect in Isthmus.",
+    remedy: "Report it with the code and the time; the page is tried again.",
+  },
+} as const;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+/** An error with a code from ERRORS. `detail` names entity, field, variable or SQLSTATE, never a value of a row. */
+export class IsthmusError extends Error {
+  readonly code: ErrorCode;
+  readonly detail: Readonly<Record<string, unknown>>;
+
+  constructor(code: ErrorCode, message?: string, options: { cause?: unknown; detail?: Record<string, unknown> } = {}) {
+    super(message ?? ERRORS[code].meaning, { cause: options.cause });
+    this.name = "IsthmusError";
+    this.code = code;
+    this.detail = options.detail ?? {};
+  }
+}
+
+/** What callers, tables and logs are told of an error: `{code, message, remedy, ...detail}`. */
+export function describeError(error: unknown): { code: ErrorCode; message: string; remedy: string } & Record<string, unknown> {
+  const known = error instanceof IsthmusError ? error : new IsthmusError("INTERNAL", undefined, { cause: error });
+  const hint = typeof known.detail["hint"] === "string" ? known.detail["hint"] : ERRORS[known.code].remedy;
+  return { ...known.detail, code: known.code, message: known.message, remedy: hint };
+}

@@ -1,0 +1,38 @@
+import { describeError, ERRORS, IsthmusError } from "../errors.ts";
+import type { Log } from "../log.ts";
+
+export function respondJson(status: number, body: unknown, headers: Readonly<Record<string, string>> = {}): Response {
+  return new Response(JSON.stringify(body), {
+    status,
+    headers: { "content-type": "application/json; charset=utf-8", "cache-control": "no-store", ...headers },
+  });
+}
+
+/** Runs a handler; an error becomes `{error: {code, message, remedy}}` with the status of its code. */
+export async function answer(log: Log, handle: () => Promise<Response>): Promise<Response> {
+  try {
+    return await handle();
+  } catch (error) {
+    const described = describeError(error);
+    log.error("request.failed", described.code === "INTERNAL" ? { ...described, cause: causeOf(error) } : described);
+    const { status, retryable } = ERRORS[described.code];
+    return respondJson(status, { error: described }, retryable ? { "retry-after": "5" } : {});
+  }
+}
+
+/** Parses a JSON body; '' is an empty object. @throws IsthmusError REQUEST_INVALID. */
+export function parseJson(body: string): unknown {
+  if (body.trim() === "") return {};
+  try {
+    return JSON.parse(body);
+  } catch (error) {
+    throw new IsthmusError("REQUEST_INVALID", "The body is not JSON.", { cause: error });
+  }
+}
+
+/** Name and stack of a defect; the message of a driver error could quote a value, so it stays out. */
+function causeOf(error: unknown): string | undefined {
+  const cause = error instanceof IsthmusError ? error.cause : error;
+  if (!(cause instanceof Error)) return undefined;
+  return `${cause.name} ${(cause.stack ?? "").split("\n").slice(1, 6).map((line) => line.trim()).join(" | ")}`;
+}

@@ -1,0 +1,47 @@
+import type { Checkpoint } from "../sql/plan.ts";
+import type { SourcePosition } from "../sql/source-position.ts";
+import { spanIsComparable } from "../sql/xid.ts";
+
+export type Choice =
+  | { readonly capture: "full"; readonly reason: "requested" | "first_time" | "source_changed" | "definition_changed" | "too_long_ago" }
+  | { readonly capture: "xmin"; readonly from: string }
+  | { readonly capture: "wait" };
+
+/** How an entity's changes are found: incrementally where its checkpoint can be trusted, else in full. */
+export function chooseCapture(
+  checkpoint: Checkpoint | undefined,
+  position: SourcePosition,
+  definitionHash: string,
+  requested: "full" | "auto",
+): Choice {
+  if (!checkpoint) return { capture: "full", reason: "first_time" };
+  if (checkpoint.system_identifier !== position.system_identifier || checkpoint.timeline !== position.timeline) {
+    return { capture: "full", reason: "source_changed" };
+  }
+  // The node lags behind what was already read: an older state must not be taken for the current one.
+  if (BigInt(position.xmin) < BigInt(checkpoint.horizon)) return { capture: "wait" };
+  if (requested === "full") return { capture: "full", reason: "requested" };
+  if (checkpoint.definition_hash !== definitionHash) return { capture: "full", reason: "definition_changed" };
+  if (!spanIsComparable(checkpoint.horizon, position.xmax)) return { capture: "full", reason: "too_long_ago" };
+  return { capture: "xmin", from: checkpoint.horizon };
+}
+
+export interface Range {
+  readonly range_from: string | null;
+  readonly range_to: string | null;
+}
+
+/**
+ * Splits the keys of a table into ranges of about rowsPerChain rows, at most maxChains, open at both ends: a key
+ * that is added while the chains run falls into one of them.
+ */
+export function splitRange(lowest: string | null, highest: string | null, rows: number, rowsPerChain: number, maxChains: number): Range[] {
+  const chains = BigInt(Math.max(1, Math.min(maxChains, Math.ceil(rows / rowsPerChain))));
+  if (lowest === null || highest === null || chains === 1n) return [{ range_from: null, range_to: null }];
+  const low = BigInt(lowest);
+  const width = BigInt(highest) - low + 1n;
+  const bounds: string[] = [];
+  for (let index = 1n; index < chains; index++) bounds.push((low + (width * index) / chains - 1n).toString());
+  const distinct = [...new Set(bounds)];
+  return [null, ...distinct].map((from, index) => ({ range_from: from, range_to: distinct[index] ?? null }));
+}

@@ -1,0 +1,123 @@
+import { Cron } from "croner";
+import { z } from "zod";
+import { describeError, ERRORS, IsthmusError } from "../errors.ts";
+import type { Context } from "../pipeline/types.ts";
+import { failJob, setNextExecution, takeDueJobs, type DueJob } from "../sql/jobs.ts";
+import { overduePages } from "../sql/pages.ts";
+import { beginExecution, beginSource } from "../sql/plan.ts";
+import { advanceExecutions, entitiesWithPendingKeys, releaseWaiting } from "../sql/release.ts";
+import { sourcePosition } from "../sql/source-position.ts";
+import { startExecution } from "./plan.ts";
+
+/** A job taken by a tick that dies is due again after this long. */
+const HOLD_SECONDS = 300;
+/** A job that could not start for a passing reason is tried again after this long. */
+const RETRY_SECONDS = 60;
+/** Pages that one tick sends again at most; the rest follows with the next tick. */
+const SWEEP_LIMIT = 200;
+
+export interface TickReport {
+  readonly started: readonly string[];
+  readonly resent: number;
+  readonly released: readonly string[];
+}
+
+const configuration = z.object({
+  entities: z.array(z.string()).min(1).optional(),
+  capture: z.enum(["auto", "full"]).default("auto"),
+});
+
+/** Once a minute: start due jobs, send overdue pages again, read released records again. Every part survives the failure of another. */
+export async function tick(context: Context): Promise<TickReport> {
+  const resent = await guarded(context, "sweep", () => sweep(context), 0);
+  const started = await guarded(context, "jobs", () => startDueJobs(context), []);
+  const released = await guarded(context, "release", () => release(context), []);
+  return { started, resent, released };
+}
+
+/** The next time of a job after `now`. @throws IsthmusError REQUEST_INVALID when the expression or zone is not valid. */
+export function nextTime(job: Pick<DueJob, "cron_expression" | "time_zone">, now: Date): Date | null {
+  if (job.cron_expression === null) return null;
+  try {
+    return new Cron(job.cron_expression, { timezone: job.time_zone, paused: true }).nextRun(now);
+  } catch (error) {
+    throw new IsthmusError("REQUEST_INVALID", "The job's cron_expression or time_zone is not valid.", { cause: error });
+  }
+}
+
+async function sweep(context: Context): Promise<number> {
+  const sourceId = await beginSource(context.target, context.config.SOURCE_NAME);
+  await advanceExecutions(context.target, sourceId);
+  const overdue = await overduePages(context.target, context.config.ISTHMUS_LEASE_SECONDS, SWEEP_LIMIT);
+  await context.queue.send(overdue);
+  return overdue.length;
+}
+
+async function startDueJobs(context: Context): Promise<string[]> {
+  const now = new Date(context.clock());
+  const started: string[] = [];
+  for (const job of await takeDueJobs(context.target, now, HOLD_SECONDS)) {
+    try {
+      const next = nextTime(job, now);
+      if (job.next_execution_at !== null) {
+        const request = configuration.parse(job.configuration);
+        const begun = await startExecution(context, { ...request, triggeredBy: `job:${job.name}`, jobId: job.id });
+        started.push(begun.execution);
+      }
+      await setNextExecution(context.target, job.id, next);
+    } catch (error) {
+      const described = describeError(error);
+      const again = ERRORS[described.code].retryable || described.code === "EXECUTION_ACTIVE";
+      context.log.error("job.not_started", { job: job.name, again, ...described });
+      if (again) await setNextExecution(context.target, job.id, new Date(now.getTime() + RETRY_SECONDS * 1_000));
+      else await failJob(context.target, job.id, nextTimeOrNull(job, now));
+    }
+  }
+  return started;
+}
+
+function nextTimeOrNull(job: DueJob, now: Date): Date | null {
+  try {
+    return nextTime(job, now);
+  } catch {
+    return null;
+  }
+}
+
+/** Waiting records whose parents have landed since, outside of any running execution. */
+async function release(context: Context): Promise<string[]> {
+  const { target, source, config, queue } = context;
+  const sourceId = await beginSource(target, config.SOURCE_NAME);
+  await releaseWaiting(target, sourceId);
+  const entities = await entitiesWithPendingKeys(target, sourceId);
+  if (entities.length === 0) return [];
+  const position = await sourcePosition(source);
+  const begun = await beginExecution(target, {
+    kind: "release",
+    source_id: sourceId,
+    job_id: null,
+    triggered_by: "release",
+    request: { entities },
+    entities,
+    horizon: position.xmin,
+    snapshot_xmax: position.xmax,
+    system_identifier: position.system_identifier,
+    timeline: position.timeline,
+    in_recovery: position.in_recovery,
+    server_version: position.server_version,
+    page_size: config.ISTHMUS_PAGE_SIZE,
+    chains: [],
+    idle: [],
+  });
+  await queue.send(begun.dispatch);
+  return entities;
+}
+
+async function guarded<T>(context: Context, part: string, work: () => Promise<T>, otherwise: T): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    context.log.error("tick.failed", { part, ...describeError(error) });
+    return otherwise;
+  }
+}

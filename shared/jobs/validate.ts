@@ -1,0 +1,119 @@
+import type { Entity } from "../entities/define-entity.ts";
+import type { Claim, Context, PageMessage, PageOutcome } from "../pipeline/types.ts";
+import {
+  commitValidation,
+  firstRoundPosition,
+  moneyColumns,
+  sourceBucket,
+  sourceTotals,
+  targetBucket,
+  targetTotals,
+  unsettledKeys,
+  type BucketTotals,
+} from "../sql/control-totals.ts";
+import { sourcePosition } from "../sql/source-position.ts";
+
+/**
+ * Compares both sides of one entity per page: how many settled records there are and what their money columns add up
+ * to, exactly. Buckets that differ are drilled to keys; these are read once more, and what then remains fails the
+ * execution. A record that the source changed again since is not a difference.
+ */
+export async function validate(context: Context, claim: Claim): Promise<{ dispatch: readonly PageMessage[]; outcome: PageOutcome }> {
+  const names = claim.execution.entities;
+  const index = claim.chain.cursor === null ? 0 : Number(claim.chain.cursor) + 1;
+  const entity = context.entities.get(names[index] ?? "");
+  const entityId = entity ? (claim.entities[entity.name]?.id ?? null) : null;
+  const result = entity && entityId !== null ? await compare(context, claim, entity, entityId) : undefined;
+  const dispatch = await commitValidation(context.target, claim, {
+    entityId: result ? entityId : null,
+    report: result ?? {},
+    recheck: result?.differing ?? [],
+    last: index >= names.length - 1,
+    leaseSeconds: context.config.ISTHMUS_LEASE_SECONDS,
+  });
+  const differences = result?.differing.length ?? 0;
+  return { dispatch, outcome: { outcome: "validated", passed: differences === 0, differences } };
+}
+
+interface Comparison {
+  /** First transaction id not assigned when the comparison began: what is written later is not a difference. */
+  readonly position: string;
+  readonly source: Readonly<Record<string, string>>;
+  readonly target: Readonly<Record<string, string>>;
+  readonly unsettled: number;
+  readonly surplus: number;
+  readonly differing: readonly string[];
+}
+
+async function compare(context: Context, claim: Claim, entity: Entity, entityId: number): Promise<Comparison> {
+  const { source, target } = context;
+  const position = await sourcePosition(source);
+  const unsettled = await unsettledKeys(target, entityId, entity);
+  const sourceSide = await sourceTotals(source, entity, unsettled);
+  const targetSide = await targetTotals(target, entityId, entity, unsettled);
+
+  const since = (await firstRoundPosition(target, claim.execution.id, entity.name)) ?? position.xmin;
+  const differing: string[] = [];
+  let surplus = 0;
+  for (const bucket of differingBuckets(sourceSide, targetSide)) {
+    const after = await sourcePosition(source);
+    const there = await sourceBucket(source, entity, unsettled, bucket, { from: since, to: after.xmax });
+    const here = new Map((await targetBucket(target, entityId, entity, unsettled, bucket)).map((row) => [row["id"], row]));
+    for (const row of there) {
+      const landed = here.get(row["id"]);
+      here.delete(row["id"]);
+      const same = landed && moneyColumns(entity).every((money) => landed[money.target] === row[money.target]);
+      // In the first round a later change is read once more like any other difference; after that it excuses itself.
+      if (!same && !(claim.chain.round === 2 && row["changed"] === "true")) differing.push(row["id"] ?? "");
+    }
+    surplus += here.size;
+  }
+  return {
+    position: position.xmin,
+    source: total(sourceSide),
+    target: total(targetSide),
+    unsettled: unsettled.length,
+    surplus: entity.keepsAbsent ? 0 : surplus,
+    differing,
+  };
+}
+
+/** Buckets whose counts or sums are not the same on both sides. */
+export function differingBuckets(source: readonly BucketTotals[], target: readonly BucketTotals[]): string[] {
+  const rest = new Map(target.map((totals) => [totals.bucket, totals]));
+  const differing: string[] = [];
+  for (const totals of source) {
+    const other = rest.get(totals.bucket);
+    rest.delete(totals.bucket);
+    if (!other || Object.keys(totals).some((column) => totals[column] !== other[column])) differing.push(totals.bucket);
+  }
+  return [...differing, ...rest.keys()];
+}
+
+/** Sums of all buckets, exactly, as decimal text. */
+export function total(buckets: readonly BucketTotals[]): Record<string, string> {
+  const sums: Record<string, string> = { n: "0" };
+  for (const { bucket: _, ...columns } of buckets) {
+    for (const [column, value] of Object.entries(columns)) sums[column] = addDecimals(sums[column] ?? "0", value ?? "0");
+  }
+  return sums;
+}
+
+/** Adds two decimal texts without a floating point number in between. */
+export function addDecimals(a: string, b: string): string {
+  const scale = Math.max(decimals(a), decimals(b));
+  const sum = scaled(a, scale) + scaled(b, scale);
+  if (scale === 0) return sum.toString();
+  const digits = (sum < 0n ? -sum : sum).toString().padStart(scale + 1, "0");
+  const text = `${sum < 0n ? "-" : ""}${digits.slice(0, -scale)}.${digits.slice(-scale)}`;
+  return text.replace(/\.?0+$/, "");
+}
+
+function decimals(text: string): number {
+  return text.split(".")[1]?.length ?? 0;
+}
+
+function scaled(text: string, scale: number): bigint {
+  const [whole = "0", fraction = ""] = text.split(".");
+  return BigInt(whole + fraction.padEnd(scale, "0"));
+}

@@ -1,0 +1,152 @@
+import { inTransaction } from "../db/query.ts";
+import type { Entity } from "../entities/define-entity.ts";
+import { KEY } from "../entities/define-entity.ts";
+import { describeError, ERRORS, IsthmusError } from "../errors.ts";
+import { claimPage, commitPage, giveBackPage, lockRecords, openPage } from "../sql/pages.ts";
+import { sourcePosition } from "../sql/source-position.ts";
+import { detect } from "./detect/detect.ts";
+import { cacheKeys, mapIds } from "./map-ids.ts";
+import { NO_CACHE } from "./mapping-cache.ts";
+import { nextPageSize } from "./page-size.ts";
+import { readProjection } from "./read.ts";
+import { parentsOf, transform } from "./transform.ts";
+import type { Claim, CommittedPage, Context, MappedRecord, PageMessage, PageOutcome } from "./types.ts";
+
+type Validate = (context: Context, claim: Claim) => Promise<{ dispatch: readonly PageMessage[]; outcome: PageOutcome }>;
+
+/**
+ * The life of a page: claim its lease, load it in one commit, chain the next. Whatever kills it between two steps, the
+ * chain's row is still due and the sweep sends it again; a late or repeated message finds another page or lease.
+ */
+export async function runPage(context: Context, message: PageMessage, validate: Validate): Promise<PageOutcome> {
+  const claim = await claimPage(context.target, message, context.config.ISTHMUS_LEASE_SECONDS);
+  if (claim.outcome !== "claimed") return claim;
+  try {
+    if (claim.chain.capture === "validate") {
+      const { dispatch, outcome } = await validate(context, claim);
+      await sendNext(context, dispatch);
+      return outcome;
+    }
+    const page = await loadPage(context, claim);
+    await context.cache.write(cacheKeys(claim), page.landed);
+    await sendNext(context, page.committed.dispatch);
+    return { outcome: "committed", read: page.read, counts: page.committed.counts, next: page.committed.dispatch.length };
+  } catch (error) {
+    return recover(context, claim, error);
+  }
+}
+
+interface LoadedPage {
+  readonly committed: CommittedPage;
+  readonly read: number;
+  readonly landed: readonly MappedRecord[];
+}
+
+/** detect ► lock ► read ► map ► transform ► reconcile and load, in one transaction on the target. */
+async function loadPage(context: Context, claim: Claim, useCache = true): Promise<LoadedPage> {
+  const { config, source, target, meter, clock } = context;
+  const entity = entityOf(context, claim);
+  const started = { wall: clock(), cpu: meter.cpuMs() };
+  await assertSameSource(context, claim);
+  const keys = await detect(source, target, entity, claim);
+
+  const page = await inTransaction(target, "target", async (tx): Promise<LoadedPage> => {
+    // Before the read: from here on no other page reads or writes these records, so the state that is read is the one
+    // that lands, and the last reader lands last.
+    await lockRecords(tx, claim.chain.entity_id ?? 0, keys.ids);
+    const rows = await readProjection(source, entity, keys.ids);
+    const own = rows.map((row) => row[KEY] ?? "");
+    const ids = await mapIds(tx, useCache ? context.cache : NO_CACHE, claim, entity.name, own, parentsOf(entity, rows));
+    const { records, issues } = transform(entity, rows, ids.parents, ids.own);
+
+    const wallMs = clock() - started.wall;
+    const cpuNow = meter.cpuMs();
+    const cpuMs = cpuNow === null || started.cpu === null ? null : cpuNow - started.cpu;
+    const rssBytes = meter.rssBytes();
+    const committed = await commitPage(tx, claim, records, issues, {
+      read: rows.length,
+      waived: 0,
+      absent: keys.ids.length - rows.length,
+      cursor: keys.ids.at(-1) ?? null,
+      done: keys.done,
+      present: claim.chain.capture === "full" ? keys.ids : [],
+      pending: keys.pending,
+      cache_lookups: ids.lookups,
+      cache_hits: ids.hits,
+      cpu_ms: cpuMs,
+      peak_rss_bytes: rssBytes,
+      wall_ms: wallMs,
+      next_page_size: nextPageSize(claim.chain.page_size, config.ISTHMUS_PAGE_SIZE_MAX, config.ISTHMUS_LEASE_SECONDS, {
+        records: rows.length,
+        cpuMs,
+        rssBytes,
+        wallMs,
+      }),
+      lease_seconds: config.ISTHMUS_LEASE_SECONDS,
+    });
+    if (committed.foreign_key_rejects > 0 && ids.hits > 0) throw new DoubtfulCache();
+    const rejected = new Set(committed.rejected.map(String));
+    const landed = records.map((record) => ({ entity: entity.name, legacyId: String(record["_key"]), uuid: String(record["_uuid"]) }));
+    return { committed, read: rows.length, landed: [...ids.found, ...landed.filter((record) => !rejected.has(record.legacyId))] };
+  }).catch((error: unknown) => {
+    // The target rejected an id that the cache had given: everything is rolled back and resolved from the table.
+    if (error instanceof DoubtfulCache) return undefined;
+    throw error;
+  });
+  return page ?? loadPage(context, claim, false);
+}
+
+class DoubtfulCache extends IsthmusError {
+  constructor() {
+    super("INTERNAL", "The target rejected a cached id.");
+  }
+}
+
+function entityOf(context: Context, claim: Claim): Entity {
+  const name = Object.keys(claim.entities).find((key) => claim.entities[key]?.id === claim.chain.entity_id);
+  const entity = name === undefined ? undefined : context.entities.get(name);
+  if (!entity) {
+    throw new IsthmusError("CONTRACT_BROKEN", `This deployment has no entity ${name ?? "with that id"}.`, {
+      detail: { hint: "Deploy the version of the functions that has the entity file, or start a new execution." },
+    });
+  }
+  return entity;
+}
+
+/** @throws IsthmusError when another node answers than the one the execution began on, or one that lags behind it. */
+async function assertSameSource(context: Context, claim: Claim): Promise<void> {
+  const position = await sourcePosition(context.source);
+  const { execution } = claim;
+  if (position.system_identifier !== execution.system_identifier || position.timeline !== execution.timeline) {
+    throw new IsthmusError("SOURCE_CHANGED");
+  }
+  if (BigInt(position.xmin) < BigInt(execution.horizon)) throw new IsthmusError("SOURCE_BEHIND");
+}
+
+/** The rows are committed; a queue that does not answer costs time, not pages. */
+async function sendNext(context: Context, messages: readonly PageMessage[]): Promise<void> {
+  try {
+    await context.queue.send(messages);
+  } catch (error) {
+    context.log.error("page.not_sent", { ...describeError(error), chains: messages.map((message) => message.chain) });
+  }
+}
+
+/** Longest pause before a failed page is tried again. */
+const LONGEST_PAUSE_SECONDS = 300;
+
+async function recover(context: Context, claim: Claim, error: unknown): Promise<PageOutcome> {
+  const described = describeError(error);
+  context.log.error("page.failed", { ...described, chain: claim.chain.id, page: claim.chain.page });
+  if (described.code === "LEASE_LOST") return { outcome: "leased" };
+  const retrySeconds = ERRORS[described.code].retryable ? Math.min(LONGEST_PAUSE_SECONDS, 2 ** claim.chain.failures) : null;
+  // The commit may have gone through although its answer was lost: the chain's row knows.
+  const open = await openPage(context.target, claim.chain.id);
+  if (!open) return { outcome: "closed" };
+  if (open.page !== claim.chain.page) {
+    await sendNext(context, [open]);
+    return { outcome: "stale" };
+  }
+  await sendNext(context, await giveBackPage(context.target, claim, described, retrySeconds));
+  return { outcome: "failed", error: described, retrySeconds };
+}

@@ -1,0 +1,121 @@
+import type { Config } from "../config.ts";
+import type { Clock } from "../clock.ts";
+import type { Sql } from "../db/connect.ts";
+import type { Entity } from "../entities/define-entity.ts";
+import type { Log } from "../log.ts";
+import type { Meter } from "../runtime.ts";
+
+/** What every stage may use. Built once per worker. */
+export interface Context {
+  readonly config: Config;
+  readonly source: Sql;
+  readonly target: Sql;
+  readonly cache: MappingCache;
+  readonly queue: PageQueue;
+  readonly entities: ReadonlyMap<string, Entity>;
+  readonly hashes: ReadonlyMap<string, string>;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly meter: Meter;
+}
+
+/** The message that triggers a page: ids only. */
+export interface PageMessage {
+  readonly execution: string;
+  readonly chain: string;
+  readonly page: number;
+  /** Which attempt to send this page: a repeated id would be swallowed by the queue's deduplication. */
+  readonly sends?: number | undefined;
+}
+
+export interface PageQueue {
+  /** @throws IsthmusError QUEUE_UNAVAILABLE; nothing is lost, the sweep sends again. */
+  send(messages: readonly PageMessage[]): Promise<void>;
+}
+
+/** A cache of mappings. It may forget, fail or lie: a lie is recognised and read as nothing. */
+export interface MappingCache {
+  /** @returns UUIDs by `entity:legacyId`; what is not in it is not known. */
+  read(keyOf: CacheKeyOf, ids: readonly RecordId[]): Promise<ReadonlyMap<string, string>>;
+  write(keyOf: CacheKeyOf, entries: readonly MappedRecord[]): Promise<void>;
+}
+export interface RecordId {
+  readonly entity: string;
+  readonly legacyId: string;
+}
+export interface MappedRecord extends RecordId {
+  readonly uuid: string;
+}
+export type CacheKeyOf = (id: RecordId) => string;
+
+export interface Chain {
+  readonly id: string;
+  readonly execution_id: string;
+  readonly entity_id: number | null;
+  readonly capture: "full" | "xmin" | "keys" | "validate";
+  readonly page: number;
+  readonly page_size: number;
+  readonly round: number;
+  readonly lease: number;
+  readonly failures: number;
+  readonly cursor: string | null;
+  readonly range_from: string | null;
+  readonly range_to: string | null;
+  readonly changed_from: string | null;
+}
+
+export interface Claim {
+  readonly outcome: "claimed";
+  readonly chain: Chain;
+  readonly execution: {
+    readonly id: string;
+    readonly horizon: string;
+    readonly snapshot_xmax: string;
+    readonly system_identifier: string;
+    readonly timeline: number;
+    readonly entities: readonly string[];
+  };
+  readonly source: { readonly id: number; readonly name: string; readonly namespace: string };
+  readonly entities: Readonly<Record<string, { readonly id: number; readonly epoch: number; readonly hash: string }>>;
+  readonly target: string;
+}
+export type NoClaim = { readonly outcome: "closed" | "stale" | "leased" };
+
+/** The keys of a page, ascending. */
+export interface DetectedKeys {
+  readonly ids: readonly string[];
+  /** No key of the chain lies beyond these. */
+  readonly done: boolean;
+  /** keys capture: the requests these ids answer. */
+  readonly pending: readonly { readonly k: string; readonly g: string }[];
+}
+
+/** A record ready to load: target column → text, with its key, UUID and raw codes. */
+export type LoadRecord = Readonly<Record<string, string | null | Readonly<Record<string, string | null>>>>;
+
+/** A record that does not land with this page. */
+export interface Issue {
+  readonly k: string;
+  readonly state: "waiting" | "open";
+  readonly type: "foreign_key_violation" | "business_rule_violation" | "schema_mismatch" | "uuid_mapping_conflict";
+  readonly field: string | null;
+  readonly rule: string;
+  readonly remedy: string;
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly parent?: string;
+  readonly parentId?: string;
+}
+
+export interface CommittedPage {
+  readonly counts: Readonly<Record<"inserted" | "updated" | "unchanged" | "waiting" | "in_conflict", number>>;
+  readonly rejected: readonly number[];
+  readonly surplus: number;
+  readonly foreign_key_rejects: number;
+  readonly dispatch: readonly PageMessage[];
+}
+
+export type PageOutcome =
+  | { readonly outcome: "committed"; readonly read: number; readonly counts: CommittedPage["counts"]; readonly next: number }
+  | { readonly outcome: "validated"; readonly passed: boolean; readonly differences: number }
+  | { readonly outcome: "failed"; readonly error: ReturnType<typeof import("../errors.ts").describeError>; readonly retrySeconds: number | null }
+  | NoClaim;

@@ -1,0 +1,142 @@
+import type { Queryable } from "../db/connect.ts";
+import { ident, integerArray } from "../db/ident.ts";
+import { query, queryOne } from "../db/query.ts";
+import type { Entity } from "../entities/define-entity.ts";
+import type { Claim, PageMessage } from "../pipeline/types.ts";
+import { changedParameters, changedSql } from "./xid.ts";
+
+/** Keys are summed in buckets of 2^14 neighbours, and only buckets that differ are looked into. */
+const BUCKET_BITS = 14;
+
+/** Money column of the target → how the source spells it. */
+export type MoneyColumns = readonly { readonly target: string; readonly source: string }[];
+/** Count and exact sums of a bucket, as text: `{n, <column>: sum}`. */
+export type BucketTotals = Readonly<Record<string, string | null>> & { readonly bucket: string; readonly n: string };
+
+export function moneyColumns(entity: Entity): MoneyColumns {
+  return Object.entries(entity.fields)
+    .filter(([, field]) => field.money)
+    .map(([target, field]) => {
+      const column = entity.source.columns[field.columns[0] ?? ""];
+      return { target, source: typeof column === "string" ? column : (column?.sql ?? "null") };
+    });
+}
+
+/** Records that a comparison leaves out: in the queue, asked to be read again, or edited by people. */
+export async function unsettledKeys(target: Queryable, entityId: number, entity: Entity): Promise<string[]> {
+  const edited = moneyColumns(entity)
+    .map((money) => `to_jsonb(t.${ident(money.target)}) is distinct from s."left" -> '${money.target}'`)
+    .concat("false");
+  const rows = await query<{ id: string }>(
+    target,
+    "target",
+    `select source_record_id::text as id from public.sync_conflicts where entity_id = $1 and state in ('waiting', 'open')
+     union select legacy_id::text from public.sync_pending_keys where entity_id = $1
+     union select s.legacy_id::text from public.sync_row_states s
+       join public.${ident(entity.target.table)} t on t.${ident(entity.target.legacyKey)} = s.legacy_id
+      where s.entity_id = $1 and (${edited.join(" or ")})`,
+    [entityId],
+  );
+  return rows.map((row) => row.id);
+}
+
+export async function sourceTotals(source: Queryable, entity: Entity, unsettled: readonly string[]): Promise<BucketTotals[]> {
+  const sums = moneyColumns(entity).map((money) => `trim_scale(sum(${money.source}))::text as ${ident(money.target)}`);
+  return query<BucketTotals>(
+    source,
+    "source",
+    `select (${keyOf(entity)} >> ${BUCKET_BITS})::text as bucket, ${["count(*)::text as n", ...sums].join(", ")}
+       ${fromProjection(entity)}
+        and not exists (select from unnest($1::text::bigint[]) x where x = ${keyOf(entity)})
+      group by 1`,
+    [integerArray(unsettled)],
+  );
+}
+
+export async function targetTotals(target: Queryable, entityId: number, entity: Entity, unsettled: readonly string[]): Promise<BucketTotals[]> {
+  const sums = moneyColumns(entity).map((money) => `trim_scale(sum(t.${ident(money.target)}))::text as ${ident(money.target)}`);
+  return query<BucketTotals>(
+    target,
+    "target",
+    `select (s.legacy_id >> ${BUCKET_BITS})::text as bucket, ${["count(*)::text as n", ...sums].join(", ")}
+       from public.sync_row_states s
+       left join public.${ident(entity.target.table)} t on t.${ident(entity.target.legacyKey)} = s.legacy_id
+      where s.entity_id = $1 and not exists (select from unnest($2::text::bigint[]) x where x = s.legacy_id)
+      group by 1`,
+    [entityId, integerArray(unsettled)],
+  );
+}
+
+/** Every settled record of a bucket with its amounts, on the source. `changed`: written since the given position. */
+export async function sourceBucket(
+  source: Queryable,
+  entity: Entity,
+  unsettled: readonly string[],
+  bucket: string,
+  since: { readonly from: string; readonly to: string },
+): Promise<Readonly<Record<string, string | null>>[]> {
+  const columns = moneyColumns(entity).map((money) => `trim_scale(${money.source})::text as ${ident(money.target)}`);
+  return query(
+    source,
+    "source",
+    `select ${[`${keyOf(entity)}::text as id`, `(${changedSql(`${entity.source.alias}.xmin`, 3, 4)})::text as changed`, ...columns].join(", ")}
+       ${fromProjection(entity)}
+        and ${keyOf(entity)} >> ${BUCKET_BITS} = $2::text::bigint
+        and not exists (select from unnest($1::text::bigint[]) x where x = ${keyOf(entity)})`,
+    [integerArray(unsettled), bucket, ...changedParameters(since.from, since.to)],
+  );
+}
+
+export async function targetBucket(
+  target: Queryable,
+  entityId: number,
+  entity: Entity,
+  unsettled: readonly string[],
+  bucket: string,
+): Promise<Readonly<Record<string, string | null>>[]> {
+  const columns = moneyColumns(entity).map((money) => `trim_scale(t.${ident(money.target)})::text as ${ident(money.target)}`);
+  return query(
+    target,
+    "target",
+    `select ${["s.legacy_id::text as id", ...columns].join(", ")}
+       from public.sync_row_states s
+       left join public.${ident(entity.target.table)} t on t.${ident(entity.target.legacyKey)} = s.legacy_id
+      where s.entity_id = $1 and s.legacy_id >> ${BUCKET_BITS} = $3::text::bigint
+        and not exists (select from unnest($2::text::bigint[]) x where x = s.legacy_id)`,
+    [entityId, integerArray(unsettled), bucket],
+  );
+}
+
+/** Where the source stood when the first round compared an entity. */
+export async function firstRoundPosition(target: Queryable, execution: string, entity: string): Promise<string | undefined> {
+  const rows = await query<{ position: string | null }>(
+    target,
+    "target",
+    "select body ->> 'position' as position from public.sync_reports where execution_id = $1 and kind = $2 and round = 1",
+    [execution, `control_totals:${entity}`],
+  );
+  return rows[0]?.position ?? undefined;
+}
+
+export async function commitValidation(
+  target: Queryable,
+  claim: Claim,
+  result: { entityId: number | null; report: object; recheck: readonly string[]; last: boolean; leaseSeconds: number },
+): Promise<PageMessage[]> {
+  const row = await queryOne<{ messages: PageMessage[] }>(
+    target,
+    "target",
+    "select sync.commit_validation($1, $2, $3::integer::smallint, $4::text::jsonb, $5::text::bigint[], $6, $7) as messages",
+    [claim.chain.id, claim.chain.lease, result.entityId, JSON.stringify(result.report), integerArray(result.recheck), result.last, result.leaseSeconds],
+  );
+  return row.messages;
+}
+
+function keyOf(entity: Entity): string {
+  return `${entity.source.alias}.${ident(entity.source.key)}::bigint`;
+}
+
+function fromProjection(entity: Entity): string {
+  const { table, alias, joins, where } = entity.source;
+  return `from public.${ident(table)} ${alias} ${joins} where ${where ?? "true"}`;
+}

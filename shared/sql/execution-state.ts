@@ -1,0 +1,49 @@
+import type { Queryable } from "../db/connect.ts";
+import { query } from "../db/query.ts";
+
+/** The state of an execution as sync-trigger answers it; undefined when there is none with that id. */
+export async function executionState(target: Queryable, id: string): Promise<Record<string, unknown> | undefined> {
+  const rows = await query<{ state: Record<string, unknown> }>(
+    target,
+    "target",
+    `select jsonb_build_object(
+         'execution', x.id, 'status', x.status, 'triggeredBy', x.triggered_by, 'startedAt', x.started_at,
+         'completedAt', x.completed_at, 'errors', x.errors, 'metrics', sync.execution_metrics(x.id),
+         'entities', (
+           select jsonb_agg(jsonb_build_object(
+                    'entity', e.entity_type,
+                    'chains', (select jsonb_object_agg(s.state, s.n) from (
+                                 select c.state, count(*) as n from public.sync_chains c
+                                  where c.execution_id = x.id and c.entity_id = e.id group by c.state) s),
+                    'capture', (select min(c.capture::text) from public.sync_chains c
+                                 where c.execution_id = x.id and c.entity_id = e.id and c.capture <> 'keys'),
+                    'counts', (select jsonb_build_object('pages', count(*), 'read', coalesce(sum(l.read), 0),
+                                 'inserted', coalesce(sum(l.inserted), 0), 'updated', coalesce(sum(l.updated), 0),
+                                 'unchanged', coalesce(sum(l.unchanged), 0), 'deleted', coalesce(sum(l.deleted), 0),
+                                 'waiting', coalesce(sum(l.waiting), 0), 'inConflict', coalesce(sum(l.in_conflict), 0),
+                                 'waived', coalesce(sum(l.waived), 0), 'absent', coalesce(sum(l.absent), 0),
+                                 'surplus', coalesce(sum(l.surplus), 0))
+                                 from public.sync_page_log l where l.execution_id = x.id and l.entity_id = e.id))
+                  order by array_position(x.entities, e.entity_type::text))
+             from public.sync_entities e where e.source_id = x.source_id and e.entity_type = any (x.entities)),
+         'queue', (select coalesce(jsonb_agg(jsonb_build_object('entity', q.entity_type, 'state', q.state, 'type', q.conflict_type, 'rule', q.rule, 'count', q.n)
+                            order by q.entity_type, q.state, q.n desc), '[]')
+                     from (select entity_type, state, conflict_type, rule, count(*) as n from public.sync_conflicts
+                            where state in ('waiting', 'open') and entity_type = any (x.entities) group by 1, 2, 3, 4) q)) as state
+       from public.sync_executions x where x.id = $1`,
+    [id],
+  );
+  return rows[0]?.state;
+}
+
+/** The latest executions, newest first. */
+export async function latestExecutions(target: Queryable, limit: number): Promise<Record<string, unknown>[]> {
+  return query(
+    target,
+    "target",
+    `select id as execution, status, triggered_by as "triggeredBy", started_at as "startedAt", completed_at as "completedAt",
+            records_processed as "recordsProcessed"
+       from public.sync_executions order by started_at desc limit $1`,
+    [limit],
+  );
+}

@@ -1,0 +1,82 @@
+import type { Queryable } from "../db/connect.ts";
+import { integerArray } from "../db/ident.ts";
+import { query, queryOne } from "../db/query.ts";
+import type { Claim, CommittedPage, Issue, LoadRecord, NoClaim, PageMessage } from "../pipeline/types.ts";
+
+/** Claims the next page of a chain under a new lease. */
+export async function claimPage(target: Queryable, message: PageMessage, leaseSeconds: number): Promise<Claim | NoClaim> {
+  const row = await queryOne<{ claim: Claim | NoClaim }>(target, "target", "select sync.claim_page($1, $2, $3) as claim", [
+    message.chain,
+    message.page,
+    leaseSeconds,
+  ]);
+  return row.claim;
+}
+
+/** Orders this page against every other that holds one of its records, until the transaction ends. */
+export async function lockRecords(target: Queryable, entityId: number, ids: readonly string[]): Promise<void> {
+  await query(target, "target", "select sync.lock_records($1::integer::smallint, $2::text::bigint[])", [entityId, integerArray(ids)]);
+}
+
+/** What a page reports of itself besides its records. */
+export interface PageFacts {
+  readonly read: number;
+  readonly waived: number;
+  readonly absent: number;
+  readonly cursor: string | null;
+  readonly done: boolean;
+  readonly present: readonly string[];
+  readonly pending: readonly { readonly k: string; readonly g: string }[];
+  readonly cache_lookups: number;
+  readonly cache_hits: number;
+  readonly cpu_ms: number | null;
+  readonly peak_rss_bytes: number | null;
+  readonly wall_ms: number;
+  readonly next_page_size: number;
+  readonly lease_seconds: number;
+}
+
+/** Everything a page changes, in one call; the caller's transaction makes it one commit. */
+export async function commitPage(
+  target: Queryable,
+  claim: Claim,
+  records: readonly LoadRecord[],
+  issues: readonly Issue[],
+  facts: PageFacts,
+): Promise<CommittedPage> {
+  const row = await queryOne<{ page: CommittedPage }>(
+    target,
+    "target",
+    "select sync.commit_page($1, $2, $3, $4::text::jsonb, $5::text::jsonb) as page",
+    [claim.chain.id, claim.chain.lease, JSON.stringify(records), JSON.stringify(issues), JSON.stringify(facts)],
+  );
+  return row.page;
+}
+
+/** Gives a page back after an error; null seconds: the chain fails. Returns what can run now. */
+export async function giveBackPage(target: Queryable, claim: Claim, error: object, retrySeconds: number | null): Promise<PageMessage[]> {
+  const row = await queryOne<{ messages: PageMessage[] }>(
+    target,
+    "target",
+    "select sync.give_back_page($1, $2, $3::text::jsonb, $4) as messages",
+    [claim.chain.id, claim.chain.lease, JSON.stringify(error), retrySeconds],
+  );
+  return row.messages;
+}
+
+/** The chain's open page, or nothing when it is closed: how an unknown outcome of a commit is settled. */
+export async function openPage(target: Queryable, chain: string): Promise<PageMessage | undefined> {
+  const rows = await query<{ chain: string; page: number; execution: string }>(
+    target,
+    "target",
+    "select id as chain, page, execution_id as execution from public.sync_chains where id = $1 and state = 'open'",
+    [chain],
+  );
+  return rows[0];
+}
+
+/** The sweep: chains whose message is overdue, marked as sent once more. */
+export async function overduePages(target: Queryable, leaseSeconds: number, limit: number): Promise<PageMessage[]> {
+  const rows = await query<{ message: PageMessage }>(target, "target", "select sync.overdue_chains($1, $2) as message", [leaseSeconds, limit]);
+  return rows.map((row) => row.message);
+}

@@ -1,0 +1,87 @@
+import type { Queryable } from "../db/connect.ts";
+import { query, queryOne } from "../db/query.ts";
+import type { Entity } from "../entities/define-entity.ts";
+import type { PageMessage } from "../pipeline/types.ts";
+
+export interface Checkpoint {
+  readonly entity: string;
+  readonly horizon: string;
+  readonly system_identifier: string;
+  readonly timeline: number;
+  readonly definition_hash: string;
+}
+
+/** Registers the source on first use and returns its id. */
+export async function beginSource(target: Queryable, name: string): Promise<number> {
+  return (await queryOne<{ id: number }>(target, "target", "select sync.begin_source($1)::integer as id", [name])).id;
+}
+
+/** Writes the entities' definitions, checked against the target's catalog, and opens them for minting where nothing has to be adopted. */
+export async function registerEntities(target: Queryable, sourceId: number, entities: readonly Entity[], hashes: ReadonlyMap<string, string>): Promise<void> {
+  const definitions = entities.map((entity) => ({
+    entity_type: entity.name,
+    source_table: entity.source.table,
+    target_table: entity.target.table,
+    legacy_key: entity.target.legacyKey,
+    depends_on: entity.dependsOn,
+    keeps_absent: entity.keepsAbsent,
+    definition_hash: hashes.get(entity.name) ?? "",
+    columns: Object.entries(entity.fields).map(([name, field]) => ({
+      name,
+      money: field.money,
+      sensitive: field.sensitive,
+      parent: field.parent ?? null,
+    })),
+  }));
+  await query(
+    target,
+    "target",
+    `select sync.register_entity($1::integer::smallint, d) from jsonb_array_elements($2::text::jsonb) d`,
+    [sourceId, JSON.stringify(definitions)],
+  );
+}
+
+/** @throws IsthmusError TARGET_NOT_EMPTY when a table holds rows that nobody has adopted. */
+export async function openEntities(target: Queryable, sourceId: number, names: readonly string[]): Promise<void> {
+  await query(
+    target,
+    "target",
+    `select sync.open_entity(e.id) from public.sync_entities e
+      where e.source_id = $1 and e.entity_type in (select jsonb_array_elements_text($2::text::jsonb))`,
+    [sourceId, JSON.stringify(names)],
+  );
+}
+
+export async function checkpoints(target: Queryable, sourceId: number): Promise<Checkpoint[]> {
+  return query<Checkpoint>(
+    target,
+    "target",
+    `select entity_type as entity, horizon::text, system_identifier, timeline, definition_hash
+       from public.sync_checkpoints where source_id = $1`,
+    [sourceId],
+  );
+}
+
+/** Begins the execution in one statement. @throws IsthmusError EXECUTION_ACTIVE. */
+export async function beginExecution(target: Queryable, plan: object): Promise<{ execution: string; dispatch: PageMessage[] }> {
+  const row = await queryOne<{ begun: { execution: string; dispatch: PageMessage[] } }>(
+    target,
+    "target",
+    "select sync.begin_execution($1::text::jsonb) as begun",
+    [JSON.stringify(plan)],
+  );
+  return row.begun;
+}
+
+/** The id of the running execution that covers one of the entities, if any. */
+export async function activeExecution(target: Queryable, sourceId: number, names: readonly string[]): Promise<string | undefined> {
+  const rows = await query<{ id: string }>(
+    target,
+    "target",
+    `select id from public.sync_executions
+      where source_id = $1 and status = 'running' and entities && array(select jsonb_array_elements_text($2::text::jsonb))
+      order by started_at limit 1`,
+    [sourceId, JSON.stringify(names)],
+  );
+  return rows[0]?.id;
+}

@@ -1,0 +1,38 @@
+import type { Queryable } from "../db/connect.ts";
+import { query } from "../db/query.ts";
+
+/** Asks for every waiting record whose parent has landed to be read again. */
+export async function releaseWaiting(target: Queryable, sourceId: number): Promise<void> {
+  await query(target, "target", "select sync.release_waiting($1::integer::smallint)", [sourceId]);
+}
+
+/** Entities with keys to read again that no running execution covers. */
+export async function entitiesWithPendingKeys(target: Queryable, sourceId: number): Promise<string[]> {
+  const rows = await query<{ entity: string }>(
+    target,
+    "target",
+    `select e.entity_type as entity
+       from public.sync_entities e
+      where e.source_id = $1
+        and exists (select from public.sync_pending_keys k where k.entity_id = e.id)
+        and not exists (select from public.sync_executions x
+                         where x.source_id = e.source_id and x.status = 'running' and e.entity_type = any (x.entities))
+      order by e.id`,
+    [sourceId],
+  );
+  return rows.map((row) => row.entity);
+}
+
+/** Running executions: a chain may wait for its turn although the message that should have opened it was lost. */
+export async function advanceExecutions(target: Queryable, sourceId: number): Promise<{ chain: string; page: number; execution: string }[]> {
+  return query(
+    target,
+    "target",
+    `select c.id as chain, c.page, c.execution_id as execution
+       from public.sync_executions x
+       cross join lateral sync.advance_execution(x.id) a (id)
+       join public.sync_chains c on c.id = a.id
+      where x.source_id = $1 and x.status = 'running'`,
+    [sourceId],
+  );
+}

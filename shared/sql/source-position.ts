@@ -1,0 +1,24 @@
+import type { Queryable } from "../db/connect.ts";
+import { queryOne } from "../db/query.ts";
+
+/** Where the reading node stands. Transaction ids are 64 bits wide, as text. */
+export interface SourcePosition {
+  readonly xmin: string;
+  readonly xmax: string;
+  readonly system_identifier: string;
+  readonly timeline: number;
+  readonly in_recovery: boolean;
+  readonly server_version: number;
+}
+
+/** The commit horizon and the identity of the node that answers. Taken before anything else is read. */
+export async function sourcePosition(source: Queryable): Promise<SourcePosition> {
+  return queryOne<SourcePosition>(
+    source,
+    "source",
+    `select pg_snapshot_xmin(s)::text as xmin, pg_snapshot_xmax(s)::text as xmax, c.system_identifier::text,
+            p.timeline_id as timeline, pg_is_in_recovery() as in_recovery,
+            current_setting('server_version_num')::integer as server_version
+       from pg_current_snapshot() s, pg_control_system() c, pg_control_checkpoint() p`,
+  );
+}
