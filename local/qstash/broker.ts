@@ -28,7 +28,12 @@ const NON_RETRYABLE_STATUS = 489;
 /** Deliveries under way at once, over all flow-control keys. */
 export const GLOBAL_PARALLELISM = 100;
 /** Headers of a connection, not of a message: forwarding them would break the delivery. */
-const NOT_FORWARDED: ReadonlySet<string> = new Set(["host", "content-length", "connection", "transfer-encoding"]);
+const NOT_FORWARDED: ReadonlySet<string> = new Set([
+  "host",
+  "content-length",
+  "connection",
+  "transfer-encoding",
+]);
 
 export interface BrokerOptions {
   readonly clock: Clock;
@@ -69,7 +74,15 @@ export class Broker {
   readonly flow = new FlowLimits();
   readonly messages = new Map<string, Message>();
   readonly history: DeliveryRecord[] = [];
-  readonly #counters = { published: 0, delivered: 0, retried: 0, deduplicated: 0, deadLettered: 0, dropped: 0, duplicated: 0 };
+  readonly #counters = {
+    published: 0,
+    delivered: 0,
+    retried: 0,
+    deduplicated: 0,
+    deadLettered: 0,
+    dropped: 0,
+    duplicated: 0,
+  };
   readonly #seen = new Map<string, { messageId: string; until: number }>();
   readonly #finished = new Map<string, Message>();
   readonly #flights = new Set<Flight>();
@@ -140,7 +153,10 @@ export class Broker {
 
   /** True when nothing is under way and nothing is due before `until` (messages of a paused key do not count). */
   isIdle(until: number): boolean {
-    return this.#flights.size === 0 && !this.#queue.some((attempt) => attempt.dueAt <= until && !this.#isPaused(attempt));
+    return (
+      this.#flights.size === 0 &&
+      !this.#queue.some((attempt) => attempt.dueAt <= until && !this.#isPaused(attempt))
+    );
   }
 
   stats(): QstashStats {
@@ -184,7 +200,8 @@ export class Broker {
       this.#finish(message);
       return;
     }
-    for (const [index, wait] of fate.waitsMs.entries()) this.#enqueue(message, message.notBefore + wait, index > 0);
+    for (const [index, wait] of fate.waitsMs.entries())
+      this.#enqueue(message, message.notBefore + wait, index > 0);
   }
 
   #enqueue(message: Message, dueAt: number, copy: boolean): void {
@@ -226,7 +243,13 @@ export class Broker {
     this.#flights.add(flight);
     this.options.onChange();
     const headers = deliveryHeaders(message, signDelivery(this.options.signingKey(), url, body, Date.now()));
-    const result = await deliver({ url, method: settings.method, headers, body, signal: flight.abort.signal });
+    const result = await deliver({
+      url,
+      method: settings.method,
+      headers,
+      body,
+      signal: flight.abort.signal,
+    });
     this.#flights.delete(flight);
     const record: DeliveryRecord = {
       ...{ messageId, url, method: settings.method, headers, body: body.toString("utf8") },
@@ -251,7 +274,8 @@ export class Broker {
     const error = result.error ?? `status ${result.status}`;
     this.events.record(message, "ERROR", now, { error });
     this.#callback(message, result);
-    if (isNonRetryable(result) || message.retried >= message.settings.retries) this.#giveUp(message, result, error);
+    if (isNonRetryable(result) || message.retried >= message.settings.retries)
+      this.#giveUp(message, result, error);
     else this.#retryLater(message, result, now);
   }
 
@@ -278,7 +302,12 @@ export class Broker {
     const { dlqId } = this.deadLetters.add(message, result, now);
     const { failureCallback, failureCallbackHeaders } = message.settings;
     if (failureCallback !== undefined) {
-      this.#publishCallback(message, failureCallback, failureCallbackHeaders, callbackBody(message, result, dlqId));
+      this.#publishCallback(
+        message,
+        failureCallback,
+        failureCallbackHeaders,
+        callbackBody(message, result, dlqId),
+      );
     }
     this.#finish(message);
   }
@@ -291,7 +320,11 @@ export class Broker {
 
   #publishCallback(message: Message, url: string, headers: HeaderMap, body: Buffer): void {
     const retries = headers["upstash-retries"] ?? [String(message.settings.retries)];
-    const settings = settingsOfCallback({ "content-type": ["application/json"], ...headers, "upstash-retries": retries });
+    const settings = settingsOfCallback({
+      "content-type": ["application/json"],
+      ...headers,
+      "upstash-retries": retries,
+    });
     this.publish({ url, settings, body, callerIp: message.callerIp });
   }
 
@@ -310,19 +343,24 @@ function settingsOfCallback(headers: HeaderMap): PublishSettings {
     return parsePublishSettings(headers);
   } catch (error) {
     // A malformed callback option must not lose the callback itself.
-    if (error instanceof RequestRefused) return parsePublishSettings({ "content-type": ["application/json"] });
+    if (error instanceof RequestRefused)
+      return parsePublishSettings({ "content-type": ["application/json"] });
     throw error;
   }
 }
 
 function isNonRetryable(result: DeliveryResult): boolean {
-  return result.status === NON_RETRYABLE_STATUS && result.headers["upstash-nonretryable-error"]?.[0] === "true";
+  return (
+    result.status === NON_RETRYABLE_STATUS && result.headers["upstash-nonretryable-error"]?.[0] === "true"
+  );
 }
 
 function deduplicationKey({ url, settings, body }: Publish): string | undefined {
   if (settings.deduplicationId !== undefined) return `id:${settings.deduplicationId}`;
   if (!settings.contentBasedDeduplication) return undefined;
-  const hash = createHash("sha256").update(JSON.stringify([url, settings.forward])).update(body);
+  const hash = createHash("sha256")
+    .update(JSON.stringify([url, settings.forward]))
+    .update(body);
   return `content:${hash.digest("hex")}`;
 }
 

@@ -35,7 +35,10 @@ const RETRY_HEADERS = [
  * How long the destination asks to be left alone: seconds, an HTTP date or a duration. Undefined when it does not
  * ask, asks in another form or for more than a day: then the usual backoff holds.
  */
-export function requestedRetryMs(headers: Readonly<Record<string, readonly string[]>>, now: number): number | undefined {
+export function requestedRetryMs(
+  headers: Readonly<Record<string, readonly string[]>>,
+  now: number,
+): number | undefined {
   for (const name of RETRY_HEADERS) {
     const value = headers[name]?.[0];
     if (value === undefined) continue;

@@ -8,7 +8,7 @@ const Batch = z.array(
     destination: z.string(),
     headers: z.record(z.string(), z.string()).optional(),
     body: z.string().nullish(),
-    queue: z.undefined({ error: "queues are not spoken by the local stand-in" }),
+    queue: z.undefined({ error: "queues are not spoken by the local stand-in" }).optional(),
   }),
 );
 
