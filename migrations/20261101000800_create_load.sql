@@ -10,6 +10,17 @@ create function sync.is_record_error(p_sqlstate text) returns boolean
 language sql immutable security invoker set search_path = ''
 as $$ select p_sqlstate ~ '^(22|23|44)' or p_sqlstate in ('P0001', 'IS001', 'IS002') $$;
 
+create function sync.active_if_same(p_mapped uuid, p_id uuid) returns public.mapping_sync_status
+language plpgsql immutable security invoker set search_path = '' as $$
+begin
+  if p_mapped <> p_id then
+    raise exception using errcode = 'IS002', message = 'the legacy id is already mapped to another id';
+  end if;
+  return 'active';
+end
+$$;
+comment on function sync.active_if_same(uuid, uuid) is 'One record, one UUID, forever: a mapping revives only under its own id.';
+
 create function sync.load_slice(p_statements text[], p_from integer, p_to integer) returns void
 language plpgsql security invoker set search_path = '' as $$
 declare
@@ -25,9 +36,6 @@ begin
     end loop;
     if exists (select from pg_temp.page_plan where n between p_from and p_to and altered) then
       raise exception using errcode = 'IS001', message = 'the target changed a number on write';
-    end if;
-    if exists (select from pg_temp.page_plan where n between p_from and p_to and remapped) then
-      raise exception using errcode = 'IS002', message = 'the legacy id is already mapped to another id';
     end if;
     set constraints all immediate;
     return;
@@ -94,7 +102,7 @@ begin
           select coalesce(jsonb_object_agg(e.key, e.value), '{}') as changed,
                  coalesce(jsonb_object_agg(e.key, e.value)
                           filter (where e.value is distinct from r.now -> e.key), '{}') as written
-            from jsonb_each(case when r.new = r.seen then '{}' else r.new end) e
+            from jsonb_each(case when r.seen is null or r.new = r.seen then '{}' else r.new end) e
            where e.value is distinct from r.seen -> e.key) c
     $q$, v_typed, p_entity.target_table, p_entity.id, v_current),
     format($q$
@@ -128,27 +136,21 @@ begin
         on conflict (entity_id, legacy_id) do update
            set seen = excluded.seen, "left" = excluded."left", raw = excluded.raw, synced_at = excluded.synced_at
       )
-      update pg_temp.page_plan q
-         set altered = exists (select from unnest(%4$L::text[]) k
-                                where (q.action = 'insert' or q.written ? k) and a."left" -> k is distinct from q.new -> k)
+      update pg_temp.page_plan q set altered = true
         from after a
        where a.n = q.n
+         and exists (select from unnest(%4$L::text[]) k
+                      where (q.action = 'insert' or q.written ? k) and a."left" -> k is distinct from q.new -> k)
     $q$, p_entity.target_table, v_current, p_entity.id, v_numbers),
     format($q$
-      with mapped as (
-        insert into public.uuid_mappings_enhanced as m
-          (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table)
-        select %1$s, %2$L, q.legacy_id, q.id, %3$L, %4$L
-          from pg_temp.page_plan q
-         where q.n between $1 and $2 and q.action = 'insert'
-         order by q.legacy_id
-        on conflict (source_id, entity_type, legacy_id) do update set sync_status = 'active'
-         where m.entity_uuid = excluded.entity_uuid
-        returning m.legacy_id
-      )
-      update pg_temp.page_plan q set remapped = true
+      insert into public.uuid_mappings_enhanced as m
+        (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table)
+      select %1$s, %2$L, q.legacy_id, q.id, %3$L, %4$L
+        from pg_temp.page_plan q
        where q.n between $1 and $2 and q.action = 'insert'
-         and not exists (select from mapped m where m.legacy_id = q.legacy_id)
+       order by q.legacy_id
+      on conflict (source_id, entity_type, legacy_id) do update
+         set sync_status = sync.active_if_same(m.entity_uuid, excluded.entity_uuid)
     $q$, p_entity.source_id, p_entity.entity_type, p_entity.source_table, p_entity.target_table)
   ];
 end
@@ -174,7 +176,7 @@ begin
   create temp table page_plan (
     n integer primary key, legacy_id bigint not null, id uuid not null, action text not null,
     new jsonb, seen jsonb, "left" jsonb, now jsonb, changed jsonb, written jsonb, raw jsonb,
-    altered boolean not null default false, remapped boolean not null default false
+    altered boolean not null default false
   ) on commit drop;
   create temp table page_rejects (n integer primary key, sqlstate text not null, constraint_name text, column_name text)
     on commit drop;
@@ -200,7 +202,7 @@ $$;
 comment on function sync.load_records(public.sync_entities, json) is
   'Loads the records of a page: [{_key, _uuid, _raw, <column>: text}]. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit.';
 
-revoke all on function sync.is_record_error(text), sync.load_slice(text[], integer, integer),
+revoke all on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.load_slice(text[], integer, integer),
   sync.load_statements(public.sync_entities), sync.load_records(public.sync_entities, json) from public;
-grant execute on function sync.is_record_error(text), sync.load_slice(text[], integer, integer),
+grant execute on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.load_slice(text[], integer, integer),
   sync.load_statements(public.sync_entities), sync.load_records(public.sync_entities, json) to isthmus_worker;

@@ -60,9 +60,13 @@ language sql security invoker set search_path = '' as $$
     select c.entity_id, c.source_record_id, 'released'
       from public.sync_conflicts c
       join public.sync_entities parent on parent.id = c.parent_entity_id and parent.source_id = p_source_id
-      join public.uuid_mappings_enhanced m
-        on m.source_id = parent.source_id and m.entity_type = parent.entity_type and m.legacy_id = c.parent_legacy_id
-     where c.state = 'waiting' and m.sync_status = 'active'
+      -- One index probe per waiting record, whatever the planner thinks of a table that has just grown.
+      cross join lateral (
+        select from public.uuid_mappings_enhanced m
+         where m.source_id = parent.source_id and m.entity_type = parent.entity_type
+           and m.legacy_id = c.parent_legacy_id and m.sync_status = 'active'
+         limit 1) landed
+     where c.state = 'waiting'
      order by c.entity_id, c.source_record_id
     on conflict (entity_id, legacy_id) do nothing
     returning 1

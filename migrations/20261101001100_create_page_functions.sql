@@ -76,6 +76,8 @@ declare
   v_sample   jsonb;
   v_done     boolean := (p_page ->> 'done')::boolean;
   v_dispatch uuid[] := '{}';
+  v_begun    timestamptz := clock_timestamp();
+  v_wall_ms  numeric;
 begin
   select * into v_chain from public.sync_chains
    where id = p_chain and lease = p_lease and state = 'open' and lease_until is not null for update;
@@ -176,6 +178,7 @@ begin
            'in_conflict', (select count(*) from pg_temp.page_issues where state = 'open'))
     into v_counts from pg_temp.page_plan;
 
+  v_wall_ms := (p_page ->> 'wall_ms')::numeric + extract(epoch from clock_timestamp() - v_begun) * 1000;
   insert into public.sync_page_log
     (execution_id, chain_id, entity_id, page, read, inserted, updated, unchanged, waiting, in_conflict, waived, absent, surplus,
      cache_lookups, cache_hits, cpu_ms, peak_rss_bytes, wall_ms)
@@ -183,11 +186,14 @@ begin
           (v_counts ->> 'inserted')::integer, (v_counts ->> 'updated')::integer, (v_counts ->> 'unchanged')::integer,
           (v_counts ->> 'waiting')::integer, (v_counts ->> 'in_conflict')::integer, (p_page ->> 'waived')::integer,
           (p_page ->> 'absent')::integer, v_surplus, (p_page ->> 'cache_lookups')::integer, (p_page ->> 'cache_hits')::integer,
-          (p_page ->> 'cpu_ms')::numeric, (p_page ->> 'peak_rss_bytes')::bigint, (p_page ->> 'wall_ms')::numeric);
+          (p_page ->> 'cpu_ms')::numeric, (p_page ->> 'peak_rss_bytes')::bigint, v_wall_ms);
 
   update public.sync_chains
      set page = page + 1, "cursor" = coalesce((p_page ->> 'cursor')::bigint, "cursor"),
-         page_size = (p_page ->> 'next_page_size')::integer, lease_until = null, sends = 0, failures = 0, last_error = null,
+         -- A page must stay far within its lease, whatever the database took for it.
+         page_size = case when v_wall_ms > (p_page ->> 'lease_seconds')::integer * 500 then greatest(50, v_chain.page_size / 2)
+                          else (p_page ->> 'next_page_size')::integer end,
+         lease_until = null, sends = 0, failures = 0, last_error = null,
          state = case when v_done then 'done' else 'open' end::public.sync_chain_state,
          closed_at = case when v_done then now() end,
          due_at = case when not v_done then clock_timestamp() + make_interval(secs => (p_page ->> 'lease_seconds')::integer) end

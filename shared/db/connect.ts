@@ -1,7 +1,7 @@
 import postgres from "postgres";
 
-export type Sql = postgres.Sql<Record<string, never>>;
-export type Transaction = postgres.TransactionSql<Record<string, never>>;
+export type Sql = postgres.Sql;
+export type Transaction = postgres.TransactionSql;
 export type Queryable = Sql | Transaction;
 
 /** Opens a connected stream to host and port. */
@@ -35,7 +35,7 @@ export function connect(options: ConnectOptions): Sql {
     connection: { application_name: options.applicationName },
     ssl: tlsOptions(options, hostname),
     ...(socket ? { socket: () => socket(hostname, Number(port || 5432)) } : {}),
-  } as postgres.Options<Record<string, never>>);
+  } as postgres.Options<Record<string, postgres.PostgresType>>);
 }
 
 function tlsOptions(options: ConnectOptions, hostname: string): false | object {

@@ -1,0 +1,94 @@
+import type { Sql } from "postgres";
+import type { Platform } from "../platform.ts";
+import { bad, dim, good, line, table } from "./terminal.ts";
+import type { ExecutionState } from "./watch.ts";
+
+/** What happened to every record, what it cost, and whether both sides' money agrees. Every number is recomputable with SQL. */
+export async function printSummary(platform: Platform, target: Sql, source: Sql, state: ExecutionState): Promise<void> {
+  const seconds = (Date.parse(state.completedAt ?? state.startedAt) - Date.parse(state.startedAt)) / 1_000;
+  line();
+  table(
+    ["entity", "capture", "read", "inserted", "updated", "unchanged", "waiting", "in queue"],
+    state.entities.map(({ entity, capture, counts }) => [
+      entity,
+      capture ?? (counts.pages > 0 ? "keys" : "idle"),
+      counts.read,
+      counts.inserted,
+      counts.updated,
+      counts.unchanged,
+      counts.waiting,
+      counts.inConflict,
+    ]),
+  );
+  printQueue(state);
+  await printCost(platform, target, state, seconds);
+  await printMoney(target, source);
+  const verdict = state.status === "succeeded" ? good("succeeded") : bad(state.status);
+  line(`\n  Execution ${state.execution} ${verdict}: every record read is accounted for.`);
+  if (state.errors !== null) line(bad(`  ${JSON.stringify(state.errors)}`));
+}
+
+function printQueue(state: ExecutionState): void {
+  if (state.queue.length === 0) return;
+  line(`\n  Waiting and in the queue now (public.sync_conflicts):`);
+  table(
+    ["entity", "state", "type", "why", "records"],
+    state.queue.map((row) => [row.entity, row.state, row.type, row.rule, row.count]),
+  );
+}
+
+async function printCost(platform: Platform, target: Sql, state: ExecutionState, seconds: number): Promise<void> {
+  const [log] = await target<{ cpu: number | null; pages: number; read: number; lookups: number; hits: number }[]>`
+    select sum(cpu_ms)::float8 as cpu, count(*)::integer as pages, coalesce(sum(read), 0)::integer as read,
+           coalesce(sum(cache_lookups), 0)::integer as lookups, coalesce(sum(cache_hits), 0)::integer as hits
+      from public.sync_page_log where execution_id = ${state.execution}`;
+  const since = Date.parse(state.startedAt);
+  const invocations = platform.functions.invocations().filter((call) => call.function === "sync-page" && call.startedAt >= since);
+  const cpu = invocations.reduce((sum, call) => sum + call.cpuMs, 0);
+  const peak = Math.max(0, ...invocations.map((call) => call.peakRssBytes));
+  const read = log?.read ?? 0;
+  line();
+  line(`  ${seconds.toFixed(1)} s, ${read.toLocaleString("en")} records in ${log?.pages ?? 0} pages, ${Math.round(read / Math.max(seconds, 0.001)).toLocaleString("en")} records/s`);
+  line(`  function CPU ${((cpu / Math.max(read, 1)) * 1_000).toFixed(1)} ms per 1,000 records, peak memory ${(peak / 1024 / 1024).toFixed(0)} MB, ${invocations.length} invocations`);
+  line(`  mapping cache: ${percent(log?.hits ?? 0, log?.lookups ?? 0)} of ${(log?.lookups ?? 0).toLocaleString("en")} look-ups hit (${platform.redis.backing})`);
+}
+
+function percent(part: number, whole: number): string {
+  return whole === 0 ? "none" : `${((100 * part) / whole).toFixed(1)} %`;
+}
+
+const MONEY: readonly { readonly entity: string; readonly column: string; readonly table: string; readonly price: string; readonly key: string }[] = [
+  { entity: "orders", column: "amount", table: "dispatch_instruction", price: "price", key: "id" },
+  { entity: "payments", column: "amount", table: "dispatch_payment", price: "total_price", key: "id" },
+  { entity: "payments", column: "paid_amount", table: "dispatch_payment", price: "paid_price", key: "id" },
+  { entity: "operations", column: "amount", table: "dispatch_operation", price: "price", key: "id" },
+  { entity: "doctors", column: "credit", table: "dispatch_doctorsetting", price: "credit", key: "user_id" },
+];
+
+/** Both sides' totals, straight from the tables: source = target + what waits or is in the queue. */
+async function printMoney(target: Sql, source: Sql): Promise<void> {
+  const rows: (string | number)[][] = [];
+  for (const money of MONEY) {
+    const [queued] = await target<{ ids: string }[]>`
+      select coalesce(array_agg(source_record_id), '{}')::text as ids from public.sync_conflicts c
+       where entity_type = ${money.entity} and state in ('waiting', 'open')
+         and not exists (select from public.uuid_mappings_enhanced m
+                          where m.entity_type = ${money.entity} and m.legacy_id = c.source_record_id)`;
+    const [there] = await source.unsafe<{ total: string; held: string }[]>(
+      `select coalesce(sum(${money.price}), 0)::text as total,
+              coalesce(sum(${money.price}) filter (where ${money.key} = any ($1::text::bigint[])), 0)::text as held
+         from public.${money.table}`,
+      [queued?.ids ?? "{}"],
+    );
+    const [here] = await target.unsafe<{ total: string; difference: string }[]>(
+      `select coalesce(sum(${money.column}), 0)::text as total,
+              trim_scale($1::text::numeric - $2::text::numeric - coalesce(sum(${money.column}), 0))::text as difference
+         from public.${money.entity}`,
+      [there?.total ?? "0", there?.held ?? "0"],
+    );
+    rows.push([`${money.entity}.${money.column}`, there?.total ?? "", there?.held ?? "", here?.total ?? "", here?.difference ?? ""]);
+  }
+  line(`\n  Money, both sides:`);
+  table(["column", "source", "held in queue", "target", "difference"], rows);
+  line(dim("  source − held in queue − target = difference"));
+}

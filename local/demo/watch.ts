@@ -1,0 +1,79 @@
+import cliProgress from "cli-progress";
+import type { Platform } from "../platform.ts";
+import { countRecords } from "./count-records.ts";
+
+export interface EntityState {
+  readonly entity: string;
+  readonly capture: string | null;
+  readonly chains: Readonly<Record<string, number>> | null;
+  readonly counts: Readonly<Record<"pages" | "read" | "inserted" | "updated" | "unchanged" | "deleted" | "waiting" | "inConflict" | "waived" | "absent" | "surplus", number>>;
+}
+export interface ExecutionState {
+  readonly execution: string;
+  readonly status: "running" | "succeeded" | "failed" | "cancelled";
+  readonly startedAt: string;
+  readonly completedAt: string | null;
+  readonly errors: unknown;
+  readonly metrics: Readonly<Record<string, number | null>>;
+  readonly entities: readonly EntityState[];
+  readonly queue: readonly { readonly entity: string; readonly state: string; readonly type: string; readonly rule: string; readonly count: number }[];
+}
+
+/** How often the state is asked for while an execution runs. */
+const POLL_MS = 250;
+
+/** Starts an execution over HTTP, as production would, and shows a bar per entity until it is closed. */
+export async function runAndWatch(platform: Platform, request: { entities?: readonly string[]; capture?: "auto" | "full" }): Promise<ExecutionState> {
+  const answer = await platform.call("sync-trigger", { body: request });
+  const begun = (await answer.json()) as { execution: string; entities: string[]; chains: { entity: string; capture: string }[] };
+  if (answer.status !== 202) throw new Error(`sync-trigger answered ${answer.status}: ${JSON.stringify(begun)}`);
+
+  const full = new Set(begun.chains.filter((chain) => chain.capture === "full").map((chain) => chain.entity));
+  const totals = await countRecords(platform.urls.sourceReader, [...full]);
+  const bars = new Bars();
+  for (;;) {
+    const state = (await (await platform.call(`sync-trigger?execution=${begun.execution}`)).json()) as ExecutionState;
+    for (const entity of state.entities) {
+      if (entity.chains) bars.show(entity, totals.get(entity.entity));
+    }
+    if (state.status !== "running") {
+      bars.stop();
+      return state;
+    }
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+}
+
+class Bars {
+  readonly #all = new cliProgress.MultiBar(
+    {
+      format: "  {entity} {bar} {value}/{total} {rate} rows/s  ETA {eta_formatted}",
+      hideCursor: true,
+      clearOnComplete: false,
+      forceRedraw: true,
+      // Where the output is not a terminal, a line now and then instead of moving bars.
+      noTTYOutput: true,
+      notTTYSchedule: 2_000,
+    },
+    cliProgress.Presets.shades_classic,
+  );
+  readonly #bars = new Map<string, { bar: cliProgress.SingleBar; since: number }>();
+
+  show(entity: EntityState, expected: number | undefined): void {
+    const { read } = entity.counts;
+    const done = Object.keys(entity.chains ?? {}).every((state) => !["blocked", "open"].includes(state));
+    const known = this.#bars.get(entity.entity);
+    if (!known && read === 0 && !done) return;
+    const total = done ? read : Math.max(expected ?? read, read);
+    const entry = known ?? { bar: this.#all.create(total, 0, { entity: entity.entity.padEnd(11), rate: "" }), since: Date.now() };
+    this.#bars.set(entity.entity, entry);
+    entry.bar.setTotal(total);
+    const seconds = (Date.now() - entry.since) / 1_000;
+    const rate = seconds > 0.2 ? Math.round(read / seconds).toLocaleString("en") : "…";
+    entry.bar.update(read, { rate: rate.padStart(7) });
+  }
+
+  stop(): void {
+    this.#all.stop();
+  }
+}

@@ -1,0 +1,152 @@
+import { generateKeyPairSync, randomBytes, randomUUID, sign } from "node:crypto";
+import { mkdir } from "node:fs/promises";
+import { resolve } from "node:path";
+import { Client } from "@upstash/qstash";
+import { startFunctionsHost, type FunctionsHost } from "./functions/host.ts";
+import { freePort } from "./ports.ts";
+import { startPostgres, type LocalPostgres } from "./postgres.ts";
+import { startQstash, type LocalQstash } from "./qstash/server.ts";
+import { startRedis, type LocalRedis } from "./redis/server.ts";
+import { prepareSource, prepareSupabase } from "./target/supabase.ts";
+
+export interface PlatformOptions {
+  /** Where data lives; git-ignored. A second start with the same folder reuses it. */
+  readonly dataDir: string;
+  readonly onStep?: (step: string) => void;
+  readonly onFunctionLog?: (event: { function: string; line: string }) => void;
+  /** Extra environment of the functions, for example ISTHMUS_PAGE_SIZE. */
+  readonly env?: Readonly<Record<string, string>>;
+  readonly limits?: Parameters<typeof startFunctionsHost>[0]["limits"];
+}
+
+export interface Platform {
+  readonly source: LocalPostgres;
+  readonly target: LocalPostgres;
+  readonly qstash: LocalQstash;
+  readonly redis: LocalRedis;
+  readonly functions: FunctionsHost;
+  /** A secret key of the project, as machines send it. */
+  readonly secretKey: string;
+  readonly urls: {
+    readonly sourceOwner: string;
+    readonly sourceReader: string;
+    readonly targetOwner: string;
+    readonly targetWorker: string;
+  };
+  /** Calls a function with the secret key. */
+  call(path: string, init?: { method?: string; body?: unknown; headers?: Record<string, string> }): Promise<Response>;
+  /** A signed-in user's token, as Supabase Auth would issue it. */
+  userToken(appMetadata: Record<string, unknown>, overrides?: Record<string, unknown>): string;
+  stop(): Promise<void>;
+}
+
+/** Starts everything a hosted installation has: two databases, QStash, Redis and the functions on Deno. */
+export async function startPlatform(options: PlatformOptions): Promise<Platform> {
+  const say = options.onStep ?? (() => undefined);
+  const dataDir = resolve(options.dataDir);
+  await mkdir(dataDir, { recursive: true });
+  const started: { stop(): Promise<void> }[] = [];
+  const stop = async () => {
+    for (const part of started.splice(0).reverse()) await part.stop();
+  };
+  try {
+    say("PostgreSQL 17, the legacy source");
+    const source = await startPostgres({ name: "source", dataDir: resolve(dataDir, "source") });
+    started.push(source);
+    const sourceUrls = await prepareSource(source);
+
+    say("PostgreSQL 17, the Supabase target: roles, application tables, migrations by the Supabase CLI");
+    const target = await startPostgres({ name: "target", dataDir: resolve(dataDir, "target") });
+    started.push(target);
+    const targetUrls = await prepareSupabase(target);
+
+    const redis = await startRedis();
+    started.push(redis);
+    say(`Redis endpoint (${redis.backing})`);
+    const qstash = await startQstash();
+    started.push(qstash);
+    say("QStash stand-in");
+
+    const port = await freePort();
+    const base = `http://127.0.0.1:${port}`;
+    const keys = signingKeys();
+    const secretKey = `sb_secret_${randomBytes(24).toString("base64url")}`;
+    const env = {
+      SOURCE_DB_URL: sourceUrls.reader,
+      TARGET_DB_URL: targetUrls.worker,
+      SUPABASE_URL: base,
+      SUPABASE_DB_URL: targetUrls.owner,
+      SUPABASE_SECRET_KEYS: JSON.stringify({ default: secretKey }),
+      SUPABASE_PUBLISHABLE_KEYS: JSON.stringify({ default: `sb_publishable_${randomBytes(24).toString("base64url")}` }),
+      SUPABASE_JWKS: JSON.stringify({ keys: [keys.jwk] }),
+      QSTASH_URL: qstash.url,
+      QSTASH_TOKEN: qstash.token,
+      QSTASH_CURRENT_SIGNING_KEY: qstash.currentSigningKey,
+      QSTASH_NEXT_SIGNING_KEY: qstash.nextSigningKey,
+      UPSTASH_REDIS_REST_URL: redis.url,
+      UPSTASH_REDIS_REST_TOKEN: redis.token,
+      ...options.env,
+    };
+    const functions = await startFunctionsHost({
+      functionsDir: resolve(import.meta.dirname, "../functions"),
+      names: ["sync-trigger", "sync-page", "sync-tick"],
+      port,
+      env,
+      ...(options.limits ? { limits: options.limits } : {}),
+      ...(options.onFunctionLog ? { onLog: options.onFunctionLog } : {}),
+    });
+    started.push(functions);
+    say(`Edge Functions on Deno at ${functions.url}`);
+
+    // What pg_cron does on a hosted project, a QStash schedule does where there is none.
+    await new Client({ baseUrl: qstash.url, token: qstash.token }).schedules.create({
+      scheduleId: "isthmus-sync-tick",
+      destination: `${functions.url}/sync-tick`,
+      cron: "* * * * *",
+    });
+
+    return {
+      source,
+      target,
+      qstash,
+      redis,
+      functions,
+      secretKey,
+      urls: {
+        sourceOwner: sourceUrls.owner,
+        sourceReader: sourceUrls.reader,
+        targetOwner: targetUrls.owner,
+        targetWorker: targetUrls.worker,
+      },
+      call: (path, init = {}) =>
+        fetch(`${functions.url}/${path}`, {
+          method: init.method ?? (init.body === undefined ? "GET" : "POST"),
+          headers: { apikey: secretKey, "content-type": "application/json", ...init.headers },
+          ...(init.body === undefined ? {} : { body: JSON.stringify(init.body) }),
+        }),
+      userToken: (appMetadata, overrides = {}) => keys.token({ app_metadata: appMetadata, iss: `${base}/auth/v1`, ...overrides }),
+      stop,
+    };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+/** The project's asymmetric signing key: the public half as JWKS, and tokens signed with the private half. */
+function signingKeys() {
+  const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const kid = randomUUID();
+  const jwk = { ...publicKey.export({ format: "jwk" }), kid, alg: "ES256", use: "sig", key_ops: ["verify"] };
+  const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  return {
+    jwk,
+    token(claims: Record<string, unknown>): string {
+      const now = Math.floor(Date.now() / 1_000);
+      const body = { sub: randomUUID(), aud: "authenticated", role: "authenticated", iat: now, exp: now + 3_600, ...claims };
+      const signed = `${encode({ alg: "ES256", typ: "JWT", kid })}.${encode(body)}`;
+      const signature = sign("sha256", Buffer.from(signed), { key: privateKey, dsaEncoding: "ieee-p1363" });
+      return `${signed}.${signature.toString("base64url")}`;
+    },
+  };
+}

@@ -1,0 +1,113 @@
+import { spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import postgres, { type Sql } from "postgres";
+import { registry } from "../../shared/entities/registry.gen.ts";
+import { workerGrants } from "../../shared/jobs/grants.ts";
+import type { LocalPostgres } from "../postgres.ts";
+
+/** Passwords of local databases only; hosted ones are set by their operator. */
+const WORKER_PASSWORD = "local-worker";
+const READER_PASSWORD = "local-reader";
+const ROOT = resolve(import.meta.dirname, "../..");
+
+export interface TargetUrls {
+  /** postgres, as on a hosted project: owns the application, is no superuser. */
+  readonly owner: string;
+  /** isthmus_worker, as the functions connect. */
+  readonly worker: string;
+}
+export interface SourceUrls {
+  readonly owner: string;
+  /** isthmus_reader: read only. */
+  readonly reader: string;
+}
+
+/** Makes a database what a hosted Supabase project is after the application's schema and our migrations. Safe to repeat. */
+export async function prepareSupabase(pg: LocalPostgres, options: { database?: string } = {}): Promise<TargetUrls> {
+  const database = options.database ?? "supabase";
+  await createDatabase(pg, database);
+  const owner = pg.url("postgres", undefined, database);
+  await withSql(pg.superuserUrl(database), async (sql) => {
+    await sql.unsafe(readFileSync(resolve(import.meta.dirname, "bootstrap.sql"), "utf8")).simple();
+  });
+  await withSql(owner, async (sql) => {
+    const [row] = await sql<{ present: boolean }[]>`select to_regclass('public.offices') is not null as present`;
+    if (row?.present !== true) await sql.unsafe(readFileSync(resolve(import.meta.dirname, "schema.sql"), "utf8")).simple();
+  });
+  await pushMigrations(owner);
+  await withSql(owner, async (sql) => {
+    await sql.unsafe(`alter role isthmus_worker password '${WORKER_PASSWORD}'`);
+    await sql.unsafe(workerGrants(registry)).simple();
+  });
+  return { owner, worker: pg.url("isthmus_worker", WORKER_PASSWORD, database) };
+}
+
+/** Makes the database of the legacy application with a role that can only read. Safe to repeat. */
+export async function prepareSource(pg: LocalPostgres, options: { database?: string } = {}): Promise<SourceUrls> {
+  const database = options.database ?? "legacy";
+  await createDatabase(pg, database);
+  await withSql(pg.superuserUrl(database), async (sql) => {
+    await sql
+      .unsafe(
+        `do $$ begin
+           if not exists (select from pg_roles where rolname = 'isthmus_reader') then
+             create role isthmus_reader login password '${READER_PASSWORD}';
+             alter role isthmus_reader set default_transaction_read_only = on;
+           end if;
+         end $$;
+         grant usage on schema public to isthmus_reader;
+         grant select on all tables in schema public to isthmus_reader;
+         alter default privileges in schema public grant select on tables to isthmus_reader;`,
+      )
+      .simple();
+  });
+  return { owner: pg.superuserUrl(database), reader: pg.url("isthmus_reader", READER_PASSWORD, database) };
+}
+
+/** Applies migrations/ by the real Supabase CLI. @throws Error with what the CLI printed. */
+export async function pushMigrations(ownerUrl: string): Promise<void> {
+  await supabase(["db", "push", "--yes", `--remote=${ownerUrl}`]);
+}
+
+/** Runs the Supabase CLI with a home of its own, so that nothing is written into the user's. */
+export async function supabase(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<string> {
+  const home = mkdtempSync(join(tmpdir(), "isthmus-supabase-"));
+  try {
+    return await new Promise<string>((done, failed) => {
+      const child = spawn(resolve(ROOT, "node_modules/.bin/supabase"), [...args, "--workdir", ROOT], {
+        cwd: ROOT,
+        stdio: ["ignore", "pipe", "pipe"],
+        env: { PATH: process.env["PATH"] ?? "", HOME: home, NO_COLOR: "1", DO_NOT_TRACK: "1", SUPABASE_TELEMETRY_DISABLED: "1", PGSSLMODE: "disable", ...env },
+      });
+      let output = "";
+      const collect = (chunk: Buffer) => (output += chunk.toString());
+      child.stdout.on("data", collect);
+      child.stderr.on("data", collect);
+      child.once("error", failed);
+      child.once("exit", (code) => {
+        if (code === 0) done(output);
+        else failed(new Error(`supabase ${args[0] ?? ""} ${args[1] ?? ""} failed (${code ?? "killed"}):\n${output}`));
+      });
+    });
+  } finally {
+    rmSync(home, { recursive: true, force: true });
+  }
+}
+
+async function createDatabase(pg: LocalPostgres, database: string): Promise<void> {
+  await withSql(pg.superuserUrl(), async (sql) => {
+    const [row] = await sql`select from pg_database where datname = ${database}`;
+    if (!row) await sql.unsafe(`create database "${database}"`);
+  });
+}
+
+async function withSql(url: string, work: (sql: Sql) => Promise<void>): Promise<void> {
+  const sql = postgres(url, { max: 1, onnotice: () => undefined });
+  try {
+    await work(sql);
+  } finally {
+    await sql.end();
+  }
+}

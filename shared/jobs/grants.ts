@@ -1,0 +1,16 @@
+import { ident } from "../db/ident.ts";
+import type { Entity } from "../entities/define-entity.ts";
+
+/** SQL that gives the worker exactly the columns that the entities own on the application's tables, and nothing else. */
+export function workerGrants(entities: readonly Entity[], role = "isthmus_worker"): string {
+  return entities
+    .map((entity) => {
+      const table = `public.${ident(entity.target.table)}`;
+      const owned = Object.keys(entity.fields).map(ident).join(", ");
+      return [
+        `revoke all on ${table} from ${ident(role)};`,
+        `grant select (id, ${owned}), insert (id, ${owned}), update (${owned}) on ${table} to ${ident(role)};`,
+      ].join("\n");
+    })
+    .join("\n");
+}
