@@ -144,6 +144,17 @@ describe("retries", () => {
     ]);
   });
 
+  it("come also when a header cannot be sent at all", async () => {
+    const message = {
+      destination: destination.url,
+      headers: { "upstash-forward-x": "\u{1f434}", "upstash-retries": "0" },
+    };
+    const headers = { authorization: `Bearer ${qstash.token}` };
+    await fetch(`${qstash.url}/v2/batch`, { method: "POST", headers, body: JSON.stringify([message]) });
+    await qstash.idle();
+    expect(qstash.stats()).toMatchObject({ published: 1, deadLettered: 1, inFlight: 0 });
+  });
+
   it("come when the destination takes longer than the timeout", async () => {
     destination.answer = () => new Promise(() => undefined);
     await client.publish({ url: `${destination.url}/`, timeout: "30s", retries: 0 });

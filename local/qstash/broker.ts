@@ -1,16 +1,17 @@
-import { createHash, randomUUID } from "node:crypto";
+import { randomUUID } from "node:crypto";
 import type { Clock } from "../../shared/clock.ts";
 import { defaultBackoffMs, evaluateRetryDelay } from "./backoff.ts";
 import { callbackBody } from "./callback-body.ts";
 import { DeadLetters } from "./dead-letters.ts";
+import { Deduplication } from "./deduplication.ts";
 import { deliver } from "./deliver.ts";
+import { deliveryHeaders } from "./delivery-headers.ts";
 import { requestedRetryMs } from "./durations.ts";
 import { EventLog } from "./event-log.ts";
 import { drawFate } from "./faults.ts";
 import type { QstashFaults } from "./faults.ts";
 import { FlowLimits } from "./flow-limits.ts";
 import { parsePublishSettings } from "./publish-settings.ts";
-import { signDelivery } from "./signature.ts";
 import { RequestRefused } from "./types.ts";
 import type {
   Attempt,
@@ -22,18 +23,10 @@ import type {
   QstashStats,
 } from "./types.ts";
 
-const DEDUPLICATION_WINDOW_MS = 10 * 60_000;
 const HISTORY_KEPT = 10_000;
 const NON_RETRYABLE_STATUS = 489;
 /** Deliveries under way at once, over all flow-control keys. */
 export const GLOBAL_PARALLELISM = 100;
-/** Headers of a connection, not of a message: forwarding them would break the delivery. */
-const NOT_FORWARDED: ReadonlySet<string> = new Set([
-  "host",
-  "content-length",
-  "connection",
-  "transfer-encoding",
-]);
 
 export interface BrokerOptions {
   readonly clock: Clock;
@@ -83,7 +76,7 @@ export class Broker {
     dropped: 0,
     duplicated: 0,
   };
-  readonly #seen = new Map<string, { messageId: string; until: number }>();
+  readonly #deduplication = new Deduplication();
   readonly #finished = new Map<string, Message>();
   readonly #flights = new Set<Flight>();
   #queue: Attempt[] = [];
@@ -94,16 +87,14 @@ export class Broker {
 
   /** Accepts a message, or recognises it as one accepted in the last ten minutes. */
   publish(publish: Publish): { messageId: string; url: string; deduplicated?: true } {
-    const { clock } = this.options;
-    const now = clock();
-    const key = deduplicationKey(publish);
-    const known = key === undefined ? undefined : this.#seen.get(key);
-    if (known !== undefined && now < known.until) {
+    const now = this.options.clock();
+    const known = this.#deduplication.find(publish, now);
+    if (known !== undefined) {
       this.#counters.deduplicated++;
-      return { messageId: known.messageId, url: publish.url, deduplicated: true };
+      return { messageId: known, url: publish.url, deduplicated: true };
     }
     const message = this.#createMessage(publish, now);
-    if (key !== undefined) this.#remember(key, message.messageId, now);
+    this.#deduplication.remember(publish, message.messageId, now);
     this.#counters.published++;
     this.events.record(message, "CREATED", now);
     this.#enqueueWithFaults(message);
@@ -188,11 +179,6 @@ export class Broker {
     return message;
   }
 
-  #remember(key: string, messageId: string, now: number): void {
-    for (const [old, { until }] of this.#seen) if (until <= now) this.#seen.delete(old);
-    this.#seen.set(key, { messageId, until: now + DEDUPLICATION_WINDOW_MS });
-  }
-
   #enqueueWithFaults(message: Message): void {
     const fate = drawFate(this.options.faults, this.options.random);
     if (fate.dropped) {
@@ -242,7 +228,7 @@ export class Broker {
     const flight: Flight = { message, deadline: at + settings.timeoutMs, abort: new AbortController() };
     this.#flights.add(flight);
     this.options.onChange();
-    const headers = deliveryHeaders(message, signDelivery(this.options.signingKey(), url, body, Date.now()));
+    const headers = deliveryHeaders(message, this.options.signingKey());
     const result = await deliver({
       url,
       method: settings.method,
@@ -353,29 +339,4 @@ function isNonRetryable(result: DeliveryResult): boolean {
   return (
     result.status === NON_RETRYABLE_STATUS && result.headers["upstash-nonretryable-error"]?.[0] === "true"
   );
-}
-
-function deduplicationKey({ url, settings, body }: Publish): string | undefined {
-  if (settings.deduplicationId !== undefined) return `id:${settings.deduplicationId}`;
-  if (!settings.contentBasedDeduplication) return undefined;
-  const hash = createHash("sha256")
-    .update(JSON.stringify([url, settings.forward]))
-    .update(body);
-  return `content:${hash.digest("hex")}`;
-}
-
-function deliveryHeaders(message: Message, signature: string): Record<string, string> {
-  const headers: Record<string, string> = {};
-  for (const [name, values] of Object.entries(message.settings.forward)) {
-    if (!NOT_FORWARDED.has(name)) headers[name] = values.join(", ");
-  }
-  return {
-    "user-agent": "Upstash-QStash",
-    ...headers,
-    "upstash-signature": signature,
-    "upstash-message-id": message.messageId,
-    "upstash-retried": String(message.retried),
-    "upstash-caller-ip": message.callerIp,
-    ...(message.scheduleId === undefined ? {} : { "upstash-schedule-id": message.scheduleId }),
-  };
 }

@@ -13,11 +13,17 @@ export interface DeliveryRequest {
 }
 
 /** Sends one request and resolves with whatever came of it; never rejects. The answer's body is cut at 1 MB. */
-export function deliver(delivery: DeliveryRequest): Promise<DeliveryResult> {
-  return new Promise((resolve) => {
-    const fail = (error: Error) => {
-      resolve({ status: 0, headers: {}, body: Buffer.alloc(0), error: error.message });
-    };
+export async function deliver(delivery: DeliveryRequest): Promise<DeliveryResult> {
+  try {
+    return await exchange(delivery);
+  } catch (error) {
+    const message = error instanceof Error ? error.message : "the delivery failed";
+    return { status: 0, headers: {}, body: Buffer.alloc(0), error: message };
+  }
+}
+
+function exchange(delivery: DeliveryRequest): Promise<DeliveryResult> {
+  return new Promise((resolve, reject) => {
     const send = delivery.url.toLowerCase().startsWith("https:") ? requestHttps : requestHttp;
     const options = {
       method: delivery.method,
@@ -33,7 +39,7 @@ export function deliver(delivery: DeliveryRequest): Promise<DeliveryResult> {
         if (size < MAX_RESPONSE_BYTES) chunks.push(chunk);
         size += chunk.length;
       });
-      response.on("error", fail);
+      response.on("error", reject);
       response.on("end", () => {
         const headers: Record<string, string[]> = {};
         for (const [name, values] of Object.entries(response.headersDistinct)) headers[name] = values ?? [];
@@ -41,7 +47,7 @@ export function deliver(delivery: DeliveryRequest): Promise<DeliveryResult> {
         resolve({ status: response.statusCode ?? 0, headers, body, error: undefined });
       });
     });
-    request.on("error", fail);
+    request.on("error", reject);
     request.end(delivery.body);
   });
 }
