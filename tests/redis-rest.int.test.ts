@@ -45,8 +45,10 @@ describe.each(BACKINGS)("the REST endpoint in front of %s", (prefer) => {
   it("keeps a value that reads OK apart from the status OK", async () => {
     await redis.set("a", "OK");
     expect(await redis.get("a")).toBe("OK");
-    const response = await raw("/get/a", { headers: { "Upstash-Encoding": "base64" } });
-    expect(await response.json()).toEqual({ result: Buffer.from("OK").toString("base64") });
+    const encoded = async (path: string) => (await raw(path, { headers: { "Upstash-Encoding": "base64" } })).json();
+    expect(await encoded("/get/a")).toEqual({ result: Buffer.from("OK").toString("base64") });
+    expect(await encoded("/set/a/b")).toEqual({ result: "OK" });
+    expect(await encoded("/ping")).toEqual({ result: Buffer.from("PONG").toString("base64") });
   });
 
   it("sets only absent keys with NX and only present ones with XX", async () => {
@@ -107,12 +109,7 @@ describe.each(BACKINGS)("the REST endpoint in front of %s", (prefer) => {
   });
 
   it("answers each command of a pipeline by itself, errors included", async () => {
-    const results = await redis
-      .pipeline()
-      .set("a", "1")
-      .eval("broken(", [], [])
-      .get("a")
-      .exec({ keepErrors: true });
+    const results = await redis.pipeline().set("a", "1").eval("broken(", [], []).get("a").exec({ keepErrors: true });
     expect(results.map(({ error }) => error === undefined)).toEqual([true, false, true]);
     expect(results[2]?.result).toBe("1");
   });
@@ -208,11 +205,7 @@ describe.each(BACKINGS)("the REST endpoint in front of %s", (prefer) => {
   it("when wrong answers other values, garbage or too few, and takes writes as ever", async () => {
     await redis.mset({ a: "1", b: "2", c: "3" });
     local.faults.mode = "wrong";
-    const answers = [
-      await redis.mget("a", "b", "c"),
-      await redis.mget("a", "b", "c"),
-      await redis.mget("a", "b", "c"),
-    ];
+    const answers = [await redis.mget("a", "b", "c"), await redis.mget("a", "b", "c"), await redis.mget("a", "b", "c")];
     expect(answers[0]).toEqual(["2", "3", "1"]);
     expect(answers[1]).toEqual(["garbage 1", "garbage 1", "garbage 1"]);
     expect(answers[2]).toEqual(["1", "2"]);
