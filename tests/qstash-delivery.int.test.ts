@@ -41,9 +41,7 @@ describe("publishing", () => {
     const headers = { "X-Trace": "t1" };
     const { messageId } = await client.publishJSON({ url, method: "PUT", headers, body: { page: 1 } });
     await qstash.idle();
-    expect(destination.received).toEqual([
-      expect.objectContaining({ method: "PUT", path: "/sync-page?chain=a%20b" }),
-    ]);
+    expect(destination.received).toEqual([expect.objectContaining({ method: "PUT", path: "/sync-page?chain=a%20b" })]);
     const [received] = destination.received;
     expect(JSON.parse(received?.body ?? "")).toEqual({ page: 1 });
     expect(received?.headers).toMatchObject({
@@ -185,8 +183,7 @@ describe("signatures", () => {
 
 describe("deduplication", () => {
   it("swallows a repeated id for ten minutes and answers with the first message", async () => {
-    const publish = () =>
-      client.publish({ url: destination.url, body: "x", deduplicationId: "chain-1-page-2-attempt-1" });
+    const publish = () => client.publish({ url: destination.url, body: "x", deduplicationId: "chain-1-page-2-attempt-1" });
     const first = await publish();
     expect(first).not.toHaveProperty("deduplicated");
     await qstash.idle();

@@ -45,15 +45,8 @@ describe("retries", () => {
     }
     await pass(100_000_000);
     expect(tries()).toBe(4);
-    expect(destination.received.map(({ headers }) => headers["upstash-retried"])).toEqual([
-      "0",
-      "1",
-      "2",
-      "3",
-    ]);
-    expect(new Set(destination.received.map(({ headers }) => headers["upstash-message-id"]))).toEqual(
-      new Set([messageId]),
-    );
+    expect(destination.received.map(({ headers }) => headers["upstash-retried"])).toEqual(["0", "1", "2", "3"]);
+    expect(new Set(destination.received.map(({ headers }) => headers["upstash-message-id"]))).toEqual(new Set([messageId]));
     expect(qstash.stats()).toMatchObject({ delivered: 0, retried: 3, deadLettered: 1, queued: 0 });
     const { messages } = await client.dlq.listMessages();
     expect(messages).toEqual([
@@ -258,14 +251,7 @@ describe("the log", () => {
     await qstash.idle();
     await pass(12_000);
     const { logs } = await client.logs({ messageIds: [messageId] });
-    expect(logs.map(({ state }) => state)).toEqual([
-      "DELIVERED",
-      "ACTIVE",
-      "RETRY",
-      "ERROR",
-      "ACTIVE",
-      "CREATED",
-    ]);
+    expect(logs.map(({ state }) => state)).toEqual(["DELIVERED", "ACTIVE", "RETRY", "ERROR", "ACTIVE", "CREATED"]);
     expect(logs[2]).toMatchObject({ nextDeliveryTime: now });
     expect((await client.logs({ filter: { state: "DELIVERED" } })).logs).toHaveLength(1);
   });

@@ -98,20 +98,24 @@ describe("schedules", () => {
     expect(destination.received).toEqual([]);
   });
 
-  it("keep to the time zone they name", async () => {
+  it("keep to the time zone they name, else to UTC", async () => {
+    const { scheduleId } = await client.schedules.create({
+      ...everyMinute(),
+      cron: "0 9 * * *",
+      scheduleId: "utc",
+    });
+    const utc = await client.schedules.get(scheduleId);
+    expect(new Date(utc.nextScheduleTime ?? 0).toISOString()).toBe("2026-03-02T09:00:00.000Z");
     await client.schedules.create({ ...everyMinute(), cron: "CRON_TZ=America/New_York 0 9 * * *" });
     const { nextScheduleTime } = await client.schedules.get("tick");
     expect(new Date(nextScheduleTime ?? 0).toISOString()).toBe("2026-03-01T14:00:00.000Z");
   });
 
-  it.each(["* * * * * *", "61 * * * *", "often", ""])(
-    "with the cron expression %j are refused",
-    async (cron) => {
-      await expect(client.schedules.create({ ...everyMinute(), cron })).rejects.toMatchObject({
-        status: 400,
-      });
-    },
-  );
+  it.each(["* * * * * *", "61 * * * *", "often", ""])("with the cron expression %j are refused", async (cron) => {
+    await expect(client.schedules.create({ ...everyMinute(), cron })).rejects.toMatchObject({
+      status: 400,
+    });
+  });
 
   it("do not deduplicate their own firings", async () => {
     const headers = { "Upstash-Deduplication-Id": "once" };
@@ -223,7 +227,9 @@ describe("going down", () => {
     await client.publish({ url: destination.url, body: "waits", delay: 60 });
     await vi.waitFor(() => expect(bodies()).toEqual(["hangs"]));
     const idle = qstash.idle().then(() => (cut = true));
+    const crashed = qstash;
     await qstash.crash();
+    await vi.waitFor(() => expect(crashed.stats()).toMatchObject({ inFlight: 0, queued: 0 }));
     await idle;
     expect(cut).toBe(true);
     await expect(client.publish({ url: destination.url })).rejects.toThrow();
@@ -238,7 +244,7 @@ describe("going down", () => {
   });
 
   it("a stop lets a delivery under way come to its end", async () => {
-    let release = () => {};
+    let release = (): void => undefined;
     destination.answer = () => new Promise((resolve) => (release = () => resolve({})));
     await client.publish({ url: destination.url, body: "x" });
     await vi.waitFor(() => expect(bodies()).toEqual(["x"]));

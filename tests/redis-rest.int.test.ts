@@ -1,3 +1,5 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { Redis } from "@upstash/redis";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { startRedis } from "../local/redis/server.ts";
@@ -17,7 +19,7 @@ describe.each(BACKINGS)("the REST endpoint in front of %s", (prefer) => {
 
   afterEach(() => local.stop());
 
-  const raw = (path: string, init: RequestInit = {}) =>
+  const raw = (path: string, init: { method?: string; body?: string; headers?: Record<string, string> } = {}) =>
     fetch(local.url + path, {
       ...init,
       headers: { authorization: `Bearer ${local.token}`, ...init.headers },
@@ -260,6 +262,23 @@ describe("a redis-server", () => {
     expect(await redis.ping()).toBe("PONG");
     await local.stop();
     await expect(redis.ping()).rejects.toThrow(/fetch failed/);
+  });
+
+  it("does not outlive the process that started it, even a killed one", async () => {
+    const script = [
+      'import { startRedis } from "./local/redis/server.ts";',
+      'const local = await startRedis({ prefer: "redis-server" });',
+      "console.log(JSON.stringify({ url: local.url, token: local.token }));",
+    ].join("\n");
+    const child = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "-e", script], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const [line] = (await once(child.stdout, "data")) as [Buffer];
+    const redis = new Redis({ ...(JSON.parse(line.toString()) as { url: string; token: string }), retry: false });
+    const pid = Number(/^process_id:(\d+)/m.exec(String(await redis.exec(["INFO", "server"])))?.[1]);
+    expect(() => process.kill(pid, 0)).not.toThrow();
+    child.kill("SIGKILL");
+    await vi.waitFor(() => expect(() => process.kill(pid, 0)).toThrow(/ESRCH/), { timeout: 5_000, interval: 10 });
   });
 
   it("that is not on the path makes way for the built-in store, unless it was asked for", async () => {

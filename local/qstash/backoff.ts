@@ -44,8 +44,7 @@ class ExpressionParser {
 
   parse(): number {
     const value = this.#sum();
-    if (this.#at < this.tokens.length)
-      throw new Error(`unexpected ${this.tokens[this.#at]} in the retry delay`);
+    if (this.#at < this.tokens.length) throw new Error(`unexpected ${this.tokens[this.#at]} in the retry delay`);
     return value;
   }
 
@@ -88,8 +87,7 @@ class ExpressionParser {
     const values = [this.#sum()];
     while (this.#take(",")) values.push(this.#sum());
     this.#expect(")");
-    if (values.length !== known.arity)
-      throw new Error(`${name} takes ${known.arity} values in the retry delay`);
+    if (values.length !== known.arity) throw new Error(`${name} takes ${known.arity} values in the retry delay`);
     return known.apply(...values);
   }
 

@@ -13,15 +13,7 @@ import type { QstashFaults } from "./faults.ts";
 import { FlowLimits } from "./flow-limits.ts";
 import { parsePublishSettings } from "./publish-settings.ts";
 import { RequestRefused } from "./types.ts";
-import type {
-  Attempt,
-  DeliveryRecord,
-  DeliveryResult,
-  HeaderMap,
-  Message,
-  PublishSettings,
-  QstashStats,
-} from "./types.ts";
+import type { Attempt, DeliveryRecord, DeliveryResult, HeaderMap, Message, PublishSettings, QstashStats } from "./types.ts";
 
 const HISTORY_KEPT = 10_000;
 const NON_RETRYABLE_STATUS = 489;
@@ -144,10 +136,7 @@ export class Broker {
 
   /** True when nothing is under way and nothing is due before `until` (messages of a paused key do not count). */
   isIdle(until: number): boolean {
-    return (
-      this.#flights.size === 0 &&
-      !this.#queue.some((attempt) => attempt.dueAt <= until && !this.#isPaused(attempt))
-    );
+    return this.#flights.size === 0 && !this.#queue.some((attempt) => attempt.dueAt <= until && !this.#isPaused(attempt));
   }
 
   stats(): QstashStats {
@@ -156,9 +145,8 @@ export class Broker {
 
   waitingFor(flowControlKey: string): number {
     const now = this.options.clock();
-    return this.#queue.filter(
-      ({ message, dueAt }) => message.settings.flowControl?.key === flowControlKey && dueAt <= now,
-    ).length;
+    return this.#queue.filter(({ message, dueAt }) => message.settings.flowControl?.key === flowControlKey && dueAt <= now)
+      .length;
   }
 
   /** Starts nothing any more and forgets what waits; aborts what is under way at once, or leaves it to end. */
@@ -186,8 +174,7 @@ export class Broker {
       this.#finish(message);
       return;
     }
-    for (const [index, wait] of fate.waitsMs.entries())
-      this.#enqueue(message, message.notBefore + wait, index > 0);
+    for (const [index, wait] of fate.waitsMs.entries()) this.#enqueue(message, message.notBefore + wait, index > 0);
   }
 
   #enqueue(message: Message, dueAt: number, copy: boolean): void {
@@ -260,8 +247,7 @@ export class Broker {
     const error = result.error ?? `status ${result.status}`;
     this.events.record(message, "ERROR", now, { error });
     this.#callback(message, result);
-    if (isNonRetryable(result) || message.retried >= message.settings.retries)
-      this.#giveUp(message, result, error);
+    if (isNonRetryable(result) || message.retried >= message.settings.retries) this.#giveUp(message, result, error);
     else this.#retryLater(message, result, now);
   }
 
@@ -288,12 +274,7 @@ export class Broker {
     const { dlqId } = this.deadLetters.add(message, result, now);
     const { failureCallback, failureCallbackHeaders } = message.settings;
     if (failureCallback !== undefined) {
-      this.#publishCallback(
-        message,
-        failureCallback,
-        failureCallbackHeaders,
-        callbackBody(message, result, dlqId),
-      );
+      this.#publishCallback(message, failureCallback, failureCallbackHeaders, callbackBody(message, result, dlqId));
     }
     this.#finish(message);
   }
@@ -329,14 +310,11 @@ function settingsOfCallback(headers: HeaderMap): PublishSettings {
     return parsePublishSettings(headers);
   } catch (error) {
     // A malformed callback option must not lose the callback itself.
-    if (error instanceof RequestRefused)
-      return parsePublishSettings({ "content-type": ["application/json"] });
+    if (error instanceof RequestRefused) return parsePublishSettings({ "content-type": ["application/json"] });
     throw error;
   }
 }
 
 function isNonRetryable(result: DeliveryResult): boolean {
-  return (
-    result.status === NON_RETRYABLE_STATUS && result.headers["upstash-nonretryable-error"]?.[0] === "true"
-  );
+  return result.status === NON_RETRYABLE_STATUS && result.headers["upstash-nonretryable-error"]?.[0] === "true";
 }

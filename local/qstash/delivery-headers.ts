@@ -2,12 +2,7 @@ import { signDelivery } from "./signature.ts";
 import type { Message } from "./types.ts";
 
 /** Headers of a connection, not of a message: forwarding them would break the delivery. */
-const NOT_FORWARDED: ReadonlySet<string> = new Set([
-  "host",
-  "content-length",
-  "connection",
-  "transfer-encoding",
-]);
+const NOT_FORWARDED: ReadonlySet<string> = new Set(["host", "content-length", "connection", "transfer-encoding"]);
 
 /** The headers with which a message reaches its destination, signed now. */
 export function deliveryHeaders(message: Message, signingKey: string): Record<string, string> {

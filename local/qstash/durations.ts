@@ -24,21 +24,13 @@ export function parseDuration(text: string): number | undefined {
 }
 
 /** Headers with which a destination moves its next try, in the order in which they are looked at. */
-const RETRY_HEADERS = [
-  "retry-after",
-  "x-ratelimit-reset",
-  "x-ratelimit-reset-requests",
-  "x-ratelimit-reset-tokens",
-] as const;
+const RETRY_HEADERS = ["retry-after", "x-ratelimit-reset", "x-ratelimit-reset-requests", "x-ratelimit-reset-tokens"] as const;
 
 /**
  * How long the destination asks to be left alone: seconds, an HTTP date or a duration. Undefined when it does not
  * ask, asks in another form or for more than a day: then the usual backoff holds.
  */
-export function requestedRetryMs(
-  headers: Readonly<Record<string, readonly string[]>>,
-  now: number,
-): number | undefined {
+export function requestedRetryMs(headers: Readonly<Record<string, readonly string[]>>, now: number): number | undefined {
   for (const name of RETRY_HEADERS) {
     const value = headers[name]?.[0];
     if (value === undefined) continue;

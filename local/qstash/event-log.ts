@@ -20,12 +20,7 @@ const KEPT = 5_000;
 export class EventLog {
   readonly #events: LoggedEvent[] = [];
 
-  record(
-    message: Message,
-    state: EventState,
-    time: number,
-    more: { next?: number; error?: string | undefined } = {},
-  ) {
+  record(message: Message, state: EventState, time: number, more: { next?: number; error?: string | undefined } = {}) {
     this.#events.push({
       time,
       state,

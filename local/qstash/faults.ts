@@ -15,19 +15,11 @@ export const REORDER_WINDOW_MS = 50;
 export const NO_FAULTS: Readonly<QstashFaults> = { duplicate: 0, drop: 0, delay: null, reorder: false };
 
 /** The fate of one message: never sent, or sent once or twice after the given extra waits. */
-export type Fate =
-  { readonly dropped: true } | { readonly dropped: false; readonly waitsMs: readonly number[] };
+export type Fate = { readonly dropped: true } | { readonly dropped: false; readonly waitsMs: readonly number[] };
 
 /** Decides what happens to the next message. Always draws equally often, so that one switch does not shift another. */
 export function drawFate(faults: QstashFaults, random: () => number): Fate {
-  const [drop, duplicate, delay1, delay2, order1, order2] = [
-    random(),
-    random(),
-    random(),
-    random(),
-    random(),
-    random(),
-  ];
+  const [drop, duplicate, delay1, delay2, order1, order2] = [random(), random(), random(), random(), random(), random()];
   if (drop < faults.drop) return { dropped: true };
   const wait = (delay: number, order: number) => {
     const [min, max] = faults.delay ?? [0, 0];

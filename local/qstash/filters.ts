@@ -31,18 +31,14 @@ const READ: Readonly<Record<string, (item: Filterable) => readonly (string | und
 export function matches(item: Filterable, query: URLSearchParams): boolean {
   for (const [name, read] of Object.entries(READ)) {
     const wanted = query.getAll(name);
-    if (wanted.length > 0 && !read(item).some((value) => value !== undefined && wanted.includes(value)))
-      return false;
+    if (wanted.length > 0 && !read(item).some((value) => value !== undefined && wanted.includes(value))) return false;
   }
   const [from, to] = [query.get("fromDate"), query.get("toDate")];
   return (from === null || item.time >= Number(from)) && (to === null || item.time <= Number(to));
 }
 
 /** One page of a list; the cursor is the position of the next one. */
-export function page<T>(
-  items: readonly T[],
-  query: URLSearchParams,
-): { items: readonly T[]; cursor?: string } {
+export function page<T>(items: readonly T[], query: URLSearchParams): { items: readonly T[]; cursor?: string } {
   const start = Number(query.get("cursor") ?? "0") || 0;
   const end = start + (Number(query.get("count") ?? "100") || 100);
   return { items: items.slice(start, end), ...(end < items.length ? { cursor: String(end) } : {}) };

@@ -68,10 +68,7 @@ function retryDelayOf(headers: HeaderMap): string | undefined {
   try {
     evaluateRetryDelay(expression, 0);
   } catch (error) {
-    throw new RequestRefused(
-      400,
-      `invalid retry delay expression: ${error instanceof Error ? error.message : ""}`,
-    );
+    throw new RequestRefused(400, `invalid retry delay expression: ${error instanceof Error ? error.message : ""}`);
   }
   return expression;
 }
@@ -107,8 +104,7 @@ function positive(value: string | undefined): number | undefined {
 function periodMs(value: string | undefined): number {
   if (value === undefined) return 1_000;
   const parsed = /^\d+$/.test(value) ? Number(value) * 1_000 : parseDuration(value);
-  if (parsed === undefined || parsed <= 0)
-    throw new RequestRefused(400, `invalid flow control period: ${value}`);
+  if (parsed === undefined || parsed <= 0) throw new RequestRefused(400, `invalid flow control period: ${value}`);
   return parsed;
 }
 

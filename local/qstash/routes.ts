@@ -46,37 +46,17 @@ const PUBLISHES: readonly Route[] = [
 
 const ROUTES: readonly Route[] = [
   ["POST", /^\/v2\/batch()$/, batch],
-  [
-    "GET",
-    /^\/v2\/schedules()$/,
-    ({ schedules }) => ({ status: 200, body: schedules.all().map(scheduleView) }),
-  ],
-  [
-    "GET",
-    /^\/v2\/schedules\/([^/]+)$/,
-    ({ schedules }, { captured }) => answer(scheduleView(schedules.get(captured))),
-  ],
+  ["GET", /^\/v2\/schedules()$/, ({ schedules }) => ({ status: 200, body: schedules.all().map(scheduleView) })],
+  ["GET", /^\/v2\/schedules\/([^/]+)$/, ({ schedules }, { captured }) => answer(scheduleView(schedules.get(captured)))],
   ["DELETE", /^\/v2\/schedules\/([^/]+)$/, deleteSchedule],
-  [
-    "PATCH",
-    /^\/v2\/schedules\/([^/]+)\/pause$/,
-    (context, { captured }) => pauseSchedule(context, captured, true),
-  ],
-  [
-    "PATCH",
-    /^\/v2\/schedules\/([^/]+)\/resume$/,
-    (context, { captured }) => pauseSchedule(context, captured, false),
-  ],
+  ["PATCH", /^\/v2\/schedules\/([^/]+)\/pause$/, (context, { captured }) => pauseSchedule(context, captured, true)],
+  ["PATCH", /^\/v2\/schedules\/([^/]+)\/resume$/, (context, { captured }) => pauseSchedule(context, captured, false)],
   ["GET", /^\/v2\/messages\/([^/]+)$/, getMessage],
   ["DELETE", /^\/v2\/messages\/([^/]+)$/, cancelMessage],
   ["DELETE", /^\/v2\/messages()$/, cancelMessages],
   ["GET", /^\/v2\/dlq()$/, listDeadLetters],
   ["POST", /^\/v2\/dlq\/retry()$/, retryDeadLetters],
-  [
-    "GET",
-    /^\/v2\/dlq\/([^/]+)$/,
-    ({ broker }, { captured }) => answer(deadLetterView(deadLetter(broker, captured))),
-  ],
+  ["GET", /^\/v2\/dlq\/([^/]+)$/, ({ broker }, { captured }) => answer(deadLetterView(deadLetter(broker, captured)))],
   ["DELETE", /^\/v2\/dlq\/([^/]+)$/, deleteDeadLetter],
   ["DELETE", /^\/v2\/dlq()$/, deleteDeadLetters],
   ["GET", /^\/v2\/(?:events|logs)()$/, listEvents],
@@ -84,16 +64,8 @@ const ROUTES: readonly Route[] = [
   ["POST", /^\/v2\/keys\/rotate()$/, rotate],
   ["GET", /^\/v2\/globalParallelism()$/, globalParallelism],
   ["GET", /^\/v2\/flowControl\/([^/]+)$/, getFlow],
-  [
-    "POST",
-    /^\/v2\/flowControl\/([^/]+)\/pause$/,
-    (context, { captured }) => pauseFlow(context, captured, true),
-  ],
-  [
-    "POST",
-    /^\/v2\/flowControl\/([^/]+)\/resume$/,
-    (context, { captured }) => pauseFlow(context, captured, false),
-  ],
+  ["POST", /^\/v2\/flowControl\/([^/]+)\/pause$/, (context, { captured }) => pauseFlow(context, captured, true)],
+  ["POST", /^\/v2\/flowControl\/([^/]+)\/resume$/, (context, { captured }) => pauseFlow(context, captured, false)],
 ];
 
 /** Answers one authenticated request. Throws RequestRefused for what the protocol refuses. */
@@ -116,10 +88,7 @@ export function route(context: RouteContext, request: IncomingMessage, body: Buf
       return act(context, { ...call, captured: routes === ROUTES ? decodeURIComponent(captured) : captured });
     }
   }
-  throw new RequestRefused(
-    404,
-    `${request.method ?? ""} ${url.pathname} is not spoken by the local stand-in`,
-  );
+  throw new RequestRefused(404, `${request.method ?? ""} ${url.pathname} is not spoken by the local stand-in`);
 }
 
 function publish(context: RouteContext, call: Call): Answer {
@@ -149,11 +118,7 @@ function deleteSchedule({ schedules }: RouteContext, { captured }: Call): Answer
   return OK;
 }
 
-function pauseSchedule(
-  { schedules, now, changed }: RouteContext,
-  scheduleId: string,
-  paused: boolean,
-): Answer {
+function pauseSchedule({ schedules, now, changed }: RouteContext, scheduleId: string, paused: boolean): Answer {
   schedules.setPaused(scheduleId, paused, now());
   changed();
   return OK;

@@ -71,8 +71,7 @@ export class Schedules {
         schedule.nextScheduleTime = nextFiring(schedule.cron, now);
         fire(schedule);
       }
-      if (schedule.nextScheduleTime !== undefined)
-        next = Math.min(next ?? Infinity, schedule.nextScheduleTime);
+      if (schedule.nextScheduleTime !== undefined) next = Math.min(next ?? Infinity, schedule.nextScheduleTime);
     }
     return next;
   }

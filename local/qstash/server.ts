@@ -175,8 +175,7 @@ class QstashService implements LocalQstash {
 
   async #answer(request: IncomingMessage): Promise<Answer> {
     try {
-      if (!this.#isAuthorized(request))
-        throw new RequestRefused(401, "unable to authenticate: invalid token");
+      if (!this.#isAuthorized(request)) throw new RequestRefused(401, "unable to authenticate: invalid token");
       return route(this.#routeContext(), request, await readBody(request));
     } catch (error) {
       if (error instanceof RequestRefused) return { status: error.status, body: { error: error.message } };

@@ -80,7 +80,5 @@ function settingsView(settings: PublishSettings) {
 /** Text as it is, anything else as base64 under the other name. */
 function bodyView(name: "body" | "responseBody", body: Buffer): Record<string, string> {
   const text = body.toString("utf8");
-  return Buffer.from(text, "utf8").equals(body)
-    ? { [name]: text }
-    : { [`${name}Base64`]: body.toString("base64") };
+  return Buffer.from(text, "utf8").equals(body) ? { [name]: text } : { [`${name}Base64`]: body.toString("base64") };
 }

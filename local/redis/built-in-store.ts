@@ -57,8 +57,7 @@ export class BuiltInStore implements Backing {
 
   #refusal([name = "", ...args]: Command): RedisReplyError | undefined {
     const handler = this.#handler(name);
-    if (handler === undefined)
-      return new RedisReplyError(`ERR unknown command '${name}' in the built-in store`);
+    if (handler === undefined) return new RedisReplyError(`ERR unknown command '${name}' in the built-in store`);
     if (args.length >= handler.minimum) return undefined;
     return new RedisReplyError(`ERR wrong number of arguments for '${name.toLowerCase()}' command`);
   }
@@ -154,8 +153,7 @@ export class BuiltInStore implements Backing {
   }
 
   #evaluate([script, count, ...rest]: readonly string[]): Reply {
-    if (script !== SET_MANY_SCRIPT)
-      return new RedisReplyError("ERR the built-in store knows one script only");
+    if (script !== SET_MANY_SCRIPT) return new RedisReplyError("ERR the built-in store knows one script only");
     const keyCount = integer(count);
     if (keyCount === undefined || keyCount < 0 || keyCount > rest.length) return NOT_AN_INTEGER;
     const values = rest.slice(keyCount);

@@ -19,8 +19,7 @@ export const RATE_LIMITED_ERROR =
   "See https://upstash.com/docs/redis/troubleshooting/max_requests_limit for details";
 
 /** What the vendor answers to a write when the database is full and eviction is off. */
-export const FULL_ERROR =
-  "ERR DB capacity quota exceeded. Threshold: 268435456 bytes, Usage: 268979370 bytes.";
+export const FULL_ERROR = "ERR DB capacity quota exceeded. Threshold: 268435456 bytes, Usage: 268979370 bytes.";
 
 const ALLOWED_WHEN_FULL: ReadonlySet<string> = new Set([
   ...["PING", "GET", "MGET", "EXISTS", "TTL", "PTTL", "DBSIZE", "SCAN", "KEYS", "STRLEN", "TYPE"],

@@ -1,13 +1,21 @@
 import { spawn } from "node:child_process";
-import type { ChildProcess } from "node:child_process";
+import type { ChildProcessByStdio } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Writable } from "node:stream";
 import { RedisReplyError } from "./reply.ts";
 import type { Backing, Command, Reply } from "./reply.ts";
 import { RespClient } from "./resp-client.ts";
 
 const START_TIMEOUT_MS = 10_000;
+const NOT_INSTALLED = 127;
+/** The shell waits for the end of its input, which comes with our end, however we die: no server outlives us. */
+const RUN_UNTIL_INPUT_ENDS = `
+command -v redis-server > /dev/null || exit ${NOT_INSTALLED}
+redis-server "$@" & server=$!
+read -r _
+kill -9 $server; wait $server; rm -rf "$0"`;
 
 /** Starts a `redis-server` on a unix socket, nothing kept on disk; undefined when none is installed. */
 export async function startRedisProcess(): Promise<Backing | undefined> {
@@ -18,29 +26,27 @@ export async function startRedisProcess(): Promise<Backing | undefined> {
     "maxmemory-policy": "noeviction",
   };
   const flags = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
-  const child = spawn("redis-server", flags, { stdio: "ignore" });
-  const outcome = await Promise.race([spawned(child), failed(child)]);
-  if (outcome === "missing") {
-    await rm(folder, { recursive: true, force: true });
-    return undefined;
-  }
-  const killWithUs = () => child.kill("SIGKILL");
-  process.once("exit", killWithUs);
+  const child = spawn("/bin/sh", ["-c", RUN_UNTIL_INPUT_ENDS, folder, ...flags], { stdio: ["pipe", "ignore", "ignore"] });
+  const exited = exitCodeOf(child);
   try {
-    return new RedisProcess(child, await connectWhenReady(child, socket), folder, killWithUs);
+    const client = await connectWhenReady(exited, socket);
+    if (client !== undefined) return new RedisProcess(child, exited, client, folder);
   } catch (error) {
-    killWithUs();
+    child.stdin.end();
+    await exited;
     await rm(folder, { recursive: true, force: true });
     throw error;
   }
+  await rm(folder, { recursive: true, force: true });
+  return undefined;
 }
 
 class RedisProcess implements Backing {
   constructor(
-    readonly child: ChildProcess,
+    readonly child: ChildProcessByStdin,
+    readonly exited: Promise<number>,
     readonly client: RespClient,
     readonly folder: string,
-    readonly killWithUs: () => void,
   ) {}
 
   async run(command: Command): Promise<Reply> {
@@ -57,43 +63,36 @@ class RedisProcess implements Backing {
     return cause ?? new RedisReplyError("EXECABORT Transaction discarded because of previous errors.");
   }
 
-  async end(hard: boolean): Promise<void> {
-    process.off("exit", this.killWithUs);
+  async end(): Promise<void> {
     this.client.close();
-    const gone = new Promise<void>((resolve) => {
-      if (this.child.exitCode !== null || this.child.signalCode !== null) resolve();
-      else this.child.once("exit", () => resolve());
-    });
-    this.child.kill(hard ? "SIGKILL" : "SIGTERM");
-    await gone;
+    this.child.stdin.end();
+    await this.exited;
     await rm(this.folder, { recursive: true, force: true });
   }
 }
 
-function spawned(child: ChildProcess): Promise<"started"> {
-  return new Promise((resolve) => child.once("spawn", () => resolve("started")));
-}
+type ChildProcessByStdin = ChildProcessByStdio<Writable, null, null>;
 
-function failed(child: ChildProcess): Promise<"missing"> {
-  return new Promise((resolve, reject) => {
-    child.once("error", (error: NodeJS.ErrnoException) => {
-      if (error.code === "ENOENT") resolve("missing");
-      else reject(error);
-    });
+/** The shell's exit code; a machine without a shell counts as one without redis-server. */
+function exitCodeOf(child: ChildProcessByStdin): Promise<number> {
+  // Writing the end to a shell that is already gone is no news.
+  child.stdin.on("error", () => undefined);
+  return new Promise((resolve) => {
+    child.once("error", () => resolve(NOT_INSTALLED));
+    child.once("exit", (code) => resolve(code ?? -1));
   });
 }
 
-async function connectWhenReady(child: ChildProcess, socket: string): Promise<RespClient> {
+async function connectWhenReady(exited: Promise<number>, socket: string): Promise<RespClient | undefined> {
   const deadline = Date.now() + START_TIMEOUT_MS;
   for (;;) {
     try {
       return await RespClient.connect(socket);
     } catch (error) {
-      if (child.exitCode !== null)
-        throw new Error(`redis-server ended with ${child.exitCode}`, { cause: error });
-      if (Date.now() > deadline)
-        throw new Error("redis-server did not open its socket in time", { cause: error });
-      await new Promise<void>((resolve) => setTimeout(resolve, 10));
+      const code = await Promise.race([exited, new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), 10))]);
+      if (code === NOT_INSTALLED) return undefined;
+      if (code !== undefined) throw new Error(`redis-server ended with ${code}`, { cause: error });
+      if (Date.now() > deadline) throw new Error("redis-server did not open its socket in time", { cause: error });
     }
   }
 }

@@ -17,6 +17,6 @@ export interface Backing {
   run(command: Command): Promise<Reply>;
   /** Runs all without anything in between, or none: then a single error. */
   transaction(commands: readonly Command[]): Promise<readonly Reply[] | RedisReplyError>;
-  /** Ends it; `hard` as a crash would. Nothing stored survives either. */
-  end(hard: boolean): Promise<void>;
+  /** Ends it; nothing stored survives. */
+  end(): Promise<void>;
 }

@@ -41,9 +41,7 @@ export class RespClient {
 
   send(commands: readonly Command[]): Promise<Reply[]> {
     if (this.#closed !== undefined) return Promise.reject(this.#closed);
-    const replies = commands.map(
-      () => new Promise<Reply>((resolve, reject) => this.#waiting.push({ resolve, reject })),
-    );
+    const replies = commands.map(() => new Promise<Reply>((resolve, reject) => this.#waiting.push({ resolve, reject })));
     this.#socket.write(Buffer.concat(commands.map(encode)));
     return Promise.all(replies);
   }

@@ -8,20 +8,7 @@ const ManyCommands = z.array(OneCommand);
 
 /** Commands that need a connection of their own, which the REST interface does not have. */
 const UNAVAILABLE: ReadonlySet<string> = new Set([
-  ...[
-    "WATCH",
-    "UNWATCH",
-    "MULTI",
-    "EXEC",
-    "DISCARD",
-    "SELECT",
-    "AUTH",
-    "HELLO",
-    "QUIT",
-    "SHUTDOWN",
-    "CONFIG",
-    "DEBUG",
-  ],
+  ...["WATCH", "UNWATCH", "MULTI", "EXEC", "DISCARD", "SELECT", "AUTH", "HELLO", "QUIT", "SHUTDOWN", "CONFIG", "DEBUG"],
   ...["BLPOP", "BRPOP", "BLMOVE", "BLMPOP", "BRPOPLPUSH", "BZPOPMIN", "BZPOPMAX", "BZMPOP", "WAIT"],
   ...["SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "MONITOR"],
 ]);
@@ -38,10 +25,8 @@ export interface RestRequest {
 export function parseRestRequest(url: URL, body: Buffer): RestRequest {
   const path = url.pathname.replace(/\/+$/, "");
   if (path === "") return { kind: "single", commands: [toCommand(readJson(OneCommand, body))] };
-  if (path === "/pipeline")
-    return { kind: "pipeline", commands: readJson(ManyCommands, body).map(toCommand) };
-  if (path === "/multi-exec")
-    return { kind: "transaction", commands: readJson(ManyCommands, body).map(toCommand) };
+  if (path === "/pipeline") return { kind: "pipeline", commands: readJson(ManyCommands, body).map(toCommand) };
+  if (path === "/multi-exec") return { kind: "transaction", commands: readJson(ManyCommands, body).map(toCommand) };
   const words = path.slice(1).split("/").map(decodeURIComponent);
   if (body.length > 0) words.push(body.toString("utf8"));
   for (const [name, value] of url.searchParams) {

@@ -46,8 +46,7 @@ export interface LocalRedis {
 export async function startRedis(options: RedisOptions = {}): Promise<LocalRedis> {
   const clock = options.clock ?? systemClock;
   const process = options.prefer === "built-in" ? undefined : await startRedisProcess();
-  if (process === undefined && options.prefer === "redis-server")
-    throw new Error("no redis-server is installed");
+  if (process === undefined && options.prefer === "redis-server") throw new Error("no redis-server is installed");
   const name = process === undefined ? "built-in" : "redis-server";
   const service = new RedisService(options, name, process ?? new BuiltInStore(clock), clock);
   await service.listen(options.port ?? 0);
@@ -104,15 +103,15 @@ class RedisService implements LocalRedis {
   }
 
   stop(): Promise<void> {
-    return this.#end(false);
+    return this.#end();
   }
 
   crash(): Promise<void> {
-    return this.#end(true);
+    return this.#end();
   }
 
   async restart(): Promise<void> {
-    await this.#end(true);
+    await this.#end();
     if (this.backing === "built-in") this.store = new BuiltInStore(this.clock);
     else {
       const process = await startRedisProcess();
@@ -122,13 +121,13 @@ class RedisService implements LocalRedis {
     await this.listen(Number(new URL(this.url).port));
   }
 
-  async #end(hard: boolean): Promise<void> {
+  async #end(): Promise<void> {
     const server = this.#server;
     if (server === undefined) return;
     this.#server = undefined;
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));
     server.closeAllConnections();
-    await Promise.all([closed, this.store.end(hard)]);
+    await Promise.all([closed, this.store.end()]);
   }
 
   async #answer(request: IncomingMessage): Promise<Answer> {
@@ -136,15 +135,10 @@ class RedisService implements LocalRedis {
     if (!METHODS.has(request.method ?? "")) return { status: 405, body: { error: "ERR method not allowed" } };
     try {
       const body = await readBody(request);
-      if (!this.#isAuthorized(request, url))
-        return { status: 401, body: { error: "WRONGPASS invalid or missing auth token" } };
+      if (!this.#isAuthorized(request, url)) return { status: 401, body: { error: "WRONGPASS invalid or missing auth token" } };
       if (this.faults.mode === "rate-limited") return { status: 429, body: { error: RATE_LIMITED_ERROR } };
-      if (this.faults.mode === "slow")
-        await new Promise<void>((resolve) => setTimeout(resolve, this.faults.delayMs));
-      return await this.#execute(
-        parseRestRequest(url, body),
-        request.headers["upstash-encoding"] === "base64",
-      );
+      if (this.faults.mode === "slow") await new Promise<void>((resolve) => setTimeout(resolve, this.faults.delayMs));
+      return await this.#execute(parseRestRequest(url, body), request.headers["upstash-encoding"] === "base64");
     } catch (error) {
       const message = error instanceof Error ? error.message : "ERR internal error";
       return { status: error instanceof BadRequest ? 400 : 500, body: { error: message } };
@@ -173,9 +167,7 @@ class RedisService implements LocalRedis {
   }
 
   #refusal(command: Command): RedisReplyError | undefined {
-    return (
-      refusalOfUnavailable(command) ?? (this.faults.mode === "full" ? refusalWhenFull(command) : undefined)
-    );
+    return refusalOfUnavailable(command) ?? (this.faults.mode === "full" ? refusalWhenFull(command) : undefined);
   }
 
   #distort(reply: Reply): Reply {
@@ -197,7 +189,6 @@ async function readBody(request: IncomingMessage): Promise<Buffer> {
     // Read to the end all the same: an answer before that would reach the sender as a broken connection.
     if (size <= MAX_BODY_BYTES) chunks.push(chunk);
   }
-  if (size > MAX_BODY_BYTES)
-    throw new BadRequest(`ERR max request size exceeded. Limit: ${MAX_BODY_BYTES} bytes`);
+  if (size > MAX_BODY_BYTES) throw new BadRequest(`ERR max request size exceeded. Limit: ${MAX_BODY_BYTES} bytes`);
   return Buffer.concat(chunks);
 }
