@@ -24,10 +24,11 @@ export function denoRuntime(name: string): Runtime {
 }
 
 const denoMeter: Meter = {
-  cpuMs: () => measured(() => {
-    const { user, system } = process.cpuUsage();
-    return (user + system) / 1_000;
-  }),
+  cpuMs: () =>
+    measured(() => {
+      const { user, system } = process.cpuUsage();
+      return (user + system) / 1_000;
+    }),
   rssBytes: () => measured(() => Deno.memoryUsage().rss),
 };
 

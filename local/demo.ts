@@ -43,9 +43,16 @@ const target = postgres(platform.urls.targetOwner, { max: 1, onnotice: () => und
 const source = postgres(platform.urls.sourceReader, { max: 1 });
 try {
   heading("Generating the legacy database");
-  const manifest = await loadLegacy({ url: platform.urls.sourceOwner, seed: options.seed, scale: options.scale, logScale: 0.001 });
+  const manifest = await loadLegacy({
+    url: platform.urls.sourceOwner,
+    seed: options.seed,
+    scale: options.scale,
+    logScale: 0.001,
+  });
   const rows = Object.values(manifest.tables).reduce((sum, count) => sum + count, 0);
-  line(`  ✓ ${rows.toLocaleString("en")} rows in ${Object.keys(manifest.tables).length} tables, every known kind of dirt included`);
+  line(
+    `  ✓ ${rows.toLocaleString("en")} rows in ${Object.keys(manifest.tables).length} tables, every known kind of dirt included`,
+  );
 
   heading("First run: everything");
   const first = await runAndWatch(platform, {});

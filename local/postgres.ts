@@ -64,7 +64,10 @@ export async function startPostgres(options: PostgresOptions): Promise<LocalPost
   const superuserUrl = (database = "postgres") => `postgres://${SUPERUSER}@127.0.0.1:${port}/${database}`;
 
   const start = async () => {
-    const settings = Object.entries({ ...SETTINGS, ...options.settings, port: String(port) }).flatMap(([key, value]) => ["-c", `${key}=${value}`]);
+    const settings = Object.entries({ ...SETTINGS, ...options.settings, port: String(port) }).flatMap(([key, value]) => [
+      "-c",
+      `${key}=${value}`,
+    ]);
     const log = openSync(logFile, "a");
     child = spawn("/bin/sh", ["-c", WATCHED, join(place.bin, "postgres"), "-D", dataDir, ...settings], {
       stdio: ["pipe", log, log],
@@ -117,7 +120,8 @@ function choosePlace(dataDir: string, asRoot: boolean): Place {
   const native = nativeFolder();
   mkdirSync(dataDir, { recursive: true });
   if (!asRoot) return { bin: join(native, "bin"), dataDir };
-  const reachable = (path: string) => spawnSync("/bin/sh", ["-c", 'test -r "$0"', path], { uid: NOBODY, gid: NOBODY }).status === 0;
+  const reachable = (path: string) =>
+    spawnSync("/bin/sh", ["-c", 'test -r "$0"', path], { uid: NOBODY, gid: NOBODY }).status === 0;
   if (reachable(join(native, "bin", "postgres")) && reachable(dataDir)) {
     chownSync(dataDir, NOBODY, NOBODY);
     return { bin: join(native, "bin"), dataDir };

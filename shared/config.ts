@@ -3,21 +3,22 @@ import { IsthmusError } from "./errors.ts";
 
 const integer = (fallback: number, min = 1) => z.coerce.number().int().min(min).default(fallback);
 const optional = z.string().min(1).optional();
-const dictionary = z
-  .string()
-  .transform((text, context) => {
-    try {
-      return z.record(z.string(), z.string().min(1)).parse(JSON.parse(text));
-    } catch {
-      context.addIssue({ code: "custom", message: "must be a JSON object of name: key" });
-      return z.NEVER;
-    }
-  });
+const dictionary = z.string().transform((text, context) => {
+  try {
+    return z.record(z.string(), z.string().min(1)).parse(JSON.parse(text));
+  } catch {
+    context.addIssue({ code: "custom", message: "must be a JSON object of name: key" });
+    return z.NEVER;
+  }
+});
 
 const schema = z.object({
   /** The legacy database, as a read-only role. */
   SOURCE_DB_URL: z.url({ protocol: /^postgres(ql)?$/ }),
-  SOURCE_NAME: z.string().regex(/^[a-z][a-z0-9_-]{0,39}$/).default("legacy"),
+  SOURCE_NAME: z
+    .string()
+    .regex(/^[a-z][a-z0-9_-]{0,39}$/)
+    .default("legacy"),
   /** verify-full: certificate and host name are checked (default off loopback). require: encrypted, not verified. */
   SOURCE_DB_TLS: z.enum(["verify-full", "require", "disable"]).default("verify-full"),
   /** PEM of the authority that signed the source's certificate, when it is not a public one. */

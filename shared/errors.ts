@@ -134,8 +134,12 @@ export class IsthmusError extends Error {
   }
 }
 
+export type DescribedError = { readonly code: ErrorCode; readonly message: string; readonly remedy: string } & Readonly<
+  Record<string, unknown>
+>;
+
 /** What callers, tables and logs are told of an error: `{code, message, remedy, ...detail}`. */
-export function describeError(error: unknown): { code: ErrorCode; message: string; remedy: string } & Record<string, unknown> {
+export function describeError(error: unknown): DescribedError {
   const known = error instanceof IsthmusError ? error : new IsthmusError("INTERNAL", undefined, { cause: error });
   const hint = typeof known.detail["hint"] === "string" ? known.detail["hint"] : ERRORS[known.code].remedy;
   return { ...known.detail, code: known.code, message: known.message, remedy: hint };

@@ -5,16 +5,24 @@ export function printConnections(platform: Platform): void {
   line(`  target (as Studio sees it)  psql ${platform.urls.targetOwner}`);
   line(`  source (read only)          psql ${platform.urls.sourceReader}`);
   line(`  functions                   ${platform.functions.url}   header apikey: ${platform.secretKey}`);
-  line(`  tables                      sync_executions, sync_chains, sync_page_log, sync_conflicts, uuid_mappings_enhanced, sync_reports`);
+  line(
+    `  tables                      sync_executions, sync_chains, sync_page_log, sync_conflicts, uuid_mappings_enhanced, sync_reports`,
+  );
 }
 
 export function printQueries(): void {
   line(`\n  ${dim("-- what became of every record of the last run")}`);
-  line(`  select e.entity_type, sum(read) as read, sum(inserted) as inserted, sum(updated) as updated, sum(waiting) as waiting, sum(in_conflict) as in_conflict`);
+  line(
+    `  select e.entity_type, sum(read) as read, sum(inserted) as inserted, sum(updated) as updated, sum(waiting) as waiting, sum(in_conflict) as in_conflict`,
+  );
   line(`    from sync_page_log l join sync_entities e on e.id = l.entity_id`);
   line(`   where execution_id = (select id from sync_executions order by started_at desc limit 1) group by 1;`);
   line(`\n  ${dim("-- what waits for what")}`);
-  line(`  select entity_type, source_record_id, state, rule, remedy from sync_conflicts where state in ('waiting', 'open') limit 20;`);
+  line(
+    `  select entity_type, source_record_id, state, rule, remedy from sync_conflicts where state in ('waiting', 'open') limit 20;`,
+  );
   line(`\n  ${dim("-- where did legacy patient 42 go")}`);
-  line(`  select p.* from uuid_mappings_enhanced m join patients p on p.id = m.entity_uuid where m.entity_type = 'patients' and m.legacy_id = 42;`);
+  line(
+    `  select p.* from uuid_mappings_enhanced m join patients p on p.id = m.entity_uuid where m.entity_type = 'patients' and m.legacy_id = 42;`,
+  );
 }

@@ -48,16 +48,28 @@ async function printCost(platform: Platform, target: Sql, state: ExecutionState,
   const peak = Math.max(0, ...invocations.map((call) => call.peakRssBytes));
   const read = log?.read ?? 0;
   line();
-  line(`  ${seconds.toFixed(1)} s, ${read.toLocaleString("en")} records in ${log?.pages ?? 0} pages, ${Math.round(read / Math.max(seconds, 0.001)).toLocaleString("en")} records/s`);
-  line(`  function CPU ${((cpu / Math.max(read, 1)) * 1_000).toFixed(1)} ms per 1,000 records, peak memory ${(peak / 1024 / 1024).toFixed(0)} MB, ${invocations.length} invocations`);
-  line(`  mapping cache: ${percent(log?.hits ?? 0, log?.lookups ?? 0)} of ${(log?.lookups ?? 0).toLocaleString("en")} look-ups hit (${platform.redis.backing})`);
+  line(
+    `  ${seconds.toFixed(1)} s, ${read.toLocaleString("en")} records in ${log?.pages ?? 0} pages, ${Math.round(read / Math.max(seconds, 0.001)).toLocaleString("en")} records/s`,
+  );
+  line(
+    `  function CPU ${((cpu / Math.max(read, 1)) * 1_000).toFixed(1)} ms per 1,000 records, peak memory ${(peak / 1024 / 1024).toFixed(0)} MB, ${invocations.length} invocations`,
+  );
+  line(
+    `  mapping cache: ${percent(log?.hits ?? 0, log?.lookups ?? 0)} of ${(log?.lookups ?? 0).toLocaleString("en")} look-ups hit (${platform.redis.backing})`,
+  );
 }
 
 function percent(part: number, whole: number): string {
   return whole === 0 ? "none" : `${((100 * part) / whole).toFixed(1)} %`;
 }
 
-const MONEY: readonly { readonly entity: string; readonly column: string; readonly table: string; readonly price: string; readonly key: string }[] = [
+const MONEY: readonly {
+  readonly entity: string;
+  readonly column: string;
+  readonly table: string;
+  readonly price: string;
+  readonly key: string;
+}[] = [
   { entity: "orders", column: "amount", table: "dispatch_instruction", price: "price", key: "id" },
   { entity: "payments", column: "amount", table: "dispatch_payment", price: "total_price", key: "id" },
   { entity: "payments", column: "paid_amount", table: "dispatch_payment", price: "paid_price", key: "id" },
@@ -86,7 +98,13 @@ async function printMoney(target: Sql, source: Sql): Promise<void> {
          from public.${money.entity}`,
       [there?.total ?? "0", there?.held ?? "0"],
     );
-    rows.push([`${money.entity}.${money.column}`, there?.total ?? "", there?.held ?? "", here?.total ?? "", here?.difference ?? ""]);
+    rows.push([
+      `${money.entity}.${money.column}`,
+      there?.total ?? "",
+      there?.held ?? "",
+      here?.total ?? "",
+      here?.difference ?? "",
+    ]);
   }
   line(`\n  Money, both sides:`);
   table(["column", "source", "held in queue", "target", "difference"], rows);

@@ -27,7 +27,9 @@ export function table(header: readonly string[], rows: readonly (readonly (strin
   const widths = header.map((_, column) => Math.max(...cells.map((row) => (row[column] ?? "").length)));
   cells.forEach((row, index) => {
     const text = row
-      .map((cell, column) => (typeof rows[0]?.[column] === "number" ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0)))
+      .map((cell, column) =>
+        typeof rows[0]?.[column] === "number" ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0),
+      )
       .join("  ");
     line(`  ${index === 0 ? dim(text) : text}`);
   });

@@ -6,7 +6,22 @@ export interface EntityState {
   readonly entity: string;
   readonly capture: string | null;
   readonly chains: Readonly<Record<string, number>> | null;
-  readonly counts: Readonly<Record<"pages" | "read" | "inserted" | "updated" | "unchanged" | "deleted" | "waiting" | "inConflict" | "waived" | "absent" | "surplus", number>>;
+  readonly counts: Readonly<
+    Record<
+      | "pages"
+      | "read"
+      | "inserted"
+      | "updated"
+      | "unchanged"
+      | "deleted"
+      | "waiting"
+      | "inConflict"
+      | "waived"
+      | "absent"
+      | "surplus",
+      number
+    >
+  >;
 }
 export interface ExecutionState {
   readonly execution: string;
@@ -16,14 +31,23 @@ export interface ExecutionState {
   readonly errors: unknown;
   readonly metrics: Readonly<Record<string, number | null>>;
   readonly entities: readonly EntityState[];
-  readonly queue: readonly { readonly entity: string; readonly state: string; readonly type: string; readonly rule: string; readonly count: number }[];
+  readonly queue: readonly {
+    readonly entity: string;
+    readonly state: string;
+    readonly type: string;
+    readonly rule: string;
+    readonly count: number;
+  }[];
 }
 
 /** How often the state is asked for while an execution runs. */
 const POLL_MS = 250;
 
 /** Starts an execution over HTTP, as production would, and shows a bar per entity until it is closed. */
-export async function runAndWatch(platform: Platform, request: { entities?: readonly string[]; capture?: "auto" | "full" }): Promise<ExecutionState> {
+export async function runAndWatch(
+  platform: Platform,
+  request: { entities?: readonly string[]; capture?: "auto" | "full" },
+): Promise<ExecutionState> {
   const answer = await platform.call("sync-trigger", { body: request });
   const begun = (await answer.json()) as { execution: string; entities: string[]; chains: { entity: string; capture: string }[] };
   if (answer.status !== 202) throw new Error(`sync-trigger answered ${answer.status}: ${JSON.stringify(begun)}`);
@@ -53,11 +77,12 @@ class Bars {
       forceRedraw: true,
       // Where the output is not a terminal, a line now and then instead of moving bars.
       noTTYOutput: true,
-      notTTYSchedule: 2_000,
+      notTTYSchedule: 5_000,
+      emptyOnZero: true,
     },
     cliProgress.Presets.shades_classic,
   );
-  readonly #bars = new Map<string, { bar: cliProgress.SingleBar; since: number }>();
+  readonly #bars = new Map<string, { bar: cliProgress.SingleBar; since: number; seconds?: number }>();
 
   show(entity: EntityState, expected: number | undefined): void {
     const { read } = entity.counts;
@@ -68,7 +93,9 @@ class Bars {
     const entry = known ?? { bar: this.#all.create(total, 0, { entity: entity.entity.padEnd(11), rate: "" }), since: Date.now() };
     this.#bars.set(entity.entity, entry);
     entry.bar.setTotal(total);
-    const seconds = (Date.now() - entry.since) / 1_000;
+    // The rate of a finished entity is that of its own time.
+    if (done) entry.seconds ??= (Date.now() - entry.since) / 1_000;
+    const seconds = entry.seconds ?? (Date.now() - entry.since) / 1_000;
     const rate = seconds > 0.2 ? Math.round(read / seconds).toLocaleString("en") : "…";
     entry.bar.update(read, { rate: rate.padStart(7) });
   }

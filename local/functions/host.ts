@@ -70,13 +70,17 @@ export async function startFunctionsHost(options: FunctionsHostOptions): Promise
     const body = await readAll(request);
     const name = /^\/functions\/v1\/([^/?]+)/.exec(request.url ?? "")?.[1] ?? "";
     const workers = pool(name);
-    if (!workers) return send(response, json(404, "NOT_FOUND", "Requested function was not found"));
+    if (!workers) {
+      send(response, json(404, "NOT_FOUND", "Requested function was not found"));
+      return;
+    }
     let taken: { worker: WorkerProcess; cold: boolean };
     try {
       taken = await workers.take();
     } catch (error) {
       options.onLog?.({ function: name, line: String(error) });
-      return send(response, json(503, "BOOT_ERROR", "Function failed to start (please check logs)"));
+      send(response, json(503, "BOOT_ERROR", "Function failed to start (please check logs)"));
+      return;
     }
     const { worker, cold } = taken;
     // As behind the platform's gateway: the function sees its own address without /functions/v1.
@@ -91,7 +95,12 @@ export async function startFunctionsHost(options: FunctionsHostOptions): Promise
     const answer = await Promise.race([reply.catch(() => "died" as const), late]);
     clearTimeout(timer);
     if (answer === "late") void worker.kill("wall_clock");
-    const settled = answer === "late" ? json(504, "IDLE_TIMEOUT", "The function did not respond in time.") : answer === "died" ? died(worker) : answer;
+    const settled =
+      answer === "late"
+        ? json(504, "IDLE_TIMEOUT", "The function did not respond in time.")
+        : answer === "died"
+          ? died(worker)
+          : answer;
     send(response, settled);
     const spent = await cost;
     workers.giveBack(worker);
@@ -211,7 +220,10 @@ function json(status: number, code: string, message: string): Reply {
 
 function send(response: ServerResponse, reply: Reply): void {
   const headers = Object.fromEntries(
-    Object.entries(reply.headers).filter(([name, value]) => value !== undefined && !["connection", "transfer-encoding", "content-length", "keep-alive"].includes(name)),
+    Object.entries(reply.headers).filter(
+      ([name, value]) =>
+        value !== undefined && !["connection", "transfer-encoding", "content-length", "keep-alive"].includes(name),
+    ),
   );
   response.writeHead(reply.status, { ...headers, "content-length": reply.body.length });
   response.end(reply.body);

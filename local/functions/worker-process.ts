@@ -1,5 +1,4 @@
 import { spawn, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
 import { randomUUID } from "node:crypto";
 import { request as httpRequest, type IncomingHttpHeaders } from "node:http";
 import { resolve } from "node:path";
@@ -40,6 +39,7 @@ const BOOT_TIMEOUT_MS = 60_000;
 export class WorkerProcess {
   readonly #options: WorkerOptions;
   readonly #child: ChildProcess;
+  readonly #exited: Promise<undefined>;
   readonly #born = Date.now();
   readonly #finished = new Map<string, (cost: { cpuMs: number; rssBytes: number }) => void>();
   #port = 0;
@@ -85,7 +85,12 @@ export class WorkerProcess {
       },
     );
     this.#child.stdin?.on("error", () => undefined);
-    this.#child.once("exit", () => (this.#dead = true));
+    this.#exited = new Promise((done) =>
+      this.#child.once("exit", () => {
+        this.#dead = true;
+        done(undefined);
+      }),
+    );
     if (this.#child.stderr) createInterface({ input: this.#child.stderr }).on("line", options.onLog);
   }
 
@@ -105,10 +110,12 @@ export class WorkerProcess {
   }
 
   /** Passes one request on. Resolves `reply` with the response and `cost` when its background work is through as well. */
-  handle(request: { method: string; url: string; headers: IncomingHttpHeaders; body: Buffer }): { reply: Promise<Reply>; cost: Promise<Cost> } {
+  handle(request: { method: string; url: string; headers: IncomingHttpHeaders; body: Buffer }): {
+    reply: Promise<Reply>;
+    cost: Promise<Cost>;
+  } {
     const id = randomUUID();
     const finished = new Promise<{ cpuMs: number; rssBytes: number }>((done) => this.#finished.set(id, done));
-    const exited = this.#dead ? Promise.resolve() : once(this.#child, "exit").then(() => undefined);
     const watch = this.#watch(finished);
     const reply = new Promise<Reply>((done, failed) => {
       const outgoing = httpRequest(
@@ -122,14 +129,16 @@ export class WorkerProcess {
         (incoming) => {
           const chunks: Buffer[] = [];
           incoming.on("data", (chunk: Buffer) => chunks.push(chunk));
-          incoming.on("end", () => done({ status: incoming.statusCode ?? 500, headers: incoming.headers, body: Buffer.concat(chunks) }));
+          incoming.on("end", () =>
+            done({ status: incoming.statusCode ?? 500, headers: incoming.headers, body: Buffer.concat(chunks) }),
+          );
           incoming.on("error", failed);
         },
       );
       outgoing.on("error", failed);
       outgoing.end(request.body);
     });
-    const cost = Promise.race([finished, exited]).then(async (report) => {
+    const cost = Promise.race([finished, this.#exited]).then(async (report) => {
       this.#finished.delete(id);
       const observed = await watch.stop();
       return {
@@ -149,9 +158,8 @@ export class WorkerProcess {
       this.#child.stdin?.write(`unload ${reason}\n`);
       await new Promise((resolve) => setTimeout(resolve, graceMs));
     }
-    const exit = this.#child.exitCode === null && this.#child.signalCode === null ? once(this.#child, "exit") : undefined;
     this.#child.kill("SIGKILL");
-    await exit;
+    await this.#exited;
   }
 
   async #listening(): Promise<void> {
@@ -160,10 +168,19 @@ export class WorkerProcess {
     const lines = createInterface({ input: stdout });
     await new Promise<void>((ready, failed) => {
       const timer = setTimeout(() => failed(new Error("BOOT_ERROR: the function did not start listening")), BOOT_TIMEOUT_MS);
-      this.#child.once("exit", (code) => failed(new Error(`BOOT_ERROR: the worker ended with ${code ?? "a signal"}`)));
+      void this.#exited.then(() => failed(new Error(`BOOT_ERROR: the worker ended with ${this.#child.exitCode ?? "a signal"}`)));
       lines.on("line", (line) => {
-        if (!line.startsWith(HOST)) return this.#options.onLog(line);
-        const message = JSON.parse(line.slice(HOST.length)) as { type: string; port: number; cpuMs: number; id: string; rssBytes: number };
+        if (!line.startsWith(HOST)) {
+          this.#options.onLog(line);
+          return;
+        }
+        const message = JSON.parse(line.slice(HOST.length)) as {
+          type: string;
+          port: number;
+          cpuMs: number;
+          id: string;
+          rssBytes: number;
+        };
         if (message.type === "ready") {
           this.#port = message.port;
           this.bootCpuMs = message.cpuMs;

@@ -32,19 +32,22 @@ const serve = Deno.serve.bind(Deno);
 const intercepted = (...args: unknown[]) => {
   const handler = args.find((arg): arg is Handler => typeof arg === "function");
   if (!handler) throw new TypeError("Deno.serve needs a handler.");
-  return serve({ hostname: "127.0.0.1", port: 0, onListen: ({ port }) => tell({ type: "ready", port, cpuMs: cpuMs() }) }, async (request) => {
-    const id = request.headers.get("x-local-request") ?? "";
-    const url = new URL(request.headers.get("x-local-url") ?? request.url);
-    const headers = new Headers(request.headers);
-    for (const name of ["x-local-request", "x-local-url"]) headers.delete(name);
-    const before = cpuMs();
-    try {
-      return await handler(new Request(url, { method: request.method, headers, body: request.body }));
-    } finally {
-      // The response goes out first; what was handed to waitUntil still counts for this request.
-      queueMicrotask(() => void finished(id, before));
-    }
-  });
+  return serve(
+    { hostname: "127.0.0.1", port: 0, onListen: ({ port }) => tell({ type: "ready", port, cpuMs: cpuMs() }) },
+    async (request) => {
+      const id = request.headers.get("x-local-request") ?? "";
+      const url = new URL(request.headers.get("x-local-url") ?? request.url);
+      const headers = new Headers(request.headers);
+      for (const name of ["x-local-request", "x-local-url"]) headers.delete(name);
+      const before = cpuMs();
+      try {
+        return await handler(new Request(url, { method: request.method, headers, body: request.body }));
+      } finally {
+        // The response goes out first; what was handed to waitUntil still counts for this request.
+        queueMicrotask(() => void finished(id, before));
+      }
+    },
+  );
 };
 Object.defineProperty(Deno, "serve", { value: intercepted });
 

@@ -79,7 +79,15 @@ export async function supabase(args: readonly string[], env: Readonly<Record<str
       const child = spawn(resolve(ROOT, "node_modules/.bin/supabase"), [...args, "--workdir", ROOT], {
         cwd: ROOT,
         stdio: ["ignore", "pipe", "pipe"],
-        env: { PATH: process.env["PATH"] ?? "", HOME: home, NO_COLOR: "1", DO_NOT_TRACK: "1", SUPABASE_TELEMETRY_DISABLED: "1", PGSSLMODE: "disable", ...env },
+        env: {
+          PATH: process.env["PATH"] ?? "",
+          HOME: home,
+          NO_COLOR: "1",
+          DO_NOT_TRACK: "1",
+          SUPABASE_TELEMETRY_DISABLED: "1",
+          PGSSLMODE: "disable",
+          ...env,
+        },
       });
       let output = "";
       const collect = (chunk: Buffer) => (output += chunk.toString());

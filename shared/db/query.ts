@@ -70,10 +70,14 @@ function toIsthmusError(error: unknown, side: Side): IsthmusError {
   }
   const sqlstate = /^[0-9A-Z]{5}$/.test(state);
   if (sqlstate && !TRANSIENT.test(state)) {
-    return new IsthmusError(side === "source" ? "SOURCE_REFUSED" : "TARGET_REFUSED", `The ${side} refused a statement (SQLSTATE ${state}).`, {
-      cause: error,
-      detail: { sqlstate: state },
-    });
+    return new IsthmusError(
+      side === "source" ? "SOURCE_REFUSED" : "TARGET_REFUSED",
+      `The ${side} refused a statement (SQLSTATE ${state}).`,
+      {
+        cause: error,
+        detail: { sqlstate: state },
+      },
+    );
   }
   if (state === "" && !(error instanceof Error && "errno" in error)) {
     return new IsthmusError("INTERNAL", undefined, { cause: error });

@@ -6,7 +6,7 @@
 /** Entity name → the legacy table whose ids identify its records. Every entity file adds its own line. */
 // eslint-disable-next-line @typescript-eslint/no-empty-object-type -- filled by declaration merging
 export interface IdSpaces {}
-export type EntityName = keyof IdSpaces & string;
+export type EntityName = keyof IdSpaces;
 
 /** One row of a projection, every value as text. */
 export type SourceRow = Readonly<Record<string, string | null>>;
@@ -20,7 +20,8 @@ export interface Problem {
 export type Decision = { readonly value: string | null } | { readonly problem: Problem };
 
 /** The six kinds of transformation. */
-export type FieldKind = "direct_copy" | "uuid_lookup" | "enum_mapping" | "json_extraction" | "calculated_field" | "business_logic";
+export type FieldKind =
+  "direct_copy" | "uuid_lookup" | "enum_mapping" | "json_extraction" | "calculated_field" | "business_logic";
 
 export interface Field {
   readonly kind: FieldKind;
@@ -49,7 +50,8 @@ export function idOf<const Space extends string>(space: Space, sql: string): IdC
   return { sql, space };
 }
 
-type IdColumnName<C extends Columns, Space> = { [K in keyof C]: C[K] extends IdColumn<Space & string> ? K : never }[keyof C] & string;
+type IdColumnName<C extends Columns, Space> = { [K in keyof C]: C[K] extends IdColumn<Space & string> ? K : never }[keyof C] &
+  string;
 type Name<C extends Columns> = keyof C & string;
 interface FieldOptions {
   readonly sensitive?: boolean;
@@ -61,7 +63,11 @@ export interface FieldBuilders<C extends Columns> {
   /** A numeric amount: copied as text and part of the control totals. */
   money(column: Name<C>): Field;
   /** The UUID of the parent record; the record waits until the parent has landed. */
-  lookup<Parent extends EntityName>(parent: Parent, column: IdColumnName<C, IdSpaces[Parent]>, options?: { required?: boolean }): Field;
+  lookup<Parent extends EntityName>(
+    parent: Parent,
+    column: IdColumnName<C, IdSpaces[Parent]>,
+    options?: { required?: boolean },
+  ): Field;
   /** A code with a name in the target; NULL and unknown codes only as the map says. */
   mapEnum(column: Name<C>, map: Readonly<Record<string, string>>, options?: { whenNull?: string | null }): Field;
   /** JSON kept as text: parsed, or kept whole under _raw when it does not parse. '' is NULL. */
@@ -163,8 +169,7 @@ function createBuilders<C extends Columns>(entity: string): FieldBuilders<C> {
     copy: (column, options) => field("direct_copy", [column], only(column), options),
     money: (column) => field("direct_copy", [column], only(column), { money: true }),
     lookup: (parent, column, options) => {
-      const name = column as string;
-      return field("uuid_lookup", [name], only(name), { parent, required: options?.required ?? false });
+      return field("uuid_lookup", [column], only(column), { parent, required: options?.required ?? false });
     },
     mapEnum: (column, map, options) =>
       field(
@@ -239,10 +244,9 @@ function field(kind: FieldKind, columns: readonly string[], decide: Field["decid
 export function definitionOf(entity: Entity): unknown {
   return {
     ...entity,
-    fields: Object.entries(entity.fields).map(([name, { decide: _, ...rest }]) => [
-      name,
-      rest,
-      definitions.get(entity.fields[name] as Field) ?? [],
-    ]),
+    fields: Object.entries(entity.fields).map(([name, field]) => {
+      const { decide: _, ...rest } = field;
+      return [name, rest, definitions.get(field) ?? []];
+    }),
   };
 }

@@ -35,7 +35,8 @@ export function validateRegistry(entities: readonly Entity[]): string[] {
     for (const [name, field] of Object.entries(entity.fields)) {
       if (!SIMPLE_NAME.test(name) || name.startsWith("_")) say(`field ${name} must be a plain lower-case name.`);
       for (const column of field.columns) {
-        if (column !== "_key" && !Object.hasOwn(columns, column)) say(`field ${name} uses column ${column}, which is not declared.`);
+        if (column !== "_key" && !Object.hasOwn(columns, column))
+          say(`field ${name} uses column ${column}, which is not declared.`);
       }
       if (field.parent !== undefined) {
         const parent = byName.get(field.parent);

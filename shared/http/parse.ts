@@ -1,4 +1,4 @@
-import { z } from "zod";
+import type { z } from "zod";
 import { IsthmusError } from "../errors.ts";
 import { parseJson } from "./respond.ts";
 
@@ -12,5 +12,7 @@ export function parseBody<Schema extends z.ZodType>(schema: Schema, body: string
 }
 
 function describe(error: z.ZodError): string {
-  return error.issues.map((issue) => (issue.path.length > 0 ? `${issue.path.join(".")}: ${issue.message}` : issue.message)).join("; ");
+  return error.issues
+    .map((issue) => (issue.path.length > 0 ? `${issue.path.join(".")}: ${issue.message}` : issue.message))
+    .join("; ");
 }

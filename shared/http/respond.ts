@@ -34,5 +34,9 @@ export function parseJson(body: string): unknown {
 function causeOf(error: unknown): string | undefined {
   const cause = error instanceof IsthmusError ? error.cause : error;
   if (!(cause instanceof Error)) return undefined;
-  return `${cause.name} ${(cause.stack ?? "").split("\n").slice(1, 6).map((line) => line.trim()).join(" | ")}`;
+  return `${cause.name} ${(cause.stack ?? "")
+    .split("\n")
+    .slice(1, 6)
+    .map((line) => line.trim())
+    .join(" | ")}`;
 }

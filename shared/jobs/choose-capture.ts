@@ -3,7 +3,10 @@ import type { SourcePosition } from "../sql/source-position.ts";
 import { spanIsComparable } from "../sql/xid.ts";
 
 export type Choice =
-  | { readonly capture: "full"; readonly reason: "requested" | "first_time" | "source_changed" | "definition_changed" | "too_long_ago" }
+  | {
+      readonly capture: "full";
+      readonly reason: "requested" | "first_time" | "source_changed" | "definition_changed" | "too_long_ago";
+    }
   | { readonly capture: "xmin"; readonly from: string }
   | { readonly capture: "wait" };
 
@@ -35,7 +38,13 @@ export interface Range {
  * Splits the keys of a table into ranges of about rowsPerChain rows, at most maxChains, open at both ends: a key
  * that is added while the chains run falls into one of them.
  */
-export function splitRange(lowest: string | null, highest: string | null, rows: number, rowsPerChain: number, maxChains: number): Range[] {
+export function splitRange(
+  lowest: string | null,
+  highest: string | null,
+  rows: number,
+  rowsPerChain: number,
+  maxChains: number,
+): Range[] {
   const chains = BigInt(Math.max(1, Math.min(maxChains, Math.ceil(rows / rowsPerChain))));
   if (lowest === null || highest === null || chains === 1n) return [{ range_from: null, range_to: null }];
   const low = BigInt(lowest);

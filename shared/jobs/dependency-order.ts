@@ -7,7 +7,9 @@ export function dependencyOrder(entities: readonly Entity[]): Entity[] {
   const placed = new Set<string>();
   let rest = [...entities].sort((a, b) => a.name.localeCompare(b.name));
   while (rest.length > 0) {
-    const ready = rest.filter((entity) => entity.dependsOn.every((name) => placed.has(name) || !names.has(name) || name === entity.name));
+    const ready = rest.filter((entity) =>
+      entity.dependsOn.every((name) => placed.has(name) || !names.has(name) || name === entity.name),
+    );
     if (ready.length === 0) return [...ordered, ...rest];
     ordered.push(...ready);
     for (const entity of ready) placed.add(entity.name);

@@ -38,7 +38,9 @@ export async function startExecution(context: Context, request: ExecutionRequest
   const sourceId = await beginSource(target, config.SOURCE_NAME);
   const active = await activeExecution(target, sourceId, names);
   if (active !== undefined) {
-    throw new IsthmusError("EXECUTION_ACTIVE", `Execution ${active} is running and covers some of these entities.`, { detail: { execution: active } });
+    throw new IsthmusError("EXECUTION_ACTIVE", `Execution ${active} is running and covers some of these entities.`, {
+      detail: { execution: active },
+    });
   }
   for (const entity of entities) await assertSourceColumns(context, entity);
   await inTransaction(target, "target", async (tx) => {
@@ -54,7 +56,13 @@ export async function startExecution(context: Context, request: ExecutionRequest
     if (choice.capture === "wait") throw new IsthmusError("SOURCE_BEHIND", undefined, { detail: { entity: entity.name } });
     if (choice.capture === "full") {
       const size = await tableSize(source, entity);
-      const ranges = splitRange(size.lowest, size.highest, size.rows, config.ISTHMUS_ROWS_PER_CHAIN, config.ISTHMUS_CHAINS_PER_ENTITY);
+      const ranges = splitRange(
+        size.lowest,
+        size.highest,
+        size.rows,
+        config.ISTHMUS_ROWS_PER_CHAIN,
+        config.ISTHMUS_CHAINS_PER_ENTITY,
+      );
       chains.push(...ranges.map((range) => ({ entity: entity.name, capture: "full", ...range })));
     } else if (await hasChanges(context, entity, choice.from, position)) {
       chains.push({ entity: entity.name, capture: "xmin", range_from: null, range_to: null, changed_from: choice.from });
@@ -94,7 +102,9 @@ function selectEntities(context: Context, names: readonly string[] | undefined):
   return [...new Set(names)].map((name) => {
     const entity = context.entities.get(name);
     if (!entity) {
-      throw new IsthmusError("NOT_FOUND", `There is no entity ${JSON.stringify(name.slice(0, 60))}.`, { detail: { known: [...context.entities.keys()].sort() } });
+      throw new IsthmusError("NOT_FOUND", `There is no entity ${JSON.stringify(name.slice(0, 60))}.`, {
+        detail: { known: [...context.entities.keys()].sort() },
+      });
     }
     return entity;
   });
@@ -111,9 +121,13 @@ async function assertSourceColumns(context: Context, entity: Entity): Promise<vo
   const read = sourceColumnsRead(entity);
   const missing = [...read].filter((column) => !present.includes(column) && column !== "xmin");
   if (missing.length > 0) {
-    throw new IsthmusError("CONTRACT_BROKEN", `${entity.name}: the source table ${entity.source.table} has no column ${missing.join(", ")}.`, {
-      detail: { entity: entity.name, hint: "Correct the entity file, or grant the source role SELECT on the table." },
-    });
+    throw new IsthmusError(
+      "CONTRACT_BROKEN",
+      `${entity.name}: the source table ${entity.source.table} has no column ${missing.join(", ")}.`,
+      {
+        detail: { entity: entity.name, hint: "Correct the entity file, or grant the source role SELECT on the table." },
+      },
+    );
   }
   const unknown = present.filter((column) => !read.has(column) && !Object.hasOwn(entity.source.ignored, column));
   if (unknown.length > 0) context.log.info("source.new_columns", { entity: entity.name, columns: unknown });

@@ -18,7 +18,10 @@ import { sourcePosition } from "../sql/source-position.ts";
  * to, exactly. Buckets that differ are drilled to keys; these are read once more, and what then remains fails the
  * execution. A record that the source changed again since is not a difference.
  */
-export async function validate(context: Context, claim: Claim): Promise<{ dispatch: readonly PageMessage[]; outcome: PageOutcome }> {
+export async function validate(
+  context: Context,
+  claim: Claim,
+): Promise<{ dispatch: readonly PageMessage[]; outcome: PageOutcome }> {
   const names = claim.execution.entities;
   const index = claim.chain.cursor === null ? 0 : Number(claim.chain.cursor) + 1;
   const entity = context.entities.get(names[index] ?? "");

@@ -18,7 +18,14 @@ export function createMappingCache(config: Config, log: Log): MappingCache {
   if (url === undefined || token === undefined) return NO_CACHE;
   // A fresh client per call, because its timeout is an abort signal that fires once.
   const client = () =>
-    new Redis({ url, token, automaticDeserialization: false, retry: false, enableTelemetry: false, signal: AbortSignal.timeout(TIMEOUT_MS) });
+    new Redis({
+      url,
+      token,
+      automaticDeserialization: false,
+      retry: false,
+      enableTelemetry: false,
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    });
 
   return {
     async read(keyOf, ids) {

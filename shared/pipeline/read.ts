@@ -14,7 +14,9 @@ export async function readProjection(source: Sql, entity: Entity, ids: readonly 
 
 export function projectionSql(entity: Entity): string {
   const { alias, table, key, joins, where, columns } = entity.source;
-  const list = Object.entries(columns).map(([name, column]) => `(${typeof column === "string" ? column : column.sql})::text as ${ident(name)}`);
+  const list = Object.entries(columns).map(
+    ([name, column]) => `(${typeof column === "string" ? column : column.sql})::text as ${ident(name)}`,
+  );
   return `select ${[`${alias}.${ident(key)}::text as ${ident(KEY)}`, ...list].join(", ")}
     from unnest($1::text::bigint[]) k (id)
     join public.${ident(table)} ${alias} on ${alias}.${ident(key)} = k.id

@@ -10,7 +10,7 @@ import { NO_CACHE } from "./mapping-cache.ts";
 import { nextPageSize } from "./page-size.ts";
 import { readProjection } from "./read.ts";
 import { parentsOf, transform } from "./transform.ts";
-import type { Claim, CommittedPage, Context, MappedRecord, PageMessage, PageOutcome } from "./types.ts";
+import type { Claim, CommittedPage, Context, MappedRecord, MappingCache, PageMessage, PageOutcome } from "./types.ts";
 
 type Validate = (context: Context, claim: Claim) => Promise<{ dispatch: readonly PageMessage[]; outcome: PageOutcome }>;
 
@@ -27,7 +27,11 @@ export async function runPage(context: Context, message: PageMessage, validate: 
       await sendNext(context, dispatch);
       return outcome;
     }
-    const page = await loadPage(context, claim);
+    const page = await loadPage(context, claim, context.cache).catch((error: unknown) => {
+      // The target rejected an id that the cache had given: all is rolled back and resolved from the table.
+      if (error instanceof DoubtfulCache) return loadPage(context, claim, NO_CACHE);
+      throw error;
+    });
     await context.cache.write(cacheKeys(claim), page.landed);
     await sendNext(context, page.committed.dispatch);
     return { outcome: "committed", read: page.read, counts: page.committed.counts, next: page.committed.dispatch.length };
@@ -43,20 +47,20 @@ interface LoadedPage {
 }
 
 /** detect ► lock ► read ► map ► transform ► reconcile and load, in one transaction on the target. */
-async function loadPage(context: Context, claim: Claim, useCache = true): Promise<LoadedPage> {
+async function loadPage(context: Context, claim: Claim, cache: MappingCache): Promise<LoadedPage> {
   const { config, source, target, meter, clock } = context;
   const entity = entityOf(context, claim);
   const started = { wall: clock(), cpu: meter.cpuMs() };
   await assertSameSource(context, claim);
   const keys = await detect(source, target, entity, claim);
 
-  const page = await inTransaction(target, "target", async (tx): Promise<LoadedPage> => {
+  return inTransaction(target, "target", async (tx) => {
     // Before the read: from here on no other page reads or writes these records, so the state that is read is the one
     // that lands, and the last reader lands last.
     await lockRecords(tx, claim.chain.entity_id ?? 0, keys.ids);
     const rows = await readProjection(source, entity, keys.ids);
     const own = rows.map((row) => row[KEY] ?? "");
-    const ids = await mapIds(tx, useCache ? context.cache : NO_CACHE, claim, entity.name, own, parentsOf(entity, rows));
+    const ids = await mapIds(tx, cache, claim, entity.name, own, parentsOf(entity, rows));
     const { records, issues } = transform(entity, rows, ids.parents, ids.own);
 
     const wallMs = clock() - started.wall;
@@ -86,14 +90,9 @@ async function loadPage(context: Context, claim: Claim, useCache = true): Promis
     });
     if (committed.foreign_key_rejects > 0 && ids.hits > 0) throw new DoubtfulCache();
     const rejected = new Set(committed.rejected.map(String));
-    const landed = records.map((record) => ({ entity: entity.name, legacyId: String(record["_key"]), uuid: String(record["_uuid"]) }));
+    const landed = records.map((record) => ({ entity: entity.name, legacyId: record._key, uuid: record._uuid ?? "" }));
     return { committed, read: rows.length, landed: [...ids.found, ...landed.filter((record) => !rejected.has(record.legacyId))] };
-  }).catch((error: unknown) => {
-    // The target rejected an id that the cache had given: everything is rolled back and resolved from the table.
-    if (error instanceof DoubtfulCache) return undefined;
-    throw error;
   });
-  return page ?? loadPage(context, claim, false);
 }
 
 class DoubtfulCache extends IsthmusError {

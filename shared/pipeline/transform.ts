@@ -33,7 +33,12 @@ export function parentsOf(entity: Entity, rows: readonly SourceRow[]): { entity:
  * Turns source rows into target rows. Pure: rows, parents' ids and own ids arrive as arguments.
  * A row that breaks a rule, or whose parent has not landed, becomes an issue; its own trouble is named first.
  */
-export function transform(entity: Entity, rows: readonly SourceRow[], parents: ParentIds, ownIds: ReadonlyMap<string, string>): Transformed {
+export function transform(
+  entity: Entity,
+  rows: readonly SourceRow[],
+  parents: ParentIds,
+  ownIds: ReadonlyMap<string, string>,
+): Transformed {
   const records: LoadRecord[] = [];
   const issues: Issue[] = [];
   const fields = Object.entries(entity.fields);
@@ -78,8 +83,20 @@ function keepRaw(raw: Record<string, string | null>, field: Field, row: SourceRo
   }
 }
 
-function problemIssue(k: string, field: string, problem: { rule: string; remedy: string; evidence?: Readonly<Record<string, string | null>> }): Issue {
-  return { k, state: "open", type: "business_rule_violation", field, rule: problem.rule, remedy: problem.remedy, data: problem.evidence ?? {} };
+function problemIssue(
+  k: string,
+  field: string,
+  problem: { rule: string; remedy: string; evidence?: Readonly<Record<string, string | null>> },
+): Issue {
+  return {
+    k,
+    state: "open",
+    type: "business_rule_violation",
+    field,
+    rule: problem.rule,
+    remedy: problem.remedy,
+    data: problem.evidence ?? {},
+  };
 }
 
 function missingReference(k: string, field: string, entity: string, parent: string): Issue {

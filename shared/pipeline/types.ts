@@ -1,6 +1,7 @@
 import type { Config } from "../config.ts";
 import type { Clock } from "../clock.ts";
 import type { Sql } from "../db/connect.ts";
+import type { DescribedError } from "../errors.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import type { Log } from "../log.ts";
 import type { Meter } from "../runtime.ts";
@@ -79,7 +80,9 @@ export interface Claim {
   readonly entities: Readonly<Record<string, { readonly id: number; readonly epoch: number; readonly hash: string }>>;
   readonly target: string;
 }
-export type NoClaim = { readonly outcome: "closed" | "stale" | "leased" };
+export interface NoClaim {
+  readonly outcome: "closed" | "stale" | "leased";
+}
 
 /** The keys of a page, ascending. */
 export interface DetectedKeys {
@@ -91,7 +94,12 @@ export interface DetectedKeys {
 }
 
 /** A record ready to load: target column → text, with its key, UUID and raw codes. */
-export type LoadRecord = Readonly<Record<string, string | null | Readonly<Record<string, string | null>>>>;
+export interface LoadRecord {
+  readonly _key: string;
+  readonly _uuid: string | null;
+  readonly _raw: Readonly<Record<string, string | null>> | null;
+  readonly [column: string]: string | null | Readonly<Record<string, string | null>>;
+}
 
 /** A record that does not land with this page. */
 export interface Issue {
@@ -117,5 +125,5 @@ export interface CommittedPage {
 export type PageOutcome =
   | { readonly outcome: "committed"; readonly read: number; readonly counts: CommittedPage["counts"]; readonly next: number }
   | { readonly outcome: "validated"; readonly passed: boolean; readonly differences: number }
-  | { readonly outcome: "failed"; readonly error: ReturnType<typeof import("../errors.ts").describeError>; readonly retrySeconds: number | null }
+  | { readonly outcome: "failed"; readonly error: DescribedError; readonly retrySeconds: number | null }
   | NoClaim;

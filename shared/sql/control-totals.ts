@@ -53,7 +53,12 @@ export async function sourceTotals(source: Queryable, entity: Entity, unsettled:
   );
 }
 
-export async function targetTotals(target: Queryable, entityId: number, entity: Entity, unsettled: readonly string[]): Promise<BucketTotals[]> {
+export async function targetTotals(
+  target: Queryable,
+  entityId: number,
+  entity: Entity,
+  unsettled: readonly string[],
+): Promise<BucketTotals[]> {
   const sums = moneyColumns(entity).map((money) => `trim_scale(sum(t.${ident(money.target)}))::text as ${ident(money.target)}`);
   return query<BucketTotals>(
     target,
@@ -127,7 +132,15 @@ export async function commitValidation(
     target,
     "target",
     "select sync.commit_validation($1, $2, $3::integer::smallint, $4::text::jsonb, $5::text::bigint[], $6, $7) as messages",
-    [claim.chain.id, claim.chain.lease, result.entityId, JSON.stringify(result.report), integerArray(result.recheck), result.last, result.leaseSeconds],
+    [
+      claim.chain.id,
+      claim.chain.lease,
+      result.entityId,
+      JSON.stringify(result.report),
+      integerArray(result.recheck),
+      result.last,
+      result.leaseSeconds,
+    ],
   );
   return row.messages;
 }

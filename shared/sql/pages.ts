@@ -15,7 +15,10 @@ export async function claimPage(target: Queryable, message: PageMessage, leaseSe
 
 /** Orders this page against every other that holds one of its records, until the transaction ends. */
 export async function lockRecords(target: Queryable, entityId: number, ids: readonly string[]): Promise<void> {
-  await query(target, "target", "select sync.lock_records($1::integer::smallint, $2::text::bigint[])", [entityId, integerArray(ids)]);
+  await query(target, "target", "select sync.lock_records($1::integer::smallint, $2::text::bigint[])", [
+    entityId,
+    integerArray(ids),
+  ]);
 }
 
 /** What a page reports of itself besides its records. */
@@ -54,7 +57,12 @@ export async function commitPage(
 }
 
 /** Gives a page back after an error; null seconds: the chain fails. Returns what can run now. */
-export async function giveBackPage(target: Queryable, claim: Claim, error: object, retrySeconds: number | null): Promise<PageMessage[]> {
+export async function giveBackPage(
+  target: Queryable,
+  claim: Claim,
+  error: object,
+  retrySeconds: number | null,
+): Promise<PageMessage[]> {
   const row = await queryOne<{ messages: PageMessage[] }>(
     target,
     "target",
@@ -77,6 +85,9 @@ export async function openPage(target: Queryable, chain: string): Promise<PageMe
 
 /** The sweep: chains whose message is overdue, marked as sent once more. */
 export async function overduePages(target: Queryable, leaseSeconds: number, limit: number): Promise<PageMessage[]> {
-  const rows = await query<{ message: PageMessage }>(target, "target", "select sync.overdue_chains($1, $2) as message", [leaseSeconds, limit]);
+  const rows = await query<{ message: PageMessage }>(target, "target", "select sync.overdue_chains($1, $2) as message", [
+    leaseSeconds,
+    limit,
+  ]);
   return rows.map((row) => row.message);
 }

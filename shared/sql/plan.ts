@@ -17,7 +17,12 @@ export async function beginSource(target: Queryable, name: string): Promise<numb
 }
 
 /** Writes the entities' definitions, checked against the target's catalog, and opens them for minting where nothing has to be adopted. */
-export async function registerEntities(target: Queryable, sourceId: number, entities: readonly Entity[], hashes: ReadonlyMap<string, string>): Promise<void> {
+export async function registerEntities(
+  target: Queryable,
+  sourceId: number,
+  entities: readonly Entity[],
+  hashes: ReadonlyMap<string, string>,
+): Promise<void> {
   const definitions = entities.map((entity) => ({
     entity_type: entity.name,
     source_table: entity.source.table,
@@ -74,7 +79,11 @@ export async function beginExecution(target: Queryable, plan: object): Promise<{
 }
 
 /** The id of the running execution that covers one of the entities, if any. */
-export async function activeExecution(target: Queryable, sourceId: number, names: readonly string[]): Promise<string | undefined> {
+export async function activeExecution(
+  target: Queryable,
+  sourceId: number,
+  names: readonly string[],
+): Promise<string | undefined> {
   const rows = await query<{ id: string }>(
     target,
     "target",

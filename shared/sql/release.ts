@@ -24,7 +24,10 @@ export async function entitiesWithPendingKeys(target: Queryable, sourceId: numbe
 }
 
 /** Running executions: a chain may wait for its turn although the message that should have opened it was lost. */
-export async function advanceExecutions(target: Queryable, sourceId: number): Promise<{ chain: string; page: number; execution: string }[]> {
+export async function advanceExecutions(
+  target: Queryable,
+  sourceId: number,
+): Promise<{ chain: string; page: number; execution: string }[]> {
   return query(
     target,
     "target",

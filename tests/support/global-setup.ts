@@ -28,7 +28,9 @@ async function dropLeftovers(url: string): Promise<void> {
   const { default: postgres } = await import("postgres");
   const sql = postgres(url, { max: 1, onnotice: () => undefined });
   try {
-    for (const { datname } of await sql<{ datname: string }[]>`select datname from pg_database where datname ~ '^(target|source)_'`) {
+    for (const { datname } of await sql<
+      { datname: string }[]
+    >`select datname from pg_database where datname ~ '^(target|source)_'`) {
       await sql.unsafe(`drop database "${datname}" with (force)`);
     }
   } finally {

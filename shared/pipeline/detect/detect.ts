@@ -14,7 +14,11 @@ export async function detect(source: Sql, target: Sql, entity: Entity, claim: Cl
     case "full":
       return ofSource(source, allKeys(entity, range), limit);
     case "xmin":
-      return ofSource(source, changedKeys(entity, range, chain.changed_from ?? execution.horizon, execution.snapshot_xmax), limit);
+      return ofSource(
+        source,
+        changedKeys(entity, range, chain.changed_from ?? execution.horizon, execution.snapshot_xmax),
+        limit,
+      );
     case "keys": {
       const keys = await pendingKeys(target, chain.entity_id ?? 0, range.after, limit);
       return { ids: keys.map((key) => key.k), done: keys.length < limit, pending: keys };
