@@ -3,10 +3,18 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: "unit", include: ["tests/**/*.test.ts"], exclude: ["tests/**/*.{pg,int}.test.ts"] } },
+      {
+        test: {
+          name: "unit",
+          sequence: { groupOrder: 0 },
+          include: ["tests/**/*.test.ts"],
+          exclude: ["tests/**/*.{pg,int}.test.ts"],
+        },
+      },
       {
         test: {
           name: "integration",
+          sequence: { groupOrder: 1 },
           include: ["tests/**/*.{pg,int}.test.ts"],
           globalSetup: ["tests/support/global-setup.ts"],
           testTimeout: 120_000,
