@@ -59,7 +59,7 @@ const TRANSIENT = /^(08|40|53|57|58)|^55P03$|^25006$/;
 
 function toIsthmusError(error: unknown, side: Side): IsthmusError {
   if (error instanceof IsthmusError) return error;
-  const { code, hint, message } = (error ?? {}) as { code?: unknown; hint?: unknown; message?: unknown };
+  const { name, code, hint, message } = (error ?? {}) as { name?: unknown; code?: unknown; hint?: unknown; message?: unknown };
   const state = typeof code === "string" ? code : "";
   const own = OWN_STATES[state];
   if (own) {
@@ -68,8 +68,8 @@ function toIsthmusError(error: unknown, side: Side): IsthmusError {
       detail: { sqlstate: state, ...(typeof hint === "string" ? { hint } : {}) },
     });
   }
-  const sqlstate = /^[0-9A-Z]{5}$/.test(state);
-  if (sqlstate && !TRANSIENT.test(state)) {
+  // Only the server's own errors carry a SQLSTATE: EPIPE, too, has five letters.
+  if (name === "PostgresError" && !TRANSIENT.test(state)) {
     return new IsthmusError(
       side === "source" ? "SOURCE_REFUSED" : "TARGET_REFUSED",
       `The ${side} refused a statement (SQLSTATE ${state}).`,
