@@ -1,0 +1,191 @@
+import { execFile, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { z } from "zod";
+import { freePort } from "../local/ports.ts";
+import { supabase } from "../local/target/supabase.ts";
+import { createTestTarget, workerUrl } from "./support/databases.ts";
+import { startFakeManagementApi, unpack, type FakeManagementApi, type UploadedFunction } from "./support/fake-management-api.ts";
+import { importGraph } from "./support/import-graph.ts";
+
+const ROOT = resolve(import.meta.dirname, "..");
+const FUNCTIONS = ["sync-page", "sync-tick", "sync-trigger"] as const;
+/** What the platform takes of a bundle that it builds itself. */
+const CAP_BYTES = 5 * 1024 * 1024;
+const importMap = z.object({ imports: z.record(z.string(), z.string()) });
+const DENO = resolve(ROOT, "node_modules/.bin/deno");
+const DENO_FLAGS = ["--quiet", "--no-lock", "--node-modules-dir=none"];
+const run = promisify(execFile);
+
+let api: FakeManagementApi;
+beforeAll(async () => {
+  api = await startFakeManagementApi();
+  await supabase(["functions", "deploy", "--use-api", "--yes", `--remote=${api.projectRef}`], api.env);
+});
+afterAll(() => api[Symbol.asyncDispose]());
+
+const uploaded = (name: string): UploadedFunction => {
+  const upload = api.uploads.get(name);
+  if (!upload) throw new Error(`${name} was not uploaded; requests: ${api.requests.join(", ")}`);
+  return upload;
+};
+
+describe("supabase functions deploy --use-api", () => {
+  it("uploads the three functions and publishes them", () => {
+    expect([...api.uploads.keys()].sort()).toEqual([...FUNCTIONS]);
+    expect(
+      api
+        .published()
+        .map(({ slug, status }) => `${slug} ${status}`)
+        .sort(),
+    ).toEqual(FUNCTIONS.map((name) => `${name} ACTIVE`));
+  });
+
+  it("is refused with a wrong token, and then nothing is uploaded", async () => {
+    await using other = await startFakeManagementApi();
+    const env = { ...other.env, SUPABASE_ACCESS_TOKEN: `sbp_${"0".repeat(40)}` };
+    await expect(supabase(["functions", "deploy", "--use-api", "--yes", `--remote=${other.projectRef}`], env)).rejects.toThrow(
+      /Unauthorized|401/,
+    );
+    expect(other.uploads.size).toBe(0);
+  });
+
+  describe.each(FUNCTIONS)("%s", (name) => {
+    it("has its entrypoint and import map, and leaves authentication to the code", () => {
+      expect(uploaded(name).metadata).toMatchObject({
+        name,
+        entrypoint_path: `functions/${name}/index.ts`,
+        import_map_path: `functions/${name}/deno.json`,
+        verify_jwt: false,
+        static_patterns: [],
+      });
+    });
+
+    it("contains exactly the files that its entrypoint imports, with their present content", () => {
+      const { files } = importGraph(ROOT, `functions/${name}/index.ts`);
+      const expected = [...files, `functions/${name}/deno.json`].sort();
+      expect(expected).toEqual(expect.arrayContaining([`functions/${name}/handler.ts`, "shared/context.ts"]));
+      expect([...uploaded(name).files.keys()].sort()).toEqual(expected);
+      for (const [path, content] of uploaded(name).files) {
+        expect(content.equals(readFileSync(join(ROOT, path))), path).toBe(true);
+      }
+    });
+
+    it("finds every package it imports in its import map, at one exact version", () => {
+      const { imports } = importMap.parse(JSON.parse(uploaded(name).files.get(`functions/${name}/deno.json`)?.toString() ?? ""));
+      for (const specifier of importGraph(ROOT, `functions/${name}/index.ts`).packages) {
+        if (specifier.startsWith("node:")) continue;
+        const key = Object.keys(imports).find((k) => k === specifier || (k.endsWith("/") && specifier.startsWith(k)));
+        expect(key, `${specifier} is not in functions/${name}/deno.json`).toBeDefined();
+        expect(imports[key ?? ""]).toMatch(/^npm:.+@\d+\.\d+\.\d+\/?$/);
+      }
+    });
+
+    it("stays under the cap of 5 MB", () => {
+      const { requestBytes, files } = uploaded(name);
+      process.stdout.write(`  ${name}: ${files.size} files, ${Math.ceil(requestBytes / 1024)} KB uploaded\n`);
+      expect(requestBytes).toBeLessThan(CAP_BYTES);
+    });
+  });
+});
+
+describe("the uploaded files alone", () => {
+  it.each(FUNCTIONS)("%s type-checks on Deno", async (name) => {
+    await inFolder(name, async (folder) => {
+      await run(DENO, ["check", ...DENO_FLAGS, `--config=functions/${name}/deno.json`, `functions/${name}/index.ts`], {
+        cwd: folder,
+        env: denoEnv(),
+      });
+    });
+  });
+
+  it.each([
+    { name: "sync-trigger", method: "GET", body: undefined, status: 200, says: { executions: [] } },
+    { name: "sync-page", method: "POST", body: "{}", status: 400, says: { error: { code: "REQUEST_INVALID" } } },
+    { name: "sync-tick", method: "GET", body: undefined, status: 405, says: { error: { code: "METHOD_NOT_ALLOWED" } } },
+  ])("$name starts and answers a machine with $status, a stranger with 401", async ({ name, method, body, status, says }) => {
+    await using target = await createTestTarget();
+    await inFolder(name, async (folder) => {
+      await using served = await serve(folder, name, workerUrl(target));
+      const init = { method, ...(body === undefined ? {} : { body }) };
+      const answer = await fetch(served.url, { ...init, headers: { apikey: served.secretKey } });
+      expect(await answer.json()).toMatchObject(says);
+      expect(answer.status).toBe(status);
+      const stranger = await fetch(served.url, { method: "POST", body: "{}", headers: { apikey: "sb_publishable_x" } });
+      expect(await stranger.json()).toMatchObject({ error: { code: "UNAUTHENTICATED" } });
+      expect(stranger.status).toBe(401);
+    });
+  });
+});
+
+/** A folder with the upload of one function and nothing else; Deno fetches the pinned packages as the platform does. */
+async function inFolder(name: string, work: (folder: string) => Promise<void>): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), "isthmus-deployed-"));
+  try {
+    unpack(uploaded(name), folder);
+    await work(folder);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Serves an unpacked function; it can read that folder only. */
+async function serve(folder: string, name: string, targetUrl: string) {
+  const port = await freePort();
+  const secretKey = `sb_secret_${randomBytes(24).toString("base64url")}`;
+  const args = ["run", ...DENO_FLAGS, "--no-prompt", "--allow-net", "--allow-env", `--allow-read=${folder}`];
+  const child = spawn(DENO, [...args, `--config=functions/${name}/deno.json`, `functions/${name}/index.ts`], {
+    cwd: folder,
+    stdio: ["ignore", "pipe", "pipe"],
+    env: {
+      ...denoEnv(),
+      DENO_SERVE_ADDRESS: `tcp:127.0.0.1:${port}`,
+      SOURCE_DB_URL: "postgres://isthmus_reader@legacy.invalid/legacy",
+      TARGET_DB_URL: targetUrl,
+      SUPABASE_URL: "https://project.invalid",
+      SUPABASE_SECRET_KEYS: JSON.stringify({ default: secretKey }),
+      SUPABASE_PUBLISHABLE_KEYS: JSON.stringify({ default: "sb_publishable_x" }),
+      QSTASH_TOKEN: "unused",
+      QSTASH_CURRENT_SIGNING_KEY: "unused",
+      QSTASH_NEXT_SIGNING_KEY: "unused",
+    },
+  });
+  let output = "";
+  child.stdout.on("data", (chunk: Buffer) => (output += chunk.toString()));
+  child.stderr.on("data", (chunk: Buffer) => (output += chunk.toString()));
+  const exited = new Promise<void>((done) => child.once("exit", () => done()));
+  const deadline = Date.now() + 60_000;
+  while (!(await accepts(port))) {
+    if (child.exitCode !== null || Date.now() > deadline) {
+      child.kill("SIGKILL");
+      throw new Error(`${name} does not listen:\n${output}`);
+    }
+    await new Promise((later) => setTimeout(later, 50));
+  }
+  return {
+    url: `http://127.0.0.1:${port}/`,
+    secretKey,
+    [Symbol.asyncDispose]: async () => {
+      child.kill("SIGKILL");
+      await exited;
+    },
+  };
+}
+
+function accepts(port: number): Promise<boolean> {
+  return new Promise((answer) => {
+    const socket = connect({ host: "127.0.0.1", port });
+    socket.once("connect", () => answer(true)).once("error", () => answer(false));
+    socket.once("connect", () => socket.destroy());
+  });
+}
+
+function denoEnv(): Record<string, string> {
+  const { PATH = "", HOME = "", DENO_DIR } = process.env;
+  return { PATH, HOME, NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1", ...(DENO_DIR === undefined ? {} : { DENO_DIR }) };
+}

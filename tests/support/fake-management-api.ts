@@ -1,0 +1,161 @@
+import { randomBytes } from "node:crypto";
+import { mkdirSync, rmSync, mkdtempSync, writeFileSync } from "node:fs";
+import { createServer, type IncomingMessage } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { z } from "zod";
+
+const metadataSchema = z.object({
+  name: z.string(),
+  entrypoint_path: z.string(),
+  import_map_path: z.string().optional(),
+  static_patterns: z.array(z.string()).optional(),
+  verify_jwt: z.boolean(),
+});
+const publishedSchema = z.array(z.object({ slug: z.string(), status: z.string(), version: z.number() }));
+
+/** A function as the CLI sent it. */
+export interface UploadedFunction {
+  readonly slug: string;
+  readonly metadata: z.output<typeof metadataSchema>;
+  /** Path as sent, relative to the project's root. */
+  readonly files: ReadonlyMap<string, Buffer>;
+  /** Bytes of the request's body. */
+  readonly requestBytes: number;
+}
+
+export interface FakeManagementApi extends AsyncDisposable {
+  readonly projectRef: string;
+  /** What the CLI needs in its environment to talk to this server instead of the hosted one. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly uploads: ReadonlyMap<string, UploadedFunction>;
+  /** What the CLI made live after the uploads: one entry per function. */
+  readonly published: () => z.output<typeof publishedSchema>;
+  /** Method and path of each request, in order. */
+  readonly requests: readonly string[];
+}
+
+/** The part of the management API that `supabase functions deploy --use-api` uses. Refuses a wrong token as the real one does. */
+export async function startFakeManagementApi(): Promise<FakeManagementApi> {
+  const projectRef = Array.from(randomBytes(20), (byte) => String.fromCharCode(97 + (byte % 26))).join("");
+  const token = `sbp_${randomBytes(20).toString("hex")}`;
+  const uploads = new Map<string, UploadedFunction>();
+  const requests: string[] = [];
+  let published: z.output<typeof publishedSchema> = [];
+
+  const handle = async (request: IncomingMessage): Promise<{ status: number; body: unknown }> => {
+    const url = new URL(request.url ?? "/", "http://localhost");
+    const body = await readAll(request);
+    requests.push(`${request.method ?? ""} ${url.pathname}`);
+    if (request.headers.authorization !== `Bearer ${token}`) return { status: 401, body: { message: "Unauthorized" } };
+    const project = `/v1/projects/${projectRef}`;
+    switch (`${request.method ?? ""} ${url.pathname}`) {
+      case `GET ${project}`:
+        return { status: 200, body: projectOf(projectRef) };
+      case `GET ${project}/functions`:
+        return { status: 200, body: [] };
+      case `POST ${project}/functions/deploy`: {
+        const slug = url.searchParams.get("slug") ?? "";
+        const upload = await parseUpload(slug, body, request.headers["content-type"] ?? "");
+        uploads.set(slug, upload);
+        return { status: 201, body: deployed(upload) };
+      }
+      case `PUT ${project}/functions`:
+        published = publishedSchema.parse(JSON.parse(body.toString("utf8")));
+        return { status: 200, body: { functions: published } };
+      default:
+        return { status: 404, body: { message: "Not Found" } };
+    }
+  };
+
+  const server = createServer((request, response) => {
+    void handle(request)
+      .catch((error: unknown) => ({ status: 400, body: { message: String(error) } }))
+      .then(({ status, body }) => {
+        response.writeHead(status, { "content-type": "application/json" });
+        response.end(JSON.stringify(body));
+      });
+  });
+  await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const folder = mkdtempSync(join(tmpdir(), "isthmus-api-"));
+  // A profile tells the CLI which API host to use.
+  const profile = join(folder, "profile.yaml");
+  writeFileSync(
+    profile,
+    [`name: rehearsal`, `api_url: ${url}`, `dashboard_url: ${url}`, `docs_url: ${url}`, `project_host: supabase.co`, ``].join(
+      "\n",
+    ),
+  );
+  return {
+    projectRef,
+    env: { SUPABASE_PROFILE: profile, SUPABASE_ACCESS_TOKEN: token },
+    uploads,
+    published: () => published,
+    requests,
+    [Symbol.asyncDispose]: async () => {
+      rmSync(folder, { recursive: true, force: true });
+      server.closeAllConnections();
+      await new Promise<void>((closed) => server.close(() => closed()));
+    },
+  };
+}
+
+/** Writes what was uploaded, and nothing else, below a folder. */
+export function unpack(upload: UploadedFunction, folder: string): void {
+  for (const [path, content] of upload.files) {
+    const file = join(folder, path);
+    mkdirSync(join(file, ".."), { recursive: true });
+    writeFileSync(file, content);
+  }
+}
+
+async function parseUpload(slug: string, body: Buffer, contentType: string): Promise<UploadedFunction> {
+  const form = await new Response(new Uint8Array(body), { headers: { "content-type": contentType } }).formData();
+  const metadata = form.get("metadata");
+  const text = typeof metadata === "string" ? metadata : ((await metadata?.text()) ?? "");
+  const files = new Map<string, Buffer>();
+  for (const part of form.getAll("file")) {
+    if (typeof part === "string") throw new Error("file: must be a file");
+    if (files.has(part.name)) throw new Error(`${part.name} was sent twice`);
+    files.set(part.name, Buffer.from(await part.arrayBuffer()));
+  }
+  return { slug, metadata: metadataSchema.parse(JSON.parse(text)), files, requestBytes: body.length };
+}
+
+function projectOf(ref: string) {
+  return {
+    id: ref,
+    ref,
+    organization_id: "rehearsal",
+    organization_slug: "rehearsal",
+    name: "rehearsal",
+    region: "eu-central-1",
+    created_at: "2026-01-01T00:00:00Z",
+    status: "ACTIVE_HEALTHY",
+    database: { host: `db.${ref}.supabase.co`, version: "17.4.1.001", postgres_engine: "17", release_channel: "ga" },
+  };
+}
+
+function deployed(upload: UploadedFunction) {
+  return {
+    id: `id-of-${upload.slug}`,
+    slug: upload.slug,
+    name: upload.metadata.name,
+    status: "ACTIVE",
+    version: 1,
+    created_at: 1_767_225_600_000,
+    updated_at: 1_767_225_600_000,
+    verify_jwt: upload.metadata.verify_jwt,
+    import_map: upload.metadata.import_map_path !== undefined,
+    entrypoint_path: upload.metadata.entrypoint_path,
+    import_map_path: upload.metadata.import_map_path ?? null,
+  };
+}
+
+async function readAll(request: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of request) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks);
+}
