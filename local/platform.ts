@@ -22,6 +22,7 @@ export interface PlatformOptions {
 export interface Platform {
   readonly source: LocalPostgres;
   readonly target: LocalPostgres;
+  /** The running stand-in; another object after restartQstash(). */
   readonly qstash: LocalQstash;
   readonly redis: LocalRedis;
   readonly functions: FunctionsHost;
@@ -37,6 +38,10 @@ export interface Platform {
   call(path: string, init?: { method?: string; body?: unknown; headers?: Record<string, string> }): Promise<Response>;
   /** A signed-in user's token, as Supabase Auth would issue it. */
   userToken(appMetadata: Record<string, unknown>, overrides?: Record<string, unknown>): string;
+  /** Loses all messages, as a crash of the stand-in does. */
+  crashQstash(): Promise<void>;
+  /** Starts it again under the same address and keys. */
+  restartQstash(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -63,8 +68,8 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     const redis = await startRedis();
     started.push(redis);
     say(`Redis endpoint (${redis.backing})`);
-    const qstash = await startQstash();
-    started.push(qstash);
+    let qstash = await startQstash();
+    started.push({ stop: () => qstash.stop() });
     say("QStash stand-in");
 
     const port = await freePort();
@@ -108,7 +113,9 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     return {
       source,
       target,
-      qstash,
+      get qstash() {
+        return qstash;
+      },
       redis,
       functions,
       secretKey,
@@ -124,6 +131,11 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
           headers: { apikey: secretKey, "content-type": "application/json", ...init.headers },
           ...(init.body === undefined ? {} : { body: JSON.stringify(init.body) }),
         }),
+      crashQstash: () => qstash.crash(),
+      restartQstash: async () => {
+        const { token, currentSigningKey, nextSigningKey } = qstash;
+        qstash = await startQstash({ port: Number(new URL(qstash.url).port), token, currentSigningKey, nextSigningKey });
+      },
       userToken: (appMetadata, overrides = {}) => keys.token({ app_metadata: appMetadata, iss: `${base}/auth/v1`, ...overrides }),
       stop,
     };
