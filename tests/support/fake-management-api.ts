@@ -112,6 +112,8 @@ export function unpack(upload: UploadedFunction, folder: string): void {
 }
 
 async function parseUpload(slug: string, body: Buffer, contentType: string): Promise<UploadedFunction> {
+  // Deprecated for servers that face strangers; this one reads a small body of the CLI's.
+  // eslint-disable-next-line @typescript-eslint/no-deprecated
   const form = await new Response(new Uint8Array(body), { headers: { "content-type": contentType } }).formData();
   const metadata = form.get("metadata");
   const text = typeof metadata === "string" ? metadata : ((await metadata?.text()) ?? "");

@@ -1,0 +1,73 @@
+import { z } from "zod";
+import { Problem } from "./problem.ts";
+
+const count = z.coerce.number();
+const entityState = z.object({
+  entity: z.string(),
+  capture: z.string().nullable(),
+  /** Chains by state; null when the entity had nothing to do. */
+  chains: z.record(z.string(), count).nullable(),
+  counts: z.object({
+    read: count,
+    inserted: count,
+    updated: count,
+    unchanged: count,
+    deleted: count,
+    waiting: count,
+    inConflict: count,
+    waived: count,
+  }),
+});
+const failure = z.looseObject({ code: z.string(), message: z.string(), remedy: z.string() });
+
+export const executionState = z.object({
+  execution: z.string(),
+  status: z.enum(["running", "succeeded", "failed", "cancelled"]),
+  triggeredBy: z.string(),
+  startedAt: z.string(),
+  completedAt: z.string().nullable(),
+  errors: z.array(z.unknown()).nullable(),
+  metrics: z.record(z.string(), z.number().nullable()).nullable(),
+  entities: z.array(entityState).nullable(),
+  queue: z.array(z.object({ entity: z.string(), state: z.string(), rule: z.string(), count })),
+});
+export const executionList = z.object({
+  executions: z.array(
+    z.object({
+      execution: z.string(),
+      status: z.string(),
+      triggeredBy: z.string(),
+      startedAt: z.string(),
+      completedAt: z.string().nullable(),
+      recordsProcessed: count,
+    }),
+  ),
+});
+export const begunExecution = z.object({
+  execution: z.string(),
+  entities: z.array(z.string()),
+  chains: z.array(z.object({ entity: z.string(), capture: z.string() })),
+});
+
+export type ExecutionState = z.output<typeof executionState>;
+export type EntityState = z.output<typeof entityState>;
+
+/** @throws Problem when the deployed functions speak another version. */
+export function parseAnswer<Schema extends z.ZodType>(schema: Schema, answer: unknown): z.output<Schema> {
+  const result = schema.safeParse(answer);
+  if (result.success) return result.data;
+  const fields = result.error.issues.map((issue) => issue.path.join(".")).join(", ");
+  throw new Problem(
+    "ANSWER_UNKNOWN",
+    `The function's answer is not what this version expects (${fields}).`,
+    "Deploy the functions of this version.",
+  );
+}
+
+/** Code, message and remedy of what failed an execution, where they are told. */
+export function failuresOf(state: ExecutionState): { code: string; message: string; remedy: string }[] {
+  return (state.errors ?? []).flatMap((error) => {
+    const parsed = failure.safeParse(error);
+    return parsed.success ? [parsed.data] : [];
+  });
+}

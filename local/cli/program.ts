@@ -1,0 +1,151 @@
+import { Command, CommanderError } from "commander";
+import { registry } from "../../shared/entities/registry.gen.ts";
+import { workerGrants } from "../../shared/jobs/grants.ts";
+import { begunExecution, executionList, executionState, parseAnswer, type ExecutionState } from "./answers.ts";
+import { callFunction } from "./call-function.ts";
+import { formatTable, type Terminal } from "./output.ts";
+import { Problem, toProblem } from "./problem.ts";
+import { readQueue } from "./queue.ts";
+import { createSchedule, removeSchedule, SCHEDULE_ID } from "./schedule.ts";
+import { withEnvFile } from "./settings.ts";
+import { showExecution } from "./show-execution.ts";
+import { watchExecution } from "./watch.ts";
+
+export type ExitCode = 0 | 1 | 2;
+
+/** Runs one command. Exit code 1: it failed, or the execution it shows has; 2: the command was not given what it needs. */
+export async function runSyncCli(args: readonly string[], terminal: Terminal): Promise<ExitCode> {
+  let exitCode: ExitCode = 0;
+  const program = syncProgram(terminal, (code) => (exitCode = code));
+  try {
+    await program.parseAsync([...args], { from: "user" });
+    return exitCode;
+  } catch (error) {
+    // Commander has said what is wrong with the arguments; help and version are no errors.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    const problem = toProblem(error);
+    terminal.err(`${problem.code}: ${problem.message}\n  What to do: ${problem.remedy}\n`);
+    for (const [name, value] of Object.entries(problem.detail)) {
+      terminal.err(`  ${name}: ${typeof value === "string" ? value : JSON.stringify(value)}\n`);
+    }
+    return problem.exitCode;
+  }
+}
+
+function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Command {
+  const program = new Command("sync")
+    .description("Starts and watches the sync of an installation. Exit codes: 0 done, 1 failed, 2 not given what it needs.")
+    .option("--env-file <file>", "read variables from this file; exported ones win")
+    .option("--json", "print the answer as JSON");
+  // Subcommands take these settings over from the program they are added to, so they come first.
+  program.exitOverride().configureOutput({ writeOut: terminal.out, writeErr: terminal.err });
+  const options = () => program.opts<{ envFile?: string; json?: boolean }>();
+  const env = () => withEnvFile(terminal.env, options().envFile);
+  const print = (value: unknown, text: string) => {
+    terminal.out(options().json === true ? `${JSON.stringify(value, null, 2)}\n` : text);
+  };
+  const load = async (execution: string) =>
+    parseAnswer(executionState, await callFunction(env(), `sync-trigger?execution=${encodeURIComponent(execution)}`));
+  const show = (state: ExecutionState) => {
+    print(state, showExecution(state));
+    if (state.status === "failed" || state.status === "cancelled") exitWith(1);
+  };
+
+  program
+    .command("start")
+    .description("start an execution for all or the named entities")
+    .argument("[entities...]")
+    .option("--full", "read everything again, not only what changed")
+    .option("--watch", "stay until it is closed")
+    .action(async (entities: string[], { full, watch }: { full?: boolean; watch?: boolean }) => {
+      const request = { capture: full === true ? "full" : "auto", ...(entities.length > 0 ? { entities } : {}) };
+      const begun = parseAnswer(begunExecution, await callFunction(env(), "sync-trigger", request));
+      if (watch === true) {
+        show(await watchExecution(terminal, () => load(begun.execution)));
+        return;
+      }
+      const work = new Set(begun.chains.map((chain) => chain.entity));
+      print(
+        begun,
+        `Execution ${begun.execution} has begun: ${begun.entities.length} entities, ${work.size} with work.\n` +
+          `Watch it: npm run sync -- status ${begun.execution} --watch\n`,
+      );
+    });
+
+  program
+    .command("status")
+    .description("state of an execution, or of the latest one")
+    .argument("[execution]")
+    .option("--watch", "stay until it is closed")
+    .action(async (given: string | undefined, { watch }: { watch?: boolean }) => {
+      const execution = given ?? (await listExecutions(env()))[0]?.execution;
+      if (execution === undefined)
+        throw new Problem("NOT_FOUND", "There has been no execution yet.", "Start one: npm run sync -- start");
+      show(watch === true ? await watchExecution(terminal, () => load(execution)) : await load(execution));
+    });
+
+  program
+    .command("executions")
+    .description("the latest executions, newest first")
+    .action(async () => {
+      const executions = await listExecutions(env());
+      const rows = executions.map((x) => [
+        x.execution,
+        x.status,
+        x.recordsProcessed,
+        x.startedAt,
+        x.completedAt ?? "-",
+        x.triggeredBy,
+      ]);
+      print(executions, formatTable(["execution", "status", "records", "started", "closed", "triggered by"], rows));
+    });
+
+  program
+    .command("queue")
+    .description("what waits or needs a person, by entity, state and rule (over TARGET_DB_URL)")
+    .action(async () => {
+      const queue = await readQueue(env());
+      const rows = queue.map((q) => [q.entity, q.state, q.rule, q.count, q.oldest, q.remedy]);
+      print(
+        queue,
+        rows.length === 0
+          ? "The queue is empty.\n"
+          : formatTable(["entity", "state", "rule", "records", "oldest", "what to do"], rows),
+      );
+    });
+
+  program
+    .command("grants")
+    .description("print the SQL that gives isthmus_worker its rights on the application's tables")
+    .action(() => terminal.out(`${workerGrants(registry)}\n`));
+
+  program
+    .command("schedule")
+    .description("call sync-tick every minute through QStash, where the project has no pg_cron")
+    .option("--remove", "remove the schedule")
+    .action(async ({ remove }: { remove?: boolean }) => {
+      if (remove === true) {
+        const removed = await removeSchedule(env());
+        print(
+          { scheduleId: SCHEDULE_ID, removed },
+          removed ? `Schedule ${SCHEDULE_ID} is removed.\n` : `There is no schedule ${SCHEDULE_ID}.\n`,
+        );
+        return;
+      }
+      const destination = await createSchedule(env());
+      print({ scheduleId: SCHEDULE_ID, destination }, `QStash calls ${destination} every minute (schedule ${SCHEDULE_ID}).\n`);
+    });
+
+  program
+    .command("tick")
+    .description("call sync-tick once: due jobs, overdue pages, waiting records")
+    .action(async () => {
+      const answer = await callFunction(env(), "sync-tick", {});
+      print(answer, "sync-tick has taken the call and works on in the background.\n");
+    });
+  return program;
+}
+
+async function listExecutions(env: Parameters<typeof callFunction>[0]) {
+  return parseAnswer(executionList, await callFunction(env, "sync-trigger")).executions;
+}

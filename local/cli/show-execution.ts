@@ -1,0 +1,57 @@
+import { failuresOf, type EntityState, type ExecutionState } from "./answers.ts";
+import { formatTable } from "./output.ts";
+
+/** The state of an execution for a person. */
+export function showExecution(state: ExecutionState): string {
+  const parts = [
+    `Execution ${state.execution}: ${state.status}\n`,
+    `started ${state.startedAt} by ${state.triggeredBy}${state.completedAt === null ? "" : `, closed ${state.completedAt}`}\n`,
+    "\n",
+    formatTable(
+      ["entity", "capture", "chains", "read", "inserted", "updated", "unchanged", "deleted", "waiting", "in conflict", "waived"],
+      (state.entities ?? []).map(({ entity, capture, chains, counts }) => [
+        entity,
+        capture ?? "-",
+        showChains(chains),
+        counts.read,
+        counts.inserted,
+        counts.updated,
+        counts.unchanged,
+        counts.deleted,
+        counts.waiting,
+        counts.inConflict,
+        counts.waived,
+      ]),
+    ),
+  ];
+  if (state.queue.length > 0) {
+    const rows = state.queue.map(({ entity, state: queued, rule, count }) => [entity, queued, rule, count]);
+    parts.push("\nIn the queue of these entities:\n", formatTable(["entity", "state", "rule", "records"], rows));
+  }
+  const metrics = Object.entries(state.metrics ?? {});
+  if (metrics.length > 0) {
+    parts.push(
+      "\n",
+      formatTable(
+        ["metric", "value"],
+        metrics.map(([name, value]) => [name, value === null ? "-" : String(value)]),
+      ),
+    );
+  }
+  for (const { code, message, remedy } of failuresOf(state)) parts.push(`\n${code}: ${message}\n  What to do: ${remedy}\n`);
+  return parts.join("");
+}
+
+/** How many chains of an entity are closed, and of how many. */
+export function chainProgress(chains: EntityState["chains"]): { closed: number; all: number } {
+  const states = Object.entries(chains ?? {});
+  const open = states.filter(([name]) => name === "blocked" || name === "open").reduce((sum, [, n]) => sum + n, 0);
+  const all = states.reduce((sum, [, n]) => sum + n, 0);
+  return { closed: all - open, all };
+}
+
+function showChains(chains: EntityState["chains"]): string {
+  const { closed, all } = chainProgress(chains);
+  const failed = (chains?.["failed"] ?? 0) + (chains?.["cancelled"] ?? 0);
+  return all === 0 ? "nothing to do" : `${closed}/${all}${failed > 0 ? ` (${failed} failed)` : ""}`;
+}
