@@ -1,0 +1,310 @@
+import { createHash } from "node:crypto";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { loadConfig } from "../shared/config.ts";
+import { ident, integerArray } from "../shared/db/ident.ts";
+import { describeError, ERRORS, IsthmusError } from "../shared/errors.ts";
+import { equalSecrets } from "../shared/http/authenticate.ts";
+import { chooseCapture, splitRange } from "../shared/jobs/choose-capture.ts";
+import { dependencyOrder } from "../shared/jobs/dependency-order.ts";
+import { nextTime } from "../shared/jobs/tick.ts";
+import { addDecimals, differingBuckets, total } from "../shared/jobs/validate.ts";
+import { registry } from "../shared/entities/registry.gen.ts";
+import { validateRegistry } from "../shared/entities/validate-registry.ts";
+import { seal, unseal } from "../shared/pipeline/mapping-cache.ts";
+import { mintUuid } from "../shared/pipeline/mint-uuid.ts";
+import { CPU_BUDGET_MS, MEMORY_BUDGET_BYTES, nextPageSize, SMALLEST_PAGE } from "../shared/pipeline/page-size.ts";
+
+const HASH = "a".repeat(40);
+const position = { xmin: "5000", xmax: "5010", system_identifier: "1", timeline: 1, in_recovery: false, server_version: 170_000 };
+const checkpoint = { entity: "patients", horizon: "4000", system_identifier: "1", timeline: 1, definition_hash: HASH };
+
+describe("how changes are found", () => {
+  it.each([
+    ["nothing was read before", undefined, position, HASH, "auto", { capture: "full", reason: "first_time" }],
+    ["all is well", checkpoint, position, HASH, "auto", { capture: "xmin", from: "4000" }],
+    ["a full pass is asked for", checkpoint, position, HASH, "full", { capture: "full", reason: "requested" }],
+    [
+      "another server answers",
+      checkpoint,
+      { ...position, system_identifier: "2" },
+      HASH,
+      "auto",
+      { capture: "full", reason: "source_changed" },
+    ],
+    [
+      "the server failed over or was restored",
+      checkpoint,
+      { ...position, timeline: 2 },
+      HASH,
+      "auto",
+      { capture: "full", reason: "source_changed" },
+    ],
+    ["the node lags behind", checkpoint, { ...position, xmin: "3999" }, HASH, "full", { capture: "wait" }],
+    ["the entity file changed", checkpoint, position, "b", "auto", { capture: "full", reason: "definition_changed" }],
+    [
+      "2^31 transactions passed",
+      checkpoint,
+      { ...position, xmin: "2147487000", xmax: "2147487648" },
+      HASH,
+      "auto",
+      { capture: "full", reason: "too_long_ago" },
+    ],
+    [
+      "one fewer passed",
+      checkpoint,
+      { ...position, xmin: "2147487000", xmax: "2147487647" },
+      HASH,
+      "auto",
+      { capture: "xmin", from: "4000" },
+    ],
+  ] as const)("when %s", (_, known, now, hash, requested, choice) => {
+    expect(chooseCapture(known, now, hash, requested)).toEqual(choice);
+  });
+});
+
+describe("key ranges of a full pass", () => {
+  it("cover every integer exactly once, at most as many as allowed", () => {
+    fc.assert(
+      fc.property(
+        fc.bigInt(-1_000n, 1_000n),
+        fc.bigInt(0n, 5_000n),
+        fc.integer({ min: 0, max: 100_000 }),
+        fc.integer({ min: 1, max: 9 }),
+        fc.bigInt(-9_000n, 9_000n),
+        (low, width, rows, chains, key) => {
+          const ranges = splitRange(low.toString(), (low + width).toString(), rows, 1_000, chains);
+          expect(ranges.length).toBeLessThanOrEqual(chains);
+          const holding = ranges.filter(
+            ({ range_from, range_to }) =>
+              (range_from === null || key > BigInt(range_from)) && (range_to === null || key <= BigInt(range_to)),
+          );
+          expect(holding).toHaveLength(1);
+        },
+      ),
+    );
+  });
+  it("is one open range for an empty table", () => {
+    expect(splitRange(null, null, 0, 1_000, 4)).toEqual([{ range_from: null, range_to: null }]);
+  });
+});
+
+describe("order of entities", () => {
+  it("puts every parent before its children", () => {
+    const order = dependencyOrder(registry).map((entity) => entity.name);
+    for (const entity of registry)
+      for (const parent of entity.dependsOn) expect(order.indexOf(parent)).toBeLessThan(order.indexOf(entity.name));
+    expect(order).toHaveLength(registry.length);
+  });
+});
+
+describe("the registry", () => {
+  it("has no problems", () => expect(validateRegistry(registry)).toEqual([]));
+
+  const [offices, patients] = ["offices", "patients"].map((name) => registry.find((entity) => entity.name === name));
+  if (!offices || !patients) throw new Error("entities are missing");
+  it.each([
+    ["an entity defined twice", [offices, offices], /defined twice/],
+    ["a parent that is no entity", [patients], /is not an entity/],
+    [
+      "an id of another table",
+      registry.map((e) =>
+        e === patients
+          ? {
+              ...e,
+              source: { ...e.source, columns: { ...e.source.columns, office_id: { sql: "p.office_id", space: "auth_user" } } },
+            }
+          : e,
+      ),
+      /ids of another table/,
+    ],
+    [
+      "a denied column",
+      [{ ...offices, source: { ...offices.source, columns: { ...offices.source.columns, secret: "o.password" } } }],
+      /never leaves the source/,
+    ],
+    [
+      "a column nobody uses",
+      [{ ...offices, source: { ...offices.source, columns: { ...offices.source.columns, extra: "o.extra" } } }],
+      /no field uses it/,
+    ],
+    ["a field without its column", [{ ...offices, source: { ...offices.source, columns: {} } }], /not declared/],
+    [
+      "an ignored column without a reason",
+      [{ ...offices, source: { ...offices.source, ignored: { extra: " " } } }],
+      /needs a reason/,
+    ],
+    [
+      "a circle",
+      [{ ...offices, dependsOn: ["patients"] }, patients, ...registry.filter((e) => e !== offices && e !== patients)],
+      /in a circle/,
+    ],
+  ])("refuses %s", (_, entities, problem) => {
+    expect(validateRegistry(entities).join("\n")).toMatch(problem);
+  });
+});
+
+describe("page size", () => {
+  const idle = { records: 1_000, cpuMs: 100, rssBytes: 50e6, wallMs: 500 };
+  it.each([
+    ["grows while every budget is half free", idle, 2_000],
+    ["stays in between", { ...idle, cpuMs: CPU_BUDGET_MS * 0.7 }, 1_000],
+    ["shrinks over the CPU budget", { ...idle, cpuMs: CPU_BUDGET_MS * 2 }, 400],
+    ["shrinks over the memory budget", { ...idle, rssBytes: MEMORY_BUDGET_BYTES * 1.6 }, 500],
+    ["shrinks when a page takes over half a lease", { ...idle, wallMs: 60_000 }, 400],
+    ["does not grow from a page that was not full", { ...idle, records: 10 }, 1_000],
+    ["works where the platform tells nothing", { ...idle, cpuMs: null, rssBytes: null }, 2_000],
+  ])("%s", (_, measured, size) => expect(nextPageSize(1_000, 5_000, 60, measured)).toBe(size));
+  it("keeps to its bounds", () => {
+    expect(nextPageSize(4_000, 5_000, 60, { ...idle, records: 4_000 })).toBe(5_000);
+    expect(nextPageSize(60, 5_000, 60, { ...idle, records: 60, cpuMs: 1e6 })).toBe(SMALLEST_PAGE);
+  });
+});
+
+describe("minted ids", () => {
+  /** RFC 9562, 5.5, by Node's own SHA-1. */
+  const reference = (namespace: string, name: string) => {
+    const digest = createHash("sha1")
+      .update(Buffer.from(namespace.replaceAll("-", ""), "hex"))
+      .update(name)
+      .digest()
+      .subarray(0, 16);
+    digest[6] = (digest.readUInt8(6) & 0x0f) | 0x50;
+    digest[8] = (digest.readUInt8(8) & 0x3f) | 0x80;
+    return digest.toString("hex").replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+  };
+  it("are UUIDv5 of entity and legacy id under the source's namespace", () => {
+    fc.assert(
+      fc.property(fc.uuid(), fc.constantFrom("patients", "orders"), fc.bigInt(0n, 2n ** 62n), (namespace, entity, id) => {
+        expect(mintUuid(namespace, entity, id.toString())).toBe(reference(namespace, `${entity}:${id}`));
+      }),
+    );
+  });
+});
+
+describe("cached mappings", () => {
+  const uuid = "00000000-0000-5000-8000-000000000001";
+  it("come back under their own key", () => expect(unseal("k:1", seal("k:1", uuid))).toBe(uuid));
+  it.each([
+    ["another key's value", seal("k:2", uuid)],
+    ["garbage", "x.y"],
+    ["a bare id", uuid],
+    ["nothing", null],
+    ["a number", 7],
+    ["a cut value", seal("k:1", uuid).slice(0, -1)],
+  ])("read %s as nothing", (_, value) => expect(unseal("k:1", value)).toBeUndefined());
+});
+
+describe("control totals", () => {
+  it("add decimals exactly", () => {
+    const decimal = fc.tuple(fc.bigInt(-(10n ** 20n), 10n ** 20n), fc.integer({ min: 0, max: 4 })).map(([digits, scale]) => {
+      const text = (digits < 0n ? -digits : digits).toString().padStart(scale + 1, "0");
+      return {
+        text: `${digits < 0n ? "-" : ""}${scale === 0 ? text : `${text.slice(0, -scale)}.${text.slice(-scale)}`}`,
+        scaled: digits * 10n ** BigInt(4 - scale),
+      };
+    });
+    fc.assert(
+      fc.property(decimal, decimal, (a, b) => {
+        const [whole = "0", fraction = ""] = addDecimals(a.text, b.text).split(".");
+        expect(BigInt(whole + fraction.padEnd(4, "0"))).toBe(a.scaled + b.scaled);
+      }),
+    );
+  });
+  it("look into buckets that differ in count, in a sum, or exist on one side only", () => {
+    const bucket = (name: string, n: string, amount: string | null) => ({ bucket: name, n, amount });
+    expect(
+      differingBuckets(
+        [bucket("1", "2", "10"), bucket("2", "2", "10"), bucket("3", "2", "10"), bucket("4", "1", null)],
+        [
+          bucket("1", "2", "10"),
+          bucket("2", "3", "10"),
+          bucket("3", "2", "10.01"),
+          bucket("5", "1", "1"),
+          bucket("4", "1", null),
+        ],
+      ),
+    ).toEqual(["2", "3", "5"]);
+    expect(total([bucket("1", "2", "10.05"), bucket("2", "3", null)])).toEqual({ n: "5", amount: "10.05" });
+  });
+});
+
+describe("job times", () => {
+  const at = new Date("2026-03-28T12:00:00Z");
+  it("follow the job's time zone through a change of the clocks", () => {
+    expect(nextTime({ cron_expression: "30 6 * * *", time_zone: "Europe/Berlin" }, at)?.toISOString()).toBe(
+      "2026-03-29T04:30:00.000Z",
+    );
+    expect(nextTime({ cron_expression: "30 6 * * *", time_zone: "UTC" }, at)?.toISOString()).toBe("2026-03-29T06:30:00.000Z");
+  });
+  it.each([
+    { cron_expression: "every day", time_zone: "UTC" },
+    { cron_expression: "0 2 * * *", time_zone: "Mars/Olympus" },
+  ])("refuse %j with a clear error", (job) => expect(() => nextTime(job, at)).toThrow(IsthmusError));
+});
+
+describe("configuration", () => {
+  const env = {
+    SOURCE_DB_URL: "postgres://r:p@db.example.org/legacy",
+    TARGET_DB_URL: "postgresql://w:p@pooler.example.org:6543/postgres",
+    SUPABASE_URL: "https://abc.supabase.co",
+    SUPABASE_SECRET_KEYS: '{"default":"s"}',
+    SUPABASE_PUBLISHABLE_KEYS: '{"default":"p"}',
+    QSTASH_TOKEN: "t",
+    QSTASH_CURRENT_SIGNING_KEY: "a",
+    QSTASH_NEXT_SIGNING_KEY: "b",
+  };
+  it("derives the functions' address and is frozen", () => {
+    const config = loadConfig(env);
+    expect(config.FUNCTIONS_URL).toBe("https://abc.supabase.co/functions/v1");
+    expect(Object.isFrozen(config)).toBe(true);
+    expect(config.SOURCE_DB_TLS).toBe("verify-full");
+  });
+  it.each([
+    ["SOURCE_DB_URL", undefined],
+    ["SOURCE_DB_URL", "mysql://x/y"],
+    ["SUPABASE_SECRET_KEYS", "not json"],
+    ["QSTASH_TOKEN", ""],
+    ["SOURCE_DB_TLS", "maybe"],
+  ])("names %s when it is %s, and never its value", (name, value) => {
+    const error = (() => {
+      try {
+        return loadConfig({ ...env, [name]: value });
+      } catch (thrown) {
+        return thrown as IsthmusError;
+      }
+    })();
+    expect(error).toBeInstanceOf(IsthmusError);
+    expect((error as IsthmusError).message).toContain(name);
+    if (value !== undefined && value.length > 3) expect((error as IsthmusError).message).not.toContain(value);
+  });
+});
+
+describe("identifiers and arrays", () => {
+  it.each([
+    ["plain", '"plain"'],
+    ['a"b', '"a""b"'],
+    ["select", '"select"'],
+  ])("quotes %s", (name, quoted) => expect(ident(name)).toBe(quoted));
+  it.each(["", "a\u0000b"])("refuses %j", (name) => expect(() => ident(name)).toThrow(RangeError));
+  it("binds only integers as ids", () => {
+    expect(integerArray([1, "-2", 3n])).toBe("{1,-2,3}");
+    expect(() => integerArray(["1}', 'x"])).toThrow(RangeError);
+  });
+});
+
+describe("secrets", () => {
+  it("compare as equal only when they are", () => {
+    fc.assert(fc.property(fc.string(), fc.string(), (a, b) => equalSecrets(a, b) === (a === b) && equalSecrets(a, a)));
+  });
+});
+
+describe("errors", () => {
+  it("all say what happened and what to do", () => {
+    for (const { meaning, remedy } of Object.values(ERRORS))
+      expect([meaning.endsWith("."), remedy.endsWith(".")]).toEqual([true, true]);
+  });
+  it("hide what an unknown error says, because it might quote a row", () => {
+    expect(JSON.stringify(describeError(new Error("Key (email)=(someone) exists")))).not.toContain("someone");
+  });
+});
