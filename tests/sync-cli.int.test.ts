@@ -1,0 +1,278 @@
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { Client } from "@upstash/qstash";
+import postgres, { type Sql } from "postgres";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { z } from "zod";
+import { runSyncCli } from "../local/cli/program.ts";
+import { createLegacySchema } from "../local/dataset/schema.ts";
+import { startPlatform, type Platform } from "../local/platform.ts";
+import { registry } from "../shared/entities/registry.gen.ts";
+import { workerGrants } from "../shared/jobs/grants.ts";
+
+const ROOT = resolve(import.meta.dirname, "..");
+const begun = z.object({ execution: z.uuid(), entities: z.array(z.string()) });
+const queueLines = z.array(
+  z.object({ entity: z.string(), state: z.string(), rule: z.string(), count: z.number(), remedy: z.string() }),
+);
+
+let platform: Platform;
+let folder: string;
+let target: Sql;
+/** What an operator has in a .env file. */
+let env: Record<string, string>;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(resolve(ROOT, ".local"), "sync-cli-"));
+  platform = await startPlatform({ dataDir: folder });
+  await createLegacySchema(platform.urls.sourceOwner);
+  const source = postgres(platform.urls.sourceOwner, { max: 1, onnotice: () => undefined });
+  await source`insert into dispatch_office (id, name, valid, emails) select n, 'Office ' || n, true, false from generate_series(1, 30) n`;
+  await source`insert into dispatch_operation (id, type, price) values (1, 1, 10.00), (2, 2, 2.50), (3, 7, 1.00), (4, null, 1.00)`;
+  await source.end();
+  target = postgres(platform.urls.targetOwner, { max: 1, onnotice: () => undefined });
+  env = {
+    SUPABASE_URL: platform.functions.url.replace("/functions/v1", ""),
+    ISTHMUS_API_KEY: platform.secretKey,
+    TARGET_DB_URL: platform.urls.targetWorker,
+    QSTASH_URL: platform.qstash.url,
+    QSTASH_TOKEN: platform.qstash.token,
+  };
+});
+afterAll(async () => {
+  await target.end();
+  await platform.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** Runs a command in this process. An empty value in `overrides` takes the variable away. */
+async function sync(args: readonly string[], overrides: Readonly<Record<string, string>> = {}) {
+  let out = "";
+  let err = "";
+  const code = await runSyncCli(args, {
+    env: { ...env, ...overrides },
+    out: (text) => (out += text),
+    err: (text) => (err += text),
+    interactive: false,
+    pause: () => new Promise((later) => setTimeout(later, 50)),
+  });
+  return { code, out, err };
+}
+
+describe("npm run sync --", () => {
+  it("status says that nothing has run yet and how to start", async () => {
+    expect(await sync(["status"])).toMatchObject({
+      code: 1,
+      err: "NOT_FOUND: There has been no execution yet.\n  What to do: Start one: npm run sync -- start\n",
+    });
+  });
+
+  it("queue is empty before anything ran", async () => {
+    expect(await sync(["queue"])).toEqual({ code: 0, out: "The queue is empty.\n", err: "" });
+  });
+
+  it("start --watch runs the named entities and shows progress, counts, queue and metrics", async () => {
+    const { code, out, err } = await sync(["start", "offices", "operations", "--full", "--watch"]);
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    expect(out).toMatch(/^offices: \d\/\d chains, \d+ read$/m);
+    expect(out).toMatch(/^Execution [0-9a-f-]{36}: succeeded$/m);
+    expect(out).toMatch(/^offices +full +\d\/\d +30 +30 +0 /m);
+    expect(out).toMatch(/^operations +full +\d\/\d +4 +2 +0 +0 +0 +0 +2 +0$/m);
+    expect(out).toMatch(/^operations +open +\S+ +2$/m);
+    expect(out).toMatch(/^recordsProcessed +34$/m);
+    const [row] = await target<{ n: number }[]>`select count(*)::int as n from public.offices`;
+    expect(row?.n).toBe(30);
+  });
+
+  it("start tells the id of what it began; status --watch follows that one to its end", async () => {
+    const started = await sync(["--json", "start", "offices"]);
+    const { execution, entities } = begun.parse(JSON.parse(started.out));
+    expect(entities).toEqual(["offices"]);
+    const watched = await sync(["status", execution, "--watch"]);
+    expect(watched.code).toBe(0);
+    expect(watched.out).toContain(`Execution ${execution}: succeeded`);
+    const listed = await sync(["executions"]);
+    expect(listed.out.split("\n")[1]).toMatch(new RegExp(`^${execution} +succeeded `));
+    expect(listed.out.trim().split("\n")).toHaveLength(3);
+  });
+
+  it("queue counts by entity, state and rule, with what to do", async () => {
+    const { out } = await sync(["queue", "--json"]);
+    const lines = queueLines.parse(JSON.parse(out));
+    const counted = await target<{ entity: string; state: string; rule: string; count: number }[]>`
+      select entity_type as entity, state::text, rule, count(*)::int as count from public.sync_conflicts group by 1, 2, 3`;
+    expect(lines).toEqual(counted.map((row) => ({ ...row, remedy: expect.stringMatching(/\w/) as string })));
+    expect(lines.reduce((sum, { count }) => sum + count, 0)).toBe(2);
+    expect((await sync(["queue"])).out).toMatch(/^operations +open +\S+ +2 /m);
+  });
+
+  it("grants prints what lets the worker write exactly the entities' columns", async () => {
+    const { code, out } = await sync(["grants"]);
+    expect(code).toBe(0);
+    expect(out).toBe(`${workerGrants(registry)}\n`);
+    await target.unsafe(out).simple();
+  });
+
+  it("schedule creates one schedule however often it runs, and --remove takes it away", async () => {
+    const schedules = () => new Client({ baseUrl: platform.qstash.url, token: platform.qstash.token }).schedules.list();
+    expect(await sync(["schedule", "--remove"])).toMatchObject({ code: 0, out: "Schedule isthmus-sync-tick is removed.\n" });
+    expect(await schedules()).toEqual([]);
+    expect((await sync(["schedule", "--remove"])).out).toBe("There is no schedule isthmus-sync-tick.\n");
+    await sync(["schedule"], { FUNCTIONS_URL: "https://old.invalid/functions/v1/" });
+    const { code, out } = await sync(["schedule"]);
+    expect({ code, out }).toEqual({
+      code: 0,
+      out: `QStash calls ${platform.functions.url}/sync-tick every minute (schedule isthmus-sync-tick).\n`,
+    });
+    expect(await schedules()).toMatchObject([
+      { scheduleId: "isthmus-sync-tick", cron: "* * * * *", destination: `${platform.functions.url}/sync-tick` },
+    ]);
+  });
+
+  it("tick calls sync-tick once", async () => {
+    const ticks = () =>
+      platform.functions.invocations().filter((call) => call.function === "sync-tick" && call.status === 202).length;
+    const before = ticks();
+    expect(await sync(["tick"])).toMatchObject({ code: 0, err: "" });
+    await expect.poll(ticks, { timeout: 10_000 }).toBeGreaterThan(before);
+  });
+});
+
+describe("what goes wrong is told with a code, what happened and what to do", () => {
+  it("a running execution refuses a second start and is named", async () => {
+    const [latest] = await target<{ id: string }[]>`select id from public.sync_executions order by started_at desc limit 1`;
+    const id = latest?.id ?? "";
+    await target`update public.sync_executions set status = 'running', completed_at = null where id = ${id}`;
+    const { code, err } = await sync(["start", "offices"]);
+    await target`update public.sync_executions set status = 'succeeded', completed_at = now() where id = ${id}`;
+    expect(code).toBe(1);
+    expect(err).toContain("EXECUTION_ACTIVE: ");
+    expect(err).toContain(`  execution: ${id}\n`);
+  });
+
+  it("a failed execution ends status with exit code 1, its error and remedy", async () => {
+    const [latest] = await target<{ id: string }[]>`select id from public.sync_executions order by started_at desc limit 1`;
+    const id = latest?.id ?? "";
+    const errors = [{ code: "SOURCE_REFUSED", message: "The source refused a statement.", remedy: "Check the rights." }];
+    await target`update public.sync_executions set status = 'failed', errors = ${target.json(errors)} where id = ${id}`;
+    const { code, out } = await sync(["status", id]);
+    await target`update public.sync_executions set status = 'succeeded', errors = null where id = ${id}`;
+    expect(code).toBe(1);
+    expect(out).toContain("SOURCE_REFUSED: The source refused a statement.\n  What to do: Check the rights.\n");
+    expect((await sync(["status", id])).code).toBe(0);
+  });
+
+  it.each([
+    {
+      title: "a wrong key",
+      args: ["start"],
+      overrides: { ISTHMUS_API_KEY: "sb_secret_wrong" },
+      code: 1,
+      says: "UNAUTHENTICATED: ",
+    },
+    { title: "an unknown entity", args: ["start", "invoices"], overrides: {}, code: 1, says: "NOT_FOUND: " },
+    {
+      title: "an id that is none",
+      args: ["status", "latest"],
+      overrides: {},
+      code: 1,
+      says: "REQUEST_INVALID: execution: must be a UUID.",
+    },
+    {
+      title: "no key",
+      args: ["executions"],
+      overrides: { ISTHMUS_API_KEY: "" },
+      code: 2,
+      says: "CONFIG_INVALID: ISTHMUS_API_KEY is not set.",
+    },
+    {
+      title: "no address",
+      args: ["tick"],
+      overrides: { SUPABASE_URL: "" },
+      code: 2,
+      says: "CONFIG_INVALID: SUPABASE_URL is not set.",
+    },
+    { title: "a malformed address", args: ["tick"], overrides: { FUNCTIONS_URL: "project" }, code: 2, says: "CONFIG_INVALID: " },
+    {
+      title: "no database address",
+      args: ["queue"],
+      overrides: { TARGET_DB_URL: "" },
+      code: 2,
+      says: "CONFIG_INVALID: TARGET_DB_URL is not set.",
+    },
+    { title: "an unknown TLS mode", args: ["queue"], overrides: { TARGET_DB_TLS: "maybe" }, code: 2, says: "CONFIG_INVALID: " },
+    {
+      title: "nothing listening",
+      args: ["start"],
+      overrides: { FUNCTIONS_URL: "http://127.0.0.1:1" },
+      code: 1,
+      says: "UNREACHABLE: ",
+    },
+    {
+      title: "a wrong QStash token",
+      args: ["schedule"],
+      overrides: { QSTASH_TOKEN: "wrong" },
+      code: 1,
+      says: "QUEUE_UNAVAILABLE: ",
+    },
+    {
+      title: "a missing .env file",
+      args: ["tick", "--env-file", "none.env"],
+      overrides: {},
+      code: 2,
+      says: "CONFIG_INVALID: none.env cannot be read.",
+    },
+    { title: "an unknown command", args: ["begin"], overrides: {}, code: 2, says: "unknown command" },
+    { title: "an unknown option", args: ["start", "--fast"], overrides: {}, code: 2, says: "unknown option" },
+  ])("$title", async ({ args, overrides, code, says }) => {
+    const result = await sync(args, overrides);
+    expect(result.err).toContain(says);
+    expect(result).toMatchObject({ code, out: "" });
+    if (!says.startsWith("unknown")) expect(result.err).toMatch(/\n {2}What to do: \S/);
+  });
+
+  it("functions that are not deployed", async () => {
+    const { code, err } = await sync(["start"], { FUNCTIONS_URL: `${platform.functions.url}/elsewhere` });
+    expect(code).toBe(1);
+    expect(err).toContain("NOT_DEPLOYED: There is no function sync-trigger at this address");
+  });
+});
+
+describe("as a process", () => {
+  it("reads an .env file, prefers exported variables, and ends with the command's exit code", async () => {
+    const file = join(folder, "operator.env");
+    writeFileSync(
+      file,
+      Object.entries({ ...env, ISTHMUS_API_KEY: "sb_secret_old" })
+        .map(([name, value]) => `${name}="${value}"\n`)
+        .join(""),
+    );
+    const refused = await run(["--env-file", file, "executions"], {});
+    expect(refused).toMatchObject({ code: 1, out: "" });
+    expect(refused.err).toContain("UNAUTHENTICATED: ");
+    const listed = await run(["--env-file", file, "--json", "executions"], { ISTHMUS_API_KEY: platform.secretKey });
+    expect(listed.code).toBe(0);
+    expect(JSON.parse(listed.out)).toHaveLength(2);
+    expect((await run(["tick"], {})).code).toBe(2);
+  });
+});
+
+function run(
+  args: readonly string[],
+  variables: Readonly<Record<string, string>>,
+): Promise<{ code: number | null; out: string; err: string }> {
+  return new Promise((done, failed) => {
+    const child = spawn(resolve(ROOT, "node_modules/.bin/tsx"), [resolve(ROOT, "local/sync-cli.ts"), ...args], {
+      cwd: ROOT,
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { PATH: process.env["PATH"] ?? "", ...variables },
+    });
+    let out = "";
+    let err = "";
+    child.stdout.on("data", (chunk: Buffer) => (out += chunk.toString()));
+    child.stderr.on("data", (chunk: Buffer) => (err += chunk.toString()));
+    child.once("error", failed);
+    child.once("close", (code) => done({ code, out, err }));
+  });
+}
