@@ -86,7 +86,8 @@ begin
 
   -- What was released or requested is read again within this execution, once the entity's own chains are through.
   perform sync.release_waiting(v_execution.source_id);
-  select max(page_size) into v_page_size from public.sync_chains where execution_id = p_execution;
+  select coalesce(max(page_size), (v_execution.request ->> 'page_size')::integer) into v_page_size
+    from public.sync_chains where execution_id = p_execution;
   insert into public.sync_chains (execution_id, entity_id, capture, definition_hash, page_size)
   select p_execution, e.id, 'keys', e.definition_hash, v_page_size
     from public.sync_entities e

@@ -88,7 +88,10 @@ async function verifyUser(token: string, config: Config): Promise<Caller> {
     throw new IsthmusError("UNAUTHENTICATED", "The token is not signed with the project's asymmetric key.");
   }
   const jwks = config.SUPABASE_JWKS === undefined ? undefined : (JSON.parse(config.SUPABASE_JWKS) as { keys: [] });
-  const { data, error } = await auth.getClaims(token, jwks ? { jwks } : {});
+  // Some refusals are returned, others (an expired token) are thrown.
+  const { data, error } = await auth
+    .getClaims(token, jwks ? { jwks } : {})
+    .catch((thrown: unknown) => ({ data: null, error: thrown }));
   if (error || !data) throw new IsthmusError("UNAUTHENTICATED", "The token is not valid.", { cause: error });
   const metadata = data.claims.app_metadata as Record<string, unknown> | undefined;
   const role = metadata?.["isthmus_role"];

@@ -97,7 +97,7 @@ async function release(context: Context): Promise<string[]> {
     source_id: sourceId,
     job_id: null,
     triggered_by: "release",
-    request: { entities },
+    request: { entities, page_size: config.ISTHMUS_PAGE_SIZE },
     entities,
     horizon: position.xmin,
     snapshot_xmax: position.xmax,

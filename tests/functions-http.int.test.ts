@@ -1,0 +1,296 @@
+import { Client, Receiver } from "@upstash/qstash";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { startTestPlatform, type TestPlatform } from "./support/platform.ts";
+
+describe("the functions over HTTP", () => {
+  let test: TestPlatform;
+  beforeAll(async () => {
+    test = await startTestPlatform("http", { scale: 0.01, env: { ISTHMUS_LEASE_SECONDS: "3" } });
+  });
+  afterAll(() => test[Symbol.asyncDispose]());
+
+  const request = (path: string, init: RequestInit = {}) => fetch(`${test.platform.functions.url}/${path}`, init);
+  const refusal = async (answer: Response) => ({
+    status: answer.status,
+    ...((await answer.json()) as { error?: { code: string; remedy: string } }).error,
+  });
+  const machine = () => ({ apikey: test.platform.secretKey });
+  const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
+
+  describe("authentication", () => {
+    const publishable = () => "sb_publishable_something";
+    it.each(["sync-trigger", "sync-page", "sync-tick"])("%s refuses a caller that proves nothing", async (name) => {
+      for (const headers of [
+        {},
+        { apikey: "wrong" },
+        { apikey: publishable() },
+        bearer("a.b.c"),
+        { "upstash-signature": "a.b.c" },
+      ] as Record<string, string>[]) {
+        const answer = await refusal(await request(name, { method: "POST", headers, body: "{}" }));
+        expect(answer, JSON.stringify(headers)).toMatchObject({ status: 401, code: "UNAUTHENTICATED" });
+        expect(answer.remedy).toMatch(/secret key/);
+      }
+    });
+
+    it("lets an operator and a reviewer in, by app_metadata only", async () => {
+      for (const role of ["operator", "reviewer"]) {
+        expect((await request("sync-trigger", { headers: bearer(test.platform.userToken({ isthmus_role: role })) })).status).toBe(
+          200,
+        );
+      }
+      const tokens = [
+        test.platform.userToken({}),
+        test.platform.userToken({ isthmus_role: "admin" }),
+        test.platform.userToken({}, { user_metadata: { isthmus_role: "operator" } }),
+      ];
+      for (const token of tokens)
+        expect(await refusal(await request("sync-trigger", { headers: bearer(token) }))).toMatchObject({
+          status: 403,
+          code: "FORBIDDEN",
+        });
+    });
+
+    it("refuses an expired token, one without a signature and one signed with a shared secret", async () => {
+      const good = test.platform.userToken({ isthmus_role: "operator" });
+      const [, payload = ""] = good.split(".");
+      const header = (alg: string) => Buffer.from(JSON.stringify({ alg, typ: "JWT" })).toString("base64url");
+      const tokens = [
+        test.platform.userToken({ isthmus_role: "operator" }, { exp: Math.floor(Date.now() / 1_000) - 60 }),
+        `${header("none")}.${payload}.`,
+        `${header("HS256")}.${payload}.c2ln`,
+        `${good.slice(0, -4)}AAAA`,
+      ];
+      for (const token of tokens) expect((await request("sync-trigger", { headers: bearer(token) })).status).toBe(401);
+    });
+
+    it("keeps users and the queue out of functions that are not theirs", async () => {
+      const user = bearer(test.platform.userToken({ isthmus_role: "operator" }));
+      expect(await refusal(await request("sync-page", { method: "POST", headers: user, body: "{}" }))).toMatchObject({
+        status: 403,
+      });
+      expect(await refusal(await request("sync-tick", { method: "POST", headers: user, body: "{}" }))).toMatchObject({
+        status: 403,
+      });
+    });
+
+    it("accepts QStash's signature under both signing keys, for this address and this body only", async () => {
+      const { qstash, functions } = test.platform;
+      const client = new Client({ baseUrl: qstash.url, token: qstash.token });
+      const before = functions.invocations().filter((call) => call.function === "sync-tick").length;
+      await client.publishJSON({ url: `${functions.url}/sync-tick`, body: {} });
+      await qstash.idle();
+      qstash.rotateKeys();
+      await client.publishJSON({ url: `${functions.url}/sync-tick`, body: {} });
+      await qstash.idle();
+      const sent = qstash.history().slice(-2);
+      expect(sent.map((delivery) => delivery.status)).toEqual([202, 202]);
+      const [first] = sent;
+      const signature = String(first?.headers["upstash-signature"] ?? first?.headers["Upstash-Signature"]);
+      const replay = (name: string, body: string) =>
+        request(name, { method: "POST", headers: { "upstash-signature": signature }, body });
+      expect((await replay("sync-tick", first?.body ?? "")).status).toBe(202);
+      expect((await replay("sync-tick", `${first?.body ?? ""} `)).status).toBe(401);
+      expect((await replay("sync-trigger", first?.body ?? "")).status).toBe(401);
+      expect(Receiver).toBeDefined();
+      expect(functions.invocations().filter((call) => call.function === "sync-tick").length).toBeGreaterThan(before);
+    });
+  });
+
+  describe("requests", () => {
+    it.each([
+      ["{", /not JSON/],
+      ['{"entities": []}', /entities/],
+      ['{"entities": "patients"}', /entities/],
+      ['{"capture": "quick"}', /capture/],
+      ['{"entitys": ["patients"]}', /entitys/],
+    ])("answers 400 to %s and names the field", async (body, message) => {
+      const answer = await refusal(await request("sync-trigger", { method: "POST", headers: machine(), body }));
+      expect(answer).toMatchObject({ status: 400, code: "REQUEST_INVALID" });
+      expect(JSON.stringify(answer)).toMatch(message);
+    });
+
+    it("answers 404 to an unknown entity, execution and function", async () => {
+      expect(
+        await refusal(await request("sync-trigger", { method: "POST", headers: machine(), body: '{"entities": ["unicorns"]}' })),
+      ).toMatchObject({ status: 404, code: "NOT_FOUND" });
+      expect(
+        await refusal(await request("sync-trigger?execution=6f1f7e1c-2f0b-4c0d-9d52-0a1b2c3d4e5f", { headers: machine() })),
+      ).toMatchObject({ status: 404 });
+      expect(await refusal(await request("sync-trigger?execution=7", { headers: machine() }))).toMatchObject({ status: 400 });
+      expect((await request("sync-nothing", { headers: machine() })).status).toBe(404);
+    });
+
+    it("answers 405 to another method", async () => {
+      expect(await refusal(await request("sync-trigger", { method: "DELETE", headers: machine() }))).toMatchObject({
+        status: 405,
+      });
+      expect(await refusal(await request("sync-page", { headers: machine() }))).toMatchObject({ status: 405 });
+    });
+
+    it("answers 409 to a target that holds rows nobody adopted, and begins nothing", async () => {
+      await test.target`insert into public.offices (legacy_office_id, name, is_active, email_notifications) values (1, 'From before', true, true)`;
+      const answer = await refusal(await request("sync-trigger", { method: "POST", headers: machine(), body: "{}" }));
+      expect(answer).toMatchObject({ status: 409, code: "TARGET_NOT_EMPTY" });
+      expect(JSON.stringify(answer)).toMatch(/public\.offices/);
+      expect((await test.target`select from public.sync_executions`).length).toBe(0);
+      await test.target`delete from public.offices`;
+    });
+
+    it("answers 202, then 409 with the running execution's id while it covers an entity", async () => {
+      const { execution } = await test.start({ entities: ["offices"] });
+      // The pages may be done already: hold one execution open by a chain that nobody works on.
+      await test.finish(execution);
+      await test.target`update public.sync_executions set status = 'running', completed_at = null where id = ${execution}`;
+      const answer = await refusal(
+        await request("sync-trigger", { method: "POST", headers: machine(), body: '{"entities": ["offices"]}' }),
+      );
+      expect(answer).toMatchObject({ status: 409, code: "EXECUTION_ACTIVE", execution });
+      await test.target`update public.sync_executions set status = 'succeeded', completed_at = now() where id = ${execution}`;
+    });
+
+    it("answers 200 to a stale page and to a page of a closed chain, and changes nothing", async () => {
+      const [chain] = await test.target<
+        { id: string; execution_id: string; page: number }[]
+      >`select id, execution_id, page from public.sync_chains limit 1`;
+      const answer = await request("sync-page", {
+        method: "POST",
+        headers: machine(),
+        body: JSON.stringify({ chain: chain?.id, execution: chain?.execution_id, page: 0 }),
+      });
+      expect(answer.status).toBe(200);
+      expect(await answer.json()).toEqual({ outcome: "closed" });
+    });
+  });
+
+  describe("sync-tick", () => {
+    const tick = async () => {
+      expect((await request("sync-tick", { method: "POST", headers: machine(), body: "{}" })).status).toBe(202);
+    };
+    const until = async <T>(look: () => Promise<T | undefined>): Promise<T> => {
+      for (let tries = 0; tries < 400; tries++) {
+        const found = await look();
+        if (found !== undefined) return found;
+        await new Promise((again) => setTimeout(again, 25));
+      }
+      throw new Error("nothing came");
+    };
+
+    it("gives the seeded daily job its next time, starts it when due, once, and sets the time after", async () => {
+      await test.target`update public.sync_jobs set next_execution_at = null where name = 'daily'`;
+      await tick();
+      const next = await until(
+        async () =>
+          (
+            await test.target<
+              { at: Date | null }[]
+            >`select next_execution_at as at from public.sync_jobs where name = 'daily' and extract(hour from next_execution_at at time zone 'UTC') = 2`
+          )[0]?.at ?? undefined,
+      );
+      expect(next.getTime()).toBeGreaterThan(Date.now());
+
+      await test.target`update public.sync_jobs set next_execution_at = now() - interval '1 minute' where name = 'daily'`;
+      await Promise.all([tick(), tick()]);
+      const run = await until(
+        async () =>
+          (
+            await test.target<
+              { id: string; job: string }[]
+            >`select id, triggered_by as job from public.sync_executions where job_id is not null`
+          )[0],
+      );
+      expect(run.job).toBe("job:daily");
+      expect((await test.finish(run.id)).status).toBe("succeeded");
+      expect((await test.target`select from public.sync_executions where job_id is not null`).length).toBe(1);
+      const [job] = await test.target<
+        { status: string; later: boolean; last: Date | null }[]
+      >`select status, next_execution_at > now() as later, last_execution_at as last from public.sync_jobs where name = 'daily'`;
+      expect(job).toMatchObject({ status: "succeeded", later: true });
+      expect(job?.last).not.toBeNull();
+    });
+
+    it("marks a job whose cron expression is not valid as failed, and leaves the others alone", async () => {
+      await test.target`insert into public.sync_jobs (name, schedule_type, cron_expression, next_execution_at) values ('broken', 'cron', 'whenever', now())`;
+      await tick();
+      await until(async () =>
+        (await test.target<{ status: string }[]>`select status from public.sync_jobs where name = 'broken'`)[0]?.status ===
+        "failed"
+          ? true
+          : undefined,
+      );
+      await test.target`delete from public.sync_jobs where name = 'broken'`;
+    });
+
+    it("sends a page again when its message was lost", async () => {
+      test.platform.qstash.faults.drop = 1;
+      const { execution } = await test.start({ entities: ["offices"], capture: "full" });
+      test.platform.qstash.faults.drop = 0;
+      expect((await test.state(execution)).status).toBe("running");
+      expect((await test.finish(execution, { tickEveryMs: 300 })).status).toBe("succeeded");
+      const [sent] = await test.target<
+        { most: number }[]
+      >`select count(*)::integer as most from public.sync_page_log where execution_id = ${execution}`;
+      expect(sent?.most).toBe(1);
+    });
+
+    it("reads released records again when no execution is running", async () => {
+      const [waiting] = await test.target<{ id: number; parent: number }[]>`
+        select source_record_id::integer as id, parent_legacy_id::integer as parent from public.sync_conflicts
+         where state = 'waiting' and entity_type = 'orders' and parent_entity_id = (select id from public.sync_entities where entity_type = 'patients') limit 1`;
+      if (!waiting) throw new Error("the dataset has no waiting order");
+      await test.source`update public.dispatch_patient set status = 1, sex = 1, birthdate = '1990-01-01' where id = ${waiting.parent}`;
+      const { execution } = await test.start({ entities: ["profiles", "doctors", "patients"] });
+      expect((await test.finish(execution, { tickEveryMs: 1e9 })).status).toBe("succeeded");
+      await tick();
+      const order = await until(
+        async () =>
+          (await test.target<{ id: string }[]>`select id from public.orders where legacy_instruction_id = ${waiting.id}`)[0],
+      );
+      expect(order.id).toMatch(/^[0-9a-f-]{36}$/);
+    });
+  });
+
+  describe("the mapping cache", () => {
+    it.each(["full", "rate-limited", "slow", "wrong", "absent"] as const)("only costs time when it is %s", async (mode) => {
+      Object.assign(test.platform.redis.faults, { mode, delayMs: 1_500 });
+      try {
+        const { execution } = await test.start({ capture: "full" });
+        const state = await test.finish(execution, { tickEveryMs: 2_000 });
+        expect(state).toMatchObject({ status: "succeeded", errors: null });
+        for (const { counts } of state.entities) expect(counts).toMatchObject({ inserted: 0, updated: 0 });
+      } finally {
+        Object.assign(test.platform.redis.faults, { mode: "ok" });
+      }
+    });
+
+    it("never becomes a wrong reference: first loads through a lying cache land the same rows", async () => {
+      const before =
+        await test.target`select legacy_instruction_id, patient_id, doctor_id, office_id from public.orders order by 1`;
+      await test.target.unsafe("truncate public.operations, public.payments, public.orders");
+      for (const entity of ["orders", "payments", "operations"]) {
+        await test.target`delete from public.sync_row_states where entity_id = (select id from public.sync_entities where entity_type = ${entity})`;
+        await test.target`delete from public.uuid_mappings_enhanced where entity_type = ${entity}`;
+        await test.target`delete from public.sync_checkpoints where entity_type = ${entity}`;
+      }
+      Object.assign(test.platform.redis.faults, { mode: "wrong" });
+      const { execution } = await test.start();
+      const state = await test.finish(execution);
+      Object.assign(test.platform.redis.faults, { mode: "ok" });
+      expect(state.status).toBe("succeeded");
+      expect(
+        await test.target`select legacy_instruction_id, patient_id, doctor_id, office_id from public.orders order by 1`,
+      ).toEqual(before);
+    });
+
+    it("keys carry source, target, epoch and entity, and expire", async () => {
+      const { Redis } = await import("@upstash/redis");
+      const redis = new Redis({ url: test.platform.redis.url, token: test.platform.redis.token, enableTelemetry: false });
+      const [, keys] = await redis.scan(0, { match: "isthmus:*:patients:*", count: 10_000 });
+      expect(keys.length).toBeGreaterThan(0);
+      expect(keys[0]).toMatch(/^isthmus:legacy:\d+\/\d+\/supabase:1:patients:\d+$/);
+      const ttl = await redis.ttl(keys[0] ?? "");
+      expect(ttl).toBeGreaterThan(0);
+      expect(ttl).toBeLessThanOrEqual(3_600);
+    });
+  });
+});
