@@ -1,0 +1,142 @@
+import { spawnSync } from "node:child_process";
+import { resolve } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { startFunctionsHost, type FunctionsHost, type FunctionsHostOptions } from "../local/functions/host.ts";
+
+const functionsDir = resolve(import.meta.dirname, "fixtures/functions");
+
+describe("the local Edge Functions host", () => {
+  let host: FunctionsHost;
+  let lines: string[];
+  const start = async (options: Partial<FunctionsHostOptions> = {}) => {
+    host = await startFunctionsHost({ functionsDir, env: { GIVEN: "yes" }, onLog: ({ line }) => lines.push(line), ...options });
+  };
+  const call = (path: string, init?: RequestInit) => fetch(`${host.url}/probe/${path}`, init);
+  /** The cost of a request is known once its background work is through, a little after its answer. */
+  const recorded = async (count = 1) => {
+    for (let tries = 0; host.invocations().length < count; tries++) {
+      if (tries > 400) throw new Error("the invocation was not recorded");
+      await new Promise((again) => setTimeout(again, 10));
+    }
+    return host.invocations();
+  };
+  const workers = () =>
+    spawnSync("pgrep", ["-f", `${functionsDir}/probe/index.ts`])
+      .stdout.toString()
+      .trim();
+
+  beforeEach(() => {
+    lines = [];
+  });
+  afterEach(() => host.stop());
+
+  it("passes method, path, query, headers and body on, and the answer back", async () => {
+    await start();
+    const answer = await call("echo?a=1", { method: "PUT", headers: { "x-test": "t" }, body: "hello" });
+    expect([answer.status, answer.headers.get("x-answer")]).toEqual([201, "yes"]);
+    expect(await answer.json()).toEqual({
+      method: "PUT",
+      path: "/probe/echo",
+      query: "?a=1",
+      header: "t",
+      body: "hello",
+      driver: "function",
+    });
+  });
+
+  it("gives a function the environment it was given and the platform's own, not the machine's", async () => {
+    process.env["ISTHMUS_SECRET_OF_THE_MACHINE"] = "x";
+    await start();
+    const env = (await (await call("env")).json()) as Record<string, string>;
+    expect(env["GIVEN"]).toBe("yes");
+    expect(env["SB_REGION"]).toBe("local");
+    expect(Object.keys(env).sort()).toEqual(
+      ["DENO_NO_UPDATE_CHECK", "GIVEN", "HOME", "NO_COLOR", "PATH", "SB_EXECUTION_ID", "SB_REGION"].sort(),
+    );
+  });
+
+  it("answers before background work ends, and charges the request for it", async () => {
+    await start();
+    const answer = await call("later");
+    expect([answer.status, lines]).toEqual([202, []]);
+    const [invocation] = await recorded();
+    expect(lines).toContain("background done");
+    expect(invocation?.cpuMs).toBeGreaterThan(150);
+  });
+
+  it("ends a request over its CPU limit with 546", async () => {
+    await start({ limits: { cpuMs: 300 } });
+    const answer = await call("spin");
+    expect([answer.status, ((await answer.json()) as { code: string }).code]).toEqual([546, "WORKER_LIMIT"]);
+    expect((await recorded())[0]).toMatchObject({ killed: "cpu", status: 546 });
+  });
+
+  it("ends a request over its memory limit with 546, after telling the function", async () => {
+    await start({ limits: { memoryBytes: 200 * 1024 * 1024 } });
+    expect((await call("grow")).status).toBe(546);
+    const [invocation] = await recorded();
+    expect(invocation).toMatchObject({ killed: "memory" });
+    expect(invocation?.peakRssBytes).toBeGreaterThan(200 * 1024 * 1024);
+    expect(lines).toContain("unloading: memory");
+  });
+
+  it("answers 504 when no response comes in time", async () => {
+    await start({ limits: { responseMs: 400 } });
+    expect((await call("hang")).status).toBe(504);
+    await recorded();
+    expect((await call("echo")).status).toBe(201);
+  });
+
+  it("ends a worker whose wall clock has run out", async () => {
+    await start({ limits: { wallClockMs: 700 } });
+    expect((await call("hang")).status).toBe(546);
+    expect((await recorded())[0]).toMatchObject({ killed: "wall_clock" });
+    expect(lines).toContain("unloading: wall_clock");
+  });
+
+  it("answers 503 when a worker dies, and serves the next request with a new one", async () => {
+    await start();
+    expect((await call("exit")).status).toBe(503);
+    expect((await call("echo")).status).toBe(201);
+  });
+
+  it("answers 503 when a function does not start, and logs why", async () => {
+    await start();
+    const answer = await fetch(`${host.url}/broken`);
+    expect([answer.status, ((await answer.json()) as { code: string }).code]).toEqual([503, "BOOT_ERROR"]);
+    expect(lines.join("\n")).toContain("broken at start");
+  });
+
+  it("serves requests side by side, each in its own worker, and keeps the workers warm", async () => {
+    await start({ poolSize: 3 });
+    await Promise.all([call("nap"), call("nap"), call("nap")]);
+    const began = Date.now();
+    await Promise.all([call("nap"), call("nap"), call("nap")]);
+    expect(Date.now() - began).toBeLessThan(800);
+    expect((await recorded(6)).map((invocation) => invocation.cold)).toEqual([true, true, true, false, false, false]);
+  });
+
+  it("lets a function neither run programs nor write files nor read outside its own", async () => {
+    await start();
+    expect(await (await call("rights")).json()).toEqual({ run: "NotCapable", write: "NotCapable", read: "NotCapable" });
+  });
+
+  it("can kill workers in the middle of a request, and leaves none behind when it stops", async () => {
+    await start();
+    const inFlight = call("hang");
+    while (workers() === "") await new Promise((again) => setTimeout(again, 10));
+    await new Promise((again) => setTimeout(again, 100));
+    expect(host.kill("probe")).toBe(1);
+    expect((await inFlight).status).toBe(503);
+    expect((await call("echo")).status).toBe(201);
+    await host.stop();
+    expect(workers()).toBe("");
+    await start();
+  });
+
+  it("answers 404 for a function that does not exist", async () => {
+    await start({ names: ["probe"] });
+    expect((await fetch(`${host.url}/broken`)).status).toBe(404);
+    expect((await fetch(`${host.url}/..%2fprobe`)).status).toBe(404);
+  });
+});
