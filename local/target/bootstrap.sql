@@ -1,33 +1,63 @@
 -- What a new hosted Supabase project has, as far as our migrations and the application's tables touch it.
--- Run once as the cluster's superuser in the target database. postgres is not a superuser there either.
+-- Run as the cluster's superuser (supabase_admin, as there) in the target database; safe to repeat.
 
+-- Roles. postgres is no superuser on a hosted project: what only a superuser may do fails here as it would there.
 do $$
+declare
+  v_role text;
 begin
-  if not exists (select from pg_roles where rolname = 'postgres') then
-    create role postgres login createrole createdb replication bypassrls;
-  end if;
-  if not exists (select from pg_roles where rolname = 'anon') then
-    create role anon nologin noinherit;
-    create role authenticated nologin noinherit;
-    create role service_role nologin noinherit bypassrls;
-    create role authenticator login noinherit;
-    grant anon, authenticated, service_role to authenticator;
-    grant anon, authenticated, service_role to postgres with admin option;
-  end if;
+  foreach v_role in array array['postgres', 'anon', 'authenticated', 'service_role', 'authenticator'] loop
+    if not exists (select from pg_roles where rolname = v_role) then
+      execute format('create role %I', v_role);
+    end if;
+  end loop;
+end
+$$;
+alter role postgres nosuperuser createdb createrole login replication bypassrls;
+alter role anon nologin inherit;
+alter role authenticated nologin inherit;
+alter role service_role nologin inherit bypassrls;
+alter role authenticator login noinherit;
+grant anon, authenticated, service_role to authenticator;
+grant anon, authenticated, service_role to postgres with admin option;
+grant pg_monitor, pg_read_all_data, pg_signal_backend to postgres;
+alter role anon set statement_timeout = '3s';
+alter role authenticated set statement_timeout = '8s';
+alter role authenticator set statement_timeout = '8s';
+alter role postgres set search_path = "$user", public, extensions;
+
+-- postgres owns the database, and public belongs to the database's owner.
+do $$ begin execute format('alter database %I owner to postgres', current_database()); end $$;
+alter schema public owner to pg_database_owner;
+grant usage on schema public to postgres, anon, authenticated, service_role;
+
+-- A new object in public can be neither read nor written through the Data API until it is granted (the default since
+-- 2026-10-30). Only these privileges were withdrawn: TRUNCATE, REFERENCES and TRIGGER are still given to every new
+-- table, and functions are executable by PUBLIC, so a migration has to revoke what it does not want.
+alter default privileges for role postgres in schema public grant all on tables to anon, authenticated, service_role;
+alter default privileges for role postgres in schema public grant all on sequences to anon, authenticated, service_role;
+alter default privileges for role postgres in schema public
+  revoke select, insert, update, delete on tables from anon, authenticated, service_role;
+alter default privileges for role postgres in schema public
+  revoke usage, select on sequences from anon, authenticated, service_role;
+
+create schema if not exists extensions;
+grant all on schema extensions to postgres;
+grant usage on schema extensions to anon, authenticated, service_role;
+do $$
+declare
+  v_extension text;
+begin
+  for v_extension in
+    select name from pg_available_extensions where name in ('pgcrypto', 'uuid-ossp') and installed_version is null
+  loop
+    execute format('create extension %I with schema extensions', v_extension);
+  end loop;
 end
 $$;
 
-do $$ begin execute format('grant create, temporary on database %I to postgres', current_database()); end $$;
-alter schema public owner to postgres;
-grant usage on schema public to anon, authenticated, service_role;
--- Since 2026-10-30 a new table in public has no grants for the Data API until it is given some.
-alter default privileges for role postgres in schema public revoke all on tables from anon, authenticated, service_role;
-alter default privileges for role postgres in schema public revoke execute on functions from public;
-
-create schema if not exists extensions authorization postgres;
-grant usage on schema extensions to anon, authenticated, service_role;
-
-create schema if not exists auth authorization supabase_admin;
+-- The parts of Supabase Auth that policies call.
+create schema if not exists auth;
 grant usage on schema auth to postgres, anon, authenticated, service_role;
 
 create or replace function auth.jwt() returns jsonb
