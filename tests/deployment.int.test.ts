@@ -7,8 +7,10 @@ import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
+import { runSyncCli } from "../local/cli/program.ts";
 import { freePort } from "../local/ports.ts";
 import { supabase } from "../local/target/supabase.ts";
+import { loadConfig } from "../shared/config.ts";
 import { createTestTarget, workerUrl } from "./support/databases.ts";
 import { startFakeManagementApi, unpack, type FakeManagementApi, type UploadedFunction } from "./support/fake-management-api.ts";
 import { importGraph } from "./support/import-graph.ts";
@@ -120,6 +122,46 @@ describe("the uploaded files alone", () => {
       expect(await stranger.json()).toMatchObject({ error: { code: "UNAUTHENTICATED" } });
       expect(stranger.status).toBe(401);
     });
+  });
+});
+
+describe("docs/deployment.md", () => {
+  const page = readFileSync(join(ROOT, "docs/deployment.md"), "utf8");
+  const table = page.slice(page.indexOf("| variable"), page.indexOf("## 6."));
+  const rows = new Map([...table.matchAll(/^\| `([A-Z_]+)` +\| (.+?) +\|/gm)].map((row) => [row[1] ?? "", row[2] ?? ""]));
+
+  it("lists each variable of the configuration with its default", () => {
+    const source = readFileSync(join(ROOT, "shared/config.ts"), "utf8");
+    const names = [...source.matchAll(/^ {2}([A-Z][A-Z_]+):/gm)].map((variable) => variable[1] ?? "");
+    const minimal = {
+      SOURCE_DB_URL: "postgres://a/b",
+      TARGET_DB_URL: "postgres://a/b",
+      SUPABASE_URL: "https://a.invalid",
+      SUPABASE_SECRET_KEYS: "{}",
+      SUPABASE_PUBLISHABLE_KEYS: "{}",
+      QSTASH_TOKEN: "a",
+      QSTASH_CURRENT_SIGNING_KEY: "a",
+      QSTASH_NEXT_SIGNING_KEY: "a",
+    };
+    const config: Readonly<Record<string, string | number | Readonly<Record<string, string>> | undefined>> = loadConfig(minimal);
+    expect([...rows.keys()].filter((name) => names.includes(name))).toEqual(names);
+    for (const name of names) {
+      const value = config[name];
+      const said = rows.get(name) ?? "";
+      if (name in minimal) expect(said, name).toBe(name.startsWith("SUPABASE_") ? "set by the platform" : "required");
+      else if (name === "FUNCTIONS_URL") expect(said).toBe("`SUPABASE_URL` + `/functions/v1`");
+      else if (value === undefined) expect(said, name).toBe(name.startsWith("SUPABASE_") ? "set by the platform" : "none");
+      else expect(said, name).toBe(`\`${JSON.stringify(value).replaceAll('"', "")}\``);
+    }
+  });
+
+  it("names only commands of `npm run sync` and npm scripts that exist", async () => {
+    const commands = [...page.matchAll(/npm run (?:--silent )?sync -- ([a-z]+)/g)].map((command) => command[1] ?? "");
+    let help = "";
+    const terminal = { env: {}, err: () => undefined, interactive: false, pause: () => Promise.resolve() };
+    await runSyncCli(["--help"], { ...terminal, out: (text) => (help += text) });
+    expect(commands.length).toBeGreaterThan(5);
+    for (const command of new Set(commands)) expect(help).toMatch(new RegExp(`^ {2}${command} `, "m"));
   });
 });
 
