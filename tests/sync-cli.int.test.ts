@@ -47,14 +47,14 @@ afterAll(async () => {
 });
 
 /** Runs a command in this process. An empty value in `overrides` takes the variable away. */
-async function sync(args: readonly string[], overrides: Readonly<Record<string, string>> = {}) {
+async function sync(args: readonly string[], overrides: Readonly<Record<string, string>> = {}, interactive = false) {
   let out = "";
   let err = "";
   const code = await runSyncCli(args, {
     env: { ...env, ...overrides },
     out: (text) => (out += text),
     err: (text) => (err += text),
-    interactive: false,
+    interactive,
     pause: () => new Promise((later) => setTimeout(later, 50)),
   });
   return { code, out, err };
@@ -95,6 +95,13 @@ describe("npm run sync --", () => {
     const listed = await sync(["executions"]);
     expect(listed.out.split("\n")[1]).toMatch(new RegExp(`^${execution} +succeeded `));
     expect(listed.out.trim().split("\n")).toHaveLength(3);
+  });
+
+  it("at a terminal, --watch draws bars instead of lines and ends with the same summary", async () => {
+    const [latest] = await target<{ id: string }[]>`select id from public.sync_executions order by started_at desc limit 1`;
+    const { code, out } = await sync(["status", "--watch"], {}, true);
+    expect(code).toBe(0);
+    expect(out.startsWith(`Execution ${latest?.id ?? ""}: succeeded\n`)).toBe(true);
   });
 
   it("queue counts by entity, state and rule, with what to do", async () => {
