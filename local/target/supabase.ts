@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, realpathSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import postgres, { type Sql } from "postgres";
@@ -71,37 +71,52 @@ export async function pushMigrations(ownerUrl: string): Promise<void> {
   await supabase(["db", "push", "--yes", `--remote=${ownerUrl}`]);
 }
 
-/** Runs the Supabase CLI with a home of its own, so that nothing is written into the user's. */
+/** A command of the CLI that takes longer hangs: on a network that swallows packets, for one. */
+const CLI_TIMEOUT_MS = 180_000;
+
+/**
+ * Runs the Supabase CLI on a copy of what it reads, with a home of its own: nothing is written into the user's home,
+ * and a project linked in this checkout stays linked. @throws Error with what the CLI printed.
+ */
 export async function supabase(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<string> {
-  const home = mkdtempSync(join(tmpdir(), "isthmus-supabase-"));
+  const folder = realpathSync(mkdtempSync(join(tmpdir(), "isthmus-supabase-")));
   try {
-    return await new Promise<string>((done, failed) => {
-      const child = spawn(resolve(ROOT, "node_modules/.bin/supabase"), [...args, "--workdir", ROOT], {
-        cwd: ROOT,
-        stdio: ["ignore", "pipe", "pipe"],
-        env: {
-          PATH: process.env["PATH"] ?? "",
-          HOME: home,
-          NO_COLOR: "1",
-          DO_NOT_TRACK: "1",
-          SUPABASE_TELEMETRY_DISABLED: "1",
-          PGSSLMODE: "disable",
-          ...env,
-        },
-      });
-      let output = "";
-      const collect = (chunk: Buffer) => (output += chunk.toString());
-      child.stdout.on("data", collect);
-      child.stderr.on("data", collect);
-      child.once("error", failed);
-      child.once("exit", (code) => {
-        if (code === 0) done(output);
-        else failed(new Error(`supabase ${args[0] ?? ""} ${args[1] ?? ""} failed (${code ?? "killed"}):\n${output}`));
-      });
-    });
+    const project = join(folder, "project");
+    for (const path of ["supabase/config.toml", "functions", "shared"]) {
+      cpSync(join(ROOT, path), join(project, path), { recursive: true });
+    }
+    symlinkSync(join(ROOT, "migrations"), join(project, "supabase/migrations"));
+    return await runCli([...args, "--workdir", project], project, { HOME: folder, ...env });
   } finally {
-    rmSync(home, { recursive: true, force: true });
+    rmSync(folder, { recursive: true, force: true });
   }
+}
+
+function runCli(args: readonly string[], cwd: string, env: Readonly<Record<string, string>>): Promise<string> {
+  return new Promise((done, failed) => {
+    const child = spawn(resolve(ROOT, "node_modules/.bin/supabase"), args, {
+      cwd,
+      stdio: ["ignore", "pipe", "pipe"],
+      timeout: CLI_TIMEOUT_MS,
+      env: {
+        PATH: process.env["PATH"] ?? "",
+        NO_COLOR: "1",
+        DO_NOT_TRACK: "1",
+        SUPABASE_TELEMETRY_DISABLED: "1",
+        PGSSLMODE: "disable",
+        ...env,
+      },
+    });
+    let output = "";
+    const collect = (chunk: Buffer) => (output += chunk.toString());
+    child.stdout.on("data", collect);
+    child.stderr.on("data", collect);
+    child.once("error", failed);
+    child.once("close", (code) => {
+      if (code === 0) done(output);
+      else failed(new Error(`supabase ${args.slice(0, 2).join(" ")} failed (${code ?? "killed"}):\n${output}`));
+    });
+  });
 }
 
 async function createDatabase(pg: LocalPostgres, database: string): Promise<void> {
