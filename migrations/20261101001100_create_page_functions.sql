@@ -247,7 +247,8 @@ comment on function sync.close_chain(uuid, public.sync_entities) is
 create function sync.give_back_page(p_chain uuid, p_lease bigint, p_error jsonb, p_retry_seconds integer) returns jsonb
 language plpgsql security invoker set search_path = '' as $$
 declare
-  v_chain public.sync_chains;
+  v_chain    public.sync_chains;
+  v_dispatch uuid[];
 begin
   -- p_retry_seconds null: trying again would not help, the chain fails.
   update public.sync_chains
@@ -260,9 +261,9 @@ begin
   if not found or p_retry_seconds is not null then
     return '[]';
   end if;
+  v_dispatch := array(select sync.advance_execution(v_chain.execution_id));
   return (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
-            from public.sync_chains c
-           where c.id in (select sync.advance_execution(v_chain.execution_id)));
+            from public.sync_chains c where c.id = any (v_dispatch));
 end
 $$;
 comment on function sync.give_back_page(uuid, bigint, jsonb, integer) is

@@ -17,6 +17,7 @@ declare
   v_entities  text[] := array(select jsonb_array_elements_text(p_plan -> 'entities'));
   v_active    uuid;
   v_execution public.sync_executions;
+  v_dispatch  uuid[];
 begin
   select * into strict v_source from public.sync_sources where id = (p_plan ->> 'source_id')::smallint for update;
   select id into v_active from public.sync_executions
@@ -56,10 +57,11 @@ begin
    where k.source_id = v_source.id and k.entity_type = i.entity and k.horizon = i.horizon::xid8;
 
   update public.sync_jobs set last_execution_at = now(), status = 'running' where id = v_execution.job_id;
+  -- A statement of its own: a query does not see the chains that a function it calls has just made.
+  v_dispatch := array(select sync.advance_execution(v_execution.id));
   return jsonb_build_object('execution', v_execution.id, 'dispatch', (
     select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
-      from public.sync_chains c
-     where c.id in (select sync.advance_execution(v_execution.id))));
+      from public.sync_chains c where c.id = any (v_dispatch)));
 end
 $$;
 comment on function sync.begin_execution(jsonb) is

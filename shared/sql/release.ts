@@ -23,19 +23,12 @@ export async function entitiesWithPendingKeys(target: Queryable, sourceId: numbe
   return rows.map((row) => row.entity);
 }
 
-/** Running executions: a chain may wait for its turn although the message that should have opened it was lost. */
-export async function advanceExecutions(
-  target: Queryable,
-  sourceId: number,
-): Promise<{ chain: string; page: number; execution: string }[]> {
-  return query(
+/** Opens the chains of running executions whose turn has come; they are due at once, so the sweep sends them. */
+export async function advanceExecutions(target: Queryable, sourceId: number): Promise<void> {
+  await query(
     target,
     "target",
-    `select c.id as chain, c.page, c.execution_id as execution
-       from public.sync_executions x
-       cross join lateral sync.advance_execution(x.id) a (id)
-       join public.sync_chains c on c.id = a.id
-      where x.source_id = $1 and x.status = 'running'`,
+    `select sync.advance_execution(id) from public.sync_executions where source_id = $1 and status = 'running'`,
     [sourceId],
   );
 }
