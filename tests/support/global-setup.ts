@@ -1,9 +1,12 @@
-import { rm } from "node:fs/promises";
+import { existsSync, readdirSync, rmSync } from "node:fs";
 import { resolve } from "node:path";
+import postgres from "postgres";
 import type { TestProject } from "vitest/node";
-import { startPostgres } from "../../local/postgres.ts";
-import { prepareSource, prepareSupabase } from "../../local/target/supabase.ts";
 import { createLegacySchema } from "../../local/dataset/schema.ts";
+import { startPostgres, type LocalPostgres } from "../../local/postgres.ts";
+import { commandLine } from "../../local/processes.ts";
+import { prepareSource, prepareSupabase } from "../../local/target/supabase.ts";
+import { TEST_DATABASE } from "./databases.ts";
 
 declare module "vitest" {
   interface ProvidedContext {
@@ -12,17 +15,52 @@ declare module "vitest" {
   }
 }
 
-/** One server for all tests that need databases, with a template of each side; every test file clones its own. */
+const LOCAL = resolve(import.meta.dirname, "../../.local");
+
+/** One server for all tests that need databases, with a template of each side; every test clones its own. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const dataDir = resolve(`.local/tests-${process.pid}`);
+  removeOldServers();
+  const dataDir = resolve(LOCAL, `tests-${process.pid}`);
   const pg = await startPostgres({ name: "tests", dataDir, settings: { fsync: "off" } });
-  await prepareSupabase(pg, { database: "target_template" });
-  const { owner } = await prepareSource(pg, { database: "source_template" });
-  await createLegacySchema(owner);
+  try {
+    await prepareSupabase(pg, { database: "target_template" });
+    const { owner } = await prepareSource(pg, { database: "source_template" });
+    await createLegacySchema(owner);
+  } catch (error) {
+    await pg.remove();
+    throw error;
+  }
   project.provide("postgresPort", pg.port);
   project.provide("postgresLog", pg.logFile);
   return async () => {
-    await pg.stop();
-    await rm(dataDir, { recursive: true, force: true });
+    const kept = await keptDatabases(pg);
+    if (kept.length === 0) {
+      await pg.remove();
+    } else {
+      await pg.stop();
+      process.stderr.write(
+        `Databases of failed tests, kept until the next run: ${kept.join(", ")}\nTo look: npx tsx local/open-postgres.ts .local/tests-${process.pid}\n`,
+      );
+    }
   };
+}
+
+async function keptDatabases(pg: LocalPostgres): Promise<string[]> {
+  const sql = postgres(pg.superuserUrl(), { max: 1 });
+  try {
+    return (await sql<{ datname: string }[]>`select datname from pg_database where datname ~ ${TEST_DATABASE}`).map(
+      ({ datname }) => datname,
+    );
+  } finally {
+    await sql.end();
+  }
+}
+
+/** What earlier runs kept for a look, or left behind because they were killed. */
+function removeOldServers(): void {
+  if (!existsSync(LOCAL)) return;
+  for (const name of readdirSync(LOCAL)) {
+    const pid = /^tests-(\d+)$/.exec(name)?.[1];
+    if (pid !== undefined && commandLine(Number(pid)) === undefined) rmSync(resolve(LOCAL, name), { recursive: true, force: true });
+  }
 }
