@@ -7,12 +7,18 @@
 
 do $$
 begin
-  if (select count(*) from pg_available_extensions where name in ('pg_cron', 'pg_net', 'supabase_vault')) < 3 then
+  if exists (select from pg_available_extensions where name = 'pg_cron') then
+    create extension if not exists pg_cron with schema pg_catalog;
+  end if;
+  if exists (select from pg_available_extensions where name = 'pg_net') then
+    create extension if not exists pg_net with schema extensions;
+  end if;
+  if to_regprocedure('cron.schedule(text, text, text)') is null
+     or not exists (select from pg_proc where pronamespace = to_regnamespace('net') and proname = 'http_post')
+     or to_regclass('vault.decrypted_secrets') is null then
     raise notice 'pg_cron, pg_net or Vault is not available here: sync-tick is not scheduled. Create a QStash schedule instead: npm run sync -- schedule';
     return;
   end if;
-  create extension if not exists pg_cron with schema pg_catalog;
-  create extension if not exists pg_net with schema extensions;
   perform cron.schedule('isthmus-sync-tick', '* * * * *', $job$
     select net.http_post(
       url := (select decrypted_secret from vault.decrypted_secrets where name = 'isthmus_functions_url') || '/sync-tick',
