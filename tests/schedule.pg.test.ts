@@ -109,6 +109,8 @@ describe("the schedule of sync-tick on a project with pg_cron, pg_net and Vault"
     await sql`insert into cron.job_run_details (jobid, runid, end_time) values (1, 1, now() - interval '8 days'), (1, 2, now())`;
     const [job] = await sql<{ command: string }[]>`select command from cron.job where jobname = 'isthmus-prune-cron-history'`;
     await sql.unsafe(job?.command ?? "");
-    expect((await sql`select runid from cron.job_run_details where runid in (1, 2)`).map((row) => row["runid"])).toEqual(["2"]);
+    expect(
+      (await sql<{ runid: string }[]>`select runid from cron.job_run_details where runid in (1, 2)`).map((row) => row.runid),
+    ).toEqual(["2"]);
   });
 });
