@@ -74,12 +74,18 @@ export async function startPostgres(options: PostgresOptions): Promise<LocalPost
       throw error;
     }
   };
-  const stop = async () => {
-    server?.stdin?.end();
-    await end();
-  };
-  const end = async () => {
+  const crash = async () => {
+    const pid = server ? postmasterPid(files.data) : undefined;
+    if (pid !== undefined) await killTree(pid);
     if (server) await exit(server);
+    server = undefined;
+  };
+  const stop = async () => {
+    if (!server) return;
+    server.stdin?.end();
+    const late = setTimeout(() => void crash(), STOP_TIMEOUT_MS);
+    await exit(server);
+    clearTimeout(late);
     server = undefined;
   };
 
@@ -93,11 +99,7 @@ export async function startPostgres(options: PostgresOptions): Promise<LocalPost
     url: (role, password, database) =>
       `postgres://${encodeURIComponent(role)}${password === undefined ? "" : `:${encodeURIComponent(password)}`}@127.0.0.1:${port}/${database}`,
     stop,
-    crash: async () => {
-      const pid = server ? postmasterPid(files.data) : undefined;
-      if (pid !== undefined) await killTree(pid);
-      await end();
-    },
+    crash,
     restart: start,
     remove: async () => {
       await stop();
@@ -128,6 +130,8 @@ function exit(child: ChildProcess): Promise<void> {
   });
 }
 
+/** How long a server may take to shut down; then it is killed, which its data survives. */
+const STOP_TIMEOUT_MS = 30_000;
 /** How long a server may take to come up, crash recovery included. */
 const START_TIMEOUT_MS = 60_000;
 
