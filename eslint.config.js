@@ -2,14 +2,7 @@ import tseslint from "typescript-eslint";
 
 export default tseslint.config(
   {
-    ignores: [
-      "node_modules",
-      ".local",
-      "tests/fixtures",
-      "local/functions/worker.ts",
-      "functions/*/index.ts",
-      "functions/deno-runtime.ts",
-    ],
+    ignores: ["node_modules", ".local", "tests/fixtures"],
   },
   {
     files: ["**/*.ts"],
@@ -28,5 +21,16 @@ export default tseslint.config(
       "@typescript-eslint/no-unnecessary-type-parameters": "off",
     },
   },
-  { files: ["shared/**/*.ts", "functions/**/*.ts"], rules: { "no-console": "error" } },
+  {
+    // Deno's globals are unknown to the compiler that lints; `deno check` has their types.
+    files: ["local/functions/worker.ts", "functions/*/index.ts", "functions/deno-runtime.ts"],
+    extends: [tseslint.configs.disableTypeChecked],
+    languageOptions: { parserOptions: { project: null } },
+  },
+  {
+    files: ["shared/**/*.ts", "functions/**/*.ts"],
+    // Where all log lines leave.
+    ignores: ["functions/deno-runtime.ts"],
+    rules: { "no-console": "error" },
+  },
 );

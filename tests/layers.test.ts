@@ -269,4 +269,13 @@ describe("versions", () => {
       }
     },
   );
+
+  it("package.json names exact versions, and docs/dependencies.md says why each package is there", () => {
+    const all = JSON.parse(read("package.json")) as Record<"dependencies" | "devDependencies", Record<string, string>>;
+    const named = new Set(read("docs/dependencies.md").match(/[@\w][\w/.-]*/g));
+    for (const [name, version] of Object.entries({ ...all.dependencies, ...all.devDependencies })) {
+      expect(version, name).toMatch(/^\d+\.\d+\.\d+(-[\w.]+)?$/);
+      expect(named, "docs/dependencies.md").toContain(name);
+    }
+  });
 });

@@ -106,6 +106,7 @@ describe("starting on existing data", () => {
     } finally {
       await second.remove();
     }
+    await expect(ping(second.port)).rejects.toThrow("ECONNREFUSED");
     expect(readdirSync(FOLDER)).not.toContain("again");
   });
 
