@@ -1,0 +1,96 @@
+import { loadLegacy } from "../../local/dataset/load.ts";
+import { createContext } from "../../shared/context.ts";
+import { startExecution, type BegunExecution, type ExecutionRequest } from "../../shared/jobs/plan.ts";
+import { validate } from "../../shared/jobs/validate.ts";
+import { createLog } from "../../shared/log.ts";
+import { runPage } from "../../shared/pipeline/run-page.ts";
+import type { Context, PageMessage, PageOutcome } from "../../shared/pipeline/types.ts";
+import { createTestSource, createTestTarget, readerUrl, workerUrl, type TestDatabase } from "./databases.ts";
+
+export const NAMESPACE = "6f1f7e1c-2f0b-4c0d-9d52-0a1b2c3d4e5f";
+
+/** The pipeline over two fresh databases, without HTTP: messages wait in `queue` until a test runs them. */
+export interface InProcess extends AsyncDisposable {
+  readonly source: TestDatabase;
+  readonly target: TestDatabase;
+  readonly context: Context;
+  readonly queue: PageMessage[];
+  start(request?: Partial<ExecutionRequest>): Promise<BegunExecution>;
+  run(message: PageMessage, context?: Context): Promise<PageOutcome>;
+  /** Runs every queued message until none is left. */
+  drain(): Promise<PageOutcome[]>;
+  /** start and drain; throws when the execution did not succeed. */
+  sync(request?: Partial<ExecutionRequest>): Promise<BegunExecution>;
+}
+
+export async function createInProcess(
+  options: { scale?: number; env?: Record<string, string>; targetUrl?: (db: TestDatabase) => string } = {},
+): Promise<InProcess> {
+  const source = await createTestSource();
+  const target = await createTestTarget();
+  if (options.scale !== undefined) await loadLegacy({ url: source.superuserUrl, scale: options.scale, logScale: 0.0002 });
+  await target.admin`insert into public.sync_sources (name, namespace) values ('legacy', ${NAMESPACE})`;
+  const queue: PageMessage[] = [];
+  const made = createContext({
+    env: {
+      SOURCE_DB_URL: readerUrl(source),
+      TARGET_DB_URL: options.targetUrl?.(target) ?? workerUrl(target),
+      SUPABASE_URL: "http://127.0.0.1:1",
+      SUPABASE_SECRET_KEYS: '{"default":"unused"}',
+      SUPABASE_PUBLISHABLE_KEYS: '{"default":"unused"}',
+      QSTASH_URL: "http://127.0.0.1:1",
+      QSTASH_TOKEN: "unused",
+      QSTASH_CURRENT_SIGNING_KEY: "unused",
+      QSTASH_NEXT_SIGNING_KEY: "unused",
+      ISTHMUS_POOL_SIZE: "4",
+      ...options.env,
+    },
+    log: createLog(() => undefined),
+    meter: { cpuMs: () => null, rssBytes: () => null },
+    waitUntil: () => undefined,
+  });
+  const context: Context = {
+    ...made,
+    queue: {
+      send: (messages) => {
+        queue.push(...messages);
+        return Promise.resolve();
+      },
+    },
+  };
+  const run = (message: PageMessage, using = context) => runPage(using, message, validate);
+  const start = (request: Partial<ExecutionRequest> = {}) =>
+    startExecution(context, { capture: "auto", triggeredBy: "http:test", ...request });
+  const drain = async () => {
+    const outcomes: PageOutcome[] = [];
+    for (let message = queue.shift(); message; message = queue.shift()) outcomes.push(await run(message));
+    return outcomes;
+  };
+  return {
+    source,
+    target,
+    context,
+    queue,
+    start,
+    run,
+    drain,
+    sync: async (request) => {
+      const begun = await start(request);
+      const outcomes = await drain();
+      const [row] = await target.admin<
+        { status: string; errors: unknown }[]
+      >`select status, errors from public.sync_executions where id = ${begun.execution}`;
+      if (row?.status !== "succeeded") {
+        throw new Error(
+          `execution ${row?.status ?? "missing"}: ${JSON.stringify(row?.errors)} ${JSON.stringify(outcomes.filter((o) => o.outcome === "failed"))}`,
+        );
+      }
+      return begun;
+    },
+    [Symbol.asyncDispose]: async () => {
+      await Promise.all([made.source.end({ timeout: 1 }), made.target.end({ timeout: 1 })]);
+      await source[Symbol.asyncDispose]();
+      await target[Symbol.asyncDispose]();
+    },
+  };
+}
