@@ -61,6 +61,7 @@ function removeOldServers(): void {
   if (!existsSync(LOCAL)) return;
   for (const name of readdirSync(LOCAL)) {
     const pid = /^tests-(\d+)$/.exec(name)?.[1];
-    if (pid !== undefined && commandLine(Number(pid)) === undefined) rmSync(resolve(LOCAL, name), { recursive: true, force: true });
+    if (pid !== undefined && commandLine(Number(pid)) === undefined)
+      rmSync(resolve(LOCAL, name), { recursive: true, force: true });
   }
 }
