@@ -1,6 +1,17 @@
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chownSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chownSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
@@ -67,10 +78,31 @@ function choosePlace(dataDir: string): { bin: string; folder: string } {
     }
     rmSync(copy, { recursive: true, force: true });
   }
-  const folder = join(mirror, hash(dataDir));
+  return { bin: join(mirror, "native", "bin"), folder: mirrorData(mirror, join(mirror, hash(dataDir)), dataDir) };
+}
+
+/** Left in the folder that was asked for; who deletes that folder deletes the data, wherever it is. */
+const MARKER = "data-lies-in-temporary-folder";
+
+function mirrorData(mirror: string, folder: string, dataDir: string): string {
+  dropOrphans(mirror);
+  writeFileSync(join(dataDir, MARKER), folder);
   mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, "origin"), dataDir);
   chownSync(folder, NOBODY, NOBODY);
-  return { bin: join(mirror, "native", "bin"), folder };
+  return folder;
+}
+
+/** Deletes the mirrored data of folders that are gone. */
+function dropOrphans(mirror: string): void {
+  for (const name of readdirSync(mirror)) {
+    const folder = join(mirror, name);
+    const origin = join(folder, "origin");
+    if (!existsSync(origin) || existsSync(join(readFileSync(origin, "utf8"), MARKER))) continue;
+    const pid = postmasterPid(join(folder, "data"));
+    const runs = pid !== undefined && commandLine(pid)?.includes(folder) === true;
+    if (!runs) rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 /** The folder of the server in the platform package that npm chose. */

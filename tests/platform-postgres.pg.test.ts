@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -159,13 +159,35 @@ it("says why a server did not start, and leaves none behind", async () => {
   await pg.remove();
 });
 
-it("runs below a folder that only its owner can enter", async () => {
+it("runs below a folder that only its owner can enter; who deletes the folder deletes the data", async () => {
   const folder = mkdtempSync(join(tmpdir(), "isthmus-private-"));
   chmodSync(folder, 0o700);
+  const dataDir = join(folder, "data");
+  const tables = async (pg: LocalPostgres) => {
+    await using sql = client(pg.superuserUrl());
+    return await sql`select to_regclass('kept') as found`;
+  };
   try {
-    const pg = await startPostgres({ name: "private", dataDir: join(folder, "data") });
-    await ping(pg.port);
-    await pg.remove();
+    const first = await startPostgres({ name: "private", dataDir });
+    await using sql = client(first.superuserUrl());
+    await sql.unsafe("create table kept ()");
+    await first.stop();
+    await first.restart();
+    expect(await tables(first)).toEqual([{ found: "kept" }]);
+    await first.stop();
+    const second = await startPostgres({ name: "private", dataDir });
+    expect(await tables(second)).toEqual([{ found: "kept" }]);
+    await second.stop();
+
+    rmSync(dataDir, { recursive: true });
+    const third = await startPostgres({ name: "private", dataDir });
+    expect(await tables(third)).toEqual([{ found: null }]);
+    await third.stop();
+
+    rmSync(dataDir, { recursive: true });
+    const other = await startPostgres({ name: "other", dataDir: join(folder, "other") });
+    expect(existsSync(third.logFile)).toBe(false);
+    await other.remove();
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
