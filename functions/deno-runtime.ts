@@ -13,13 +13,13 @@ export function denoRuntime(name: string): Runtime {
     log: createLog((line) => console.log(line), { function: name }),
     meter: denoMeter,
     waitUntil: (work) => EdgeRuntime.waitUntil(work),
-    socket: (host, port) =>
-      new Promise((resolve, reject) => {
-        const socket = connectTcp({ host, port });
-        socket.setNoDelay(true);
-        socket.once("connect", () => resolve(socket));
-        socket.once("error", reject);
-      }),
+    // Handed over before it is connected: the driver listens to its errors itself, and would wait for ever for a
+    // socket that it never got.
+    socket: (host, port) => {
+      const socket = connectTcp({ host, port });
+      socket.setNoDelay(true);
+      return socket;
+    },
   };
 }
 

@@ -149,6 +149,19 @@ describe("the functions over HTTP", () => {
       await test.target`update public.sync_executions set status = 'succeeded', completed_at = now() where id = ${execution}`;
     });
 
+    it("answers 503 while a database is down, at once and every time, and works again when it is back", async () => {
+      for (const side of ["target", "source"] as const) {
+        await test.platform[side].crash();
+        for (let tries = 0; tries < 3; tries++) {
+          const answer = await request("sync-trigger", { method: "POST", headers: machine(), body: '{"entities": ["offices"]}' });
+          expect(answer.headers.get("retry-after")).not.toBeNull();
+          expect(await refusal(answer)).toMatchObject({ status: 503, code: `${side.toUpperCase()}_UNAVAILABLE` });
+        }
+        await test.platform[side].restart();
+        expect((await request("sync-trigger", { headers: machine() })).status).toBe(200);
+      }
+    });
+
     it("answers 200 to a stale page and to a page of a closed chain, and changes nothing", async () => {
       const [chain] = await test.target<
         { id: string; execution_id: string; page: number }[]

@@ -4,8 +4,8 @@ export type Sql = postgres.Sql;
 export type Transaction = postgres.TransactionSql;
 export type Queryable = Sql | Transaction;
 
-/** Opens a connected stream to host and port. */
-export type SocketFactory = (host: string, port: number) => Promise<unknown>;
+/** Begins to open a stream to host and port; what is written before it is open waits. */
+export type SocketFactory = (host: string, port: number) => unknown;
 
 export interface ConnectOptions {
   readonly url: string;
