@@ -26,6 +26,7 @@ alter table public.sync_sources enable row level security;
 create policy team_reads on public.sync_sources for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
 revoke all on public.sync_sources from anon, authenticated, service_role;
+revoke all on sequence public.sync_sources_id_seq from anon, authenticated, service_role;
 grant select (id, name, system_identifier, timeline, in_recovery, capabilities, created_at, updated_at)
   on public.sync_sources to authenticated;
 grant select, insert, update on public.sync_sources to isthmus_worker;
@@ -62,5 +63,6 @@ alter table public.sync_entities enable row level security;
 create policy team_reads on public.sync_entities for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
 revoke all on public.sync_entities from anon, authenticated, service_role;
+revoke all on sequence public.sync_entities_id_seq from anon, authenticated, service_role;
 grant select on public.sync_entities to authenticated;
 grant select, insert, update on public.sync_entities to isthmus_worker;

@@ -160,5 +160,6 @@ alter table public.sync_page_log enable row level security;
 create policy team_reads on public.sync_page_log for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
 revoke all on public.sync_page_log from anon, authenticated, service_role;
+revoke all on sequence public.sync_page_log_id_seq from anon, authenticated, service_role;
 grant select on public.sync_page_log to authenticated;
 grant select, insert on public.sync_page_log to isthmus_worker;

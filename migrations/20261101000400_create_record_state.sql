@@ -95,6 +95,7 @@ alter table public.sync_pending_keys enable row level security;
 create policy team_reads on public.sync_pending_keys for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
 revoke all on public.sync_pending_keys from anon, authenticated, service_role;
+revoke all on sequence public.sync_pending_keys_generation_seq from anon, authenticated, service_role;
 grant select on public.sync_pending_keys to authenticated;
 grant select, insert, update, delete on public.sync_pending_keys to isthmus_worker;
 grant usage on sequence public.sync_pending_keys_generation_seq to isthmus_worker;

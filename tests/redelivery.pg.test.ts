@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { IsthmusError } from "../shared/errors.ts";
+import type { IsthmusError } from "../shared/errors.ts";
 import { claimPage, commitPage } from "../shared/sql/pages.ts";
 import type { PageMessage } from "../shared/pipeline/types.ts";
 import { endState } from "./support/digest.ts";

@@ -197,7 +197,7 @@ begin
     -- The application's own rule: signed-in staff read, nobody writes through the Data API.
     execute format(
       'create policy staff_read on public.%I for select to authenticated
-         using ((select auth.jwt() -> ''app_metadata'' ->> ''role'') = ''staff'')', t);
+         using ((select auth.jwt()) -> ''app_metadata'' ->> ''role'' = ''staff'')', t);
     execute format('grant select on public.%I to authenticated', t);
     execute format(
       'create trigger touch_updated_at before update on public.%I

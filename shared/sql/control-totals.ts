@@ -25,7 +25,7 @@ export function moneyColumns(entity: Entity): MoneyColumns {
 /** Records that a comparison leaves out: in the queue, asked to be read again, or edited by people. */
 export async function unsettledKeys(target: Queryable, entityId: number, entity: Entity): Promise<string[]> {
   const edited = moneyColumns(entity)
-    .map((money) => `to_jsonb(t.${ident(money.target)}) is distinct from s."left" -> '${money.target}'`)
+    .map((money) => `coalesce(to_jsonb(t.${ident(money.target)}), 'null') is distinct from s."left" -> '${money.target}'`)
     .concat("false");
   const rows = await query<{ id: string }>(
     target,
