@@ -1,0 +1,181 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { TransactionSql } from "postgres";
+import { createInProcess, type InProcess } from "./support/in-process.ts";
+
+/** Who may do what. s: sees rows, -: no right or no row. A table that is not listed fails the test. */
+const ROLES = ["anon", "authenticated", "operator", "reviewer", "service_role"] as const;
+type Role = (typeof ROLES)[number];
+const TEAM = { anon: "-", authenticated: "-", operator: "s", reviewer: "s", service_role: "-" } as const;
+const NOBODY = { anon: "-", authenticated: "-", operator: "-", reviewer: "-", service_role: "-" } as const;
+const REVIEWERS = { ...NOBODY, reviewer: "s" } as const;
+const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
+  sync_sources: TEAM,
+  sync_entities: TEAM,
+  sync_jobs: TEAM,
+  sync_executions: TEAM,
+  sync_chains: TEAM,
+  sync_page_log: TEAM,
+  sync_checkpoints: TEAM,
+  sync_pending_keys: TEAM,
+  sync_alerts: TEAM,
+  sync_reports: TEAM,
+  uuid_mappings_enhanced: TEAM,
+  sync_conflicts: REVIEWERS,
+  sync_conflict_values: NOBODY,
+  sync_row_states: NOBODY,
+};
+/** What the worker may do besides reading, table by table: i insert, u update (of some column), d delete. */
+const WORKER: Readonly<Record<string, string>> = {
+  sync_sources: "siu",
+  sync_entities: "siu",
+  sync_jobs: "su",
+  sync_executions: "siu",
+  sync_chains: "siu",
+  sync_page_log: "si",
+  sync_checkpoints: "siu",
+  sync_pending_keys: "siud",
+  sync_alerts: "siu",
+  sync_reports: "siu",
+  uuid_mappings_enhanced: "siu",
+  sync_conflicts: "siu",
+  sync_conflict_values: "i",
+  sync_row_states: "siu",
+  offices: "siu",
+  profiles: "siu",
+  doctors: "siu",
+  patients: "siu",
+  orders: "siu",
+  payments: "siu",
+  operations: "siu",
+};
+
+describe("row level security and grants", () => {
+  let test: InProcess;
+  let tables: string[];
+
+  beforeAll(async () => {
+    test = await createInProcess({ scale: 0.01 });
+    await test.sync();
+    const admin = test.target.admin;
+    await admin`insert into public.sync_pending_keys (entity_id, legacy_id, reason) select min(id), 1, 'test' from public.sync_entities`;
+    await admin`insert into public.sync_alerts (kind, severity, message) values ('test', 'warning', 'test')`;
+    await admin`insert into public.sync_conflict_values select id, '{}' from public.sync_conflicts limit 1`;
+    tables = (
+      await admin<{ name: string }[]>`
+      select relname as name from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'v', 'm', 'p') order by 1`
+    ).map((row) => row.name);
+  });
+  afterAll(() => test[Symbol.asyncDispose]());
+
+  /** As the Data API does it: the role of the token, and its claims. */
+  function as<T>(role: Role, work: (tx: TransactionSql) => Promise<T>, claims: object = {}): Promise<T> {
+    const database = role === "operator" || role === "reviewer" ? "authenticated" : role;
+    const all = { role: database, ...(database === role ? {} : { app_metadata: { isthmus_role: role } }), ...claims };
+    return test.target.admin.begin(async (tx) => {
+      await tx`select set_config('request.jwt.claims', ${JSON.stringify(all)}, true)`;
+      await tx.unsafe(`set local role ${database}`);
+      return work(tx);
+    }) as Promise<T>;
+  }
+  const refused = async (work: Promise<unknown>) => {
+    const code = await work.then(
+      () => "allowed",
+      (error: unknown) => (error as { code?: string }).code,
+    );
+    expect(code).toBe("42501");
+  };
+  const columnsOf = async (table: string, role: string, right: string) =>
+    (
+      await test.target.admin<{ name: string }[]>`
+      select attname as name from pg_attribute where attrelid = ${`public.${table}`}::regclass and attnum > 0 and not attisdropped
+         and has_column_privilege(${role}, attrelid, attnum, ${right}) order by attnum`
+    ).map((row) => row.name);
+
+  it("covers every table of ours, and each has rows to hide", async () => {
+    expect(tables.filter((name) => name.startsWith("sync_") || name.startsWith("uuid_"))).toEqual(Object.keys(MATRIX).sort());
+    for (const table of Object.keys(MATRIX))
+      expect((await test.target.admin.unsafe(`select from public.${table} limit 1`)).length, table).toBe(1);
+    const unprotected = await test.target
+      .admin`select relname from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') and not relrowsecurity`;
+    expect([...unprotected]).toEqual([]);
+  });
+
+  const cells = Object.entries(MATRIX).flatMap(([table, row]) => ROLES.map((role) => ({ table, role, may: row[role] })));
+  it.each(cells)("$role on $table: $may", async ({ table, role, may }) => {
+    const database = role === "operator" || role === "reviewer" ? "authenticated" : role;
+    const readable = await columnsOf(table, database, "select");
+    const seen =
+      readable.length === 0
+        ? 0
+        : (
+            await as(role, (tx) =>
+              tx.unsafe(`select ${readable.map((name) => `"${name}"`).join(", ")} from public.${table} limit 1`),
+            )
+          ).length;
+    expect(seen === 1 ? "s" : "-").toBe(may);
+    await refused(as(role, (tx) => tx.unsafe(`insert into public.${table} default values`)));
+    await refused(as(role, (tx) => tx.unsafe(`delete from public.${table}`)));
+    await refused(as(role, (tx) => tx.unsafe(`truncate public.${table}`)));
+    expect(await columnsOf(table, database, "update")).toEqual([]);
+  });
+
+  it("goes by app_metadata, not by what a user can write into their own metadata", async () => {
+    const count = (claims: object) =>
+      as("authenticated", async (tx) => (await tx`select from public.sync_executions`).length, claims);
+    expect(await count({ user_metadata: { isthmus_role: "operator" } })).toBe(0);
+    expect(await count({ isthmus_role: "operator" })).toBe(0);
+    expect(await count({ app_metadata: { isthmus_role: "Operator" } })).toBe(0);
+    expect(await count({ app_metadata: { isthmus_role: "operator" } })).toBe(1);
+  });
+
+  it("never shows the namespace of the minted ids", async () => {
+    await refused(as("reviewer", (tx) => tx`select namespace from public.sync_sources`));
+  });
+
+  it("lets nobody but the worker call the functions in sync, except the one that the policies use", async () => {
+    const functions = await test.target.admin<{ name: string; roles: string[] }[]>`
+      select p.proname as name, array(select r from unnest(array['anon', 'authenticated', 'service_role', 'isthmus_worker', 'public']) r
+               where has_function_privilege(case r when 'public' then 'anon' else r end, p.oid, 'execute')) as roles
+        from pg_proc p where p.pronamespace = 'sync'::regnamespace order by 1`;
+    expect(functions.length).toBeGreaterThan(15);
+    for (const { name, roles } of functions)
+      expect(roles, name).toEqual(name === "caller_role" ? ["authenticated"] : ["isthmus_worker"]);
+  });
+
+  it.each(Object.entries(WORKER))("the worker on %s: %s", async (table, rights) => {
+    const [has] = await test.target.admin<{ rights: string }[]>`
+      select concat(case when has_any_column_privilege('isthmus_worker', t, 'select') then 's' end, case when has_any_column_privilege('isthmus_worker', t, 'insert') then 'i' end,
+                    case when has_any_column_privilege('isthmus_worker', t, 'update') then 'u' end, case when has_table_privilege('isthmus_worker', t, 'delete') then 'd' end,
+                    case when has_table_privilege('isthmus_worker', t, 'truncate') then 't' end) as rights from (select ${`public.${table}`}::regclass as t) x`;
+    expect(has?.rights).toBe(rights);
+  });
+
+  it("the worker has rights on nothing else, writes only columns that entities own, and is nobody special", async () => {
+    const others = await test.target.admin<{ name: string }[]>`
+      select c.oid::regclass::text as name from pg_class c where relkind in ('r', 'v', 'm', 'p') and relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+         and has_any_column_privilege('isthmus_worker', c.oid, 'select, insert, update') order by 1`;
+    expect(others.map((row) => row.name.replace(/^public\./, "")).sort()).toEqual(Object.keys(WORKER).sort());
+    expect(await columnsOf("offices", "isthmus_worker", "update")).not.toContain("notes");
+    expect(await columnsOf("offices", "isthmus_worker", "insert")).not.toContain("created_at");
+    expect(await columnsOf("patients", "isthmus_worker", "select")).not.toContain("medical_notes");
+    const [role] = await test.target
+      .admin`select rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolinherit from pg_roles where rolname = 'isthmus_worker'`;
+    expect(role).toEqual({ rolsuper: false, rolcreatedb: false, rolcreaterole: false, rolreplication: false, rolinherit: false });
+    const worker = test.context.target;
+    await refused(worker`create table public.mine ()`);
+    await refused(worker`select auth.jwt()`);
+    await refused(worker`update public.offices set notes = 'x'`);
+  });
+
+  it("the source role reads and never writes", async () => {
+    const reader = test.context.source;
+    expect((await reader`select from public.dispatch_office limit 1`).length).toBe(1);
+    const code = (work: PromiseLike<unknown>) =>
+      Promise.resolve(work).then(
+        () => "allowed",
+        (error: unknown) => (error as { code?: string }).code,
+      );
+    expect(await code(reader`update public.dispatch_office set name = 'x'`)).toBe("25006");
+    expect(await code(reader.begin("read write", (tx) => tx`update public.dispatch_office set name = 'x'`))).toBe("42501");
+  });
+});
