@@ -149,17 +149,26 @@ describe("reconciling and loading a page", () => {
   it("releases what waited when the parent lands, and again when that was lost: a query, not a signal", async () => {
     const landed = async () => (await test.target.admin`select from public.operations where legacy_operation_id = 600`).length;
     await test.source
-      .admin`insert into public.dispatch_payment select 600, made_at, instruction_id, order_id, doctor_id, office_id, total_price, subtotal_price, paid_price, additional_price,
-      custom_price, tax_rate, tax_value, used_credit, paid, canceled, free, netsuite, installments from public.dispatch_payment where id = 1`;
+      .admin`insert into public.dispatch_payment select id + 599, made_at, instruction_id, order_id, doctor_id, office_id, total_price, subtotal_price, paid_price,
+      additional_price, custom_price, tax_rate, tax_value, used_credit, paid, canceled, free, netsuite, installments from public.dispatch_payment where id in (1, 2)`;
     await test.source.admin`insert into public.dispatch_operation (id, payment_id, type, price) values (600, 600, 1, 10)`;
     await test.sync({ entities: ["operations"] });
     expect((await live("operations")).find((row) => row.id === 600)).toMatchObject({
       state: "waiting",
       rule: "parent_missing@1",
     });
-    await test.sync({ entities: ["payments"] });
-    const asked = await test.target.admin`delete from public.sync_pending_keys where legacy_id = 600 returning reason`;
-    expect([...asked]).toEqual([{ reason: "released" }]);
+    // In the commit of the page that lands the parent, though more pages follow.
+    const { execution } = await test.start({ entities: ["payments"] });
+    await test.target.admin`update public.sync_chains set page_size = 1 where execution_id = ${execution}`;
+    const first = test.queue.shift();
+    if (!first) throw new Error("no page");
+    expect(await test.run(first)).toMatchObject({ outcome: "committed", read: 1 });
+    const lose = () =>
+      test.target.admin<{ reason: string }[]>`delete from public.sync_pending_keys where legacy_id = 600 returning reason`;
+    expect([...(await lose())]).toEqual([{ reason: "released" }]);
+    // When the chain closes.
+    await test.drain();
+    expect([...(await lose())]).toEqual([{ reason: "released" }]);
     expect(await landed()).toBe(0);
     await test.sync({ entities: ["operations"] });
     expect(await landed()).toBe(1);
