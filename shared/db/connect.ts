@@ -43,7 +43,13 @@ function tlsOptions(options: ConnectOptions, hostname: string): false | object {
   if (options.tls === "disable" || (loopback && options.ca === undefined)) return false;
   return {
     rejectUnauthorized: options.tls === "verify-full",
-    servername: hostname,
+    // What the certificate must name. An address is not sent as a server name (RFC 6066), but is checked all the same.
+    host: hostname,
+    ...(isAddress(hostname) ? {} : { servername: hostname }),
     ...(options.ca === undefined ? {} : { ca: options.ca }),
   };
+}
+
+function isAddress(hostname: string): boolean {
+  return /^(\d{1,3}(\.\d{1,3}){3}|\[.*\])$/.test(hostname);
 }
