@@ -31,26 +31,34 @@ export class Random {
   }
 
   pick<T>(items: readonly T[]): T {
-    const item = items[Math.floor(this.next() * items.length)];
-    if (item === undefined) throw new RangeError("pick from an empty list");
-    return item;
+    return at(items, Math.floor(this.next() * items.length));
   }
 
   /** The first items are picked far more often than the last: a few doctors have most patients. */
   pickSkewed<T>(items: readonly T[]): T {
-    const item = items[Math.floor(this.next() ** 2.2 * items.length)];
-    if (item === undefined) throw new RangeError("pick from an empty list");
-    return item;
+    return at(items, Math.floor(this.next() ** 2.2 * items.length));
   }
 
-  /** `count` different positions of a list, in no particular order. */
-  sample<T>(items: readonly T[], count: number): T[] {
-    const pool = [...items];
-    const chosen: T[] = [];
-    while (chosen.length < count && pool.length > 0) {
-      const [item] = pool.splice(Math.floor(this.next() * pool.length), 1);
-      if (item !== undefined) chosen.push(item);
+  /** The items in no particular order. */
+  shuffle<T>(items: readonly T[]): T[] {
+    const result = [...items];
+    for (let last = result.length - 1; last > 0; last--) {
+      const other = this.between(0, last);
+      const moved = at(result, last);
+      result[last] = at(result, other);
+      result[other] = moved;
     }
-    return chosen;
+    return result;
   }
+
+  /** `count` different items, in no particular order. */
+  sample<T>(items: readonly T[], count: number): T[] {
+    return this.shuffle(items).slice(0, count);
+  }
+}
+
+/** @throws RangeError where there is no such item; an item may be null. */
+export function at<T>(items: readonly T[], index: number): T {
+  if (!(index in items)) throw new RangeError(`no item ${index} in a list of ${items.length}`);
+  return items[index] as T;
 }

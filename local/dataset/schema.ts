@@ -1,10 +1,10 @@
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
-import postgres from "postgres";
+import { openConnection } from "./connect.ts";
 
 /** Creates the legacy schema, all 53 dispatch_* tables and Django's own, where it is absent. */
 export async function createLegacySchema(url: string): Promise<void> {
-  const sql = postgres(url, { max: 1, onnotice: () => undefined });
+  const sql = openConnection(url);
   try {
     const [row] = await sql<{ present: boolean }[]>`select to_regclass('public.dispatch_patient') is not null as present`;
     if (row?.present === true) return;

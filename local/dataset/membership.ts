@@ -1,0 +1,37 @@
+import type { Clinic } from "./rows.ts";
+
+/** Users whom the legacy data treats as doctors, in any way. */
+export function doctorUsers(clinic: Clinic): Set<number> {
+  const named = (rows: readonly { readonly doctor: number | null }[]) =>
+    rows.flatMap(({ doctor }) => (doctor === null ? [] : [doctor]));
+  return new Set([
+    ...members(clinic, "Doctor"),
+    ...clinic.doctorSettings.map((row) => row.user),
+    ...clinic.userSettings.map((row) => row.user),
+    ...clinic.officeDoctors.map((row) => row.user),
+    ...named(clinic.patients),
+    ...named(clinic.payments),
+  ]);
+}
+
+/** Users with a type; the precedence of docs/domain.md. */
+export function profileTypes(clinic: Clinic, doctors: ReadonlySet<number>): Map<number, string> {
+  const patients = new Set(clinic.patients.map((patient) => patient.user));
+  const masters = members(clinic, "Master");
+  const technicians = members(clinic, "Technician");
+  const sales = members(clinic, "Sales");
+  const types = new Map<number, string>();
+  for (const user of clinic.users) {
+    if (patients.has(user.id)) types.set(user.id, "patient");
+    else if (user.superuser || masters.has(user.id)) types.set(user.id, "master");
+    else if (technicians.has(user.id)) types.set(user.id, "technician");
+    else if (doctors.has(user.id)) types.set(user.id, "doctor");
+    else if (sales.has(user.id)) types.set(user.id, "sales_person");
+  }
+  return types;
+}
+
+function members(clinic: Clinic, name: string): Set<number> {
+  const group = clinic.groups.find((row) => row.name === name)?.id;
+  return new Set(clinic.userGroups.filter((row) => row.group === group).map((row) => row.user));
+}
