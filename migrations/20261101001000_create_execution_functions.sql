@@ -94,7 +94,10 @@ begin
    where e.source_id = v_execution.source_id and e.entity_type = any (v_execution.entities)
      and exists (select from public.sync_pending_keys k where k.entity_id = e.id)
      and not exists (select from public.sync_chains c
-                      where c.execution_id = p_execution and c.entity_id = e.id and c.state <> 'done');
+                      where c.execution_id = p_execution and c.entity_id = e.id and c.state <> 'done')
+     -- While both sides are compared nothing is added: the comparison would end the execution before these pages.
+     and not exists (select from public.sync_chains c
+                      where c.execution_id = p_execution and c.capture = 'validate' and c.state = 'open');
 
   -- A chain whose entity depends on a failed one does not run: its records would only wait.
   loop

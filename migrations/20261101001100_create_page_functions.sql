@@ -142,6 +142,12 @@ begin
    where c.entity_id = v_entity.id and c.source_record_id = q.legacy_id and c.state in ('waiting', 'open')
      and q.action in ('insert', 'update', 'unchanged');
 
+  -- Gone from the source: nothing is left to wait for or to decide. A record that would wait for ever is released for ever.
+  update public.sync_conflicts c
+     set state = 'resolved', resolved_at = now(), resolved_by = 'sync: gone from the source', resolved_in = v_chain.execution_id
+    from jsonb_array_elements_text(p_page -> 'gone') g
+   where c.entity_id = v_entity.id and c.source_record_id = g::bigint and c.state in ('waiting', 'open');
+
   -- Children that waited for a record of this page.
   insert into public.sync_pending_keys (entity_id, legacy_id, reason)
   select c.entity_id, c.source_record_id, 'released'

@@ -60,6 +60,8 @@ async function loadPage(context: Context, claim: Claim, cache: MappingCache): Pr
     await lockRecords(tx, claim.chain.entity_id ?? 0, keys.ids);
     const rows = await readProjection(source, entity, keys.ids);
     const own = rows.map((row) => row[KEY] ?? "");
+    const present = new Set(own);
+    const gone = keys.ids.filter((id) => !present.has(id));
     const ids = await mapIds(tx, cache, claim, entity.name, own, parentsOf(entity, rows));
     const { records, issues } = transform(entity, rows, ids.parents, ids.own);
 
@@ -70,7 +72,8 @@ async function loadPage(context: Context, claim: Claim, cache: MappingCache): Pr
     const committed = await commitPage(tx, claim, records, issues, {
       read: rows.length,
       waived: 0,
-      absent: keys.ids.length - rows.length,
+      absent: gone.length,
+      gone,
       cursor: keys.ids.at(-1) ?? null,
       done: keys.done,
       present: claim.chain.capture === "full" ? keys.ids : [],

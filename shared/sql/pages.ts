@@ -26,6 +26,8 @@ export interface PageFacts {
   readonly read: number;
   readonly waived: number;
   readonly absent: number;
+  /** The absent ones: keys of the page that have no record in the projection. */
+  readonly gone?: readonly string[];
   readonly cursor: string | null;
   readonly done: boolean;
   readonly present: readonly string[];
