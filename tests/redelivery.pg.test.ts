@@ -83,6 +83,7 @@ describe("a lease", () => {
       read: 0,
       waived: 0,
       absent: 0,
+      gone: [],
       cursor: null,
       done: true,
       present: [],
