@@ -159,12 +159,12 @@ describe("reconciling and loading a page", () => {
     });
     // In the commit of the page that lands the parent, though more pages follow.
     const { execution } = await test.start({ entities: ["payments"] });
-    await test.target.admin`update public.sync_chains set page_size = 1 where execution_id = ${execution}`;
     // Other sessions of this server may hold the horizon back, so that records of before come first.
     const parent = async () => (await test.target.admin`select from public.payments where legacy_payment_id = 600`).length;
     while ((await parent()) === 0) {
       const next = test.queue.shift();
       if (!next) throw new Error("no page");
+      await test.target.admin`update public.sync_chains set page_size = 1 where execution_id = ${execution}`;
       expect(await test.run(next)).toMatchObject({ outcome: "committed", read: 1 });
     }
     expect((await test.target.admin`select from public.payments where legacy_payment_id = 601`).length).toBe(0);
