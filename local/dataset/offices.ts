@@ -27,8 +27,8 @@ export function makeOffices(random: Random, count: number, scale: number): Offic
   // At any scale somebody is abroad.
   if (!offices.some((office) => office.country === "Japan")) spoil(1, (office) => moveAbroad(random, office, "Japan"));
   spoil(4, (office) => Object.assign(office, { country: null, valid: false }));
-  // Not quite all offices in the USA are valid: 546 of 553.
-  spoil(7, (office) => (office.valid = false));
+  // Not quite all offices in the USA are valid: 546 of 554.
+  spoil(8, (office) => (office.valid = false));
   spoil(9, (office) => (office.name = ""));
   spoil(20, (office) => (office.name = `  ${office.name}  Inc.  `));
   const percent = dirty(scale, 60);

@@ -4,10 +4,13 @@ const DAY = 86_400;
 const FIRST_SECOND = Date.UTC(2017, 0, 1) / 1_000;
 const LAST_SECOND = Date.UTC(2025, 10, 1) / 1_000;
 
-/** A moment in the life of the old application; every fiftieth is exactly on the hour, so that equal timestamps occur. */
+/** Rows that a batch job wrote all at once: eight moments, which many rows share. */
+const BATCH_SECONDS = 400 * DAY;
+
+/** A moment in the life of the old application; every fiftieth is that of a batch job, so that equal timestamps occur. */
 export function moment(random: Random): string {
   const second = FIRST_SECOND + Math.floor(random.next() * (LAST_SECOND - FIRST_SECOND));
-  if (random.chance(0.02)) return timestamp(second - (second % 3_600), 0);
+  if (random.chance(0.02)) return timestamp(second - (second % BATCH_SECONDS), 0);
   return timestamp(second, Math.floor(random.next() * 1_000_000));
 }
 
