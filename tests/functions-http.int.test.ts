@@ -264,6 +264,11 @@ describe("the functions over HTTP", () => {
   });
 
   describe("the mapping cache", () => {
+    // What earlier tests have released and edited lands first.
+    beforeAll(async () => {
+      expect((await test.finish((await test.start()).execution)).status).toBe("succeeded");
+    });
+
     it.each(["full", "rate-limited", "slow", "wrong", "absent"] as const)("only costs time when it is %s", async (mode) => {
       Object.assign(test.platform.redis.faults, { mode, delayMs: 1_500 });
       try {
