@@ -34,12 +34,29 @@ export async function queryOne<Row extends object>(
   return row;
 }
 
-/** Runs work in one transaction; an error rolls everything back. */
+/**
+ * Runs work in one transaction; an error rolls everything back. When the connection is lost, the transaction fails at
+ * once and the work stops at its next statement.
+ */
 export async function inTransaction<Result>(db: Sql, side: Side, work: (tx: Transaction) => Promise<Result>): Promise<Result> {
+  let over = false;
+  // The driver would write a statement, a ROLLBACK or a COMMIT of abandoned work to a socket that is gone, which throws
+  // where nobody can catch it and ends the whole process. So such work neither returns nor throws: it is dropped.
+  const unlessOver = <T>(next: () => T | Promise<T>) => (over ? new Promise<T>(() => undefined) : next());
   try {
-    return (await db.begin(work)) as Result;
+    return (await db.begin(async (tx) => {
+      const live = { unsafe: (...args: Parameters<Sql["unsafe"]>) => unlessOver(() => tx.unsafe(...args)) };
+      try {
+        const result = await work(live as unknown as Transaction);
+        return await unlessOver(() => result);
+      } catch (error) {
+        return await unlessOver(() => Promise.reject(error as Error));
+      }
+    })) as Result;
   } catch (error) {
     throw toIsthmusError(error, side);
+  } finally {
+    over = true;
   }
 }
 

@@ -28,6 +28,8 @@ export const doctors = defineEntity({
     watches: [
       { table: "dispatch_doctorsetting", on: "w.user_id = u.id" },
       { table: "auth_user_groups", on: "w.user_id = u.id" },
+      // Groups count by name, so that another name changes their members.
+      { table: "auth_group", on: "u.id in (select ug.user_id from public.auth_user_groups ug where ug.group_id = w.id)" },
       { table: "dispatch_usersetting", on: "w.user_id = u.id" },
       { table: "dispatch_office_doctors", on: "w.user_id = u.id" },
       { table: "dispatch_patient", on: "w.doctor_id = u.id" },

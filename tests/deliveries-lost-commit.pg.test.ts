@@ -1,0 +1,111 @@
+import { describe, expect, it } from "vitest";
+import type { Sql, Transaction } from "../shared/db/connect.ts";
+import type { Context } from "../shared/pipeline/types.ts";
+import { endState } from "./support/digest.ts";
+import { createPipeline, type Pipeline } from "./support/pipeline.ts";
+
+/** Ends the backend that works on the page, as a failover or an operator would, before or after it has committed. */
+type Moment = "before COMMIT" | "after COMMIT" | "while the source is read";
+
+/** The page's context; at the given moment of its first transaction its connection is ended by the server. */
+function killedAt(moment: Moment, test: Pipeline): { context: Context; killed: () => number } {
+  const { source, target } = test.context;
+  let killed = 0;
+  let backend: number | undefined;
+  const end = async () => {
+    if (killed > 0 || backend === undefined) return;
+    killed += 1;
+    await test.target.admin`select pg_terminate_backend(${backend}, 1000)`;
+  };
+  const begin = async (work: (tx: Transaction) => Promise<unknown>) => {
+    const result = await target.begin(async (tx) => {
+      backend = (await tx.unsafe<{ pid: number }[]>("select pg_backend_pid() as pid"))[0]?.pid;
+      const unsafe = async (...args: Parameters<Sql["unsafe"]>) => {
+        const rows = await tx.unsafe(...args);
+        if (moment === "before COMMIT" && args[0].includes("sync.commit_page")) await end();
+        return rows;
+      };
+      return work({ unsafe } as unknown as Transaction);
+    });
+    if (moment === "after COMMIT" && killed === 0) {
+      // The server has committed, and its answer never arrives.
+      killed += 1;
+      throw Object.assign(new Error("read ECONNRESET"), { code: "ECONNRESET", errno: -104 });
+    }
+    return result;
+  };
+  const unsafe = async (...args: Parameters<Sql["unsafe"]>) => {
+    // The longest time of a transaction: it waits for the other database, and nothing is under way on its own.
+    if (moment === "while the source is read") await end();
+    return source.unsafe(...args);
+  };
+  const context: Context = {
+    ...test.context,
+    source: { unsafe } as unknown as Sql,
+    target: { unsafe: target.unsafe.bind(target), begin } as unknown as Sql,
+  };
+  return { context, killed: () => killed };
+}
+
+async function seed(test: Pipeline): Promise<void> {
+  for (let id = 1; id <= 3; id++) await test.seed.office(id);
+  for (let id = 1; id <= 3; id++) await test.seed.doctor(id);
+  for (let id = 1; id <= 3; id++) await test.seed.patient(id, { userId: 10 + id, doctorId: id, officeId: id });
+  for (let id = 1; id <= 3; id++) await test.seed.instruction(id, id, { price: "19.99" });
+  for (let id = 1; id <= 3; id++) await test.seed.payment(id, { instructionId: id });
+  for (let id = 1; id <= 3; id++) await test.seed.operation(id, { paymentId: id, price: id === 2 ? "-1" : "5.00" });
+}
+const env = { ISTHMUS_PAGE_SIZE: "2", ISTHMUS_PAGE_SIZE_MAX: "2", ISTHMUS_CHAINS_PER_ENTITY: "1" };
+
+describe("a connection that is ended around a page's COMMIT", () => {
+  it.each(["while the source is read", "before COMMIT", "after COMMIT"] as const)(
+    "ended %s of every page: each page is settled by its chain's row, and the end is that of an undisturbed run",
+    async (moment) => {
+      await using calm = await createPipeline({ env });
+      await seed(calm);
+      await calm.sync();
+      await using test = await createPipeline({ env });
+      await seed(test);
+      const { execution } = await test.start();
+      let kills = 0;
+      for (let turns = 0; (await test.status(execution)).status === "running"; turns++) {
+        if (turns > 200) throw new Error("never ended");
+        const message = test.queue.shift() ?? (await due(test));
+        const { context, killed } = killedAt(moment, test);
+        const outcome = await test.run(message, context);
+        if (killed() === 0) {
+          expect(["committed", "validated"]).toContain(outcome.outcome);
+        } else {
+          kills += 1;
+          if (moment === "after COMMIT") expect(["stale", "closed"]).toContain(outcome.outcome);
+          else {
+            expect(outcome).toMatchObject({ outcome: "failed", error: { code: "TARGET_UNAVAILABLE" }, retrySeconds: 1 });
+            expect(await test.run(message)).toMatchObject({ outcome: "committed" });
+          }
+        }
+      }
+      expect(kills).toBeGreaterThan(10);
+      expect(await endState(test.target.admin)).toEqual(await endState(calm.target.admin));
+      expect(await pages(test)).toEqual(await pages(calm));
+    },
+  );
+});
+
+/** What the sweep would send. */
+async function due(test: Pipeline) {
+  const [row] = await test.target.admin<{ chain: string; page: number; execution: string }[]>`
+    select id as chain, page, execution_id as execution from public.sync_chains where state = 'open' and due_at <= clock_timestamp() order by id limit 1`;
+  if (!row)
+    throw new Error(
+      "nothing is due, and nothing is queued" +
+        JSON.stringify(await test.target.admin`select state, page, failures, last_error, due_at, now() from public.sync_chains`),
+    );
+  return row;
+}
+
+async function pages(test: Pipeline): Promise<string[]> {
+  const rows = await test.target.admin<{ line: string }[]>`
+    select concat_ws(' ', e.entity_type, c.capture, l.page, l.read, l.inserted, l.updated, l.unchanged, l.waiting, l.in_conflict, l.absent) as line
+      from public.sync_page_log l join public.sync_chains c on c.id = l.chain_id join public.sync_entities e on e.id = l.entity_id order by 1`;
+  return rows.map((row) => row.line);
+}
