@@ -150,7 +150,9 @@ describe("a legacy database synced over HTTP, QStash, Redis and Deno", () => {
     const [largest] = await big.target<{ read: number }[]>`select max(read) as read from public.sync_page_log`;
     expect(largest?.read).toBe(pageSize === 2_000 ? 2_000 : 5_000);
     expect(Math.max(...calls.map((call) => call.cpuMs))).toBeLessThan(CPU_LIMIT_MS);
-    expect(Math.max(...calls.map((call) => call.peakRssBytes))).toBeLessThan(MEMORY_LIMIT_BYTES);
+    // The platform counts the isolate, not the runtime around it; with it, the whole must stay below the limit itself.
+    expect(Math.max(...calls.map((call) => call.memoryBytes))).toBeLessThan(MEMORY_LIMIT_BYTES);
+    expect(Math.max(...calls.map((call) => call.peakRssBytes))).toBeLessThan(256 * 1024 * 1024);
     expect(calls.filter((call) => call.status !== 200 || call.killed !== undefined)).toEqual([]);
   });
 

@@ -61,7 +61,8 @@ describe("the local Edge Functions host", () => {
     expect([answer.status, lines]).toEqual([202, []]);
     const [invocation] = await recorded();
     expect(lines).toContain("background done");
-    expect(invocation?.cpuMs).toBeGreaterThan(150);
+    // 200 ms of work, less what other processes took of them.
+    expect(invocation?.cpuMs).toBeGreaterThan(50);
   });
 
   it("ends a request over its CPU limit with 546", async () => {

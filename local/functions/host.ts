@@ -25,6 +25,8 @@ export interface Invocation {
   readonly cpuMs: number;
   readonly bootCpuMs: number;
   readonly peakRssBytes: number;
+  /** Peak without the bare runtime: what the platform counts, its isolate's memory. */
+  readonly memoryBytes: number;
   readonly status: number;
   readonly cold: boolean;
   readonly killed: KillReason | undefined;
@@ -111,6 +113,7 @@ export async function startFunctionsHost(options: FunctionsHostOptions): Promise
       cpuMs: spent.cpuMs,
       bootCpuMs: cold ? worker.bootCpuMs : 0,
       peakRssBytes: spent.peakRssBytes,
+      memoryBytes: Math.max(0, spent.peakRssBytes - worker.bareRssBytes),
       status: settled.status,
       cold,
       killed: spent.killed,

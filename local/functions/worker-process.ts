@@ -32,7 +32,7 @@ const DENO = resolve(ROOT, "node_modules/.bin/deno");
 const HOST = "\u0001host ";
 const POLL_MS = 25;
 /** Time between beforeunload and the end. */
-const GRACE_MS = 20;
+const GRACE_MS = 100;
 const BOOT_TIMEOUT_MS = 60_000;
 
 /** One Deno process that serves one function, one request at a time, so that CPU and memory have an owner. */
@@ -45,6 +45,8 @@ export class WorkerProcess {
   #port = 0;
   #dead = false;
   bootCpuMs = 0;
+  /** Memory of the runtime before it has loaded the function. */
+  bareRssBytes = 0;
   killed: KillReason | undefined;
 
   private constructor(options: WorkerOptions) {
@@ -184,6 +186,7 @@ export class WorkerProcess {
         if (message.type === "ready") {
           this.#port = message.port;
           this.bootCpuMs = message.cpuMs;
+          this.bareRssBytes = message.rssBytes;
           clearTimeout(timer);
           ready();
         } else {

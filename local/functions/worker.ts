@@ -7,6 +7,8 @@ type Handler = (request: Request) => Response | Promise<Response>;
 /** Lines that start with this are for the host; all others are the function's own log. */
 const HOST = "\u0001host ";
 const entrypoint = Deno.args[0] ?? "";
+/** The runtime by itself, before any of the function's code is loaded. */
+const bareRssBytes = Deno.memoryUsage().rss;
 const background = new Set<Promise<unknown>>();
 
 const tell = (message: Record<string, unknown>) => {
@@ -33,7 +35,11 @@ const intercepted = (...args: unknown[]) => {
   const handler = args.find((arg): arg is Handler => typeof arg === "function");
   if (!handler) throw new TypeError("Deno.serve needs a handler.");
   return serve(
-    { hostname: "127.0.0.1", port: 0, onListen: ({ port }) => tell({ type: "ready", port, cpuMs: cpuMs() }) },
+    {
+      hostname: "127.0.0.1",
+      port: 0,
+      onListen: ({ port }) => tell({ type: "ready", port, cpuMs: cpuMs(), rssBytes: bareRssBytes }),
+    },
     async (request) => {
       const id = request.headers.get("x-local-request") ?? "";
       const url = new URL(request.headers.get("x-local-url") ?? request.url);
