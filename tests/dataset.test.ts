@@ -179,6 +179,13 @@ describe("what the manifest says", () => {
       expect(ways).toContain(way);
   });
 
+  it.each([1, 2, 3])("has payments that wait for an order that waits itself (seed %i)", (seed) => {
+    const { entities } = generateLegacy({ seed, scale: 0.05, logScale: 0.001 });
+    const waiting = (entity: string) => entities[entity]?.exceptions.filter((exception) => exception.outcome === "waiting") ?? [];
+    const orders = new Set(waiting("orders").map((exception) => exception.legacyId));
+    expect(waiting("payments").filter(({ parent, parentId }) => parent === "orders" && orders.has(parentId))).not.toEqual([]);
+  });
+
   it.each([0.005, 0.01, 0.02])("has most of them even at scale %d", (scale) => {
     const exceptions = exceptionsOf({ scale, logScale: 0.0002 });
     for (const entity of ["profiles", "patients", "orders", "operations"])

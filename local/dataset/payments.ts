@@ -14,8 +14,10 @@ export interface Payable {
 
 export function makePayments(random: Random, count: number, scale: number, payable: Payable): Payment[] {
   const patients = new Map(payable.patients.map((patient) => [patient.id, patient]));
+  const held = heldInstructions(payable, patients);
+  const free = payable.instructions.filter((row) => !held.has(row));
   const rows = idsWithGaps(random, count).map((id) => {
-    const instruction = random.pick(payable.instructions);
+    const instruction = random.pick(free);
     return makePayment(random, id, instruction, patients.get(instruction.patient), payable.roles);
   });
   const spoil = spoiler(random, rows, scale);
@@ -32,8 +34,11 @@ export function makePayments(random: Random, count: number, scale: number, payab
   spoil(2, (row, index) => (row.installments = at(JSON_TEXTS.unknownToJsonb, index % 2)), 2);
   spoil(8, (row, index) => (row.doctor = at(payable.roles.namedByPayment, index % payable.roles.namedByPayment.length)), 1);
   // Payments that surely wait, at any scale.
-  const held = payable.instructions.filter((row) => row.status === 3 || row.status === 9);
-  spoil(6, (row, index) => (row.instruction = at(held, index % held.length).id), 2);
+  const unknown = payable.instructions.filter((row) => row.status === 3 || row.status === 9);
+  spoil(6, (row, index) => (row.instruction = at(unknown, index % unknown.length).id), 2);
+  // Those two links away from what holds them up: the smallest data sets do without.
+  const waiting = random.shuffle([...held]);
+  spoil(40, (row, index) => (row.instruction = at(waiting, index % waiting.length).id), 0);
   return rows;
 }
 
@@ -64,4 +69,20 @@ function makePayment(random: Random, id: number, instruction: Instruction, patie
     netsuite: random.chance(0.6),
     installments: random.pick(["", "", "[]", '[{"n": 1, "amount": "10.00"}]']),
   };
+}
+
+/** Orders of patients who will not land: with a code that nobody knows, born too early, or with such a doctor. */
+function heldInstructions(payable: Payable, patients: ReadonlyMap<number, Patient>): Set<Instruction> {
+  const doctors = new Set(payable.roles.queuedDoctors);
+  const held = ({ sex, status, birthdate, doctor }: Patient) =>
+    sex === 7 ||
+    [3, 7, 99].includes(status ?? 1) ||
+    (birthdate !== null && birthdate < "1900") ||
+    (doctor !== null && doctors.has(doctor));
+  return new Set(
+    payable.instructions.filter((row) => {
+      const patient = patients.get(row.patient);
+      return patient !== undefined && held(patient);
+    }),
+  );
 }
