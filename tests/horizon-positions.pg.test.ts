@@ -79,11 +79,8 @@ function shifted(test: Pipeline, by: bigint): Pipeline["context"]["source"] {
   const unsafe = async (...args: Parameters<typeof source.unsafe>) => {
     const rows = await source.unsafe(...args);
     if (!args[0].includes("pg_snapshot_xmin(s)")) return rows;
-    return rows.map((row) => ({
-      ...row,
-      xmin: (BigInt(String(row["xmin"])) + by).toString(),
-      xmax: (BigInt(String(row["xmax"])) + by).toString(),
-    }));
+    const moved = (bound: unknown) => (BigInt(String(bound)) + by).toString();
+    return rows.map((row: Record<string, unknown>) => ({ ...row, xmin: moved(row["xmin"]), xmax: moved(row["xmax"]) }));
   };
   return { unsafe } as unknown as Pipeline["context"]["source"];
 }

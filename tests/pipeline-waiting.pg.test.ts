@@ -94,7 +94,7 @@ describe("an execution that compares both sides", () => {
     await using test = await createPipeline();
     await seedFamily(test, 1);
     const { execution } = await test.start();
-    while ((await validating(test, execution)) === false) await test.runOne();
+    while (!(await validating(test, execution))) await test.runOne();
     // Somebody asks for a record again, and the sweep of every minute comes by, between two pages of the comparison.
     await test.runOne();
     await test.target.admin`

@@ -1,10 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { PageMessage } from "../shared/pipeline/types.ts";
-import { Gate, gated } from "./support/gate.ts";
+import { Gate, gated, PAGE_STATEMENTS } from "./support/gate.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
 
-/** Statements of a page, its commit included; a gate beyond the last one is never reached. */
-const STATEMENTS = 8;
 /** Long enough for a page of one record; a page that is still running then waits for the other's lock. */
 const PATIENCE_MS = 150;
 
@@ -31,7 +29,7 @@ describe("two chains that share a record, interleaved at every step", () => {
     return { full, keys: { execution, chain: chain.id, page: 0 }, execution };
   }
 
-  const cases = Array.from({ length: STATEMENTS + 1 }, (_, held) => held).flatMap((held) => [
+  const cases = Array.from({ length: PAGE_STATEMENTS + 1 }, (_, held) => held).flatMap((held) => [
     { held, first: "full" as const, second: "keys" as const },
     { held, first: "keys" as const, second: "full" as const },
   ]);
@@ -52,6 +50,7 @@ describe("two chains that share a record, interleaved at every step", () => {
       gate.open();
       const outcomes = await Promise.all([one, two]);
       expect(outcomes.map((outcome) => outcome.outcome)).toEqual(["committed", "committed"]);
+      expect(gate.passed).toBeLessThanOrEqual(PAGE_STATEMENTS);
 
       await test.drain();
       const [row] = await test.target.admin<{ name: string; seen: string; left: string; status: string; pending: number }[]>`
