@@ -1,47 +1,66 @@
 import { once } from "node:events";
-import { rm } from "node:fs/promises";
 import { resolve } from "node:path";
-import { Command } from "commander";
+import { Command, InvalidArgumentError } from "commander";
 import postgres from "postgres";
 import { applyEdits } from "./dataset/edit.ts";
 import { loadLegacy } from "./dataset/load.ts";
+import { freshFolder } from "./demo/folder.ts";
 import { printConnections, printQueries } from "./demo/look-around.ts";
 import { runAndWatch } from "./demo/watch.ts";
 import { printSummary } from "./demo/summary.ts";
 import { dim, heading, line } from "./demo/terminal.ts";
-import { startPlatform } from "./platform.ts";
+import { startPlatform, type Platform } from "./platform.ts";
 
-const options = new Command("demo")
+const program = new Command("demo")
   .description("Syncs a generated legacy database into a Supabase-shaped target, through the real path, on this machine.")
-  .option("--scale <n>", "size of the seven entities; 1 is the real clinic (about 66,000 records)", Number, 1)
-  .option("--seed <n>", "seed of the generated legacy data", Number, 1)
+  .option("--scale <n>", "size of the seven entities; 1 is the real clinic (about 66,000 records)", scale, 1)
+  .option("--seed <n>", "seed of the generated legacy data", seed, 1)
   .option("--keep", "leave everything running afterwards, until Ctrl-C")
-  .option("--data <folder>", "where the databases live", ".local/demo")
-  .parse()
-  .opts<{ scale: number; seed: number; keep?: boolean; data: string }>();
+  .option("--data <folder>", "where the databases live; emptied first", ".local/demo")
+  .parse();
+const options = program.opts<{ scale: number; seed: number; keep?: boolean; data: string }>();
 
 const began = Date.now();
 const dataDir = resolve(options.data);
-await rm(dataDir, { recursive: true, force: true });
+await freshFolder(dataDir).catch((error: unknown) => program.error((error as Error).message));
 
 heading("Starting the platform");
-const platform = await startPlatform({ dataDir, onStep: (step) => line(`  ✓ ${step}`), env: { ISTHMUS_LEASE_SECONDS: "20" } });
 let stopping = false;
-const stop = async () => {
-  if (stopping) return;
-  stopping = true;
-  await platform.stop();
-};
-for (const signal of ["SIGINT", "SIGTERM"] as const) {
+const starting = startPlatform({
+  dataDir,
+  onStep: (step) => {
+    if (!stopping) line(`  ✓ ${step}`);
+  },
+  env: { ISTHMUS_LEASE_SECONDS: "20" },
+});
+for (const [signal, code] of [
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+] as const) {
   process.on(signal, () => {
+    if (stopping) return;
+    stopping = true;
     line("\nStopping …");
-    void stop().then(() => process.exit(signal === "SIGINT" ? 130 : 143));
+    void starting
+      .then((platform) => platform.stop())
+      .catch(() => undefined)
+      .then(() => process.exit(code));
   });
 }
-
-const target = postgres(platform.urls.targetOwner, { max: 1, onnotice: () => undefined });
-const source = postgres(platform.urls.sourceReader, { max: 1 });
 try {
+  const platform = await starting;
+  if (!stopping) await show(platform);
+} catch (error) {
+  // Everything it was talking to is being stopped under it.
+  if (!stopping) throw error;
+} finally {
+  if (!stopping) await (await starting).stop();
+}
+
+async function show(platform: Platform): Promise<void> {
+  const target = postgres(platform.urls.targetOwner, { max: 1, onnotice: () => undefined });
+  const source = postgres(platform.urls.sourceReader, { max: 1 });
+
   heading("Generating the legacy database");
   const manifest = await loadLegacy({
     url: platform.urls.sourceOwner,
@@ -72,13 +91,23 @@ try {
   printQueries();
   line(`\nDone in ${((Date.now() - began) / 1_000).toFixed(0)} s.`);
   if (first.status !== "succeeded" || second.status !== "succeeded") process.exitCode = 1;
+  await Promise.all([target.end(), source.end()]);
   if (options.keep) {
     line("Everything stays up. Press Ctrl-C to stop it.");
     await once(process, "never");
   } else {
     line(dim("Run with --keep to leave everything up and look around."));
   }
-} finally {
-  await Promise.all([target.end(), source.end()]);
-  await stop();
+}
+
+function scale(text: string): number {
+  const value = Number(text);
+  if (value > 0 && value <= 10) return value;
+  throw new InvalidArgumentError("It is a number above 0, up to 10.");
+}
+
+function seed(text: string): number {
+  const value = Number(text);
+  if (Number.isSafeInteger(value) && value >= 0) return value;
+  throw new InvalidArgumentError("It is a whole number, 0 or more.");
 }

@@ -1,0 +1,94 @@
+import { spawn } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { processTree } from "../local/processes.ts";
+
+/** What the demo may take until it has printed a line; on a busy machine. */
+const SOON_MS = 60_000;
+
+describe("npm run demo", () => {
+  let folder: string;
+  beforeEach(() => (folder = mkdtempSync(join(tmpdir(), "isthmus-demo-test-"))));
+  afterEach(() => {
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  it.each([
+    ["while it starts", "PostgreSQL 17, the Supabase target"],
+    ["while it generates", "Generating the legacy database"],
+    ["while it syncs", "First run: everything"],
+    ["when all is up", "Everything stays up"],
+  ])("ends cleanly on Ctrl-C %s: nothing runs any more, and no error is printed", async (_, moment) => {
+    const demo = start("--keep", "--scale", "0.02", "--data", join(folder, "data"));
+    await demo.printed(moment);
+    const below = processTree(demo.pid);
+    process.kill(demo.pid, "SIGINT");
+    expect(await demo.exit).toBe(130);
+    expect(demo.output()).toMatch(/Stopping …\n$/);
+    expect(demo.errors()).not.toMatch(/error|node:/i);
+    expect(below.length).toBeGreaterThan(1);
+    expect(below.flatMap(processTree)).toEqual([]);
+  });
+
+  it("ends by itself with a summary of both runs", async () => {
+    const demo = start("--scale", "0.02", "--data", join(folder, "data"));
+    expect(await demo.exit).toBe(0);
+    expect(demo.output().match(/succeeded: every record read is accounted for/g)).toHaveLength(2);
+  });
+
+  it("does not empty a folder that another program filled", async () => {
+    writeFileSync(join(folder, "thesis.txt"), "the only copy");
+    const demo = start("--data", folder);
+    expect(await demo.exit).toBe(1);
+    expect(demo.errors()).toMatch(/holds files that no demo made/);
+    expect(readdirSync(folder)).toEqual(["thesis.txt"]);
+  });
+
+  it("does not take the folder from a demo that runs in it", async () => {
+    const data = join(folder, "data");
+    const first = start("--keep", "--scale", "0.02", "--data", data);
+    await first.printed("Generating");
+    const second = start("--data", data);
+    expect(await second.exit).toBe(1);
+    expect(second.errors()).toMatch(/A demo \(process \d+\) runs in/);
+    process.kill(first.pid, "SIGTERM");
+    expect(await first.exit).toBe(143);
+  });
+
+  it.each([
+    ["--scale", "many"],
+    ["--scale", "0"],
+    ["--seed", "1.5"],
+  ])("refuses %s %s", async (option, value) => {
+    const demo = start(option, value, "--data", join(folder, "data"));
+    expect(await demo.exit).toBe(1);
+    expect(demo.errors()).toContain(option);
+  });
+});
+
+function start(...options: string[]) {
+  const child = spawn(process.execPath, ["--import", "tsx", "local/demo.ts", ...options], { stdio: ["ignore", "pipe", "pipe"] });
+  let [output, errors] = ["", ""];
+  child.stdout.setEncoding("utf8").on("data", (text: string) => (output += text));
+  child.stderr.setEncoding("utf8").on("data", (text: string) => (errors += text));
+  const exit = new Promise<number | null>((done) =>
+    child.once("close", (code) => {
+      done(code);
+    }),
+  );
+  return {
+    pid: child.pid ?? 0,
+    exit,
+    output: () => output,
+    errors: () => errors,
+    async printed(text: string): Promise<void> {
+      const deadline = Date.now() + SOON_MS;
+      while (!output.includes(text)) {
+        if (child.exitCode !== null || Date.now() > deadline) throw new Error(`never printed "${text}": ${output}${errors}`);
+        await new Promise((soon) => setTimeout(soon, 20));
+      }
+    },
+  };
+}
