@@ -36,6 +36,9 @@ describe("npm run demo", () => {
     const demo = start("--scale", "0.02", "--data", join(folder, "data"));
     expect(await demo.exit).toBe(0);
     expect(demo.output().match(/succeeded: every record read is accounted for/g)).toHaveLength(2);
+    for (const entity of ["offices", "profiles", "doctors", "patients", "orders", "payments", "operations"]) {
+      expect(demo.errors()).toMatch(new RegExp(`${entity} .* (\\d+)/\\1 .* in \\d+\\.\\d s`));
+    }
   });
 
   it("does not empty a folder that another program filled", async () => {

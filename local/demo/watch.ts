@@ -57,9 +57,7 @@ export async function runAndWatch(
   const bars = new Bars();
   for (;;) {
     const state = (await (await platform.call(`sync-trigger?execution=${begun.execution}`)).json()) as ExecutionState;
-    for (const entity of state.entities) {
-      if (entity.chains) bars.show(entity, totals.get(entity.entity));
-    }
+    bars.show(state.entities, totals);
     if (state.status !== "running") {
       bars.stop();
       return state;
@@ -71,7 +69,7 @@ export async function runAndWatch(
 class Bars {
   readonly #all = new cliProgress.MultiBar(
     {
-      format: "  {entity} {bar} {value}/{total} {rate} rows/s  ETA {eta_formatted}",
+      format: "  {entity} {bar} {value}/{total} {rate} rows/s  {left}",
       hideCursor: true,
       clearOnComplete: false,
       forceRedraw: true,
@@ -84,20 +82,35 @@ class Bars {
   );
   readonly #bars = new Map<string, { bar: cliProgress.SingleBar; since: number; seconds?: number }>();
 
-  show(entity: EntityState, expected: number | undefined): void {
+  #lastShown = Date.now();
+
+  show(entities: readonly EntityState[], totals: ReadonlyMap<string, number>): void {
+    for (const entity of entities) {
+      if (entity.chains) this.#showOne(entity, totals.get(entity.entity));
+    }
+    this.#lastShown = Date.now();
+  }
+
+  #showOne(entity: EntityState, expected: number | undefined): void {
     const { read } = entity.counts;
     const done = Object.keys(entity.chains ?? {}).every((state) => !["blocked", "open"].includes(state));
     const known = this.#bars.get(entity.entity);
     if (!known && read === 0 && !done) return;
     const total = done ? read : Math.max(expected ?? read, read);
-    const entry = known ?? { bar: this.#all.create(total, 0, { entity: entity.entity.padEnd(11), rate: "" }), since: Date.now() };
+    const entry = known ?? {
+      bar: this.#all.create(total, 0, { entity: entity.entity.padEnd(11), rate: "", left: "" }),
+      since: this.#lastShown,
+    };
     this.#bars.set(entity.entity, entry);
     entry.bar.setTotal(total);
-    // The rate of a finished entity is that of its own time.
+    // Its own time: from the last look that found it not begun, to the first that found it done.
     if (done) entry.seconds ??= (Date.now() - entry.since) / 1_000;
     const seconds = entry.seconds ?? (Date.now() - entry.since) / 1_000;
-    const rate = seconds > 0.2 ? Math.round(read / seconds).toLocaleString("en") : "…";
-    entry.bar.update(read, { rate: rate.padStart(7) });
+    const rate = read / seconds;
+    entry.bar.update(read, {
+      rate: Math.round(rate).toLocaleString("en").padStart(7),
+      left: done ? `in ${seconds.toFixed(1)} s` : `ETA ${Math.ceil((total - read) / rate)} s`,
+    });
   }
 
   stop(): void {
