@@ -5,10 +5,14 @@
 -- A rejected record is found here and not in the caller, because an error caught in plpgsql leaves no
 -- trace in the server's log, and a message such as "Key (email)=(...)" must not land there.
 
--- Errors that one record causes. Everything else (connection, locks, rights, disk) concerns the page.
+-- Errors that one record causes: its data (21, 22, 23, 44, and 54000 when a value is too long for an index), or a trigger
+-- that refuses it (09, 27, P0, and every class that the standard leaves to applications: 5 to 9, I to Z). PostgreSQL's own
+-- classes among those concern the page (53 to 58: resources, limits, operators, disk; XX: internal), as does everything else.
 create function sync.is_record_error(p_sqlstate text) returns boolean
 language sql immutable security invoker set search_path = ''
-as $$ select p_sqlstate ~ '^(22|23|44)' or p_sqlstate in ('P0001', 'IS001', 'IS002') $$;
+as $$
+  select p_sqlstate in ('54000', 'IS001', 'IS002') or p_sqlstate ~ '^(09|21|22|23|27|44|[5-9I-Z])' and p_sqlstate !~ '^(5[3-8]|IS|XX)'
+$$;
 
 create function sync.active_if_same(p_mapped uuid, p_id uuid) returns public.mapping_sync_status
 language plpgsql immutable security invoker set search_path = '' as $$
@@ -39,7 +43,7 @@ begin
     end if;
     set constraints all immediate;
     return;
-  exception when others then
+  exception when others or assert_failure then
     get stacked diagnostics v_state = returned_sqlstate, v_constraint = constraint_name, v_column = column_name;
     if not sync.is_record_error(v_state) then
       raise;

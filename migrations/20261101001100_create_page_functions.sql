@@ -99,13 +99,14 @@ begin
              'rule', coalesce(j.constraint_name, j.sqlstate),
              'type', case when j.sqlstate = '23503' then 'foreign_key_violation'
                           when j.sqlstate = 'IS002' or j.constraint_name ~ '^uuid_mappings_enhanced_' then 'uuid_mapping_conflict'
-                          when j.sqlstate ~ '^(23|44)' or j.sqlstate = 'P0001' then 'business_rule_violation'
-                          else 'schema_mismatch' end,
+                          when j.sqlstate ~ '^(22|54|IS)' then 'schema_mismatch'
+                          else 'business_rule_violation' end,
              'remedy', case when j.sqlstate = '23505' then 'Another target row holds the same unique value: correct one of the two.'
                             when j.sqlstate ~ '^(23|44)' then 'The target refuses the record: correct it in the source, or change the constraint.'
-                            when j.sqlstate = 'P0001' then 'A trigger of the target refuses the record: correct it in the source, or change the trigger.'
                             when j.sqlstate = 'IS001' then 'The target cannot hold the number exactly: widen the column.'
-                            else 'A value does not fit the target column: correct it in the source, or widen the column.' end,
+                            when j.sqlstate ~ '^22' then 'A value does not fit the target column: correct it in the source, or widen the column.'
+                            when j.sqlstate = '54000' then 'A value is too long for an index of the target: shorten it in the source, or change the index.'
+                            else 'A trigger of the target refuses the record: correct it in the source, or change the trigger.' end,
              'data', jsonb_build_object('sqlstate', j.sqlstate, 'constraint', j.constraint_name)))
       from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n), '[]') || coalesce((
     select jsonb_agg(jsonb_build_object(
