@@ -71,7 +71,6 @@ declare
   v_entity   public.sync_entities;
   v_started  timestamptz;
   v_counts   jsonb;
-  v_rejected bigint[];
   v_surplus  integer := 0;
   v_sample   jsonb;
   v_done     boolean := (p_page ->> 'done')::boolean;
@@ -89,9 +88,6 @@ begin
   select started_at into strict v_started from public.sync_executions where id = v_chain.execution_id;
 
   perform sync.load_records(v_entity, p_records::json);
-
-  select coalesce(array_agg(p._key), '{}') into v_rejected
-    from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n;
 
   perform sync.queue_records(v_entity, v_chain.execution_id, p_issues || coalesce((
     select jsonb_agg(jsonb_build_object(
@@ -210,7 +206,8 @@ begin
   else
     v_dispatch := array[p_chain];
   end if;
-  return jsonb_build_object('counts', v_counts, 'rejected', to_jsonb(v_rejected), 'surplus', v_surplus,
+  return jsonb_build_object('counts', v_counts, 'surplus', v_surplus,
+    'landed', (select coalesce(jsonb_agg(legacy_id::text), '[]') from pg_temp.page_plan where action = 'insert'),
     'foreign_key_rejects', (select count(*) from pg_temp.page_rejects where sqlstate = '23503'),
     'dispatch', (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
                    from public.sync_chains c where c.id = any (v_dispatch)));

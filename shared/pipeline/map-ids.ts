@@ -8,10 +8,11 @@ export interface MappedIds {
   readonly parents: ReadonlyMap<string, string>;
   /** UUIDs of the page's own records by legacy id: the landed one, else the one it will get. */
   readonly own: ReadonlyMap<string, string>;
+  /** Parents looked up, and how many of them the cache knew. */
   readonly lookups: number;
   readonly hits: number;
-  /** Found in the table, so worth caching after the commit. */
-  readonly found: readonly MappedRecord[];
+  /** Parents that have landed and were not in the cache. */
+  readonly uncached: readonly MappedRecord[];
 }
 
 /** Cache keys carry the source, the target's identity and the entity's adoption epoch: ids of another life never match. */
@@ -21,8 +22,10 @@ export function cacheKeys(claim: Claim): CacheKeyOf {
 }
 
 /**
- * Resolves all ids of a page: one read of the cache, one set-based query for what it misses. A negative answer is
- * never cached. Own records without a mapping get a minted id; a parent without one stays missing.
+ * Resolves all ids of a page: parents by one read of the cache, then one set-based query for those that it misses and
+ * for the page's own records. Own ids are not worth a place in the cache: a first load never finds them there, and a
+ * later one asks for each of them once. A negative answer is never cached. Own records without a mapping get a minted
+ * id; a parent without one stays missing.
  */
 export async function mapIds(
   target: Queryable,
@@ -32,25 +35,26 @@ export async function mapIds(
   ownLegacyIds: readonly string[],
   parents: readonly RecordId[],
 ): Promise<MappedIds> {
-  const wanted: RecordId[] = [...parents, ...ownLegacyIds.map((legacyId) => ({ entity, legacyId }))];
-  const known = new Map(await cache.read(cacheKeys(claim), wanted));
-  const hits = wanted.filter((key) => known.has(`${key.entity}:${key.legacyId}`)).length;
-  const missing = wanted.filter((key) => !known.has(`${key.entity}:${key.legacyId}`));
-  const found = await findMappings(target, claim.source.id, missing);
-  const tombstones = new Map<string, string>();
+  const cached = await cache.read(cacheKeys(claim), parents);
+  const missing = parents.filter((id) => !cached.has(`${id.entity}:${id.legacyId}`));
+  const found = await findMappings(target, claim.source.id, [
+    ...missing,
+    ...ownLegacyIds.map((legacyId) => ({ entity, legacyId })),
+  ]);
+  const known = new Map(cached);
+  const landed = new Map<string, string>();
   for (const mapping of found) {
-    (mapping.active ? known : tombstones).set(`${mapping.entity}:${mapping.legacyId}`, mapping.uuid);
+    if (mapping.entity === entity) landed.set(mapping.legacyId, mapping.uuid);
+    if (mapping.active) known.set(`${mapping.entity}:${mapping.legacyId}`, mapping.uuid);
   }
   return {
     parents: known,
-    own: new Map(
-      ownLegacyIds.map((id) => {
-        const key = `${entity}:${id}`;
-        return [id, known.get(key) ?? tombstones.get(key) ?? mintUuid(claim.source.namespace, entity, id)];
-      }),
-    ),
-    lookups: wanted.length,
-    hits,
-    found: found.filter((mapping) => mapping.active),
+    own: new Map(ownLegacyIds.map((id) => [id, landed.get(id) ?? mintUuid(claim.source.namespace, entity, id)])),
+    lookups: parents.length,
+    hits: parents.length - missing.length,
+    uncached: missing.flatMap((id) => {
+      const uuid = known.get(`${id.entity}:${id.legacyId}`);
+      return uuid === undefined ? [] : [{ ...id, uuid }];
+    }),
   };
 }

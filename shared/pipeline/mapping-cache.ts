@@ -22,6 +22,8 @@ export function createMappingCache(config: Config, log: Log): MappingCache {
       url,
       token,
       automaticDeserialization: false,
+      // Ids need no base64.
+      responseEncoding: false,
       retry: false,
       enableTelemetry: false,
       signal: AbortSignal.timeout(TIMEOUT_MS),

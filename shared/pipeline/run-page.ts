@@ -32,7 +32,7 @@ export async function runPage(context: Context, message: PageMessage, validate: 
       if (error instanceof DoubtfulCache) return loadPage(context, claim, NO_CACHE);
       throw error;
     });
-    await context.cache.write(cacheKeys(claim), page.landed);
+    await context.cache.write(cacheKeys(claim), page.uncached);
     await sendNext(context, page.committed.dispatch);
     return { outcome: "committed", read: page.read, counts: page.committed.counts, next: page.committed.dispatch.length };
   } catch (error) {
@@ -43,7 +43,7 @@ export async function runPage(context: Context, message: PageMessage, validate: 
 interface LoadedPage {
   readonly committed: CommittedPage;
   readonly read: number;
-  readonly landed: readonly MappedRecord[];
+  readonly uncached: readonly MappedRecord[];
 }
 
 /** detect ► lock ► read ► map ► transform ► reconcile and load, in one transaction on the target. */
@@ -92,9 +92,8 @@ async function loadPage(context: Context, claim: Claim, cache: MappingCache): Pr
       lease_seconds: config.ISTHMUS_LEASE_SECONDS,
     });
     if (committed.foreign_key_rejects > 0 && ids.hits > 0) throw new DoubtfulCache();
-    const rejected = new Set(committed.rejected.map(String));
-    const landed = records.map((record) => ({ entity: entity.name, legacyId: record._key, uuid: record._uuid ?? "" }));
-    return { committed, read: rows.length, landed: [...ids.found, ...landed.filter((record) => !rejected.has(record.legacyId))] };
+    const landed = committed.landed.map((legacyId) => ({ entity: entity.name, legacyId, uuid: ids.own.get(legacyId) ?? "" }));
+    return { committed, read: rows.length, uncached: [...ids.uncached, ...landed] };
   });
 }
 

@@ -116,7 +116,8 @@ export interface Issue {
 
 export interface CommittedPage {
   readonly counts: Readonly<Record<"inserted" | "updated" | "unchanged" | "waiting" | "in_conflict", number>>;
-  readonly rejected: readonly number[];
+  /** Legacy ids of the records that landed for the first time. */
+  readonly landed: readonly string[];
   readonly surplus: number;
   readonly foreign_key_rejects: number;
   readonly dispatch: readonly PageMessage[];
