@@ -1,39 +1,8 @@
 import { Client, Receiver } from "@upstash/qstash";
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { startRecordingDestination } from "../local/qstash/recording-destination.ts";
-import type { RecordingDestination } from "../local/qstash/recording-destination.ts";
-import { startQstash } from "../local/qstash/server.ts";
-import type { LocalQstash, QstashOptions } from "../local/qstash/server.ts";
+import { describe, expect, it, vi } from "vitest";
+import { advance, client, destination, now, pass, qstash, useQstash } from "./support/qstash.ts";
 
-let now = 0;
-let qstash: LocalQstash;
-let destination: RecordingDestination;
-let client: Client;
-
-async function start(options: QstashOptions = {}) {
-  qstash = await startQstash({ clock: () => now, ...options });
-  client = new Client({ baseUrl: qstash.url, token: qstash.token, devMode: false, retry: false });
-}
-
-/** Moves the clock and waits for what that made due. */
-async function pass(ms: number) {
-  now += ms;
-  qstash.wake();
-  await qstash.idle();
-}
-
-beforeEach(async () => {
-  now = Date.parse("2026-03-01T12:00:30Z");
-  vi.spyOn(console, "error").mockImplementation(() => undefined);
-  destination = await startRecordingDestination();
-  await start();
-});
-
-afterEach(async () => {
-  await qstash.stop();
-  await destination.stop();
-  vi.restoreAllMocks();
-});
+useQstash();
 
 describe("publishing", () => {
   it("delivers body, method, content type and forwarded headers to the exact URL", async () => {
@@ -187,11 +156,11 @@ describe("deduplication", () => {
     const first = await publish();
     expect(first).not.toHaveProperty("deduplicated");
     await qstash.idle();
-    now += 599_999;
+    advance(599_999);
     expect(await publish()).toMatchObject({ messageId: first.messageId, deduplicated: true });
     await qstash.idle();
     expect(destination.received).toHaveLength(1);
-    now += 1;
+    advance(1);
     const second = await publish();
     expect(second.messageId).not.toBe(first.messageId);
     await qstash.idle();
@@ -242,7 +211,7 @@ describe("flow control", () => {
     await vi.waitFor(() => expect(destination.received).toHaveLength(2));
     const counts: number[] = [];
     for (const step of [59_999, 1, 60_000]) {
-      now += step;
+      advance(step);
       qstash.wake();
       await vi.waitFor(() => expect(qstash.stats().inFlight).toBe(0));
       counts.push(destination.received.length);

@@ -1,36 +1,9 @@
-import { Client } from "@upstash/qstash";
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { startRecordingDestination } from "../local/qstash/recording-destination.ts";
-import type { RecordingDestination } from "../local/qstash/recording-destination.ts";
-import { startQstash } from "../local/qstash/server.ts";
-import type { LocalQstash } from "../local/qstash/server.ts";
+import { describe, expect, it, vi } from "vitest";
+import { advance, client, destination, now, pass, qstash, start, useQstash } from "./support/qstash.ts";
 
-let now = 0;
-let qstash: LocalQstash;
-let destination: RecordingDestination;
-let client: Client;
-
-async function pass(ms: number) {
-  now += ms;
-  qstash.wake();
-  await qstash.idle();
-}
+useQstash();
 
 const tries = (path = "/") => destination.received.filter((request) => request.path === path).length;
-
-beforeEach(async () => {
-  now = Date.parse("2026-03-01T12:00:30Z");
-  vi.spyOn(console, "error").mockImplementation(() => undefined);
-  destination = await startRecordingDestination();
-  qstash = await startQstash({ clock: () => now });
-  client = new Client({ baseUrl: qstash.url, token: qstash.token, devMode: false, retry: false });
-});
-
-afterEach(async () => {
-  await qstash.stop();
-  await destination.stop();
-  vi.restoreAllMocks();
-});
 
 describe("retries", () => {
   it("come three times, after 12 s, 2m28s and 30m8s, then the message is a dead letter", async () => {
@@ -88,8 +61,7 @@ describe("retries", () => {
 
   it("follow the function given at the start, unless the answer or the message says otherwise", async () => {
     await qstash.stop();
-    qstash = await startQstash({ clock: () => now, retryDelay: (retry) => retry * 5_000 });
-    client = new Client({ baseUrl: qstash.url, token: qstash.token, devMode: false, retry: false });
+    await start({ retryDelay: (retry) => retry * 5_000 });
     destination.answer = () => ({ status: 500 });
     await client.publish({ url: `${destination.url}/`, retries: 2 });
     await qstash.idle();
@@ -152,7 +124,7 @@ describe("retries", () => {
     destination.answer = () => new Promise(() => undefined);
     await client.publish({ url: `${destination.url}/`, timeout: "30s", retries: 0 });
     await vi.waitFor(() => expect(tries()).toBe(1));
-    now += 29_999;
+    advance(29_999);
     qstash.wake();
     expect(qstash.stats()).toMatchObject({ inFlight: 1 });
     await pass(1);

@@ -1,40 +1,11 @@
 import { Client } from "@upstash/qstash";
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { startRecordingDestination } from "../local/qstash/recording-destination.ts";
-import type { RecordingDestination } from "../local/qstash/recording-destination.ts";
+import { describe, expect, it, vi } from "vitest";
 import { startQstash } from "../local/qstash/server.ts";
-import type { LocalQstash, QstashOptions } from "../local/qstash/server.ts";
+import { advance, client, destination, now, pass, qstash, start, useQstash } from "./support/qstash.ts";
 
-let now = 0;
-let qstash: LocalQstash;
-let destination: RecordingDestination;
-let client: Client;
-
-async function start(options: QstashOptions = {}) {
-  qstash = await startQstash({ clock: () => now, ...options });
-  client = new Client({ baseUrl: qstash.url, token: qstash.token, devMode: false, retry: false });
-}
-
-async function pass(ms: number) {
-  now += ms;
-  qstash.wake();
-  await qstash.idle();
-}
+useQstash();
 
 const bodies = () => destination.received.map(({ body }) => body);
-
-beforeEach(async () => {
-  now = Date.parse("2026-03-01T12:00:30Z");
-  vi.spyOn(console, "error").mockImplementation(() => undefined);
-  destination = await startRecordingDestination();
-  await start();
-});
-
-afterEach(async () => {
-  await qstash.stop();
-  await destination.stop();
-  vi.restoreAllMocks();
-});
 
 describe("schedules", () => {
   const everyMinute = () => ({
@@ -182,7 +153,7 @@ describe("faults", () => {
     await client.batch(Array.from({ length: 20 }, (_, n) => ({ url, body: String(n) })));
     // The window passes in steps, so that the order of arrival is the order of the draws.
     for (let step = 0; step < 51; step++) {
-      now += 1;
+      advance(1);
       qstash.wake();
       await vi.waitFor(() => expect(qstash.stats().inFlight).toBe(0), { interval: 1 });
     }
@@ -255,14 +226,13 @@ describe("going down", () => {
   });
 
   it("works by the real clock when none is injected", async () => {
-    await qstash.stop();
-    qstash = await startQstash({ retryDelay: () => 20 });
-    client = new Client({ baseUrl: qstash.url, token: qstash.token, devMode: false, retry: false });
+    const real = await startQstash({ retryDelay: () => 20 });
     destination.answer = ({ headers }) => ({ status: headers["upstash-retried"] === "2" ? 200 : 500 });
-    await client.publish({ url: destination.url });
-    await qstash.idle();
+    await new Client({ baseUrl: real.url, token: real.token, retry: false }).publish({ url: destination.url });
+    await real.idle();
     expect(destination.received).toHaveLength(3);
-    expect(qstash.stats()).toMatchObject({ delivered: 1, retried: 2, queued: 0 });
+    expect(real.stats()).toMatchObject({ delivered: 1, retried: 2, queued: 0 });
+    await real.stop();
   });
 
   it("says what it does not speak", async () => {

@@ -4,6 +4,7 @@ import type { IncomingMessage, Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { systemClock } from "../../shared/clock.ts";
 import type { Clock } from "../../shared/clock.ts";
+import { readBody } from "../read-body.ts";
 import { Broker } from "./broker.ts";
 import { NO_FAULTS, seededRandom } from "./faults.ts";
 import type { QstashFaults } from "./faults.ts";
@@ -176,7 +177,9 @@ class QstashService implements LocalQstash {
   async #answer(request: IncomingMessage): Promise<Answer> {
     try {
       if (!this.#isAuthorized(request)) throw new RequestRefused(401, "unable to authenticate: invalid token");
-      return route(this.#routeContext(), request, await readBody(request));
+      const body = await readBody(request, MAX_BODY_BYTES);
+      if (!body) throw new RequestRefused(413, "the message is larger than 10 MB");
+      return route(this.#routeContext(), request, body);
     } catch (error) {
       if (error instanceof RequestRefused) return { status: error.status, body: { error: error.message } };
       return { status: 500, body: { error: error instanceof Error ? error.message : "internal error" } };
@@ -240,16 +243,4 @@ class QstashService implements LocalQstash {
 
 function newSigningKey(): string {
   return `sig_${randomUUID().replaceAll("-", "")}`;
-}
-
-async function readBody(request: IncomingMessage): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    // Read to the end all the same: an answer before that would reach the sender as a broken connection.
-    if (size <= MAX_BODY_BYTES) chunks.push(chunk);
-  }
-  if (size > MAX_BODY_BYTES) throw new RequestRefused(413, "the message is larger than 10 MB");
-  return Buffer.concat(chunks);
 }

@@ -4,6 +4,7 @@ import type { IncomingMessage, Server } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { systemClock } from "../../shared/clock.ts";
 import type { Clock } from "../../shared/clock.ts";
+import { readBody } from "../read-body.ts";
 import { BuiltInStore } from "./built-in-store.ts";
 import { RATE_LIMITED_ERROR, falsify, refusalWhenFull } from "./faults.ts";
 import type { RedisFaults } from "./faults.ts";
@@ -134,7 +135,8 @@ class RedisService implements LocalRedis {
     const url = new URL(request.url ?? "/", "http://local");
     if (!METHODS.has(request.method ?? "")) return { status: 405, body: { error: "ERR method not allowed" } };
     try {
-      const body = await readBody(request);
+      const body = await readBody(request, MAX_BODY_BYTES);
+      if (!body) throw new BadRequest(`ERR max request size exceeded. Limit: ${MAX_BODY_BYTES} bytes`);
       if (!this.#isAuthorized(request, url)) return { status: 401, body: { error: "WRONGPASS invalid or missing auth token" } };
       if (this.faults.mode === "rate-limited") return { status: 429, body: { error: RATE_LIMITED_ERROR } };
       if (this.faults.mode === "slow") await new Promise<void>((resolve) => setTimeout(resolve, this.faults.delayMs));
@@ -179,16 +181,4 @@ class RedisService implements LocalRedis {
     const given = request.headers.authorization ?? `Bearer ${url.searchParams.get("_token") ?? ""}`;
     return timingSafeEqual(digest(given), digest(`Bearer ${this.token}`));
   }
-}
-
-async function readBody(request: IncomingMessage): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    // Read to the end all the same: an answer before that would reach the sender as a broken connection.
-    if (size <= MAX_BODY_BYTES) chunks.push(chunk);
-  }
-  if (size > MAX_BODY_BYTES) throw new BadRequest(`ERR max request size exceeded. Limit: ${MAX_BODY_BYTES} bytes`);
-  return Buffer.concat(chunks);
 }

@@ -71,19 +71,13 @@ export async function startExecution(context: Context, request: ExecutionRequest
     }
   }
 
-  const begun = await beginExecution(target, {
+  const begun = await beginExecution(target, position, {
     kind: "sync",
     source_id: sourceId,
     job_id: request.jobId ?? null,
     triggered_by: request.triggeredBy,
     request: { entities: request.entities ?? null, capture: request.capture },
     entities: names,
-    horizon: position.xmin,
-    snapshot_xmax: position.xmax,
-    system_identifier: position.system_identifier,
-    timeline: position.timeline,
-    in_recovery: position.in_recovery,
-    server_version: position.server_version,
     page_size: config.ISTHMUS_PAGE_SIZE,
     chains,
     idle,

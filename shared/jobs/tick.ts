@@ -91,20 +91,13 @@ async function release(context: Context): Promise<string[]> {
   await releaseWaiting(target, sourceId);
   const entities = await entitiesWithPendingKeys(target, sourceId);
   if (entities.length === 0) return [];
-  const position = await sourcePosition(source);
-  const begun = await beginExecution(target, {
+  const begun = await beginExecution(target, await sourcePosition(source), {
     kind: "release",
     source_id: sourceId,
     job_id: null,
     triggered_by: "release",
     request: { entities, page_size: config.ISTHMUS_PAGE_SIZE },
     entities,
-    horizon: position.xmin,
-    snapshot_xmax: position.xmax,
-    system_identifier: position.system_identifier,
-    timeline: position.timeline,
-    in_recovery: position.in_recovery,
-    server_version: position.server_version,
     page_size: config.ISTHMUS_PAGE_SIZE,
     chains: [],
     idle: [],

@@ -2,6 +2,7 @@ import type { Queryable } from "../db/connect.ts";
 import { query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import type { PageMessage } from "../pipeline/types.ts";
+import type { SourcePosition } from "./source-position.ts";
 
 export interface Checkpoint {
   readonly entity: string;
@@ -67,13 +68,30 @@ export async function checkpoints(target: Queryable, sourceId: number): Promise<
   );
 }
 
-/** Begins the execution in one statement. @throws IsthmusError EXECUTION_ACTIVE. */
-export async function beginExecution(target: Queryable, plan: object): Promise<{ execution: string; dispatch: PageMessage[] }> {
+export interface Plan {
+  /** `release`: reads what is pending, compares nothing, moves no checkpoint. */
+  readonly kind: "sync" | "release";
+  readonly source_id: number;
+  readonly job_id: string | null;
+  readonly triggered_by: string;
+  readonly request: object;
+  readonly entities: readonly string[];
+  readonly page_size: number;
+  readonly chains: readonly object[];
+  readonly idle: readonly object[];
+}
+
+/** Begins the execution at the source's position, in one statement. @throws IsthmusError EXECUTION_ACTIVE. */
+export async function beginExecution(
+  target: Queryable,
+  { xmin, xmax, ...node }: SourcePosition,
+  plan: Plan,
+): Promise<{ execution: string; dispatch: PageMessage[] }> {
   const row = await queryOne<{ begun: { execution: string; dispatch: PageMessage[] } }>(
     target,
     "target",
     "select sync.begin_execution($1::text::jsonb) as begun",
-    [JSON.stringify(plan)],
+    [JSON.stringify({ ...plan, ...node, horizon: xmin, snapshot_xmax: xmax })],
   );
   return row.begun;
 }
