@@ -107,18 +107,6 @@ describe("the registry", () => {
     ["an entity defined twice", [offices, offices], /defined twice/],
     ["a parent that is no entity", [patients], /is not an entity/],
     [
-      "an id of another table",
-      registry.map((e) =>
-        e === patients
-          ? {
-              ...e,
-              source: { ...e.source, columns: { ...e.source.columns, office_id: { sql: "p.office_id", space: "auth_user" } } },
-            }
-          : e,
-      ),
-      /ids of another table/,
-    ],
-    [
       "a denied column",
       [{ ...offices, source: { ...offices.source, columns: { ...offices.source.columns, secret: "o.password" } } }],
       /never leaves the source/,

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { jsonFromText, noneIfBlank, type SourceRow } from "../shared/entities/define-entity.ts";
+import { jsonFromText, noneIfBlank, type SourceRow } from "../shared/entities/fields.ts";
 import { operations } from "../shared/entities/operations.ts";
 import { orders } from "../shared/entities/orders.ts";
 import { patients } from "../shared/entities/patients.ts";

@@ -1,8 +1,8 @@
 import { defineEntity } from "./define-entity.ts";
 
 declare module "./define-entity.ts" {
-  interface IdSpaces {
-    doctors: "auth_user";
+  interface Entities {
+    doctors: { source: "auth_user"; target: "doctors" };
   }
 }
 
@@ -18,7 +18,7 @@ export const doctors = defineEntity({
     table: "auth_user",
     key: "id",
     alias: "u",
-    joins: "left join public.dispatch_doctorsetting d on d.user_id = u.id",
+    joins: { d: { table: "dispatch_doctorsetting", on: { user_id: "u.id" } } },
     where: `(d.id is not null
       or exists (select from public.auth_user_groups ug join public.auth_group g on g.id = ug.group_id where ug.user_id = u.id and g.name = 'Doctor')
       or exists (select from public.dispatch_usersetting s where s.user_id = u.id)
@@ -26,7 +26,6 @@ export const doctors = defineEntity({
       or exists (select from public.dispatch_patient dp where dp.doctor_id = u.id)
       or exists (select from public.dispatch_payment dm where dm.doctor_id = u.id))`,
     watches: [
-      { table: "dispatch_doctorsetting", on: "w.user_id = u.id" },
       { table: "auth_user_groups", on: "w.user_id = u.id" },
       // Groups count by name, so that another name changes their members.
       { table: "auth_group", on: "u.id in (select ug.user_id from public.auth_user_groups ug where ug.group_id = w.id)" },
@@ -36,7 +35,7 @@ export const doctors = defineEntity({
       { table: "dispatch_payment", on: "w.doctor_id = u.id" },
     ],
     columns: {
-      user_id: { space: "auth_user", sql: "u.id" },
+      user_id: "u.id",
       is_active: "u.is_active",
       date_joined: "u.date_joined",
       clinical_preferences: "d.clinical_preferences",

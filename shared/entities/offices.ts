@@ -1,8 +1,8 @@
 import { defineEntity } from "./define-entity.ts";
 
 declare module "./define-entity.ts" {
-  interface IdSpaces {
-    offices: "dispatch_office";
+  interface Entities {
+    offices: { source: "dispatch_office"; target: "offices" };
   }
 }
 

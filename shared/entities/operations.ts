@@ -1,8 +1,8 @@
-import { defineEntity, idOf } from "./define-entity.ts";
+import { defineEntity } from "./define-entity.ts";
 
 declare module "./define-entity.ts" {
-  interface IdSpaces {
-    operations: "dispatch_operation";
+  interface Entities {
+    operations: { source: "dispatch_operation"; target: "operations" };
   }
 }
 
@@ -15,7 +15,7 @@ export const operations = defineEntity({
     key: "id",
     alias: "c",
     columns: {
-      payment_id: idOf("dispatch_payment", "c.payment_id"),
+      payment_id: "c.payment_id",
       type: "c.type",
       made_at: "c.made_at",
       price: "c.price",

@@ -1,8 +1,8 @@
-import { defineEntity, idOf } from "./define-entity.ts";
+import { defineEntity } from "./define-entity.ts";
 
 declare module "./define-entity.ts" {
-  interface IdSpaces {
-    orders: "dispatch_instruction";
+  interface Entities {
+    orders: { source: "dispatch_instruction"; target: "orders" };
   }
 }
 
@@ -14,13 +14,12 @@ export const orders = defineEntity({
     table: "dispatch_instruction",
     key: "id",
     alias: "i",
-    joins: "join public.dispatch_patient p on p.id = i.patient_id",
-    watches: [{ table: "dispatch_patient", on: "w.id = i.patient_id" }],
+    joins: { p: { table: "dispatch_patient", on: { id: "i.patient_id" }, required: true } },
     columns: {
       id: "i.id",
-      patient_id: idOf("dispatch_patient", "i.patient_id"),
-      doctor_id: idOf("auth_user", "p.doctor_id"),
-      office_id: idOf("dispatch_office", "p.office_id"),
+      patient_id: "i.patient_id",
+      doctor_id: "p.doctor_id",
+      office_id: "p.office_id",
       patient_suffix: "p.suffix",
       course_id: "i.course_id",
       status: "i.status",

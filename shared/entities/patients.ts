@@ -1,8 +1,8 @@
-import { defineEntity, idOf } from "./define-entity.ts";
+import { defineEntity } from "./define-entity.ts";
 
 declare module "./define-entity.ts" {
-  interface IdSpaces {
-    patients: "dispatch_patient";
+  interface Entities {
+    patients: { source: "dispatch_patient"; target: "patients" };
   }
 }
 
@@ -15,9 +15,9 @@ export const patients = defineEntity({
     alias: "p",
     columns: {
       id: "p.id",
-      user_id: idOf("auth_user", "p.user_id"),
-      doctor_id: idOf("auth_user", "p.doctor_id"),
-      office_id: idOf("dispatch_office", "p.office_id"),
+      user_id: "p.user_id",
+      doctor_id: "p.doctor_id",
+      office_id: "p.office_id",
       birthdate: "p.birthdate",
       sex: "p.sex",
       suffix: "p.suffix",

@@ -1,8 +1,8 @@
-import { defineEntity, idOf } from "./define-entity.ts";
+import { defineEntity } from "./define-entity.ts";
 
 declare module "./define-entity.ts" {
-  interface IdSpaces {
-    payments: "dispatch_payment";
+  interface Entities {
+    payments: { source: "dispatch_payment"; target: "payments" };
   }
 }
 
@@ -14,10 +14,10 @@ export const payments = defineEntity({
     key: "id",
     alias: "m",
     columns: {
-      instruction_id: idOf("dispatch_instruction", "m.instruction_id"),
-      doctor_id: idOf("auth_user", "m.doctor_id"),
-      office_id: idOf("dispatch_office", "m.office_id"),
-      order_id: idOf("dispatch_order", "m.order_id"),
+      instruction_id: "m.instruction_id",
+      doctor_id: "m.doctor_id",
+      office_id: "m.office_id",
+      order_id: "m.order_id",
       made_at: "m.made_at",
       total_price: "m.total_price",
       subtotal_price: "m.subtotal_price",

@@ -1,22 +1,40 @@
-import { defineEntity, unknownCode, type SourceRow } from "./define-entity.ts";
+import { defineEntity, expression, unknownCode, type Decision, type SourceRow } from "./define-entity.ts";
 
 declare module "./define-entity.ts" {
-  interface IdSpaces {
-    profiles: "auth_user";
+  interface Entities {
+    profiles: { source: "auth_user"; target: "profiles" };
   }
 }
 
 const inGroup = (name: string) =>
   `exists (select from public.auth_user_groups ug join public.auth_group g on g.id = ug.group_id where ug.user_id = u.id and g.name = '${name}')`;
+const isInGroup = (name: string) => expression("boolean", inGroup(name));
 
 /** Explicit precedence over aggregated groups: a user in several groups is one profile, whatever the order of ids. */
-function profileType(row: SourceRow) {
+function profileType(row: SourceRow): Decision<"patient" | "master" | "technician" | "doctor" | "sales_person"> {
   if (row["patient_id"] !== null) return { value: "patient" };
   if (row["is_superuser"] === "true" || row["in_master"] === "true") return { value: "master" };
   if (row["in_technician"] === "true") return { value: "technician" };
   if (row["is_doctor"] === "true") return { value: "doctor" };
   if (row["in_sales"] === "true") return { value: "sales_person" };
   return unknownCode("profiles", "profile_type", row["in_admin"] === "true" ? "group Admin" : "no group");
+}
+
+/** The sex of a patient; nobody else has one here. */
+function gender(row: SourceRow): Decision<"other" | "male" | "female" | "unknown"> {
+  if (row["patient_id"] === null) return { value: null };
+  switch (row["sex"]) {
+    case null:
+      return { value: "unknown" };
+    case "0":
+      return { value: "other" };
+    case "1":
+      return { value: "male" };
+    case "2":
+      return { value: "female" };
+    default:
+      return unknownCode("profiles", "sex", row["sex"] ?? null);
+  }
 }
 
 export const profiles = defineEntity({
@@ -26,9 +44,8 @@ export const profiles = defineEntity({
     table: "auth_user",
     key: "id",
     alias: "u",
-    joins: "left join public.dispatch_patient p on p.user_id = u.id",
+    joins: { p: { table: "dispatch_patient", on: { user_id: "u.id" } } },
     watches: [
-      { table: "dispatch_patient", on: "w.user_id = u.id" },
       { table: "dispatch_patient", on: "w.doctor_id = u.id" },
       { table: "auth_user_groups", on: "w.user_id = u.id" },
       // Groups count by name, so that another name changes their members.
@@ -51,18 +68,21 @@ export const profiles = defineEntity({
       sex: "p.sex",
       birthdate: "p.birthdate",
       suffix: "p.suffix",
-      archived: "coalesce(p.archived, false)",
-      suspended: "coalesce(p.suspended, false)",
-      in_master: inGroup("Master"),
-      in_technician: inGroup("Technician"),
-      in_sales: inGroup("Sales"),
-      in_admin: inGroup("Admin"),
-      is_doctor: `(${inGroup("Doctor")}
+      archived: expression("boolean", "coalesce(p.archived, false)"),
+      suspended: expression("boolean", "coalesce(p.suspended, false)"),
+      in_master: isInGroup("Master"),
+      in_technician: isInGroup("Technician"),
+      in_sales: isInGroup("Sales"),
+      in_admin: isInGroup("Admin"),
+      is_doctor: expression(
+        "boolean",
+        `(${inGroup("Doctor")}
         or exists (select from public.dispatch_doctorsetting d where d.user_id = u.id)
         or exists (select from public.dispatch_usersetting s where s.user_id = u.id)
         or exists (select from public.dispatch_office_doctors od where od.user_id = u.id)
         or exists (select from public.dispatch_patient dp where dp.doctor_id = u.id)
         or exists (select from public.dispatch_payment dm where dm.doctor_id = u.id))`,
+      ),
     },
     ignored: {
       password: "secret: never leaves the source",
@@ -79,13 +99,7 @@ export const profiles = defineEntity({
     last_name: f.blankIsNone("last_name", { sensitive: true }),
     email: f.blankIsNone("email", { sensitive: true }),
     username: f.copy("username", { sensitive: true }),
-    gender: f.decide(["patient_id", "sex"], (row) => {
-      if (row["patient_id"] === null) return { value: null };
-      const raw = row["sex"] ?? null;
-      const names: Readonly<Record<string, string>> = { "0": "other", "1": "male", "2": "female" };
-      const value = raw === null ? "unknown" : names[raw];
-      return value === undefined ? unknownCode("profiles", "sex", raw) : { value };
-    }),
+    gender: f.decide(["patient_id", "sex"], gender),
     date_of_birth: f.copy("birthdate", { sensitive: true }),
     patient_suffix: f.calculate(["suffix"], (row) => (row["suffix"] === "" ? null : (row["suffix"] ?? null))),
     is_active: f.copy("is_active"),

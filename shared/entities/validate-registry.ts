@@ -1,9 +1,7 @@
 import { sha1 } from "@noble/hashes/legacy.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
+import { DENIED_COLUMNS } from "./columns.ts";
 import { definitionOf, type Entity } from "./define-entity.ts";
-
-/** Columns that never leave the source, whatever an entity file says. */
-export const DENIED_COLUMNS: readonly string[] = ["password", "access_token", "card_bin"];
 
 const SIMPLE_NAME = /^[a-z_][a-z0-9_]*$/;
 
@@ -29,7 +27,7 @@ export function validateRegistry(entities: readonly Entity[]): string[] {
       }
     }
     for (const [name, reason] of Object.entries(ignored)) {
-      if (reason.trim() === "") say(`ignored column ${name} needs a reason.`);
+      if (reason?.trim() === "") say(`ignored column ${name} needs a reason.`);
       if (sourceColumnsRead(entity).has(name)) say(`column ${name} is both read and ignored.`);
     }
     for (const [name, field] of Object.entries(entity.fields)) {
@@ -38,13 +36,8 @@ export function validateRegistry(entities: readonly Entity[]): string[] {
         if (column !== "_key" && !Object.hasOwn(columns, column))
           say(`field ${name} uses column ${column}, which is not declared.`);
       }
-      if (field.parent !== undefined) {
-        const parent = byName.get(field.parent);
-        const source = columns[field.columns[0] ?? ""];
-        if (!parent) say(`field ${name} refers to ${field.parent}, which is not an entity.`);
-        else if (typeof source !== "object" || source.space !== parent.source.table) {
-          say(`field ${name} looks ids of another table up in ${field.parent} (ids of ${parent.source.table}).`);
-        }
+      if (field.parent !== undefined && !byName.has(field.parent)) {
+        say(`field ${name} refers to ${field.parent}, which is not an entity.`);
       }
     }
     const used = new Set(Object.values(entity.fields).flatMap((field) => field.columns));
@@ -58,7 +51,11 @@ export function validateRegistry(entities: readonly Entity[]): string[] {
 /** Columns of the driving table that the projection reads. */
 export function sourceColumnsRead(entity: Entity): Set<string> {
   const { alias, columns, key, joins, where } = entity.source;
-  const text = [...Object.values(columns).map((c) => (typeof c === "string" ? c : c.sql)), joins, where ?? ""].join(" ");
+  const text = [
+    ...Object.values(columns).map((column) => (typeof column === "string" ? column : column.sql)),
+    ...Object.values(joins).flatMap((join) => Object.values(join.on)),
+    where ?? "",
+  ].join(" ");
   return new Set([key, ...[...text.matchAll(new RegExp(`\\b${alias}\\."?([a-z_0-9]+)"?`, "g"))].map((m) => m[1] ?? "")]);
 }
 

@@ -1,6 +1,7 @@
 import type { Sql } from "../db/connect.ts";
 import { ident, integerArray } from "../db/ident.ts";
 import { query } from "../db/query.ts";
+import { columnSql, drivingSql, joinsSql, keySql, whereSql } from "../sql/projection.ts";
 import { KEY, type Entity, type SourceRow } from "../entities/define-entity.ts";
 
 /**
@@ -13,14 +14,11 @@ export async function readProjection(source: Sql, entity: Entity, ids: readonly 
 }
 
 export function projectionSql(entity: Entity): string {
-  const { alias, table, key, joins, where, columns } = entity.source;
-  const list = Object.entries(columns).map(
-    ([name, column]) => `(${typeof column === "string" ? column : column.sql})::text as ${ident(name)}`,
-  );
-  return `select ${[`${alias}.${ident(key)}::text as ${ident(KEY)}`, ...list].join(", ")}
+  const list = Object.entries(entity.source.columns).map(([name, column]) => `(${columnSql(column)})::text as ${ident(name)}`);
+  return `select ${[`${keySql(entity)}::text as ${ident(KEY)}`, ...list].join(", ")}
     from unnest($1::text::bigint[]) k (id)
-    join public.${ident(table)} ${alias} on ${alias}.${ident(key)} = k.id
-    ${joins}
-    ${where === undefined ? "" : `where ${where}`}
+    join ${drivingSql(entity)} on ${keySql(entity)} = k.id
+    ${joinsSql(entity)}
+    where ${whereSql(entity)}
     order by k.id`;
 }

@@ -3,6 +3,7 @@ import { ident, integerArray } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import type { Claim, PageMessage } from "../pipeline/types.ts";
+import { columnSql, drivingSql, joinsSql, keySql, whereSql } from "./projection.ts";
 import { changedParameters, changedSql } from "./xid.ts";
 
 /** Keys are summed in buckets of 2^14 neighbours, and only buckets that differ are looked into. */
@@ -18,7 +19,7 @@ export function moneyColumns(entity: Entity): MoneyColumns {
     .filter(([, field]) => field.money)
     .map(([target, field]) => {
       const column = entity.source.columns[field.columns[0] ?? ""];
-      return { target, source: typeof column === "string" ? column : (column?.sql ?? "null") };
+      return { target, source: column === undefined ? "null" : columnSql(column) };
     });
 }
 
@@ -45,9 +46,9 @@ export async function sourceTotals(source: Queryable, entity: Entity, unsettled:
   return query<BucketTotals>(
     source,
     "source",
-    `select (${keyOf(entity)} >> ${BUCKET_BITS})::text as bucket, ${["count(*)::text as n", ...sums].join(", ")}
+    `select (${keySql(entity)} >> ${BUCKET_BITS})::text as bucket, ${["count(*)::text as n", ...sums].join(", ")}
        ${fromProjection(entity)}
-        and not exists (select from unnest($1::text::bigint[]) x where x = ${keyOf(entity)})
+        and not exists (select from unnest($1::text::bigint[]) x where x = ${keySql(entity)})
       group by 1`,
     [integerArray(unsettled)],
   );
@@ -84,10 +85,10 @@ export async function sourceBucket(
   return query(
     source,
     "source",
-    `select ${[`${keyOf(entity)}::text as id`, `(${changedSql(`${entity.source.alias}.xmin`, 3, 4)})::text as changed`, ...columns].join(", ")}
+    `select ${[`${keySql(entity)}::text as id`, `(${changedSql(`${ident(entity.source.alias)}.xmin`, 3, 4)})::text as changed`, ...columns].join(", ")}
        ${fromProjection(entity)}
-        and ${keyOf(entity)} >> ${BUCKET_BITS} = $2::text::bigint
-        and not exists (select from unnest($1::text::bigint[]) x where x = ${keyOf(entity)})`,
+        and ${keySql(entity)} >> ${BUCKET_BITS} = $2::text::bigint
+        and not exists (select from unnest($1::text::bigint[]) x where x = ${keySql(entity)})`,
     [integerArray(unsettled), bucket, ...changedParameters(since.from, since.to)],
   );
 }
@@ -145,11 +146,6 @@ export async function commitValidation(
   return row.messages;
 }
 
-function keyOf(entity: Entity): string {
-  return `${entity.source.alias}.${ident(entity.source.key)}::bigint`;
-}
-
 function fromProjection(entity: Entity): string {
-  const { table, alias, joins, where } = entity.source;
-  return `from public.${ident(table)} ${alias} ${joins} where ${where ?? "true"}`;
+  return `from ${drivingSql(entity)} ${joinsSql(entity)} where ${whereSql(entity)}`;
 }

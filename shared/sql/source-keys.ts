@@ -1,5 +1,6 @@
 import { ident } from "../db/ident.ts";
 import type { Entity } from "../entities/define-entity.ts";
+import { drivingSql, joinsSql, keySql, whereSql } from "./projection.ts";
 import { changedParameters, changedSql } from "./xid.ts";
 
 export interface KeyRange {
@@ -17,11 +18,10 @@ export interface KeyQuery {
 
 /** Keyset page over all records of an entity. */
 export function allKeys(entity: Entity, range: KeyRange): KeyQuery {
-  const { alias, where } = entity.source;
-  const key = `${alias}.${ident(entity.source.key)}`;
+  const key = keySql(entity);
   return {
-    text: `select ${key}::text as id from ${driving(entity)} ${joinsFor(entity)}
-            where ${between(key)}${where === undefined ? "" : ` and ${where}`}
+    text: `select ${key}::text as id from ${drivingSql(entity)} ${joinsFor(entity)}
+            where ${between(key)} and ${whereSql(entity)}
             order by ${key} limit $3`,
     parameters: bounds(range),
   };
@@ -29,14 +29,18 @@ export function allKeys(entity: Entity, range: KeyRange): KeyQuery {
 
 /** Keyset page over the records whose own row, or a row they are joined with, was written in [from, to). */
 export function changedKeys(entity: Entity, range: KeyRange, from: string, to: string): KeyQuery {
-  const { alias } = entity.source;
-  const key = `${alias}.${ident(entity.source.key)}`;
+  const { alias, joins, watches } = entity.source;
+  const key = keySql(entity);
+  const changed = (table: string) => changedSql(`${ident(table)}.xmin`, 4, 5);
   const branches = [
-    `select ${key} as id from ${driving(entity)} where ${between(key)} and ${changedSql(`${alias}.xmin`, 4, 5)}`,
-    ...entity.source.watches.map(
+    `select ${key} as id from ${drivingSql(entity)} where ${between(key)} and ${changed(alias)}`,
+    ...Object.keys(joins).map(
+      (joined) => `select ${key} from ${drivingSql(entity)} ${joinsSql(entity)} where ${between(key)} and ${changed(joined)}`,
+    ),
+    ...watches.map(
       (watch) =>
-        `select ${key} from public.${ident(watch.table)} w join ${driving(entity)} on ${watch.on}
-          where ${between(key)} and ${changedSql("w.xmin", 4, 5)}`,
+        `select ${key} from public.${ident(watch.table)} w join ${drivingSql(entity)} on ${watch.on}
+          where ${between(key)} and ${changed("w")}`,
     ),
   ];
   return {
@@ -48,13 +52,9 @@ export function changedKeys(entity: Entity, range: KeyRange, from: string, to: s
 const LOWEST = "-9223372036854775808";
 const HIGHEST = "9223372036854775807";
 
-function driving(entity: Entity): string {
-  return `public.${ident(entity.source.table)} ${entity.source.alias}`;
-}
-
-/** Joins are needed to detect only where the membership condition names them. */
+/** Joins are needed to find keys only where the membership condition may name them. */
 function joinsFor(entity: Entity): string {
-  return entity.source.where === undefined ? "" : entity.source.joins;
+  return entity.source.where === undefined ? "" : joinsSql(entity);
 }
 
 function between(key: string): string {

@@ -1,0 +1,219 @@
+// What becomes of a record's columns: one field per target column, checked against the target's catalog.
+import type { IdsOf, OfType, ResolvedColumns } from "./columns.ts";
+import type { EntityName, SourceOf, TargetOf } from "./define-entity.ts";
+
+/** One row of a projection, every value as text. */
+export type SourceRow = Readonly<Record<string, string | null>>;
+
+/** What stopped a field: a rule id with version, what to do, and evidence without personal data. */
+export interface Problem {
+  readonly rule: string;
+  readonly remedy: string;
+  readonly evidence?: Readonly<Record<string, string | null>>;
+}
+export type Decision<Value extends string = string> = { readonly value: Value | null } | { readonly problem: Problem };
+
+/** The six kinds of transformation. */
+export type FieldKind =
+  "direct_copy" | "uuid_lookup" | "enum_mapping" | "json_extraction" | "calculated_field" | "business_logic";
+
+/** What becomes of one target column. `Yields` exists for the compiler alone: the kind of value, checked against the column. */
+export interface Field<out Yields = unknown> {
+  readonly yields?: Yields;
+  readonly kind: FieldKind;
+  readonly columns: readonly string[];
+  readonly money: boolean;
+  readonly sensitive: boolean;
+  /** uuid_lookup: the entity that the id belongs to. */
+  readonly parent?: string;
+  readonly required: boolean;
+  /** Pure. For uuid_lookup the value is the parent's legacy id. */
+  readonly decide: (row: SourceRow) => Decision;
+  /** Raw columns to keep beside the mapped value. */
+  readonly keepRaw: boolean;
+}
+
+/** What a field yields, besides the type of a column it copies. */
+interface Uuid<Table> {
+  readonly uuidOf: Table;
+}
+interface Computed<Value extends string> {
+  readonly computed: Value;
+}
+
+interface TargetColumn {
+  readonly type: string;
+  readonly required: boolean;
+  readonly references?: string;
+  readonly members?: string;
+}
+/** What a target column takes. A text column takes every type but a parent's id; everything can be computed. */
+type Taken<C extends TargetColumn> = C extends { members: infer Member extends string }
+  ? Computed<Member>
+  : C extends { references: infer Table }
+    ? Uuid<Table>
+    : Computed<string> | TakenTypes[C["type"] & keyof TakenTypes];
+interface TakenTypes {
+  readonly text: "text" | "integer" | "numeric" | "float" | "boolean" | "timestamp" | "date" | "json" | "uuid" | "other";
+  readonly integer: "integer";
+  readonly numeric: "numeric" | "integer";
+  readonly float: "float" | "numeric" | "integer";
+  readonly boolean: "boolean";
+  readonly timestamp: "timestamp" | "date";
+  readonly date: "date";
+  readonly json: "json";
+  readonly uuid: "uuid";
+  readonly other: "other";
+}
+
+type KeysWhere<T, Required extends boolean> = {
+  [K in keyof T]: T[K] extends { required: Required } ? K : never;
+}[keyof T];
+type Settable<T, LegacyKey> = Exclude<keyof T, "id" | LegacyKey>;
+/** The fields of a target table: every column that it cannot do without, and any other. Its id and legacy key are set by the sync. */
+export type FieldsOf<T, LegacyKey> = {
+  readonly [K in KeysWhere<T, true> & Settable<T, LegacyKey>]: Field<Taken<T[K] & TargetColumn>>;
+} & {
+  readonly [K in KeysWhere<T, false> & Settable<T, LegacyKey>]?: Field<Taken<T[K] & TargetColumn>>;
+};
+/** Fields of columns that the target table does not have: the type is what the compiler says of them. */
+export type Strangers<F, T, LegacyKey> = {
+  readonly [K in Exclude<keyof F, Settable<T, LegacyKey>>]: `${K & string} is not a column that an entity may fill`;
+};
+
+interface FieldOptions {
+  readonly sensitive?: boolean;
+}
+
+export interface FieldBuilders<C extends ResolvedColumns> {
+  /** The value as it is. */
+  copy<K extends keyof C & string>(column: K, options?: FieldOptions): Field<C[K]["type"]>;
+  /** A numeric amount: copied as text and part of the control totals. */
+  money(column: OfType<C, "numeric" | "integer">): Field<"numeric">;
+  /** The UUID of the parent record; the record waits until the parent has landed. */
+  lookup<Parent extends EntityName>(
+    parent: Parent,
+    column: IdsOf<C, SourceOf<Parent>>,
+    options?: { required?: boolean },
+  ): Field<Uuid<TargetOf<Parent>>>;
+  /** A code with a name in the target; NULL and unknown codes only as the map says. */
+  mapEnum<const Member extends string>(
+    column: keyof C & string,
+    map: Readonly<Record<string, Member>>,
+    options?: { whenNull?: Member | null },
+  ): Field<Computed<Member>>;
+  /** JSON kept as text: parsed, or kept whole under _raw when it does not parse. '' is NULL. */
+  json(column: OfType<C, "text">): Field<"json">;
+  /** A person's name or address, where '' and 'null' mean none. */
+  blankIsNone(column: OfType<C, "text">, options?: FieldOptions): Field<"text">;
+  /** A value computed from columns; cannot fail. */
+  calculate<const Value extends string>(
+    columns: readonly (keyof C & string)[],
+    compute: (row: SourceRow) => Value | null,
+    options?: FieldOptions,
+  ): Field<Computed<Value>>;
+  /** A decision that may send the record to the queue. */
+  decide<const Value extends string>(
+    columns: readonly (keyof C & string)[],
+    decide: (row: SourceRow) => Decision<Value>,
+  ): Field<Computed<Value>>;
+}
+
+/** A decision that sends the record to the queue because a code has no meaning here. */
+export function unknownCode(entity: string, column: string, raw: string | null): Decision<never> {
+  return {
+    problem: {
+      rule: `${entity}.${column}.known_code@1`,
+      remedy: `The code has no agreed meaning: correct it in the source, or add it to the map in the entity file ${entity}.`,
+      evidence: { column, raw },
+    },
+  };
+}
+
+/** The builders that an entity file uses. */
+export function createBuilders(entity: string): FieldBuilders<ResolvedColumns> {
+  const only = (column: string) => (row: SourceRow) => ({ value: row[column] ?? null });
+  return {
+    copy: (column, options) => directCopy(column, options),
+    money: (column) => directCopy(column, { money: true }),
+    lookup: (parent, column, options) => {
+      return field("uuid_lookup", [column], only(column), { parent, required: options?.required ?? false });
+    },
+    mapEnum: (column, map, options) =>
+      field(
+        "enum_mapping",
+        [column],
+        (row) => {
+          const raw = row[column] ?? null;
+          if (raw === null && options?.whenNull !== undefined) return { value: options.whenNull };
+          const value = raw === null || !Object.hasOwn(map, raw) ? undefined : map[raw];
+          return value === undefined ? unknownCode(entity, column, raw) : { value };
+        },
+        { keepRaw: true, definition: [map, options ?? {}] },
+      ),
+    json: (column) => field("json_extraction", [column], (row) => ({ value: jsonFromText(row[column] ?? null) })),
+    blankIsNone: (column, options) =>
+      field("calculated_field", [column], (row) => ({ value: noneIfBlank(row[column] ?? null) }), { ...options, keepRaw: true }),
+    calculate: (columns, compute, options) =>
+      field("calculated_field", columns, (row) => ({ value: compute(row) }), { ...options, definition: [compute.toString()] }),
+    decide: (columns, decide) => field("business_logic", columns, decide, { keepRaw: true, definition: [decide.toString()] }),
+  };
+}
+
+/** '' and the text null (any case) mean "none" in names and addresses of the legacy data. */
+export function noneIfBlank(text: string | null): string | null {
+  return text === null || /^\s*(null)?\s*$/i.test(text) ? null : text;
+}
+
+/** Valid JSON as it is, '' as NULL, anything else whole under _raw; so is JSON that jsonb cannot hold. */
+export function jsonFromText(text: string | null): string | null {
+  if (text === null || text.trim() === "") return null;
+  try {
+    JSON.parse(text);
+    if (!hasEscapeUnknownToJsonb(text)) return text;
+  } catch {
+    // Kept whole below: a record is never dropped for its JSON.
+  }
+  return JSON.stringify({ _raw: text, _unparseable: true });
+}
+
+/** jsonb refuses \u0000 and a surrogate without its other half, which JSON itself allows. */
+function hasEscapeUnknownToJsonb(text: string): boolean {
+  const escapes = text.replaceAll("\\\\", "").replace(/\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}/gi, "");
+  return /\\u0000|\\ud[89a-f][0-9a-f]{2}/i.test(escapes);
+}
+
+interface FieldExtras extends FieldOptions {
+  readonly money?: boolean;
+  readonly parent?: string;
+  readonly required?: boolean;
+  readonly keepRaw?: boolean;
+  readonly definition?: readonly unknown[];
+}
+
+const definitions = new WeakMap<Field, readonly unknown[]>();
+
+/** A field that copies a column of the projection. */
+export function directCopy(column: string, extras: FieldExtras = {}): Field<never> {
+  return field("direct_copy", [column], (row) => ({ value: row[column] ?? null }), extras);
+}
+
+function field(kind: FieldKind, columns: readonly string[], decide: Field["decide"], extras: FieldExtras = {}): Field<never> {
+  const made: Field<never> = {
+    kind,
+    columns,
+    money: extras.money ?? false,
+    sensitive: extras.sensitive ?? false,
+    required: extras.required ?? false,
+    keepRaw: extras.keepRaw ?? false,
+    decide,
+    ...(extras.parent === undefined ? {} : { parent: extras.parent }),
+  };
+  definitions.set(made, extras.definition ?? []);
+  return made;
+}
+
+/** What decides a field's values besides its data: maps and the text of functions. */
+export function decisionsOf(field: Field): readonly unknown[] {
+  return definitions.get(field) ?? [];
+}

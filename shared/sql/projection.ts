@@ -1,0 +1,33 @@
+import { ident } from "../db/ident.ts";
+import type { ColumnSource } from "../entities/columns.ts";
+import type { Entity } from "../entities/define-entity.ts";
+
+/** A column of a projection: `alias.column` with its names quoted, or the expression as the entity file has it. */
+export function columnSql(column: ColumnSource): string {
+  return typeof column === "string" ? column.split(".").map(ident).join(".") : column.sql;
+}
+
+/** The key of the driving table, as a bigint like every legacy id. */
+export function keySql(entity: Entity): string {
+  return `${ident(entity.source.alias)}.${ident(entity.source.key)}::bigint`;
+}
+
+/** The driving table under its alias. */
+export function drivingSql(entity: Entity): string {
+  return `public.${ident(entity.source.table)} ${ident(entity.source.alias)}`;
+}
+
+/** The joined tables: none of them adds a row to the driving table's. */
+export function joinsSql(entity: Entity): string {
+  return Object.entries(entity.source.joins)
+    .map(([alias, { table, on, required }]) => {
+      const equal = Object.entries(on).map(([column, other]) => `${ident(alias)}.${ident(column)} = ${columnSql(other)}`);
+      return `${required === true ? "join" : "left join"} public.${ident(table)} ${ident(alias)} on ${equal.join(" and ")}`;
+    })
+    .join(" ");
+}
+
+/** Which rows of the driving table are records. */
+export function whereSql(entity: Entity): string {
+  return entity.source.where ?? "true";
+}

@@ -1,0 +1,141 @@
+import { beforeAll, describe, expect, it } from "vitest";
+import { compileEntities } from "./support/compile.ts";
+
+const GOOD = `
+import { defineEntity } from "./define-entity.ts";
+
+declare module "./define-entity.ts" {
+  interface Entities {
+    sample: { source: "dispatch_instruction"; target: "orders" };
+  }
+}
+
+export const sample = defineEntity({
+  name: "sample",
+  target: { table: "orders", legacyKey: "legacy_instruction_id" },
+  source: {
+    table: "dispatch_instruction",
+    key: "id",
+    alias: "i",
+    joins: { p: { table: "dispatch_patient", on: { id: "i.patient_id" }, required: true } },
+    columns: {
+      id: "i.id",
+      patient_id: "i.patient_id",
+      office_id: "p.office_id",
+      status: "i.status",
+      deleted: "i.deleted",
+      updated_at: "i.updated_at",
+      price: "i.price",
+    },
+    ignored: { order: "a position in a list" },
+  },
+  fields: (f) => ({
+    patient_id: f.lookup("patients", "patient_id", { required: true }),
+    office_id: f.lookup("offices", "office_id"),
+    order_number: f.copy("id"),
+    status: f.mapEnum("status", { "1": "submitted", "4": "shipped" }),
+    amount: f.money("price"),
+    deleted: f.copy("deleted"),
+    source_updated_at: f.copy("updated_at"),
+  }),
+});
+`;
+
+/** What is written instead of what, and what the compiler's message must name. */
+const MISTAKES: readonly (readonly [title: string, instead: string, of: string, named: RegExp])[] = [
+  ["a misspelled column", '"i.statsu"', '"i.status"', /"i\.statsu"/],
+  ["a misspelled column of a joined table", '"p.ofice_id"', '"p.office_id"', /"p\.ofice_id"/],
+  ["an alias that nothing has", '"q.office_id"', '"p.office_id"', /"q\.office_id"/],
+  ["a join on a column that does not exist", '{ idd: "i.patient_id" }', '{ id: "i.patient_id" }', /never/],
+  ["a join to a column that does not exist", '{ id: "i.patients" }', '{ id: "i.patient_id" }', /never/],
+  ["a table that does not exist", 'table: "dispatch_pacient"', 'table: "dispatch_patient"', /dispatch_pacient/],
+  ["another driving table than the entity's", 'table: "dispatch_order"', 'table: "dispatch_instruction"', /dispatch_order/],
+  ["a key that does not exist", 'key: "pk"', 'key: "id"', /"pk"/],
+  ["another target table than the entity's", 'table: "offices", legacyKey', 'table: "orders", legacyKey', /"offices"/],
+  [
+    "a legacy key that does not exist",
+    '"legacy_order_id"',
+    '"legacy_instruction_id"',
+    /Property 'legacy_instruction_id' is missing/,
+  ],
+  ["an ignored column that does not exist", "{ ordr:", "{ order:", /ordr/],
+  ["a column that nobody declared", 'f.copy("delete")', 'f.copy("deleted")', /"delete"/],
+  ["ids of another table", 'f.lookup("offices", "patient_id")', 'f.lookup("offices", "office_id")', /"patient_id"/],
+  ["a column that holds no ids", 'f.lookup("offices", "price")', 'f.lookup("offices", "office_id")', /"price"/],
+  ["a parent that is no entity", 'f.lookup("ofices",', 'f.lookup("offices",', /"ofices"/],
+  [
+    "a parent that the target column does not refer to",
+    'office_id: f.lookup("patients", "patient_id")',
+    'office_id: f.lookup("offices", "office_id")',
+    /office_id|Uuid/,
+  ],
+  ["an enum member that the target does not have", '"4": "sent"', '"4": "shipped"', /"sent"/],
+  [
+    "a raw code in an enum column",
+    'status: f.copy("status")',
+    'status: f.mapEnum("status", { "1": "submitted", "4": "shipped" })',
+    /status|Computed/,
+  ],
+  ["a missing field that the target needs", "", 'source_updated_at: f.copy("updated_at"),', /source_updated_at/],
+  ["a target column that does not exist", "amont:", "amount:", /amont is not a column/],
+  ["the target's id", 'id: f.copy("id"), deleted: f.copy("deleted")', 'deleted: f.copy("deleted")', /id is not a column/],
+  ["a column of another type", 'deleted: f.copy("updated_at")', 'deleted: f.copy("deleted")', /"timestamp"|deleted/],
+  ["money that is no number", 'f.money("deleted")', 'f.money("price")', /"deleted"/],
+];
+
+const SECRETS = `
+import { defineEntity } from "./define-entity.ts";
+
+declare module "./define-entity.ts" {
+  interface Entities {
+    sample: { source: "auth_user"; target: "offices" };
+  }
+}
+
+export const sample = defineEntity({
+  name: "sample",
+  target: { table: "offices", legacyKey: "legacy_office_id" },
+  source: {
+    table: "auth_user",
+    key: "id",
+    alias: "u",
+    columns: { name: "u.password", valid: "u.is_active" },
+    ignored: {},
+  },
+  fields: (f) => ({ name: f.copy("name"), is_active: f.copy("valid"), email_notifications: f.copy("valid") }),
+});
+`;
+
+const fileOf = (index: number) => `mistake-${index}.ts`;
+
+describe("an entity file", () => {
+  let errors: Readonly<Record<string, string[]>>;
+  beforeAll(() => {
+    errors = compileEntities({
+      "sample.ts": GOOD,
+      "secrets.ts": SECRETS.replaceAll("sample", "secrets"),
+      ...Object.fromEntries(
+        MISTAKES.map(([, instead, of], index) => {
+          if (!GOOD.includes(of)) throw new Error(`the sample has no ${of}`);
+          // Every file adds a name of its own to the entities.
+          return [fileOf(index), GOOD.replace(of, instead).replaceAll("sample", `sample_${index}`)];
+        }),
+      ),
+    });
+  }, 60_000);
+
+  it("compiles when all is right", () => {
+    expect(errors["sample.ts"]).toEqual([]);
+  });
+
+  it.each(MISTAKES.map(([title, , , named], index) => ({ title, named, file: fileOf(index) })))(
+    "with $title does not compile",
+    ({ file, named }) => {
+      expect(errors[file]?.join("\n")).toMatch(named);
+    },
+  );
+
+  it("that reads a secret does not compile", () => {
+    expect(errors["secrets.ts"]?.join("\n")).toMatch(/"u\.password"/);
+  });
+});

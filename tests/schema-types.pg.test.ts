@@ -1,0 +1,38 @@
+import { readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { SOURCE_TYPES_FILE, sourceTypes, TARGET_TYPES_FILE, targetTypes } from "../scripts/schema-types.ts";
+import { createTestSource, createTestTarget } from "./support/databases.ts";
+
+describe("the types that entity files are checked against", () => {
+  it("are those of the source (npm run schema:types), without the columns that never leave it", async () => {
+    await using source = await createTestSource();
+    const types = await sourceTypes(source.admin);
+    expect(types).toBe(readFileSync(SOURCE_TYPES_FILE, "utf8"));
+    expect(types).not.toMatch(/password|card_bin|access_token/);
+    await source.admin`alter table public.dispatch_office add column floor integer`;
+    expect(await sourceTypes(source.admin)).not.toBe(types);
+  });
+
+  it("are those of the target, without the sync's own tables", async () => {
+    await using target = await createTestTarget();
+    const types = await targetTypes(target.admin);
+    expect(types).toBe(readFileSync(TARGET_TYPES_FILE, "utf8"));
+    expect(types).not.toMatch(/sync_|uuid_mappings/);
+  });
+
+  it("know domains, arrays, partitions, odd names and keys of several columns for what they are", async () => {
+    await using source = await createTestSource();
+    await source.admin.unsafe(`
+      create domain public.cents as numeric(10, 2);
+      create table public."odd ""name" (
+        a integer, "on" integer, price public.cents, tags text[], made date, primary key (a, "on"),
+        foreign key (a) references public.dispatch_office (id)) partition by range (a);
+      create view public.seen as select 1 as one`);
+    const types = await sourceTypes(source.admin);
+    expect(types).toContain(
+      ["  'odd \"name': {", '    a: { type: "integer"; ids: "dispatch_office" };', '    on: { type: "integer" };'].join("\n"),
+    );
+    expect(types).toMatch(/price: \{ type: "numeric" \};\s+tags: \{ type: "other" \};\s+made: \{ type: "date" \};/);
+    expect(types).not.toContain("seen");
+  });
+});
