@@ -3,11 +3,14 @@ import ts from "typescript";
 
 const SHARED = resolve(import.meta.dirname, "../../shared");
 
-/** An entity file as somebody might write it, by name; compiled as if it lay in shared/entities/ beside the others. */
+/** Files by their path below shared/, as somebody might write them. */
 export type Files = Readonly<Record<string, string>>;
 
-/** What the compiler says about each file, one line per error; nothing is written to disk. */
-export function compileEntities(files: Files): Readonly<Record<string, string[]>> {
+/**
+ * What the compiler says about each file as if it lay in shared/, one line per error; nothing is written to disk.
+ * `beside`: files that are there anyway and have to be part of the program.
+ */
+export function compile(files: Files, beside: readonly string[] = []): Readonly<Record<string, string[]>> {
   const config = ts.getParsedCommandLineOfConfigFile(
     resolve(SHARED, "tsconfig.json"),
     {},
@@ -19,17 +22,17 @@ export function compileEntities(files: Files): Readonly<Record<string, string[]>
     },
   );
   if (!config) throw new Error("shared/tsconfig.json cannot be read");
-  const virtual = new Map(Object.entries(files).map(([name, text]) => [resolve(SHARED, "entities", name), text]));
+  const virtual = new Map(Object.entries(files).map(([path, text]) => [resolve(SHARED, path), text]));
   const host = ts.createCompilerHost(config.options);
   host.readFile = (path) => virtual.get(path) ?? ts.sys.readFile(path);
   host.fileExists = (path) => virtual.has(path) || ts.sys.fileExists(path);
-  const registry = resolve(SHARED, "entities/registry.gen.ts");
-  const program = ts.createProgram([registry, ...virtual.keys()], config.options, host);
+  const roots = [...beside.map((path) => resolve(SHARED, path)), ...virtual.keys()];
+  const program = ts.createProgram(roots, config.options, host);
   return Object.fromEntries(
-    Object.keys(files).map((name) => {
-      const source = program.getSourceFile(resolve(SHARED, "entities", name));
+    Object.keys(files).map((path) => {
+      const source = program.getSourceFile(resolve(SHARED, path));
       const errors = [...program.getSyntacticDiagnostics(source), ...program.getSemanticDiagnostics(source)];
-      return [name, errors.map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, "\n"))];
+      return [path, errors.map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, "\n"))];
     }),
   );
 }

@@ -1,5 +1,7 @@
 import { loadLegacy } from "../../local/dataset/load.ts";
 import { createContext } from "../../shared/context.ts";
+import type { Entity } from "../../shared/entities/define-entity.ts";
+import { definitionHash } from "../../shared/entities/validate-registry.ts";
 import { startExecution, type BegunExecution, type ExecutionRequest } from "../../shared/jobs/plan.ts";
 import { validate } from "../../shared/jobs/validate.ts";
 import { createLog } from "../../shared/log.ts";
@@ -24,7 +26,13 @@ export interface InProcess extends AsyncDisposable {
 }
 
 export async function createInProcess(
-  options: { scale?: number; env?: Record<string, string>; targetUrl?: (db: TestDatabase) => string } = {},
+  options: {
+    scale?: number;
+    env?: Record<string, string>;
+    targetUrl?: (db: TestDatabase) => string;
+    /** Other entities than the registry's. */
+    entities?: readonly Entity[];
+  } = {},
 ): Promise<InProcess> {
   const source = await createTestSource();
   const target = await createTestTarget();
@@ -51,6 +59,12 @@ export async function createInProcess(
   });
   const context: Context = {
     ...made,
+    ...(options.entities
+      ? {
+          entities: new Map(options.entities.map((entity) => [entity.name, entity])),
+          hashes: new Map(options.entities.map((entity) => [entity.name, definitionHash(entity)])),
+        }
+      : {}),
     queue: {
       send: (messages) => {
         queue.push(...messages);
