@@ -17,11 +17,11 @@ declare module "vitest" {
 
 const LOCAL = resolve(import.meta.dirname, "../../.local");
 
-/** One server for all tests that need databases, with a template of each side; every test clones its own. */
+/** One server for all tests of a project that need databases, with a template of each side; every test clones its own. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   removeOldServers();
-  const dataDir = resolve(LOCAL, `tests-${process.pid}`);
-  const pg = await startPostgres({ name: "tests", dataDir, settings: { fsync: "off" } });
+  const dataDir = resolve(LOCAL, `tests-${process.pid}-${project.name}`);
+  const pg = await startPostgres({ name: "tests", dataDir, settings: { fsync: "off", autovacuum: "off" } });
   try {
     await prepareSupabase(pg, { database: "target_template" });
     const { owner } = await prepareSource(pg, { database: "source_template" });
@@ -39,7 +39,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
     } else {
       await pg.stop();
       process.stderr.write(
-        `Databases of failed tests, kept until the next run: ${kept.join(", ")}\nTo look: npx tsx local/open-postgres.ts .local/tests-${process.pid}\n`,
+        `Databases of failed tests, kept until the next run: ${kept.join(", ")}\nTo look: npx tsx local/open-postgres.ts ${dataDir}\n`,
       );
     }
   };
@@ -60,7 +60,7 @@ async function keptDatabases(pg: LocalPostgres): Promise<string[]> {
 function removeOldServers(): void {
   if (!existsSync(LOCAL)) return;
   for (const name of readdirSync(LOCAL)) {
-    const pid = /^tests-(\d+)$/.exec(name)?.[1];
+    const pid = /^tests-(\d+)(-|$)/.exec(name)?.[1];
     if (pid !== undefined && commandLine(Number(pid)) === undefined)
       rmSync(resolve(LOCAL, name), { recursive: true, force: true });
   }
