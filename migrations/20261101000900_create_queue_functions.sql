@@ -76,6 +76,25 @@ $$;
 comment on function sync.release_waiting(smallint) is
   'Asks for every waiting record whose parent has landed to be read again. A query, not a signal: safe to run at any time.';
 
-revoke all on function sync.queue_records(public.sync_entities, uuid, jsonb), sync.release_waiting(smallint) from public;
-grant execute on function sync.queue_records(public.sync_entities, uuid, jsonb), sync.release_waiting(smallint)
-  to isthmus_worker;
+create function sync.record_warnings(p_entity_id smallint, p_execution uuid, p_warnings jsonb) returns void
+language plpgsql security invoker set search_path = '' as $$
+begin
+  delete from public.sync_warnings w
+   using pg_temp.page_plan p
+   where w.entity_id = p_entity_id and w.legacy_id = p.legacy_id and p.action in ('insert', 'update', 'unchanged')
+     and not exists (select from jsonb_to_recordset(p_warnings) as x (k bigint, rule text) where x.k = w.legacy_id and x.rule = w.rule);
+  insert into public.sync_warnings as w (entity_id, legacy_id, rule, execution_id)
+  select p_entity_id, x.k, x.rule, p_execution
+    from jsonb_to_recordset(p_warnings) as x (k bigint, rule text)
+    join pg_temp.page_plan p on p.legacy_id = x.k and p.action in ('insert', 'update', 'unchanged')
+   order by x.k, x.rule
+  on conflict (entity_id, legacy_id, rule) do update set last_seen_at = now(), execution_id = excluded.execution_id;
+end
+$$;
+comment on function sync.record_warnings(smallint, uuid, jsonb) is
+  'Notes which records of a page have landed although they break a rule, and forgets those that no longer do.';
+
+revoke all on function sync.queue_records(public.sync_entities, uuid, jsonb), sync.release_waiting(smallint),
+  sync.record_warnings(smallint, uuid, jsonb) from public;
+grant execute on function sync.queue_records(public.sync_entities, uuid, jsonb), sync.release_waiting(smallint),
+  sync.record_warnings(smallint, uuid, jsonb) to isthmus_worker;

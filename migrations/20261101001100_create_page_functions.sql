@@ -36,6 +36,7 @@ begin
     'execution', (select jsonb_build_object('id', e.id, 'horizon', e.horizon::text, 'snapshot_xmax', e.snapshot_xmax::text,
                            'system_identifier', e.system_identifier, 'timeline', e.timeline, 'entities', e.entities)
                     from public.sync_executions e where e.id = v_chain.execution_id),
+    'severities', sync.rule_severities(),
     'source', (select jsonb_build_object('id', s.id, 'name', s.name, 'namespace', s.namespace)
                  from public.sync_executions e join public.sync_sources s on s.id = e.source_id where e.id = v_chain.execution_id),
     'entities', (select jsonb_object_agg(t.entity_type, jsonb_build_object('id', t.id, 'epoch', t.adoption_epoch, 'hash', t.definition_hash))
@@ -131,6 +132,8 @@ begin
   )
   insert into public.sync_conflict_values (conflict_id, "values")
   select d.id, o.kept from decided d join overwritten o on o.legacy_id = d.source_record_id;
+
+  perform sync.record_warnings(v_entity.id, v_chain.execution_id, p_page -> 'warnings');
 
   -- Landed after all.
   update public.sync_conflicts c

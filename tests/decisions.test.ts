@@ -103,6 +103,7 @@ describe("the registry", () => {
 
   const [offices, patients] = ["offices", "patients"].map((name) => registry.find((entity) => entity.name === name));
   if (!offices || !patients) throw new Error("entities are missing");
+  const RULE = { id: "named", version: 1, severity: "warn", fields: ["name"], remedy: "Name it.", holds: () => true } as const;
   it.each([
     ["an entity defined twice", [offices, offices], /defined twice/],
     ["a parent that is no entity", [patients], /is not an entity/],
@@ -122,6 +123,10 @@ describe("the registry", () => {
       [{ ...offices, source: { ...offices.source, ignored: { extra: " " } } }],
       /needs a reason/,
     ],
+    ["a rule defined twice", [{ ...offices, rules: [RULE, { ...RULE, version: 2 }] }], /offices: rule named is defined twice/],
+    ["a rule without a version", [{ ...offices, rules: [{ ...RULE, version: 0 }] }], /needs a plain name and a version/],
+    ["a rule without a remedy", [{ ...offices, rules: [{ ...RULE, remedy: " " }] }], /needs a remedy/],
+    ["a rule about no field", [{ ...offices, rules: [{ ...RULE, fields: ["nme"] }] }], /nme, which is no field/],
     [
       "a circle",
       [{ ...offices, dependsOn: ["patients"] }, patients, ...registry.filter((e) => e !== offices && e !== patients)],

@@ -74,15 +74,22 @@ describe("the example at the end of docs/entities.md", () => {
     await test.source.admin.unsafe(`
       insert into author (id, name) values (1, 'Ada'), (2, 'Brun');
       insert into book (id, author_id, title, format, price) values
-        (1, 1, 'Engines', 1, 12.30), (2, 2, 'Bridges', 2, null), (3, 1, 'Tides', 3, 7)`);
+        (1, 1, 'Engines', 1, 12.30), (2, 2, 'Bridges', 2, null), (3, 1, 'Tides', 3, 7), (4, 1, 'Debts', 1, -1)`);
     await test.sync();
     expect([...(await books())]).toEqual([
       { id: 1, name: "Ada", by_line: "Engines, by Ada", format: "paper", price: "12.30" },
       { id: 2, name: "Brun", by_line: "Bridges, by Brun", format: "audio", price: null },
     ]);
     const queue = await test.target.admin<{ id: number; state: string; rule: string }[]>`
-      select source_record_id::integer as id, state, rule from public.sync_conflicts`;
-    expect([...queue]).toEqual([{ id: 3, state: "open", rule: "books.format.known_code@1" }]);
+      select source_record_id::integer as id, state, rule from public.sync_conflicts order by 1`;
+    expect([...queue]).toEqual([
+      { id: 3, state: "open", rule: "books.format.known_code@1" },
+      { id: 4, state: "open", rule: "books.price.range@1" },
+    ]);
+    const warned = await test.target.admin<
+      { id: number; rule: string }[]
+    >`select legacy_id::integer as id, rule from public.sync_warnings`;
+    expect([...warned]).toEqual([{ id: 2, rule: "books.audio_has_price@1" }]);
 
     await test.source.admin`update author set name = 'Ada L.' where id = 1`;
     await test.sync();

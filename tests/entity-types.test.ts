@@ -38,6 +38,16 @@ export const sample = defineEntity({
     deleted: f.copy("deleted"),
     source_updated_at: f.copy("updated_at"),
   }),
+  rules: [
+    {
+      id: "has_amount",
+      version: 1,
+      severity: "warn",
+      fields: ["amount"],
+      remedy: "Set the price.",
+      holds: (order) => order.amount !== null,
+    },
+  ],
 });
 `;
 
@@ -80,6 +90,9 @@ const MISTAKES: readonly (readonly [title: string, instead: string, of: string, 
   ["a target column that does not exist", "amont:", "amount:", /amont is not a column/],
   ["the target's id", 'id: f.copy("id"), deleted: f.copy("deleted")', 'deleted: f.copy("deleted")', /id is not a column/],
   ["a column of another type", 'deleted: f.copy("updated_at")', 'deleted: f.copy("deleted")', /"timestamp"|deleted/],
+  ["a rule about a field that does not exist", 'fields: ["amont"]', 'fields: ["amount"]', /"amont"/],
+  ["a rule that looks at no field", "order.amont", "order.amount", /amont/],
+  ["a severity that does not exist", '"ignore"', '"warn"', /"ignore"/],
   ["money that is no number", 'f.money("deleted")', 'f.money("price")', /"deleted"/],
 ];
 

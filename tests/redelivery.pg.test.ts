@@ -87,6 +87,7 @@ describe("a lease", () => {
       cursor: null,
       done: true,
       present: [],
+      warnings: [],
       pending: [],
       cache_lookups: 0,
       cache_hits: 0,

@@ -19,6 +19,8 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
   sync_pending_keys: TEAM,
   sync_alerts: TEAM,
   sync_reports: TEAM,
+  sync_rule_overrides: TEAM,
+  sync_warnings: TEAM,
   uuid_mappings_enhanced: TEAM,
   sync_conflicts: REVIEWERS,
   sync_conflict_values: NOBODY,
@@ -36,6 +38,8 @@ const WORKER: Readonly<Record<string, string>> = {
   sync_pending_keys: "siud",
   sync_alerts: "siu",
   sync_reports: "siu",
+  sync_rule_overrides: "s",
+  sync_warnings: "siud",
   uuid_mappings_enhanced: "siu",
   sync_conflicts: "siu",
   sync_conflict_values: "i",
@@ -58,6 +62,8 @@ describe("row level security and grants", () => {
     await test.sync();
     const admin = test.target.admin;
     await admin`insert into public.sync_pending_keys (entity_id, legacy_id, reason) select min(id), 1, 'test' from public.sync_entities`;
+    await admin`insert into public.sync_rule_overrides (rule, severity, reason) values ('payments.paid_within_total@1', 'warn', 'test')`;
+    await admin`insert into public.sync_warnings (entity_id, legacy_id, rule) select min(id), 1, 'test' from public.sync_entities`;
     await admin`insert into public.sync_alerts (kind, severity, message) values ('test', 'warning', 'test')`;
     await admin`insert into public.sync_conflict_values select id, '{}' from public.sync_conflicts limit 1`;
     tables = (
@@ -132,14 +138,14 @@ describe("row level security and grants", () => {
     await refused(as("reviewer", (tx) => tx`select namespace from public.sync_sources`));
   });
 
-  it("lets nobody but the worker call the functions in sync, except the one that the policies use", async () => {
-    const functions = await test.target.admin<{ name: string; roles: string[] }[]>`
-      select p.proname as name, array(select r from unnest(array['anon', 'authenticated', 'service_role', 'isthmus_worker', 'public']) r
+  it("lets nobody but the worker call the functions in sync, except the one that the policies use, and triggers nobody", async () => {
+    const functions = await test.target.admin<{ name: string; trigger: boolean; roles: string[] }[]>`
+      select p.proname as name, p.prorettype = 'trigger'::regtype as trigger, array(select r from unnest(array['anon', 'authenticated', 'service_role', 'isthmus_worker', 'public']) r
                where has_function_privilege(case r when 'public' then 'anon' else r end, p.oid, 'execute')) as roles
         from pg_proc p where p.pronamespace = 'sync'::regnamespace order by 1`;
     expect(functions.length).toBeGreaterThan(15);
-    for (const { name, roles } of functions)
-      expect(roles, name).toEqual(name === "caller_role" ? ["authenticated"] : ["isthmus_worker"]);
+    for (const { name, trigger, roles } of functions)
+      expect(roles, name).toEqual(trigger ? [] : name === "caller_role" ? ["authenticated"] : ["isthmus_worker"]);
   });
 
   it.each(Object.entries(WORKER))("the worker on %s: %s", async (table, rights) => {

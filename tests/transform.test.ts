@@ -39,6 +39,7 @@ describe("transform", () => {
   it("turns a source row into target columns, keeping raw codes and microseconds", () => {
     expect(transform(patients, [patient], parents, own)).toEqual({
       issues: [],
+      warnings: [],
       records: [
         {
           _key: "7",

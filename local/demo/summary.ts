@@ -21,6 +21,7 @@ export async function printSummary(platform: Platform, target: Sql, source: Sql,
     ]),
   );
   printQueue(state);
+  printWarnings(state);
   await printCost(platform, target, state, seconds);
   await printMoney(target, source);
   const verdict = state.status === "succeeded" ? good("succeeded") : bad(state.status);
@@ -34,6 +35,15 @@ function printQueue(state: ExecutionState): void {
   table(
     ["entity", "state", "type", "why", "records"],
     state.queue.map((row) => [row.entity, row.state, row.type, row.rule, row.count]),
+  );
+}
+
+function printWarnings(state: ExecutionState): void {
+  if (state.warnings.length === 0) return;
+  line(`\n  Landed although they break a rule (public.sync_warnings):`);
+  table(
+    ["rule", "records"],
+    state.warnings.map((row) => [row.rule, row.count]),
   );
 }
 

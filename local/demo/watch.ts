@@ -38,6 +38,7 @@ export interface ExecutionState {
     readonly rule: string;
     readonly count: number;
   }[];
+  readonly warnings: readonly { readonly rule: string; readonly count: number }[];
 }
 
 /** How often the state is asked for while an execution runs. */

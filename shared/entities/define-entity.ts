@@ -23,8 +23,10 @@ import {
   type FieldsOf,
   type Strangers,
 } from "./fields.ts";
+import type { RecordRule } from "./rules.ts";
 
 export { expression, idsOf } from "./columns.ts";
+export { compareDecimals, length, member, pattern, range, uuidFormat } from "./rules.ts";
 export { noneIfBlank, unknownCode, type Decision, type Field, type SourceRow } from "./fields.ts";
 
 /** Entity name → its driving table in the source and its table in the target. Every entity file adds its own line. */
@@ -71,6 +73,8 @@ export interface EntitySpec<
   readonly fields: (
     build: FieldBuilders<Resolved<SourceOf<N>, Alias, J, C>>,
   ) => F & FieldsOf<TargetTables[TargetOf<N>], LegacyKey> & Strangers<F, TargetTables[TargetOf<N>], LegacyKey>;
+  /** Conditions on a record as a whole. */
+  readonly rules?: readonly RecordRule<keyof F & string>[];
 }
 
 export interface Entity {
@@ -89,6 +93,7 @@ export interface Entity {
   readonly keepsAbsent: boolean;
   /** Target column → field, the legacy key first. */
   readonly fields: Readonly<Record<string, Field>>;
+  readonly rules: readonly RecordRule[];
   readonly dependsOn: readonly string[];
 }
 
@@ -115,17 +120,20 @@ export function defineEntity<
     source: { ...spec.source, joins: spec.source.joins ?? {}, where: spec.source.where, watches: spec.source.watches ?? [] },
     keepsAbsent: spec.keepsAbsent ?? false,
     fields,
+    rules: spec.rules ?? [],
     dependsOn: [...new Set(Object.values(fields).flatMap((f) => (f.parent === undefined ? [] : [f.parent])))],
   };
 }
 
 /** Everything in a definition that decides what lands in the target, as plain data: the input of its hash. */
 export function definitionOf(entity: Entity): unknown {
+  const ruleOf = ({ holds, ...rule }: { holds: (value: never) => boolean }) => [rule, holds.toString()];
   return {
     ...entity,
+    rules: entity.rules.map(ruleOf),
     fields: Object.entries(entity.fields).map(([name, field]) => {
-      const { decide: _, ...rest } = field;
-      return [name, rest, decisionsOf(field)];
+      const { decide: _, rules, ...rest } = field;
+      return [name, rest, rules.map(ruleOf), decisionsOf(field)];
     }),
   };
 }

@@ -1,6 +1,7 @@
 // What becomes of a record's columns: one field per target column, checked against the target's catalog.
 import type { IdsOf, OfType, ResolvedColumns } from "./columns.ts";
 import type { EntityName, SourceOf, TargetOf } from "./define-entity.ts";
+import type { ValueRule } from "./rules.ts";
 
 /** One row of a projection, every value as text. */
 export type SourceRow = Readonly<Record<string, string | null>>;
@@ -26,7 +27,10 @@ export interface Field<out Yields = unknown> {
   readonly sensitive: boolean;
   /** uuid_lookup: the entity that the id belongs to. */
   readonly parent?: string;
+  /** NULL sends the record to the queue. */
   readonly required: boolean;
+  /** Conditions on a value that is not NULL. */
+  readonly rules: readonly ValueRule[];
   /** Pure. For uuid_lookup the value is the parent's legacy id. */
   readonly decide: (row: SourceRow) => Decision;
   /** Raw columns to keep beside the mapped value. */
@@ -83,13 +87,19 @@ export type Strangers<F, T, LegacyKey> = {
 
 interface FieldOptions {
   readonly sensitive?: boolean;
+  readonly required?: boolean;
+  readonly rules?: readonly ValueRule[];
+}
+interface CopyOptions extends FieldOptions {
+  /** What NULL becomes. Only where the domain says that both mean the same. */
+  readonly whenNull?: string;
 }
 
 export interface FieldBuilders<C extends ResolvedColumns> {
   /** The value as it is. */
-  copy<K extends keyof C & string>(column: K, options?: FieldOptions): Field<C[K]["type"]>;
+  copy<K extends keyof C & string>(column: K, options?: CopyOptions): Field<C[K]["type"]>;
   /** A numeric amount: copied as text and part of the control totals. */
-  money(column: OfType<C, "numeric" | "integer">): Field<"numeric">;
+  money(column: OfType<C, "numeric" | "integer">, options?: FieldOptions): Field<"numeric">;
   /** The UUID of the parent record; the record waits until the parent has landed. */
   lookup<Parent extends EntityName>(
     parent: Parent,
@@ -103,7 +113,7 @@ export interface FieldBuilders<C extends ResolvedColumns> {
     options?: { whenNull?: Member | null },
   ): Field<Computed<Member>>;
   /** JSON kept as text: parsed, or kept whole under _raw when it does not parse. '' is NULL. */
-  json(column: OfType<C, "text">): Field<"json">;
+  json(column: OfType<C, "text">, options?: FieldOptions): Field<"json">;
   /** A person's name or address, where '' and 'null' mean none. */
   blankIsNone(column: OfType<C, "text">, options?: FieldOptions): Field<"text">;
   /** A value computed from columns; cannot fail. */
@@ -134,8 +144,15 @@ export function unknownCode(entity: string, column: string, raw: string | null):
 export function createBuilders(entity: string): FieldBuilders<ResolvedColumns> {
   const only = (column: string) => (row: SourceRow) => ({ value: row[column] ?? null });
   return {
-    copy: (column, options) => directCopy(column, options),
-    money: (column) => directCopy(column, { money: true }),
+    copy: (column, { whenNull, ...options } = {}) =>
+      whenNull === undefined
+        ? directCopy(column, options)
+        : field("direct_copy", [column], (row) => ({ value: row[column] ?? whenNull }), {
+            ...options,
+            keepRaw: true,
+            definition: [whenNull],
+          }),
+    money: (column, options) => directCopy(column, { ...options, money: true }),
     lookup: (parent, column, options) => {
       return field("uuid_lookup", [column], only(column), { parent, required: options?.required ?? false });
     },
@@ -151,7 +168,8 @@ export function createBuilders(entity: string): FieldBuilders<ResolvedColumns> {
         },
         { keepRaw: true, definition: [map, options ?? {}] },
       ),
-    json: (column) => field("json_extraction", [column], (row) => ({ value: jsonFromText(row[column] ?? null) })),
+    json: (column, options) =>
+      field("json_extraction", [column], (row) => ({ value: jsonFromText(row[column] ?? null) }), options),
     blankIsNone: (column, options) =>
       field("calculated_field", [column], (row) => ({ value: noneIfBlank(row[column] ?? null) }), { ...options, keepRaw: true }),
     calculate: (columns, compute, options) =>
@@ -186,7 +204,6 @@ function hasEscapeUnknownToJsonb(text: string): boolean {
 interface FieldExtras extends FieldOptions {
   readonly money?: boolean;
   readonly parent?: string;
-  readonly required?: boolean;
   readonly keepRaw?: boolean;
   readonly definition?: readonly unknown[];
 }
@@ -205,6 +222,7 @@ function field(kind: FieldKind, columns: readonly string[], decide: Field["decid
     money: extras.money ?? false,
     sensitive: extras.sensitive ?? false,
     required: extras.required ?? false,
+    rules: extras.rules ?? [],
     keepRaw: extras.keepRaw ?? false,
     decide,
     ...(extras.parent === undefined ? {} : { parent: extras.parent }),

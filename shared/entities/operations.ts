@@ -42,4 +42,14 @@ export const operations = defineEntity({
     office_card: f.copy("office_card"),
     attempts: f.copy("attempts"),
   }),
+  rules: [
+    {
+      id: "refund_names_payment",
+      version: 1,
+      severity: "warn",
+      fields: ["operation_type", "payment_id"],
+      remedy: "The refund names no payment that it belongs to: set payment_id in the source.",
+      holds: (record) => record.operation_type !== "refund" || record.payment_id !== null,
+    },
+  ],
 });

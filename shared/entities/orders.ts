@@ -69,4 +69,14 @@ export const orders = defineEntity({
     submitted_at: f.copy("submitted_at"),
     source_updated_at: f.copy("updated_at"),
   }),
+  rules: [
+    {
+      id: "shipped_was_submitted",
+      version: 1,
+      severity: "warn",
+      fields: ["status", "submitted_at"],
+      remedy: "The order is shipped but was never submitted: set submitted_at in the source.",
+      holds: (record) => record.status !== "shipped" || record.submitted_at !== null,
+    },
+  ],
 });

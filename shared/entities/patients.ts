@@ -6,6 +6,11 @@ declare module "./define-entity.ts" {
   }
 }
 
+/** Dates of four-digit years compare as texts; infinity and years before Christ do not. */
+function isPlainDate(text: string | null): text is string {
+  return text !== null && /^\d{4}-[^B]*$/.test(text);
+}
+
 export const patients = defineEntity({
   name: "patients",
   target: { table: "patients", legacyKey: "legacy_patient_id" },
@@ -45,4 +50,23 @@ export const patients = defineEntity({
     enrolled_at: f.copy("submitted_at"),
     source_updated_at: f.copy("updated_at"),
   }),
+  rules: [
+    {
+      id: "patient_number_format",
+      version: 1,
+      severity: "park",
+      fields: ["patient_number"],
+      remedy: "A patient number is PAT- and at least six digits: correct the rule that makes it in the entity file.",
+      holds: (record) => /^PAT-\d{6,}$/.test(record.patient_number ?? ""),
+    },
+    {
+      id: "born_before_enrolment",
+      version: 1,
+      severity: "warn",
+      fields: ["date_of_birth", "enrolled_at"],
+      remedy: "The patient was enrolled before they were born: correct one of the two dates in the source.",
+      holds: ({ date_of_birth: born, enrolled_at: enrolled }) =>
+        !isPlainDate(born) || !isPlainDate(enrolled) || born.slice(0, 10) <= enrolled.slice(0, 10),
+    },
+  ],
 });

@@ -1,4 +1,4 @@
-import { defineEntity } from "./define-entity.ts";
+import { compareDecimals, defineEntity } from "./define-entity.ts";
 
 declare module "./define-entity.ts" {
   interface Entities {
@@ -57,4 +57,14 @@ export const payments = defineEntity({
     installments: f.json("installments"),
     processed_at: f.copy("made_at"),
   }),
+  rules: [
+    {
+      id: "paid_within_total",
+      version: 1,
+      severity: "warn",
+      fields: ["paid_amount", "amount"],
+      remedy: "More was paid than the payment's total: correct one of the two in the source, or refund the difference.",
+      holds: ({ paid_amount: paid, amount }) => paid === null || amount === null || compareDecimals(paid, amount) <= 0,
+    },
+  ],
 });

@@ -40,6 +40,13 @@ export function validateRegistry(entities: readonly Entity[]): string[] {
         say(`field ${name} refers to ${field.parent}, which is not an entity.`);
       }
     }
+    for (const { id, version, fields, remedy } of entity.rules) {
+      if (!SIMPLE_NAME.test(id) || !Number.isInteger(version) || version < 1)
+        say(`rule ${id}@${version} needs a plain name and a version.`);
+      if (entity.rules.filter((other) => other.id === id).length > 1) say(`rule ${id} is defined twice.`);
+      if (remedy.trim() === "") say(`rule ${id} needs a remedy.`);
+      for (const name of fields) if (!Object.hasOwn(entity.fields, name)) say(`rule ${id} looks at ${name}, which is no field.`);
+    }
     const used = new Set(Object.values(entity.fields).flatMap((field) => field.columns));
     for (const name of Object.keys(columns)) if (!used.has(name)) say(`column ${name} is read but no field uses it.`);
     if (alias === "w" || alias === "k") say("the aliases w and k are taken.");

@@ -63,7 +63,7 @@ async function loadPage(context: Context, claim: Claim, cache: MappingCache): Pr
     const present = new Set(own);
     const gone = keys.ids.filter((id) => !present.has(id));
     const ids = await mapIds(tx, cache, claim, entity.name, own, parentsOf(entity, rows));
-    const { records, issues } = transform(entity, rows, ids.parents, ids.own);
+    const { records, issues, warnings } = transform(entity, rows, ids.parents, ids.own, claim.severities);
 
     const wallMs = clock() - started.wall;
     const cpuNow = meter.cpuMs();
@@ -78,6 +78,7 @@ async function loadPage(context: Context, claim: Claim, cache: MappingCache): Pr
       done: keys.done,
       present: claim.chain.capture === "full" ? keys.ids : [],
       pending: keys.pending,
+      warnings,
       cache_lookups: ids.lookups,
       cache_hits: ids.hits,
       cpu_ms: cpuMs,

@@ -1,6 +1,7 @@
 import type { Entity, Field, SourceRow } from "../entities/define-entity.ts";
 import { KEY } from "../entities/define-entity.ts";
-import type { Issue, LoadRecord } from "./types.ts";
+import { ruleName, type RecordRule, type Severity, type ValueRule } from "../entities/rules.ts";
+import type { Issue, LoadRecord, Warning } from "./types.ts";
 
 /** UUIDs of landed parents, by `entity:legacyId`. */
 export type ParentIds = ReadonlyMap<string, string>;
@@ -8,6 +9,8 @@ export type ParentIds = ReadonlyMap<string, string>;
 export interface Transformed {
   readonly records: readonly LoadRecord[];
   readonly issues: readonly Issue[];
+  /** Records that land although they break a rule. */
+  readonly warnings: readonly Warning[];
 }
 
 export function parentKey(entity: string, legacyId: string): string {
@@ -38,9 +41,11 @@ export function transform(
   rows: readonly SourceRow[],
   parents: ParentIds,
   ownIds: ReadonlyMap<string, string>,
+  severities: Readonly<Record<string, Severity>> = {},
 ): Transformed {
   const records: LoadRecord[] = [];
   const issues: Issue[] = [];
+  const warnings: Warning[] = [];
   const fields = Object.entries(entity.fields);
   for (const row of rows) {
     const key = row[KEY] ?? "";
@@ -54,25 +59,44 @@ export function transform(
         problem ??= problemIssue(key, name, decision.problem);
         continue;
       }
-      if (field.parent === undefined) {
-        values[name] = decision.value;
-        if (field.keepRaw) keepRaw(raw, field, row, decision.value);
+      if (decision.value === null) {
+        if (field.required) problem ??= missing(key, name, entity.name, field.parent);
+        values[name] = null;
+        if (field.keepRaw) keepRaw(raw, field, row, null);
         continue;
       }
-      if (decision.value === null) {
-        if (field.required) problem ??= missingReference(key, name, entity.name, field.parent);
-        values[name] = null;
+      if (field.parent === undefined) {
+        const { value } = decision;
+        const broken = field.rules.find((rule) => !holds(rule, value));
+        if (broken) problem ??= brokenRule(key, name, `${entity.name}.${name}`, broken);
+        values[name] = value;
+        if (field.keepRaw) keepRaw(raw, field, row, value);
         continue;
       }
       const uuid = parents.get(parentKey(field.parent, decision.value));
       if (uuid === undefined) waiting ??= waitingIssue(key, name, field.parent, decision.value);
       else values[name] = uuid;
     }
+    // A rule sees whole records only: one that does not land anyway is not judged.
+    const broken: Warning[] = [];
+    if (!problem && !waiting) {
+      for (const rule of entity.rules) {
+        if (holds(rule, values)) continue;
+        const name = ruleName(entity.name, rule);
+        if ((severities[name] ?? rule.severity) === "park")
+          problem ??= brokenRule(key, rule.fields.join(", "), entity.name, rule);
+        else broken.push({ k: key, rule: name });
+      }
+    }
     const issue = problem ?? waiting;
-    if (issue) issues.push(issue);
-    else records.push({ _key: key, _uuid: ownIds.get(key) ?? null, _raw: Object.keys(raw).length > 0 ? raw : null, ...values });
+    if (issue) {
+      issues.push(issue);
+    } else {
+      records.push({ _key: key, _uuid: ownIds.get(key) ?? null, _raw: Object.keys(raw).length > 0 ? raw : null, ...values });
+      warnings.push(...broken);
+    }
   }
-  return { records, issues };
+  return { records, issues, warnings };
 }
 
 /** Only what the mapped value does not say already. */
@@ -99,14 +123,31 @@ function problemIssue(
   };
 }
 
-function missingReference(k: string, field: string, entity: string, parent: string): Issue {
+/** A rule that cannot judge what it sees is broken: the record is named, and the page goes on. */
+function holds<Judged>(rule: { readonly holds: (judged: Judged) => boolean }, judged: Judged): boolean {
+  try {
+    return rule.holds(judged);
+  } catch {
+    return false;
+  }
+}
+
+function brokenRule(k: string, field: string, owner: string, rule: ValueRule | RecordRule): Issue {
+  const { remedy } = rule;
+  return { k, state: "open", type: "business_rule_violation", field, rule: ruleName(owner, rule), remedy, data: {} };
+}
+
+function missing(k: string, field: string, entity: string, parent: string | undefined): Issue {
   return {
     k,
     state: "open",
-    type: "foreign_key_violation",
+    type: parent === undefined ? "business_rule_violation" : "foreign_key_violation",
     field,
     rule: `${entity}.${field}.required@1`,
-    remedy: `The record names no ${parent} record, which it needs: set the reference in the source.`,
+    remedy:
+      parent === undefined
+        ? "The record has no value here, which it needs: set it in the source."
+        : `The record names no ${parent} record, which it needs: set the reference in the source.`,
     data: {},
   };
 }

@@ -1,5 +1,6 @@
 import type { Config } from "../config.ts";
 import type { Clock } from "../clock.ts";
+import type { Severity } from "../entities/rules.ts";
 import type { Sql } from "../db/connect.ts";
 import type { DescribedError } from "../errors.ts";
 import type { Entity } from "../entities/define-entity.ts";
@@ -76,6 +77,8 @@ export interface Claim {
     readonly timeline: number;
     readonly entities: readonly string[];
   };
+  /** Severities that overrides give to rules now, by rule name. */
+  readonly severities: Readonly<Record<string, Severity>>;
   readonly source: { readonly id: number; readonly name: string; readonly namespace: string };
   readonly entities: Readonly<Record<string, { readonly id: number; readonly epoch: number; readonly hash: string }>>;
   readonly target: string;
@@ -112,6 +115,12 @@ export interface Issue {
   readonly data: Readonly<Record<string, unknown>>;
   readonly parent?: string;
   readonly parentId?: string;
+}
+
+/** A record that lands although it breaks a rule. */
+export interface Warning {
+  readonly k: string;
+  readonly rule: string;
 }
 
 export interface CommittedPage {

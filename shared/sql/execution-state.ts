@@ -29,7 +29,10 @@ export async function executionState(target: Queryable, id: string): Promise<Rec
          'queue', (select coalesce(jsonb_agg(jsonb_build_object('entity', q.entity_type, 'state', q.state, 'type', q.conflict_type, 'rule', q.rule, 'count', q.n)
                             order by q.entity_type, q.state, q.n desc), '[]')
                      from (select entity_type, state, conflict_type, rule, count(*) as n from public.sync_conflicts
-                            where state in ('waiting', 'open') and entity_type = any (x.entities) group by 1, 2, 3, 4) q)) as state
+                            where state in ('waiting', 'open') and entity_type = any (x.entities) group by 1, 2, 3, 4) q),
+         'warnings', (select coalesce(jsonb_agg(jsonb_build_object('rule', w.rule, 'count', w.n) order by w.rule), '[]')
+                        from (select w.rule, count(*) as n from public.sync_warnings w join public.sync_entities e on e.id = w.entity_id
+                               where e.source_id = x.source_id and e.entity_type = any (x.entities) group by 1) w)) as state
        from public.sync_executions x where x.id = $1`,
     [id],
   );

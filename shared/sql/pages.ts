@@ -1,7 +1,7 @@
 import type { Queryable } from "../db/connect.ts";
 import { integerArray } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
-import type { Claim, CommittedPage, Issue, LoadRecord, NoClaim, PageMessage } from "../pipeline/types.ts";
+import type { Claim, CommittedPage, Issue, LoadRecord, NoClaim, PageMessage, Warning } from "../pipeline/types.ts";
 
 /** Claims the next page of a chain under a new lease. */
 export async function claimPage(target: Queryable, message: PageMessage, leaseSeconds: number): Promise<Claim | NoClaim> {
@@ -27,10 +27,11 @@ export interface PageFacts {
   readonly waived: number;
   readonly absent: number;
   /** The absent ones: keys of the page that have no record in the projection. */
-  readonly gone?: readonly string[];
+  readonly gone: readonly string[];
   readonly cursor: string | null;
   readonly done: boolean;
   readonly present: readonly string[];
+  readonly warnings: readonly Warning[];
   readonly pending: readonly { readonly k: string; readonly g: string }[];
   readonly cache_lookups: number;
   readonly cache_hits: number;

@@ -1,6 +1,7 @@
 import type { Queryable } from "../db/connect.ts";
 import { query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
+import { ruleName } from "../entities/rules.ts";
 import type { PageMessage } from "../pipeline/types.ts";
 import type { SourcePosition } from "./source-position.ts";
 
@@ -31,6 +32,12 @@ export async function registerEntities(
     legacy_key: entity.target.legacyKey,
     depends_on: entity.dependsOn,
     keeps_absent: entity.keepsAbsent,
+    rules: entity.rules.map((rule) => ({
+      rule: ruleName(entity.name, rule),
+      severity: rule.severity,
+      fields: rule.fields,
+      remedy: rule.remedy,
+    })),
     definition_hash: hashes.get(entity.name) ?? "",
     columns: Object.entries(entity.fields).map(([name, field]) => ({
       name,
