@@ -8,7 +8,7 @@ export default defineConfig({
           name: "unit",
           sequence: { groupOrder: 0 },
           include: ["tests/**/*.test.ts"],
-          exclude: ["tests/**/*.{pg,int,alone}.test.ts"],
+          exclude: ["tests/**/*.{pg,int}.test.ts"],
         },
       },
       {
@@ -21,18 +21,6 @@ export default defineConfig({
           hookTimeout: 120_000,
           // Servers and functions share two cores: more files at a time would only slow each other down.
           maxWorkers: 2,
-        },
-      },
-      {
-        test: {
-          // Positions of the source: another session of the server that writes would move them.
-          name: "alone",
-          sequence: { groupOrder: 2 },
-          include: ["tests/**/*.alone.test.ts"],
-          globalSetup: ["tests/support/global-setup.ts"],
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
-          maxWorkers: 1,
         },
       },
     ],

@@ -1,10 +1,11 @@
 import { readdirSync } from "node:fs";
 import { resolve } from "node:path";
 import postgres, { type Sql } from "postgres";
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { LocalPostgres } from "../local/postgres.ts";
 import { prepareSource, prepareSupabase, pushMigrations, supabase } from "../local/target/supabase.ts";
 import { createTestSource, createTestTarget, ownerUrl, readerUrl, workerUrl, type TestDatabase } from "./support/databases.ts";
+import { testServer } from "./support/servers.ts";
 
 const MIGRATIONS = readdirSync(resolve(import.meta.dirname, "../migrations")).map((name) => name.split("_")[0]);
 
@@ -19,8 +20,8 @@ function sharedServer(db: TestDatabase): LocalPostgres {
   return {
     name: "shared",
     host: "127.0.0.1",
-    port: inject("postgresPort"),
-    logFile: inject("postgresLog"),
+    port: testServer().port,
+    logFile: testServer().log,
     superuserUrl: (database = "postgres") => db.superuserUrl.replace(/[^/]+$/, database),
     url: (role, password, database) => db.url(role, password).replace(/[^/]+$/, database),
     stop: refuse,

@@ -2,9 +2,10 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { chownSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { inject, afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect, it } from "vitest";
 import { freePort } from "../local/ports.ts";
 import { endState } from "./support/digest.ts";
+import { testServer } from "./support/servers.ts";
 import { createInProcess } from "./support/in-process.ts";
 
 const NOBODY = 65_534;
@@ -20,7 +21,7 @@ beforeAll(async () => {
   writeFileSync(join(folder, "users"), '"isthmus_worker" "local-worker"\n');
   writeFileSync(
     join(folder, "ini"),
-    `[databases]\n* = host=127.0.0.1 port=${inject("postgresPort")}\n[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port=${port}\nunix_socket_dir=\n` +
+    `[databases]\n* = host=127.0.0.1 port=${testServer().port}\n[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port=${port}\nunix_socket_dir=\n` +
       `auth_type=scram-sha-256\nauth_file=${join(folder, "users")}\npool_mode=transaction\ndefault_pool_size=3\nignore_startup_parameters=extra_float_digits\n`,
   );
   if (asRoot) for (const path of [folder, join(folder, "users"), join(folder, "ini")]) chownSync(path, NOBODY, NOBODY);

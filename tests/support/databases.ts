@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import postgres, { type Sql } from "postgres";
-import { inject, onTestFinished } from "vitest";
+import { onTestFinished } from "vitest";
+import { testServer } from "./servers.ts";
 
 /** Names of databases that tests made; what is left of them after a run belongs to tests that failed. */
 export const TEST_DATABASE = "^(target|source)_[0-9a-f]{12}$";
@@ -24,7 +25,7 @@ export const workerUrl = (db: TestDatabase) => db.url("isthmus_worker", "local-w
 export const readerUrl = (db: TestDatabase) => db.url("isthmus_reader", "local-reader");
 
 async function cloneDatabase(side: "target" | "source"): Promise<TestDatabase> {
-  const port = inject("postgresPort");
+  const { port } = testServer();
   const name = `${side}_${randomBytes(6).toString("hex")}`;
   const url = (role: string, password?: string, database = name) =>
     `postgres://${role}${password === undefined ? "" : `:${password}`}@127.0.0.1:${port}/${database}`;

@@ -8,41 +8,49 @@ import { commandLine } from "../../local/processes.ts";
 import { prepareSource, prepareSupabase } from "../../local/target/supabase.ts";
 import { TEST_DATABASE } from "./databases.ts";
 
-declare module "vitest" {
-  interface ProvidedContext {
-    postgresPort: number;
-    postgresLog: string;
-  }
-}
-
 const LOCAL = resolve(import.meta.dirname, "../../.local");
 
-/** One server for all tests of a project that need databases, with a template of each side; every test clones its own. */
+/** A server per worker for tests that need databases, with a template of each side; every test clones its own. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   removeOldServers();
-  const dataDir = resolve(LOCAL, `tests-${process.pid}-${project.name}`);
-  const pg = await startPostgres({ name: "tests", dataDir, settings: { fsync: "off", autovacuum: "off" } });
-  try {
-    await prepareSupabase(pg, { database: "target_template" });
-    const { owner } = await prepareSource(pg, { database: "source_template" });
-    await createLegacySchema(owner);
-  } catch (error) {
-    await pg.remove();
-    throw error;
+  const servers: LocalPostgres[] = [];
+  const ready = await Promise.allSettled(
+    Array.from({ length: project.config.maxWorkers }, async (_, index) => {
+      const pg = await startPostgres({
+        name: "tests",
+        dataDir: folderOf(index),
+        // Nothing writes but the tests themselves.
+        settings: { fsync: "off", autovacuum: "off" },
+      });
+      servers[index] = pg;
+      await prepareSupabase(pg, { database: "target_template" });
+      const { owner } = await prepareSource(pg, { database: "source_template" });
+      await createLegacySchema(owner);
+    }),
+  );
+  const failed = ready.find((one) => one.status === "rejected");
+  if (failed) {
+    await Promise.all(servers.map((pg) => pg.remove()));
+    throw failed.reason;
   }
-  project.provide("postgresPort", pg.port);
-  project.provide("postgresLog", pg.logFile);
+  project.provide(
+    "postgresServers",
+    servers.map((pg) => ({ port: pg.port, log: pg.logFile })),
+  );
   return async () => {
-    const kept = await keptDatabases(pg);
-    if (kept.length === 0) {
-      await pg.remove();
-    } else {
-      await pg.stop();
-      process.stderr.write(
-        `Databases of failed tests, kept until the next run: ${kept.join(", ")}\nTo look: npx tsx local/open-postgres.ts ${dataDir}\n`,
-      );
-    }
+    await Promise.all(servers.map((pg, index) => removeOrKeep(pg, folderOf(index))));
   };
+}
+
+const folderOf = (index: number) => resolve(LOCAL, `tests-${process.pid}-${index + 1}`);
+
+async function removeOrKeep(pg: LocalPostgres, folder: string): Promise<void> {
+  const kept = await keptDatabases(pg);
+  if (kept.length === 0) return pg.remove();
+  await pg.stop();
+  process.stderr.write(
+    `Databases of failed tests, kept until the next run: ${kept.join(", ")}\nTo look: npx tsx local/open-postgres.ts ${folder}\n`,
+  );
 }
 
 async function keptDatabases(pg: LocalPostgres): Promise<string[]> {
