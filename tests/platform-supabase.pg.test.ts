@@ -14,14 +14,15 @@ function client(url: string): Sql & AsyncDisposable {
   return Object.assign(sql, { [Symbol.asyncDispose]: () => sql.end({ timeout: 1 }) });
 }
 
-/** The server that all tests share, as prepareSupabase() wants it. */
-function sharedServer(db: TestDatabase): LocalPostgres {
+/** The server of this file, as prepareSupabase() wants it. */
+async function sharedServer(db: TestDatabase): Promise<LocalPostgres> {
+  const { port, log } = await testServer();
   const refuse = () => Promise.reject(new Error("not this test's server"));
   return {
     name: "shared",
     host: "127.0.0.1",
-    port: testServer().port,
-    logFile: testServer().log,
+    port,
+    logFile: log,
     superuserUrl: (database = "postgres") => db.superuserUrl.replace(/[^/]+$/, database),
     url: (role, password, database) => db.url(role, password).replace(/[^/]+$/, database),
     stop: refuse,
@@ -114,7 +115,7 @@ describe("the target is what a new hosted project is", () => {
   });
 
   it("can be prepared again without a change, from a database that was only half prepared too", async () => {
-    const server = sharedServer(target);
+    const server = await sharedServer(target);
     const before = await target.admin`select count(*)::int as n from pg_class`;
     const urls = await prepareSupabase(server, { database: target.name });
     expect(await target.admin`select count(*)::int as n from pg_class`).toEqual(before);
@@ -174,7 +175,7 @@ describe("the source", () => {
 
   it("can be prepared again", async () => {
     await using source = await createTestSource();
-    const { reader } = await prepareSource(sharedServer(source), { database: source.name });
+    const { reader } = await prepareSource(await sharedServer(source), { database: source.name });
     await using sql = client(reader);
     expect(await sql`select current_setting('default_transaction_read_only') as mode`).toEqual([{ mode: "on" }]);
   });

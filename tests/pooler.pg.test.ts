@@ -17,11 +17,12 @@ let port: number;
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "isthmus-pgbouncer-"));
   port = await freePort();
+  const server = await testServer();
   const asRoot = process.getuid?.() === 0;
   writeFileSync(join(folder, "users"), '"isthmus_worker" "local-worker"\n');
   writeFileSync(
     join(folder, "ini"),
-    `[databases]\n* = host=127.0.0.1 port=${testServer().port}\n[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port=${port}\nunix_socket_dir=\n` +
+    `[databases]\n* = host=127.0.0.1 port=${server.port}\n[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port=${port}\nunix_socket_dir=\n` +
       `auth_type=scram-sha-256\nauth_file=${join(folder, "users")}\npool_mode=transaction\ndefault_pool_size=3\nignore_startup_parameters=extra_float_digits\n`,
   );
   if (asRoot) for (const path of [folder, join(folder, "users"), join(folder, "ini")]) chownSync(path, NOBODY, NOBODY);

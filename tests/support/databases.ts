@@ -25,7 +25,7 @@ export const workerUrl = (db: TestDatabase) => db.url("isthmus_worker", "local-w
 export const readerUrl = (db: TestDatabase) => db.url("isthmus_reader", "local-reader");
 
 async function cloneDatabase(side: "target" | "source"): Promise<TestDatabase> {
-  const { port } = testServer();
+  const { port } = await testServer();
   const name = `${side}_${randomBytes(6).toString("hex")}`;
   const url = (role: string, password?: string, database = name) =>
     `postgres://${role}${password === undefined ? "" : `:${password}`}@127.0.0.1:${port}/${database}`;
