@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { compile } from "./support/compile.ts";
 
 const GOOD = `
-import { defineEntity } from "./define-entity.ts";
+import { defineEntity, idsOf } from "./define-entity.ts";
 
 declare module "./define-entity.ts" {
   interface Entities {
@@ -20,7 +20,7 @@ export const sample = defineEntity({
     joins: { p: { table: "dispatch_patient", on: { id: "i.patient_id" }, required: true } },
     columns: {
       id: "i.id",
-      patient_id: "i.patient_id",
+      patient_id: idsOf("dispatch_patient", "i.patient_id"),
       office_id: "p.office_id",
       status: "i.status",
       deleted: "i.deleted",
@@ -72,6 +72,7 @@ const MISTAKES: readonly (readonly [title: string, instead: string, of: string, 
   ["a column that nobody declared", 'f.copy("delete")', 'f.copy("deleted")', /"delete"/],
   ["ids of another table", 'f.lookup("offices", "patient_id")', 'f.lookup("offices", "office_id")', /"patient_id"/],
   ["a column that holds no ids", 'f.lookup("offices", "price")', 'f.lookup("offices", "office_id")', /"price"/],
+  ["ids that are said to be of another table", 'idsOf("auth_user",', 'idsOf("dispatch_patient",', /"patient_id"/],
   ["a parent that is no entity", 'f.lookup("ofices",', 'f.lookup("offices",', /"ofices"/],
   [
     "a parent that the target column does not refer to",
