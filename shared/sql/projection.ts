@@ -7,9 +7,9 @@ export function columnSql(column: ColumnSource): string {
   return typeof column === "string" ? column.split(".").map(ident).join(".") : column.sql;
 }
 
-/** The key of the driving table, as a bigint like every legacy id. */
+/** The key of the driving table, without a cast: its index must serve every comparison and order. */
 export function keySql(entity: Entity): string {
-  return `${ident(entity.source.alias)}.${ident(entity.source.key)}::bigint`;
+  return `${ident(entity.source.alias)}.${ident(entity.source.key)}`;
 }
 
 /** The driving table under its alias. */
@@ -29,5 +29,5 @@ export function joinsSql(entity: Entity): string {
 
 /** Which rows of the driving table are records. */
 export function whereSql(entity: Entity): string {
-  return entity.source.where ?? "true";
+  return entity.source.where === undefined ? "true" : `(${entity.source.where})`;
 }
