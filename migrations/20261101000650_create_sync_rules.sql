@@ -90,7 +90,8 @@ end
 $$;
 comment on function sync.apply_rule_override() is 'Has the records that a changed rule concerns read again.';
 
-create trigger check_rule_override before insert or update on public.sync_rule_overrides
+-- Not on every update: a row for a rule that is gone can still be ended.
+create trigger check_rule_override before insert or update of rule on public.sync_rule_overrides
   for each row execute function sync.check_rule_override();
 create trigger apply_rule_override after insert or update or delete on public.sync_rule_overrides
   for each row execute function sync.apply_rule_override();

@@ -84,7 +84,7 @@ begin
    where w.entity_id = p_entity_id and w.legacy_id = p.legacy_id and p.action in ('insert', 'update', 'unchanged')
      and not exists (select from jsonb_to_recordset(p_warnings) as x (k bigint, rule text) where x.k = w.legacy_id and x.rule = w.rule);
   insert into public.sync_warnings as w (entity_id, legacy_id, rule, execution_id)
-  select p_entity_id, x.k, x.rule, p_execution
+  select distinct p_entity_id, x.k, x.rule, p_execution
     from jsonb_to_recordset(p_warnings) as x (k bigint, rule text)
     join pg_temp.page_plan p on p.legacy_id = x.k and p.action in ('insert', 'update', 'unchanged')
    order by x.k, x.rule

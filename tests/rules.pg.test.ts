@@ -88,8 +88,12 @@ describe("a business rule", () => {
       message: "no entity has the rule payments.paid@1",
       hint: expect.stringContaining(RULE) as string,
     });
+    await override("warn");
+    await test.target.admin`update public.sync_entities set rules = '[]' where entity_type = 'payments'`;
+    await test.target.admin`update public.sync_rule_overrides set valid_to = now() + interval '1 hour'`;
     const unexplained = test.target
       .admin`insert into public.sync_rule_overrides (rule, severity, reason) values (${RULE}, 'warn', ' ')`;
+    await test.target.admin`update public.sync_entities set rules = ${test.target.admin.json([{ rule: RULE }])} where entity_type = 'payments'`;
     await expect(unexplained).rejects.toMatchObject({ constraint_name: "sync_rule_overrides_reason_check" });
   });
 });
