@@ -93,7 +93,8 @@ describe("a business rule", () => {
     await test.target.admin`update public.sync_rule_overrides set valid_to = now() + interval '1 hour'`;
     const unexplained = test.target
       .admin`insert into public.sync_rule_overrides (rule, severity, reason) values (${RULE}, 'warn', ' ')`;
-    await test.target.admin`update public.sync_entities set rules = ${test.target.admin.json([{ rule: RULE }])} where entity_type = 'payments'`;
+    await test.target
+      .admin`update public.sync_entities set rules = ${test.target.admin.json([{ rule: RULE }])} where entity_type = 'payments'`;
     await expect(unexplained).rejects.toMatchObject({ constraint_name: "sync_rule_overrides_reason_check" });
   });
 });
