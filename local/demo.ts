@@ -8,7 +8,7 @@ import { freshFolder } from "./demo/folder.ts";
 import { printConnections, printQueries } from "./demo/look-around.ts";
 import { runAndWatch } from "./demo/watch.ts";
 import { printSummary } from "./demo/summary.ts";
-import { dim, heading, line } from "./demo/terminal.ts";
+import { dim, heading, hush, line } from "./demo/terminal.ts";
 import { startPlatform, type Platform } from "./platform.ts";
 
 const program = new Command("demo")
@@ -29,7 +29,7 @@ let stopping = false;
 const starting = startPlatform({
   dataDir,
   onStep: (step) => {
-    if (!stopping) line(`  ✓ ${step}`);
+    line(`  ✓ ${step}`);
   },
   env: { ISTHMUS_LEASE_SECONDS: "20" },
 });
@@ -41,6 +41,7 @@ for (const [signal, code] of [
     if (stopping) return;
     stopping = true;
     line("\nStopping …");
+    hush();
     void starting
       .then((platform) => platform.stop())
       .catch(() => undefined)

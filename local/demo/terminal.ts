@@ -1,8 +1,15 @@
 import pc from "picocolors";
 
+let hushed = false;
+
 /** The demo's only way to print. */
 export function line(text = ""): void {
-  process.stdout.write(`${text}\n`);
+  if (!hushed) process.stdout.write(`${text}\n`);
+}
+
+/** Prints nothing any more: what goes on while the demo is being stopped is no news. */
+export function hush(): void {
+  hushed = true;
 }
 
 export function heading(text: string): void {
