@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { stripVTControlCharacters } from "node:util";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { processTree } from "../local/processes.ts";
 
@@ -84,8 +85,9 @@ function start(...options: string[]) {
   return {
     pid: child.pid ?? 0,
     exit,
-    output: () => output,
-    errors: () => errors,
+    // A CI service has colours switched on.
+    output: () => stripVTControlCharacters(output),
+    errors: () => stripVTControlCharacters(errors),
     async printed(text: string): Promise<void> {
       const deadline = Date.now() + SOON_MS;
       while (!output.includes(text)) {
