@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import postgres, { type Sql } from "postgres";
@@ -116,7 +116,9 @@ function groupByTable(columns: readonly Column[]): Map<string, Column[]> {
 async function withDatabases(work: (source: Sql, target: Sql) => Promise<void>): Promise<void> {
   const { SOURCE_DB_URL: source, TARGET_DB_URL: target } = process.env;
   if (source !== undefined && target !== undefined) return withClients(source, target, work);
-  const dataDir = await mkdtemp(resolve(import.meta.dirname, "../.local/schema-types-"));
+  const local = resolve(import.meta.dirname, "../.local");
+  await mkdir(local, { recursive: true });
+  const dataDir = await mkdtemp(resolve(local, "schema-types-"));
   const server = await startPostgres({ name: "schema-types", dataDir });
   try {
     const { owner } = await prepareSource(server);

@@ -3,6 +3,7 @@ import { chownSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import postgres, { type Sql } from "postgres";
+import { applicationSchema } from "../local/target/supabase.ts";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { freePort } from "../local/ports.ts";
 
@@ -77,7 +78,7 @@ describe("the schedule of sync-tick on a project with pg_cron, pg_net and Vault"
   });
 
   it("is made by the migrations, which apply to PostgreSQL 15 as well", async () => {
-    await sql.unsafe(readFileSync(join(ROOT, "local/target/schema.sql"), "utf8")).simple();
+    await sql.unsafe(applicationSchema()).simple();
     for (const file of readdirSync(join(ROOT, "migrations")).sort()) {
       await sql.begin((tx) => tx.unsafe(readFileSync(join(ROOT, "migrations", file), "utf8")).simple());
     }

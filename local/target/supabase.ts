@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { cpSync, mkdtempSync, readFileSync, realpathSync, rmSync, symlinkSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import postgres, { type Sql } from "postgres";
@@ -34,7 +34,7 @@ export async function prepareSupabase(pg: LocalPostgres, options: { database?: s
   });
   await withSql(owner, async (sql) => {
     const [row] = await sql<{ present: boolean }[]>`select to_regclass('public.offices') is not null as present`;
-    if (row?.present !== true) await sql.unsafe(readFileSync(resolve(import.meta.dirname, "schema.sql"), "utf8")).simple();
+    if (row?.present !== true) await sql.unsafe(applicationSchema()).simple();
   });
   await pushMigrations(owner);
   await withSql(owner, async (sql) => {
@@ -42,6 +42,15 @@ export async function prepareSupabase(pg: LocalPostgres, options: { database?: s
     await sql.unsafe(workerGrants(registry)).simple();
   });
   return { owner, worker: pg.url("isthmus_worker", WORKER_PASSWORD, database) };
+}
+
+/** The application's tables, which the sync fills and never creates. */
+export function applicationSchema(): string {
+  const folder = resolve(import.meta.dirname, "schema");
+  return readdirSync(folder)
+    .sort()
+    .map((file) => readFileSync(join(folder, file), "utf8"))
+    .join("\n");
 }
 
 /** Makes the database of the legacy application with a role that can only read. Safe to repeat. */
