@@ -27,7 +27,8 @@ export function joinsSql(entity: Entity): string {
     .join(" ");
 }
 
-/** Which rows of the driving table are records. */
+/** Which rows of the driving table are records to transfer. */
 export function whereSql(entity: Entity): string {
-  return entity.source.where === undefined ? "true" : `(${entity.source.where})`;
+  const condition = entity.source.predicate?.where ?? entity.source.where;
+  return condition === undefined ? "true" : `(${condition})`;
 }

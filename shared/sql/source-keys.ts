@@ -54,7 +54,7 @@ const HIGHEST = "9223372036854775807";
 
 /** Joins are needed to find keys only where the membership condition may name them. */
 function joinsFor(entity: Entity): string {
-  return entity.source.where === undefined ? "" : joinsSql(entity);
+  return whereSql(entity) === "true" ? "" : joinsSql(entity);
 }
 
 function between(key: string): string {
