@@ -105,7 +105,7 @@ comment on table public.sync_chains is
 comment on column public.sync_chains.range_from is 'Keys above this one (null: from the first).';
 comment on column public.sync_chains.range_to is 'Keys up to this one (null: to the last).';
 comment on column public.sync_chains.changed_from is 'xmin capture: rows written by this transaction id or a later one.';
-comment on column public.sync_chains.definition_hash is 'The entity definition under which the chain was planned.';
+comment on column public.sync_chains.definition_hash is 'The entity definition under which the chain was planned; mixed when a page of it ran under another one.';
 comment on column public.sync_chains."cursor" is 'The last key committed.';
 comment on column public.sync_chains.page is 'Number of the page to run next; a message for another page is late and does nothing.';
 comment on column public.sync_chains.round is 'validate: 1, or 2 after the records that differed were read once more.';

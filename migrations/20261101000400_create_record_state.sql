@@ -67,7 +67,7 @@ create table public.sync_checkpoints (
 );
 comment on table public.sync_checkpoints is 'Where an entity stands: everything committed on the source before its horizon has been read.';
 comment on column public.sync_checkpoints.horizon is 'The next incremental pass looks at rows written by this transaction id or a later one.';
-comment on column public.sync_checkpoints.definition_hash is 'The entity definition under which the horizon was reached.';
+comment on column public.sync_checkpoints.definition_hash is 'The entity definition under which the horizon was reached; mixed forces a full pass.';
 create index sync_checkpoints_job_id_idx on public.sync_checkpoints (job_id);
 create index sync_checkpoints_execution_id_idx on public.sync_checkpoints (execution_id);
 

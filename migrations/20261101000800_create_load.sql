@@ -87,15 +87,16 @@ begin
     -- Classify. The target rows were locked by the statement before the first slice, so this one sees them
     -- as they will be written.
     format($q$
-      insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, raw)
+      insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, raw, raw_changed)
       select r.n, r._key, r._uuid,
              case when r.t_id is null and r.seen is null then 'insert'
                   when r.t_id is null then 'target_deleted'
                   when r.seen is null then 'target_unmapped'
                   when c.written <> '{}' then 'update'
                   else 'unchanged' end,
-             r.new, r.seen, r."left", r.now, c.changed, c.written, r._raw
-        from (select p.n, p._key, p._uuid, p._raw, to_jsonb(v) as new, s.seen, s."left", t.id as t_id, o.now
+             r.new, r.seen, r."left", r.now, c.changed, c.written, r._raw, r._raw is distinct from r.raw_before
+        from (select p.n, p._key, p._uuid, p._raw, to_jsonb(v) as new, s.seen, s."left", s.raw as raw_before,
+                     t.id as t_id, o.now
                 from pg_temp.page_rows p
                 cross join lateral (select %1$s) v
                 left join public.%2$I t on t.id = p._uuid
@@ -133,7 +134,7 @@ begin
           join public.%1$I t on t.id = q.id
           cross join lateral (select to_jsonb(x) as now from (select %2$s) x) o
          where q.n between $1 and $2
-           and (q.action in ('insert', 'update') or (q.action = 'unchanged' and q.new is distinct from q.seen))
+           and (q.action in ('insert', 'update') or (q.action = 'unchanged' and (q.new is distinct from q.seen or q.raw_changed)))
       ), state as (
         insert into public.sync_row_states as s (entity_id, legacy_id, seen, "left", raw, synced_at)
         select %3$s, legacy_id, new, "left", raw, now() from after
@@ -179,7 +180,7 @@ begin
 
   create temp table page_plan (
     n integer primary key, legacy_id bigint not null, id uuid not null, action text not null,
-    new jsonb, seen jsonb, "left" jsonb, now jsonb, changed jsonb, written jsonb, raw jsonb,
+    new jsonb, seen jsonb, "left" jsonb, now jsonb, changed jsonb, written jsonb, raw jsonb, raw_changed boolean not null,
     altered boolean not null default false
   ) on commit drop;
   create temp table page_rejects (n integer primary key, sqlstate text not null, constraint_name text, column_name text)

@@ -204,6 +204,12 @@ begin
          closed_at = case when v_done then now() end,
          due_at = case when not v_done then clock_timestamp() + make_interval(secs => (p_page ->> 'lease_seconds')::integer) end
    where id = p_chain;
+  -- Functions are deployed one after the other: what a page of another version landed is read again by the next execution.
+  if p_page ->> 'definition_hash' is distinct from v_chain.definition_hash then
+    update public.sync_chains set definition_hash = 'mixed' where id = p_chain;
+    update public.sync_checkpoints set definition_hash = 'mixed'
+     where source_id = v_entity.source_id and entity_type = v_entity.entity_type;
+  end if;
   if v_done then
     v_dispatch := sync.close_chain(v_chain.execution_id, v_entity);
   else
@@ -232,7 +238,8 @@ begin
     select p_entity.source_id, p_entity.entity_type, e.job_id, e.id, max(c."cursor"),
            (select coalesce(sum(l.read), 0) from public.sync_page_log l where l.execution_id = e.id and l.entity_id = p_entity.id),
            jsonb_build_object('capture', min(c.capture::text)),
-           e.horizon, e.system_identifier, e.timeline, min(c.definition_hash)
+           e.horizon, e.system_identifier, e.timeline,
+           case when count(distinct c.definition_hash) = 1 then min(c.definition_hash) else 'mixed' end
       from public.sync_executions e
       join public.sync_chains c on c.execution_id = e.id and c.entity_id = p_entity.id and c.capture <> 'keys'
      where e.id = p_execution

@@ -95,6 +95,7 @@ describe("a lease", () => {
       peak_rss_bytes: null,
       wall_ms: 1,
       next_page_size: 10,
+      definition_hash: "",
       lease_seconds: 60,
     };
     const refusal = await commitPage(test.context.target, stolen, [], [], facts).catch((error: unknown) => error);

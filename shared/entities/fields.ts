@@ -1,7 +1,7 @@
 // What becomes of a record's columns: one field per target column, checked against the target's catalog.
 import type { IdsOf, OfType, ResolvedColumns } from "./columns.ts";
 import type { EntityName, SourceOf, TargetOf } from "./define-entity.ts";
-import type { ValueRule } from "./rules.ts";
+import { isDecimal, type ValueRule } from "./rules.ts";
 
 /** One row of a projection, every value as text. */
 export type SourceRow = Readonly<Record<string, string | null>>;
@@ -98,7 +98,7 @@ interface CopyOptions extends FieldOptions {
 export interface FieldBuilders<C extends ResolvedColumns> {
   /** The value as it is. */
   copy<K extends keyof C & string>(column: K, options?: CopyOptions): Field<C[K]["type"]>;
-  /** A numeric amount: copied as text and part of the control totals. */
+  /** A numeric amount: copied as text and part of the control totals. NaN goes to the queue. */
   money(column: OfType<C, "numeric" | "integer">, options?: FieldOptions): Field<"numeric">;
   /** The UUID of the parent record; the record waits until the parent has landed. */
   lookup<Parent extends EntityName>(
@@ -152,7 +152,7 @@ export function createBuilders(entity: string): FieldBuilders<ResolvedColumns> {
             keepRaw: true,
             definition: [whenNull],
           }),
-    money: (column, options) => directCopy(column, { ...options, money: true }),
+    money: (column, options) => directCopy(column, { ...options, money: true, rules: [FINITE, ...(options?.rules ?? [])] }),
     lookup: (parent, column, options) => {
       return field("uuid_lookup", [column], only(column), { parent, required: options?.required ?? false });
     },
@@ -177,6 +177,14 @@ export function createBuilders(entity: string): FieldBuilders<ResolvedColumns> {
     decide: (columns, decide) => field("business_logic", columns, decide, { keepRaw: true, definition: [decide.toString()] }),
   };
 }
+
+/** numeric has a NaN, and in a sum it would hide every other difference. */
+const FINITE: ValueRule = {
+  id: "finite",
+  version: 1,
+  remedy: "The amount is not a number: correct it in the source.",
+  holds: isDecimal,
+};
 
 /** '' and the text null (any case) mean "none" in names and addresses of the legacy data. */
 export function noneIfBlank(text: string | null): string | null {

@@ -1,4 +1,5 @@
 import type { Entity } from "../entities/define-entity.ts";
+import { isDecimal } from "../entities/rules.ts";
 import type { Claim, Context, PageMessage, PageOutcome } from "../pipeline/types.ts";
 import {
   commitValidation,
@@ -102,8 +103,9 @@ export function total(buckets: readonly BucketTotals[]): Record<string, string> 
   return sums;
 }
 
-/** Adds two decimal texts without a floating point number in between. */
+/** Adds two decimal texts without a floating point number in between; NaN when one of them is no finite number. */
 export function addDecimals(a: string, b: string): string {
+  if (!isDecimal(a) || !isDecimal(b)) return "NaN";
   const scale = Math.max(decimals(a), decimals(b));
   const sum = scaled(a, scale) + scaled(b, scale);
   if (scale === 0) return sum.toString();

@@ -91,6 +91,7 @@ async function loadPage(context: Context, claim: Claim, cache: MappingCache): Pr
         wallMs,
       }),
       lease_seconds: config.ISTHMUS_LEASE_SECONDS,
+      definition_hash: context.hashes.get(entity.name) ?? "",
     });
     if (committed.foreign_key_rejects > 0 && ids.hits > 0) throw new DoubtfulCache();
     const landed = committed.landed.map((legacyId) => ({ entity: entity.name, legacyId, uuid: ids.own.get(legacyId) ?? "" }));

@@ -33,9 +33,7 @@ export async function unsettledKeys(target: Queryable, entityId: number, entity:
     "target",
     `select source_record_id::text as id from public.sync_conflicts where entity_id = $1 and state in ('waiting', 'open')
      union select legacy_id::text from public.sync_pending_keys where entity_id = $1
-     union select s.legacy_id::text from public.sync_row_states s
-       join public.${ident(entity.target.table)} t on t.${ident(entity.target.legacyKey)} = s.legacy_id
-      where s.entity_id = $1 and (${edited.join(" or ")})`,
+     union select s.legacy_id::text ${fromLanded(entity)} and (${edited.join(" or ")})`,
     [entityId],
   );
   return rows.map((row) => row.id);
@@ -65,9 +63,8 @@ export async function targetTotals(
     target,
     "target",
     `select (s.legacy_id >> ${BUCKET_BITS})::text as bucket, ${["count(*)::text as n", ...sums].join(", ")}
-       from public.sync_row_states s
-       left join public.${ident(entity.target.table)} t on t.${ident(entity.target.legacyKey)} = s.legacy_id
-      where s.entity_id = $1 and not exists (select from unnest($2::text::bigint[]) x where x = s.legacy_id)
+       ${fromLanded(entity)}
+        and not exists (select from unnest($2::text::bigint[]) x where x = s.legacy_id)
       group by 1`,
     [entityId, integerArray(unsettled)],
   );
@@ -105,9 +102,8 @@ export async function targetBucket(
     target,
     "target",
     `select ${["s.legacy_id::text as id", ...columns].join(", ")}
-       from public.sync_row_states s
-       left join public.${ident(entity.target.table)} t on t.${ident(entity.target.legacyKey)} = s.legacy_id
-      where s.entity_id = $1 and s.legacy_id >> ${BUCKET_BITS} = $3::text::bigint
+       ${fromLanded(entity)}
+        and s.legacy_id >> ${BUCKET_BITS} = $3::text::bigint
         and not exists (select from unnest($2::text::bigint[]) x where x = s.legacy_id)`,
     [entityId, integerArray(unsettled), bucket],
   );
@@ -144,6 +140,16 @@ export async function commitValidation(
     ],
   );
   return row.messages;
+}
+
+/** Landed records with their rows, found by id: the legacy key is a column that people can edit. $1: the entity's id. */
+function fromLanded(entity: Entity): string {
+  return `from public.sync_row_states s
+       join public.sync_entities e on e.id = s.entity_id
+       join public.uuid_mappings_enhanced m
+         on m.source_id = e.source_id and m.entity_type = e.entity_type and m.legacy_id = s.legacy_id
+       join public.${ident(entity.target.table)} t on t.id = m.entity_uuid
+      where s.entity_id = $1`;
 }
 
 function fromProjection(entity: Entity): string {

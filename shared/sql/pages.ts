@@ -39,6 +39,8 @@ export interface PageFacts {
   readonly peak_rss_bytes: number | null;
   readonly wall_ms: number;
   readonly next_page_size: number;
+  /** The entity definition that this deployment has. */
+  readonly definition_hash: string;
   readonly lease_seconds: number;
 }
 
