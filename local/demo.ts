@@ -42,6 +42,8 @@ for (const [signal, code] of [
     stopping = true;
     line("\nStopping …");
     hush();
+    // Work that is under way loses its servers; the driver may then throw where nobody can catch it.
+    process.on("uncaughtException", () => undefined);
     void starting
       .then((platform) => platform.stop())
       .catch(() => undefined)
