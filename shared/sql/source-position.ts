@@ -11,13 +11,20 @@ export interface SourcePosition {
   readonly server_version: number;
 }
 
+/**
+ * A promoted replica has its new timeline in the control file only after its first checkpoint, minutes later; the name
+ * of the segment that it writes has it at once. A replica writes none.
+ */
+const TIMELINE = `case when pg_is_in_recovery() then p.timeline_id
+                 else ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer end`;
+
 /** The commit horizon and the identity of the node that answers. Taken before anything else is read. */
 export async function sourcePosition(source: Queryable): Promise<SourcePosition> {
   return queryOne<SourcePosition>(
     source,
     "source",
     `select pg_snapshot_xmin(s)::text as xmin, pg_snapshot_xmax(s)::text as xmax, c.system_identifier::text,
-            p.timeline_id as timeline, pg_is_in_recovery() as in_recovery,
+            ${TIMELINE} as timeline, pg_is_in_recovery() as in_recovery,
             current_setting('server_version_num')::integer as server_version
        from pg_current_snapshot() s, pg_control_system() c, pg_control_checkpoint() p`,
   );
