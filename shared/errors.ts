@@ -25,7 +25,7 @@ export const ERRORS = {
     status: 403,
     retryable: false,
     meaning: "The caller is known but may not do this.",
-    remedy: "Give the user isthmus_role operator or reviewer in app_metadata, or use a secret key.",
+    remedy: "Give the user isthmus_role operator (reviewer: to look only) in app_metadata, or use a secret key.",
   },
   NOT_FOUND: {
     status: 404,

@@ -16,7 +16,7 @@ const startRequest = z.strictObject({
   capture: z.enum(["auto", "full"]).default("auto"),
 });
 
-/** POST starts an execution on demand, GET tells the state of one (?execution=ID) or of the latest ones. */
+/** POST starts an execution on demand (not for reviewers), GET tells the state of one (?execution=ID) or of the latest ones. */
 export function createHandler(runtime: Runtime): (request: Request) => Promise<Response> {
   const context = once(() => createContext(runtime));
   return (request) =>
@@ -25,6 +25,9 @@ export function createHandler(runtime: Runtime): (request: Request) => Promise<R
       const caller = await authenticate(request, body, context().config, "sync-trigger", ["machine", "user", "qstash"]);
       switch (request.method) {
         case "POST": {
+          if (caller.kind === "user" && caller.role !== "operator") {
+            throw new IsthmusError("FORBIDDEN", `A ${caller.role} may see executions, not start them.`);
+          }
           const begun = await startExecution(context(), { ...parseBody(startRequest, body), triggeredBy: callerName(caller) });
           runtime.log.info("execution.begun", { ...begun });
           return respondJson(202, begun);

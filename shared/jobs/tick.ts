@@ -22,7 +22,7 @@ export interface TickReport {
   readonly released: readonly string[];
 }
 
-const configuration = z.object({
+const configuration = z.strictObject({
   entities: z.array(z.string()).min(1).optional(),
   capture: z.enum(["auto", "full"]).default("auto"),
 });
@@ -45,6 +45,12 @@ export function nextTime(job: Pick<DueJob, "cron_expression" | "time_zone">, now
   }
 }
 
+function requestOf(job: DueJob): z.output<typeof configuration> {
+  const parsed = configuration.safeParse(job.configuration);
+  if (parsed.success) return parsed.data;
+  throw new IsthmusError("REQUEST_INVALID", "The job's configuration is not valid.", { cause: parsed.error });
+}
+
 async function sweep(context: Context): Promise<number> {
   const sourceId = await beginSource(context.target, context.config.SOURCE_NAME);
   await advanceExecutions(context.target, sourceId);
@@ -60,8 +66,7 @@ async function startDueJobs(context: Context): Promise<string[]> {
     try {
       const next = nextTime(job, now);
       if (job.next_execution_at !== null) {
-        const request = configuration.parse(job.configuration);
-        const begun = await startExecution(context, { ...request, triggeredBy: `job:${job.name}`, jobId: job.id });
+        const begun = await startExecution(context, { ...requestOf(job), triggeredBy: `job:${job.name}`, jobId: job.id });
         started.push(begun.execution);
       }
       await setNextExecution(context.target, job.id, next);
