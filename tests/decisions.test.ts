@@ -101,8 +101,11 @@ describe("order of entities", () => {
 describe("the registry", () => {
   it("has no problems", () => expect(validateRegistry(registry)).toEqual([]));
 
-  const [offices, patients] = ["offices", "patients"].map((name) => registry.find((entity) => entity.name === name));
-  if (!offices || !patients) throw new Error("entities are missing");
+  const [offices, patients, profiles] = ["offices", "patients", "profiles"].map((name) =>
+    registry.find((entity) => entity.name === name),
+  );
+  if (!offices || !patients || !profiles) throw new Error("entities are missing");
+  const asking = (where: string) => [{ ...profiles, source: { ...profiles.source, where } }];
   const RULE = { id: "named", version: 1, severity: "warn", fields: ["name"], remedy: "Name it.", holds: () => true } as const;
   const PREDICATE = { name: "valid", version: 1, where: "o.valid", reason: "closed", onLeave: "delete" } as const;
   const waiving = (predicate: object, where?: string) => [
@@ -141,6 +144,32 @@ describe("the registry", () => {
       "a predicate on an entity that others refer to",
       [...waiving({}), ...registry.filter((entity) => entity !== offices)],
       /offices: predicate valid@1 would waive records that .*patients.* may refer to/,
+    ],
+    [
+      "an alias defined twice",
+      [
+        {
+          ...profiles,
+          source: {
+            ...profiles.source,
+            watches: { ...profiles.source.watches, p: { table: "dispatch_office" as const, on: {} } },
+          },
+        },
+      ],
+      /the alias p is defined twice/,
+    ],
+    ["an alias that queries use", [{ ...offices, source: { ...offices.source, alias: "w" } }], /the alias w is taken/],
+    ["a joined row read as a whole", asking("to_jsonb(p) is not null"), /p is read as a whole row/],
+    ["all columns of a joined row", asking("(select p.*) is not null"), /p is read as a whole row/],
+    [
+      "a query of a table that is not watched",
+      asking("exists (select from public.dispatch_jaw j where j.id = u.id)"),
+      /asks about dispatch_jaw j, which no watch/,
+    ],
+    [
+      "a query of a watched table under another alias",
+      asking("exists (select from dispatch_payment AS x where x.doctor_id = u.id)"),
+      /asks about dispatch_payment x, which no watch/,
     ],
     [
       "a circle",

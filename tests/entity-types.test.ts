@@ -18,6 +18,10 @@ export const sample = defineEntity({
     key: "id",
     alias: "i",
     joins: { p: { table: "dispatch_patient", on: { id: "i.patient_id" }, required: true } },
+    watches: {
+      m: { table: "dispatch_payment", on: { instruction_id: "i.id" } },
+      o: { table: "dispatch_operation", key: "id", on: { payment_id: "m.id" } },
+    },
     columns: {
       id: "i.id",
       patient_id: idsOf("dispatch_patient", "i.patient_id"),
@@ -55,9 +59,13 @@ export const sample = defineEntity({
 const MISTAKES: readonly (readonly [title: string, instead: string, of: string, named: RegExp])[] = [
   ["a misspelled column", '"i.statsu"', '"i.status"', /"i\.statsu"/],
   ["a misspelled column of a joined table", '"p.ofice_id"', '"p.office_id"', /"p\.ofice_id"/],
-  ["an alias that nothing has", '"q.office_id"', '"p.office_id"', /"q\.office_id"/],
+  ["an alias that nothing has", '"x.office_id"', '"p.office_id"', /"x\.office_id"/],
   ["a join on a column that does not exist", '{ idd: "i.patient_id" }', '{ id: "i.patient_id" }', /never/],
   ["a join to a column that does not exist", '{ id: "i.patients" }', '{ id: "i.patient_id" }', /never/],
+  ["a watch on a column that does not exist", "{ instruction: ", "{ instruction_id: ", /never/],
+  ["a watch reached by a column that does not exist", '"m.idd"', '"m.id"', /never/],
+  ["a watch reached through nothing", '"mm.id"', '"m.id"', /never/],
+  ["a key of a joined table that does not exist", 'key: "pk", on: { payment_id:', 'key: "id", on: { payment_id:', /never/],
   ["a table that does not exist", 'table: "dispatch_pacient"', 'table: "dispatch_patient"', /dispatch_pacient/],
   ["another driving table than the entity's", 'table: "dispatch_order"', 'table: "dispatch_instruction"', /dispatch_order/],
   ["a key that does not exist", 'key: "pk"', 'key: "id"', /"pk"/],

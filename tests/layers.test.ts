@@ -66,7 +66,7 @@ const LAYERS: readonly Layer[] = [
   { files: /^shared\/schema\//, may: [], rule: "the schemas' types import nothing" },
   {
     files: /^shared\/sql\//,
-    may: [/^shared\/(sql|db)\//, /^shared\/entities\/(define-entity|rules)\.ts$/, BASE],
+    may: [/^shared\/(sql|db)\//, /^shared\/entities\/(define-entity|consumed-joins|rules)\.ts$/, BASE],
     rule: "sql imports db, what entities are made of, and the base",
   },
   { files: /^shared\/db\//, may: [/^shared\/db\//, BASE], rule: "db imports errors, log and config" },
@@ -76,8 +76,8 @@ const LAYERS: readonly Layer[] = [
     rule: "the registry imports the entities",
   },
   {
-    files: /^shared\/entities\/(define-entity|fields|columns|rules)\.ts$/,
-    may: [/^shared\/entities\/(define-entity|fields|columns|rules)\.ts$/, BASE],
+    files: /^shared\/entities\/(define-entity|consumed-joins|fields|columns|rules)\.ts$/,
+    may: [/^shared\/entities\/(define-entity|consumed-joins|fields|columns|rules)\.ts$/, BASE],
     rule: "what entity files are made of imports only itself and the base",
   },
   {

@@ -10,13 +10,23 @@ export type SourceTable = keyof SourceTables;
 /** A table that the projection reads beside the driving one: at most one row per record. Its changed rows change their records. */
 export interface Join {
   readonly table: SourceTable;
-  /** Column of this table → column it equals, `alias.column`. */
+  /** What identifies its rows, an integer (default: id). */
+  readonly key?: string;
+  /** Column of this table → column it equals, `alias.column`. The first is an integer: by it a changed row finds its records. */
   readonly on: Readonly<Record<string, string>>;
   /** A row of the driving table without this one is no record (default: it is one, and the columns are NULL). */
   readonly required?: boolean;
 }
 /** Alias → joined table. */
 export type Joins = Readonly<Record<string, Join>>;
+
+/**
+ * A table that expressions or `where` ask about in queries of their own: any number of rows per record. Its alias is the one
+ * that it has in these queries; `on` says how they find its rows, and may name another watch.
+ */
+export type Watch = Omit<Join, "required">;
+/** Alias → watched table. */
+export type Watches = Readonly<Record<string, Watch>>;
 
 /** A column, `alias.column`, or an expression over columns with the kind of value it gives. */
 export type ColumnSource = string | Expression;
@@ -44,10 +54,11 @@ export type ColumnOf<Table extends SourceTable> = keyof SourceTables[Table] & st
 export type Reference<Table extends SourceTable, Alias extends string, J extends Joins> =
   `${Alias}.${ColumnOf<Table>}` | { [K in keyof J & string]: `${K}.${ColumnOf<J[K]["table"]>}` }[keyof J & string];
 
-/** Joins on columns that exist. */
-export type CheckedJoins<Table extends SourceTable, Alias extends string, J extends Joins> = {
+/** Joins on columns that exist, to columns that exist among the tables `Seen`. */
+export type CheckedJoins<Table extends SourceTable, Alias extends string, J extends Joins, Seen extends Joins = J> = {
   readonly [K in keyof J]: {
-    readonly on: { readonly [C in keyof J[K]["on"]]: C extends ColumnOf<J[K]["table"]> ? Reference<Table, Alias, J> : never };
+    readonly key?: ColumnOf<J[K]["table"]>;
+    readonly on: { readonly [C in keyof J[K]["on"]]: C extends ColumnOf<J[K]["table"]> ? Reference<Table, Alias, Seen> : never };
   };
 };
 

@@ -13,6 +13,7 @@ import type {
   Reference,
   Resolved,
   SourceTable,
+  Watches,
 } from "./columns.ts";
 import {
   createBuilders,
@@ -37,12 +38,6 @@ export type TargetTable = keyof TargetTables;
 /** The driving table of an entity, and the target table. */
 export type SourceOf<N extends EntityName> = Entities[N] extends { source: infer Table extends SourceTable } ? Table : never;
 export type TargetOf<N extends EntityName> = Entities[N] extends { target: infer Table extends TargetTable } ? Table : never;
-
-/** Rows of another table that an expression asks about. `on` joins them (alias w) to the driving table. */
-export interface Watch {
-  readonly table: SourceTable;
-  readonly on: string;
-}
 
 /**
  * A named, versioned waiver: rows of the driving table for which it is not true are not transferred, and are counted
@@ -69,6 +64,7 @@ export interface EntitySpec<
   C extends Columns,
   LegacyKey extends string,
   F,
+  W extends Watches,
 > {
   readonly name: N;
   readonly target: { readonly table: TargetOf<N>; readonly legacyKey: LegacyKey & keyof TargetTables[TargetOf<N>] };
@@ -83,7 +79,7 @@ export interface EntitySpec<
     /** Which records are transferred at all, instead of `where`. Never of an entity that others refer to. */
     readonly predicate?: Predicate;
     /** What expressions, `where` and `predicate` ask about besides the joined tables. */
-    readonly watches?: readonly Watch[];
+    readonly watches?: W & CheckedJoins<SourceOf<N>, Alias, W, J & W>;
     readonly columns: C & Readonly<Record<string, Reference<SourceOf<N>, Alias, J> | Expression>>;
     /** Columns of the driving table that are left out, each with its reason. */
     readonly ignored: Readonly<Partial<Record<ColumnOf<SourceOf<N>> | DeniedColumn, string>>>;
@@ -109,7 +105,7 @@ export interface Entity {
     readonly joins: Joins;
     readonly where: string | undefined;
     readonly predicate: Predicate | undefined;
-    readonly watches: readonly Watch[];
+    readonly watches: Watches;
     readonly columns: Columns;
     readonly ignored: Readonly<Partial<Record<string, string>>>;
   };
@@ -133,7 +129,9 @@ export function defineEntity<
   F,
   // eslint-disable-next-line @typescript-eslint/no-empty-object-type -- an entity without joins
   const J extends Joins = {},
->(spec: EntitySpec<N, Alias, J, C, LegacyKey, F>): Entity {
+  // eslint-disable-next-line @typescript-eslint/no-empty-object-type -- an entity without watches
+  const W extends Watches = {},
+>(spec: EntitySpec<N, Alias, J, C, LegacyKey, F, W>): Entity {
   const fields: Readonly<Record<string, Field>> = {
     [spec.target.legacyKey]: directCopy(KEY),
     ...spec.fields(createBuilders(spec.name) as unknown as FieldBuilders<Resolved<SourceOf<N>, Alias, J, C>>),
@@ -146,7 +144,7 @@ export function defineEntity<
       joins: spec.source.joins ?? {},
       where: spec.source.where,
       predicate: spec.source.predicate,
-      watches: spec.source.watches ?? [],
+      watches: spec.source.watches ?? {},
     },
     keepsAbsent: spec.keepsAbsent ?? false,
     history: spec.history ?? "values",

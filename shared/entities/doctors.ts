@@ -25,15 +25,15 @@ export const doctors = defineEntity({
       or exists (select from public.dispatch_office_doctors od where od.user_id = u.id)
       or exists (select from public.dispatch_patient dp where dp.doctor_id = u.id)
       or exists (select from public.dispatch_payment dm where dm.doctor_id = u.id))`,
-    watches: [
-      { table: "auth_user_groups", on: "w.user_id = u.id" },
-      // Groups count by name, so that another name changes their members.
-      { table: "auth_group", on: "u.id in (select ug.user_id from public.auth_user_groups ug where ug.group_id = w.id)" },
-      { table: "dispatch_usersetting", on: "w.user_id = u.id" },
-      { table: "dispatch_office_doctors", on: "w.user_id = u.id" },
-      { table: "dispatch_patient", on: "w.doctor_id = u.id" },
-      { table: "dispatch_payment", on: "w.doctor_id = u.id" },
-    ],
+    // Groups count by name, so that another name changes their members.
+    watches: {
+      ug: { table: "auth_user_groups", on: { user_id: "u.id" } },
+      g: { table: "auth_group", on: { id: "ug.group_id" } },
+      s: { table: "dispatch_usersetting", on: { user_id: "u.id" } },
+      od: { table: "dispatch_office_doctors", on: { user_id: "u.id" } },
+      dp: { table: "dispatch_patient", on: { doctor_id: "u.id" } },
+      dm: { table: "dispatch_payment", on: { doctor_id: "u.id" } },
+    },
     columns: {
       user_id: "u.id",
       is_active: "u.is_active",

@@ -45,16 +45,16 @@ export const profiles = defineEntity({
     key: "id",
     alias: "u",
     joins: { p: { table: "dispatch_patient", on: { user_id: "u.id" } } },
-    watches: [
-      { table: "dispatch_patient", on: "w.doctor_id = u.id" },
-      { table: "auth_user_groups", on: "w.user_id = u.id" },
-      // Groups count by name, so that another name changes their members.
-      { table: "auth_group", on: "u.id in (select ug.user_id from public.auth_user_groups ug where ug.group_id = w.id)" },
-      { table: "dispatch_doctorsetting", on: "w.user_id = u.id" },
-      { table: "dispatch_usersetting", on: "w.user_id = u.id" },
-      { table: "dispatch_office_doctors", on: "w.user_id = u.id" },
-      { table: "dispatch_payment", on: "w.doctor_id = u.id" },
-    ],
+    // Groups count by name, so that another name changes their members.
+    watches: {
+      ug: { table: "auth_user_groups", on: { user_id: "u.id" } },
+      g: { table: "auth_group", on: { id: "ug.group_id" } },
+      d: { table: "dispatch_doctorsetting", on: { user_id: "u.id" } },
+      s: { table: "dispatch_usersetting", on: { user_id: "u.id" } },
+      od: { table: "dispatch_office_doctors", on: { user_id: "u.id" } },
+      dp: { table: "dispatch_patient", on: { doctor_id: "u.id" } },
+      dm: { table: "dispatch_payment", on: { doctor_id: "u.id" } },
+    },
     columns: {
       username: "u.username",
       first_name: "u.first_name",

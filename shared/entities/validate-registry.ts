@@ -1,6 +1,7 @@
 import { sha1 } from "@noble/hashes/legacy.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
 import { DENIED_COLUMNS } from "./columns.ts";
+import { columnsOf, textOf } from "./consumed-joins.ts";
 import { definitionOf, type Entity } from "./define-entity.ts";
 
 const SIMPLE_NAME = /^[a-z_][a-z0-9_]*$/;
@@ -18,7 +19,7 @@ export function validateRegistry(entities: readonly Entity[]): string[] {
   }
   for (const entity of entities) {
     const say = (text: string) => problems.push(`${entity.name}: ${text}`);
-    const { columns, ignored, alias } = entity.source;
+    const { columns, ignored } = entity.source;
     for (const [name, source] of Object.entries(columns)) {
       const sql = typeof source === "string" ? source : source.sql;
       if (!SIMPLE_NAME.test(name)) say(`column ${name} must be a plain lower-case name.`);
@@ -50,22 +51,37 @@ export function validateRegistry(entities: readonly Entity[]): string[] {
     problems.push(...predicateProblems(entity, entities).map((text) => `${entity.name}: ${text}`));
     const used = new Set(Object.values(entity.fields).flatMap((field) => field.columns));
     for (const name of Object.keys(columns)) if (!used.has(name)) say(`column ${name} is read but no field uses it.`);
-    if (alias === "w" || alias === "k") say("the aliases w and k are taken.");
+    for (const problem of aliasProblems(entity)) say(problem);
   }
   problems.push(...cycles(entities));
   return problems;
 }
 
+/** What an entity consumes of other tables is known by their aliases: each names one table, and its columns stand behind it. */
+function aliasProblems(entity: Entity): string[] {
+  const { alias, joins, watches } = entity.source;
+  const text = textOf(entity);
+  const aliases = [alias, ...Object.keys(joins), ...Object.keys(watches)];
+  const asked = [
+    ...text.matchAll(/\b(?:from|join)\s+(?:public\.)?([a-z_0-9]+)(?![a-z_0-9]|\s*[.(])(?:\s+(?:as\s+)?([a-z_0-9]+))?/gi),
+  ];
+  return [
+    ...aliases
+      .filter((name) => !SIMPLE_NAME.test(name) || name === "w" || name === "k")
+      .map((name) => `the alias ${name} is taken, or no plain lower-case name.`),
+    ...aliases.filter((name, index) => aliases.indexOf(name) !== index).map((name) => `the alias ${name} is defined twice.`),
+    ...aliases
+      .filter((name) => new RegExp(`[(,\\s]${name}\\s*(\\.\\s*\\*|\\)|,|::)`).test(text))
+      .map((name) => `${name} is read as a whole row: name its columns.`),
+    ...asked
+      .filter(([, table, name = ""]) => watches[name]?.table !== table)
+      .map(([, table = "", name = ""]) => `a query asks about ${table} ${name}, which no watch of that alias names.`),
+  ];
+}
+
 /** Columns of the driving table that the projection reads. */
 export function sourceColumnsRead(entity: Entity): Set<string> {
-  const { alias, columns, key, joins, where, predicate } = entity.source;
-  const text = [
-    ...Object.values(columns).map((column) => (typeof column === "string" ? column : column.sql)),
-    ...Object.values(joins).flatMap((join) => Object.values(join.on)),
-    where ?? "",
-    predicate?.where ?? "",
-  ].join(" ");
-  return new Set([key, ...[...text.matchAll(new RegExp(`\\b${alias}\\."?([a-z_0-9]+)"?`, "g"))].map((m) => m[1] ?? "")]);
+  return new Set([entity.source.key, ...columnsOf(entity.source.alias, textOf(entity))]);
 }
 
 /** Fingerprint of what an entity does to its records; when it changes, everything is projected again. */

@@ -1,5 +1,5 @@
 import { ident } from "../db/ident.ts";
-import type { ColumnSource } from "../entities/columns.ts";
+import type { ColumnSource, Watch } from "../entities/columns.ts";
 import type { Entity } from "../entities/define-entity.ts";
 
 /** A column of a projection: `alias.column` with its names quoted, or the expression as the entity file has it. */
@@ -20,11 +20,14 @@ export function drivingSql(entity: Entity): string {
 /** The joined tables: none of them adds a row to the driving table's. */
 export function joinsSql(entity: Entity): string {
   return Object.entries(entity.source.joins)
-    .map(([alias, { table, on, required }]) => {
-      const equal = Object.entries(on).map(([column, other]) => `${ident(alias)}.${ident(column)} = ${columnSql(other)}`);
-      return `${required === true ? "join" : "left join"} public.${ident(table)} ${ident(alias)} on ${equal.join(" and ")}`;
-    })
+    .map(([alias, join]) => joinSql(alias, join, join.required === true ? "join" : "left join"))
     .join(" ");
+}
+
+/** One joined table under its alias. */
+export function joinSql(alias: string, { table, on }: Watch, kind: "join" | "left join"): string {
+  const equal = Object.entries(on).map(([column, other]) => `${ident(alias)}.${ident(column)} = ${columnSql(other)}`);
+  return `${kind} public.${ident(table)} ${ident(alias)} on ${equal.join(" and ")}`;
 }
 
 /** Which rows of the driving table are records to transfer. */

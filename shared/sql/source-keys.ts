@@ -1,6 +1,7 @@
 import { ident } from "../db/ident.ts";
+import { consumedJoins } from "../entities/consumed-joins.ts";
 import type { Entity } from "../entities/define-entity.ts";
-import { drivingSql, joinsSql, keySql, whereSql } from "./projection.ts";
+import { columnSql, drivingSql, joinSql, joinsSql, keySql, whereSql } from "./projection.ts";
 import { changedParameters, changedSql } from "./xid.ts";
 
 export interface KeyRange {
@@ -29,17 +30,14 @@ export function allKeys(entity: Entity, range: KeyRange): KeyQuery {
 
 /** Keyset page over the records whose own row, or a row they are joined with, was written in [from, to). */
 export function changedKeys(entity: Entity, range: KeyRange, from: string, to: string): KeyQuery {
-  const { alias, joins, watches } = entity.source;
   const key = keySql(entity);
   const changed = (table: string) => changedSql(`${ident(table)}.xmin`, 4, 5);
   const branches = [
-    `select ${key} as id from ${drivingSql(entity)} where ${between(key)} and ${changed(alias)}`,
-    ...Object.keys(joins).map(
-      (joined) => `select ${key} from ${drivingSql(entity)} ${joinsSql(entity)} where ${between(key)} and ${changed(joined)}`,
-    ),
-    ...watches.map(
-      (watch) =>
-        `select ${key} from public.${ident(watch.table)} w join ${drivingSql(entity)} on ${watch.on}
+    `select ${key} as id from ${drivingSql(entity)} where ${between(key)} and ${changed(entity.source.alias)}`,
+    ...consumedJoins(entity).map(
+      ({ table, link, reference, path }) =>
+        `select ${key} from ${drivingSql(entity)} ${path.map(([alias, join]) => joinSql(alias, join, "join")).join(" ")}
+           join public.${ident(table)} w on w.${ident(link)} = ${columnSql(reference)}
           where ${between(key)} and ${changed("w")}`,
     ),
   ];
