@@ -4,7 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import postgres from "postgres";
 import { processTree } from "../local/processes.ts";
+import { expectCounts, expectMoney, expectQueue, expectRecords } from "./support/demo-summary.ts";
 
 /** What the demo may take until it has printed a line; on a busy machine. */
 const SOON_MS = 60_000;
@@ -39,6 +41,30 @@ describe("npm run demo", () => {
     expect(demo.output().match(/succeeded: every record read is accounted for/g)).toHaveLength(2);
     for (const entity of ["offices", "profiles", "doctors", "patients", "orders", "payments", "operations"]) {
       expect(demo.errors()).toMatch(new RegExp(`${entity} .* (\\d+)/\\1 .* in \\d+\\.\\d s`));
+    }
+  });
+
+  it("prints numbers that plain SQL over both databases recomputes, and example queries that run", async () => {
+    const demo = start("--keep", "--scale", "0.02", "--data", join(folder, "data"));
+    await demo.printed("Everything stays up");
+    const [, first = "", second = ""] = demo.output().split(/First run: everything|Second run: what changed/);
+    const url = (name: string) => new RegExp(`${name}.*psql (postgres://\\S+)`).exec(second)?.[1] ?? "";
+    const [target, source] = [postgres(url("target"), { max: 1 }), postgres(url("source"), { max: 1 })];
+    try {
+      for (const printed of [first, second]) await expectCounts(printed, target);
+      await expectRecords([first, second], target, source);
+      await expectQueue(second, target);
+      await expectMoney(second, target, source);
+      const queries = (second.split("-- what became")[1] ?? "").match(/^ +select [^;]+;/gm) ?? [];
+      expect(queries).toHaveLength(3);
+      for (const query of queries.slice(0, 2)) expect((await target.unsafe(query)).length).toBeGreaterThan(0);
+      const [patient] = await target`select legacy_patient_id::text as id from public.patients limit 1`;
+      const where = queries[2]?.replace("legacy_id = 42", `legacy_id = ${String(patient?.["id"])}`) ?? "";
+      expect(await target.unsafe(where)).toMatchObject([{ legacy_patient_id: patient?.["id"] }]);
+    } finally {
+      await Promise.all([target.end(), source.end()]);
+      process.kill(demo.pid, "SIGINT");
+      await demo.exit;
     }
   });
 
