@@ -58,9 +58,9 @@ describe("npm run demo", () => {
       const queries = (second.split("-- what became")[1] ?? "").match(/^ +select [^;]+;/gm) ?? [];
       expect(queries).toHaveLength(3);
       for (const query of queries.slice(0, 2)) expect((await target.unsafe(query)).length).toBeGreaterThan(0);
-      const [patient] = await target`select legacy_patient_id::text as id from public.patients limit 1`;
-      const where = queries[2]?.replace("legacy_id = 42", `legacy_id = ${String(patient?.["id"])}`) ?? "";
-      expect(await target.unsafe(where)).toMatchObject([{ legacy_patient_id: patient?.["id"] }]);
+      const [patient] = await target<{ id: string }[]>`select legacy_patient_id::text as id from public.patients limit 1`;
+      const where = queries[2]?.replace("legacy_id = 42", `legacy_id = ${patient?.id ?? ""}`) ?? "";
+      expect(await target.unsafe(where)).toMatchObject([{ legacy_patient_id: patient?.id }]);
     } finally {
       await Promise.all([target.end(), source.end()]);
       process.kill(demo.pid, "SIGINT");
