@@ -95,6 +95,12 @@ interface CopyOptions extends FieldOptions {
   readonly whenNull?: string;
 }
 
+interface LookupOptions<Name extends string = string> {
+  readonly required?: boolean;
+  /** Other columns, and when they forbid to follow the reference. */
+  readonly unless?: { readonly columns: readonly Name[]; readonly problem: (row: SourceRow) => Problem | undefined };
+}
+
 export interface FieldBuilders<C extends ResolvedColumns> {
   /** The value as it is. */
   copy<K extends keyof C & string>(column: K, options?: CopyOptions): Field<C[K]["type"]>;
@@ -104,7 +110,7 @@ export interface FieldBuilders<C extends ResolvedColumns> {
   lookup<Parent extends EntityName>(
     parent: Parent,
     column: IdsOf<C, SourceOf<Parent>>,
-    options?: { required?: boolean },
+    options?: LookupOptions<keyof C & string>,
   ): Field<Uuid<TargetOf<Parent>>>;
   /** A code with a name in the target; NULL and unknown codes only as the map says. */
   mapEnum<const Member extends string>(
@@ -153,8 +159,14 @@ export function createBuilders(entity: string): FieldBuilders<ResolvedColumns> {
             definition: [whenNull],
           }),
     money: (column, options) => directCopy(column, { ...options, money: true, rules: [FINITE, ...(options?.rules ?? [])] }),
-    lookup: (parent, column, options) => {
-      return field("uuid_lookup", [column], only(column), { parent, required: options?.required ?? false });
+    lookup: (parent, column, { required = false, unless } = {}) => {
+      if (!unless) return field("uuid_lookup", [column], only(column), { parent, required });
+      const decide = (row: SourceRow) => {
+        const problem = unless.problem(row);
+        return problem ? { problem } : only(column)(row);
+      };
+      const definition = [unless.problem.toString()];
+      return field("uuid_lookup", [column, ...unless.columns], decide, { parent, required, definition });
     },
     mapEnum: (column, map, options) =>
       field(
