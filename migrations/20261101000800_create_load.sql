@@ -89,27 +89,37 @@ begin
     format($q$
       insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, raw, raw_changed)
       select r.n, r._key, r._uuid,
-             case when r.t_id is null and r.seen is null then 'insert'
+             case when r.undecided then 'ambiguous'
+                  when r.t_id is null and r.seen is null and r.mapped is null then 'insert'
                   when r.t_id is null then 'target_deleted'
-                  when r.seen is null then 'target_unmapped'
+                  -- Adopted, and never reconciled: every field is judged as if the source had changed it.
+                  when r.seen is null and r.mapped is distinct from r._uuid then 'target_unmapped'
                   when c.written <> '{}' then 'update'
                   else 'unchanged' end,
              r.new, r.seen, r."left", r.now, c.changed, c.written, r._raw, r._raw is distinct from r.raw_before
         from (select p.n, p._key, p._uuid, p._raw, to_jsonb(v) as new, s.seen, s."left", s.raw as raw_before,
-                     t.id as t_id, o.now
+                     t.id as t_id, o.now, m.entity_uuid as mapped, a.undecided
                 from pg_temp.page_rows p
                 cross join lateral (select %1$s) v
                 left join public.%2$I t on t.id = p._uuid
                 left join public.sync_row_states s on s.entity_id = %3$s and s.legacy_id = p._key
+                -- One index probe per record that never landed, whatever the planner thinks.
+                left join lateral (
+                  select m.entity_uuid from public.uuid_mappings_enhanced m
+                   where s.legacy_id is null and m.source_id = %5$s and m.entity_type = %6$L and m.legacy_id = p._key
+                     and m.sync_status = 'active' limit 1) m on true
+                left join lateral (
+                  select a.undecided from public.sync_adoption_rows a
+                   where s.legacy_id is null and a.entity_id = %3$s and a.legacy_id = p._key and a.undecided limit 1) a on true
                 cross join lateral (select to_jsonb(x) as now from (select %4$s) x) o
                where p.n between $1 and $2) r
         cross join lateral (
           select coalesce(jsonb_object_agg(e.key, e.value), '{}') as changed,
                  coalesce(jsonb_object_agg(e.key, e.value)
                           filter (where e.value is distinct from r.now -> e.key), '{}') as written
-            from jsonb_each(case when r.seen is null or r.new = r.seen then '{}' else r.new end) e
+            from jsonb_each(case when r.t_id is null or r.new = r.seen then '{}' else r.new end) e
            where e.value is distinct from r.seen -> e.key) c
-    $q$, v_typed, p_entity.target_table, p_entity.id, v_current),
+    $q$, v_typed, p_entity.target_table, p_entity.id, v_current, p_entity.source_id, p_entity.entity_type),
     format($q$
       insert into public.%1$I (id, %2$s)
       select p._uuid, %3$s
@@ -128,7 +138,7 @@ begin
       with after as (
         select q.n, q.legacy_id, q.new, q.raw, q.action,
                case when q.action = 'insert' then o.now
-                    else q."left" || (select coalesce(jsonb_object_agg(k, o.now -> k), '{}') from jsonb_object_keys(q.changed) k)
+                    else coalesce(q."left", '{}') || (select coalesce(jsonb_object_agg(k, o.now -> k), '{}') from jsonb_object_keys(q.changed) k)
                end as "left"
           from pg_temp.page_plan q
           join public.%1$I t on t.id = q.id

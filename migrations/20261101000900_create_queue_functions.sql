@@ -13,6 +13,15 @@ begin
     left join public.sync_entities parent
       on parent.source_id = p_entity.source_id and parent.entity_type = i.parent;
 
+  -- Which of several target rows is the record is decided first, whatever else is wrong with it.
+  update pg_temp.page_issues i
+     set state = 'open', type = 'uuid_mapping_conflict', field = null, rule = 'adoption.ambiguous', parent = null,
+         "parentId" = null, parent_entity_id = null, data = jsonb_build_object('candidates', a.candidates),
+         remedy = 'Target rows share this legacy id. Choose the record: select sync.adopt_as(<id of this entry>, <id of the row>). Or correct the rows and adopt again.'
+    from (select legacy_id, jsonb_agg(jsonb_build_object('id', id, 'claimed_by', claimed_by) order by id) as candidates
+            from public.sync_adoption_rows where entity_id = p_entity.id and undecided group by legacy_id) a
+   where a.legacy_id = i.k;
+
   -- The same trouble again: one more attempt. Another one: the old row is superseded, the new one carries on.
   update public.sync_conflicts c
      set attempts = c.attempts + 1, last_seen_at = now(), remedy = i.remedy, conflict_data = coalesce(i.data, '{}')

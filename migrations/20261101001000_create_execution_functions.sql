@@ -93,7 +93,9 @@ begin
   select p_execution, e.id, 'keys', e.definition_hash, v_page_size
     from public.sync_entities e
    where e.source_id = v_execution.source_id and e.entity_type = any (v_execution.entities)
+     and e.adoption_epoch > 0
      and exists (select from public.sync_pending_keys k where k.entity_id = e.id)
+     and not exists (select from public.sync_chains c where c.execution_id = p_execution and c.capture = 'adopt')
      and not exists (select from public.sync_chains c
                       where c.execution_id = p_execution and c.entity_id = e.id and c.state <> 'done')
      -- While both sides are compared nothing is added: the comparison would end the execution before these pages.

@@ -72,8 +72,7 @@ declare
   v_entity   public.sync_entities;
   v_started  timestamptz;
   v_counts   jsonb;
-  v_surplus  integer := 0;
-  v_sample   jsonb;
+  v_surplus  jsonb := '{"count": 0}';
   v_done     boolean := (p_page ->> 'done')::boolean;
   v_dispatch uuid[] := '{}';
   v_begun    timestamptz := clock_timestamp();
@@ -110,14 +109,16 @@ begin
              'k', q.legacy_id, 'state', 'open', 'rule', q.action,
              'type', case q.action when 'target_deleted' then 'concurrent_modification' else 'uuid_mapping_conflict' end,
              'remedy', case q.action when 'target_deleted' then 'Somebody deleted the target row: restore it, or delete the record in the source.'
-                                     else 'A target row has this record''s id but no history here: remove the row or adopt it.' end))
-      from pg_temp.page_plan q where q.action in ('target_deleted', 'target_unmapped')), '[]'));
+                                     else 'A target row has the id that this record would get: remove the row.' end))
+      from pg_temp.page_plan q where q.action in ('target_deleted', 'target_unmapped', 'ambiguous')), '[]'));
 
   -- What source_wins overwrote stays readable as a decided conflict.
   with overwritten as (
     select q.legacy_id, q.id, jsonb_object_agg(k, q.now -> k) as kept, array_agg(k order by k) as fields
       from pg_temp.page_plan q cross join lateral jsonb_object_keys(q.written) k
      where q.action = 'update' and q.now -> k is distinct from q."left" -> k
+       -- Of an adopted row nobody knows what was left: what a field held is kept, that it was empty is not.
+       and (q.seen is not null or q.now -> k <> 'null')
      group by q.legacy_id, q.id
   ), decided as (
     insert into public.sync_conflicts
@@ -162,18 +163,13 @@ begin
      where k.entity_id = v_entity.id and k.legacy_id = a.k and k.generation = a.g;
   end if;
 
-  if v_chain.capture = 'full' and not v_entity.keeps_absent then
-    select count(*), jsonb_agg(legacy_id) filter (where n <= 20) into v_surplus, v_sample
-      from (select s.legacy_id, row_number() over (order by s.legacy_id) as n
-              from public.sync_row_states s
-             where s.entity_id = v_entity.id and s.synced_at < v_started
-               and s.legacy_id > coalesce(v_chain."cursor", v_chain.range_from, -9223372036854775808)
-               and s.legacy_id <= case when v_done then coalesce(v_chain.range_to, 9223372036854775807)
-                                       else (p_page ->> 'cursor')::bigint end
-               and not exists (select from jsonb_array_elements_text(p_page -> 'present') p where p::bigint = s.legacy_id)) x;
-    if v_surplus > 0 then
+  if v_chain.capture = 'full' then
+    v_surplus := sync.surplus_of(v_entity, coalesce(v_chain."cursor", v_chain.range_from, -9223372036854775808),
+      case when v_done then coalesce(v_chain.range_to, 9223372036854775807) else (p_page ->> 'cursor')::bigint end,
+      p_page -> 'present', v_started);
+    if (v_surplus ->> 'count')::integer > 0 then
       perform sync.raise_alert('surplus', 'warning', v_chain.execution_id, v_entity.id,
-        'Landed records that the source no longer has.', jsonb_build_object('count', v_surplus, 'legacy_ids', v_sample));
+        'Target rows that are no record: the source does not have them (legacy_ids), or another row is the record (duplicates).', v_surplus);
     end if;
   end if;
 
@@ -191,7 +187,7 @@ begin
   values (v_chain.execution_id, v_chain.id, v_entity.id, v_chain.page, (p_page ->> 'read')::integer,
           (v_counts ->> 'inserted')::integer, (v_counts ->> 'updated')::integer, (v_counts ->> 'unchanged')::integer,
           (v_counts ->> 'waiting')::integer, (v_counts ->> 'in_conflict')::integer, (p_page ->> 'waived')::integer,
-          (p_page ->> 'absent')::integer, v_surplus, (p_page ->> 'cache_lookups')::integer, (p_page ->> 'cache_hits')::integer,
+          (p_page ->> 'absent')::integer, (v_surplus ->> 'count')::integer, (p_page ->> 'cache_lookups')::integer, (p_page ->> 'cache_hits')::integer,
           (p_page ->> 'cpu_ms')::numeric, (p_page ->> 'peak_rss_bytes')::bigint, v_wall_ms);
 
   update public.sync_chains
@@ -215,7 +211,7 @@ begin
   else
     v_dispatch := array[p_chain];
   end if;
-  return jsonb_build_object('counts', v_counts, 'surplus', v_surplus,
+  return jsonb_build_object('counts', v_counts, 'surplus', (v_surplus ->> 'count')::integer,
     'landed', (select coalesce(jsonb_agg(legacy_id::text), '[]') from pg_temp.page_plan where action = 'insert'),
     'foreign_key_rejects', (select count(*) from pg_temp.page_rejects where sqlstate = '23503'),
     'dispatch', (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')

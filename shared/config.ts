@@ -42,6 +42,8 @@ const schema = z.object({
   /** Records of a first page; later ones adapt to what pages measured. */
   ISTHMUS_PAGE_SIZE: integer(2_000),
   ISTHMUS_PAGE_SIZE_MAX: integer(5_000),
+  /** Target rows per page of an adoption: they are read and mapped by the database alone. */
+  ISTHMUS_ADOPT_PAGE_SIZE: integer(20_000),
   /** How long a page may take before another delivery may take over. */
   ISTHMUS_LEASE_SECONDS: integer(60),
   /** Pages that run at the same time (the original design's concurrency limit). */

@@ -49,7 +49,13 @@ export const ERRORS = {
     status: 409,
     retryable: false,
     meaning: "The target table holds rows whose ids have not been adopted; new ids beside them would double them.",
-    remedy: "Empty the table, or adopt its rows first. Nothing was written.",
+    remedy: "Take their ids over with `npm run sync -- adopt` (docs/operations.md), or empty the table. Nothing was written.",
+  },
+  DECISION_REFUSED: {
+    status: 409,
+    retryable: false,
+    meaning: "The decision does not fit the entry of the queue: it is closed, or the chosen row cannot be the record.",
+    remedy: "Look at the entry in sync_conflicts again: conflict_data lists what can be chosen. Nothing was changed.",
   },
   CONTRACT_BROKEN: {
     status: 409,

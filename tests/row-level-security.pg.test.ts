@@ -21,6 +21,7 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
   sync_reports: TEAM,
   sync_rule_overrides: TEAM,
   sync_warnings: TEAM,
+  sync_adoption_rows: TEAM,
   uuid_mappings_enhanced: TEAM,
   sync_conflicts: REVIEWERS,
   sync_conflict_values: NOBODY,
@@ -40,6 +41,7 @@ const WORKER: Readonly<Record<string, string>> = {
   sync_reports: "siu",
   sync_rule_overrides: "s",
   sync_warnings: "siud",
+  sync_adoption_rows: "siud",
   uuid_mappings_enhanced: "siu",
   sync_conflicts: "siu",
   sync_conflict_values: "i",
@@ -64,6 +66,7 @@ describe("row level security and grants", () => {
     await admin`insert into public.sync_pending_keys (entity_id, legacy_id, reason) select min(id), 1, 'test' from public.sync_entities`;
     await admin`insert into public.sync_rule_overrides (rule, severity, reason) values ('payments.paid_within_total@1', 'warn', 'test')`;
     await admin`insert into public.sync_warnings (entity_id, legacy_id, rule) select min(id), 1, 'test' from public.sync_entities`;
+    await admin`insert into public.sync_adoption_rows (entity_id, legacy_id, id, undecided) select min(id), 1, gen_random_uuid(), false from public.sync_entities`;
     await admin`insert into public.sync_alerts (kind, severity, message) values ('test', 'warning', 'test')`;
     await admin`insert into public.sync_conflict_values select id, '{}' from public.sync_conflicts limit 1`;
     tables = (

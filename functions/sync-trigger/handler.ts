@@ -4,17 +4,29 @@ import { IsthmusError } from "../../shared/errors.ts";
 import { authenticate, callerName } from "../../shared/http/authenticate.ts";
 import { parseBody } from "../../shared/http/parse.ts";
 import { answer, respondJson } from "../../shared/http/respond.ts";
+import { previewAdoptions, startAdoption } from "../../shared/jobs/adopt.ts";
 import { startExecution } from "../../shared/jobs/plan.ts";
 import type { Context } from "../../shared/pipeline/types.ts";
 import type { Runtime } from "../../shared/runtime.ts";
 import { executionState, latestExecutions } from "../../shared/sql/execution-state.ts";
 
-const startRequest = z.strictObject({
-  /** Names of entities; without it: all. */
-  entities: z.array(z.string().min(1).max(100)).min(1).max(200).optional(),
-  /** auto: what changed. full: everything again. */
-  capture: z.enum(["auto", "full"]).default("auto"),
-});
+const entities = z.array(z.string().min(1).max(100)).min(1).max(200).optional();
+const startRequest = z
+  .strictObject({
+    /** Names of entities; without it: all. */
+    entities,
+    /** auto: what changed (default). full: everything again. */
+    capture: z.enum(["auto", "full"]).optional(),
+    /** Take over the ids of rows that an earlier migration left in the target, instead of a sync. */
+    adopt: z.literal(true).optional(),
+    /** adopt: tell what would be found, and change nothing. */
+    dryRun: z.boolean().optional(),
+  })
+  .refine(({ adopt, dryRun }) => adopt === true || dryRun === undefined, { path: ["dryRun"], error: "belongs to adopt" })
+  .refine(({ adopt, capture }) => adopt !== true || capture === undefined, {
+    path: ["capture"],
+    error: "does not belong to adopt",
+  });
 
 /** POST starts an execution on demand (not for reviewers), GET tells the state of one (?execution=ID) or of the latest ones. */
 export function createHandler(runtime: Runtime): (request: Request) => Promise<Response> {
@@ -28,7 +40,10 @@ export function createHandler(runtime: Runtime): (request: Request) => Promise<R
           if (caller.kind === "user" && caller.role !== "operator") {
             throw new IsthmusError("FORBIDDEN", `A ${caller.role} may see executions, not start them.`);
           }
-          const begun = await startExecution(context(), { ...parseBody(startRequest, body), triggeredBy: callerName(caller) });
+          const { adopt, dryRun, capture = "auto", ...asked } = parseBody(startRequest, body);
+          if (adopt && dryRun) return respondJson(200, await previewAdoptions(context(), asked.entities));
+          const start = { ...asked, triggeredBy: callerName(caller) };
+          const begun = await (adopt ? startAdoption(context(), start) : startExecution(context(), { ...start, capture }));
           runtime.log.info("execution.begun", { ...begun });
           return respondJson(202, begun);
         }

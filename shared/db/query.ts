@@ -65,6 +65,7 @@ const OWN_STATES: Readonly<Record<string, ErrorCode>> = {
   IS010: "LEASE_LOST",
   IS020: "CONTRACT_BROKEN",
   IS021: "TARGET_NOT_EMPTY",
+  IS022: "DECISION_REFUSED",
   IS030: "EXECUTION_ACTIVE",
 };
 

@@ -91,7 +91,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
   return { execution: begun.execution, entities: names, chains: chains as { entity: string; capture: string }[] };
 }
 
-function selectEntities(context: Context, names: readonly string[] | undefined): Entity[] {
+export function selectEntities(context: Context, names: readonly string[] | undefined): Entity[] {
   if (names === undefined) return [...context.entities.values()];
   return [...new Set(names)].map((name) => {
     const entity = context.entities.get(name);

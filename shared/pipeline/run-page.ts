@@ -2,6 +2,7 @@ import { inTransaction } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { KEY } from "../entities/define-entity.ts";
 import { describeError, ERRORS, IsthmusError } from "../errors.ts";
+import { adoptPage } from "../sql/adoption.ts";
 import { claimPage, commitPage, giveBackPage, lockRecords, openPage } from "../sql/pages.ts";
 import { sourcePosition } from "../sql/source-position.ts";
 import { detect } from "./detect/detect.ts";
@@ -27,6 +28,7 @@ export async function runPage(context: Context, message: PageMessage, validate: 
       await sendNext(context, dispatch);
       return outcome;
     }
+    if (claim.chain.capture === "adopt") return await adopt(context, claim);
     const page = await loadPage(context, claim, context.cache).catch((error: unknown) => {
       // The target rejected an id that the cache had given: all is rolled back and resolved from the table.
       if (error instanceof DoubtfulCache) return loadPage(context, claim, NO_CACHE);
@@ -38,6 +40,13 @@ export async function runPage(context: Context, message: PageMessage, validate: 
   } catch (error) {
     return recover(context, claim, error);
   }
+}
+
+/** Takes over the ids of one page of target rows: a single statement there, no row travels. */
+async function adopt(context: Context, claim: Claim): Promise<PageOutcome> {
+  const { dispatch, ...counts } = await adoptPage(context.target, claim, context.config.ISTHMUS_LEASE_SECONDS);
+  await sendNext(context, dispatch);
+  return { outcome: "adopted", ...counts, next: dispatch.length };
 }
 
 interface LoadedPage {

@@ -54,7 +54,7 @@ export interface Chain {
   readonly id: string;
   readonly execution_id: string;
   readonly entity_id: number | null;
-  readonly capture: "full" | "xmin" | "keys" | "validate";
+  readonly capture: "full" | "xmin" | "keys" | "adopt" | "validate";
   readonly page: number;
   readonly page_size: number;
   readonly round: number;
@@ -134,6 +134,13 @@ export interface CommittedPage {
 
 export type PageOutcome =
   | { readonly outcome: "committed"; readonly read: number; readonly counts: CommittedPage["counts"]; readonly next: number }
+  | {
+      readonly outcome: "adopted";
+      readonly read: number;
+      readonly adopted: number;
+      readonly ambiguous: number;
+      readonly next: number;
+    }
   | { readonly outcome: "validated"; readonly passed: boolean; readonly differences: number }
   | { readonly outcome: "failed"; readonly error: DescribedError; readonly retrySeconds: number | null }
   | NoClaim;

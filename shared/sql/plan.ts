@@ -76,8 +76,8 @@ export async function checkpoints(target: Queryable, sourceId: number): Promise<
 }
 
 export interface Plan {
-  /** `release`: reads what is pending, compares nothing, moves no checkpoint. */
-  readonly kind: "sync" | "release";
+  /** `release` reads what is pending, `adopt` takes ids over: neither compares both sides or moves a checkpoint. */
+  readonly kind: "sync" | "release" | "adopt";
   readonly source_id: number;
   readonly job_id: string | null;
   readonly triggered_by: string;

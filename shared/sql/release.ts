@@ -13,7 +13,7 @@ export async function entitiesWithPendingKeys(target: Queryable, sourceId: numbe
     "target",
     `select e.entity_type as entity
        from public.sync_entities e
-      where e.source_id = $1
+      where e.source_id = $1 and e.adoption_epoch > 0
         and exists (select from public.sync_pending_keys k where k.entity_id = e.id)
         and not exists (select from public.sync_executions x
                          where x.source_id = e.source_id and x.status = 'running' and e.entity_type = any (x.entities))

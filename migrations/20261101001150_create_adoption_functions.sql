@@ -1,0 +1,240 @@
+-- Purpose: take over the ids of a target that an earlier migration filled, page by page, and decide on ambiguous ones.
+-- Locks:   the chain's row, the entity's row (no key update); the execution's row when a chain closes. Application rows are
+--          read, never locked or written.
+-- Reverse: drop the functions.
+
+-- One sort of an unindexed legacy key stays in memory.
+create function sync.adopt_page(p_chain uuid, p_lease bigint, p_lease_seconds integer) returns jsonb
+language plpgsql security invoker set search_path = '' set work_mem = '64MB' as $$
+declare
+  v_chain    public.sync_chains;
+  v_entity   public.sync_entities;
+  v_page     record;
+  v_done     boolean;
+  v_begun    timestamptz := clock_timestamp();
+  v_wall_ms  numeric;
+  v_dispatch uuid[] := array[p_chain];
+begin
+  select * into v_chain from public.sync_chains
+   where id = p_chain and lease = p_lease and state = 'open' and lease_until is not null for update;
+  if not found then
+    raise exception 'chain %: the lease was lost to another delivery', p_chain
+      using errcode = 'IS010', hint = 'Nothing was written; the other delivery carries on.';
+  end if;
+  select * into strict v_entity from public.sync_entities where id = v_chain.entity_id for no key update;
+
+  perform sync.find_rows(v_entity, v_chain."cursor", v_chain.page_size);
+  select count(*) as rows, max(legacy_id) as last, count(distinct legacy_id) as ids,
+         count(distinct legacy_id) filter (where verdict = 'undecided') as undecided,
+         count(*) filter (where verdict = 'surplus') as surplus
+    into v_page from pg_temp.page_found;
+  v_done := v_page.rows < v_chain.page_size;
+  perform sync.keep_verdicts(v_entity, v_chain, case when v_done then 9223372036854775807 else v_page.last end);
+
+  v_wall_ms := extract(epoch from clock_timestamp() - v_begun) * 1000;
+  insert into public.sync_page_log
+    (execution_id, chain_id, entity_id, page, read, inserted, updated, unchanged, waiting, in_conflict, surplus, wall_ms)
+  values (v_chain.execution_id, v_chain.id, v_entity.id, v_chain.page, v_page.ids, 0, 0, v_page.ids - v_page.undecided, 0,
+          v_page.undecided, v_page.surplus, v_wall_ms);
+  update public.sync_chains
+     set page = page + 1, "cursor" = coalesce(v_page.last, "cursor"),
+         -- A page must stay far within its lease, whatever the database took for it.
+         page_size = case when v_wall_ms > p_lease_seconds * 500 then greatest(50, page_size / 2) else page_size end,
+         lease_until = null, sends = 0, failures = 0, last_error = null,
+         state = case when v_done then 'done' else 'open' end::public.sync_chain_state,
+         closed_at = case when v_done then now() end,
+         due_at = case when not v_done then clock_timestamp() + make_interval(secs => p_lease_seconds) end
+   where id = p_chain;
+  if v_done then
+    v_dispatch := sync.close_adoption(v_chain.execution_id, v_entity);
+  end if;
+  return jsonb_build_object(
+    'read', v_page.ids, 'adopted', v_page.ids - v_page.undecided, 'ambiguous', v_page.undecided,
+    'dispatch', (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
+                   from public.sync_chains c where c.id = any (v_dispatch)));
+end
+$$;
+comment on function sync.adopt_page(uuid, bigint, integer) is
+  'Takes over the ids of one page of target rows, in the order of their legacy ids: mappings, queue, counters, cursor and the next page.';
+
+create function sync.find_rows(p_entity public.sync_entities, p_after bigint, p_limit integer) returns void
+language plpgsql security invoker set search_path = '' as $$
+begin
+  -- With ties: the rows of one legacy id are judged together, so no page ends among them.
+  execute format($q$
+    create temp table page_found on commit drop as
+    select r.legacy_id, r.id, o.legacy_id as claimed_by,
+           case when m.entity_uuid = r.id then 'mapped'
+                when m.entity_uuid is not null then case when o.legacy_id is null then 'surplus' else 'claimed' end
+                when o.legacy_id is null and count(*) over (partition by r.legacy_id) = 1 then 'adopted'
+                else 'undecided' end as verdict
+      from (select t.%1$I::bigint as legacy_id, t.id from public.%2$I t
+             where t.%1$I > %3$s order by t.%1$I fetch first %4$s rows with ties) r
+      left join public.uuid_mappings_enhanced m
+        on m.source_id = %5$s and m.entity_type = %6$L and m.legacy_id = r.legacy_id
+      left join public.uuid_mappings_enhanced o
+        on o.entity_type = %6$L and o.entity_uuid = r.id and (o.source_id, o.legacy_id) <> (%5$s, r.legacy_id)
+  $q$, p_entity.legacy_key, p_entity.target_table, coalesce(p_after, -9223372036854775808), p_limit, p_entity.source_id,
+    p_entity.entity_type);
+end
+$$;
+comment on function sync.find_rows(public.sync_entities, bigint, integer) is
+  'Reads the next target rows by legacy id into pg_temp.page_found, each with its verdict: adopted, mapped (already), surplus or claimed (the id or the row is taken), undecided.';
+
+create function sync.keep_verdicts(p_entity public.sync_entities, p_chain public.sync_chains, p_last bigint) returns void
+language plpgsql security invoker set search_path = '' as $$
+begin
+  -- What an earlier adoption found among these ids is found anew.
+  delete from public.sync_adoption_rows
+   where entity_id = p_entity.id and legacy_id > coalesce(p_chain."cursor", -9223372036854775808) and legacy_id <= p_last;
+  insert into public.sync_adoption_rows (entity_id, legacy_id, id, undecided, claimed_by)
+  select p_entity.id, f.legacy_id, f.id, f.verdict = 'undecided', f.claimed_by
+    from pg_temp.page_found f where f.verdict in ('undecided', 'surplus') order by f.legacy_id, f.id;
+
+  insert into public.uuid_mappings_enhanced (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table)
+  select p_entity.source_id, p_entity.entity_type, legacy_id, id, p_entity.source_table, p_entity.target_table
+    from pg_temp.page_found where verdict = 'adopted' order by legacy_id;
+
+  perform sync.queue_records(p_entity, p_chain.execution_id, coalesce((
+    select jsonb_agg(jsonb_build_object('k', legacy_id, 'state', 'open', 'rule', 'adoption.ambiguous', 'type', 'uuid_mapping_conflict',
+                                        'remedy', 'Several target rows have this legacy id.') order by legacy_id)
+      from (select distinct legacy_id from pg_temp.page_found where verdict = 'undecided') u), '[]'));
+  update public.sync_conflicts c
+     set state = 'resolved', resolved_at = now(), resolved_by = 'adoption', resolved_in = p_chain.execution_id
+   where c.entity_id = p_entity.id and c.state = 'open' and c.rule = 'adoption.ambiguous'
+     and c.source_record_id > coalesce(p_chain."cursor", -9223372036854775808) and c.source_record_id <= p_last
+     and not exists (select from pg_temp.page_found f where f.legacy_id = c.source_record_id and f.verdict = 'undecided');
+end
+$$;
+comment on function sync.keep_verdicts(public.sync_entities, public.sync_chains, bigint) is
+  'Writes what find_rows found: mappings, ambiguous and surplus rows, and their queue entries.';
+
+create function sync.close_adoption(p_execution uuid, p_entity public.sync_entities) returns uuid[]
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_report jsonb;
+  v_new    boolean;
+begin
+  perform from public.sync_executions where id = p_execution for no key update;
+  if not exists (select from public.sync_chains
+                  where execution_id = p_execution and entity_id = p_entity.id and capture = 'adopt' and state <> 'done') then
+    v_report := sync.adoption_report(p_execution, p_entity);
+    insert into public.sync_reports (execution_id, kind, body) values (p_execution, 'adoption:' || p_entity.entity_type, v_report);
+    if (v_report ->> 'surplus_rows')::bigint > 0 then
+      perform sync.raise_alert('surplus', 'warning', p_execution, p_entity.id,
+        'Target rows whose legacy id belongs to another row.', jsonb_build_object('duplicates', v_report -> 'surplus_rows'));
+    end if;
+    v_new := exists (select from public.uuid_mappings_enhanced
+                      where source_id = p_entity.source_id and entity_type = p_entity.entity_type
+                        and created_at >= (select started_at from public.sync_executions where id = p_execution));
+    update public.sync_entities set adoption_epoch = adoption_epoch + 1, adopted_at = now()
+     where id = p_entity.id and (adoption_epoch = 0 or v_new);
+    -- A checkpoint says that every record has been read, which is not true of ids adopted since: the next pass is a full one.
+    update public.sync_checkpoints set definition_hash = 'none: ids were adopted since', updated_at = now()
+     where v_new and source_id = p_entity.source_id and entity_type = p_entity.entity_type;
+  end if;
+  return array(select sync.advance_execution(p_execution));
+end
+$$;
+comment on function sync.close_adoption(uuid, public.sync_entities) is
+  'When the entity''s last adopt chain is done: its report, and from then on it may mint.';
+
+create function sync.adoption_report(p_execution uuid, p_entity public.sync_entities) returns jsonb
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_keyless bigint;
+begin
+  execute format('select count(*) from public.%I t where t.%I is null', p_entity.target_table, p_entity.legacy_key) into v_keyless;
+  return (select jsonb_build_object('table', p_entity.target_table, 'adopted', coalesce(sum(l.unchanged), 0),
+                   'ambiguous', coalesce(sum(l.in_conflict), 0), 'without_legacy_id', v_keyless)
+            from public.sync_page_log l where l.execution_id = p_execution and l.entity_id = p_entity.id)
+      || (select jsonb_build_object('ambiguous_rows', count(*) filter (where r.undecided), 'surplus_rows', count(*) filter (where not r.undecided))
+            from public.sync_adoption_rows r where r.entity_id = p_entity.id);
+end
+$$;
+comment on function sync.adoption_report(uuid, public.sync_entities) is
+  'Legacy ids adopted and ambiguous, rows behind them, and rows without a legacy id, which belong to the application.';
+
+create function sync.adopt_as(p_conflict uuid, p_id uuid) returns void
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_conflict public.sync_conflicts;
+  v_entity   public.sync_entities;
+  v_row      public.sync_adoption_rows;
+  v_there    boolean;
+begin
+  -- In the order in which pages lock: the record, the entity, the queue entry.
+  select * into v_conflict from public.sync_conflicts where id = p_conflict;
+  perform sync.lock_records(v_conflict.entity_id, array[v_conflict.source_record_id]);
+  select * into v_entity from public.sync_entities where id = v_conflict.entity_id for no key update;
+  select * into v_conflict from public.sync_conflicts where id = p_conflict and state = 'open' and rule = 'adoption.ambiguous' for update;
+  if not found then
+    raise exception 'there is no open conflict % about rows that share a legacy id', p_conflict
+      using errcode = 'IS022', hint = 'They are listed by: select * from sync_conflicts where state = ''open'' and rule = ''adoption.ambiguous''';
+  end if;
+  select * into v_row from public.sync_adoption_rows
+   where entity_id = v_entity.id and legacy_id = v_conflict.source_record_id and id = p_id and undecided;
+  if not found or v_row.claimed_by is not null then
+    raise exception 'row % cannot be the record', p_id
+      using errcode = 'IS022', hint = 'Choose one of the ids under candidates in conflict_data that is not claimed by another legacy id.';
+  end if;
+  execute format('select exists (select from public.%I where id = $1 and %I = $2)', v_entity.target_table, v_entity.legacy_key)
+    into v_there using p_id, v_conflict.source_record_id;
+  if not v_there then
+    raise exception 'row % is gone or has another legacy id now', p_id
+      using errcode = 'IS022', hint = 'Choose another one, or adopt the entity again to look at its rows anew.';
+  end if;
+
+  delete from public.sync_adoption_rows
+   where entity_id = v_entity.id and legacy_id = v_conflict.source_record_id and (id = p_id or claimed_by is not null);
+  update public.sync_adoption_rows set undecided = false
+   where entity_id = v_entity.id and legacy_id = v_conflict.source_record_id;
+  insert into public.uuid_mappings_enhanced (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table)
+  values (v_entity.source_id, v_entity.entity_type, v_conflict.source_record_id, p_id, v_entity.source_table, v_entity.target_table);
+  update public.sync_conflicts
+     set state = 'resolved', resolved_at = now(), resolved_by = session_user, resolution_strategy = 'manual_review',
+         resolution_data = jsonb_build_object('id', p_id), target_record_id = p_id
+   where id = p_conflict;
+  insert into public.sync_pending_keys (entity_id, legacy_id, reason)
+  values (v_entity.id, v_conflict.source_record_id, 'adopted')
+  on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now();
+end
+$$;
+comment on function sync.adopt_as(uuid, uuid) is
+  'A person''s decision: of the rows that share the conflict''s legacy id, this one is the record. The others stay and are surplus. For the SQL editor, and npm run sync -- adopt-as.';
+
+create function sync.surplus_of(p_entity public.sync_entities, p_from bigint, p_to bigint, p_present jsonb, p_since timestamptz) returns jsonb
+language plpgsql stable security invoker set search_path = '' as $$
+declare
+  v_gone       jsonb := '[]';
+  v_duplicates bigint;
+begin
+  if not p_entity.keeps_absent then
+    select coalesce(jsonb_agg(m.legacy_id order by m.legacy_id), '[]') into v_gone
+      from public.uuid_mappings_enhanced m
+      left join public.sync_row_states s on s.entity_id = p_entity.id and s.legacy_id = m.legacy_id
+     where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.sync_status = 'active'
+       and m.legacy_id > p_from and m.legacy_id <= p_to
+       and m.created_at < p_since and (s.synced_at is null or s.synced_at < p_since)
+       and not exists (select from jsonb_array_elements_text(p_present) p where p::bigint = m.legacy_id);
+  end if;
+  execute format(
+    'select count(*) from public.sync_adoption_rows r join public.%I t on t.id = r.id and t.%I = r.legacy_id
+      where r.entity_id = $1 and not r.undecided and r.legacy_id > $2 and r.legacy_id <= $3',
+    p_entity.target_table, p_entity.legacy_key) into v_duplicates using p_entity.id, p_from, p_to;
+  return jsonb_strip_nulls(jsonb_build_object('count', jsonb_array_length(v_gone) + v_duplicates,
+    'legacy_ids', (select coalesce(jsonb_agg(g order by n) filter (where n <= 20), '[]') from jsonb_array_elements(v_gone) with ordinality x (g, n)),
+    'duplicates', nullif(v_duplicates, 0)));
+end
+$$;
+comment on function sync.surplus_of(public.sync_entities, bigint, bigint, jsonb, timestamptz) is
+  'Target rows in a key range that are no record: mapped ids that the source no longer has, and duplicates of another row.';
+
+revoke all on function sync.adopt_page(uuid, bigint, integer), sync.find_rows(public.sync_entities, bigint, integer),
+  sync.keep_verdicts(public.sync_entities, public.sync_chains, bigint), sync.close_adoption(uuid, public.sync_entities),
+  sync.adoption_report(uuid, public.sync_entities), sync.adopt_as(uuid, uuid),
+  sync.surplus_of(public.sync_entities, bigint, bigint, jsonb, timestamptz) from public;
+grant execute on function sync.adopt_page(uuid, bigint, integer), sync.find_rows(public.sync_entities, bigint, integer),
+  sync.keep_verdicts(public.sync_entities, public.sync_chains, bigint), sync.close_adoption(uuid, public.sync_entities),
+  sync.adoption_report(uuid, public.sync_entities), sync.adopt_as(uuid, uuid),
+  sync.surplus_of(public.sync_entities, bigint, bigint, jsonb, timestamptz) to isthmus_worker;

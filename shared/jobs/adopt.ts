@@ -1,0 +1,62 @@
+import { inTransaction } from "../db/query.ts";
+import type { Context } from "../pipeline/types.ts";
+import { previewAdoption, type AdoptionPreview } from "../sql/adoption.ts";
+import { beginExecution, beginSource, registerEntities } from "../sql/plan.ts";
+import { sourcePosition } from "../sql/source-position.ts";
+import { dependencyOrder } from "./dependency-order.ts";
+import { selectEntities, type BegunExecution } from "./plan.ts";
+
+export interface AdoptionRequest {
+  /** Names of entities; undefined: all. */
+  readonly entities?: readonly string[] | undefined;
+  readonly triggeredBy: string;
+}
+
+/**
+ * Begins to take over the ids that an earlier migration gave to the rows of the target, one chain per entity. An entity
+ * may mint once its chain is through. Nothing in the application's tables is written.
+ * @throws IsthmusError NOT_FOUND, EXECUTION_ACTIVE, CONTRACT_BROKEN; nothing is begun then.
+ */
+export async function startAdoption(context: Context, request: AdoptionRequest): Promise<BegunExecution> {
+  const { target, config } = context;
+  const { sourceId, names } = await register(context, request.entities);
+  const chains = names.map((entity) => ({ entity, capture: "adopt", range_from: null, range_to: null }));
+  const begun = await beginExecution(target, await sourcePosition(context.source), {
+    kind: "adopt",
+    source_id: sourceId,
+    job_id: null,
+    triggered_by: request.triggeredBy,
+    request: { adopt: true, entities: request.entities ?? null },
+    entities: names,
+    page_size: config.ISTHMUS_ADOPT_PAGE_SIZE,
+    chains,
+    idle: [],
+  });
+  try {
+    await context.queue.send(begun.dispatch);
+  } catch {
+    // The execution stands; sync-tick sends its pages.
+    context.log.error("page.not_sent", { execution: begun.execution });
+  }
+  return { execution: begun.execution, entities: names, chains };
+}
+
+/** What an adoption would find, table by table. Changes nothing but the registered definitions. */
+export async function previewAdoptions(
+  context: Context,
+  entities: readonly string[] | undefined,
+): Promise<{ readonly preview: readonly AdoptionPreview[] }> {
+  const { sourceId, names } = await register(context, entities);
+  const preview: AdoptionPreview[] = [];
+  for (const entity of selectEntities(context, names)) preview.push(await previewAdoption(context.target, sourceId, entity));
+  return { preview };
+}
+
+async function register(context: Context, entities: readonly string[] | undefined) {
+  const names = dependencyOrder(selectEntities(context, entities)).map((entity) => entity.name);
+  const sourceId = await beginSource(context.target, context.config.SOURCE_NAME);
+  await inTransaction(context.target, "target", (tx) =>
+    registerEntities(tx, sourceId, [...context.entities.values()], context.hashes),
+  );
+  return { sourceId, names };
+}
