@@ -41,6 +41,8 @@ create table public.sync_entities (
   depends_on      text[] not null default '{}',
   columns         jsonb not null,
   keeps_absent    boolean not null default false,
+  predicate       jsonb,
+  history         text not null default 'values' check (history in ('values', 'hashes')),
   definition_hash text not null,
   adoption_epoch  integer not null default 0,
   adopted_at      timestamptz,
@@ -55,6 +57,10 @@ comment on column public.sync_entities.columns is
   'The target columns the sync owns: [{name, type, money, sensitive, parent}]. No other column is ever written.';
 comment on column public.sync_entities.keeps_absent is
   'True: a record that leaves the projection stays as it was and is not surplus.';
+comment on column public.sync_entities.predicate is
+  'Which records are not transferred, and what becomes of one that leaves: {rule, reason, on_leave}; null: all are transferred.';
+comment on column public.sync_entities.history is
+  'What sync_row_states keeps of each record: whole values, or hashes of them.';
 comment on column public.sync_entities.definition_hash is 'Changes when the entity file changes; then everything is projected again.';
 comment on column public.sync_entities.adoption_epoch is
   '0: nothing may be minted, because the ids that the target already holds have not been taken over.';

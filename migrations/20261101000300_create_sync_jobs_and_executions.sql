@@ -137,6 +137,7 @@ create table public.sync_page_log (
   waiting        integer not null,
   in_conflict    integer not null,
   waived         integer not null default 0,
+  waived_by      text,
   absent         integer not null default 0,
   surplus        integer not null default 0,
   cache_lookups  integer not null default 0,
@@ -147,9 +148,12 @@ create table public.sync_page_log (
   committed_at   timestamptz not null default clock_timestamp(),
   unique (chain_id, page),
   constraint nothing_silent check
-    (read = inserted + updated + unchanged + deleted + waiting + in_conflict + waived)
+    (read = inserted + updated + unchanged + deleted + waiting + in_conflict + waived),
+  constraint waived_by_a_rule check (waived = 0 or waived_by is not null)
 );
 comment on table public.sync_page_log is 'One row per committed page: what was read and what became of it.';
+comment on column public.sync_page_log.waived is 'Rows of the source that are not transferred, because they do not satisfy the entity''s predicate.';
+comment on column public.sync_page_log.waived_by is 'The predicate, with its version.';
 comment on column public.sync_page_log.absent is 'Keys that were found changed but have no record in the projection any more.';
 comment on column public.sync_page_log.surplus is 'Full passes only: landed records in the key range of the page that the source no longer has.';
 comment on column public.sync_page_log.cpu_ms is 'CPU of the function for this page, up to its commit; null where the platform does not tell.';

@@ -33,21 +33,26 @@ grant update (sync_status, last_validated_at) on public.uuid_mappings_enhanced t
 create table public.sync_row_states (
   entity_id smallint not null references public.sync_entities (id),
   legacy_id bigint not null,
-  seen      jsonb not null,
-  "left"    jsonb not null,
+  seen      jsonb,
+  "left"    jsonb,
   raw       jsonb,
   synced_at timestamptz not null default now(),
+  seen_hash bigint,
+  left_hash bigint,
+  check (num_nonnulls(seen, seen_hash) = 1 and num_nonnulls("left", left_hash) = 1),
   primary key (entity_id, legacy_id)
 ) with (fillfactor = 85);
 comment on table public.sync_row_states is 'Per landed record: what the source said and what the target held after the last decision.';
 comment on column public.sync_row_states.seen is 'The source values last decided on, cast to the target types.';
 comment on column public.sync_row_states."left" is 'The target values after that decision, read back after triggers; what differs now was changed by somebody else.';
+comment on column public.sync_row_states.seen_hash is 'Instead of seen, where the entity keeps hashes.';
+comment on column public.sync_row_states.left_hash is 'Instead of left, where the entity keeps hashes: tells that the target row was edited, not in which field.';
 comment on column public.sync_row_states.raw is 'Raw legacy codes and texts behind mapped values.';
 
 alter table public.sync_row_states enable row level security;
 create policy nobody_reads on public.sync_row_states for select to authenticated using (false);
 revoke all on public.sync_row_states from anon, authenticated, service_role;
-grant select, insert, update on public.sync_row_states to isthmus_worker;
+grant select, insert, update, delete on public.sync_row_states to isthmus_worker;
 
 create table public.sync_checkpoints (
   source_id         smallint not null references public.sync_sources (id),

@@ -62,24 +62,45 @@ $$;
 comment on function sync.load_slice(text[], integer, integer) is
   'Runs the load statements for the records n in [from, to]; on a rejected record halves the slice until it stands alone.';
 
+create function sync.owned_columns(p_entity public.sync_entities) returns text
+language sql immutable security invoker set search_path = '' as $$
+  select string_agg(format('t.%I', d.col ->> 'name'), ', ' order by d.n)
+    from jsonb_array_elements(p_entity.columns) with ordinality d (col, n)
+$$;
+comment on function sync.owned_columns(public.sync_entities) is 'The columns of the target row t that the sync owns.';
+
+-- A hash that still fits stands for the present value; one that does not for a value of which nothing is known, '{}'. The
+-- text of a jsonb is hashed: jsonb's own hash repeats itself every sixteen fields, so that two that change alike cancel out.
+create function sync.seen_sql() returns text
+language sql immutable security invoker set search_path = ''
+return $q$case when s.seen_hash is null then s.seen when s.seen_hash = hashtextextended(v.new::text, 0) then v.new else '{}' end$q$;
+comment on function sync.seen_sql() is 'What a row state s saw, given the new values v.new.';
+
+create function sync.left_sql() returns text
+language sql immutable security invoker set search_path = ''
+return $q$case when s.left_hash is null then s."left" when s.left_hash = hashtextextended(o.now::text, 0) then o.now else '{}' end$q$;
+comment on function sync.left_sql() is 'What a row state s left in the target, given the present values o.now.';
+
 create function sync.load_statements(p_entity public.sync_entities) returns text[]
 language plpgsql stable security invoker set search_path = '' as $$
 declare
   v_typed   text; -- the new values as typed columns of p
-  v_current text; -- the same columns of the target row t
+  v_current text := sync.owned_columns(p_entity); -- the same columns of the target row t
+  v_kept    text := case p_entity.history
+    when 'values' then 'new, "left", null, null'
+    else 'null, null, hashtextextended(new::text, 0), hashtextextended("left"::text, 0)' end;
   v_names   text;
   v_values  text;
   v_sets    text;
   v_numbers text[];
 begin
   select string_agg(format('(p.%1$I)::%2$s as %1$I', c.name, c.type), ', ' order by c.n),
-         string_agg(format('t.%I', c.name), ', ' order by c.n),
          string_agg(format('%I', c.name), ', ' order by c.n),
          string_agg(format('(p.%I)::%s', c.name, c.type), ', ' order by c.n),
          string_agg(format('%1$I = case when q.written ? %2$L then (p.%1$I)::%3$s else t.%1$I end',
                            c.name, c.name, c.type), ', ' order by c.n),
          coalesce(array_agg(c.name) filter (where c.type = 'numeric'), '{}')
-    into v_typed, v_current, v_names, v_values, v_sets, v_numbers
+    into v_typed, v_names, v_values, v_sets, v_numbers
     from (select d.col ->> 'name' as name, d.col ->> 'type' as type, d.n
             from jsonb_array_elements(p_entity.columns) with ordinality d (col, n)) c;
 
@@ -87,7 +108,7 @@ begin
     -- Classify. The target rows were locked by the statement before the first slice, so this one sees them
     -- as they will be written.
     format($q$
-      insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, raw, raw_changed)
+      insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, raw, restated)
       select r.n, r._key, r._uuid,
              case when r.undecided then 'ambiguous'
                   when r.t_id is null and r.seen is null and r.mapped is null then 'insert'
@@ -96,11 +117,12 @@ begin
                   when r.seen is null and r.mapped is distinct from r._uuid then 'target_unmapped'
                   when c.written <> '{}' then 'update'
                   else 'unchanged' end,
-             r.new, r.seen, r."left", r.now, c.changed, c.written, r._raw, r._raw is distinct from r.raw_before
-        from (select p.n, p._key, p._uuid, p._raw, to_jsonb(v) as new, s.seen, s."left", s.raw as raw_before,
-                     t.id as t_id, o.now, m.entity_uuid as mapped, a.undecided
+             r.new, r.seen, r."left", r.now, c.changed, c.written, r._raw, r.restated
+        from (select p.n, p._key, p._uuid, p._raw, v.new, %8$s as seen, %9$s as "left", t.id as t_id, o.now,
+                     m.entity_uuid as mapped, a.undecided,
+                     p._raw is distinct from s.raw or (s.seen_hash is null) <> (%7$L = 'values') as restated
                 from pg_temp.page_rows p
-                cross join lateral (select %1$s) v
+                cross join lateral (select to_jsonb(x) as new from (select %1$s) x offset 0) v
                 left join public.%2$I t on t.id = p._uuid
                 left join public.sync_row_states s on s.entity_id = %3$s and s.legacy_id = p._key
                 -- One index probe per record that never landed, whatever the planner thinks.
@@ -111,15 +133,16 @@ begin
                 left join lateral (
                   select a.undecided from public.sync_adoption_rows a
                    where s.legacy_id is null and a.entity_id = %3$s and a.legacy_id = p._key and a.undecided limit 1) a on true
-                cross join lateral (select to_jsonb(x) as now from (select %4$s) x) o
-               where p.n between $1 and $2) r
+                cross join lateral (select to_jsonb(x) as now from (select %4$s) x offset 0) o
+               where p.n between $1 and $2 offset 0) r
         cross join lateral (
           select coalesce(jsonb_object_agg(e.key, e.value), '{}') as changed,
                  coalesce(jsonb_object_agg(e.key, e.value)
                           filter (where e.value is distinct from r.now -> e.key), '{}') as written
             from jsonb_each(case when r.t_id is null or r.new = r.seen then '{}' else r.new end) e
            where e.value is distinct from r.seen -> e.key) c
-    $q$, v_typed, p_entity.target_table, p_entity.id, v_current, p_entity.source_id, p_entity.entity_type),
+    $q$, v_typed, p_entity.target_table, p_entity.id, v_current, p_entity.source_id, p_entity.entity_type, p_entity.history,
+      sync.seen_sql(), sync.left_sql()),
     format($q$
       insert into public.%1$I (id, %2$s)
       select p._uuid, %3$s
@@ -138,25 +161,27 @@ begin
       with after as (
         select q.n, q.legacy_id, q.new, q.raw, q.action,
                case when q.action = 'insert' then o.now
-                    else coalesce(q."left", '{}') || (select coalesce(jsonb_object_agg(k, o.now -> k), '{}') from jsonb_object_keys(q.changed) k)
+                    else (select jsonb_object_agg(e.key, case when q.changed ? e.key then e.value else q."left" -> e.key end)
+                            from jsonb_each(o.now) e)
                end as "left"
           from pg_temp.page_plan q
           join public.%1$I t on t.id = q.id
           cross join lateral (select to_jsonb(x) as now from (select %2$s) x) o
          where q.n between $1 and $2
-           and (q.action in ('insert', 'update') or (q.action = 'unchanged' and (q.new is distinct from q.seen or q.raw_changed)))
+           and (q.action in ('insert', 'update') or (q.action = 'unchanged' and (q.new is distinct from q.seen or q.restated)))
       ), state as (
-        insert into public.sync_row_states as s (entity_id, legacy_id, seen, "left", raw, synced_at)
-        select %3$s, legacy_id, new, "left", raw, now() from after
+        insert into public.sync_row_states as s (entity_id, legacy_id, raw, synced_at, seen, "left", seen_hash, left_hash)
+        select %3$s, legacy_id, raw, now(), %5$s from after
         on conflict (entity_id, legacy_id) do update
-           set seen = excluded.seen, "left" = excluded."left", raw = excluded.raw, synced_at = excluded.synced_at
+           set raw = excluded.raw, synced_at = excluded.synced_at, seen = excluded.seen, "left" = excluded."left",
+               seen_hash = excluded.seen_hash, left_hash = excluded.left_hash
       )
       update pg_temp.page_plan q set altered = true
         from after a
        where a.n = q.n
          and exists (select from unnest(%4$L::text[]) k
                       where (q.action = 'insert' or q.written ? k) and a."left" -> k is distinct from q.new -> k)
-    $q$, p_entity.target_table, v_current, p_entity.id, v_numbers),
+    $q$, p_entity.target_table, v_current, p_entity.id, v_numbers, v_kept),
     format($q$
       insert into public.uuid_mappings_enhanced as m
         (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table)
@@ -174,12 +199,13 @@ comment on function sync.load_statements(public.sync_entities) is
   'The statements that classify and write a slice of a page: plan, insert, update, row states, mappings. $1, $2: the slice.';
 
 -- Settings are pinned, so that a comparison never depends on the session.
-create function sync.load_records(p_entity public.sync_entities, p_records json) returns void
+create function sync.load_records(p_entity public.sync_entities, p_records json, p_left bigint[]) returns void
 language plpgsql security invoker
 set search_path = '' set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'iso_8601'
 set extra_float_digits = 1 as $$
 declare
   v_count integer;
+  v_left  integer;
 begin
   if p_entity.adoption_epoch = 0 then
     raise exception 'entity %: nothing may be minted before the target''s ids are adopted', p_entity.entity_type
@@ -190,19 +216,25 @@ begin
 
   create temp table page_plan (
     n integer primary key, legacy_id bigint not null, id uuid not null, action text not null,
-    new jsonb, seen jsonb, "left" jsonb, now jsonb, changed jsonb, written jsonb, raw jsonb, raw_changed boolean not null,
-    altered boolean not null default false
+    new jsonb, seen jsonb, "left" jsonb, now jsonb, changed jsonb, written jsonb, raw jsonb,
+    fields text, altered boolean not null default false, restated boolean not null default false
   ) on commit drop;
   create temp table page_rejects (n integer primary key, sqlstate text not null, constraint_name text, column_name text)
     on commit drop;
   execute format(
     'create temp table page_rows on commit drop as
-       select (row_number() over (order by x._uuid))::integer as n, x.*
+       select (row_number() over (order by x._uuid))::integer as n, false as _leaves, x.*
          from json_to_recordset($1) as x (_key bigint, _uuid uuid, _raw jsonb, %s)',
     (select string_agg(format('%I text', c ->> 'name'), ', ') from jsonb_array_elements(p_entity.columns) c))
     using p_records;
   get diagnostics v_count = row_count;
-  if v_count = 0 then
+  insert into pg_temp.page_rows (n, _leaves, _key, _uuid)
+  select v_count + row_number() over (order by m.entity_uuid), true, m.legacy_id, m.entity_uuid
+    from public.uuid_mappings_enhanced m
+   where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = any (p_left)
+     and m.sync_status = 'active';
+  get diagnostics v_left = row_count;
+  if v_count + v_left = 0 then
     return;
   end if;
   create unique index on pg_temp.page_rows (n);
@@ -211,13 +243,20 @@ begin
   execute format(
     'select count(*) from (select 1 from public.%I t join pg_temp.page_rows p on p._uuid = t.id order by t.id for no key update of t) l',
     p_entity.target_table);
-  perform sync.load_slice(sync.load_statements(p_entity), 1, v_count);
+  if v_count > 0 then
+    perform sync.load_slice(sync.load_statements(p_entity), 1, v_count);
+  end if;
+  if v_left > 0 then
+    perform sync.load_slice(sync.leave_statements(p_entity), v_count + 1, v_count + v_left);
+  end if;
 end
 $$;
-comment on function sync.load_records(public.sync_entities, json) is
-  'Loads the records of a page: [{_key, _uuid, _raw, <column>: text}]. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit.';
+comment on function sync.load_records(public.sync_entities, json, bigint[]) is
+  'Loads the records of a page: [{_key, _uuid, _raw, <column>: text}], and deletes those of the legacy ids p_left that have landed. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit.';
 
 revoke all on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.load_slice(text[], integer, integer),
-  sync.load_statements(public.sync_entities), sync.load_records(public.sync_entities, json) from public;
+  sync.owned_columns(public.sync_entities), sync.seen_sql(), sync.left_sql(), sync.load_statements(public.sync_entities),
+  sync.load_records(public.sync_entities, json, bigint[]) from public;
 grant execute on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.load_slice(text[], integer, integer),
-  sync.load_statements(public.sync_entities), sync.load_records(public.sync_entities, json) to isthmus_worker;
+  sync.owned_columns(public.sync_entities), sync.seen_sql(), sync.left_sql(), sync.load_statements(public.sync_entities),
+  sync.load_records(public.sync_entities, json, bigint[]) to isthmus_worker;

@@ -92,7 +92,7 @@ language plpgsql security invoker set search_path = '' as $$
 begin
   delete from public.sync_warnings w
    using pg_temp.page_plan p
-   where w.entity_id = p_entity_id and w.legacy_id = p.legacy_id and p.action in ('insert', 'update', 'unchanged')
+   where w.entity_id = p_entity_id and w.legacy_id = p.legacy_id and p.action in ('insert', 'update', 'unchanged', 'delete')
      and not exists (select from jsonb_to_recordset(p_warnings) as x (k bigint, rule text) where x.k = w.legacy_id and x.rule = w.rule);
   insert into public.sync_warnings as w (entity_id, legacy_id, rule, execution_id)
   select distinct p_entity_id, x.k, x.rule, p_execution

@@ -71,6 +71,7 @@ declare
   v_chain    public.sync_chains;
   v_entity   public.sync_entities;
   v_started  timestamptz;
+  v_outside  bigint[] := array(select jsonb_array_elements_text(p_page -> 'outside')::bigint);
   v_counts   jsonb;
   v_surplus  jsonb := '{"count": 0}';
   v_done     boolean := (p_page ->> 'done')::boolean;
@@ -87,7 +88,8 @@ begin
   select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
   select started_at into strict v_started from public.sync_executions where id = v_chain.execution_id;
 
-  perform sync.load_records(v_entity, p_records::json);
+  perform sync.load_records(v_entity, p_records::json,
+    case when v_entity.predicate ->> 'on_leave' = 'delete' then v_outside else '{}' end);
 
   perform sync.queue_records(v_entity, v_chain.execution_id, p_issues || coalesce((
     select jsonb_agg(jsonb_build_object(
@@ -97,7 +99,8 @@ begin
                           when j.sqlstate = 'IS002' or j.constraint_name ~ '^uuid_mappings_enhanced_' then 'uuid_mapping_conflict'
                           when j.sqlstate ~ '^(22|54|IS)' then 'schema_mismatch'
                           else 'business_rule_violation' end,
-             'remedy', case when j.sqlstate = '23505' then 'Another target row holds the same unique value: correct one of the two.'
+             'remedy', case when p._leaves then sync.leave_remedy(j.sqlstate)
+                            when j.sqlstate = '23505' then 'Another target row holds the same unique value: correct one of the two.'
                             when j.sqlstate ~ '^(23|44)' then 'The target refuses the record: correct it in the source, or change the constraint.'
                             when j.sqlstate = 'IS001' then 'The target cannot hold the number exactly: widen the column.'
                             when j.sqlstate ~ '^22' then 'A value does not fit the target column: correct it in the source, or widen the column.'
@@ -106,19 +109,21 @@ begin
              'data', jsonb_build_object('sqlstate', j.sqlstate, 'constraint', j.constraint_name)))
       from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n), '[]') || coalesce((
     select jsonb_agg(jsonb_build_object(
-             'k', q.legacy_id, 'state', 'open', 'rule', q.action,
-             'type', case q.action when 'target_deleted' then 'concurrent_modification' else 'uuid_mapping_conflict' end,
+             'k', q.legacy_id, 'state', 'open', 'rule', q.action, 'field', q.fields,
+             'type', case when q.action in ('target_unmapped', 'ambiguous') then 'uuid_mapping_conflict'
+                          when q.action = 'left_kept' then 'business_rule_violation' else 'concurrent_modification' end,
              'remedy', case q.action when 'target_deleted' then 'Somebody deleted the target row: restore it, or delete the record in the source.'
-                                     else 'A target row has the id that this record would get: remove the row.' end))
-      from pg_temp.page_plan q where q.action in ('target_deleted', 'target_unmapped', 'ambiguous')), '[]'));
+                                     when 'target_unmapped' then 'A target row has the id that this record would get: remove the row.'
+                                     else sync.leave_remedy(q.action) end))
+      from pg_temp.page_plan q where q.action ~ '^(target|left)_' or q.action = 'ambiguous'), '[]'));
 
   -- What source_wins overwrote stays readable as a decided conflict.
   with overwritten as (
     select q.legacy_id, q.id, jsonb_object_agg(k, q.now -> k) as kept, array_agg(k order by k) as fields
       from pg_temp.page_plan q cross join lateral jsonb_object_keys(q.written) k
      where q.action = 'update' and q.now -> k is distinct from q."left" -> k
-       -- Of an adopted row nobody knows what was left: what a field held is kept, that it was empty is not.
-       and (q.seen is not null or q.now -> k <> 'null')
+       -- Where nobody knows what was left (hashes, an adopted row, a new field): what a field held is kept, that it was empty is not.
+       and (q."left" ? k or q.now -> k <> 'null')
      group by q.legacy_id, q.id
   ), decided as (
     insert into public.sync_conflicts
@@ -149,6 +154,13 @@ begin
     from jsonb_array_elements_text(p_page -> 'gone') g
    where c.entity_id = v_entity.id and c.source_record_id = g::bigint and c.state in ('waiting', 'open');
 
+  -- Not to be transferred any more: likewise.
+  update public.sync_conflicts c
+     set state = 'resolved', resolved_at = now(), resolved_by = 'sync: waived by ' || (v_entity.predicate ->> 'rule'),
+         resolved_in = v_chain.execution_id
+   where c.entity_id = v_entity.id and c.source_record_id = any (v_outside) and c.state in ('waiting', 'open')
+     and not exists (select from pg_temp.page_issues i where i.k = c.source_record_id);
+
   -- Children that waited for a record of this page.
   insert into public.sync_pending_keys (entity_id, legacy_id, reason)
   select c.entity_id, c.source_record_id, 'released'
@@ -175,18 +187,20 @@ begin
 
   select jsonb_build_object(
            'inserted', count(*) filter (where action = 'insert'), 'updated', count(*) filter (where action = 'update'),
-           'unchanged', count(*) filter (where action = 'unchanged'),
+           'unchanged', count(*) filter (where action = 'unchanged'), 'deleted', count(*) filter (where action = 'delete'),
+           'waived', (p_page ->> 'waived')::integer + cardinality(v_outside) - (select count(*) from pg_temp.page_rows where _leaves),
            'waiting', (select count(*) from pg_temp.page_issues where state = 'waiting'),
            'in_conflict', (select count(*) from pg_temp.page_issues where state = 'open'))
     into v_counts from pg_temp.page_plan;
 
   v_wall_ms := (p_page ->> 'wall_ms')::numeric + extract(epoch from clock_timestamp() - v_begun) * 1000;
   insert into public.sync_page_log
-    (execution_id, chain_id, entity_id, page, read, inserted, updated, unchanged, waiting, in_conflict, waived, absent, surplus,
-     cache_lookups, cache_hits, cpu_ms, peak_rss_bytes, wall_ms)
+    (execution_id, chain_id, entity_id, page, read, inserted, updated, unchanged, deleted, waiting, in_conflict, waived, waived_by,
+     absent, surplus, cache_lookups, cache_hits, cpu_ms, peak_rss_bytes, wall_ms)
   values (v_chain.execution_id, v_chain.id, v_entity.id, v_chain.page, (p_page ->> 'read')::integer,
           (v_counts ->> 'inserted')::integer, (v_counts ->> 'updated')::integer, (v_counts ->> 'unchanged')::integer,
-          (v_counts ->> 'waiting')::integer, (v_counts ->> 'in_conflict')::integer, (p_page ->> 'waived')::integer,
+          (v_counts ->> 'deleted')::integer, (v_counts ->> 'waiting')::integer, (v_counts ->> 'in_conflict')::integer,
+          (v_counts ->> 'waived')::integer, v_entity.predicate ->> 'rule',
           (p_page ->> 'absent')::integer, (v_surplus ->> 'count')::integer, (p_page ->> 'cache_lookups')::integer, (p_page ->> 'cache_hits')::integer,
           (p_page ->> 'cpu_ms')::numeric, (p_page ->> 'peak_rss_bytes')::bigint, v_wall_ms);
 
@@ -213,7 +227,8 @@ begin
   end if;
   return jsonb_build_object('counts', v_counts, 'surplus', (v_surplus ->> 'count')::integer,
     'landed', (select coalesce(jsonb_agg(legacy_id::text), '[]') from pg_temp.page_plan where action = 'insert'),
-    'foreign_key_rejects', (select count(*) from pg_temp.page_rejects where sqlstate = '23503'),
+    'foreign_key_rejects', (select count(*) from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
+                              where j.sqlstate = '23503' and not p._leaves),
     'dispatch', (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
                    from public.sync_chains c where c.id = any (v_dispatch)));
 end

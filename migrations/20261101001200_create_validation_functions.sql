@@ -2,6 +2,34 @@
 -- Locks:   the chain's row, then the execution's row.
 -- Reverse: drop the functions.
 
+-- Settings are pinned as they are where rows are loaded.
+create function sync.edited_records(p_entity_id smallint, p_columns text[]) returns setof bigint
+language plpgsql stable security invoker
+set search_path = '' set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'iso_8601'
+set extra_float_digits = 1 as $$
+declare
+  v_entity public.sync_entities;
+  v_differ text := (select string_agg(format($q$coalesce(to_jsonb(t.%1$I), 'null') is distinct from s."left" -> %1$L$q$, c), ' or ')
+                      from unnest(p_columns) c);
+begin
+  if v_differ is null then
+    return;
+  end if;
+  select * into strict v_entity from public.sync_entities where id = p_entity_id;
+  return query execute format($q$
+    select s.legacy_id
+      from public.sync_row_states s
+      join public.uuid_mappings_enhanced m on m.source_id = %2$s and m.entity_type = %3$L and m.legacy_id = s.legacy_id
+      join public.%1$I t on t.id = m.entity_uuid
+     where s.entity_id = %4$s
+       and case when s.left_hash is null then %5$s
+                else s.left_hash <> hashtextextended((select to_jsonb(x)::text from (select %6$s) x), 0) end
+  $q$, v_entity.target_table, v_entity.source_id, v_entity.entity_type, v_entity.id, v_differ, sync.owned_columns(v_entity));
+end
+$$;
+comment on function sync.edited_records(smallint, text[]) is
+  'Landed records whose target row no longer holds what the sync left in one of these columns (kept as hashes: in any column).';
+
 create function sync.commit_validation(p_chain uuid, p_lease bigint, p_entity_id smallint, p_report jsonb, p_recheck bigint[],
   p_last boolean, p_lease_seconds integer) returns jsonb
 language plpgsql security invoker set search_path = '' as $$
@@ -62,5 +90,7 @@ $$;
 comment on function sync.commit_validation(uuid, bigint, smallint, jsonb, bigint[], boolean, integer) is
   'Stores the comparison of one entity; after the last one reads differing records once more, or finishes the execution.';
 
+revoke all on function sync.edited_records(smallint, text[]) from public;
+grant execute on function sync.edited_records(smallint, text[]) to isthmus_worker;
 revoke all on function sync.commit_validation(uuid, bigint, smallint, jsonb, bigint[], boolean, integer) from public;
 grant execute on function sync.commit_validation(uuid, bigint, smallint, jsonb, bigint[], boolean, integer) to isthmus_worker;

@@ -82,6 +82,7 @@ describe("a lease", () => {
     const facts = {
       read: 0,
       waived: 0,
+      outside: [],
       absent: 0,
       gone: [],
       cursor: null,

@@ -45,7 +45,7 @@ const WORKER: Readonly<Record<string, string>> = {
   uuid_mappings_enhanced: "siu",
   sync_conflicts: "siu",
   sync_conflict_values: "i",
-  sync_row_states: "siu",
+  sync_row_states: "siud",
   offices: "siu",
   profiles: "siu",
   doctors: "siu",

@@ -30,6 +30,7 @@ export const executionState = z.object({
   metrics: z.record(z.string(), z.number().nullable()).nullable(),
   entities: z.array(entityState).nullable(),
   queue: z.array(z.object({ entity: z.string(), state: z.string(), rule: z.string(), count })),
+  waivers: z.array(z.object({ rule: z.string(), count })),
   warnings: z.array(z.object({ rule: z.string(), count })),
 });
 export const executionList = z.object({

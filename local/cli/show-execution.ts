@@ -28,6 +28,10 @@ export function showExecution(state: ExecutionState): string {
     const rows = state.queue.map(({ entity, state: queued, rule, count }) => [entity, queued, rule, count]);
     parts.push("\nIn the queue of these entities:\n", formatTable(["entity", "state", "rule", "records"], rows));
   }
+  if (state.waivers.length > 0) {
+    const rows = state.waivers.map(({ rule, count }) => [rule, count]);
+    parts.push("\nNot transferred, by predicate:\n", formatTable(["predicate", "records"], rows));
+  }
   if (state.warnings.length > 0) {
     const rows = state.warnings.map(({ rule, count }) => [rule, count]);
     parts.push("\nLanded although they break a rule:\n", formatTable(["rule", "records"], rows));

@@ -8,7 +8,7 @@ export async function printSummary(platform: Platform, target: Sql, source: Sql,
   const seconds = (Date.parse(state.completedAt ?? state.startedAt) - Date.parse(state.startedAt)) / 1_000;
   line();
   table(
-    ["entity", "capture", "read", "inserted", "updated", "unchanged", "waiting", "in queue"],
+    ["entity", "capture", "read", "inserted", "updated", "unchanged", "deleted", "waiting", "in queue", "waived"],
     state.entities.map(({ entity, capture, counts }) => [
       entity,
       capture ?? (counts.pages > 0 ? "keys" : "idle"),
@@ -16,11 +16,14 @@ export async function printSummary(platform: Platform, target: Sql, source: Sql,
       counts.inserted,
       counts.updated,
       counts.unchanged,
+      counts.deleted,
       counts.waiting,
       counts.inConflict,
+      counts.waived,
     ]),
   );
   printQueue(state);
+  printWaivers(state);
   printWarnings(state);
   await printCost(platform, target, state, seconds);
   await printMoney(target, source);
@@ -35,6 +38,15 @@ function printQueue(state: ExecutionState): void {
   table(
     ["entity", "state", "type", "why", "records"],
     state.queue.map((row) => [row.entity, row.state, row.type, row.rule, row.count]),
+  );
+}
+
+function printWaivers(state: ExecutionState): void {
+  if (state.waivers.length === 0) return;
+  line(`\n  Not transferred, by predicate (public.sync_page_log):`);
+  table(
+    ["predicate", "records"],
+    state.waivers.map((row) => [row.rule, row.count]),
   );
 }
 

@@ -38,6 +38,7 @@ export interface ExecutionState {
     readonly rule: string;
     readonly count: number;
   }[];
+  readonly waivers: readonly { readonly rule: string; readonly count: number }[];
   readonly warnings: readonly { readonly rule: string; readonly count: number }[];
 }
 

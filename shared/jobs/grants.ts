@@ -7,9 +7,10 @@ export function workerGrants(entities: readonly Entity[], role = "isthmus_worker
     .map((entity) => {
       const table = `public.${ident(entity.target.table)}`;
       const owned = Object.keys(entity.fields).map(ident).join(", ");
+      const leaving = entity.source.predicate?.onLeave === "delete" ? ", delete" : "";
       return [
         `revoke all on ${table} from ${ident(role)};`,
-        `grant select (id, ${owned}), insert (id, ${owned}), update (${owned}) on ${table} to ${ident(role)};`,
+        `grant select (id, ${owned}), insert (id, ${owned}), update (${owned})${leaving} on ${table} to ${ident(role)};`,
       ].join("\n");
     })
     .join("\n");

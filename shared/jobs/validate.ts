@@ -77,7 +77,7 @@ async function compare(context: Context, claim: Claim, entity: Entity, entityId:
     source: total(sourceSide),
     target: total(targetSide),
     unsettled: unsettled.length,
-    surplus: entity.keepsAbsent ? 0 : surplus,
+    surplus: entity.keepsAbsent || entity.source.predicate?.onLeave === "keep" ? 0 : surplus,
     differing,
   };
 }

@@ -67,9 +67,10 @@ async function loadPage(context: Context, claim: Claim, cache: MappingCache): Pr
     // Before the read: from here on no other page reads or writes these records, so the state that is read is the one
     // that lands, and the last reader lands last.
     await lockRecords(tx, claim.chain.entity_id ?? 0, keys.ids);
-    const rows = await readProjection(source, entity, keys.ids);
+    const { rows, outside } = await readProjection(source, entity, keys.ids);
+    const read = rows.length + outside.length + keys.waived;
     const own = rows.map((row) => row[KEY] ?? "");
-    const present = new Set(own);
+    const present = new Set([...own, ...outside]);
     const gone = keys.ids.filter((id) => !present.has(id));
     const ids = await mapIds(tx, cache, claim, entity.name, own, parentsOf(entity, rows));
     const { records, issues, warnings } = transform(entity, rows, ids.parents, ids.own, claim.severities);
@@ -79,13 +80,14 @@ async function loadPage(context: Context, claim: Claim, cache: MappingCache): Pr
     const cpuMs = cpuNow === null || started.cpu === null ? null : cpuNow - started.cpu;
     const rssBytes = meter.rssBytes();
     const committed = await commitPage(tx, claim, records, issues, {
-      read: rows.length,
-      waived: 0,
+      read,
+      waived: keys.waived,
+      outside,
       absent: gone.length,
       gone,
       cursor: keys.ids.at(-1) ?? null,
       done: keys.done,
-      present: claim.chain.capture === "full" ? keys.ids : [],
+      present: claim.chain.capture === "full" ? [...present] : [],
       pending: keys.pending,
       warnings,
       cache_lookups: ids.lookups,
@@ -104,7 +106,7 @@ async function loadPage(context: Context, claim: Claim, cache: MappingCache): Pr
     });
     if (committed.foreign_key_rejects > 0 && ids.hits > 0) throw new DoubtfulCache();
     const landed = committed.landed.map((legacyId) => ({ entity: entity.name, legacyId, uuid: ids.own.get(legacyId) ?? "" }));
-    return { committed, read: rows.length, uncached: [...ids.uncached, ...landed] };
+    return { committed, read, uncached: [...ids.uncached, ...landed] };
   });
 }
 

@@ -92,6 +92,8 @@ export interface DetectedKeys {
   readonly ids: readonly string[];
   /** No key of the chain lies beyond these. */
   readonly done: boolean;
+  /** full capture: rows of the key range that the predicate waives, besides those among the keys. */
+  readonly waived: number;
   /** keys capture: the requests these ids answer. */
   readonly pending: readonly { readonly k: string; readonly g: string }[];
 }
@@ -124,7 +126,9 @@ export interface Warning {
 }
 
 export interface CommittedPage {
-  readonly counts: Readonly<Record<"inserted" | "updated" | "unchanged" | "waiting" | "in_conflict", number>>;
+  readonly counts: Readonly<
+    Record<"inserted" | "updated" | "unchanged" | "deleted" | "waiting" | "in_conflict" | "waived", number>
+  >;
   /** Legacy ids of the records that landed for the first time. */
   readonly landed: readonly string[];
   readonly surplus: number;

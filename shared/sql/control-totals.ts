@@ -25,16 +25,14 @@ export function moneyColumns(entity: Entity): MoneyColumns {
 
 /** Records that a comparison leaves out: in the queue, asked to be read again, or edited by people. */
 export async function unsettledKeys(target: Queryable, entityId: number, entity: Entity): Promise<string[]> {
-  const edited = moneyColumns(entity)
-    .map((money) => `coalesce(to_jsonb(t.${ident(money.target)}), 'null') is distinct from s."left" -> '${money.target}'`)
-    .concat("false");
+  const columns = moneyColumns(entity).map((money) => money.target);
   const rows = await query<{ id: string }>(
     target,
     "target",
     `select source_record_id::text as id from public.sync_conflicts where entity_id = $1 and state in ('waiting', 'open')
      union select legacy_id::text from public.sync_pending_keys where entity_id = $1
-     union select s.legacy_id::text ${fromLanded(entity)} and (${edited.join(" or ")})`,
-    [entityId],
+     union select k::text from sync.edited_records($1::integer::smallint, array(select jsonb_array_elements_text($2::text::jsonb))) k`,
+    [entityId, JSON.stringify(columns)],
   );
   return rows.map((row) => row.id);
 }

@@ -30,6 +30,9 @@ export async function executionState(target: Queryable, id: string): Promise<Rec
                             order by q.entity_type, q.state, q.n desc), '[]')
                      from (select entity_type, state, conflict_type, rule, count(*) as n from public.sync_conflicts
                             where state in ('waiting', 'open') and entity_type = any (x.entities) group by 1, 2, 3, 4) q),
+         'waivers', (select coalesce(jsonb_agg(jsonb_build_object('rule', v.rule, 'count', v.n) order by v.rule), '[]')
+                       from (select waived_by as rule, sum(waived) as n from public.sync_page_log
+                              where execution_id = x.id and waived > 0 group by 1) v),
          'warnings', (select coalesce(jsonb_agg(jsonb_build_object('rule', w.rule, 'count', w.n) order by w.rule), '[]')
                         from (select w.rule, count(*) as n from public.sync_warnings w join public.sync_entities e on e.id = w.entity_id
                                where e.source_id = x.source_id and e.entity_type = any (x.entities) group by 1) w)) as state

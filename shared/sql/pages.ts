@@ -24,7 +24,10 @@ export async function lockRecords(target: Queryable, entityId: number, ids: read
 /** What a page reports of itself besides its records. */
 export interface PageFacts {
   readonly read: number;
+  /** Rows of the source in the page's key range that are waived, and not among its keys. */
   readonly waived: number;
+  /** Keys of the page whose row the predicate does not let in. */
+  readonly outside: readonly string[];
   readonly absent: number;
   /** The absent ones: keys of the page that have no record in the projection. */
   readonly gone: readonly string[];

@@ -32,6 +32,8 @@ export async function registerEntities(
     legacy_key: entity.target.legacyKey,
     depends_on: entity.dependsOn,
     keeps_absent: entity.keepsAbsent,
+    predicate: predicateOf(entity),
+    history: entity.history,
     rules: entity.rules.map((rule) => ({
       rule: ruleName(entity.name, rule),
       severity: rule.severity,
@@ -52,6 +54,15 @@ export async function registerEntities(
     `select sync.register_entity($1::integer::smallint, d) from jsonb_array_elements($2::text::jsonb) d`,
     [sourceId, JSON.stringify(definitions)],
   );
+}
+
+function predicateOf({ name, source: { predicate } }: Entity): object | null {
+  if (!predicate) return null;
+  return {
+    rule: ruleName(name, { id: predicate.name, version: predicate.version }),
+    reason: predicate.reason,
+    on_leave: predicate.onLeave,
+  };
 }
 
 /** @throws IsthmusError TARGET_NOT_EMPTY when a table holds rows that nobody has adopted. */

@@ -30,8 +30,18 @@ export function joinSql(alias: string, { table, on }: Watch, kind: "join" | "lef
   return `${kind} public.${ident(table)} ${ident(alias)} on ${equal.join(" and ")}`;
 }
 
-/** Which rows of the driving table are records to transfer. */
-export function whereSql(entity: Entity): string {
-  const condition = entity.source.predicate?.where ?? entity.source.where;
+/** Which rows of the driving table are records. */
+export function memberSql({ source: { where } }: Entity): string {
+  return where === undefined ? "true" : `(${where})`;
+}
+
+/** Which records are transferred: never NULL. */
+export function sentSql({ source: { predicate } }: Entity): string {
+  return predicate === undefined ? "true" : `((${predicate.where}) is true)`;
+}
+
+/** Which rows of the driving table are records that are transferred. */
+export function whereSql({ source: { predicate, where } }: Entity): string {
+  const condition = predicate?.where ?? where;
   return condition === undefined ? "true" : `(${condition})`;
 }

@@ -1,7 +1,7 @@
-import { ident } from "../db/ident.ts";
+import { ident, integerArray } from "../db/ident.ts";
 import { consumedJoins } from "../entities/consumed-joins.ts";
 import type { Entity } from "../entities/define-entity.ts";
-import { columnSql, drivingSql, joinSql, joinsSql, keySql, whereSql } from "./projection.ts";
+import { columnSql, drivingSql, joinSql, joinsSql, keySql, sentSql, whereSql } from "./projection.ts";
 import { changedParameters, changedSql } from "./xid.ts";
 
 export interface KeyRange {
@@ -25,6 +25,28 @@ export function allKeys(entity: Entity, range: KeyRange): KeyQuery {
             where ${between(key)} and ${whereSql(entity)}
             order by ${key} limit $3`,
     parameters: bounds(range),
+  };
+}
+
+/**
+ * Keyset page over the records that a predicate lets in and those that have landed, which it may have let in before; and
+ * how many other rows of the page's key range it waives. $4: landed keys, the first `limit` of the range.
+ */
+export function sentOrLandedKeys(entity: Entity, range: KeyRange, landed: readonly string[]): KeyQuery {
+  const key = keySql(entity);
+  const from = `from ${drivingSql(entity)} ${joinsSql(entity)}`;
+  return {
+    text: `with page as materialized (
+             select id from (
+               (select ${key} as id ${from} where ${between(key)} and ${whereSql(entity)} order by ${key} limit $3)
+               union select unnest($4::text::bigint[])) k
+              order by id limit $3),
+           last as materialized (select case when count(*) < $3 then $2::text::bigint else max(id) end as id from page)
+           select (select coalesce(json_agg(id::text order by id), '[]') from page) as ids,
+                  (select count(*) ${from}
+                    where ${key} > $1::text::bigint and ${key} <= (select id from last) and not ${sentSql(entity)}
+                      and ${key} not in (select id from page))::integer as waived`,
+    parameters: [...bounds(range), integerArray(landed)],
   };
 }
 

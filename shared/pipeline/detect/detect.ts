@@ -1,9 +1,10 @@
 import type { Sql } from "../../db/connect.ts";
-import { query } from "../../db/query.ts";
+import { query, queryOne } from "../../db/query.ts";
 import type { Entity } from "../../entities/define-entity.ts";
+import { landedKeys } from "../../sql/mappings.ts";
 import { pendingKeys } from "../../sql/pending-keys.ts";
 import type { Claim, DetectedKeys } from "../types.ts";
-import { allKeys, changedKeys } from "../../sql/source-keys.ts";
+import { allKeys, changedKeys, sentOrLandedKeys, type KeyRange } from "../../sql/source-keys.ts";
 
 /** Finds the keys of the next page of a chain, as its capture says. State is read later, under the page's locks. */
 export async function detect(source: Sql, target: Sql, entity: Entity, claim: Claim): Promise<DetectedKeys> {
@@ -12,7 +13,9 @@ export async function detect(source: Sql, target: Sql, entity: Entity, claim: Cl
   const range = { after: chain.cursor ?? chain.range_from, upTo: chain.range_to, limit };
   switch (chain.capture) {
     case "full":
-      return ofSource(source, allKeys(entity, range), limit);
+      return entity.source.predicate === undefined
+        ? ofSource(source, allKeys(entity, range), limit)
+        : sentOrLanded(source, target, entity, claim, range);
     case "xmin":
       return ofSource(
         source,
@@ -21,15 +24,21 @@ export async function detect(source: Sql, target: Sql, entity: Entity, claim: Cl
       );
     case "keys": {
       const keys = await pendingKeys(target, chain.entity_id ?? 0, range.after, limit);
-      return { ids: keys.map((key) => key.k), done: keys.length < limit, pending: keys };
+      return { ids: keys.map((key) => key.k), done: keys.length < limit, waived: 0, pending: keys };
     }
     case "adopt":
     case "validate":
-      return { ids: [], done: true, pending: [] };
+      return { ids: [], done: true, waived: 0, pending: [] };
   }
 }
 
 async function ofSource(source: Sql, keys: ReturnType<typeof allKeys>, limit: number): Promise<DetectedKeys> {
   const rows = await query<{ id: string }>(source, "source", keys.text, keys.parameters);
-  return { ids: rows.map((row) => row.id), done: rows.length < limit, pending: [] };
+  return { ids: rows.map((row) => row.id), done: rows.length < limit, waived: 0, pending: [] };
+}
+
+async function sentOrLanded(source: Sql, target: Sql, entity: Entity, claim: Claim, range: KeyRange): Promise<DetectedKeys> {
+  const keys = sentOrLandedKeys(entity, range, await landedKeys(target, claim.source.id, entity.name, range));
+  const { ids, waived } = await queryOne<{ ids: string[]; waived: number }>(source, "source", keys.text, keys.parameters);
+  return { ids, done: ids.length < range.limit, waived, pending: [] };
 }
