@@ -1,4 +1,4 @@
--- Purpose: write the entity definitions from the code into sync_entities, checked against the catalog, and
+-- Purpose: write the entity definitions from the code into sync_entities with the types of their columns, and
 --          open an entity for minting once its target is known to hold no ids that would have to be adopted.
 -- Locks:   row locks on sync_entities.
 -- Reverse: drop the functions.
@@ -6,38 +6,18 @@
 create function sync.register_entity(p_source_id smallint, p_definition jsonb) returns smallint
 language plpgsql security invoker set search_path = '' as $$
 declare
-  v_table    regclass := to_regclass(format('public.%I', p_definition ->> 'target_table'));
-  v_entity   text := p_definition ->> 'entity_type';
-  v_columns  jsonb;
-  v_missing  text;
-  v_id       smallint;
+  v_table   regclass := to_regclass(format('public.%I', p_definition ->> 'target_table'));
+  v_entity  text := p_definition ->> 'entity_type';
+  v_columns jsonb;
+  v_id      smallint;
 begin
-  if v_table is null then
-    raise exception 'entity %: the target has no table public.%', v_entity, p_definition ->> 'target_table'
-      using errcode = 'IS020', hint = 'Create the table, or correct target.table in the entity file.';
-  end if;
-
   -- The type without its modifier: a value is compared as it is, and the column's own limit is checked
   -- on assignment, where it raises instead of cutting.
-  select jsonb_agg(d.col || jsonb_build_object('type', format_type(a.atttypid, null)) order by d.n),
-         string_agg(d.col ->> 'name', ', ') filter (where a.attname is null)
-    into v_columns, v_missing
+  select jsonb_agg(d.col || jsonb_build_object('type', format_type(a.atttypid, null)) order by d.n)
+    into v_columns
     from jsonb_array_elements(p_definition -> 'columns') with ordinality d (col, n)
     left join pg_catalog.pg_attribute a
       on a.attrelid = v_table and a.attname = d.col ->> 'name' and a.attnum > 0 and not a.attisdropped;
-  if v_missing is not null then
-    raise exception 'entity %: table % has no column %', v_entity, v_table, v_missing
-      using errcode = 'IS020', hint = 'Add the column, or remove the field from the entity file.';
-  end if;
-  if not exists (
-    select from pg_catalog.pg_index i
-      join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-     where i.indrelid = v_table and i.indisprimary and i.indnkeyatts = 1
-       and a.attname = 'id' and a.atttypid = 'uuid'::regtype
-  ) then
-    raise exception 'entity %: table % needs a primary key id of type uuid', v_entity, v_table
-      using errcode = 'IS020', hint = 'The record''s UUID is its primary key.';
-  end if;
 
   insert into public.sync_entities as e
     (source_id, entity_type, source_table, target_table, legacy_key, depends_on, columns, rules, keeps_absent, predicate, history,
@@ -61,7 +41,7 @@ begin
 end
 $$;
 comment on function sync.register_entity(smallint, jsonb) is
-  'Writes one entity definition and resolves its column types from the catalog. Raises IS020 when the target does not fit.';
+  'Writes one entity definition and resolves its column types from the catalog. A column that is missing has none: the check of the contract keeps its entity from running.';
 
 create function sync.open_entity(p_entity_id smallint) returns void
 language plpgsql security invoker set search_path = '' as $$

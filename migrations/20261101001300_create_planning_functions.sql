@@ -50,6 +50,10 @@ begin
     insert into public.sync_chains (execution_id, capture, page_size) values (v_execution.id, 'validate', (p_plan ->> 'page_size')::integer);
   end if;
 
+  if jsonb_path_exists(p_plan, '$.contract.*[*]') then
+    insert into public.sync_reports (execution_id, kind, body) values (v_execution.id, 'contract', p_plan -> 'contract');
+  end if;
+
   -- Nothing was written there since the last horizon: the plan itself has looked.
   update public.sync_checkpoints k
      set horizon = v_execution.horizon, execution_id = v_execution.id, updated_at = now()

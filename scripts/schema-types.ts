@@ -7,6 +7,7 @@ import { createLegacySchema } from "../local/dataset/schema.ts";
 import { startPostgres } from "../local/postgres.ts";
 import { prepareSource, prepareSupabase } from "../local/target/supabase.ts";
 import { DENIED_COLUMNS } from "../shared/entities/columns.ts";
+import { kindOf } from "../shared/schema/kinds.ts";
 import { writeOrCheck } from "./write-or-check.ts";
 
 /** What the entity files are type-checked against. */
@@ -44,32 +45,12 @@ async function columnsOf(sql: Sql): Promise<Column[]> {
      order by c.relname collate "C", a.attnum`;
 }
 
-/** The kinds of value that a field's type is checked by; any other type can only be computed into. */
-const KINDS: Readonly<Record<string, string>> = {
-  smallint: "integer",
-  integer: "integer",
-  bigint: "integer",
-  numeric: "numeric",
-  real: "float",
-  "double precision": "float",
-  boolean: "boolean",
-  text: "text",
-  "character varying": "text",
-  character: "text",
-  "timestamp with time zone": "timestamp",
-  "timestamp without time zone": "timestamp",
-  date: "date",
-  json: "json",
-  jsonb: "json",
-  uuid: "uuid",
-};
-
 /** The source's tables. A column that never leaves the source has no type: no entity file can name it. */
 export async function sourceTypes(sql: Sql): Promise<string> {
   return render(SOURCE_TYPES_FILE, "SourceTables", "the source", await columnsOf(sql), (column) => {
     if (DENIED_COLUMNS.some((denied) => denied === column.column)) return undefined;
     const ids = column.references ?? (column.primary ? column.table : undefined);
-    return [`type: "${kindOf(column)}"`, ...(ids === undefined ? [] : [`ids: "${ids}"`])];
+    return [`type: "${kindOf(column.type, column.members !== null)}"`, ...(ids === undefined ? [] : [`ids: "${ids}"`])];
   });
 }
 
@@ -77,15 +58,11 @@ export async function sourceTypes(sql: Sql): Promise<string> {
 export async function targetTypes(sql: Sql): Promise<string> {
   const columns = (await columnsOf(sql)).filter(({ table }) => !/^(sync_|uuid_mappings)/.test(table));
   return render(TARGET_TYPES_FILE, "TargetTables", "the target", columns, (column) => [
-    `type: "${kindOf(column)}"`,
+    `type: "${kindOf(column.type, column.members !== null)}"`,
     `required: ${!column.optional}`,
     ...(column.references === null ? [] : [`references: "${column.references}"`]),
     ...(column.members === null ? [] : [`members: ${column.members.map((member) => JSON.stringify(member)).join(" | ")}`]),
   ]);
-}
-
-function kindOf({ type, members }: Column): string {
-  return members === null ? (KINDS[type] ?? "other") : "enum";
 }
 
 async function render(

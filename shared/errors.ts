@@ -60,8 +60,15 @@ export const ERRORS = {
   CONTRACT_BROKEN: {
     status: 409,
     retryable: false,
-    meaning: "The target or the source does not have what an entity file says.",
-    remedy: "Change the schema or the entity file as the message says.",
+    meaning: "The target or the source does not have what the entity files say of every entity that was asked for.",
+    remedy: "Mend what findings names, each with its remedy; npm run sync -- check shows them all. Nothing was written.",
+  },
+  SIDE_EFFECTS_UNACKNOWLEDGED: {
+    status: 409,
+    retryable: false,
+    meaning: "A first load would set off triggers, webhooks or publications of the target that nobody has acknowledged.",
+    remedy:
+      "Switch off what must not happen for every old record, accept the rest with npm run sync -- acknowledge. Nothing was written.",
   },
   SOURCE_BEHIND: {
     status: 503,

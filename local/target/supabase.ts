@@ -6,6 +6,7 @@ import postgres, { type Sql } from "postgres";
 import { registry } from "../../shared/entities/registry.gen.ts";
 import { workerGrants } from "../../shared/jobs/grants.ts";
 import type { LocalPostgres } from "../postgres.ts";
+import { acceptSideEffects } from "./accept-side-effects.ts";
 
 /** Passwords of local databases only; hosted ones are set by their operator. */
 const WORKER_PASSWORD = "local-worker";
@@ -24,8 +25,14 @@ export interface SourceUrls {
   readonly reader: string;
 }
 
-/** Makes a database what a hosted Supabase project is after the application's schema and our migrations. Safe to repeat. */
-export async function prepareSupabase(pg: LocalPostgres, options: { database?: string } = {}): Promise<TargetUrls> {
+/**
+ * Makes a database what a hosted Supabase project is after the application's schema and our migrations. Safe to repeat.
+ * `acknowledge`: what the application's triggers do is accepted already (default: it is).
+ */
+export async function prepareSupabase(
+  pg: LocalPostgres,
+  options: { database?: string; acknowledge?: boolean } = {},
+): Promise<TargetUrls> {
   const database = options.database ?? "supabase";
   await createDatabase(pg, database);
   const owner = pg.url("postgres", undefined, database);
@@ -41,7 +48,9 @@ export async function prepareSupabase(pg: LocalPostgres, options: { database?: s
     await sql.unsafe(`alter role isthmus_worker password '${WORKER_PASSWORD}'`);
     await sql.unsafe(workerGrants(registry)).simple();
   });
-  return { owner, worker: pg.url("isthmus_worker", WORKER_PASSWORD, database) };
+  const worker = pg.url("isthmus_worker", WORKER_PASSWORD, database);
+  if (options.acknowledge !== false) await acceptSideEffects(worker, registry);
+  return { owner, worker };
 }
 
 /** The application's tables, which the sync fills and never creates. */

@@ -63,7 +63,6 @@ export async function inTransaction<Result>(db: Sql, side: Side, work: (tx: Tran
 /** SQLSTATEs raised by our own functions (migrations/), by meaning. */
 const OWN_STATES: Readonly<Record<string, ErrorCode>> = {
   IS010: "LEASE_LOST",
-  IS020: "CONTRACT_BROKEN",
   IS021: "TARGET_NOT_EMPTY",
   IS022: "DECISION_REFUSED",
   IS030: "EXECUTION_ACTIVE",

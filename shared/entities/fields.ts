@@ -1,5 +1,6 @@
 // What becomes of a record's columns: one field per target column, checked against the target's catalog.
 import type { IdsOf, OfType, ResolvedColumns } from "./columns.ts";
+import type { TAKES } from "../schema/kinds.ts";
 import type { EntityName, SourceOf, TargetOf } from "./define-entity.ts";
 import { isDecimal, type ValueRule } from "./rules.ts";
 
@@ -35,6 +36,8 @@ export interface Field<out Yields = unknown> {
   readonly decide: (row: SourceRow) => Decision;
   /** Raw columns to keep beside the mapped value. */
   readonly keepRaw: boolean;
+  /** Every value that the field can yield, where they are known: the target's enum must have them all. */
+  readonly members?: readonly string[];
 }
 
 /** What a field yields, besides the type of a column it copies. */
@@ -57,18 +60,7 @@ type Taken<C extends TargetColumn> = C extends { members: infer Member extends s
   : C extends { references: infer Table }
     ? Uuid<Table>
     : Computed<string> | TakenTypes[C["type"] & keyof TakenTypes];
-interface TakenTypes {
-  readonly text: "text" | "integer" | "numeric" | "float" | "boolean" | "timestamp" | "date" | "json" | "uuid" | "other";
-  readonly integer: "integer";
-  readonly numeric: "numeric" | "integer";
-  readonly float: "float" | "numeric" | "integer";
-  readonly boolean: "boolean";
-  readonly timestamp: "timestamp" | "date";
-  readonly date: "date";
-  readonly json: "json";
-  readonly uuid: "uuid";
-  readonly other: "other";
-}
+type TakenTypes = { readonly [Kind in keyof typeof TAKES]: (typeof TAKES)[Kind][number] };
 
 type KeysWhere<T, Required extends boolean> = {
   [K in keyof T]: T[K] extends { required: Required } ? K : never;
@@ -89,6 +81,10 @@ interface FieldOptions {
   readonly sensitive?: boolean;
   readonly required?: boolean;
   readonly rules?: readonly ValueRule[];
+}
+interface Members<Value extends string> {
+  /** Every value that it can yield, so that an enum of the target that lacks one is noticed before a record meets it. */
+  readonly members?: readonly NoInfer<Value>[];
 }
 interface CopyOptions extends FieldOptions {
   /** What NULL becomes. Only where the domain says that both mean the same. */
@@ -126,12 +122,13 @@ export interface FieldBuilders<C extends ResolvedColumns> {
   calculate<const Value extends string>(
     columns: readonly (keyof C & string)[],
     compute: (row: SourceRow) => Value | null,
-    options?: FieldOptions,
+    options?: FieldOptions & Members<Value>,
   ): Field<Computed<Value>>;
   /** A decision that may send the record to the queue. */
   decide<const Value extends string>(
     columns: readonly (keyof C & string)[],
     decide: (row: SourceRow) => Decision<Value>,
+    options?: Members<Value>,
   ): Field<Computed<Value>>;
 }
 
@@ -178,7 +175,7 @@ export function createBuilders(entity: string): FieldBuilders<ResolvedColumns> {
           const value = raw === null || !Object.hasOwn(map, raw) ? undefined : map[raw];
           return value === undefined ? unknownCode(entity, column, raw) : { value };
         },
-        { keepRaw: true, definition: [map, options ?? {}] },
+        { keepRaw: true, definition: [map, options ?? {}], members: membersOf(map, options?.whenNull) },
       ),
     json: (column, options) =>
       field("json_extraction", [column], (row) => ({ value: jsonFromText(row[column] ?? null) }), options),
@@ -186,7 +183,8 @@ export function createBuilders(entity: string): FieldBuilders<ResolvedColumns> {
       field("calculated_field", [column], (row) => ({ value: noneIfBlank(row[column] ?? null) }), { ...options, keepRaw: true }),
     calculate: (columns, compute, options) =>
       field("calculated_field", columns, (row) => ({ value: compute(row) }), { ...options, definition: [compute.toString()] }),
-    decide: (columns, decide) => field("business_logic", columns, decide, { keepRaw: true, definition: [decide.toString()] }),
+    decide: (columns, decide, options) =>
+      field("business_logic", columns, decide, { ...options, keepRaw: true, definition: [decide.toString()] }),
   };
 }
 
@@ -225,7 +223,12 @@ interface FieldExtras extends FieldOptions {
   readonly money?: boolean;
   readonly parent?: string;
   readonly keepRaw?: boolean;
+  readonly members?: readonly string[];
   readonly definition?: readonly unknown[];
+}
+
+function membersOf(map: Readonly<Record<string, string>>, whenNull: string | null | undefined): string[] {
+  return [...new Set([...Object.values(map), ...(whenNull == null ? [] : [whenNull])])];
 }
 
 const definitions = new WeakMap<Field, readonly unknown[]>();
@@ -246,6 +249,7 @@ function field(kind: FieldKind, columns: readonly string[], decide: Field["decid
     keepRaw: extras.keepRaw ?? false,
     decide,
     ...(extras.parent === undefined ? {} : { parent: extras.parent }),
+    ...(extras.members === undefined ? {} : { members: extras.members }),
   };
   definitions.set(made, extras.definition ?? []);
   return made;

@@ -3,6 +3,7 @@ import type { Context } from "../pipeline/types.ts";
 import { previewAdoption, type AdoptionPreview } from "../sql/adoption.ts";
 import { beginExecution, beginSource, registerEntities } from "../sql/plan.ts";
 import { sourcePosition } from "../sql/source-position.ts";
+import { keepContract } from "./contract/keep-contract.ts";
 import { dependencyOrder } from "./dependency-order.ts";
 import { selectEntities, type BegunExecution } from "./plan.ts";
 
@@ -19,7 +20,7 @@ export interface AdoptionRequest {
  */
 export async function startAdoption(context: Context, request: AdoptionRequest): Promise<BegunExecution> {
   const { target, config } = context;
-  const { sourceId, names } = await register(context, request.entities);
+  const { sourceId, names, contract } = await register(context, request.entities);
   const chains = names.map((entity) => ({ entity, capture: "adopt", range_from: null, range_to: null }));
   const begun = await beginExecution(target, await sourcePosition(context.source), {
     kind: "adopt",
@@ -31,6 +32,7 @@ export async function startAdoption(context: Context, request: AdoptionRequest):
     page_size: config.ISTHMUS_ADOPT_PAGE_SIZE,
     chains,
     idle: [],
+    contract: { paused: contract.paused, warnings: contract.warnings },
   });
   try {
     await context.queue.send(begun.dispatch);
@@ -38,7 +40,7 @@ export async function startAdoption(context: Context, request: AdoptionRequest):
     // The execution stands; sync-tick sends its pages.
     context.log.error("page.not_sent", { execution: begun.execution });
   }
-  return { execution: begun.execution, entities: names, chains };
+  return { execution: begun.execution, entities: names, chains, paused: contract.paused, warnings: contract.warnings };
 }
 
 /** What an adoption would find, table by table. Changes nothing but the registered definitions. */
@@ -53,10 +55,11 @@ export async function previewAdoptions(
 }
 
 async function register(context: Context, entities: readonly string[] | undefined) {
-  const names = dependencyOrder(selectEntities(context, entities)).map((entity) => entity.name);
+  const requested = dependencyOrder(selectEntities(context, entities));
   const sourceId = await beginSource(context.target, context.config.SOURCE_NAME);
   await inTransaction(context.target, "target", (tx) =>
     registerEntities(tx, sourceId, [...context.entities.values()], context.hashes),
   );
-  return { sourceId, names };
+  const contract = await keepContract(context, sourceId, requested, "adopt");
+  return { sourceId, names: contract.runnable.map((entity) => entity.name), contract };
 }

@@ -1,13 +1,13 @@
-import { inTransaction, query } from "../db/query.ts";
+import { query } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
 import type { Context } from "../pipeline/types.ts";
 import { changedKeys } from "../sql/source-keys.ts";
 import { activeExecution, beginExecution, beginSource, checkpoints, openEntities, registerEntities } from "../sql/plan.ts";
 import { sourcePosition, type SourcePosition } from "../sql/source-position.ts";
-import { tableColumns, tableSize } from "../sql/source-tables.ts";
-import { sourceColumnsRead } from "../entities/validate-registry.ts";
+import { tableSize } from "../sql/source-tables.ts";
 import { chooseCapture, splitRange } from "./choose-capture.ts";
+import { keepContract, type KeptContract } from "./contract/keep-contract.ts";
 import { dependencyOrder } from "./dependency-order.ts";
 
 export interface ExecutionRequest {
@@ -22,31 +22,38 @@ export interface BegunExecution {
   readonly execution: string;
   readonly entities: readonly string[];
   readonly chains: readonly { readonly entity: string; readonly capture: string }[];
+  /** Entities that were asked for and are left out, because a catalog does not fit them. */
+  readonly paused: KeptContract["paused"];
+  readonly warnings: KeptContract["warnings"];
 }
 
 /**
- * Plans an execution and sends its first pages: takes the horizon before anything else is read, chooses a capture per
- * entity, and writes execution and chains in one commit.
- * @throws IsthmusError NOT_FOUND, EXECUTION_ACTIVE, TARGET_NOT_EMPTY, CONTRACT_BROKEN, SOURCE_BEHIND; nothing is begun then.
+ * Plans an execution and sends its first pages: leaves out what the catalogs do not fit, takes the horizon before any
+ * record is read, chooses a capture per entity, and writes execution and chains in one commit.
+ * @throws IsthmusError NOT_FOUND, EXECUTION_ACTIVE, TARGET_NOT_EMPTY, CONTRACT_BROKEN, SIDE_EFFECTS_UNACKNOWLEDGED,
+ * SOURCE_BEHIND; nothing is begun then.
  */
 export async function startExecution(context: Context, request: ExecutionRequest): Promise<BegunExecution> {
   const { source, target, config, hashes } = context;
-  const entities = dependencyOrder(selectEntities(context, request.entities));
-  const names = entities.map((entity) => entity.name);
+  const requested = dependencyOrder(selectEntities(context, request.entities));
 
-  const position = await sourcePosition(source);
   const sourceId = await beginSource(target, config.SOURCE_NAME);
-  const active = await activeExecution(target, sourceId, names);
+  const active = await activeExecution(
+    target,
+    sourceId,
+    requested.map((entity) => entity.name),
+  );
   if (active !== undefined) {
     throw new IsthmusError("EXECUTION_ACTIVE", `Execution ${active} is running and covers some of these entities.`, {
       detail: { execution: active },
     });
   }
-  for (const entity of entities) await assertSourceColumns(context, entity);
-  await inTransaction(target, "target", async (tx) => {
-    await registerEntities(tx, sourceId, [...context.entities.values()], hashes);
-    await openEntities(tx, sourceId, names);
-  });
+  await registerEntities(target, sourceId, [...context.entities.values()], hashes);
+  const contract = await keepContract(context, sourceId, requested);
+  const entities = contract.runnable;
+  const names = entities.map((entity) => entity.name);
+  const position = await sourcePosition(source);
+  await openEntities(target, sourceId, names);
 
   const known = new Map((await checkpoints(target, sourceId)).map((checkpoint) => [checkpoint.entity, checkpoint]));
   const chains: object[] = [];
@@ -81,6 +88,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
     page_size: config.ISTHMUS_PAGE_SIZE,
     chains,
     idle,
+    contract: { paused: contract.paused, warnings: contract.warnings },
   });
   try {
     await context.queue.send(begun.dispatch);
@@ -88,7 +96,13 @@ export async function startExecution(context: Context, request: ExecutionRequest
     // The execution stands; sync-tick sends its pages.
     context.log.error("page.not_sent", { execution: begun.execution });
   }
-  return { execution: begun.execution, entities: names, chains: chains as { entity: string; capture: string }[] };
+  return {
+    execution: begun.execution,
+    entities: names,
+    chains: chains as { entity: string; capture: string }[],
+    paused: contract.paused,
+    warnings: contract.warnings,
+  };
 }
 
 export function selectEntities(context: Context, names: readonly string[] | undefined): Entity[] {
@@ -107,22 +121,4 @@ export function selectEntities(context: Context, names: readonly string[] | unde
 async function hasChanges(context: Context, entity: Entity, from: string, position: SourcePosition): Promise<boolean> {
   const keys = changedKeys(entity, { after: null, upTo: null, limit: 1 }, from, position.xmax);
   return (await query(context.source, "source", keys.text, keys.parameters)).length > 0;
-}
-
-/** Every column of the driving table must be read or ignored with a reason, and every column that is read must exist. */
-async function assertSourceColumns(context: Context, entity: Entity): Promise<void> {
-  const present = await tableColumns(context.source, entity.source.table);
-  const read = sourceColumnsRead(entity);
-  const missing = [...read].filter((column) => !present.includes(column) && column !== "xmin");
-  if (missing.length > 0) {
-    throw new IsthmusError(
-      "CONTRACT_BROKEN",
-      `${entity.name}: the source table ${entity.source.table} has no column ${missing.join(", ")}.`,
-      {
-        detail: { entity: entity.name, hint: "Correct the entity file, or grant the source role SELECT on the table." },
-      },
-    );
-  }
-  const unknown = present.filter((column) => !read.has(column) && !Object.hasOwn(entity.source.ignored, column));
-  if (unknown.length > 0) context.log.info("source.new_columns", { entity: entity.name, columns: unknown });
 }

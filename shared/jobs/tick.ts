@@ -7,6 +7,7 @@ import { overduePages } from "../sql/pages.ts";
 import { beginExecution, beginSource } from "../sql/plan.ts";
 import { advanceExecutions, entitiesWithPendingKeys, releaseWaiting } from "../sql/release.ts";
 import { sourcePosition } from "../sql/source-position.ts";
+import { keepContract } from "./contract/keep-contract.ts";
 import { startExecution } from "./plan.ts";
 
 /** A job taken by a tick that dies is due again after this long. */
@@ -94,8 +95,10 @@ async function release(context: Context): Promise<string[]> {
   const { target, source, config, queue } = context;
   const sourceId = await beginSource(target, config.SOURCE_NAME);
   await releaseWaiting(target, sourceId);
-  const entities = await entitiesWithPendingKeys(target, sourceId);
-  if (entities.length === 0) return [];
+  const pending = (await entitiesWithPendingKeys(target, sourceId)).flatMap((name) => context.entities.get(name) ?? []);
+  if (pending.length === 0) return [];
+  const { runnable } = await keepContract(context, sourceId, pending);
+  const entities = runnable.map((entity) => entity.name);
   const begun = await beginExecution(target, await sourcePosition(source), {
     kind: "release",
     source_id: sourceId,

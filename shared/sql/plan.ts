@@ -18,7 +18,7 @@ export async function beginSource(target: Queryable, name: string): Promise<numb
   return (await queryOne<{ id: number }>(target, "target", "select sync.begin_source($1)::integer as id", [name])).id;
 }
 
-/** Writes the entities' definitions, checked against the target's catalog, and opens them for minting where nothing has to be adopted. */
+/** Writes the entities' definitions, with the types that the target's catalog gives their columns. */
 export async function registerEntities(
   target: Queryable,
   sourceId: number,
@@ -97,6 +97,8 @@ export interface Plan {
   readonly page_size: number;
   readonly chains: readonly object[];
   readonly idle: readonly object[];
+  /** What the check of the catalogs found on the requested entities; kept as a report where it found anything. */
+  readonly contract?: { readonly paused: readonly object[]; readonly warnings: readonly object[] };
 }
 
 /** Begins the execution at the source's position, in one statement. @throws IsthmusError EXECUTION_ACTIVE. */

@@ -1,6 +1,6 @@
 import { ident } from "../db/ident.ts";
 import type { ColumnSource, Watch } from "../entities/columns.ts";
-import type { Entity } from "../entities/define-entity.ts";
+import { KEY, type Entity } from "../entities/define-entity.ts";
 
 /** A column of a projection: `alias.column` with its names quoted, or the expression as the entity file has it. */
 export function columnSql(column: ColumnSource): string {
@@ -44,4 +44,19 @@ export function sentSql({ source: { predicate } }: Entity): string {
 export function whereSql({ source: { predicate, where } }: Entity): string {
   const condition = predicate?.where ?? where;
   return condition === undefined ? "true" : `(${condition})`;
+}
+
+/** The alias under which a row tells whether the predicate lets it in. */
+export const SENT = "_sent";
+
+/** The records of the keys in $1, an array of integers as text: every column as text. */
+export function projectionSql(entity: Entity): string {
+  const list = Object.entries(entity.source.columns).map(([name, column]) => `(${columnSql(column)})::text as ${ident(name)}`);
+  const sent = entity.source.predicate === undefined ? [] : [`${sentSql(entity)}::text as ${ident(SENT)}`];
+  return `select ${[`${keySql(entity)}::text as ${ident(KEY)}`, ...sent, ...list].join(", ")}
+    from unnest($1::text::bigint[]) k (id)
+    join ${drivingSql(entity)} on ${keySql(entity)} = k.id
+    ${joinsSql(entity)}
+    where ${memberSql(entity)}
+    order by k.id`;
 }

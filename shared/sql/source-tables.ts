@@ -1,6 +1,6 @@
 import type { Queryable } from "../db/connect.ts";
 import { ident } from "../db/ident.ts";
-import { query, queryOne } from "../db/query.ts";
+import { queryOne } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
 
 export interface TableSize {
@@ -22,15 +22,4 @@ export async function tableSize(source: Queryable, entity: Entity): Promise<Tabl
                  else (select count(*) from ${table}) end::float8 as rows
        from ${table}`,
   );
-}
-
-/** Columns of a source table, as the catalog says. Empty when there is no such table or no right to see it. */
-export async function tableColumns(source: Queryable, table: string): Promise<string[]> {
-  const rows = await query<{ name: string }>(
-    source,
-    "source",
-    `select attname as name from pg_attribute where attrelid = to_regclass($1) and attnum > 0 and not attisdropped`,
-    [`public.${ident(table)}`],
-  );
-  return rows.map((row) => row.name);
 }

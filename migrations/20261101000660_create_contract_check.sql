@@ -1,0 +1,145 @@
+-- Purpose: what the check of both catalogs against the entity definitions found last, and what a write to the
+--          application's tables sets off (triggers, rules, publications), which a person acknowledges.
+-- Locks:   none on existing objects.
+-- Reverse: drop the functions and tables created here.
+
+create table public.sync_contract_checks (
+  source_id          smallint primary key references public.sync_sources (id),
+  definitions        text not null,
+  source_fingerprint text not null,
+  target_fingerprint text not null,
+  findings           jsonb not null,
+  effects            jsonb not null,
+  warned             jsonb not null default '[]',
+  checked_at         timestamptz not null default now()
+);
+comment on table public.sync_contract_checks is
+  'The last comparison of both catalogs with the entity definitions. It is made again when a fingerprint has changed.';
+comment on column public.sync_contract_checks.definitions is 'Fingerprint of the entity definitions it was made for.';
+comment on column public.sync_contract_checks.source_fingerprint is 'Fingerprint of what the source''s catalog said of the tables that are read.';
+comment on column public.sync_contract_checks.target_fingerprint is 'Fingerprint of what the target''s catalog said of the tables that are filled.';
+comment on column public.sync_contract_checks.findings is 'What did not fit: code, severity, entity, table, column, message, remedy.';
+comment on column public.sync_contract_checks.effects is 'What writes set off, as it was found; sync_side_effects says what of it has been acknowledged.';
+comment on column public.sync_contract_checks.warned is 'Warnings of which an alert has told already.';
+comment on column public.sync_contract_checks.checked_at is 'When the catalogs were compared; while they stay the same, that holds.';
+alter table public.sync_contract_checks enable row level security;
+create policy team_reads on public.sync_contract_checks for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_contract_checks from anon, authenticated, service_role;
+grant select on public.sync_contract_checks to authenticated;
+grant select, insert, update on public.sync_contract_checks to isthmus_worker;
+
+create table public.sync_side_effects (
+  id              bigint generated always as identity primary key,
+  kind            text not null check (kind in ('trigger', 'webhook', 'rule', 'publication')),
+  table_name      text not null,
+  name            text not null,
+  does            text not null,
+  definition      text not null,
+  first_seen_at   timestamptz not null default now(),
+  acknowledged_at timestamptz,
+  acknowledged_by text,
+  unique (table_name, kind, name)
+);
+comment on table public.sync_side_effects is
+  'What a write of the sync to an application table sets off. Until it is acknowledged here, the first load of that table does not begin.';
+comment on column public.sync_side_effects.kind is
+  'trigger, webhook (a trigger that calls over HTTP), rule, or publication (Realtime and other subscribers).';
+comment on column public.sync_side_effects.does is 'When it acts and what it calls, as the catalog says; what a called function does in turn is not seen.';
+comment on column public.sync_side_effects.definition is 'Fingerprint of its definition: a changed one has to be acknowledged again.';
+comment on column public.sync_side_effects.acknowledged_at is
+  'Set it to now() when millions of rows may set this off; empty it to withdraw that.';
+comment on column public.sync_side_effects.acknowledged_by is 'Who; filled in with the database user when it is left empty.';
+alter table public.sync_side_effects enable row level security;
+create policy team_reads on public.sync_side_effects for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_side_effects from anon, authenticated, service_role;
+revoke all on sequence public.sync_side_effects_id_seq from anon, authenticated, service_role;
+grant select on public.sync_side_effects to authenticated;
+grant select, insert, update, delete on public.sync_side_effects to isthmus_worker;
+
+create function sync.stamp_acknowledgement() returns trigger
+language plpgsql security invoker set search_path = '' as $$
+begin
+  if new.acknowledged_at is null then
+    new.acknowledged_by := null;
+  elsif new.acknowledged_by is null then
+    new.acknowledged_by := session_user;
+  end if;
+  return new;
+end
+$$;
+comment on function sync.stamp_acknowledgement() is 'Says who acknowledged an effect where they did not say so themselves.';
+create trigger stamp_acknowledgement before insert or update on public.sync_side_effects
+  for each row execute function sync.stamp_acknowledgement();
+
+create function sync.unacknowledged_effects(p_source_id smallint) returns jsonb
+language sql stable security invoker set search_path = '' as $$
+  select coalesce(jsonb_agg(e order by e ->> 'table', e ->> 'kind', e ->> 'name'), '[]')
+    from public.sync_contract_checks c, jsonb_array_elements(c.effects) e
+   where c.source_id = p_source_id
+     and not exists (select from public.sync_side_effects s
+                      where s.table_name = e ->> 'table' and s.kind = e ->> 'kind' and s.name = e ->> 'name'
+                        and s.definition = e ->> 'definition' and s.acknowledged_at is not null)
+$$;
+comment on function sync.unacknowledged_effects(smallint) is
+  'The effects of the last check that nobody has acknowledged as they are now. A deleted row acknowledges nothing.';
+
+create function sync.store_contract_check(p_source_id smallint, p_check jsonb) returns jsonb
+language plpgsql security invoker set search_path = '' as $$
+begin
+  insert into public.sync_contract_checks as c (source_id, definitions, source_fingerprint, target_fingerprint, findings, effects)
+  values (p_source_id, p_check ->> 'definitions', p_check ->> 'sourceFingerprint', p_check ->> 'targetFingerprint',
+          p_check -> 'findings', p_check -> 'effects')
+  on conflict (source_id) do update
+     set definitions = excluded.definitions, source_fingerprint = excluded.source_fingerprint,
+         target_fingerprint = excluded.target_fingerprint, findings = excluded.findings, effects = excluded.effects,
+         checked_at = now();
+  delete from public.sync_side_effects s
+   where not exists (select from jsonb_array_elements(p_check -> 'effects') e
+                      where s.table_name = e ->> 'table' and s.kind = e ->> 'kind' and s.name = e ->> 'name');
+  insert into public.sync_side_effects as s (kind, table_name, name, does, definition)
+  select e ->> 'kind', e ->> 'table', e ->> 'name', e ->> 'does', e ->> 'definition'
+    from jsonb_array_elements(p_check -> 'effects') e
+   order by 2, 1, 3
+  on conflict (table_name, kind, name) do update
+     set does = excluded.does, definition = excluded.definition, first_seen_at = now(), acknowledged_at = null
+   where s.definition <> excluded.definition;
+  return sync.unacknowledged_effects(p_source_id);
+end
+$$;
+comment on function sync.store_contract_check(smallint, jsonb) is
+  'Keeps a comparison and the effects it found, and returns those that nobody has acknowledged.';
+
+create function sync.alert_contract(p_source_id smallint, p_alerts jsonb, p_mended jsonb, p_warned jsonb) returns void
+language plpgsql security invoker set search_path = '' as $$
+begin
+  insert into public.sync_alerts as a (kind, severity, source_id, entity_id, message, details)
+  select n.kind, n.severity, p_source_id, e.id, n.message, n.details
+    from jsonb_to_recordset(p_alerts) as n (entity text, kind text, severity text, message text, details jsonb)
+    join public.sync_entities e on e.source_id = p_source_id and e.entity_type = n.entity
+   order by e.id, n.kind
+  on conflict (kind, entity_id) where closed_at is null do update
+     set occurrences = a.occurrences + 1, last_seen_at = now(), message = excluded.message, details = excluded.details;
+  update public.sync_alerts a set closed_at = now()
+    from public.sync_entities e
+   where a.kind = 'contract_broken' and a.closed_at is null and e.id = a.entity_id and e.source_id = p_source_id
+     and e.entity_type in (select jsonb_array_elements_text(p_mended));
+  update public.sync_contract_checks set warned = p_warned where source_id = p_source_id and warned <> p_warned;
+end
+$$;
+comment on function sync.alert_contract(smallint, jsonb, jsonb, jsonb) is
+  'Opens alerts of what does not fit, closes those of entities that fit again, and keeps of which warnings an alert has told.';
+
+create function sync.acknowledge_side_effects(p_tables jsonb, p_by text) returns setof public.sync_side_effects
+language sql security invoker set search_path = '' as $$
+  update public.sync_side_effects set acknowledged_at = now(), acknowledged_by = p_by
+   where acknowledged_at is null and (p_tables is null or table_name in (select jsonb_array_elements_text(p_tables)))
+  returning *
+$$;
+comment on function sync.acknowledge_side_effects(jsonb, text) is 'Acknowledges what writes to these tables set off (null: all tables).';
+
+revoke all on function sync.stamp_acknowledgement(), sync.unacknowledged_effects(smallint), sync.store_contract_check(smallint, jsonb),
+  sync.alert_contract(smallint, jsonb, jsonb, jsonb), sync.acknowledge_side_effects(jsonb, text) from public;
+grant execute on function sync.unacknowledged_effects(smallint), sync.store_contract_check(smallint, jsonb),
+  sync.alert_contract(smallint, jsonb, jsonb, jsonb), sync.acknowledge_side_effects(jsonb, text) to isthmus_worker;

@@ -1,0 +1,110 @@
+import { sha1 } from "@noble/hashes/legacy.js";
+import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
+import { columnsRead } from "../../entities/columns-read.ts";
+import type { Entity } from "../../entities/define-entity.ts";
+import type { Context } from "../../pipeline/types.ts";
+import { sourceKinds, targetKinds } from "../../schema/column-kinds.gen.ts";
+import { readContractState, storeContractCheck, type ContractState } from "../../sql/contract.ts";
+import { projectionRefusal } from "../../sql/projection-refusal.ts";
+import { readSourceCatalog, type SourceCatalog } from "../../sql/source-catalog.ts";
+import type { TargetCatalog } from "../../sql/target-catalog.ts";
+import { compareSource } from "./compare-source.ts";
+import { compareTarget } from "./compare-target.ts";
+import { compareTypes } from "./compare-types.ts";
+import { findingsOn, type Finding } from "./finding.ts";
+import { effectFindings, sideEffects } from "./side-effects.ts";
+
+/** Raise it when the comparison changes: what it found before is then worth nothing. */
+const COMPARISON = 1;
+
+export interface Contract {
+  readonly findings: readonly Finding[];
+  /** Whether the catalogs were compared, or were those of the last comparison. */
+  readonly compared: boolean;
+  readonly alerted: readonly string[];
+  readonly warned: readonly string[];
+}
+
+/**
+ * Both catalogs against all entities. The catalogs are read by one statement each, which answers with a fingerprint
+ * alone while they are those of the last comparison. `fresh` compares in any case.
+ */
+export async function checkContract(context: Context, sourceId: number, fresh = false): Promise<Contract> {
+  const entities = [...context.entities.values()];
+  const definitions = fingerprint(context);
+  const tables = entities.map((entity) => entity.target.table);
+  const state = await readContractState<Finding>(context.target, { sourceId, tables, definitions, fresh });
+  const knownSource = fresh ? "" : (state.known?.sourceFingerprint ?? "");
+  const source = await readSourceCatalog(context.source, sourceTables(entities), knownSource);
+  const { alerted, warned } = state;
+  const loaded = new Set(state.loaded);
+  if (state.known && state.target.catalog === null && source.catalog === null) {
+    const effects = effectFindings(state.unacknowledged, entities, loaded);
+    return { findings: [...state.known.findings, ...effects], compared: false, alerted, warned };
+  }
+  const catalogs = {
+    source: source.catalog ?? (await sourceCatalog(context, entities)),
+    target: state.target.catalog ?? (await targetCatalog(context, sourceId, tables)),
+  };
+  const findings = await compare(context, entities, catalogs);
+  const unacknowledged = await storeContractCheck(context.target, sourceId, {
+    definitions,
+    sourceFingerprint: source.fingerprint,
+    targetFingerprint: state.target.fingerprint,
+    findings,
+    effects: sideEffects(entities, catalogs.target),
+  });
+  return { findings: [...findings, ...effectFindings(unacknowledged, entities, loaded)], compared: true, alerted, warned };
+}
+
+/** Everything of the code that the findings depend on. */
+function fingerprint({ hashes }: Context): string {
+  return bytesToHex(sha1(utf8ToBytes(JSON.stringify([COMPARISON, [...hashes].sort(), sourceKinds, targetKinds]))));
+}
+
+function sourceTables(entities: readonly Entity[]): string[] {
+  return [...new Set(entities.flatMap((entity) => [...columnsRead(entity).keys()]))].sort();
+}
+
+async function compare(
+  context: Context,
+  entities: readonly Entity[],
+  { source, target }: { source: SourceCatalog; target: TargetCatalog },
+): Promise<Finding[]> {
+  const ofSource = compareSource(entities, source, sourceKinds);
+  const fatal = ofSource.filter(({ severity }) => severity === "fatal");
+  const refused: Finding[] = [];
+  for (const entity of entities) {
+    // The reason is known already.
+    if (fatal.some((finding) => finding.entity === null || finding.entity === entity.name)) continue;
+    const state = await projectionRefusal(context.source, entity);
+    if (state !== undefined) refused.push(refusal(entity, state));
+  }
+  return [...ofSource, ...refused, ...compareTarget(entities, target), ...compareTypes(entities, source, target, targetKinds)];
+}
+
+function refusal(entity: Entity, state: string): Finding {
+  return findingsOn(entity.name, entity.source.table)("source_refused", {
+    message: `The source refuses the statement that reads ${entity.name} (SQLSTATE ${state}).`,
+    remedy:
+      "Something that an expression, a condition or a watch of the entity file names is missing, of another type, or not readable: correct it there, or grant the source role SELECT on it.",
+  });
+}
+
+/** One side has changed: of the other, too, the whole catalog is needed. */
+async function sourceCatalog(context: Context, entities: readonly Entity[]): Promise<SourceCatalog> {
+  const { catalog } = await readSourceCatalog(context.source, sourceTables(entities), "");
+  if (catalog === null) throw new TypeError("a fresh reading has a catalog");
+  return catalog;
+}
+
+async function targetCatalog(context: Context, sourceId: number, tables: readonly string[]): Promise<TargetCatalog> {
+  const state: ContractState<Finding> = await readContractState(context.target, {
+    sourceId,
+    tables,
+    definitions: "",
+    fresh: true,
+  });
+  if (state.target.catalog === null) throw new TypeError("a fresh reading has a catalog");
+  return state.target.catalog;
+}

@@ -1,0 +1,125 @@
+import { ident } from "../../db/ident.ts";
+import { columnsRead } from "../../entities/columns-read.ts";
+import type { Entity } from "../../entities/define-entity.ts";
+import { compiledKind, kindOf, type ColumnKinds } from "../../schema/kinds.ts";
+import type { SourceCatalog, SourceCatalogTable } from "../../sql/source-catalog.ts";
+import { findingsOn, type Finding } from "./finding.ts";
+
+/** PostgreSQL 13: the first with pg_current_snapshot() and 64-bit transaction ids (xid8), on which horizons rest. */
+export const OLDEST_SOURCE_VERSION = 130_000;
+
+/** In what the source does not fit the entities. */
+export function compareSource(entities: readonly Entity[], catalog: SourceCatalog, kinds: ColumnKinds): Finding[] {
+  return [...checkVersion(catalog), ...entities.flatMap((entity) => compareEntity(entity, catalog, kinds))];
+}
+
+function checkVersion({ serverVersion }: SourceCatalog): Finding[] {
+  if (serverVersion >= OLDEST_SOURCE_VERSION) return [];
+  const version = Math.floor(serverVersion / 10_000);
+  return [
+    findingsOn(null, null)("source_version", {
+      message: `The source is PostgreSQL ${version}; the sync needs ${OLDEST_SOURCE_VERSION / 10_000} or later.`,
+      remedy: "Upgrade the source, or read from a replica that runs a later version.",
+    }),
+  ];
+}
+
+function compareEntity(entity: Entity, catalog: SourceCatalog, kinds: ColumnKinds): Finding[] {
+  return [...columnsRead(entity)].flatMap(([name, columns]) => {
+    const find = findingsOn(entity.name, name);
+    const table = catalog.tables[name];
+    if (!table) {
+      return [
+        find("source_table_missing", {
+          message: `The source has no table public.${name}.`,
+          remedy: "Restore the table, or correct the entity file.",
+        }),
+      ];
+    }
+    if (table.relkind !== "r" && table.relkind !== "p") {
+      return [
+        find("source_table_kind", {
+          message: `public.${name} of the source is no ordinary table: its changed rows cannot be told.`,
+          remedy: "Name the table behind it in the entity file.",
+        }),
+      ];
+    }
+    return [
+      ...checkColumns(find, name, columns, table, kinds),
+      ...checkRights(find, name, columns, table, catalog.role),
+      ...(name === entity.source.table ? newColumns(find, entity, columns, table) : []),
+    ];
+  });
+}
+
+type Find = ReturnType<typeof findingsOn>;
+
+function checkColumns(
+  find: Find,
+  table: string,
+  columns: ReadonlySet<string>,
+  { columns: present }: SourceCatalogTable,
+  kinds: ColumnKinds,
+): Finding[] {
+  return [...columns].flatMap((column) => {
+    const found = present[column];
+    if (!found) {
+      return [
+        find("source_column_missing", {
+          column,
+          message: `The source table ${table} has no column ${column}.`,
+          remedy: "Restore the column, or correct the entity file and run npm run schema:types.",
+        }),
+      ];
+    }
+    const compiled = compiledKind(kinds, table, column);
+    if (compiled === undefined || compiled === kindOf(found.type, found.enum)) return [];
+    return [
+      find("source_column_type", {
+        column,
+        message: `${table}.${column} of the source is ${found.type} now; the entity file was compiled for a column of kind ${compiled}.`,
+        remedy: "Run npm run schema:types, correct what no longer compiles, npm run generate, and deploy.",
+      }),
+    ];
+  });
+}
+
+function checkRights(
+  find: Find,
+  table: string,
+  columns: ReadonlySet<string>,
+  { columns: present, hidden }: SourceCatalogTable,
+  role: string,
+): Finding[] {
+  const denied = [...columns].filter((column) => present[column]?.readable === false);
+  return [
+    ...(denied.length === 0
+      ? []
+      : [
+          find("source_not_readable", {
+            message: `${role} may not read ${denied.join(", ")} of the source table ${table}.`,
+            remedy: `On the source: grant usage on schema public to ${ident(role)}; grant select on public.${ident(table)} to ${ident(role)};`,
+          }),
+        ]),
+    ...(hidden
+      ? [
+          find("source_rows_hidden", {
+            message: `Row level security of the source table ${table} applies to ${role}: rows would be missing without an error.`,
+            remedy: `On the source, as a superuser: alter role ${ident(role)} bypassrls;`,
+          }),
+        ]
+      : []),
+  ];
+}
+
+function newColumns(find: Find, entity: Entity, read: ReadonlySet<string>, table: SourceCatalogTable): Finding[] {
+  return Object.keys(table.columns)
+    .filter((column) => column !== "xmin" && !read.has(column) && !Object.hasOwn(entity.source.ignored, column))
+    .map((column) =>
+      find("source_column_new", {
+        column,
+        message: `${entity.source.table}.${column} of the source is neither read nor ignored.`,
+        remedy: `Read it in the entity file, or name it in ignored with a reason.`,
+      }),
+    );
+}

@@ -1,0 +1,148 @@
+import { ident } from "../../db/ident.ts";
+import type { Entity } from "../../entities/define-entity.ts";
+import type { TargetCatalog, TargetCatalogTable } from "../../sql/target-catalog.ts";
+import { workerGrants } from "../grants.ts";
+import { findingsOn, type Finding } from "./finding.ts";
+
+type Find = ReturnType<typeof findingsOn>;
+
+/** In what the target does not fit the entities, besides the types of its columns. */
+export function compareTarget(entities: readonly Entity[], catalog: TargetCatalog): Finding[] {
+  const byName = new Map(entities.map((entity) => [entity.name, entity]));
+  return entities.flatMap((entity) => {
+    const name = entity.target.table;
+    const find = findingsOn(entity.name, name);
+    const table = catalog.tables[name];
+    if (!table || (table.relkind !== "r" && table.relkind !== "p")) {
+      return [
+        find("target_table_missing", {
+          message: table ? `public.${name} of the target is no table.` : `The target has no table public.${name}.`,
+          remedy: "Create the table, or correct target.table in the entity file.",
+        }),
+      ];
+    }
+    return [
+      ...checkKeys(find, entity, table),
+      ...checkColumns(find, entity, table),
+      ...checkParents(find, entity, table, byName),
+      ...checkRights(find, entity, table, catalog.role),
+    ];
+  });
+}
+
+function checkKeys(find: Find, entity: Entity, table: TargetCatalogTable): Finding[] {
+  const { table: name, legacyKey } = entity.target;
+  const findings: Finding[] = [];
+  if (table.primaryKey.join() !== "id" || table.columns["id"]?.type !== "uuid") {
+    findings.push(
+      find("target_primary_key", {
+        column: "id",
+        message: `public.${name} needs a primary key id of type uuid.`,
+        remedy: "The record's UUID is its primary key: add it.",
+      }),
+    );
+  }
+  if (table.columns[legacyKey] && !table.unique.includes(legacyKey)) {
+    findings.push(
+      find("target_legacy_key_not_unique", {
+        // The mappings keep our own records apart, so that rows which are there already need not hold the sync up.
+        severity: table.empty ? "fatal" : "warn",
+        column: legacyKey,
+        message: `Nothing keeps ${name}.${legacyKey} unique: an application could add a second row for a record.`,
+        remedy: `${table.empty ? "" : "Merge the rows that share a value, then: "}alter table public.${ident(name)} add unique (${ident(legacyKey)});`,
+      }),
+    );
+  }
+  if (table.columns[legacyKey] && !table.indexed.includes(legacyKey)) {
+    findings.push(
+      find("target_legacy_key_not_indexed", {
+        column: legacyKey,
+        message: `${name}.${legacyKey} has no index: comparing both sides reads the whole table again and again.`,
+        remedy: `create index concurrently on public.${ident(name)} (${ident(legacyKey)});`,
+      }),
+    );
+  }
+  return findings;
+}
+
+function checkColumns(find: Find, entity: Entity, table: TargetCatalogTable): Finding[] {
+  const filled = Object.keys(entity.fields).map((column) => {
+    const found = table.columns[column];
+    if (!found) {
+      return find("target_column_missing", {
+        column,
+        message: `public.${entity.target.table} has no column ${column}.`,
+        remedy: "Add the column, or remove the field from the entity file.",
+      });
+    }
+    if (!found.generated) return undefined;
+    return find("target_column_generated", {
+      column,
+      message: `${entity.target.table}.${column} is set by the database itself.`,
+      remedy: "Make it an ordinary column, or remove the field from the entity file.",
+    });
+  });
+  const unfilled = Object.entries(table.columns)
+    .filter(([column, { required }]) => required && column !== "id" && !Object.hasOwn(entity.fields, column))
+    .map(([column]) =>
+      find("target_column_required", {
+        column,
+        message: `${entity.target.table}.${column} needs a value, and no field fills it: every insert would be rejected.`,
+        remedy: `Give it a field in the entity file, or: alter table public.${ident(entity.target.table)} alter ${ident(column)} drop not null;`,
+      }),
+    );
+  return [...filled.filter((finding) => finding !== undefined), ...unfilled];
+}
+
+function checkParents(find: Find, entity: Entity, table: TargetCatalogTable, byName: ReadonlyMap<string, Entity>): Finding[] {
+  return Object.entries(entity.fields).flatMap(([column, { parent }]) => {
+    const parentTable = parent === undefined ? undefined : byName.get(parent)?.target.table;
+    if (parentTable === undefined || !table.columns[column]) return [];
+    const keys = table.foreignKeys.filter((key) => key.column === column);
+    const elsewhere = keys.find((key) => key.table !== `public.${parentTable}` || key.references !== "id");
+    const own = `${entity.target.table}.${column}`;
+    if (elsewhere) {
+      return [
+        find("target_foreign_key_elsewhere", {
+          column,
+          message: `${own} gets ids of ${parentTable}, but its foreign key refers to ${elsewhere.table} (${elsewhere.references}).`,
+          remedy: `Look the id up in the entity of ${elsewhere.table}, or correct the foreign key.`,
+        }),
+      ];
+    }
+    if (keys.length > 0) return [];
+    return [
+      find("target_foreign_key_missing", {
+        column,
+        message: `${own} has no foreign key: a deleted row of ${parentTable} would leave its id behind.`,
+        remedy: `alter table public.${ident(entity.target.table)} add foreign key (${ident(column)}) references public.${ident(parentTable)} (id);`,
+      }),
+    ];
+  });
+}
+
+function checkRights(find: Find, entity: Entity, table: TargetCatalogTable, role: string): Finding[] {
+  const owned = Object.keys(entity.fields).filter((column) => table.columns[column]);
+  const lacks = (right: "select" | "insert" | "update", columns: readonly string[]) =>
+    columns.some((column) => table.columns[column]?.[right] === false) ? [right] : [];
+  const withId = table.columns["id"] ? ["id", ...owned] : owned;
+  const missing = [...lacks("select", withId), ...lacks("insert", withId), ...lacks("update", owned)];
+  const findings: Finding[] = [];
+  if (missing.length > 0) {
+    findings.push(
+      find("target_grant_missing", {
+        message: `${role} may not ${missing.join(", ")} every column of public.${entity.target.table} that the entity fills.`,
+        remedy: workerGrants([entity], role).replaceAll("\n", " "),
+      }),
+    );
+  }
+  if (table.hidden) {
+    findings.push(
+      find("target_rows_hidden", {
+        message: `Row level security of public.${entity.target.table} applies to ${role}.`,
+        remedy: `alter role ${ident(role)} bypassrls;`,
+      }),
+    );
+  }
+  return findings;
+}

@@ -1,0 +1,53 @@
+/** What the check can find: how grave it is, and what it means. */
+export const FINDINGS = {
+  source_version: ["fatal", "The source's PostgreSQL is older than the sync can read."],
+  source_table_missing: ["fatal", "A source table is missing."],
+  source_table_kind: ["fatal", "A source table is a view or a foreign table, in which changed rows cannot be told."],
+  source_column_missing: ["fatal", "A column that the entity file names is missing in the source."],
+  source_column_type: ["fatal", "A source column has another kind of type than the entity file was compiled against."],
+  source_not_readable: ["fatal", "The source role may not read what the entity needs."],
+  source_rows_hidden: ["fatal", "Row level security filters what the source role sees: rows would be missing silently."],
+  source_refused: ["fatal", "The source refuses the entity's projection."],
+  source_column_new: ["warn", "A source column is neither read nor ignored with a reason."],
+  target_table_missing: ["fatal", "The target table is missing, or is a view."],
+  target_primary_key: ["fatal", "The target table has no primary key id of type uuid."],
+  target_rows_hidden: ["fatal", "Row level security filters what the worker sees in the target."],
+  target_column_missing: ["fatal", "A target column is missing."],
+  target_column_generated: ["fatal", "The database itself sets a target column that a field fills."],
+  target_column_type: ["fatal", "A target column cannot take what its field yields."],
+  target_enum_member_missing: ["fatal", "The target's enum lacks a value that the field can yield."],
+  target_column_required: ["fatal", "A target column needs a value, and no field fills it."],
+  target_legacy_key_not_unique: ["fatal", "Nothing keeps the legacy key unique."],
+  target_legacy_key_not_indexed: ["warn", "The legacy key has no index."],
+  target_foreign_key_missing: ["warn", "A column that holds a parent's id has no foreign key."],
+  target_foreign_key_elsewhere: ["fatal", "A column that holds a parent's id has a foreign key to another table or column."],
+  target_grant_missing: ["fatal", "The worker lacks rights on the target table."],
+  side_effect: ["fatal", "What a write to the table sets off has not been acknowledged."],
+} as const satisfies Readonly<Record<string, readonly ["fatal" | "warn", string]>>;
+
+export type FindingCode = keyof typeof FINDINGS;
+
+/** Something in which a catalog does not fit an entity. Fatal: the entity pauses until it is mended. */
+export interface Finding {
+  readonly code: FindingCode;
+  readonly severity: "fatal" | "warn";
+  /** null: every entity. */
+  readonly entity: string | null;
+  readonly table: string | null;
+  readonly column: string | null;
+  readonly message: string;
+  /** What to do; SQL where SQL does it. */
+  readonly remedy: string;
+}
+
+type Details = Pick<Finding, "message" | "remedy"> & Partial<Pick<Finding, "severity" | "column">>;
+
+/** Makes the findings of one entity on one table. */
+export function findingsOn(entity: string | null, table: string | null): (code: FindingCode, details: Details) => Finding {
+  return (code, details) => ({ code, severity: FINDINGS[code][0], entity, table, column: null, ...details });
+}
+
+/** What stays the same of a finding as long as it is the same one. */
+export function findingKey({ code, entity, table, column, message }: Finding): string {
+  return JSON.stringify([code, entity, table, column, message]);
+}

@@ -1,0 +1,88 @@
+import type { Entity } from "../../entities/define-entity.ts";
+import { IsthmusError } from "../../errors.ts";
+import type { Context } from "../../pipeline/types.ts";
+import { alertContract, type ContractAlert } from "../../sql/contract.ts";
+import { checkContract, type Contract } from "./check-contract.ts";
+import { findingKey, type Finding } from "./finding.ts";
+
+export interface KeptContract {
+  /** Of the requested entities, those that may run. */
+  readonly runnable: readonly Entity[];
+  /** Of the requested entities, those that are left out, with every finding on them. */
+  readonly paused: readonly { readonly entity: string; readonly findings: readonly Finding[] }[];
+  /** On the entities that may run. */
+  readonly warnings: readonly Finding[];
+}
+
+/**
+ * Leaves out the entities that one of the catalogs does not fit any more, or whose first load would set off what nobody
+ * has acknowledged, and alerts of them. The others run.
+ * @throws IsthmusError CONTRACT_BROKEN or SIDE_EFFECTS_UNACKNOWLEDGED when none is left.
+ */
+export async function keepContract(context: Context, sourceId: number, requested: readonly Entity[]): Promise<KeptContract> {
+  const contract = await checkContract(context, sourceId);
+  const kept = pauseBroken(requested, contract.findings);
+  await alert(context, sourceId, kept, contract);
+  if (kept.runnable.length === 0 && kept.paused.length > 0) throw allPaused(kept.paused);
+  return kept;
+}
+
+/** Which of the requested entities may run. A finding on no entity is one on each. */
+export function pauseBroken(requested: readonly Entity[], findings: readonly Finding[]): KeptContract {
+  const of = (entity: Entity) => findings.filter((finding) => finding.entity === null || finding.entity === entity.name);
+  const broken = (entity: Entity) => of(entity).some(({ severity }) => severity === "fatal");
+  const runnable = requested.filter((entity) => !broken(entity));
+  return {
+    runnable,
+    paused: requested.filter(broken).map((entity) => ({ entity: entity.name, findings: of(entity) })),
+    warnings: runnable.flatMap(of),
+  };
+}
+
+async function alert(context: Context, sourceId: number, kept: KeptContract, { alerted, warned }: Contract): Promise<void> {
+  const runnable = new Set(kept.runnable.map(({ name }) => name));
+  const mended = alerted.filter((name) => runnable.has(name));
+  const known = new Set(warned);
+  const unknown = kept.warnings.filter((finding) => !known.has(findingKey(finding)));
+  const alerts = [
+    ...kept.paused.map(({ entity, findings }) => alertOf(entity, "contract_broken", findings)),
+    ...[...runnable]
+      .map((entity) => ({ entity, findings: unknown.filter((finding) => finding.entity === entity) }))
+      .filter(({ findings }) => findings.length > 0)
+      .map(({ entity, findings }) => alertOf(entity, "contract_warning", findings)),
+  ];
+  // What has been mended is told again should it come back; other entities' warnings stay told.
+  const now = kept.warnings.map(findingKey);
+  const others = warned.filter((key) => !runnable.has(entityOf(key)));
+  const told = [...new Set([...others, ...now])];
+  const same = told.length === warned.length && unknown.length === 0;
+  if (alerts.length > 0 || mended.length > 0 || !same) await alertContract(context.target, sourceId, alerts, mended, told);
+}
+
+function alertOf(entity: string, kind: ContractAlert["kind"], findings: readonly Finding[]): ContractAlert {
+  const broken = kind === "contract_broken";
+  const count = findings.filter(({ severity }) => !broken || severity === "fatal").length;
+  return {
+    entity,
+    kind,
+    severity: broken ? "critical" : "warning",
+    message: broken
+      ? `${entity} is left out of every execution until what does not fit is mended: ${count} findings.`
+      : `${entity}: ${count} new findings on the catalogs.`,
+    details: { findings },
+  };
+}
+
+function entityOf(key: string): string {
+  return String((JSON.parse(key) as unknown[])[1]);
+}
+
+function allPaused(paused: KeptContract["paused"]): IsthmusError {
+  const findings = paused.flatMap((one) => one.findings).filter(({ severity }) => severity === "fatal");
+  const effectsOnly = findings.every(({ code }) => code === "side_effect");
+  return new IsthmusError(
+    effectsOnly ? "SIDE_EFFECTS_UNACKNOWLEDGED" : "CONTRACT_BROKEN",
+    `${paused.map(({ entity }) => entity).join(", ")}: ${findings.map(({ message }) => message).join(" ")}`,
+    { detail: { findings } },
+  );
+}

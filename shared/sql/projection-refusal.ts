@@ -1,0 +1,24 @@
+import type { Queryable } from "../db/connect.ts";
+import { query } from "../db/query.ts";
+import type { Entity } from "../entities/define-entity.ts";
+import { IsthmusError } from "../errors.ts";
+import { projectionSql } from "./projection.ts";
+import { changedKeys, type KeyQuery } from "./source-keys.ts";
+
+/**
+ * Whether the source would run an entity's statements, with all that their expressions name: they are planned, not
+ * executed, and planning checks names, types and rights. @returns the SQLSTATE of a refusal, undefined without one.
+ */
+export async function projectionRefusal(source: Queryable, entity: Entity): Promise<string | undefined> {
+  const statements: KeyQuery[] = [
+    { text: projectionSql(entity), parameters: ["{}"] },
+    changedKeys(entity, { after: null, upTo: null, limit: 1 }, "0", "1"),
+  ];
+  try {
+    for (const { text, parameters } of statements) await query(source, "source", `explain ${text}`, parameters);
+    return undefined;
+  } catch (error) {
+    if (error instanceof IsthmusError && error.code === "SOURCE_REFUSED") return String(error.detail["sqlstate"]);
+    throw error;
+  }
+}

@@ -1,0 +1,59 @@
+import type { Queryable } from "../db/connect.ts";
+import { queryOne } from "../db/query.ts";
+
+export interface SourceCatalogColumn {
+  /** As PostgreSQL writes it, without a length or a precision; a domain's base type. */
+  readonly type: string;
+  readonly enum: boolean;
+  readonly readable: boolean;
+}
+export interface SourceCatalogTable {
+  /** pg_class.relkind. */
+  readonly relkind: string;
+  /** Row level security filters what this role sees. */
+  readonly hidden: boolean;
+  readonly columns: Readonly<Record<string, SourceCatalogColumn>>;
+}
+export interface SourceCatalog {
+  readonly serverVersion: number;
+  readonly role: string;
+  readonly tables: Readonly<Record<string, SourceCatalogTable>>;
+}
+
+/** A catalog, and its fingerprint; no catalog when it has the fingerprint that is known already. */
+export interface CatalogReading<Catalog> {
+  readonly fingerprint: string;
+  readonly catalog: Catalog | null;
+}
+
+/** What the source's catalog says of some tables of the schema public. `known`: '' reads it in any case. */
+export async function readSourceCatalog(
+  source: Queryable,
+  tables: readonly string[],
+  known: string,
+): Promise<CatalogReading<SourceCatalog>> {
+  const row = await queryOne<{ fingerprint: string; catalog: string | null }>(
+    source,
+    "source",
+    `with catalog as (
+       select jsonb_build_object(
+         'serverVersion', current_setting('server_version_num')::integer, 'role', current_user,
+         'tables', (
+           select coalesce(jsonb_object_agg(c.relname, jsonb_build_object(
+             'relkind', c.relkind, 'hidden', row_security_active(c.oid),
+             'columns', (
+               select jsonb_object_agg(a.attname, jsonb_build_object(
+                 'type', format_type(t.oid, null), 'enum', t.typtype = 'e',
+                 'readable', has_schema_privilege(c.relnamespace, 'usage') and has_column_privilege(c.oid, a.attnum, 'select')))
+                 from pg_attribute a
+                 join pg_type d on d.oid = a.atttypid
+                 join pg_type t on t.oid = coalesce(nullif(d.typbasetype, 0), d.oid)
+                where a.attrelid = c.oid and (a.attnum > 0 or a.attname = 'xmin') and not a.attisdropped))), '{}')
+             from pg_class c
+            where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
+              and c.relname in (select jsonb_array_elements_text($1::text::jsonb)))) as body)
+     select md5(body::text) as fingerprint, case when md5(body::text) <> $2 then body::text end as catalog from catalog`,
+    [JSON.stringify(tables), known],
+  );
+  return { fingerprint: row.fingerprint, catalog: row.catalog === null ? null : (JSON.parse(row.catalog) as SourceCatalog) };
+}

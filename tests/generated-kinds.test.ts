@@ -1,0 +1,50 @@
+import { readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { generateKinds, KINDS_FILE, kindsIn } from "../scripts/generate-kinds.ts";
+import { columnsRead } from "../shared/entities/columns-read.ts";
+import { orders } from "../shared/entities/orders.ts";
+import { profiles } from "../shared/entities/profiles.ts";
+import { compiledKind } from "../shared/schema/kinds.ts";
+
+const TYPES = `export interface SourceTables {
+  dispatch_instruction: { id: { type: "integer"; ids: "dispatch_instruction" }; price: { type: "numeric" } };
+}`;
+
+describe("what the check of the live catalogs knows of the columns that entity files were compiled against", () => {
+  it("is generated from the types: run npm run generate after a change of entities or types", async () => {
+    expect(readFileSync(KINDS_FILE, "utf8")).toBe(await generateKinds());
+  });
+
+  it("holds the columns that entities name, and no other", async () => {
+    const text = await generateKinds([orders], TYPES, "export interface TargetTables {}");
+    expect(text).toContain(`dispatch_instruction: { integer: "id", numeric: "price" }`);
+    expect(text).not.toContain("dispatch_office");
+  });
+
+  it("reads every kind of the generated types", () => {
+    expect(kindsIn(TYPES).get("dispatch_instruction")?.get("price")).toBe("numeric");
+    expect(compiledKind({ t: { integer: "a b", text: "c" } }, "t", "b")).toBe("integer");
+    expect(compiledKind({ t: { integer: "a b", text: "c" } }, "t", "d")).toBeUndefined();
+    expect(compiledKind({}, "t", "b")).toBeUndefined();
+  });
+
+  it("knows the columns of driving, joined and watched tables, each with xmin, by which changes are found", () => {
+    const read = columnsRead(profiles);
+    expect(read.get("auth_user")).toContain("is_superuser");
+    expect([...(read.get("dispatch_patient") ?? [])]).toEqual(expect.arrayContaining(["xmin", "user_id", "sex", "doctor_id"]));
+    expect([...(read.get("dispatch_usersetting") ?? [])].sort()).toEqual(["id", "user_id", "xmin"]);
+    expect(read.get("auth_group")).toContain("name");
+  });
+
+  it("takes no word of prose for a column", () => {
+    const predicate = {
+      name: "old",
+      version: 1,
+      where: "i.deleted",
+      reason: "of no use, i.e. never read",
+      onLeave: "keep",
+    } as const;
+    const read = columnsRead({ ...orders, source: { ...orders.source, predicate } });
+    expect(read.get("dispatch_instruction")).not.toContain("e");
+  });
+});
