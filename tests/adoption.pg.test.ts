@@ -216,7 +216,10 @@ describe("a legacy id that two target rows have", () => {
     ]);
     expect(await test.target.admin`select from public.uuid_mappings_enhanced`).toHaveLength(0);
     const { execution } = await adopt(test, "offices");
-    expect([...(await test.target.admin`select kind, body from public.sync_reports where execution_id = ${execution}`)]).toEqual([
+    expect([
+      ...(await test.target
+        .admin`select kind, body from public.sync_reports where kind <> 'contract' and execution_id = ${execution}`),
+    ]).toEqual([
       {
         kind: "adoption:offices",
         body: { table: "offices", adopted: 1, ambiguous: 1, ambiguous_rows: 2, surplus_rows: 0, without_legacy_id: 1 },

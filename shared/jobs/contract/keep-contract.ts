@@ -19,9 +19,16 @@ export interface KeptContract {
  * has acknowledged, and alerts of them. The others run.
  * @throws IsthmusError CONTRACT_BROKEN or SIDE_EFFECTS_UNACKNOWLEDGED when none is left.
  */
-export async function keepContract(context: Context, sourceId: number, requested: readonly Entity[]): Promise<KeptContract> {
+export async function keepContract(
+  context: Context,
+  sourceId: number,
+  requested: readonly Entity[],
+  work: "sync" | "adopt" = "sync",
+): Promise<KeptContract> {
   const contract = await checkContract(context, sourceId);
-  const kept = pauseBroken(requested, contract.findings);
+  // An adoption writes nothing to the application's tables.
+  const findings = contract.findings.filter(({ code }) => work === "sync" || code !== "side_effect");
+  const kept = pauseBroken(requested, findings);
   await alert(context, sourceId, kept, contract);
   if (kept.runnable.length === 0 && kept.paused.length > 0) throw allPaused(kept.paused);
   return kept;
