@@ -27,6 +27,8 @@ export interface TargetCatalogTable {
   readonly relkind: string;
   readonly hidden: boolean;
   readonly empty: boolean;
+  /** Whether the role that writes may delete rows. */
+  readonly delete: boolean;
   readonly columns: Readonly<Record<string, TargetCatalogColumn>>;
   readonly primaryKey: readonly string[];
   /** Columns that a unique index over the whole table and nothing else keeps unique. */
@@ -49,6 +51,7 @@ export const TARGET_CATALOG = `
   select jsonb_build_object('role', current_user, 'tables', coalesce(jsonb_object_agg(c.relname, jsonb_build_object(
            'relkind', c.relkind,
            'hidden', row_security_active(c.oid),
+           'delete', has_table_privilege(c.oid, 'delete'),
            'empty', c.relkind = 'r' and pg_relation_size(c.oid) = 0,
            'columns', (
              select jsonb_object_agg(a.attname, jsonb_build_object(

@@ -126,12 +126,13 @@ function checkRights(find: Find, entity: Entity, table: TargetCatalogTable, role
   const lacks = (right: "select" | "insert" | "update", columns: readonly string[]) =>
     columns.some((column) => table.columns[column]?.[right] === false) ? [right] : [];
   const withId = table.columns["id"] ? ["id", ...owned] : owned;
-  const missing = [...lacks("select", withId), ...lacks("insert", withId), ...lacks("update", owned)];
+  const deletes = entity.source.predicate?.onLeave === "delete" && !table.delete ? ["delete"] : [];
+  const missing = [...lacks("select", withId), ...lacks("insert", withId), ...lacks("update", owned), ...deletes];
   const findings: Finding[] = [];
   if (missing.length > 0) {
     findings.push(
       find("target_grant_missing", {
-        message: `${role} may not ${missing.join(", ")} every column of public.${entity.target.table} that the entity fills.`,
+        message: `${role} lacks the right to ${missing.join(", ")} what the entity fills of public.${entity.target.table}.`,
         remedy: workerGrants([entity], role).replaceAll("\n", " "),
       }),
     );
