@@ -2,15 +2,15 @@ import { catalogueTables } from "./catalogue-tables.ts";
 import { makeClinic } from "./clinic.ts";
 import { clinicTables } from "./clinic-tables.ts";
 import { makeContentTypes } from "./content-types.ts";
-import { logTables } from "./log-tables.ts";
-import { expectations, type EntityExpectation } from "./manifest.ts";
+import { largeCounts, largeTables } from "./large-tables.ts";
+import { openManifest, type EntityExpectation } from "./manifest.ts";
 import type { TableRows } from "./table.ts";
 
 export interface GenerateOptions {
   readonly seed?: number | undefined;
   /** 1: the real numbers of rows. */
   readonly scale?: number | undefined;
-  /** Scale of the large tables that no entity here reads: notifications, actions, tasks, files, records, plans, projects. */
+  /** Scale of the large tables: notifications, actions, tasks, files, records, comments, plans, brackets, projects. */
   readonly logScale?: number | undefined;
 }
 
@@ -18,9 +18,10 @@ export interface LegacyData {
   readonly seed: number;
   readonly scale: number;
   readonly logScale: number;
-  /** Every table that has rows. */
+  /** Every table that has rows, parents first. The rows are made while they are read, once and in this order. */
   readonly tables: readonly TableRows[];
-  readonly entities: Readonly<Record<string, EntityExpectation>>;
+  /** What a correct sync makes of it; reads the tables that nobody has read. */
+  readonly entities: () => Readonly<Record<string, EntityExpectation>>;
 }
 
 /**
@@ -28,13 +29,18 @@ export interface LegacyData {
  * correct sync must make of it. The same seed and scales give the same rows, byte for byte.
  */
 export function generateLegacy({ seed = 1, scale = 1, logScale = scale }: GenerateOptions): LegacyData {
-  const clinic = makeClinic(seed, scale);
   const types = makeContentTypes(seed);
+  const { held, ...clinic } = makeClinic(seed, scale, types);
+  const manifest = openManifest({ clinic, types });
   const tables = [
     types.rows,
     ...clinicTables(clinic),
-    ...catalogueTables(seed, scale, clinic, types),
-    ...logTables(seed, logScale, clinic, types),
+    ...catalogueTables(seed, scale, clinic),
+    ...largeTables(seed, { clinic, types, held, counts: largeCounts(logScale) }, manifest.observers),
   ];
-  return { seed, scale, logScale, tables, entities: expectations(clinic) };
+  const entities = () => {
+    for (const { rows } of tables) for (const _ of rows);
+    return manifest.entities();
+  };
+  return { seed, scale, logScale, tables, entities };
 }

@@ -35,5 +35,5 @@ export async function loadLegacy({ url, onProgress, ...options }: LoadOptions): 
   } finally {
     await sql.end();
   }
-  return { seed, scale, logScale, tables: counts, entities };
+  return { seed, scale, logScale, tables: counts, entities: entities() };
 }

@@ -2,7 +2,7 @@ import { Random } from "./random.ts";
 import type { Cell, TableRows } from "./table.ts";
 import { nthId } from "./values.ts";
 
-/** Cells of a row without its id, which is made: for tables that are too large, or too dull, to be kept in memory. */
+/** Cells of a row without its id, which is made: for tables that are too dull to be kept in memory. */
 export type MakeCells = (random: Random, id: number, position: number) => readonly Cell[];
 
 /** A table whose rows are made one by one; `columns` leaves the id out. */
@@ -18,13 +18,4 @@ export function madeTable(seed: number, name: string, columns: string, count: nu
       }
     })(),
   };
-}
-
-/** The id of some row of a made table. */
-export function anyOf(random: Random, count: number): number {
-  return nthId(random.between(1, count));
-}
-
-export function maybe(random: Random, probability: number, value: Cell): Cell {
-  return random.chance(probability) ? value : null;
 }

@@ -1,7 +1,27 @@
-import { goldenValues } from "./golden.ts";
-import { doctorUsers, profileTypes } from "./membership.ts";
-import type { Clinic, Instruction, Operation, Patient, Payment, User } from "./rows.ts";
-import { cents, money } from "./values.ts";
+import { judgeAccess } from "./expect/access.ts";
+import { judgeCatalogue } from "./expect/catalogue.ts";
+import { judgeClinical } from "./expect/clinical.ts";
+import { filesObserver } from "./expect/files.ts";
+import { Ledger } from "./expect/ledger.ts";
+import { judgeMoney } from "./expect/money.ts";
+import { judgeOrders } from "./expect/orders.ts";
+import { judgePatients } from "./expect/patients.ts";
+import { judgePeople } from "./expect/people.ts";
+import { plansObservers } from "./expect/plans.ts";
+import { recordsObservers } from "./expect/records.ts";
+import { workObservers } from "./expect/work.ts";
+import type {
+  Action,
+  Bracket,
+  Comment,
+  File,
+  LegacyRecord,
+  Notification,
+  Plan,
+  Project,
+  Surroundings,
+  Task,
+} from "./large-rows.ts";
 
 /** What a correct sync must make of the generated data, worked out here from docs/domain.md, apart from the pipeline. */
 export interface Manifest {
@@ -14,9 +34,11 @@ export interface Manifest {
 }
 
 export interface EntityExpectation {
-  /** Records of the entity on the source. */
+  /** Records of the entity on the source, without those that its predicate waives. */
   readonly eligible: number;
   readonly landed: number;
+  /** Rows that a named predicate leaves out. */
+  readonly waived: { readonly rule: string; readonly count: number } | null;
   /** Records that must not land, each with its reason. */
   readonly exceptions: readonly Exception[];
   /** Sums over landed records, exact, by target column. */
@@ -33,10 +55,10 @@ export type Exception =
       readonly entity: string;
       readonly legacyId: number;
       readonly outcome: "open";
-      readonly type: "business_rule_violation";
+      readonly type: "business_rule_violation" | "foreign_key_violation";
       /** null where the target's own check refuses the row. */
       readonly field: string | null;
-      readonly reason: "unknown_code" | "check";
+      readonly reason: Trouble | "check";
     }
   | {
       readonly entity: string;
@@ -49,148 +71,54 @@ export type Exception =
       readonly parentId: number;
     };
 
-interface Rules<Row> {
-  readonly rows: readonly Row[];
-  /** The first field with a code that nobody knows. */
-  readonly unknown?: (row: Row) => string | null;
-  /** References in the order of the target's columns: a record waits for the first that has not landed. */
-  readonly parents?: (row: Row) => readonly (readonly [field: string, parent: string, id: number | null])[];
-  /** Whether the target's checks take it. They never see a record that waits. */
-  readonly check?: (row: Row) => boolean;
-  readonly amounts?: Readonly<Record<string, (row: Row) => string | null>>;
+/** What is wrong with a record itself. */
+export type Trouble = "unknown_code" | "value_missing" | "reference_missing" | "one_order";
+
+/** They see the rows of the large tables as these are made. */
+export interface LargeObservers {
+  readonly project: (row: Project) => void;
+  readonly bracket: (row: Bracket) => void;
+  readonly plan: (row: Plan) => void;
+  readonly record: (row: LegacyRecord) => void;
+  readonly file: (row: File) => void;
+  readonly comment: (row: Comment) => void;
+  readonly notification: (row: Notification) => void;
+  readonly task: (row: Task) => void;
+  readonly action: (row: Action) => void;
 }
 
-export function expectations(clinic: Clinic): Record<string, EntityExpectation> {
-  const landed = new Map<string, ReadonlySet<number>>();
-  const result: Record<string, EntityExpectation> = {};
-  const judge = <Row extends { id: number }>(entity: string, rules: Rules<Row>) => {
-    const exceptions: Exception[] = [];
-    const good = rules.rows.filter((row) => {
-      const exception = judgeRow(entity, row, rules, landed);
-      if (exception) exceptions.push(exception);
-      return exception === undefined;
-    });
-    landed.set(entity, new Set(good.map((row) => row.id)));
-    const sums = Object.entries(rules.amounts ?? {}).map(([column, amount]) => [column, sum(good.map(amount))]);
-    result[entity] = {
-      eligible: rules.rows.length,
-      landed: good.length,
-      exceptions,
-      money: Object.fromEntries(sums) as Record<string, string>,
-      golden: {},
-    };
+/** Judges everything that is in memory at once; the observers judge the rest while it passes. */
+export function openManifest({ clinic, types }: Pick<Surroundings, "clinic" | "types">): {
+  readonly observers: LargeObservers;
+  /** The result, once every row has passed. */
+  readonly entities: () => Record<string, EntityExpectation>;
+} {
+  const ledger = new Ledger();
+  judgePeople(ledger, clinic);
+  judgePatients(ledger, clinic);
+  judgeAccess(ledger, clinic, types);
+  judgeCatalogue(ledger, clinic);
+  judgeOrders(ledger, clinic);
+  judgeMoney(ledger, clinic);
+  judgeClinical(ledger, clinic);
+  const ways = { orderOfPlan: new Map<number, number>(), patientOf: patientsOfInstructions(clinic.instructions) };
+  return {
+    observers: {
+      ...plansObservers(ledger, ways),
+      ...recordsObservers(ledger, types, ways),
+      ...filesObserver(ledger, ways),
+      ...workObservers(ledger, types),
+    },
+    entities: () => ledger.result(),
   };
-  judge("offices", { rows: clinic.offices });
-  judgePeople(clinic, judge);
-  judgeOrders(clinic, judge);
-  judgeMoney(clinic, judge);
-  const golden = goldenValues(clinic, landed);
-  return Object.fromEntries(
-    Object.entries(result).map(([entity, expected]) => [entity, { ...expected, golden: golden[entity] ?? {} }]),
-  );
 }
 
-/** Its own trouble first, then its parents, then the target's checks. */
-function judgeRow<Row extends { id: number }>(
-  entity: string,
-  row: Row,
-  { unknown, parents, check }: Rules<Row>,
-  landed: ReadonlyMap<string, ReadonlySet<number>>,
-): Exception | undefined {
-  const open = { entity, legacyId: row.id, outcome: "open", type: "business_rule_violation" } as const;
-  const field = unknown?.(row) ?? null;
-  if (field !== null) return { ...open, field, reason: "unknown_code" };
-  for (const [name, parent, id] of parents?.(row) ?? []) {
-    if (id === null || landed.get(parent)?.has(id) === true) continue;
-    const waiting = { outcome: "waiting", type: "foreign_key_violation", reason: "parent_missing" } as const;
-    return { entity, legacyId: row.id, ...waiting, field: name, parent, parentId: id };
-  }
-  return check?.(row) === false ? { ...open, field: null, reason: "check" } : undefined;
+/** From a plan to its order, and from there to the patient, whose case it is. */
+export interface Ways {
+  readonly orderOfPlan: Map<number, number>;
+  readonly patientOf: ReadonlyMap<number, number>;
 }
 
-type Judge = <Row extends { id: number }>(entity: string, rules: Rules<Row>) => void;
-
-function judgePeople(clinic: Clinic, judge: Judge): void {
-  const doctors = doctorUsers(clinic);
-  const types = profileTypes(clinic, doctors);
-  const patientOf = new Map(clinic.patients.map((patient) => [patient.user, patient]));
-  judge<User>("profiles", {
-    rows: clinic.users,
-    unknown: (user) => {
-      if (!types.has(user.id)) return "profile_type";
-      const patient = patientOf.get(user.id);
-      return patient && unknownSex(patient) ? "gender" : null;
-    },
-  });
-  const settings = new Map(clinic.doctorSettings.map((row) => [row.user, row]));
-  judge<User>("doctors", {
-    rows: clinic.users.filter((user) => doctors.has(user.id)),
-    parents: (user) => [["profile_id", "profiles", user.id]],
-    amounts: { credit: (user) => settings.get(user.id)?.credit ?? null },
-  });
-  judge<Patient>("patients", {
-    rows: clinic.patients,
-    unknown: (patient) => {
-      if (unknownSex(patient)) return "sex";
-      return patient.status === null || [1, 2, 4, 10].includes(patient.status) ? null : "status";
-    },
-    parents: (patient) => [
-      ["profile_id", "profiles", patient.user],
-      ["primary_doctor_id", "doctors", patient.doctor],
-      ["assigned_office_id", "offices", patient.office],
-    ],
-    check: (patient) => patient.birthdate === null || patient.birthdate >= "1900-01-01",
-  });
-}
-
-function judgeOrders(clinic: Clinic, judge: Judge): void {
-  const patients = new Map(clinic.patients.map((patient) => [patient.id, patient]));
-  judge<Instruction>("orders", {
-    rows: clinic.instructions,
-    unknown: (row) => {
-      if (row.course !== null && ![1, 2, 3, 4, 7, 8].includes(row.course)) return "course_type";
-      return [0, 1, 2, 4].includes(row.status) ? null : "status";
-    },
-    parents: (row) => [
-      ["patient_id", "patients", row.patient],
-      ["doctor_id", "doctors", patients.get(row.patient)?.doctor ?? null],
-      ["office_id", "offices", patients.get(row.patient)?.office ?? null],
-    ],
-    amounts: { amount: (row) => row.price },
-  });
-}
-
-function judgeMoney(clinic: Clinic, judge: Judge): void {
-  judge<Payment>("payments", {
-    rows: clinic.payments,
-    parents: (row) => [
-      ["order_id", "orders", row.instruction],
-      ["doctor_id", "doctors", row.doctor],
-      ["office_id", "offices", row.office],
-    ],
-    amounts: {
-      amount: (row) => row.total,
-      subtotal_amount: (row) => row.subtotal,
-      paid_amount: (row) => row.paidPrice,
-      additional_amount: (row) => row.additional,
-      custom_amount: (row) => row.custom,
-      tax_amount: (row) => row.tax,
-      used_credit: (row) => row.credit,
-    },
-  });
-  judge<Operation>("operations", {
-    rows: clinic.operations,
-    unknown: (row) => (row.type === 1 || row.type === 2 ? null : "operation_type"),
-    parents: (row) => [["payment_id", "payments", row.payment]],
-    check: (row) => row.price === null || cents(row.price) >= 0n,
-    amounts: { amount: (row) => row.price },
-  });
-}
-
-function unknownSex(patient: Patient): boolean {
-  return patient.sex !== null && ![0, 1, 2].includes(patient.sex);
-}
-
-function sum(amounts: readonly (string | null)[]): string {
-  return money(amounts.reduce((all, amount) => all + (amount === null ? 0n : cents(amount)), 0n));
+function patientsOfInstructions(instructions: readonly { readonly id: number; readonly patient: number }[]): Map<number, number> {
+  return new Map(instructions.map(({ id, patient }) => [id, patient]));
 }

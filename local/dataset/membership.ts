@@ -1,7 +1,7 @@
-import type { Clinic } from "./rows.ts";
+import type { Core } from "./rows.ts";
 
 /** Users whom the legacy data treats as doctors, in any way. */
-export function doctorUsers(clinic: Clinic): Set<number> {
+export function doctorUsers(clinic: Core): Set<number> {
   const named = (rows: readonly { readonly doctor: number | null }[]) =>
     rows.flatMap(({ doctor }) => (doctor === null ? [] : [doctor]));
   return new Set([
@@ -15,7 +15,7 @@ export function doctorUsers(clinic: Clinic): Set<number> {
 }
 
 /** Users with a type; the precedence of docs/domain.md. */
-export function profileTypes(clinic: Clinic, doctors: ReadonlySet<number>): Map<number, string> {
+export function profileTypes(clinic: Core, doctors: ReadonlySet<number>): Map<number, string> {
   const patients = new Set(clinic.patients.map((patient) => patient.user));
   const masters = members(clinic, "Master");
   const technicians = members(clinic, "Technician");
@@ -31,7 +31,8 @@ export function profileTypes(clinic: Clinic, doctors: ReadonlySet<number>): Map<
   return types;
 }
 
-function members(clinic: Clinic, name: string): Set<number> {
+/** The members of a group, by its name. */
+export function members(clinic: Core, name: string): Set<number> {
   const group = clinic.groups.find((row) => row.name === name)?.id;
   return new Set(clinic.userGroups.filter((row) => row.group === group).map((row) => row.user));
 }

@@ -1,8 +1,13 @@
-/** The seven entities' source rows, in memory: the tables that the manifest is computed from. */
-export interface Clinic {
+import type { Access, Catalogue, Clinical } from "./small-rows.ts";
+
+/** The source rows that are kept in memory: all but the large tables, whose rows are made while they are read. */
+export interface Clinic extends Core, Catalogue, Access, Clinical {}
+
+/** People, orders and money, which everything else refers to. */
+export interface Core {
   readonly scale: number;
   readonly groups: readonly { id: number; name: string }[];
-  readonly courses: readonly { id: number; name: string; type: number; customization: string }[];
+  readonly courses: readonly { id: number; name: string; type: number | null; customization: string | null }[];
   readonly offices: readonly Office[];
   readonly users: readonly User[];
   readonly userGroups: readonly Membership[];
@@ -10,7 +15,7 @@ export interface Clinic {
   readonly userSettings: readonly { id: number; user: number }[];
   readonly officeDoctors: readonly OfficeDoctor[];
   readonly patients: readonly Patient[];
-  readonly jaws: readonly number[];
+  readonly jaws: readonly Jaw[];
   readonly merchandise: readonly { id: number; course: number | null }[];
   readonly instructions: readonly Instruction[];
   readonly payments: readonly Payment[];
@@ -135,4 +140,12 @@ export interface Operation {
   last: string | null;
   officeCard: boolean | null;
   attempts: number | null;
+}
+export interface Jaw {
+  id: number;
+  bond: string;
+  extract: string;
+  reason: number | null;
+  product: number | null;
+  labial: boolean;
 }
