@@ -2,7 +2,7 @@ import { spreader, type Dirt } from "./dirt.ts";
 import type { File, Surroundings } from "./large-rows.ts";
 import { HOSTILE_TEXTS, inventUid, JSON_TEXTS } from "./names.ts";
 import { at } from "./random.ts";
-import { QUEUED_RECORD, WAITING_RECORD } from "./records.ts";
+import { LANDED_RECORD, QUEUED_RECORD, WAITING_RECORD } from "./records.ts";
 import type { Stream } from "./stream.ts";
 import { moment, nthId } from "./values.ts";
 
@@ -17,9 +17,10 @@ export function files({ clinic, held, counts }: Surroundings): Stream<File> {
     [60_001, (row) => (row.instruction = at(held.instructionsOfPatients, 0))],
     [60_002, (row) => (row.record = QUEUED_RECORD)],
     [60_003, (row) => (row.record = WAITING_RECORD)],
+    [60_005, (row) => Object.assign(row, { instruction: at(held.instructions, 0), record: LANDED_RECORD })],
     [60_004, (row) => Object.assign(row, { instruction: at(held.instructions, 0), record: QUEUED_RECORD })],
     [1_000, (row) => Object.assign(row, { instruction: null, record: null })],
-    [1_001, (row) => Object.assign(row, { instruction: at(clinic.instructions, 0).id, record: nthId(19) })],
+    [1_001, (row) => Object.assign(row, { instruction: at(clinic.instructions, 0).id, record: LANDED_RECORD })],
     [90, (row) => (row.name = `file${row.id}.stl.stl`)],
     [91, (row) => (row.name = null)],
     [92, (row) => (row.ext = null)],

@@ -13,7 +13,7 @@ const SENDABLE = 2_039_588;
 const NOBODY = 2_000_000_000;
 
 /** How many of the first rows are sendable: exactly the share that is on record, spread evenly. */
-function sendable(position: number): number {
+export function sendable(position: number): number {
   return Math.floor((position * SENDABLE) / NOTIFICATIONS);
 }
 

@@ -10,9 +10,10 @@ import { moment, nthId } from "./values.ts";
 /** Ids that no row has. */
 const NOBODY = 2_000_000_000;
 
-/** The first record has a recipient of a model that is gone, the fourth one who does not exist. */
+/** The first record has a recipient of a model that is gone, the fourth one who does not exist; the 17th surely lands. */
 export const QUEUED_RECORD = nthId(1);
 export const WAITING_RECORD = nthId(4);
+export const LANDED_RECORD = nthId(17);
 
 export function records({ clinic, types, held, counts }: Surroundings): Stream<LegacyRecord> {
   const patient = types.of("dispatch.patient");
@@ -38,7 +39,7 @@ export function records({ clinic, types, held, counts }: Surroundings): Stream<L
     [20, (row) => (row.author = null)],
     [300, (row, time) => (row.type = at([99, 0], time % 2))],
     [301, (row, time) => (row.text = at(HOSTILE_TEXTS, time % HOSTILE_TEXTS.length))],
-    [302, (row) => (row.text = "")],
+    [302, (row) => Object.assign(row, { text: "", targetType: user, target: at(held.noDoctors, 0), author: null, group: null })],
     [303, (row) => Object.assign(row, { group, public: null })],
   ]);
   return {
