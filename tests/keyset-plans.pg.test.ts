@@ -3,7 +3,7 @@ import { loadLegacy } from "../local/dataset/load.ts";
 import type { Entity } from "../shared/entities/define-entity.ts";
 import { registry } from "../shared/entities/registry.gen.ts";
 import { projectionSql } from "../shared/sql/projection.ts";
-import { allKeys } from "../shared/sql/source-keys.ts";
+import { allKeys, sentOrLandedKeys } from "../shared/sql/source-keys.ts";
 import { createTestSource, type TestDatabase } from "./support/databases.ts";
 
 describe("a page of the source costs what it reads, not what the table holds", () => {
@@ -33,6 +33,18 @@ describe("a page of the source costs what it reads, not what the table holds", (
       expect(lines).toMatch(/Index Cond: \(\(id > '10'::bigint\) AND \(id <= '20'::bigint\)\)/);
       expect(lines).not.toMatch(/Sort/);
       expect(text).not.toMatch(/offset/i);
+    },
+  );
+
+  it.each(registry.filter(({ source }) => source.predicate).map((entity) => [entity.name, entity] as const))(
+    "keys of %s, and how many rows of their range its predicate waives, come from the index",
+    async (_, entity) => {
+      const { text, parameters } = sentOrLandedKeys(entity, { after: "10", upTo: "20", limit: 5 }, ["12"]);
+      const lines = await plan(text, parameters, ["seqscan", "bitmapscan"]);
+      const { table } = entity.source;
+      expect(lines.match(new RegExp(`Index Scan using ${table}_pkey on ${table} `, "g"))).toHaveLength(2);
+      expect(lines).toMatch(/Index Cond: \(\(id > '10'::bigint\) AND \(id <= '20'::bigint\)\)/);
+      expect(lines).toMatch(/Index Cond: \(\(id > '10'::bigint\) AND \(id <= \(InitPlan \d+\)\.col1\)\)/);
     },
   );
 

@@ -180,6 +180,15 @@ describe("a predicate", () => {
     expect((await test.live("operations")).map((row) => row.id)).toEqual([16]);
   });
 
+  it("asks about a row of an earlier migration, which the sync has never written", async () => {
+    await test.sync(only);
+    await test.target.admin`delete from public.sync_row_states where legacy_id = 8`;
+    await attempts(8, 0);
+    expect(await outcome(await test.sync(only))).toEqual({ read: 1, inConflict: 1 });
+    expect(await test.live("operations")).toMatchObject([{ id: 8, state: "open", rule: "left_unknown" }]);
+    expect(await landed()).toEqual([4, 8, 12, 16]);
+  });
+
   it("keeps the target row of a record that leaves, where it says so, and counts the record as waived", async () => {
     define({ onLeave: "keep" });
     await test.sync(only);
