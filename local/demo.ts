@@ -6,6 +6,7 @@ import { applyEdits } from "./dataset/edit.ts";
 import { loadLegacy } from "./dataset/load.ts";
 import { freshFolder } from "./demo/folder.ts";
 import { printConnections, printQueries } from "./demo/look-around.ts";
+import { acknowledgeSideEffects } from "./demo/side-effects.ts";
 import { runAndWatch } from "./demo/watch.ts";
 import { printSummary } from "./demo/summary.ts";
 import { dim, heading, hush, line } from "./demo/terminal.ts";
@@ -32,6 +33,7 @@ const starting = startPlatform({
     line(`  ✓ ${step}`);
   },
   env: { ISTHMUS_LEASE_SECONDS: "20" },
+  acknowledge: false,
 });
 for (const [signal, code] of [
   ["SIGINT", 130],
@@ -75,6 +77,8 @@ async function show(platform: Platform): Promise<void> {
   line(
     `  ✓ ${rows.toLocaleString("en")} rows in ${Object.keys(manifest.tables).length} tables, every known kind of dirt included`,
   );
+
+  await acknowledgeSideEffects(platform);
 
   heading("First run: everything");
   const first = await runAndWatch(platform, {});

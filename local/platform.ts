@@ -17,6 +17,8 @@ export interface PlatformOptions {
   /** Extra environment of the functions, for example ISTHMUS_PAGE_SIZE. */
   readonly env?: Readonly<Record<string, string>>;
   readonly limits?: Parameters<typeof startFunctionsHost>[0]["limits"];
+  /** What the application's triggers do is accepted already (default: it is). */
+  readonly acknowledge?: boolean;
 }
 
 export interface Platform {
@@ -63,7 +65,7 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     say("PostgreSQL 17, the Supabase target: roles, application tables, migrations by the Supabase CLI");
     const target = await startPostgres({ name: "target", dataDir: resolve(dataDir, "target") });
     started.push(target);
-    const targetUrls = await prepareSupabase(target);
+    const targetUrls = await prepareSupabase(target, { acknowledge: options.acknowledge ?? true });
 
     const redis = await startRedis();
     started.push(redis);

@@ -95,8 +95,10 @@ begin
      set definitions = excluded.definitions, source_fingerprint = excluded.source_fingerprint,
          target_fingerprint = excluded.target_fingerprint, findings = excluded.findings, effects = excluded.effects,
          checked_at = now();
+  -- Of the tables that were looked at: those of another deployment's entities keep what was acknowledged for them.
   delete from public.sync_side_effects s
-   where not exists (select from jsonb_array_elements(p_check -> 'effects') e
+   where s.table_name in (select jsonb_array_elements_text(p_check -> 'tables'))
+     and not exists (select from jsonb_array_elements(p_check -> 'effects') e
                       where s.table_name = e ->> 'table' and s.kind = e ->> 'kind' and s.name = e ->> 'name');
   insert into public.sync_side_effects as s (kind, table_name, name, does, definition)
   select e ->> 'kind', e ->> 'table', e ->> 'name', e ->> 'does', e ->> 'definition'

@@ -169,7 +169,7 @@ describe("imports run one way", () => {
     const all = FILES.flatMap((file) => importsIn(file, read(file)));
     expect(all.length).toBeGreaterThan(300);
     expect(violations(all)).toEqual([]);
-  });
+  }, 30_000);
 
   it.each([
     ["functions/sync-page/handler.ts", "functions/sync-tick/handler.ts", "functions/sync-page/other.ts", "never each other"],

@@ -5,6 +5,7 @@ import { authenticate, callerName } from "../../shared/http/authenticate.ts";
 import { parseBody } from "../../shared/http/parse.ts";
 import { answer, respondJson } from "../../shared/http/respond.ts";
 import { previewAdoptions, startAdoption } from "../../shared/jobs/adopt.ts";
+import { acknowledge, checkInstallation } from "../../shared/jobs/check.ts";
 import { startExecution } from "../../shared/jobs/plan.ts";
 import type { Context } from "../../shared/pipeline/types.ts";
 import type { Runtime } from "../../shared/runtime.ts";
@@ -28,7 +29,17 @@ const startRequest = z
     error: "does not belong to adopt",
   });
 
-/** POST starts an execution on demand (not for reviewers), GET tells the state of one (?execution=ID) or of the latest ones. */
+const acknowledgeRequest = z.strictObject({
+  /** Target tables; without it: all. */
+  tables: z.array(z.string().min(1).max(100)).min(1).max(200).optional(),
+  /** Who accepts it, where the caller is a machine. */
+  by: z.string().min(1).max(100).optional(),
+});
+
+/**
+ * POST starts an execution on demand, or accepts what writes set off (?acknowledge); neither is for reviewers. GET tells
+ * the state of an execution (?execution=ID) or of the latest ones, or whether everything is in order (?check).
+ */
 export function createHandler(runtime: Runtime): (request: Request) => Promise<Response> {
   const context = once(() => createContext(runtime));
   return (request) =>
@@ -40,11 +51,17 @@ export function createHandler(runtime: Runtime): (request: Request) => Promise<R
           if (caller.kind === "user" && caller.role !== "operator") {
             throw new IsthmusError("FORBIDDEN", `A ${caller.role} may see executions, not start them.`);
           }
+          if (new URL(request.url).searchParams.has("acknowledge")) {
+            const { tables, by } = parseBody(acknowledgeRequest, body);
+            const accepted = await acknowledge(context(), tables, [callerName(caller), by].filter(Boolean).join(" "));
+            return respondJson(200, accepted);
+          }
           const { adopt, dryRun, capture = "auto", ...asked } = parseBody(startRequest, body);
           if (adopt && dryRun) return respondJson(200, await previewAdoptions(context(), asked.entities));
           const start = { ...asked, triggeredBy: callerName(caller) };
           const begun = await (adopt ? startAdoption(context(), start) : startExecution(context(), { ...start, capture }));
-          runtime.log.info("execution.begun", { ...begun });
+          const paused = begun.paused.map(({ entity }) => entity);
+          runtime.log.info("execution.begun", { ...begun, paused, warnings: begun.warnings.length });
           return respondJson(202, begun);
         }
         case "GET":
@@ -56,6 +73,7 @@ export function createHandler(runtime: Runtime): (request: Request) => Promise<R
 }
 
 async function state(context: Context, url: URL): Promise<unknown> {
+  if (url.searchParams.has("check")) return checkInstallation(context);
   const id = url.searchParams.get("execution");
   if (id === null) return { executions: await latestExecutions(context.target, 20) };
   if (!z.uuid().safeParse(id).success) throw new IsthmusError("REQUEST_INVALID", "execution: must be a UUID.");

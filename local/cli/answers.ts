@@ -18,6 +18,13 @@ const entityState = z.object({
     waived: count,
   }),
 });
+const finding = z.object({
+  code: z.string(),
+  severity: z.enum(["fatal", "warn"]),
+  entity: z.string().nullable(),
+  message: z.string(),
+  remedy: z.string(),
+});
 const failure = z.looseObject({ code: z.string(), message: z.string(), remedy: z.string() });
 
 export const executionState = z.object({
@@ -49,9 +56,28 @@ export const begunExecution = z.object({
   execution: z.string(),
   entities: z.array(z.string()),
   chains: z.array(z.object({ entity: z.string(), capture: z.string() })),
+  paused: z.array(z.object({ entity: z.string(), findings: z.array(finding) })),
+  warnings: z.array(finding),
+});
+const sideEffect = z.object({ table: z.string(), kind: z.string(), name: z.string(), does: z.string() });
+export const acknowledgement = z.object({ acknowledged: z.array(sideEffect) });
+export const check = z.object({
+  ok: z.boolean(),
+  reachable: z.record(
+    z.string(),
+    z.discriminatedUnion("reachable", [
+      z.object({ reachable: z.literal(true), ms: z.number(), version: z.string().optional(), role: z.string().optional() }),
+      z.object({ reachable: z.literal(false), reason: z.string() }),
+    ]),
+  ),
+  findings: z.array(finding).nullable(),
+  sideEffects: z.array(sideEffect.extend({ acknowledged: z.boolean() })),
+  error: failure.nullable(),
 });
 
 export type ExecutionState = z.output<typeof executionState>;
+export type Check = z.output<typeof check>;
+export type Finding = z.output<typeof finding>;
 export type EntityState = z.output<typeof entityState>;
 
 /** @throws Problem when the deployed functions speak another version. */
@@ -64,6 +90,12 @@ export function parseAnswer<Schema extends z.ZodType>(schema: Schema, answer: un
     `The function's answer is not what this version expects (${fields}).`,
     "Deploy the functions of this version.",
   );
+}
+
+/** The findings that an answer or an error carries; undefined when it carries none. */
+export function findingsIn(value: unknown): Finding[] | undefined {
+  const parsed = z.array(finding).min(1).safeParse(value);
+  return parsed.success ? parsed.data : undefined;
 }
 
 /** Code, message and remedy of what failed an execution, where they are told. */

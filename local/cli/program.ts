@@ -1,13 +1,23 @@
 import { Command, CommanderError } from "commander";
 import { registry } from "../../shared/entities/registry.gen.ts";
 import { workerGrants } from "../../shared/jobs/grants.ts";
-import { begunExecution, executionList, executionState, parseAnswer, type ExecutionState } from "./answers.ts";
+import {
+  acknowledgement,
+  begunExecution,
+  check,
+  executionList,
+  executionState,
+  findingsIn,
+  parseAnswer,
+  type ExecutionState,
+} from "./answers.ts";
 import { callFunction } from "./call-function.ts";
 import { formatTable, type Terminal } from "./output.ts";
 import { Problem, toProblem } from "./problem.ts";
 import { readQueue } from "./queue.ts";
 import { createSchedule, removeSchedule, SCHEDULE_ID } from "./schedule.ts";
 import { withEnvFile } from "./settings.ts";
+import { showCheck, showFindings, showSideEffects } from "./show-check.ts";
 import { showExecution } from "./show-execution.ts";
 import { watchExecution } from "./watch.ts";
 
@@ -26,7 +36,9 @@ export async function runSyncCli(args: readonly string[], terminal: Terminal): P
     const problem = toProblem(error);
     terminal.err(`${problem.code}: ${problem.message}\n  What to do: ${problem.remedy}\n`);
     for (const [name, value] of Object.entries(problem.detail)) {
-      terminal.err(`  ${name}: ${typeof value === "string" ? value : JSON.stringify(value)}\n`);
+      const findings = findingsIn(value);
+      if (findings) terminal.err(showFindings(findings));
+      else terminal.err(`  ${name}: ${typeof value === "string" ? value : JSON.stringify(value)}\n`);
     }
     return problem.exitCode;
   }
@@ -60,6 +72,11 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
     .action(async (entities: string[], { full, watch }: { full?: boolean; watch?: boolean }) => {
       const request = { capture: full === true ? "full" : "auto", ...(entities.length > 0 ? { entities } : {}) };
       const begun = parseAnswer(begunExecution, await callFunction(env(), "sync-trigger", request));
+      const leftOut = begun.paused.flatMap(({ findings }) => findings);
+      if (begun.paused.length > 0) {
+        terminal.err(`Left out: ${begun.paused.map(({ entity }) => entity).join(", ")}.\n${showFindings(leftOut)}`);
+        exitWith(1);
+      }
       if (watch === true) {
         show(await watchExecution(terminal, () => load(begun.execution)));
         return;
@@ -112,6 +129,31 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
           ? "The queue is empty.\n"
           : formatTable(["entity", "state", "rule", "records", "oldest", "what to do"], rows),
       );
+    });
+
+  program
+    .command("check")
+    .description("whether everything answers the functions and both catalogs fit; what writes to the target set off")
+    .action(async () => {
+      const found = parseAnswer(check, await callFunction(env(), "sync-trigger?check"));
+      print(found, showCheck(found));
+      if (!found.ok) exitWith(1);
+    });
+
+  program
+    .command("acknowledge")
+    .description("accept what writes to these tables of the target set off; check lists it")
+    .argument("[tables...]")
+    .option("--all", "of all tables")
+    .action(async (tables: string[], { all }: { all?: boolean }) => {
+      if ((all === true) === tables.length > 0) {
+        throw new Problem("REQUEST_INVALID", "Name tables, or give --all.", "npm run sync -- check lists them.", { exitCode: 2 });
+      }
+      const by = terminal.env["USER"] ?? "";
+      const request = { ...(all === true ? {} : { tables }), ...(by === "" ? {} : { by }) };
+      const { acknowledged } = parseAnswer(acknowledgement, await callFunction(env(), "sync-trigger?acknowledge", request));
+      const effects = acknowledged.map((effect) => ({ ...effect, acknowledged: true }));
+      print(acknowledged, effects.length === 0 ? "There was nothing to acknowledge.\n" : showSideEffects(effects));
     });
 
   program

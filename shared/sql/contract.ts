@@ -70,6 +70,8 @@ export async function storeContractCheck(
   sourceId: number,
   check: {
     readonly definitions: string;
+    /** The target tables that were looked at. */
+    readonly tables: readonly string[];
     readonly sourceFingerprint: string;
     readonly targetFingerprint: string;
     readonly findings: readonly object[];

@@ -49,6 +49,7 @@ export async function checkContract(context: Context, sourceId: number, fresh = 
   const findings = await compare(context, entities, catalogs);
   const unacknowledged = await storeContractCheck(context.target, sourceId, {
     definitions,
+    tables,
     sourceFingerprint: source.fingerprint,
     targetFingerprint: state.target.fingerprint,
     findings,

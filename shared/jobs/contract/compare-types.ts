@@ -71,6 +71,8 @@ function kindRead(entity: Entity, name: string, source: SourceCatalog): string |
 
 function takes(column: TargetCatalogColumn, field: Field, yields: string | undefined, compiled: string | undefined): boolean {
   const kind = kindOf(column.type, column.members !== null);
+  // An id as text would refer to nothing.
+  if (field.kind === "uuid_lookup") return kind === "uuid";
   if (yields !== undefined) return accepts(kind, yields);
   // What is computed fits the column that it was compiled against, any text, and an enum that has all its members.
   return kind === "text" || kind === compiled || compiled === undefined || (kind === "enum" && field.members !== undefined);

@@ -1,0 +1,43 @@
+import { describeError, type DescribedError } from "../errors.ts";
+import type { Context } from "../pipeline/types.ts";
+import { acknowledgeSideEffects, sideEffectsKnown, type SideEffect } from "../sql/contract.ts";
+import { beginSource } from "../sql/plan.ts";
+import { checkContract } from "./contract/check-contract.ts";
+import type { Finding } from "./contract/finding.ts";
+import { reachability, type Reachability } from "./reachability.ts";
+
+export interface InstallationCheck {
+  /** Everything that an execution cannot do without answers, and no entity would be left out. */
+  readonly ok: boolean;
+  readonly reachable: Reachability;
+  /** null while a database does not answer: `error` says why. */
+  readonly findings: readonly Finding[] | null;
+  readonly sideEffects: readonly (Omit<SideEffect, "definition"> & { readonly acknowledged: boolean })[];
+  readonly error: DescribedError | null;
+}
+
+/** Compares both catalogs afresh, lists what writes set off, and asks everything that a function needs whether it answers. */
+export async function checkInstallation(context: Context): Promise<InstallationCheck> {
+  const reachable = await reachability(context);
+  try {
+    const { findings } = await checkContract(context, await beginSource(context.target, context.config.SOURCE_NAME), true);
+    const sideEffects = await sideEffectsKnown(context.target);
+    const ok = reachable.qstash.reachable && findings.every(({ severity }) => severity !== "fatal");
+    return { ok, reachable, findings, sideEffects, error: null };
+  } catch (error) {
+    return { ok: false, reachable, findings: null, sideEffects: [], error: describeError(error) };
+  }
+}
+
+/**
+ * Accepts what writes to these tables (undefined: to all) set off now.
+ * @returns what had not been acknowledged before.
+ */
+export async function acknowledge(
+  context: Context,
+  tables: readonly string[] | undefined,
+  by: string,
+): Promise<{ readonly acknowledged: Awaited<ReturnType<typeof acknowledgeSideEffects>> }> {
+  await checkContract(context, await beginSource(context.target, context.config.SOURCE_NAME), true);
+  return { acknowledged: await acknowledgeSideEffects(context.target, tables, by) };
+}

@@ -1,0 +1,498 @@
+import { describe, expect, it } from "vitest";
+import { KEY, type Entity } from "../shared/entities/define-entity.ts";
+import { createBuilders, directCopy } from "../shared/entities/fields.ts";
+import { compareSource } from "../shared/jobs/contract/compare-source.ts";
+import { compareTarget } from "../shared/jobs/contract/compare-target.ts";
+import { compareTypes } from "../shared/jobs/contract/compare-types.ts";
+import { FINDINGS, findingsOn, type FindingCode } from "../shared/jobs/contract/finding.ts";
+import { pauseBroken } from "../shared/jobs/contract/keep-contract.ts";
+import { effectFindings, sideEffects } from "../shared/jobs/contract/side-effects.ts";
+import type { ColumnKinds } from "../shared/schema/kinds.ts";
+import type { SourceCatalog } from "../shared/sql/source-catalog.ts";
+import type { TargetCatalog } from "../shared/sql/target-catalog.ts";
+
+const f = createBuilders("books");
+const authors = entity("authors", "author", "a", { name: "a.name" }, { name: directCopy("name") });
+const books: Entity = {
+  ...entity(
+    "books",
+    "book",
+    "b",
+    { author_id: "b.author_id", title: "b.title", format: "b.format", price: "b.price", by: "a.name" },
+    {
+      author_id: f.lookup("authors" as never, "author_id" as never, { required: true }),
+      title: directCopy("title"),
+      format: f.mapEnum("format", { "1": "paper", "2": "audio" }, { whenNull: "lost" }),
+      price: f.money("price" as never),
+      by_line: f.calculate(["title", "by"], () => "x"),
+      state: f.decide(["title"], () => ({ value: "known" }), { members: ["known"] }),
+    },
+  ),
+  dependsOn: ["authors"],
+};
+const ENTITIES = [authors, books];
+
+function entity(
+  name: string,
+  table: string,
+  alias: string,
+  columns: Entity["source"]["columns"],
+  fields: Entity["fields"],
+): Entity {
+  const joins = name === "books" ? { a: { table: "author", on: { id: "b.author_id" } } } : {};
+  return {
+    name,
+    target: { table: name, legacyKey: `legacy_${table}_id` },
+    source: {
+      table,
+      key: "id",
+      alias,
+      joins: joins as unknown as Entity["source"]["joins"],
+      where: undefined,
+      predicate: undefined,
+      watches: {},
+      columns,
+      ignored: { cover: "a picture" },
+    },
+    keepsAbsent: false,
+    history: "values",
+    fields: { [`legacy_${table}_id`]: directCopy(KEY), ...fields },
+    rules: [],
+    dependsOn: [],
+  };
+}
+
+const KINDS: { source: ColumnKinds; target: ColumnKinds } = {
+  source: { book: { integer: "id author_id format", text: "title", numeric: "price" }, author: { integer: "id", text: "name" } },
+  target: { books: { text: "title by_line", enum: "format state" } },
+};
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] extends object | null ? Mutable<T[K]> : T[K] };
+interface Catalogs {
+  source: Mutable<SourceCatalog>;
+  target: Mutable<TargetCatalog>;
+}
+
+function fitting(): Catalogs {
+  const read = (type: string) => ({ type, enum: false, readable: true });
+  const column = (type: string, required = false, members: string[] | null = null) => ({
+    type,
+    members,
+    required,
+    generated: false,
+    select: true,
+    insert: true,
+    update: true,
+  });
+  const table = (legacyKey: string, columns: Record<string, ReturnType<typeof column>>) => ({
+    relkind: "r",
+    hidden: false,
+    empty: true,
+    delete: false,
+    columns: { id: column("uuid"), [legacyKey]: column("bigint", true), ...columns },
+    primaryKey: ["id"],
+    unique: ["id", legacyKey],
+    indexed: ["id", legacyKey],
+    foreignKeys: [] as { column: string; table: string; references: string }[],
+    triggers: [] as Mutable<TargetCatalog>["tables"][string]["triggers"],
+    rules: [] as Mutable<TargetCatalog>["tables"][string]["rules"],
+    publications: [] as Mutable<TargetCatalog>["tables"][string]["publications"],
+  });
+  const source = (columns: Record<string, string>) => ({
+    relkind: "r",
+    hidden: false,
+    columns: Object.fromEntries(
+      Object.entries({ id: "integer", xmin: "xid", ...columns }).map(([name, type]) => [name, read(type)]),
+    ),
+  });
+  return {
+    source: {
+      serverVersion: 130_004,
+      role: "reader",
+      tables: {
+        author: source({ name: "text" }),
+        book: source({ author_id: "integer", title: "character varying", format: "integer", price: "numeric", cover: "bytea" }),
+      },
+    },
+    target: {
+      role: "worker",
+      tables: {
+        authors: table("legacy_author_id", { name: column("text", true) }),
+        books: {
+          ...table("legacy_book_id", {
+            author_id: column("uuid", true),
+            title: column("text", true),
+            format: column("book_format", false, ["paper", "audio", "lost", "other"]),
+            price: column("numeric"),
+            by_line: column("text", true),
+            state: column("book_state", false, ["known", "unknown"]),
+            notes: column("text"),
+          }),
+          foreignKeys: [{ column: "author_id", table: "public.authors", references: "id" }],
+        },
+      },
+    },
+  } as Catalogs;
+}
+
+function found(change: (catalogs: Catalogs) => void, entities: readonly Entity[] = ENTITIES) {
+  const catalogs = fitting();
+  change(catalogs);
+  const { source, target } = catalogs;
+  return [
+    ...compareSource(entities, source, KINDS.source),
+    ...compareTarget(entities, target),
+    ...compareTypes(entities, source, target, KINDS.target),
+  ];
+}
+
+const book = ({ source }: Catalogs) => source.tables["book"] as Mutable<SourceCatalog>["tables"][string];
+const bookColumn = (catalogs: Catalogs, name: string) =>
+  book(catalogs).columns[name] as Mutable<SourceCatalog>["tables"][string]["columns"][string];
+const target = (catalogs: Catalogs) => catalogs.target.tables["books"] as Mutable<TargetCatalog>["tables"][string];
+const column = (catalogs: Catalogs, name: string) =>
+  target(catalogs).columns[name] as Mutable<TargetCatalog>["tables"][string]["columns"][string];
+
+interface Case {
+  readonly code: FindingCode;
+  readonly violate: (catalogs: Catalogs) => void;
+  /** What looks alike and is in order. */
+  readonly nearMiss: (catalogs: Catalogs) => void;
+  readonly on: { entity?: string | null; column?: string; severity?: "fatal" | "warn" };
+  /** Of what the remedy speaks. */
+  readonly remedy: RegExp;
+}
+
+const CASES: readonly Case[] = [
+  {
+    code: "source_version",
+    violate: (c) => (c.source.serverVersion = 120_022),
+    nearMiss: (c) => (c.source.serverVersion = 130_000),
+    on: { entity: null },
+    remedy: /Upgrade/,
+  },
+  {
+    code: "source_table_missing",
+    violate: (c) => delete c.source.tables["book"],
+    nearMiss: (c) => (book(c).relkind = "p"),
+    on: {},
+    remedy: /Restore the table/,
+  },
+  {
+    code: "source_table_kind",
+    violate: (c) => (book(c).relkind = "v"),
+    nearMiss: (c) => (book(c).relkind = "p"),
+    on: {},
+    remedy: /table behind it/,
+  },
+  {
+    code: "source_column_missing",
+    violate: (c) => delete book(c).columns["title"],
+    // It is ignored.
+    nearMiss: (c) => delete book(c).columns["cover"],
+    on: { column: "title" },
+    remedy: /Restore the column/,
+  },
+  {
+    code: "source_column_type",
+    violate: (c) => (bookColumn(c, "format").type = "text"),
+    nearMiss: (c) => (bookColumn(c, "format").type = "smallint"),
+    on: { column: "format" },
+    remedy: /schema:types/,
+  },
+  {
+    code: "source_not_readable",
+    violate: (c) => (bookColumn(c, "price").readable = false),
+    nearMiss: (c) => (bookColumn(c, "cover").readable = false),
+    on: {},
+    remedy: /grant select on public\."book" to "reader"/,
+  },
+  {
+    code: "source_rows_hidden",
+    violate: (c) => (book(c).hidden = true),
+    nearMiss: (c) => (c.source.tables["other"] = { ...book(c), hidden: true }),
+    on: {},
+    remedy: /bypassrls/,
+  },
+  {
+    code: "source_column_new",
+    violate: (c) => (book(c).columns["isbn"] = { ...bookColumn(c, "title") }),
+    // A new column of a table that is only joined is nobody's yet.
+    nearMiss: (c) => (c.source.tables["review"] ??= { ...book(c) }),
+    on: { column: "isbn", severity: "warn" },
+    remedy: /ignored with a reason/,
+  },
+  {
+    code: "target_table_missing",
+    violate: (c) => (target(c).relkind = "v"),
+    nearMiss: (c) => (target(c).relkind = "p"),
+    on: {},
+    remedy: /Create the table/,
+  },
+  {
+    code: "target_primary_key",
+    violate: (c) => (target(c).primaryKey = ["id", "title"]),
+    nearMiss: (c) => target(c).unique.push("title"),
+    on: { column: "id" },
+    remedy: /primary key/,
+  },
+  {
+    code: "target_rows_hidden",
+    violate: (c) => (target(c).hidden = true),
+    nearMiss: (c) => (c.target.tables["other"] = { ...target(c), hidden: true }),
+    on: {},
+    remedy: /alter role "worker" bypassrls/,
+  },
+  {
+    code: "target_column_missing",
+    violate: (c) => delete target(c).columns["by_line"],
+    nearMiss: (c) => delete target(c).columns["notes"],
+    on: { column: "by_line" },
+    remedy: /Add the column/,
+  },
+  {
+    code: "target_column_generated",
+    violate: (c) => (column(c, "title").generated = true),
+    nearMiss: (c) => (column(c, "notes").generated = true),
+    on: { column: "title" },
+    remedy: /ordinary column/,
+  },
+  {
+    code: "target_column_type",
+    violate: (c) => (column(c, "price").type = "integer"),
+    nearMiss: (c) => (column(c, "price").type = "double precision"),
+    on: { column: "price" },
+    remedy: /column's type/,
+  },
+  {
+    code: "target_enum_member_missing",
+    violate: (c) => (column(c, "format").members = ["paper", "audio"]),
+    nearMiss: (c) => (column(c, "format").members = ["lost", "audio", "paper"]),
+    on: { column: "format" },
+    remedy: /alter type book_format add value 'lost';/,
+  },
+  {
+    code: "target_column_required",
+    violate: (c) => (column(c, "notes").required = true),
+    nearMiss: (c) => (column(c, "id").required = true),
+    on: { column: "notes" },
+    remedy: /alter "notes" drop not null/,
+  },
+  {
+    code: "target_legacy_key_not_unique",
+    violate: (c) => (target(c).unique = ["id"]),
+    nearMiss: (c) => target(c).unique.reverse(),
+    on: { column: "legacy_book_id", severity: "fatal" },
+    remedy: /^alter table public\."books" add unique \("legacy_book_id"\);$/,
+  },
+  {
+    code: "target_legacy_key_not_unique",
+    violate: (c) => Object.assign(target(c), { unique: ["id"], empty: false }),
+    nearMiss: (c) => (target(c).empty = false),
+    on: { column: "legacy_book_id", severity: "warn" },
+    remedy: /^Merge the rows that share a value, then: alter table/,
+  },
+  {
+    code: "target_legacy_key_not_indexed",
+    violate: (c) => (target(c).indexed = ["id"]),
+    nearMiss: (c) => target(c).indexed.push("notes"),
+    on: { column: "legacy_book_id", severity: "warn" },
+    remedy: /create index concurrently on public\."books" \("legacy_book_id"\);/,
+  },
+  {
+    code: "target_foreign_key_missing",
+    violate: (c) => (target(c).foreignKeys = []),
+    nearMiss: (c) => target(c).foreignKeys.push({ column: "notes", table: "public.shelves", references: "id" }),
+    on: { column: "author_id", severity: "warn" },
+    remedy: /add foreign key \("author_id"\) references public\."authors" \(id\);/,
+  },
+  {
+    code: "target_foreign_key_elsewhere",
+    violate: (c) => (target(c).foreignKeys = [{ column: "author_id", table: "auth.authors", references: "id" }]),
+    nearMiss: (c) => target(c).foreignKeys.push({ column: "author_id", table: "public.authors", references: "id" }),
+    on: { column: "author_id" },
+    remedy: /Look the id up/,
+  },
+  {
+    code: "target_grant_missing",
+    violate: (c) => (column(c, "title").update = false),
+    // Neither is written.
+    nearMiss: (c) => Object.assign(column(c, "id"), { update: false }) && Object.assign(column(c, "notes"), { insert: false }),
+    on: {},
+    remedy: /grant select \(id, .*update \(.*"title".*on public\."books" to "worker";/,
+  },
+];
+
+describe("the check of the catalogs", () => {
+  it("finds nothing where both fit", () => {
+    expect(found(() => undefined)).toEqual([]);
+  });
+
+  it.each(CASES)("finds $code ($on.severity), and not what is nearly that", ({ code, violate, nearMiss, on, remedy }) => {
+    const findings = found((c) => void violate(c));
+    // A table that two entities read is found for either.
+    expect(findings.filter(({ entity: name }) => name !== "authors")).toEqual([
+      {
+        code,
+        severity: on.severity ?? FINDINGS[code][0],
+        entity: on.entity === undefined ? "books" : on.entity,
+        table: on.entity === null ? null : (expect.stringMatching(/^books?$/) as string),
+        column: on.column ?? null,
+        message: expect.stringMatching(/\.$/) as string,
+        remedy: expect.stringMatching(remedy) as string,
+      },
+    ]);
+    expect(found((c) => void nearMiss(c))).toEqual([]);
+  });
+
+  it("has a case for every finding that needs no database of its own", () => {
+    const covered = new Set<FindingCode>([...CASES.map(({ code }) => code), "source_refused", "side_effect"]);
+    expect([...covered].sort()).toEqual(Object.keys(FINDINGS).sort());
+  });
+
+  it.each<[string, (c: Catalogs) => void, FindingCode | undefined]>([
+    [
+      "a foreign key to another column of the parent",
+      (c) => Object.assign(target(c).foreignKeys[0] ?? {}, { references: "other_id" }),
+      "target_foreign_key_elsewhere",
+    ],
+    ["a parent's id in a text column", (c) => (column(c, "author_id").type = "text"), "target_column_type"],
+    [
+      "a computed value in a column of another kind than at compile time",
+      (c) => (column(c, "by_line").type = "integer"),
+      "target_column_type",
+    ],
+    [
+      "a computed value in an enum of unknown members",
+      (c) => Object.assign(column(c, "by_line"), { type: "e", members: ["x"] }),
+      "target_column_type",
+    ],
+    [
+      "declared members in an enum that became text",
+      (c) => Object.assign(column(c, "state"), { type: "text", members: null }),
+      undefined,
+    ],
+    [
+      "a member that decide() declares and the enum lost",
+      (c) => (column(c, "state").members = ["unknown"]),
+      "target_enum_member_missing",
+    ],
+    ["a source column that the target's text takes as well", (c) => (bookColumn(c, "title").type = "uuid"), "source_column_type"],
+    ["no right to the transaction id", (c) => (bookColumn(c, "xmin").readable = false), "source_not_readable"],
+    ["no right to delete where nothing leaves", (c) => (target(c).delete = false), undefined],
+  ])("judges %s", (_, change, code) => {
+    const codes = found((c) => void change(c)).map((finding) => finding.code);
+    expect(codes).toEqual(code === undefined ? [] : [code]);
+  });
+
+  it("asks for the right to delete where records leave", () => {
+    const leaving: Entity = {
+      ...books,
+      source: {
+        ...books.source,
+        predicate: { name: "kept", version: 1, where: "b.price > 0", reason: "free", onLeave: "delete" },
+      },
+    };
+    expect(found(() => undefined, [authors, leaving]).map(({ code }) => code)).toEqual(["target_grant_missing"]);
+    expect(found((c) => (target(c).delete = true), [authors, leaving])).toEqual([]);
+  });
+});
+
+describe("what writes to a target table set off", () => {
+  const trigger = (type: number, more: object = {}) => ({
+    name: "t",
+    type,
+    columns: [] as string[],
+    function: "public.f",
+    calls: [] as string[],
+    definition: "d",
+    ...more,
+  });
+  const effects = (change: (table: Mutable<TargetCatalog>["tables"][string]) => void) => {
+    const catalogs = fitting();
+    change(target(catalogs));
+    return sideEffects(ENTITIES, catalogs.target).map(({ kind, does }) => [kind, does]);
+  };
+  it.each<[string, number, object, [string, string] | undefined]>([
+    ["a toucher", 1 + 2 + 16, {}, ["trigger", "before update, for each row: public.f"]],
+    ["a statement's trigger", 4 + 8, {}, ["trigger", "after insert or delete, for each statement: public.f"]],
+    [
+      "a database webhook",
+      1 + 4,
+      { function: "supabase_functions.http_request", calls: ["supabase_functions.http_request"] },
+      ["webhook", "after insert, for each row: supabase_functions.http_request, which calls supabase_functions.http_request"],
+    ],
+    [
+      "a function that posts",
+      1 + 4,
+      { calls: ["net.http_post"] },
+      ["webhook", "after insert, for each row: public.f, which calls net.http_post"],
+    ],
+    [
+      "a broadcast",
+      1 + 4,
+      { calls: ["realtime.send"] },
+      ["trigger", "after insert, for each row: public.f, which calls realtime.send"],
+    ],
+    [
+      "an update of a column that is written",
+      1 + 16,
+      { columns: ["title"] },
+      ["trigger", "after update, for each row: public.f"],
+    ],
+    ["an update of a column that is not", 1 + 16, { columns: ["notes"] }, undefined],
+    ["a truncate", 32, {}, undefined],
+  ])("lists %s", (_, type, more, expected) => {
+    expect(effects((table) => table.triggers.push(trigger(type, more)))).toEqual(expected ? [expected] : []);
+  });
+
+  it("lists rules and publications, of all tables too, and no publication of nothing", () => {
+    expect(effects((table) => table.rules.push({ name: "r", event: "insert", definition: "d" }))).toEqual([
+      ["rule", "on insert: the rule's own statement"],
+    ]);
+    expect(
+      effects((table) => table.publications.push({ name: "supabase_realtime", all: false, writes: ["insert", "update"] })),
+    ).toEqual([["publication", "Realtime sends every insert, update"]]);
+    expect(effects((table) => table.publications.push({ name: "etl", all: true, writes: ["insert"] }))).toEqual([
+      ["publication", "subscribers get every insert (the publication covers all tables)"],
+    ]);
+    expect(effects((table) => table.publications.push({ name: "etl", all: false, writes: [] }))).toEqual([]);
+  });
+
+  it("stops a first load, and warns after it", () => {
+    const effect = { kind: "webhook", table: "books", name: "mail", does: "after insert", definition: "d" };
+    const finding = (loaded: string[]) => effectFindings([effect], ENTITIES, new Set(loaded))[0];
+    expect(finding([])).toMatchObject({ code: "side_effect", severity: "fatal", entity: "books" });
+    expect(finding(["authors"])?.severity).toBe("fatal");
+    expect(finding(["books"])?.severity).toBe("warn");
+    expect(finding([])?.remedy).toContain("npm run sync -- acknowledge books");
+    expect(effectFindings([{ ...effect, table: "elsewhere" }], ENTITIES, new Set())).toEqual([]);
+  });
+});
+
+describe("who is left out", () => {
+  const on = (name: string | null, severity: "fatal" | "warn") =>
+    findingsOn(name, null)("source_refused", { severity, message: "m", remedy: "r" });
+  const names = (findings: ReturnType<typeof on>[], requested = ENTITIES) => {
+    const { runnable, paused, warnings } = pauseBroken(requested, findings);
+    return {
+      runnable: runnable.map(({ name }) => name),
+      paused: paused.map(({ entity: name }) => name),
+      warnings: warnings.length,
+    };
+  };
+  it.each([
+    ["nobody without findings", [], { runnable: ["authors", "books"], paused: [], warnings: 0 }],
+    ["a fatal finding's own entity alone", [on("books", "fatal")], { runnable: ["authors"], paused: ["books"], warnings: 0 }],
+    ["a parent without its children", [on("authors", "fatal")], { runnable: ["books"], paused: ["authors"], warnings: 0 }],
+    ["nobody for a warning", [on("books", "warn")], { runnable: ["authors", "books"], paused: [], warnings: 1 }],
+    [
+      "everybody for a finding on the whole source",
+      [on(null, "fatal")],
+      { runnable: [], paused: ["authors", "books"], warnings: 0 },
+    ],
+    ["nobody for another entity's finding", [on("others", "fatal")], { runnable: ["authors", "books"], paused: [], warnings: 0 }],
+  ])("is %s", (_, findings, expected) => {
+    expect(names(findings)).toEqual(expected);
+  });
+});
