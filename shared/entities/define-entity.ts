@@ -114,6 +114,7 @@ export interface Entity {
   /** Target column → field, the legacy key first. */
   readonly fields: Readonly<Record<string, Field>>;
   readonly rules: readonly RecordRule[];
+  /** Entities that must have run before. An entity whose records refer to each other does not wait for itself: they do. */
   readonly dependsOn: readonly string[];
 }
 
@@ -150,7 +151,7 @@ export function defineEntity<
     history: spec.history ?? "values",
     fields,
     rules: spec.rules ?? [],
-    dependsOn: [...new Set(Object.values(fields).flatMap((f) => (f.parent === undefined ? [] : [f.parent])))],
+    dependsOn: [...new Set(Object.values(fields).flatMap((f) => f.parent ?? []))].filter((parent) => parent !== spec.name),
   };
 }
 

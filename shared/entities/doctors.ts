@@ -64,7 +64,7 @@ export const doctors = defineEntity({
     profile_id: f.lookup("profiles", "user_id", { required: true }),
     doctor_number: f.calculate(["user_id"], (row) => `DOC-${(row["user_id"] ?? "").padStart(6, "0")}`),
     status: f.mapEnum("is_active", { true: "active", false: "inactive" }),
-    clinical_preferences: f.json("clinical_preferences"),
+    clinical_preferences: f.json("clinical_preferences", { sensitive: true }),
     square_customer_id: f.copy("sq_customer_id"),
     promised_payment: f.copy("promised_payment"),
     credit: f.money("credit"),

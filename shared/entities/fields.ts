@@ -97,6 +97,13 @@ interface LookupOptions<Name extends string = string> {
   readonly unless?: { readonly columns: readonly Name[]; readonly problem: (row: SourceRow) => Problem | undefined };
 }
 
+/** A member of an object: the column it holds, by the kind of value in the JSON, or a text that is always the same. */
+export type MemberSource<C extends ResolvedColumns = ResolvedColumns> =
+  | { readonly number: OfType<C, "integer" | "numeric"> }
+  | { readonly boolean: OfType<C, "boolean"> }
+  | { readonly text: keyof C & string }
+  | { readonly always: string };
+
 export interface FieldBuilders<C extends ResolvedColumns> {
   /** The value as it is. */
   copy<K extends keyof C & string>(column: K, options?: CopyOptions): Field<C[K]["type"]>;
@@ -116,6 +123,8 @@ export interface FieldBuilders<C extends ResolvedColumns> {
   ): Field<Computed<Member>>;
   /** JSON kept as text: parsed, or kept whole under _raw when it does not parse. '' is NULL. */
   json(column: OfType<C, "text">, options?: FieldOptions): Field<"json">;
+  /** A JSON object of named values: ids and numbers as numbers, exactly; NULL as null. */
+  object(members: Readonly<Record<string, MemberSource<C>>>, options?: FieldOptions): Field<"json">;
   /** A person's name or address, where '' and 'null' mean none. */
   blankIsNone(column: OfType<C, "text">, options?: FieldOptions): Field<"text">;
   /** A value computed from columns; cannot fail. */
@@ -179,6 +188,11 @@ export function createBuilders(entity: string): FieldBuilders<ResolvedColumns> {
       ),
     json: (column, options) =>
       field("json_extraction", [column], (row) => ({ value: jsonFromText(row[column] ?? null) }), options),
+    object: (members, options) =>
+      field("json_extraction", columnsOf(members), (row) => ({ value: jsonObject(members, row) }), {
+        ...options,
+        definition: [members],
+      }),
     blankIsNone: (column, options) =>
       field("calculated_field", [column], (row) => ({ value: noneIfBlank(row[column] ?? null) }), { ...options, keepRaw: true }),
     calculate: (columns, compute, options) =>
@@ -199,6 +213,23 @@ const FINITE: ValueRule = {
 /** '' and the text null (any case) mean "none" in names and addresses of the legacy data. */
 export function noneIfBlank(text: string | null): string | null {
   return text === null || /^\s*(null)?\s*$/i.test(text) ? null : text;
+}
+
+function columnsOf(members: Readonly<Record<string, MemberSource>>): string[] {
+  return Object.values(members).flatMap((member) => ("always" in member ? [] : Object.values(member)));
+}
+
+/** Numbers are written digit by digit: as a JavaScript number, a long one would be rounded. */
+function jsonObject(members: Readonly<Record<string, MemberSource>>, row: SourceRow): string {
+  const json = (member: MemberSource): string => {
+    if ("always" in member) return JSON.stringify(member.always);
+    const text = row[Object.values(member)[0] ?? ""] ?? null;
+    if (text === null || "boolean" in member) return text ?? "null";
+    return "number" in member && isDecimal(text) ? text : JSON.stringify(text);
+  };
+  return `{${Object.entries(members)
+    .map(([name, member]) => `${JSON.stringify(name)}:${json(member)}`)
+    .join(",")}}`;
 }
 
 /** Valid JSON as it is, '' as NULL, anything else whole under _raw; so is JSON that jsonb cannot hold. */

@@ -15,6 +15,7 @@ export const operations = defineEntity({
     key: "id",
     alias: "c",
     columns: {
+      id: "c.id",
       payment_id: "c.payment_id",
       type: "c.type",
       made_at: "c.made_at",
@@ -41,6 +42,19 @@ export const operations = defineEntity({
     card_last: f.copy("card_last", { sensitive: true }),
     office_card: f.copy("office_card"),
     attempts: f.copy("attempts"),
+    metadata: f.object(
+      {
+        legacy_id: { number: "id" },
+        sq_order_id: { text: "sq_order_id" },
+        sq_payment_id: { text: "sq_payment_id" },
+        sq_refund_id: { text: "sq_refund_id" },
+        card_brand: { text: "card_brand" },
+        card_last: { text: "card_last" },
+        office_card: { boolean: "office_card" },
+        payment_id: { number: "payment_id" },
+      },
+      { sensitive: true },
+    ),
   }),
   rules: [
     {

@@ -1,4 +1,4 @@
-import { defineEntity } from "./define-entity.ts";
+import { defineEntity, type SourceRow } from "./define-entity.ts";
 
 declare module "./define-entity.ts" {
   interface Entities {
@@ -9,6 +9,15 @@ declare module "./define-entity.ts" {
 /** Dates of four-digit years compare as texts; infinity and years before Christ do not. */
 function isPlainDate(text: string | null): text is string {
   return text !== null && /^\d{4}-[^B]*$/.test(text);
+}
+
+/** Where a patient's treatment stands: the first that matches. */
+function treatmentPhase(row: SourceRow): "enrolment" | "in_treatment" | "paused" | "closed" | null {
+  const status = row["status"];
+  if (row["archived"] === "true" || row["suspended"] === "true" || status === "10") return "closed";
+  if (status === "2") return "paused";
+  if (row["submitted_at"] === null) return "enrolment";
+  return status === "1" || status === "4" ? "in_treatment" : null;
 }
 
 export const patients = defineEntity({
@@ -44,9 +53,17 @@ export const patients = defineEntity({
     sex: f.mapEnum("sex", { "0": "other", "1": "male", "2": "female" }, { whenNull: "unknown" }),
     date_of_birth: f.copy("birthdate", { sensitive: true }),
     status: f.mapEnum("status", { "1": "active", "2": "on_hold", "4": "active", "10": "archived" }, { whenNull: null }),
+    treatment_phase: f.calculate(["archived", "suspended", "status", "submitted_at"], treatmentPhase),
     archived: f.copy("archived"),
     suspended: f.copy("suspended"),
-    schemes: f.json("schemes"),
+    schemes: f.json("schemes", { sensitive: true }),
+    // No time of the sync in it: it would change every record in every run. That is sync_row_states.synced_at.
+    legacy_data: f.object({
+      legacy_id: { number: "id" },
+      source_table: { always: "dispatch_patient" },
+      original_status_id: { number: "status" },
+      sync_source: { always: "isthmus" },
+    }),
     enrolled_at: f.copy("submitted_at"),
     source_updated_at: f.copy("updated_at"),
   }),

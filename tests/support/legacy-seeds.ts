@@ -4,6 +4,10 @@ type Values = Readonly<Record<string, string | number | boolean | null>>;
 
 /** Rows of the legacy source with as few columns as a test has something to say about. Each call is one committed transaction. */
 export interface Seeds {
+  /** Any row. */
+  row(table: string, values: Values): Promise<void>;
+  /** A row whose foreign keys are not checked: its parents may be missing, as in a database that was restored in part. */
+  orphan(table: string, values: Values): Promise<void>;
   group(id: number, name: string): Promise<void>;
   user(id: number, values?: { username?: string; superuser?: boolean; email?: string }): Promise<void>;
   /** A user who is a doctor, by a doctor's setting of the same id. */
@@ -59,6 +63,13 @@ export function createSeeds(source: Sql): Seeds {
       date_joined: JOINED,
     });
   return {
+    row: insert,
+    orphan: async (table, values) => {
+      await source.begin(async (tx) => {
+        await tx`set local session_replication_role = replica`;
+        await tx`insert into ${tx(`public.${table}`)} ${tx(values)}`;
+      });
+    },
     group: (id, name) => insert("auth_group", { id, name }),
     user,
     doctor: async (userId, values = {}) => {
