@@ -16,11 +16,11 @@ export const technicians = defineEntity({
     key: "id",
     alias: "u",
     where: `exists (select from public.auth_user_groups ug join public.auth_group g on g.id = ug.group_id where ug.user_id = u.id and g.name = 'Technician')`,
-    watches: [
-      { table: "auth_user_groups", on: "w.user_id = u.id" },
-      // Groups count by name, so that another name changes their members.
-      { table: "auth_group", on: "u.id in (select ug.user_id from public.auth_user_groups ug where ug.group_id = w.id)" },
-    ],
+    // Groups count by name, so that another name changes their members.
+    watches: {
+      ug: { table: "auth_user_groups", on: { user_id: "u.id" } },
+      g: { table: "auth_group", on: { id: "ug.group_id" } },
+    },
     columns: {
       id: "u.id",
       username: "u.username",
