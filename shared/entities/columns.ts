@@ -52,13 +52,21 @@ export type ColumnOf<Table extends SourceTable> = keyof SourceTables[Table] & st
 
 /** Every `alias.column` of a projection. */
 export type Reference<Table extends SourceTable, Alias extends string, J extends Joins> =
-  `${Alias}.${ColumnOf<Table>}` | { [K in keyof J & string]: `${K}.${ColumnOf<J[K]["table"]>}` }[keyof J & string];
+  `${Alias}.${ColumnOf<Table>}` | JoinedReference<J>;
+/** Where no joins are given the compiler takes them for any joins: these have no aliases. */
+type JoinedReference<J extends Joins> = string extends keyof J
+  ? never
+  : { [K in keyof J & string]: `${K}.${ColumnOf<J[K]["table"]>}` }[keyof J & string];
 
-/** Joins on columns that exist, to columns that exist among the tables `Seen`. */
-export type CheckedJoins<Table extends SourceTable, Alias extends string, J extends Joins, Seen extends Joins = J> = {
+/** Joins on columns that exist, to columns that exist among these tables and `Others`. */
+export type CheckedJoins<Table extends SourceTable, Alias extends string, J extends Joins, Others extends Joins = J> = {
   readonly [K in keyof J]: {
     readonly key?: ColumnOf<J[K]["table"]>;
-    readonly on: { readonly [C in keyof J[K]["on"]]: C extends ColumnOf<J[K]["table"]> ? Reference<Table, Alias, Seen> : never };
+    readonly on: {
+      readonly [C in keyof J[K]["on"]]: C extends ColumnOf<J[K]["table"]>
+        ? Reference<Table, Alias, J> | JoinedReference<Others>
+        : never;
+    };
   };
 };
 

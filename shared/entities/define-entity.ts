@@ -73,14 +73,14 @@ export interface EntitySpec<
     readonly table: SourceOf<N>;
     readonly key: ColumnOf<SourceOf<N>>;
     readonly alias: Alias;
-    readonly joins?: J & CheckedJoins<SourceOf<N>, Alias, J>;
+    readonly joins?: J & CheckedJoins<SourceOf<N>, NoInfer<Alias>, J>;
     /** Which rows of the driving table are records of this entity. Never a filter on a referenced record. */
     readonly where?: string;
     /** Which records are transferred at all, instead of `where`. Never of an entity that others refer to. */
     readonly predicate?: Predicate;
     /** What expressions, `where` and `predicate` ask about besides the joined tables. */
-    readonly watches?: W & CheckedJoins<SourceOf<N>, Alias, W, J & W>;
-    readonly columns: C & Readonly<Record<string, Reference<SourceOf<N>, Alias, J> | Expression>>;
+    readonly watches?: W & CheckedJoins<SourceOf<N>, NoInfer<Alias>, W, J>;
+    readonly columns: C & Readonly<Record<string, Reference<SourceOf<N>, NoInfer<Alias>, J> | Expression>>;
     /** Columns of the driving table that are left out, each with its reason. */
     readonly ignored: Readonly<Partial<Record<ColumnOf<SourceOf<N>> | DeniedColumn, string>>>;
   };
