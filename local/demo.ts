@@ -14,7 +14,12 @@ import { startPlatform, type Platform } from "./platform.ts";
 
 const program = new Command("demo")
   .description("Syncs a generated legacy database into a Supabase-shaped target, through the real path, on this machine.")
-  .option("--scale <n>", "size of the seven entities; 1 is the real clinic (about 66,000 records)", scale, 1)
+  .option(
+    "--scale <n>",
+    "size of the clinic; 1 is the real one but for its logs (about 66,000 records of patients, orders and payments)",
+    scale,
+    1,
+  )
   .option("--seed <n>", "seed of the generated legacy data", seed, 1)
   .option("--keep", "leave everything running afterwards, until Ctrl-C")
   .option("--data <folder>", "where the databases live; emptied first", ".local/demo")

@@ -39,9 +39,11 @@ describe("npm run demo", () => {
     const demo = start("--scale", "0.02", "--data", join(folder, "data"));
     expect(await demo.exit).toBe(0);
     expect(demo.output().match(/succeeded: every record read is accounted for/g)).toHaveLength(2);
-    for (const entity of ["offices", "profiles", "doctors", "patients", "orders", "payments", "operations"]) {
-      expect(demo.errors()).toMatch(new RegExp(`${entity} .* (\\d+)/\\1 .* in \\d+\\.\\d s`));
-    }
+    // A bar for each of the largest entities, one for all the others, and in the end every one of them is full.
+    const ends = demo.errors().match(/^ *\S.*? (\d+)\/\1 .* in \d+\.\d s$/gm) ?? [];
+    for (const name of ["profiles", "patients", "orders", "payments", "the others"])
+      expect(ends.filter((line) => line.trim().startsWith(`${name} `)).length, name).toBeGreaterThan(0);
+    expect(new Set(ends.map((line) => line.trim().split(/ {2,}| [█░]/)[0])).size).toBeLessThan(22);
   });
 
   it("prints numbers that plain SQL over both databases recomputes, and example queries that run", async () => {

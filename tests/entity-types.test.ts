@@ -59,6 +59,7 @@ export const sample = defineEntity({
 const MISTAKES: readonly (readonly [title: string, instead: string, of: string, named: RegExp])[] = [
   ["a misspelled column", '"i.statsu"', '"i.status"', /"i\.statsu"/],
   ["a misspelled column of a joined table", '"p.ofice_id"', '"p.office_id"', /"p\.ofice_id"/],
+  ["an alias that nothing has, with a column of the driving table", '"x.status"', '"i.status"', /"x\.status"/],
   ["an alias that nothing has", '"x.office_id"', '"p.office_id"', /"x\.office_id"/],
   ["a join on a column that does not exist", '{ idd: "i.patient_id" }', '{ id: "i.patient_id" }', /never/],
   ["a join to a column that does not exist", '{ id: "i.patients" }', '{ id: "i.patient_id" }', /never/],

@@ -7,11 +7,12 @@ import type { ExecutionState } from "./watch.ts";
 export async function printSummary(platform: Platform, target: Sql, source: Sql, state: ExecutionState): Promise<void> {
   const seconds = (Date.parse(state.completedAt ?? state.startedAt) - Date.parse(state.startedAt)) / 1_000;
   line();
+  const busy = state.entities.filter(({ counts }) => counts.pages > 0);
   table(
     ["entity", "capture", "read", "inserted", "updated", "unchanged", "deleted", "waiting", "in queue", "waived"],
-    state.entities.map(({ entity, capture, counts }) => [
+    busy.map(({ entity, capture, counts }) => [
       entity,
-      capture ?? (counts.pages > 0 ? "keys" : "idle"),
+      capture ?? "keys",
       counts.read,
       counts.inserted,
       counts.updated,
@@ -22,6 +23,8 @@ export async function printSummary(platform: Platform, target: Sql, source: Sql,
       counts.waived,
     ]),
   );
+  if (busy.length < state.entities.length)
+    line(dim(`  Nothing had changed in ${state.entities.length - busy.length} other entities.`));
   printQueue(state);
   printWaivers(state);
   printWarnings(state);
@@ -97,6 +100,10 @@ const MONEY: readonly {
   { entity: "payments", column: "paid_amount", table: "dispatch_payment", price: "paid_price", key: "id" },
   { entity: "operations", column: "amount", table: "dispatch_operation", price: "price", key: "id" },
   { entity: "doctors", column: "credit", table: "dispatch_doctorsetting", price: "credit", key: "user_id" },
+  { entity: "offers", column: "price_both", table: "dispatch_offer", price: "price_both", key: "id" },
+  { entity: "offers", column: "price_upper", table: "dispatch_offer", price: "price_upper", key: "id" },
+  { entity: "offers", column: "price_lower", table: "dispatch_offer", price: "price_lower", key: "id" },
+  { entity: "purchases", column: "unit_price", table: "dispatch_purchase", price: "price", key: "id" },
 ];
 
 /** Both sides' totals, straight from the tables: source = target + what waits or is in the queue. */

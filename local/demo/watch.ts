@@ -45,7 +45,7 @@ export interface ExecutionState {
 /** How often the state is asked for while an execution runs. */
 const POLL_MS = 250;
 
-/** Starts an execution over HTTP, as production would, and shows a bar per entity until it is closed. */
+/** Starts an execution over HTTP, as production would, and shows its progress until it is closed. */
 export async function runAndWatch(
   platform: Platform,
   request: { entities?: readonly string[]; capture?: "auto" | "full" },
@@ -56,10 +56,10 @@ export async function runAndWatch(
 
   const full = new Set(begun.chains.filter((chain) => chain.capture === "full").map((chain) => chain.entity));
   const totals = await countRecords(platform.urls.sourceReader, [...full]);
-  const bars = new Bars();
+  const bars = new Bars([...new Set(begun.chains.map((chain) => chain.entity))], totals);
   for (;;) {
     const state = (await (await platform.call(`sync-trigger?execution=${begun.execution}`)).json()) as ExecutionState;
-    bars.show(state.entities, totals);
+    bars.show(state.entities);
     if (state.status !== "running") {
       bars.stop();
       return state;
@@ -67,6 +67,10 @@ export async function runAndWatch(
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
 }
+
+/** So many entities have a bar of their own; the others share one. */
+const LARGEST = 10;
+const OTHERS = "the others";
 
 class Bars {
   readonly #all = new cliProgress.MultiBar(
@@ -79,31 +83,50 @@ class Bars {
       noTTYOutput: true,
       notTTYSchedule: 5_000,
       emptyOnZero: true,
+      // A line fits into 80 columns.
+      barsize: 16,
     },
     cliProgress.Presets.shades_classic,
   );
   readonly #bars = new Map<string, { bar: cliProgress.SingleBar; since: number; seconds?: number }>();
+  readonly #own: ReadonlySet<string>;
+  readonly #totals: ReadonlyMap<string, number>;
+  readonly #width: number;
 
   #lastShown = Date.now();
 
-  show(entities: readonly EntityState[], totals: ReadonlyMap<string, number>): void {
-    for (const entity of entities) {
-      if (entity.chains) this.#showOne(entity, totals.get(entity.entity));
+  constructor(entities: readonly string[], totals: ReadonlyMap<string, number>) {
+    this.#own = new Set([...entities].sort((a, b) => (totals.get(b) ?? 0) - (totals.get(a) ?? 0)).slice(0, LARGEST));
+    this.#totals = totals;
+    this.#width = Math.max(...[...this.#own, OTHERS].map((name) => name.length));
+  }
+
+  show(states: readonly EntityState[]): void {
+    const lines = new Map<string, EntityState[]>();
+    for (const state of states) {
+      if (!state.chains) continue;
+      const name = this.#own.has(state.entity) ? state.entity : OTHERS;
+      lines.set(name, [...(lines.get(name) ?? []), state]);
     }
+    for (const [name, group] of lines) this.#showOne(name, group);
     this.#lastShown = Date.now();
   }
 
-  #showOne(entity: EntityState, expected: number | undefined): void {
-    const { read } = entity.counts;
-    const done = Object.keys(entity.chains ?? {}).every((state) => !["blocked", "open"].includes(state));
-    const known = this.#bars.get(entity.entity);
+  #showOne(name: string, group: readonly EntityState[]): void {
+    const read = group.reduce((sum, { counts }) => sum + counts.read, 0);
+    const done = group.every(isDone);
+    const known = this.#bars.get(name);
     if (!known && read === 0 && !done) return;
-    const total = done ? read : Math.max(expected ?? read, read);
+    const total = group.reduce(
+      (sum, state) =>
+        sum + (isDone(state) ? state.counts.read : Math.max(this.#totals.get(state.entity) ?? 0, state.counts.read)),
+      0,
+    );
     const entry = known ?? {
-      bar: this.#all.create(total, 0, { entity: entity.entity.padEnd(11), rate: "", left: "" }),
+      bar: this.#all.create(total, 0, { entity: name.padEnd(this.#width), rate: "", left: "" }),
       since: this.#lastShown,
     };
-    this.#bars.set(entity.entity, entry);
+    this.#bars.set(name, entry);
     entry.bar.setTotal(total);
     // Its own time: from the last look that found it not begun, to the first that found it done.
     if (done) entry.seconds ??= (Date.now() - entry.since) / 1_000;
@@ -118,4 +141,8 @@ class Bars {
   stop(): void {
     this.#all.stop();
   }
+}
+
+function isDone({ chains }: EntityState): boolean {
+  return Object.keys(chains ?? {}).every((state) => !["blocked", "open"].includes(state));
 }
