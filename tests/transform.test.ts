@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { jsonFromText, noneIfBlank, type SourceRow } from "../shared/entities/fields.ts";
+import { createBuilders, jsonFromText, noneIfBlank, type SourceRow } from "../shared/entities/fields.ts";
 import { operations } from "../shared/entities/operations.ts";
 import { orders } from "../shared/entities/orders.ts";
 import { patients } from "../shared/entities/patients.ts";
@@ -54,6 +54,8 @@ describe("transform", () => {
           sex: "female",
           date_of_birth: "1990-02-03",
           status: "active",
+          treatment_phase: "enrolment",
+          legacy_data: '{"legacy_id":7,"source_table":"dispatch_patient","original_status_id":4,"sync_source":"isthmus"}',
           archived: "false",
           suspended: "false",
           schemes: "{}",
@@ -171,6 +173,35 @@ describe("JSON kept as text", () => {
         const stored = jsonFromText(text);
         if (stored === null) return text.trim() === "";
         return stored === text || (JSON.parse(stored) as { _raw: string })._raw === text;
+      }),
+    );
+  });
+});
+
+describe("a JSON object of columns", () => {
+  const field = createBuilders("sample").object({
+    id: { number: "id" },
+    price: { number: "price" },
+    paid: { boolean: "paid" },
+    'a "name"': { text: "name" },
+    source: { always: "here" },
+  });
+  const valueOf = (values: Record<string, string | null>) => {
+    const decision = field.decide(values);
+    return "value" in decision ? decision.value : undefined;
+  };
+  it("writes numbers digit by digit, however long, and nothing as null", () => {
+    expect(valueOf({ id: "9223372036854775807", price: "0.10", paid: "true", name: "x" })).toBe(
+      '{"id":9223372036854775807,"price":0.10,"paid":true,"a \\"name\\"":"x","source":"here"}',
+    );
+    expect(JSON.parse(valueOf({ id: null, price: "NaN", paid: null, name: null }) ?? "")).toEqual({
+      ...{ id: null, price: "NaN", paid: null, 'a "name"': null, source: "here" },
+    });
+  });
+  it("is valid JSON whatever a text holds", () => {
+    fc.assert(
+      fc.property(fc.string({ unit: "binary" }), (name) => {
+        expect(JSON.parse(valueOf({ id: "1", price: null, paid: "false", name }) ?? "")).toMatchObject({ 'a "name"': name });
       }),
     );
   });

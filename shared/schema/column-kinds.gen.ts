@@ -4,6 +4,7 @@ import type { ColumnKinds } from "./kinds.ts";
 
 export const sourceKinds: ColumnKinds = {
   auth_group: { integer: "id", text: "name" },
+  auth_permission: { integer: "content_type_id id", text: "codename name" },
   auth_user: {
     boolean: "is_active is_superuser",
     integer: "id",
@@ -13,7 +14,10 @@ export const sourceKinds: ColumnKinds = {
   auth_user_groups: { integer: "group_id id user_id" },
   dispatch_action: { integer: "id item_id item_type_id owner_id owner_type_id user_id", text: "action data", timestamp: "date" },
   dispatch_bracket: { integer: "id project_id", text: "name type" },
+  dispatch_category: { integer: "id parent_id", text: "name" },
   dispatch_comment: { integer: "author_id id plan_id", text: "text", timestamp: "created_at" },
+  dispatch_course: { integer: "id type", text: "customization name" },
+  dispatch_discount: { boolean: "total", date: "finish start", integer: "count id offer_id percent used", text: "reason" },
   dispatch_doctorsetting: {
     boolean: "company_account promised_payment",
     integer: "id installment_payments user_id",
@@ -35,13 +39,14 @@ export const sourceKinds: ColumnKinds = {
     text: "sender template_context template_name",
     timestamp: "created_at",
   },
+  dispatch_offer: { integer: "doctor_id id product_id", numeric: "price_both price_lower price_upper" },
   dispatch_office: {
     boolean: "emails valid",
     integer: "id",
     numeric: "tax_rate",
     text: "address apt city country name phone sq_customer_id state zip",
   },
-  dispatch_office_doctors: { integer: "id user_id" },
+  dispatch_office_doctors: { integer: "id office_id user_id" },
   dispatch_operation: {
     boolean: "office_card",
     integer: "attempts id payment_id type",
@@ -64,16 +69,48 @@ export const sourceKinds: ColumnKinds = {
     timestamp: "made_at",
   },
   dispatch_plan: { boolean: "original", integer: "id instruction_id number project_id", text: "name notes" },
+  dispatch_product: { boolean: "deleted free substitute", integer: "course_id id type", text: "customization description name" },
   dispatch_project: { boolean: "public", integer: "creator_id id size status type", text: "name uid", timestamp: "created_at" },
+  dispatch_purchase: { integer: "id order_id product_id quantity", numeric: "price" },
+  dispatch_role: { integer: "group_id id order type user_id", text: "abbrev name" },
+  dispatch_role_permissions: { integer: "id permission_id role_id" },
   dispatch_state: { boolean: "on", integer: "actor_id id instruction_id status", timestamp: "changed_at" },
+  dispatch_storage: { integer: "id" },
+  dispatch_template: {
+    boolean: "predefined read_only separate",
+    integer: "category_id duration id status",
+    text: "action_name alerts extensions function task_name text_name",
+  },
+  dispatch_template_edit_roles: { integer: "id role_id template_id" },
+  dispatch_template_predecessors: { integer: "from_template_id id to_template_id" },
+  dispatch_template_products: { integer: "id product_id template_id" },
+  dispatch_template_view_groups: { integer: "group_id id template_id" },
+  dispatch_template_view_roles: { integer: "id role_id template_id" },
   dispatch_usersetting: { integer: "id user_id" },
+  dispatch_ware: { integer: "id" },
   django_content_type: { integer: "id", text: "app_label model" },
 };
 
 export const targetKinds: ColumnKinds = {
   brackets: { integer: "legacy_bracket_id", text: "bracket_type name", uuid: "project_id" },
+  cases: {
+    boolean: "deleted",
+    integer: "legacy_patient_id status_code",
+    text: "case_number",
+    uuid: "office_id patient_id primary_doctor_id",
+  },
+  categories: { integer: "legacy_category_id", text: "name", uuid: "parent_id" },
   comments: { integer: "legacy_comment_id", text: "content", timestamp: "commented_at", uuid: "author_id" },
+  courses: { integer: "legacy_course_id type_code", json: "customization", text: "name" },
+  discounts: {
+    boolean: "applies_to_total",
+    date: "valid_from valid_until",
+    integer: "current_uses legacy_discount_id max_uses percentage",
+    text: "reason",
+    uuid: "offer_id",
+  },
   doctor_notes: { integer: "legacy_note_id", text: "content", timestamp: "noted_at", uuid: "author_id doctor_id" },
+  doctor_offices: { integer: "legacy_office_doctor_id", uuid: "doctor_id office_id" },
   doctors: {
     boolean: "company_account promised_payment",
     enum: "status",
@@ -84,6 +121,7 @@ export const targetKinds: ColumnKinds = {
     timestamp: "baa_agreed_at eula_agreed_at joined_practice_at",
     uuid: "profile_id",
   },
+  offers: { integer: "legacy_offer_id", numeric: "price_both price_lower price_upper", uuid: "doctor_id product_id" },
   offices: {
     boolean: "email_notifications is_active",
     integer: "legacy_office_id",
@@ -94,6 +132,7 @@ export const targetKinds: ColumnKinds = {
     boolean: "office_card",
     enum: "operation_type",
     integer: "attempts legacy_operation_id",
+    json: "metadata",
     numeric: "amount",
     text: "card_brand card_last square_order_id square_payment_id square_refund_id",
     timestamp: "made_at",
@@ -118,13 +157,14 @@ export const targetKinds: ColumnKinds = {
   patients: {
     boolean: "archived suspended",
     date: "date_of_birth",
-    enum: "sex status",
+    enum: "sex status treatment_phase",
     integer: "legacy_patient_id",
-    json: "schemes",
+    json: "legacy_data schemes",
     text: "patient_number suffix",
     timestamp: "enrolled_at source_updated_at",
     uuid: "assigned_office_id primary_doctor_id profile_id",
   },
+  patients_doctors_offices: { integer: "legacy_patient_id", uuid: "doctor_id office_id patient_id" },
   payments: {
     boolean: "is_canceled is_free netsuite",
     enum: "payment_status",
@@ -133,6 +173,13 @@ export const targetKinds: ColumnKinds = {
     numeric: "additional_amount amount custom_amount paid_amount subtotal_amount tax_amount tax_rate used_credit",
     timestamp: "processed_at",
     uuid: "doctor_id office_id order_id",
+  },
+  products: {
+    boolean: "deleted is_free is_substitute",
+    integer: "legacy_product_id type_code",
+    json: "customization",
+    text: "description name",
+    uuid: "course_id",
   },
   profiles: {
     boolean: "archived is_active suspended",
@@ -150,6 +197,10 @@ export const targetKinds: ColumnKinds = {
     timestamp: "source_created_at",
     uuid: "creator_id",
   },
+  purchases: { integer: "legacy_order_id legacy_purchase_id quantity", numeric: "unit_price", uuid: "product_id" },
+  role_permissions: { integer: "legacy_role_permission_id", text: "codename permission resource", uuid: "role_id" },
+  roles: { integer: "display_order legacy_role_id type_code", text: "abbreviation name", uuid: "profile_id team_id" },
+  storages: { integer: "legacy_storage_id" },
   system_messages: {
     boolean: "is_read",
     integer: "legacy_item_id legacy_notification_id",
@@ -157,6 +208,20 @@ export const targetKinds: ColumnKinds = {
     text: "item_type message_code sender",
     timestamp: "notified_at",
     uuid: "order_id patient_id recipient_id",
+  },
+  teams: { integer: "legacy_group_id", text: "name" },
+  technician_roles: { integer: "legacy_role_id", text: "abbreviation role_name", uuid: "technician_id" },
+  technicians: { enum: "status", integer: "legacy_user_id", text: "employee_id", timestamp: "hired_at", uuid: "profile_id" },
+  template_edit_roles: { integer: "legacy_junction_id", uuid: "role_id template_id" },
+  template_predecessors: { integer: "legacy_junction_id", uuid: "predecessor_id template_id" },
+  template_products: { integer: "legacy_junction_id", uuid: "product_id template_id" },
+  template_view_groups: { integer: "legacy_junction_id", uuid: "team_id template_id" },
+  template_view_roles: { integer: "legacy_junction_id", uuid: "role_id template_id" },
+  templates: {
+    boolean: "is_active predefined read_only separate",
+    integer: "duration legacy_template_id status_code",
+    text: "action_name alerts extensions function_name name task_name text_name",
+    uuid: "category_id",
   },
   treatment_discussions: { integer: "legacy_comment_id", uuid: "comment_id treatment_plan_id" },
   treatment_plans: {
@@ -171,4 +236,5 @@ export const targetKinds: ColumnKinds = {
     timestamp: "acted_at",
     uuid: "user_id",
   },
+  wares: { integer: "legacy_ware_id" },
 };
