@@ -91,7 +91,7 @@ describe("a legacy database synced over HTTP, QStash, Redis and Deno", () => {
     const [row] = await test.target<
       { processed: number; succeeded: number; failed: number; latency: number; hits: number; lookups: number; seconds: number }[]
     >`
-      select sum(read)::integer as processed, sum(inserted + updated + unchanged + waived)::integer as succeeded, sum(waiting + in_conflict)::integer as failed,
+      select sum(read)::integer as processed, sum(inserted + updated + unchanged + deleted + waived)::integer as succeeded, sum(waiting + in_conflict)::integer as failed,
              avg(wall_ms)::float8 as latency, sum(cache_hits)::integer as hits, sum(cache_lookups)::integer as lookups,
              (select extract(epoch from completed_at - started_at)::float8 from public.sync_executions where id = ${first.execution}) as seconds
         from public.sync_page_log where execution_id = ${first.execution}`;

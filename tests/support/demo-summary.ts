@@ -61,7 +61,7 @@ export async function expectCounts(printed: string, target: Sql): Promise<void> 
   const execution = /Execution ([0-9a-f-]{36}) succeeded/.exec(printed)?.[1] ?? "";
   const logged = await target<{ entity: string; counts: string[] }[]>`
     select e.entity_type as entity,
-           array[sum(read), sum(inserted), sum(updated), sum(unchanged), sum(waiting), sum(in_conflict)]::text[] as counts
+           array[sum(read), sum(inserted), sum(updated), sum(unchanged), sum(deleted), sum(waiting), sum(in_conflict), sum(waived)]::text[] as counts
       from public.sync_page_log l join public.sync_entities e on e.id = l.entity_id
      where execution_id = ${execution} group by 1`;
   expect(logged.length).toBeGreaterThan(0);
