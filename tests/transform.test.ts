@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { createBuilders, jsonFromText, noneIfBlank, type SourceRow } from "../shared/entities/fields.ts";
+import { createBuilders, jsonFromText, noneIfBlank, type FieldBuilders, type SourceRow } from "../shared/entities/fields.ts";
 import { operations } from "../shared/entities/operations.ts";
 import { orders } from "../shared/entities/orders.ts";
 import { patients } from "../shared/entities/patients.ts";
@@ -179,7 +179,13 @@ describe("JSON kept as text", () => {
 });
 
 describe("a JSON object of columns", () => {
-  const field = createBuilders("sample").object({
+  const columns = createBuilders("sample") as unknown as FieldBuilders<{
+    id: { type: "integer" };
+    price: { type: "numeric" };
+    paid: { type: "boolean" };
+    name: { type: "text" };
+  }>;
+  const field = columns.object({
     id: { number: "id" },
     price: { number: "price" },
     paid: { boolean: "paid" },
