@@ -75,6 +75,22 @@ export const check = z.object({
   error: failure.nullable(),
 });
 
+export const adoptionPreview = z.object({
+  preview: z.array(
+    z.object({
+      entity: z.string(),
+      table: z.string(),
+      adoptable: count,
+      ambiguous: count,
+      ambiguousRows: count,
+      withoutLegacyId: count,
+      indexed: z.boolean(),
+      open: z.boolean(),
+    }),
+  ),
+});
+
+export type AdoptionPreview = z.output<typeof adoptionPreview>["preview"][number];
 export type ExecutionState = z.output<typeof executionState>;
 export type Check = z.output<typeof check>;
 export type Finding = z.output<typeof finding>;

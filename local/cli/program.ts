@@ -1,8 +1,11 @@
 import { Command, CommanderError } from "commander";
+import { z } from "zod";
 import { registry } from "../../shared/entities/registry.gen.ts";
 import { workerGrants } from "../../shared/jobs/grants.ts";
+import { adoptAs } from "../../shared/sql/adoption.ts";
 import {
   acknowledgement,
+  adoptionPreview,
   begunExecution,
   check,
   executionList,
@@ -12,6 +15,7 @@ import {
   type ExecutionState,
 } from "./answers.ts";
 import { callFunction } from "./call-function.ts";
+import { onTarget } from "./on-target.ts";
 import { formatTable, type Terminal } from "./output.ts";
 import { Problem, toProblem } from "./problem.ts";
 import { readQueue } from "./queue.ts";
@@ -19,6 +23,7 @@ import { createSchedule, removeSchedule, SCHEDULE_ID } from "./schedule.ts";
 import { withEnvFile } from "./settings.ts";
 import { showCheck, showFindings, showSideEffects } from "./show-check.ts";
 import { showExecution } from "./show-execution.ts";
+import { showPreview } from "./show-preview.ts";
 import { watchExecution } from "./watch.ts";
 
 export type ExitCode = 0 | 1 | 2;
@@ -63,6 +68,25 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
     if (state.status === "failed" || state.status === "cancelled") exitWith(1);
   };
 
+  const start = async (request: object, watch: boolean | undefined) => {
+    const begun = parseAnswer(begunExecution, await callFunction(env(), "sync-trigger", request));
+    if (begun.paused.length > 0) {
+      const leftOut = begun.paused.flatMap(({ findings }) => findings);
+      terminal.err(`Left out: ${begun.paused.map(({ entity }) => entity).join(", ")}.\n${showFindings(leftOut)}`);
+      exitWith(1);
+    }
+    if (watch === true) {
+      show(await watchExecution(terminal, () => load(begun.execution)));
+      return;
+    }
+    const work = new Set(begun.chains.map((chain) => chain.entity));
+    print(
+      begun,
+      `Execution ${begun.execution} has begun: ${begun.entities.length} entities, ${work.size} with work.\n` +
+        `Watch it: npm run sync -- status ${begun.execution} --watch\n`,
+    );
+  };
+
   program
     .command("start")
     .description("start an execution for all or the named entities")
@@ -70,23 +94,33 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
     .option("--full", "read everything again, not only what changed")
     .option("--watch", "stay until it is closed")
     .action(async (entities: string[], { full, watch }: { full?: boolean; watch?: boolean }) => {
-      const request = { capture: full === true ? "full" : "auto", ...(entities.length > 0 ? { entities } : {}) };
-      const begun = parseAnswer(begunExecution, await callFunction(env(), "sync-trigger", request));
-      const leftOut = begun.paused.flatMap(({ findings }) => findings);
-      if (begun.paused.length > 0) {
-        terminal.err(`Left out: ${begun.paused.map(({ entity }) => entity).join(", ")}.\n${showFindings(leftOut)}`);
-        exitWith(1);
-      }
-      if (watch === true) {
-        show(await watchExecution(terminal, () => load(begun.execution)));
+      await start({ capture: full === true ? "full" : "auto", ...named(entities) }, watch);
+    });
+
+  program
+    .command("adopt")
+    .description("take over the ids of rows that an earlier migration left in the target, for all or the named entities")
+    .argument("[entities...]")
+    .option("--dry-run", "tell what would be found, and change nothing")
+    .option("--watch", "stay until it is closed")
+    .action(async (entities: string[], { dryRun, watch }: { dryRun?: boolean; watch?: boolean }) => {
+      const request = { adopt: true, ...named(entities) };
+      if (dryRun !== true) {
+        await start(request, watch);
         return;
       }
-      const work = new Set(begun.chains.map((chain) => chain.entity));
-      print(
-        begun,
-        `Execution ${begun.execution} has begun: ${begun.entities.length} entities, ${work.size} with work.\n` +
-          `Watch it: npm run sync -- status ${begun.execution} --watch\n`,
-      );
+      const { preview } = parseAnswer(adoptionPreview, await callFunction(env(), "sync-trigger", { ...request, dryRun: true }));
+      print(preview, showPreview(preview));
+    });
+
+  program
+    .command("adopt-as")
+    .description("decide which of several rows with one legacy id is the record (over TARGET_DB_URL)")
+    .argument("<conflict>", "id of the entry in sync_conflicts")
+    .argument("<row>", "id of the target row, one of its candidates")
+    .action(async (conflict: string, row: string) => {
+      await onTarget(env(), (target) => adoptAs(target, uuid(conflict), uuid(row)));
+      print({ conflict, row }, `Row ${row} is the record. The others stay as they are and count as surplus.\n`);
     });
 
   program
@@ -186,6 +220,21 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
       print(answer, "sync-tick has taken the call and works on in the background.\n");
     });
   return program;
+}
+
+const named = (entities: readonly string[]) => (entities.length > 0 ? { entities } : {});
+
+/** @throws Problem with exit code 2 when an argument is no UUID. */
+function uuid(text: string): string {
+  if (z.guid().safeParse(text).success) return text;
+  throw new Problem(
+    "REQUEST_INVALID",
+    `${JSON.stringify(text.slice(0, 60))} is not a UUID.`,
+    "Copy the id from sync_conflicts.",
+    {
+      exitCode: 2,
+    },
+  );
 }
 
 async function listExecutions(env: Parameters<typeof callFunction>[0]) {

@@ -1,5 +1,7 @@
 import { startAdoption } from "../../shared/jobs/adopt.ts";
-import type { PageOutcome } from "../../shared/pipeline/types.ts";
+import type { Sql } from "../../shared/db/connect.ts";
+import type { Context, PageOutcome } from "../../shared/pipeline/types.ts";
+import { overduePages } from "../../shared/sql/pages.ts";
 import type { InProcess } from "./in-process.ts";
 
 /** Takes over the target's ids; throws when that did not succeed. */
@@ -32,5 +34,42 @@ export async function idsOf(test: InProcess, table: string, legacyKey: string): 
   const rows = await test.target.admin.unsafe<{ line: string }[]>(
     `select concat_ws(' ', id, ${legacyKey}) as line from public.${table} order by 1`,
   );
+  return rows.map((row) => row.line);
+}
+
+/** A process that dies: after some statements on the target nothing of it works any more. The last one's answer never comes. */
+export function dying(context: Context, statements: number): Context {
+  let left = statements;
+  const dead = () =>
+    Promise.reject(Object.assign(new Error("killed"), { code: "CONNECTION_CLOSED", errno: "CONNECTION_CLOSED" }));
+  const unsafe = async (...args: Parameters<Sql["unsafe"]>) => {
+    if (left <= 0) return dead();
+    left -= 1;
+    const answer = await context.target.unsafe(...args);
+    return left === 0 ? dead() : answer;
+  };
+  return {
+    ...context,
+    target: { unsafe, begin: dead } as unknown as Sql,
+    queue: { send: () => (left <= 0 ? dead() : context.queue.send([])) },
+  };
+}
+
+/** What the sweep does when a lease and every message are long overdue. */
+export async function sweep(test: InProcess): Promise<void> {
+  await test.target.admin`
+    update public.sync_chains set due_at = now() - interval '1 second', lease_until = lease_until - interval '1 hour' where state = 'open'`;
+  test.queue.length = 0;
+  test.queue.push(...(await overduePages(test.context.target, 60, 200)));
+}
+
+/** Everything an adoption decides. */
+export async function adoptionState(test: InProcess): Promise<string[]> {
+  const rows = await test.target.admin<{ line: string }[]>`
+    select concat_ws(' ', 'mapping', entity_type, legacy_id, entity_uuid) as line from public.uuid_mappings_enhanced
+    union all select concat_ws(' ', 'row', e.entity_type, r.legacy_id, r.id, r.undecided) from public.sync_adoption_rows r join public.sync_entities e on e.id = r.entity_id
+    union all select concat_ws(' ', 'queue', entity_type, source_record_id, state, rule, conflict_data) from public.sync_conflicts
+    union all select concat_ws(' ', 'entity', entity_type, adoption_epoch) from public.sync_entities
+    union all select concat_ws(' ', 'report', kind, body) from public.sync_reports order by 1`;
   return rows.map((row) => row.line);
 }
