@@ -94,16 +94,28 @@ begin
   insert into public.uuid_mappings_enhanced (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table)
   select p_entity.source_id, p_entity.entity_type, legacy_id, id, p_entity.source_table, p_entity.target_table
     from pg_temp.page_found where verdict = 'adopted' order by legacy_id;
+  if found then
+    -- A checkpoint says that every record has been read, which is not true of ids adopted since: the next pass is a full one.
+    update public.sync_checkpoints set definition_hash = 'none: ids were adopted since', updated_at = now()
+     where source_id = p_entity.source_id and entity_type = p_entity.entity_type;
+  end if;
 
   perform sync.queue_records(p_entity, p_chain.execution_id, coalesce((
     select jsonb_agg(jsonb_build_object('k', legacy_id, 'state', 'open', 'rule', 'adoption.ambiguous', 'type', 'uuid_mapping_conflict',
                                         'remedy', 'Several target rows have this legacy id.') order by legacy_id)
       from (select distinct legacy_id from pg_temp.page_found where verdict = 'undecided') u), '[]'));
-  update public.sync_conflicts c
-     set state = 'resolved', resolved_at = now(), resolved_by = 'adoption', resolved_in = p_chain.execution_id
-   where c.entity_id = p_entity.id and c.state = 'open' and c.rule = 'adoption.ambiguous'
-     and c.source_record_id > coalesce(p_chain."cursor", -9223372036854775808) and c.source_record_id <= p_last
-     and not exists (select from pg_temp.page_found f where f.legacy_id = c.source_record_id and f.verdict = 'undecided');
+  -- Corrected since: one row is left and adopted now, or none, and then the record is inserted like any other.
+  with settled as (
+    update public.sync_conflicts c
+       set state = 'resolved', resolved_at = now(), resolved_by = 'adoption', resolved_in = p_chain.execution_id
+     where c.entity_id = p_entity.id and c.state = 'open' and c.rule = 'adoption.ambiguous'
+       and c.source_record_id > coalesce(p_chain."cursor", -9223372036854775808) and c.source_record_id <= p_last
+       and not exists (select from pg_temp.page_found f where f.legacy_id = c.source_record_id and f.verdict = 'undecided')
+    returning c.source_record_id
+  )
+  insert into public.sync_pending_keys (entity_id, legacy_id, reason)
+  select p_entity.id, source_record_id, 'adopted' from settled order by source_record_id
+  on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now();
 end
 $$;
 comment on function sync.keep_verdicts(public.sync_entities, public.sync_chains, bigint) is
@@ -113,7 +125,6 @@ create function sync.close_adoption(p_execution uuid, p_entity public.sync_entit
 language plpgsql security invoker set search_path = '' as $$
 declare
   v_report jsonb;
-  v_new    boolean;
 begin
   perform from public.sync_executions where id = p_execution for no key update;
   if not exists (select from public.sync_chains
@@ -124,14 +135,7 @@ begin
       perform sync.raise_alert('surplus', 'warning', p_execution, p_entity.id,
         'Target rows whose legacy id belongs to another row.', jsonb_build_object('duplicates', v_report -> 'surplus_rows'));
     end if;
-    v_new := exists (select from public.uuid_mappings_enhanced
-                      where source_id = p_entity.source_id and entity_type = p_entity.entity_type
-                        and created_at >= (select started_at from public.sync_executions where id = p_execution));
-    update public.sync_entities set adoption_epoch = adoption_epoch + 1, adopted_at = now()
-     where id = p_entity.id and (adoption_epoch = 0 or v_new);
-    -- A checkpoint says that every record has been read, which is not true of ids adopted since: the next pass is a full one.
-    update public.sync_checkpoints set definition_hash = 'none: ids were adopted since', updated_at = now()
-     where v_new and source_id = p_entity.source_id and entity_type = p_entity.entity_type;
+    update public.sync_entities set adoption_epoch = 1, adopted_at = now() where id = p_entity.id and adoption_epoch = 0;
   end if;
   return array(select sync.advance_execution(p_execution));
 end

@@ -192,6 +192,9 @@ describe("an adoption whose process dies", () => {
       const deadAfter = step % 4;
       if (message)
         await test.run(message, deadAfter === 3 ? test.context : dying(test.context, deadAfter)).catch(() => undefined);
+      const early = await test.target.admin`
+        select from public.sync_entities e join public.sync_chains c on c.entity_id = e.id where c.state <> 'done' and e.adoption_epoch > 0`;
+      expect(early.length, "entities that may mint although their adoption is not through").toBe(0);
       await sweep(test);
     }
     expect((await test.target.admin`select status from public.sync_executions where id = ${execution}`)[0]).toEqual({

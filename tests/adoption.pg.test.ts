@@ -16,6 +16,7 @@ async function migratedOffice(test: Pipeline, n: number, legacyId: number | null
     insert into public.offices (id, legacy_office_id, name, country, is_active, email_notifications)
     values (${uuid(n)}, ${legacyId}, ${name}, 'US', true, true)`;
 }
+
 const refused = async (work: Promise<unknown>) => {
   const error = await work.then(
     () => undefined,
@@ -182,6 +183,42 @@ describe("a legacy id that two target rows have", () => {
     await test.sync();
     expect(await idsOf(test, "offices", "legacy_office_id")).toEqual([uuid(1), `${uuid(2)} 1`, `${uuid(3)} 2`, uuid(4)]);
     expect(await test.live("patients")).toEqual([]);
+  });
+
+  it("is inserted like any other when none of its rows is left and the entity is adopted again", async () => {
+    await using test = await createPipeline();
+    await twice(test);
+    await test.sync();
+    await test.target.admin`delete from public.offices where legacy_office_id = 1`;
+    await adopt(test, "offices");
+    for (let turn = 0; turn < 3; turn++) {
+      await tick(test.context);
+      await test.drain();
+    }
+    expect((await idsOf(test, "offices", "legacy_office_id")).sort()).toEqual(
+      [`${uuid(3)} 2`, uuid(4), expect.stringMatching(/^[0-9a-f-]{36} 1$/)].sort(),
+    );
+    expect([...(await test.live("offices")), ...(await test.live("patients"))]).toEqual([]);
+  });
+
+  it("that has appeared since, in a table that is synced already, is surplus beside the record; an id of one row is adopted and read", async () => {
+    await using test = await createPipeline();
+    await test.seed.office(1);
+    await test.sync({ entities: ["offices"] });
+    await loosen(test, ["offices", "legacy_office_id"]);
+    await test.seed.office(2, { name: "Office Two" });
+    await migratedOffice(test, 1, 1);
+    await migratedOffice(test, 2, 2);
+    await adopt(test, "offices");
+    await test.sync({ entities: ["offices"] });
+    const rows = await test.target.admin<{ id: string; legacy: number; name: string }[]>`
+      select id, legacy_office_id::integer as legacy, name from public.offices order by 2, 3, 1`;
+    expect(rows.map(({ legacy, name }) => `${legacy} ${name}`)).toEqual(["1 office 1", "1 office 1", "2 Office Two"]);
+    expect(rows[2]?.id).toBe(uuid(2));
+    expect(await test.live("offices")).toEqual([]);
+    expect([...(await test.target.admin`select details from public.sync_alerts where kind = 'surplus'`)]).toMatchObject([
+      { details: { duplicates: 1 } },
+    ]);
   });
 
   it("is counted by a dry run and by the report, beside rows without a legacy id, which stay as they are", async () => {

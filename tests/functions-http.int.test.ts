@@ -110,6 +110,9 @@ describe("the functions over HTTP", () => {
       ['{"entities": "patients"}', /entities/],
       ['{"capture": "quick"}', /capture/],
       ['{"entitys": ["patients"]}', /entitys/],
+      ['{"dryRun": true}', /dryRun: belongs to adopt/],
+      ['{"adopt": true, "capture": "full"}', /capture: does not belong to adopt/],
+      ['{"adopt": false}', /adopt/],
     ])("answers 400 to %s and names the field", async (body, message) => {
       const answer = await refusal(await request("sync-trigger", { method: "POST", headers: machine(), body }));
       expect(answer).toMatchObject({ status: 400, code: "REQUEST_INVALID" });

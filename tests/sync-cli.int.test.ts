@@ -246,6 +246,46 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
   });
 });
 
+describe("a target that was migrated before", () => {
+  it("is refused, looked at, adopted and decided on, each by one command", async () => {
+    await target.unsafe(`
+      alter table public.profiles drop constraint profiles_legacy_user_id_key;
+      insert into public.profiles (legacy_user_id, profile_type, username, is_active, archived, suspended, joined_at)
+      select nullif(n / 2, 5), 'master', 'user ' || n, true, false, false, now() from generate_series(6, 10) n`);
+    const refused = await sync(["start", "profiles"]);
+    expect(refused).toMatchObject({ code: 1, out: "" });
+    expect(refused.err).toMatch(/^TARGET_NOT_EMPTY: .*\n {2}What to do: .*npm run sync -- adopt profiles/);
+
+    const looked = await sync(["adopt", "profiles", "patients", "--dry-run"]);
+    expect(looked.code).toBe(0);
+    expect(looked.out).toMatch(/^profiles +0 +2 +4 +1 +to be adopted$/m);
+    expect(looked.out).toMatch(/^patients +0 +0 +0 +0 +empty$/m);
+    expect(looked.out).toContain("No index leads with the legacy id of profiles");
+    expect((await target`select from public.uuid_mappings_enhanced where entity_type = 'profiles'`).length).toBe(0);
+
+    const adopted = await sync(["adopt", "profiles", "--watch"]);
+    expect(adopted.code).toBe(0);
+    expect(adopted.out).toMatch(/^profiles +adopt +1\/1 +2 +0 +0 +0 +0 +0 +2 +0$/m);
+    const [conflict] = await target<{ id: string; rows: string[] }[]>`
+      select id, array(select c ->> 'id' from jsonb_array_elements(conflict_data -> 'candidates') c) as rows
+        from public.sync_conflicts where entity_type = 'profiles' and state = 'open' order by source_record_id limit 1`;
+    expect(await sync(["adopt-as", conflict?.id ?? "", "me"])).toMatchObject({ code: 2, out: "" });
+    const chosen = conflict?.rows[1] ?? "";
+    expect(await sync(["adopt-as", conflict?.id ?? "", chosen])).toMatchObject({ code: 0, err: "" });
+    expect(
+      (
+        await target`select legacy_id::integer as id, entity_uuid as uuid from public.uuid_mappings_enhanced where entity_type = 'profiles'`
+      )[0],
+    ).toEqual({
+      id: 3,
+      uuid: chosen,
+    });
+    const again = await sync(["adopt-as", conflict?.id ?? "", chosen]);
+    expect(again.code).toBe(1);
+    expect(again.err).toMatch(/^DECISION_REFUSED: /);
+  });
+});
+
 describe("as a process", () => {
   it("reads an .env file, prefers exported variables, and ends with the command's exit code", async () => {
     const file = join(folder, "operator.env");
