@@ -83,6 +83,7 @@ create table public.sync_chains (
   range_from   bigint,
   range_to     bigint,
   changed_from xid8,
+  join_id      integer,
   definition_hash text,
   "cursor"     bigint,
   page         integer not null default 0,
@@ -97,6 +98,7 @@ create table public.sync_chains (
   created_at   timestamptz not null default now(),
   closed_at    timestamptz,
   check ((capture = 'validate') = (entity_id is null)),
+  check ((capture = 'joins') = (join_id is not null)),
   check ((state = 'open') = (due_at is not null)),
   check ((state in ('done', 'failed', 'cancelled')) = (closed_at is not null))
 );
@@ -104,9 +106,10 @@ comment on table public.sync_chains is
   'The pages of one entity and key range within an execution. The row is also the outbox: an open chain whose due_at has passed is sent again.';
 comment on column public.sync_chains.range_from is 'Keys above this one (null: from the first).';
 comment on column public.sync_chains.range_to is 'Keys up to this one (null: to the last).';
-comment on column public.sync_chains.changed_from is 'xmin capture: rows written by this transaction id or a later one.';
+comment on column public.sync_chains.changed_from is 'Rows written by this transaction id or a later one (xmin; joins, where null is all rows).';
+comment on column public.sync_chains.join_id is 'joins capture: which joined table''s rows are looked at, as in sync_join_rows.';
 comment on column public.sync_chains.definition_hash is 'The entity definition under which the chain was planned; mixed when a page of it ran under another one.';
-comment on column public.sync_chains."cursor" is 'The last key committed.';
+comment on column public.sync_chains."cursor" is 'The last key committed (joins capture: of the joined table).';
 comment on column public.sync_chains.page is 'Number of the page to run next; a message for another page is late and does nothing.';
 comment on column public.sync_chains.round is 'validate: 1, or 2 after the records that differed were read once more.';
 comment on column public.sync_chains.lease is 'Fencing token: a page commits only under the lease it claimed.';

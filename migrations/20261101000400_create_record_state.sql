@@ -72,7 +72,7 @@ create table public.sync_checkpoints (
 );
 comment on table public.sync_checkpoints is 'Where an entity stands: everything committed on the source before its horizon has been read.';
 comment on column public.sync_checkpoints.horizon is 'The next incremental pass looks at rows written by this transaction id or a later one.';
-comment on column public.sync_checkpoints.definition_hash is 'The entity definition under which the horizon was reached; mixed forces a full pass.';
+comment on column public.sync_checkpoints.definition_hash is 'The entity definition under which the horizon was reached; mixed and unfinished force a full pass.';
 create index sync_checkpoints_job_id_idx on public.sync_checkpoints (job_id);
 create index sync_checkpoints_execution_id_idx on public.sync_checkpoints (execution_id);
 
@@ -83,6 +83,26 @@ revoke all on public.sync_checkpoints from anon, authenticated, service_role;
 grant select on public.sync_checkpoints to authenticated;
 grant select, insert, update on public.sync_checkpoints to isthmus_worker;
 
+create table public.sync_join_rows (
+  entity_id smallint not null references public.sync_entities (id),
+  join_id   integer not null,
+  row_id    bigint not null,
+  link      bigint not null,
+  digest    bigint not null,
+  primary key (entity_id, join_id, row_id)
+);
+comment on table public.sync_join_rows is
+  'What an entity last consumed of each row of the tables that it joins or asks about: a changed row has records read again only if this differs.';
+comment on column public.sync_join_rows.join_id is 'Which join or watch of the entity; another id when it consumes other columns.';
+comment on column public.sync_join_rows.row_id is 'The key of the row in the joined table.';
+comment on column public.sync_join_rows.link is 'The value by which the row belonged to its records, so that one that moves has the old ones read again too.';
+comment on column public.sync_join_rows.digest is 'Hash of the consumed columns, computed on the source.';
+
+alter table public.sync_join_rows enable row level security;
+create policy nobody_reads on public.sync_join_rows for select to authenticated using (false);
+revoke all on public.sync_join_rows from anon, authenticated, service_role;
+grant select, insert, update, delete on public.sync_join_rows to isthmus_worker;
+
 create sequence public.sync_pending_keys_generation_seq as bigint;
 create table public.sync_pending_keys (
   entity_id    smallint not null references public.sync_entities (id),
@@ -92,7 +112,7 @@ create table public.sync_pending_keys (
   generation   bigint not null default nextval('public.sync_pending_keys_generation_seq'),
   primary key (entity_id, legacy_id)
 );
-comment on table public.sync_pending_keys is 'Records to read again: released, requested, or found different by a control total.';
+comment on table public.sync_pending_keys is 'Records to read again: released, requested, found different by a control total, or changed through a joined row (fan_out).';
 comment on column public.sync_pending_keys.generation is
   'Moves when a key is requested again, so that a page deletes only the request it has answered.';
 

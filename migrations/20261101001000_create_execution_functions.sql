@@ -88,7 +88,7 @@ begin
   -- What was released or requested is read again within this execution, once the entity's own chains are through.
   perform sync.release_waiting(v_execution.source_id);
   select coalesce(max(page_size), (v_execution.request ->> 'page_size')::integer) into v_page_size
-    from public.sync_chains where execution_id = p_execution;
+    from public.sync_chains where execution_id = p_execution and capture <> 'joins';
   insert into public.sync_chains (execution_id, entity_id, capture, definition_hash, page_size)
   select p_execution, e.id, 'keys', e.definition_hash, v_page_size
     from public.sync_entities e
@@ -102,26 +102,29 @@ begin
      and not exists (select from public.sync_chains c
                       where c.execution_id = p_execution and c.capture = 'validate' and c.state = 'open');
 
-  -- A chain whose entity depends on a failed one does not run: its records would only wait.
+  -- A chain whose entity depends on a failed one does not run: its records would only wait. Nor does one whose joined
+  -- rows were not gone through.
   loop
     update public.sync_chains c set state = 'cancelled', closed_at = now()
       from public.sync_entities e
      where c.execution_id = p_execution and c.state = 'blocked' and e.id = c.entity_id
        and exists (select from public.sync_chains d join public.sync_entities p on p.id = d.entity_id
                     where d.execution_id = p_execution and d.state in ('failed', 'cancelled')
-                      and p.entity_type = any (e.depends_on));
+                      and (p.entity_type = any (e.depends_on) or d.entity_id = c.entity_id and d.capture = 'joins'));
     get diagnostics v_moved = row_count;
     exit when v_moved = 0;
   end loop;
 
-  -- Parents before children.
+  -- Parents before children, and joined rows before the records that consume them: what is noted of a row must never be
+  -- newer than what its records were read with. Joined rows themselves wait for nothing.
   return query
   update public.sync_chains c set state = 'open', due_at = now()
     from public.sync_entities e
    where c.execution_id = p_execution and c.state = 'blocked' and e.id = c.entity_id
-     and not exists (select from public.sync_chains d join public.sync_entities p on p.id = d.entity_id
-                      where d.execution_id = p_execution and d.state in ('blocked', 'open')
-                        and p.entity_type = any (e.depends_on))
+     and (c.capture = 'joins' or not exists (
+           select from public.sync_chains d join public.sync_entities p on p.id = d.entity_id
+            where d.execution_id = p_execution and d.state in ('blocked', 'open')
+              and (p.entity_type = any (e.depends_on) or d.entity_id = c.entity_id and d.capture = 'joins')))
   returning c.id;
 
   if exists (select from public.sync_chains

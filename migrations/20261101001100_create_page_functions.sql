@@ -204,27 +204,7 @@ begin
           (p_page ->> 'absent')::integer, (v_surplus ->> 'count')::integer, (p_page ->> 'cache_lookups')::integer, (p_page ->> 'cache_hits')::integer,
           (p_page ->> 'cpu_ms')::numeric, (p_page ->> 'peak_rss_bytes')::bigint, v_wall_ms);
 
-  update public.sync_chains
-     set page = page + 1, "cursor" = coalesce((p_page ->> 'cursor')::bigint, "cursor"),
-         -- A page must stay far within its lease, whatever the database took for it.
-         page_size = case when v_wall_ms > (p_page ->> 'lease_seconds')::integer * 500 then greatest(50, v_chain.page_size / 2)
-                          else (p_page ->> 'next_page_size')::integer end,
-         lease_until = null, sends = 0, failures = 0, last_error = null,
-         state = case when v_done then 'done' else 'open' end::public.sync_chain_state,
-         closed_at = case when v_done then now() end,
-         due_at = case when not v_done then clock_timestamp() + make_interval(secs => (p_page ->> 'lease_seconds')::integer) end
-   where id = p_chain;
-  -- Functions are deployed one after the other: what a page of another version landed is read again by the next execution.
-  if p_page ->> 'definition_hash' is distinct from v_chain.definition_hash then
-    update public.sync_chains set definition_hash = 'mixed' where id = p_chain;
-    update public.sync_checkpoints set definition_hash = 'mixed'
-     where source_id = v_entity.source_id and entity_type = v_entity.entity_type;
-  end if;
-  if v_done then
-    v_dispatch := sync.close_chain(v_chain.execution_id, v_entity);
-  else
-    v_dispatch := array[p_chain];
-  end if;
+  v_dispatch := sync.close_page(v_chain, v_entity, p_page, v_wall_ms);
   return jsonb_build_object('counts', v_counts, 'surplus', (v_surplus ->> 'count')::integer,
     'landed', (select coalesce(jsonb_agg(legacy_id::text), '[]') from pg_temp.page_plan where action = 'insert'),
     'foreign_key_rejects', (select count(*) from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
@@ -236,6 +216,36 @@ $$;
 comment on function sync.commit_page(uuid, bigint, text, jsonb, jsonb) is
   'Everything a page changes: target rows, mappings, row states, queue, released children, counters, cursor, checkpoint and the next chains.';
 
+create function sync.close_page(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_wall_ms numeric) returns uuid[]
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_done boolean := (p_page ->> 'done')::boolean;
+begin
+  update public.sync_chains
+     set page = page + 1, "cursor" = coalesce((p_page ->> 'cursor')::bigint, "cursor"),
+         -- A page must stay far within its lease, whatever the database took for it.
+         page_size = case when p_wall_ms > (p_page ->> 'lease_seconds')::integer * 500 then greatest(50, p_chain.page_size / 2)
+                          else (p_page ->> 'next_page_size')::integer end,
+         lease_until = null, sends = 0, failures = 0, last_error = null,
+         state = case when v_done then 'done' else 'open' end::public.sync_chain_state,
+         closed_at = case when v_done then now() end,
+         due_at = case when not v_done then clock_timestamp() + make_interval(secs => (p_page ->> 'lease_seconds')::integer) end
+   where id = p_chain.id;
+  -- Functions are deployed one after the other: what a page of another version landed is read again by the next execution.
+  if p_page ->> 'definition_hash' is distinct from p_chain.definition_hash then
+    update public.sync_chains set definition_hash = 'mixed' where id = p_chain.id;
+    update public.sync_checkpoints set definition_hash = 'mixed'
+     where source_id = p_entity.source_id and entity_type = p_entity.entity_type;
+  end if;
+  if v_done then
+    return sync.close_chain(p_chain.execution_id, p_entity);
+  end if;
+  return array[p_chain.id];
+end
+$$;
+comment on function sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric) is
+  'Moves a chain behind the page that is being committed and closes it with its last page; returns what to dispatch.';
+
 create function sync.close_chain(p_execution uuid, p_entity public.sync_entities) returns uuid[]
 language plpgsql security invoker set search_path = '' as $$
 begin
@@ -246,9 +256,9 @@ begin
     insert into public.sync_checkpoints as k
       (source_id, entity_type, job_id, execution_id, last_processed_id, records_processed, checkpoint_data,
        horizon, system_identifier, timeline, definition_hash)
-    select p_entity.source_id, p_entity.entity_type, e.job_id, e.id, max(c."cursor"),
+    select p_entity.source_id, p_entity.entity_type, e.job_id, e.id, max(c."cursor") filter (where c.capture <> 'joins'),
            (select coalesce(sum(l.read), 0) from public.sync_page_log l where l.execution_id = e.id and l.entity_id = p_entity.id),
-           jsonb_build_object('capture', min(c.capture::text)),
+           jsonb_build_object('capture', coalesce(min(c.capture::text) filter (where c.capture <> 'joins'), 'joins')),
            e.horizon, e.system_identifier, e.timeline,
            case when count(distinct c.definition_hash) = 1 then min(c.definition_hash) else 'mixed' end
       from public.sync_executions e
@@ -313,8 +323,10 @@ comment on function sync.overdue_chains(integer, integer) is
   'The sweep: open chains whose message is overdue, marked as sent again.';
 
 revoke all on function sync.claim_page(uuid, integer, integer), sync.lock_records(smallint, bigint[]),
-  sync.commit_page(uuid, bigint, text, jsonb, jsonb), sync.close_chain(uuid, public.sync_entities),
+  sync.commit_page(uuid, bigint, text, jsonb, jsonb),
+  sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric), sync.close_chain(uuid, public.sync_entities),
   sync.give_back_page(uuid, bigint, jsonb, integer), sync.overdue_chains(integer, integer) from public;
 grant execute on function sync.claim_page(uuid, integer, integer), sync.lock_records(smallint, bigint[]),
-  sync.commit_page(uuid, bigint, text, jsonb, jsonb), sync.close_chain(uuid, public.sync_entities),
+  sync.commit_page(uuid, bigint, text, jsonb, jsonb),
+  sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric), sync.close_chain(uuid, public.sync_entities),
   sync.give_back_page(uuid, bigint, jsonb, integer), sync.overdue_chains(integer, integer) to isthmus_worker;

@@ -51,6 +51,10 @@ const schema = z.object({
   /** A full pass gives an entity one chain per this many rows, up to ISTHMUS_CHAINS_PER_ENTITY. */
   ISTHMUS_ROWS_PER_CHAIN: integer(10_000),
   ISTHMUS_CHAINS_PER_ENTITY: integer(2),
+  /** Rows of a joined table that one page looks at: only a link and a digest of each travel. */
+  ISTHMUS_JOIN_ROWS: integer(20_000),
+  /** Records of an entity that changed joined rows may list in an execution; more are read again as one range of keys. */
+  ISTHMUS_FANOUT_KEYS: integer(20_000),
   /** Life of a cached mapping (uuid_mappings_ttl of the original design). */
   ISTHMUS_CACHE_TTL_SECONDS: integer(3_600),
   /** Connections of one function worker to each database. */

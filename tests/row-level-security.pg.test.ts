@@ -29,6 +29,7 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
   sync_conflicts: REVIEWERS,
   sync_conflict_values: NOBODY,
   sync_row_states: NOBODY,
+  sync_join_rows: NOBODY,
 };
 /** What the worker may do besides reading, table by table: i insert, u update (of some column), d delete. */
 const WORKER: Readonly<Record<string, string>> = {
@@ -51,6 +52,7 @@ const WORKER: Readonly<Record<string, string>> = {
   sync_conflicts: "siu",
   sync_conflict_values: "i",
   sync_row_states: "siud",
+  sync_join_rows: "siud",
   // Deleting only where records can leave.
   ...Object.fromEntries(
     registry.map(({ source, target }) => [target.table, source.predicate?.onLeave === "delete" ? "siud" : "siu"]),

@@ -4,10 +4,10 @@ export function ident(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
 }
 
-/** A PostgreSQL array literal of integers, bound as text and cast in SQL: `$1::text::bigint[]`. */
-export function integerArray(values: readonly (string | number | bigint)[]): string {
+/** A PostgreSQL array literal of integers and NULLs, bound as text and cast in SQL: `$1::text::bigint[]`. */
+export function integerArray(values: readonly (string | number | bigint | null)[]): string {
   for (const value of values) {
-    if (!/^-?\d{1,19}$/.test(String(value))) throw new RangeError("A legacy id must be an integer.");
+    if (value !== null && !/^-?\d{1,19}$/.test(String(value))) throw new RangeError("A legacy id must be an integer.");
   }
-  return `{${values.join(",")}}`;
+  return `{${values.map((value) => value ?? "NULL").join(",")}}`;
 }

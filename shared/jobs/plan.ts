@@ -1,14 +1,12 @@
-import { query } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
 import type { Context } from "../pipeline/types.ts";
-import { changedKeys } from "../sql/source-keys.ts";
 import { activeExecution, beginExecution, beginSource, checkpoints, openEntities, registerEntities } from "../sql/plan.ts";
-import { sourcePosition, type SourcePosition } from "../sql/source-position.ts";
-import { tableSize } from "../sql/source-tables.ts";
-import { chooseCapture, splitRange } from "./choose-capture.ts";
+import { sourcePosition } from "../sql/source-position.ts";
+import { chooseCapture } from "./choose-capture.ts";
 import { keepContract, type KeptContract } from "./contract/keep-contract.ts";
 import { dependencyOrder } from "./dependency-order.ts";
+import { changedChains, changedTables, fullChains } from "./plan-chains.ts";
 
 export interface ExecutionRequest {
   /** Names of entities; undefined: all. */
@@ -56,26 +54,16 @@ export async function startExecution(context: Context, request: ExecutionRequest
   await openEntities(target, sourceId, names);
 
   const known = new Map((await checkpoints(target, sourceId)).map((checkpoint) => [checkpoint.entity, checkpoint]));
+  const changed = changedTables(context.source, position.xmax);
   const chains: object[] = [];
   const idle: object[] = [];
   for (const entity of entities) {
     const choice = chooseCapture(known.get(entity.name), position, hashes.get(entity.name) ?? "", request.capture);
     if (choice.capture === "wait") throw new IsthmusError("SOURCE_BEHIND", undefined, { detail: { entity: entity.name } });
-    if (choice.capture === "full") {
-      const size = await tableSize(source, entity);
-      const ranges = splitRange(
-        size.lowest,
-        size.highest,
-        size.rows,
-        config.ISTHMUS_ROWS_PER_CHAIN,
-        config.ISTHMUS_CHAINS_PER_ENTITY,
-      );
-      chains.push(...ranges.map((range) => ({ entity: entity.name, capture: "full", ...range })));
-    } else if (await hasChanges(context, entity, choice.from, position)) {
-      chains.push({ entity: entity.name, capture: "xmin", range_from: null, range_to: null, changed_from: choice.from });
-    } else {
-      idle.push({ entity: entity.name, horizon: choice.from });
-    }
+    const work =
+      choice.capture === "full" ? await fullChains(context, entity) : await changedChains(context, entity, choice.from, changed);
+    chains.push(...work.map((chain) => ({ entity: entity.name, ...chain })));
+    if (choice.capture === "xmin" && work.length === 0) idle.push({ entity: entity.name, horizon: choice.from });
   }
 
   const begun = await beginExecution(target, position, {
@@ -116,9 +104,4 @@ export function selectEntities(context: Context, names: readonly string[] | unde
     }
     return entity;
   });
-}
-
-async function hasChanges(context: Context, entity: Entity, from: string, position: SourcePosition): Promise<boolean> {
-  const keys = changedKeys(entity, { after: null, upTo: null, limit: 1 }, from, position.xmax);
-  return (await query(context.source, "source", keys.text, keys.parameters)).length > 0;
 }

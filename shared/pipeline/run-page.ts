@@ -6,6 +6,7 @@ import { adoptPage } from "../sql/adoption.ts";
 import { claimPage, commitPage, giveBackPage, lockRecords, openPage } from "../sql/pages.ts";
 import { sourcePosition } from "../sql/source-position.ts";
 import { detect } from "./detect/detect.ts";
+import { fanOut } from "./fan-out.ts";
 import { cacheKeys, mapIds } from "./map-ids.ts";
 import { NO_CACHE } from "./mapping-cache.ts";
 import { nextPageSize } from "./page-size.ts";
@@ -29,6 +30,7 @@ export async function runPage(context: Context, message: PageMessage, validate: 
       return outcome;
     }
     if (claim.chain.capture === "adopt") return await adopt(context, claim);
+    if (claim.chain.capture === "joins") return await fanOutPage(context, claim);
     const page = await loadPage(context, claim, context.cache).catch((error: unknown) => {
       // The target rejected an id that the cache had given: all is rolled back and resolved from the table.
       if (error instanceof DoubtfulCache) return loadPage(context, claim, NO_CACHE);
@@ -47,6 +49,14 @@ async function adopt(context: Context, claim: Claim): Promise<PageOutcome> {
   const { dispatch, ...counts } = await adoptPage(context.target, claim, context.config.ISTHMUS_LEASE_SECONDS);
   await sendNext(context, dispatch);
   return { outcome: "adopted", ...counts, next: dispatch.length };
+}
+
+/** Goes through one page of joined rows. It reads no records: it asks for them. */
+async function fanOutPage(context: Context, claim: Claim): Promise<PageOutcome> {
+  await assertSameSource(context, claim);
+  const { asked, dispatch } = await fanOut(context, claim, entityOf(context, claim));
+  await sendNext(context, dispatch);
+  return { outcome: "fanned_out", asked, next: dispatch.length };
 }
 
 interface LoadedPage {

@@ -54,7 +54,7 @@ export interface Chain {
   readonly id: string;
   readonly execution_id: string;
   readonly entity_id: number | null;
-  readonly capture: "full" | "xmin" | "keys" | "adopt" | "validate";
+  readonly capture: "full" | "xmin" | "keys" | "joins" | "adopt" | "validate";
   readonly page: number;
   readonly page_size: number;
   readonly round: number;
@@ -64,6 +64,8 @@ export interface Chain {
   readonly range_from: string | null;
   readonly range_to: string | null;
   readonly changed_from: string | null;
+  /** joins capture: the ConsumedJoin whose rows are looked at. */
+  readonly join_id: number | null;
 }
 
 export interface Claim {
@@ -145,6 +147,7 @@ export type PageOutcome =
       readonly ambiguous: number;
       readonly next: number;
     }
+  | { readonly outcome: "fanned_out"; readonly asked: number | "range"; readonly next: number }
   | { readonly outcome: "validated"; readonly passed: boolean; readonly differences: number }
   | { readonly outcome: "failed"; readonly error: DescribedError; readonly retrySeconds: number | null }
   | NoClaim;

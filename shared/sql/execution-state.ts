@@ -15,7 +15,7 @@ export async function executionState(target: Queryable, id: string): Promise<Rec
                     'chains', (select jsonb_object_agg(s.state, s.n) from (
                                  select c.state, count(*) as n from public.sync_chains c
                                   where c.execution_id = x.id and c.entity_id = e.id group by c.state) s),
-                    'capture', (select min(c.capture::text) from public.sync_chains c
+                    'capture', (select coalesce(min(c.capture::text) filter (where c.capture <> 'joins'), min(c.capture::text)) from public.sync_chains c
                                  where c.execution_id = x.id and c.entity_id = e.id and c.capture <> 'keys'),
                     'counts', (select jsonb_build_object('pages', count(*), 'read', coalesce(sum(l.read), 0),
                                  'inserted', coalesce(sum(l.inserted), 0), 'updated', coalesce(sum(l.updated), 0),

@@ -1,7 +1,6 @@
 import { ident, integerArray } from "../db/ident.ts";
-import { consumedJoins } from "../entities/consumed-joins.ts";
 import type { Entity } from "../entities/define-entity.ts";
-import { columnSql, drivingSql, joinSql, joinsSql, keySql, sentSql, whereSql } from "./projection.ts";
+import { drivingSql, joinsSql, keySql, sentSql, whereSql } from "./projection.ts";
 import { changedParameters, changedSql } from "./xid.ts";
 
 export interface KeyRange {
@@ -50,21 +49,13 @@ export function sentOrLandedKeys(entity: Entity, range: KeyRange, landed: readon
   };
 }
 
-/** Keyset page over the records whose own row, or a row they are joined with, was written in [from, to). */
+/** Keyset page over the records whose own row was written in [from, to). */
 export function changedKeys(entity: Entity, range: KeyRange, from: string, to: string): KeyQuery {
   const key = keySql(entity);
-  const changed = (table: string) => changedSql(`${ident(table)}.xmin`, 4, 5);
-  const branches = [
-    `select ${key} as id from ${drivingSql(entity)} where ${between(key)} and ${changed(entity.source.alias)}`,
-    ...consumedJoins(entity).map(
-      ({ table, link, reference, path }) =>
-        `select ${key} from ${drivingSql(entity)} ${path.map(([alias, join]) => joinSql(alias, join, "join")).join(" ")}
-           join public.${ident(table)} w on w.${ident(link)} = ${columnSql(reference)}
-          where ${between(key)} and ${changed("w")}`,
-    ),
-  ];
   return {
-    text: `select id::text as id from (${branches.join(" union ")}) k order by k.id limit $3`,
+    text: `select ${key}::text as id from ${drivingSql(entity)}
+            where ${between(key)} and ${changedSql(`${ident(entity.source.alias)}.xmin`, 4, 5)}
+            order by ${key} limit $3`,
     parameters: [...bounds(range), ...changedParameters(from, to)],
   };
 }

@@ -1,7 +1,8 @@
 import type { Queryable } from "../db/connect.ts";
 import { ident } from "../db/ident.ts";
-import { queryOne } from "../db/query.ts";
+import { query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
+import { changedParameters, changedSql } from "./xid.ts";
 
 export interface TableSize {
   readonly lowest: string | null;
@@ -22,4 +23,15 @@ export async function tableSize(source: Queryable, entity: Entity): Promise<Tabl
                  else (select count(*) from ${table}) end::float8 as rows
        from ${table}`,
   );
+}
+
+/** Whether a table has a row that was written in [from, to). */
+export async function hasChangedRows(source: Queryable, table: string, from: string, to: string): Promise<boolean> {
+  const rows = await query(
+    source,
+    "source",
+    `select from public.${ident(table)} where ${changedSql("xmin", 1, 2)} limit 1`,
+    changedParameters(from, to),
+  );
+  return rows.length > 0;
 }

@@ -19,6 +19,8 @@ export interface InProcess extends AsyncDisposable {
   readonly queue: PageMessage[];
   start(request?: Partial<ExecutionRequest>): Promise<BegunExecution>;
   run(message: PageMessage, context?: Context): Promise<PageOutcome>;
+  /** Runs the queued pages of joined rows, so that the next in the queue is one of records. */
+  runJoins(): Promise<PageOutcome[]>;
   /** Runs every queued message until none is left. */
   drain(): Promise<PageOutcome[]>;
   /** start and drain; throws when the execution did not succeed. */
@@ -75,6 +77,17 @@ export async function createInProcess(
   const run = (message: PageMessage, using = context) => runPage(using, message, validate);
   const start = (request: Partial<ExecutionRequest> = {}) =>
     startExecution(context, { capture: "auto", triggeredBy: "http:test", ...request });
+  const runJoins = async () => {
+    const joins = await target.admin<{ id: string }[]>`select id from public.sync_chains where capture = 'joins'`;
+    const ids = new Set(joins.map(({ id }) => id));
+    const outcomes: PageOutcome[] = [];
+    for (;;) {
+      const index = queue.findIndex(({ chain }) => ids.has(chain));
+      const [message] = index < 0 ? [] : queue.splice(index, 1);
+      if (!message) return outcomes;
+      outcomes.push(await run(message));
+    }
+  };
   const drain = async () => {
     const outcomes: PageOutcome[] = [];
     for (let message = queue.shift(); message; message = queue.shift()) outcomes.push(await run(message));
@@ -87,6 +100,7 @@ export async function createInProcess(
     queue,
     start,
     run,
+    runJoins,
     drain,
     sync: async (request) => {
       const begun = await start(request);

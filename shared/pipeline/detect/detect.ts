@@ -26,6 +26,7 @@ export async function detect(source: Sql, target: Sql, entity: Entity, claim: Cl
       const keys = await pendingKeys(target, chain.entity_id ?? 0, range.after, limit);
       return { ids: keys.map((key) => key.k), done: keys.length < limit, waived: 0, pending: keys };
     }
+    case "joins":
     case "adopt":
     case "validate":
       return { ids: [], done: true, waived: 0, pending: [] };

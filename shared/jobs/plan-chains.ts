@@ -1,0 +1,47 @@
+import type { Queryable } from "../db/connect.ts";
+import { consumedJoins } from "../entities/consumed-joins.ts";
+import type { Entity } from "../entities/define-entity.ts";
+import type { Context } from "../pipeline/types.ts";
+import { hasChangedRows, tableSize } from "../sql/source-tables.ts";
+import { splitRange } from "./choose-capture.ts";
+
+/** Whether a table has rows written since a horizon. */
+type ChangedTables = (table: string, from: string) => Promise<boolean>;
+
+/** Asks each table once per horizon, however many entities join it. */
+export function changedTables(source: Queryable, to: string): ChangedTables {
+  const answers = new Map<string, boolean>();
+  return async (table, from) => {
+    const question = `${table} ${from}`;
+    const answer = answers.get(question) ?? (await hasChangedRows(source, table, from, to));
+    answers.set(question, answer);
+    return answer;
+  };
+}
+
+/** All records, and what they consume of all joined rows. */
+export async function fullChains({ source, config }: Context, entity: Entity): Promise<object[]> {
+  const { lowest, highest, rows } = await tableSize(source, entity);
+  const ranges = splitRange(lowest, highest, rows, config.ISTHMUS_ROWS_PER_CHAIN, config.ISTHMUS_CHAINS_PER_ENTITY);
+  return [
+    ...consumedJoins(entity).map(({ id }) => ({ capture: "joins", join_id: id, page_size: config.ISTHMUS_JOIN_ROWS })),
+    ...ranges.map((range) => ({ capture: "full", ...range })),
+  ];
+}
+
+/** Changed rows of joined tables, and changed records; no chain where nothing was written. */
+export async function changedChains(
+  { config }: Context,
+  entity: Entity,
+  from: string,
+  changed: ChangedTables,
+): Promise<object[]> {
+  const chains: object[] = [];
+  for (const { id, table } of consumedJoins(entity)) {
+    if (await changed(table, from)) {
+      chains.push({ capture: "joins", join_id: id, changed_from: from, page_size: config.ISTHMUS_JOIN_ROWS });
+    }
+  }
+  if (await changed(entity.source.table, from)) chains.push({ capture: "xmin", changed_from: from });
+  return chains;
+}

@@ -1,0 +1,65 @@
+import { consumedJoins, type ConsumedJoin } from "../entities/consumed-joins.ts";
+import type { Entity } from "../entities/define-entity.ts";
+import { commitJoinPage, dependantKeys, dependantRange, differingLinks, joinRows, type JoinRow } from "../sql/join-rows.ts";
+import type { Claim, Context, PageMessage } from "./types.ts";
+
+/**
+ * A page of a joins chain: rows of a table that an entity reads beside its own. On a full pass it notes what the entity
+ * consumes of each, before the entity's records are read. After that it looks at changed rows only, and has the
+ * records of those read again of which something consumed differs. What was noted and what is asked for commit together.
+ */
+export async function fanOut(context: Context, claim: Claim, entity: Entity): Promise<FannedOut> {
+  const { config, source, target, clock, meter } = context;
+  const { chain } = claim;
+  const started = { wall: clock(), cpu: meter.cpuMs() };
+  const join = consumedJoins(entity).find(({ id }) => id === chain.join_id);
+  const written = chain.changed_from === null ? undefined : { from: chain.changed_from, to: claim.execution.snapshot_xmax };
+  // A join that this deployment does not have: the page is of another definition, after which all is read again.
+  const rows = join ? await joinRows(source, join, chain.cursor, written, chain.page_size) : [];
+  const { keys, range } = join && written ? await dependants(context, claim, entity, join, rows, written) : NONE;
+
+  const cpuNow = meter.cpuMs();
+  const dispatch = await commitJoinPage(target, claim, rows, keys, {
+    range,
+    cursor: rows.at(-1)?.id ?? null,
+    done: rows.length < chain.page_size,
+    cpu_ms: cpuNow === null || started.cpu === null ? null : cpuNow - started.cpu,
+    peak_rss_bytes: meter.rssBytes(),
+    wall_ms: clock() - started.wall,
+    next_page_size: chain.page_size,
+    lease_seconds: config.ISTHMUS_LEASE_SECONDS,
+    definition_hash: context.hashes.get(entity.name) ?? "",
+  });
+  return { asked: range ? "range" : keys.length, dispatch };
+}
+
+interface FannedOut {
+  /** How many records are to be read again. */
+  readonly asked: number | "range";
+  readonly dispatch: readonly PageMessage[];
+}
+
+interface Dependants {
+  readonly keys: readonly string[];
+  readonly range: { readonly lowest: string; readonly highest: string } | null;
+}
+const NONE: Dependants = { keys: [], range: null };
+
+/** The records to read again: listed, or as one range when the execution has too many of them. */
+async function dependants(
+  { config, source, target }: Context,
+  claim: Claim,
+  entity: Entity,
+  join: ConsumedJoin,
+  rows: readonly JoinRow[],
+  written: { from: string; to: string },
+): Promise<Dependants> {
+  if (rows.length === 0) return NONE;
+  const { links, listed } = await differingLinks(target, claim.chain.entity_id ?? 0, join, rows);
+  if (links.length === 0) return NONE;
+  const room = Math.max(0, config.ISTHMUS_FANOUT_KEYS - listed);
+  // One row may have a million: no more are fetched than it takes to know that they are too many.
+  const keys = await dependantKeys(source, entity, join, links, written, room + 1);
+  if (keys.length <= room) return { keys, range: null };
+  return { keys: [], range: (await dependantRange(source, entity, join, links, written)) ?? null };
+}

@@ -1,0 +1,189 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { BegunExecution } from "../shared/jobs/plan.ts";
+import { createPipeline, type Pipeline } from "./support/pipeline.ts";
+
+/** What an incremental execution of one entity did: its chains, and the pages of its records. */
+async function readBy(test: Pipeline, begun: BegunExecution, entity: string) {
+  const chains = await test.target.admin<{ capture: string; range: string | null }[]>`
+    select c.capture, c.range_from || '-' || c.range_to as range
+      from public.sync_chains c join public.sync_entities e on e.id = c.entity_id
+     where c.execution_id = ${begun.execution} and e.entity_type = ${entity} order by c.capture`;
+  const [sums] = await test.target.admin<{ read: number; updated: number; unchanged: number }[]>`
+    select coalesce(sum(read), 0)::integer as read, coalesce(sum(updated), 0)::integer as updated,
+           coalesce(sum(unchanged), 0)::integer as unchanged
+      from public.sync_page_log l join public.sync_entities e on e.id = l.entity_id
+     where l.execution_id = ${begun.execution} and e.entity_type = ${entity}`;
+  return { ...sums, chains: chains.map(({ capture, range }) => (range === null ? capture : `${capture} ${range}`)) };
+}
+
+/** Patients 1 and 2 with three and two orders, doctors 50 and 51, offices 1 and 2; everything is synced. */
+async function clinic(env: Record<string, string> = {}): Promise<Pipeline> {
+  const test = await createPipeline({ env });
+  for (const id of [1, 2]) await test.seed.office(id);
+  for (const id of [50, 51]) await test.seed.doctor(id);
+  await test.seed.group(2, "Doctor");
+  await test.seed.patient(1, { userId: 20, doctorId: 50, officeId: 1, suffix: "A" });
+  await test.seed.patient(2, { userId: 21, doctorId: 51, officeId: 1, suffix: "B" });
+  for (const id of [11, 12, 13]) await test.seed.instruction(id, 1);
+  for (const id of [14, 15]) await test.seed.instruction(id, 2);
+  await test.sync();
+  return test;
+}
+
+const numbers = async (test: Pipeline) =>
+  (
+    await test.target.admin<{ number: string }[]>`select order_number as number from public.orders order by legacy_instruction_id`
+  ).map(({ number }) => number);
+
+describe("a changed row of a joined table", () => {
+  let test: Pipeline;
+  beforeAll(async () => {
+    test = await clinic();
+  });
+  afterAll(() => test[Symbol.asyncDispose]());
+
+  it("has exactly its records read again when a column that they consume changed", async () => {
+    await test.source.admin`update public.dispatch_patient set suffix = 'Z' where id = 1`;
+    const begun = await test.sync({ entities: ["orders"] });
+    expect(await readBy(test, begun, "orders")).toEqual({ read: 3, updated: 3, unchanged: 0, chains: ["keys", "joins"] });
+    expect(await numbers(test)).toEqual(["Z-11", "Z-12", "Z-13", "B-14", "B-15"]);
+  });
+
+  it("has no record read again when nothing that they consume changed, although the row was written", async () => {
+    await test.source.admin`update public.dispatch_patient set updated_at = now(), archived = true`;
+    await test.source.admin`update public.auth_user set last_login = now()`;
+    const begun = await test.sync({ entities: ["orders"] });
+    expect(await readBy(test, begun, "orders")).toEqual({ read: 0, updated: 0, unchanged: 0, chains: ["joins"] });
+    expect((await test.target.admin`select from public.sync_pending_keys`).length).toBe(0);
+    expect((await test.sync({ entities: ["orders"] })).chains).toEqual([]);
+  });
+
+  it("is consumed by each of its dependants for itself", async () => {
+    const begun = await test.sync();
+    // The users and patients themselves changed; who is a doctor asks only whether a patient names a doctor.
+    expect((await readBy(test, begun, "patients")).chains).toContain("xmin");
+    expect(await readBy(test, begun, "doctors")).toMatchObject({ read: 2, unchanged: 2 });
+    expect(await readBy(test, begun, "orders")).toMatchObject({ read: 0, chains: [] });
+  });
+
+  it("has the records of its old and of its new link read again when it moves", async () => {
+    await test.source.admin`update public.dispatch_doctorsetting set user_id = 21 where id = 51`;
+    const begun = await test.sync({ entities: ["doctors"] });
+    // 21 has become a doctor; 51 still is one, by a patient, without the setting.
+    expect(await readBy(test, begun, "doctors")).toMatchObject({ read: 2, chains: ["keys", "joins"] });
+    await test.source.admin`update public.dispatch_doctorsetting set credit = '5.00' where id = 51`;
+    expect(await readBy(test, await test.sync({ entities: ["doctors"] }), "doctors")).toMatchObject({ read: 1, updated: 1 });
+    await test.source.admin`update public.dispatch_patient set doctor_id = null where id = 1`;
+    expect(await readBy(test, await test.sync({ entities: ["doctors"] }), "doctors")).toMatchObject({ read: 1, unchanged: 1 });
+  });
+
+  it("two steps away reaches its records through the step between", async () => {
+    await test.source.admin`insert into public.auth_user_groups (id, user_id, group_id) values (1, 50, 2)`;
+    expect(await readBy(test, await test.sync({ entities: ["doctors"] }), "doctors")).toMatchObject({ read: 1 });
+    await test.source.admin`update public.auth_group set name = 'Physician' where id = 2`;
+    const begun = await test.sync({ entities: ["doctors"] });
+    expect(await readBy(test, begun, "doctors")).toMatchObject({ read: 1, chains: ["keys", "joins"] });
+  });
+
+  it("is not asked about twice for records that were written themselves", async () => {
+    await test.source.admin`update public.dispatch_patient set suffix = 'Y' where id = 1`;
+    await test.source.admin`update public.dispatch_instruction set notes = 'n' where id in (11, 12)`;
+    const begun = await test.sync({ entities: ["orders"] });
+    expect(await readBy(test, begun, "orders")).toMatchObject({ read: 3, updated: 3, chains: ["xmin", "keys", "joins"] });
+    expect((await numbers(test)).slice(0, 3)).toEqual(["Y-11", "Y-12", "Y-13"]);
+  });
+
+  it("that is gone is forgotten by the next full pass, so that one that comes back counts as new", async () => {
+    await test.source.admin`delete from public.auth_user_groups where id = 1`;
+    await test.sync({ entities: ["doctors"], capture: "full" });
+    await test.source.admin`insert into public.auth_user_groups (id, user_id, group_id) values (1, 50, 2)`;
+    expect(await readBy(test, await test.sync({ entities: ["doctors"] }), "doctors")).toMatchObject({ read: 1 });
+  });
+});
+
+describe("more records than may be listed", () => {
+  it("are read as one range of keys, in the same execution", async () => {
+    await using test = await clinic({ ISTHMUS_FANOUT_KEYS: "4", ISTHMUS_JOIN_ROWS: "1" });
+    await test.source.admin`update public.dispatch_patient set suffix = 'Z'`;
+    const begun = await test.start({ entities: ["orders"] });
+    await test.runJoins();
+    // The first page listed three; the second would make it five, and takes over what the first has listed only within its range.
+    expect(
+      await test.target.admin`select legacy_id::integer as id, reason from public.sync_pending_keys order by 1`,
+    ).toMatchObject([11, 12, 13].map((id) => ({ id, reason: "fan_out" })));
+    await test.drain();
+    expect(await readBy(test, begun, "orders")).toMatchObject({ read: 5, updated: 5, chains: ["full 13-15", "keys", "joins"] });
+    expect(await test.status(begun.execution)).toMatchObject({ status: "succeeded" });
+    expect(await numbers(test)).toEqual(["Z-11", "Z-12", "Z-13", "Z-14", "Z-15"]);
+    expect((await test.sync({ entities: ["orders"] })).chains).toEqual([]);
+  });
+
+  it("become one range over all pages that have too many", async () => {
+    await using test = await clinic({ ISTHMUS_FANOUT_KEYS: "1", ISTHMUS_JOIN_ROWS: "1" });
+    await test.source.admin`update public.dispatch_patient set suffix = 'Z'`;
+    const begun = await test.sync({ entities: ["orders"] });
+    expect(await readBy(test, begun, "orders")).toMatchObject({ read: 5, updated: 5, chains: ["full 10-15", "joins"] });
+  });
+
+  it("are all read by the next execution when this one breaks off before it has read them", async () => {
+    await using test = await clinic({ ISTHMUS_FANOUT_KEYS: "1" });
+    await test.source.admin`update public.dispatch_patient set suffix = 'Z'`;
+    const { execution } = await test.start({ entities: ["orders"] });
+    await test.runJoins();
+    await test.target.admin`update public.sync_chains set state = 'failed', closed_at = now(), due_at = null
+                             where execution_id = ${execution} and capture = 'full'`;
+    await test.target.admin`select sync.advance_execution(${execution})`;
+    test.queue.length = 0;
+    expect((await test.status(execution)).status).toBe("failed");
+    expect((await test.sync({ entities: ["orders"] })).chains).toContainEqual(
+      expect.objectContaining({ entity: "orders", capture: "full" }),
+    );
+    expect(await numbers(test)).toEqual(["Z-11", "Z-12", "Z-13", "Z-14", "Z-15"]);
+  });
+});
+
+describe("what was noted of a joined row is never newer than what its records were read with", () => {
+  it.each(["full", "auto"] as const)("a change during a pass (%s) is found by the next", async (capture) => {
+    await using test = await clinic();
+    await test.source.admin`update public.dispatch_patient set suffix = 'X'`;
+    const { execution } = await test.start({ entities: ["orders"], capture });
+    for (let step = 0; test.queue.length > 0; step++) {
+      await test.source.admin`update public.dispatch_patient set suffix = ${`s${step}`} where id = 1`;
+      await test.runOne();
+    }
+    expect((await test.status(execution)).status).toBe("succeeded");
+    const [{ suffix } = { suffix: "" }] = await test.source.admin<
+      { suffix: string }[]
+    >`select suffix from public.dispatch_patient where id = 1`;
+    await test.sync({ entities: ["orders"] });
+    expect((await numbers(test)).slice(0, 3)).toEqual([`${suffix}-11`, `${suffix}-12`, `${suffix}-13`]);
+  });
+
+  it("records are not read before all joined rows have been gone through", async () => {
+    await using test = await clinic({ ISTHMUS_JOIN_ROWS: "1" });
+    await test.start({ entities: ["orders", "doctors"], capture: "full" });
+    const open = async () =>
+      (
+        await test.target.admin<{ open: string }[]>`
+          select distinct e.entity_type || ' ' || c.capture as open from public.sync_chains c
+            join public.sync_entities e on e.id = c.entity_id where c.state = 'open' order by 1`
+      ).map((row) => row.open);
+    expect(await open()).toEqual(["doctors joins", "orders joins"]);
+    await test.runJoins();
+    expect(await open()).toEqual(["doctors full"]);
+    await test.drain();
+  });
+
+  it("a full pass that breaks off is followed by a full pass", async () => {
+    await using test = await clinic();
+    const { execution } = await test.start({ entities: ["orders"], capture: "full" });
+    await test.source.admin`update public.dispatch_patient set suffix = 'X'`;
+    await test.runJoins();
+    await test.target.admin`update public.sync_chains set state = 'failed', closed_at = now(), due_at = null
+                             where execution_id = ${execution} and capture = 'full'`;
+    await test.target.admin`select sync.advance_execution(${execution})`;
+    test.queue.length = 0;
+    await test.sync({ entities: ["orders"] });
+    expect(await numbers(test)).toEqual(["X-11", "X-12", "X-13", "X-14", "X-15"]);
+  });
+});
