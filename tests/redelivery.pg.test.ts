@@ -35,7 +35,9 @@ describe("duplicate, late and reordered deliveries change nothing", () => {
     const history: PageMessage[] = [];
     for (let message = test.queue.shift(); message; message = test.queue.shift()) {
       const outcomes = await Promise.all([test.run(message), test.run(message)]);
-      expect(outcomes.filter((outcome) => ["committed", "fanned_out", "validated"].includes(outcome.outcome)).length).toBeLessThanOrEqual(1);
+      expect(
+        outcomes.filter((outcome) => ["committed", "fanned_out", "validated"].includes(outcome.outcome)).length,
+      ).toBeLessThanOrEqual(1);
       history.push(message);
       // Later a few of the old ones, at the end all of them.
       for (const old of history.slice(-3)) expect(["stale", "closed", "leased"]).toContain((await test.run(old)).outcome);
