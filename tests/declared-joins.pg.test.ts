@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { consumedJoins } from "../shared/entities/consumed-joins.ts";
 import { registry } from "../shared/entities/registry.gen.ts";
 import { sourceColumnsRead } from "../shared/entities/validate-registry.ts";
-import { projectionSql } from "../shared/pipeline/read.ts";
+import { projectionSql } from "../shared/sql/projection.ts";
 import { joinRows } from "../shared/sql/join-rows.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
 

@@ -1,5 +1,6 @@
 import { makeClinic } from "./clinic.ts";
 import { openConnection } from "./connect.ts";
+import { makeContentTypes } from "./content-types.ts";
 import { copyTable } from "./copy.ts";
 import { migrateMoney } from "./migrated-money.ts";
 import { migratePeople } from "./migrated-people.ts";
@@ -31,7 +32,7 @@ export interface MigrateOptions {
  * text. @returns what it wrote, table by table.
  */
 export async function migrateBadly({ url, seed = 1, scale }: MigrateOptions): Promise<readonly MigratedRows[]> {
-  const clinic = makeClinic(seed, scale);
+  const clinic = makeClinic(seed, scale, makeContentTypes(seed));
   const people = migratePeople(clinic, seed);
   const all = [...people.tables, ...migrateMoney(clinic, seed, people)];
   const sql = openConnection(url);

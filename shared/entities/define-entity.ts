@@ -28,7 +28,7 @@ import type { RecordRule } from "./rules.ts";
 
 export { expression, idsOf } from "./columns.ts";
 export { compareDecimals, length, member, pattern, range, uuidFormat } from "./rules.ts";
-export { noneIfBlank, unknownCode, type Decision, type Field, type SourceRow } from "./fields.ts";
+export { noneIfBlank, unknownCode, type Decision, type Field, type Problem, type SourceRow } from "./fields.ts";
 
 /** Entity name → its driving table in the source and its table in the target. Every entity file adds its own line. */
 // eslint-disable-next-line @typescript-eslint/no-empty-object-type -- filled by declaration merging

@@ -1,0 +1,44 @@
+import { defineEntity } from "./define-entity.ts";
+
+declare module "./define-entity.ts" {
+  interface Entities {
+    case_files: { source: "dispatch_file"; target: "case_files" };
+  }
+}
+
+/** The case is that of the instruction's patient, whose id is the case's. */
+export const caseFiles = defineEntity({
+  name: "case_files",
+  target: { table: "case_files", legacyKey: "legacy_file_id" },
+  source: {
+    table: "dispatch_file",
+    key: "id",
+    alias: "f",
+    joins: { i: { table: "dispatch_instruction", on: { id: "f.instruction_id" } } },
+    predicate: {
+      name: "ordered",
+      version: 1,
+      where: "f.instruction_id is not null",
+      reason: "A file without an order is legal, and has no place here.",
+      onLeave: "delete",
+    },
+    columns: { patient_id: "i.patient_id", file_id: "f.id" },
+    ignored: {
+      record_id: "belongs to the message attachments",
+      uid: "on the file",
+      name: "on the file",
+      ext: "on the file",
+      size: "on the file",
+      type: "on the file",
+      status: "on the file",
+      product_id: "on the file",
+      description: "on the file",
+      parameters: "on the file",
+      created_at: "on the file",
+    },
+  },
+  fields: (f) => ({
+    case_id: f.lookup("cases", "patient_id", { required: true }),
+    file_id: f.lookup("files", "file_id", { required: true }),
+  }),
+});
