@@ -1,0 +1,45 @@
+/**
+ * What a target table must hold, recomputed from the source in plain SQL and from docs/domain.md alone: nothing here knows
+ * the code that syncs. A reference is compared by the legacy ids of both ends.
+ */
+export interface Recomputed {
+  readonly entity: string;
+  readonly source: Side & {
+    /** Which source rows are records. */
+    readonly where?: string;
+  };
+  readonly target: Side;
+  /** Target column → what it must be, on the source, and how it is read on the target (default: the column of t). */
+  readonly columns: Readonly<Record<string, readonly [source: string, target?: string]>>;
+  /** Columns that belong to the application. */
+  readonly application?: readonly string[];
+  /** Records that have left the projection stay. */
+  readonly keepsAbsent?: boolean;
+}
+
+interface Side {
+  readonly from: string;
+  readonly id: string;
+}
+
+/** JSON kept as text, as docs/domain.md says: '' is NULL, what jsonb cannot hold is kept whole. */
+export function json(column: string): string {
+  return `case when btrim(${column}, E' \\t\\n\\r') = '' then null
+               when pg_input_is_valid(${column}, 'jsonb') then (${column})::jsonb
+               else jsonb_build_object('_raw', ${column}, '_unparseable', true) end`;
+}
+
+/** '' and the text null mean none. */
+export function blankIsNone(column: string): string {
+  return `case when ${column} ~* '^\\s*(null)?\\s*$' then null else ${column} end`;
+}
+
+/** Whether a user is a member of the group with this name. */
+export function group(name: string, user: string): string {
+  return `exists (select from auth_user_groups ug join auth_group g on g.id = ug.group_id where ug.user_id = ${user} and g.name = '${name}')`;
+}
+
+/** app_label.model of a content type. */
+export function modelOf(typeId: string): string {
+  return `(select app_label || '.' || model from django_content_type where id = ${typeId})`;
+}
