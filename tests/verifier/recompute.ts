@@ -24,7 +24,7 @@ interface Side {
 
 /** JSON kept as text, as docs/domain.md says: '' is NULL, what jsonb cannot hold is kept whole. */
 export function json(column: string): string {
-  return `case when btrim(${column}, E' \\t\\n\\r') = '' then null
+  return `case when ${column} is null or btrim(${column}, E' \\t\\n\\r') = '' then null
                when pg_input_is_valid(${column}, 'jsonb') then (${column})::jsonb
                else jsonb_build_object('_raw', ${column}, '_unparseable', true) end`;
 }
