@@ -27,7 +27,11 @@ describe("a legacy database synced over HTTP, QStash, Redis and Deno", () => {
       const expected = test.manifest.entities[entity];
       const counts = first.entities.find((state) => state.entity === entity)?.counts;
       if (!expected || !counts) throw new Error(`${entity} is unknown to the manifest or to the execution`);
-      expect(counts.read - counts.waived, entity).toBe(expected.eligible);
+      // A record that waited and was released within the execution has been read once more for each time that it waited.
+      const [again] = await test.target<{ reads: number }[]>`
+        select coalesce(sum(attempts), 0)::integer as reads from public.sync_conflicts
+         where entity_type = ${entity} and execution_id = ${first.execution} and resolved_in = ${first.execution}`;
+      expect(counts.read - counts.waived - (again?.reads ?? 0), entity).toBe(expected.eligible);
       expect(counts.waived, entity).toBe(expected.waived?.count ?? 0);
       expect(counts.inserted, entity).toBe(expected.landed);
       const queue = await test.target<
