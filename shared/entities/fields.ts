@@ -7,7 +7,7 @@ import { isDecimal, type ValueRule } from "./rules.ts";
 /** One row of a projection, every value as text. */
 export type SourceRow = Readonly<Record<string, string | null>>;
 
-/** What stopped a field: a rule id with version, what to do, and evidence without personal data. */
+/** What stopped a field: a rule id with version, what to do, and evidence, in which values of sensitive columns are masked. */
 export interface Problem {
   readonly rule: string;
   readonly remedy: string;

@@ -27,7 +27,7 @@ export const treatmentPlans = defineEntity({
     project_id: f.lookup("projects", "project_id", { required: true }),
     order_id: f.lookup("orders", "instruction_id", { required: true }),
     plan_number: f.copy("number"),
-    plan_name: f.copy("name"),
+    plan_name: f.copy("name", { sensitive: true }),
     plan_notes: f.copy("notes", { sensitive: true }),
     is_original: f.copy("original"),
   }),

@@ -3,6 +3,7 @@ import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
 import { DENIED_COLUMNS } from "./columns.ts";
 import { columnsOf, textOf } from "./consumed-joins.ts";
 import { definitionOf, type Entity } from "./define-entity.ts";
+import { exposedColumns } from "./sensitive.ts";
 
 const SIMPLE_NAME = /^[a-z_][a-z0-9_]*$/;
 
@@ -53,7 +54,7 @@ export function validateRegistry(entities: readonly Entity[]): string[] {
     for (const name of Object.keys(columns)) if (!used.has(name)) say(`column ${name} is read but no field uses it.`);
     for (const problem of aliasProblems(entity)) say(problem);
   }
-  problems.push(...cycles(entities));
+  problems.push(...exposedColumns(entities), ...cycles(entities));
   return problems;
 }
 

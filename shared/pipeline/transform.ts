@@ -1,6 +1,7 @@
-import type { Entity, Field, SourceRow } from "../entities/define-entity.ts";
+import type { Entity, Field, Problem, SourceRow } from "../entities/define-entity.ts";
 import { KEY } from "../entities/define-entity.ts";
 import { ruleName, type RecordRule, type Severity, type ValueRule } from "../entities/rules.ts";
+import { MASK, sensitiveColumns } from "../entities/sensitive.ts";
 import type { Issue, LoadRecord, Warning } from "./types.ts";
 
 /** UUIDs of landed parents, by `entity:legacyId`. */
@@ -47,6 +48,7 @@ export function transform(
   const issues: Issue[] = [];
   const warnings: Warning[] = [];
   const fields = Object.entries(entity.fields);
+  const sensitive = sensitiveColumns(entity);
   for (const row of rows) {
     const key = row[KEY] ?? "";
     const values: Record<string, string | null> = {};
@@ -56,7 +58,7 @@ export function transform(
     for (const [name, field] of fields) {
       const decision = field.decide(row);
       if ("problem" in decision) {
-        problem ??= problemIssue(key, name, decision.problem);
+        problem ??= problemIssue(key, name, decision.problem, sensitive);
         continue;
       }
       if (decision.value === null) {
@@ -107,11 +109,7 @@ function keepRaw(raw: Record<string, string | null>, field: Field, row: SourceRo
   }
 }
 
-function problemIssue(
-  k: string,
-  field: string,
-  problem: { rule: string; remedy: string; evidence?: Readonly<Record<string, string | null>> },
-): Issue {
+function problemIssue(k: string, field: string, problem: Problem, sensitive: ReadonlySet<string>): Issue {
   return {
     k,
     state: "open",
@@ -119,8 +117,16 @@ function problemIssue(
     field,
     rule: problem.rule,
     remedy: problem.remedy,
-    data: problem.evidence ?? {},
+    data: masked(problem.evidence ?? {}, sensitive),
   };
+}
+
+/** Evidence names columns and says what stands in them, one by one or as {column, raw}: never of a sensitive one. */
+function masked(evidence: NonNullable<Problem["evidence"]>, sensitive: ReadonlySet<string>): Issue["data"] {
+  const hides = (name: string) => sensitive.has(name === "raw" ? (evidence["column"] ?? "") : name);
+  return Object.fromEntries(
+    Object.entries(evidence).map(([name, value]) => [name, value !== null && hides(name) ? MASK : value]),
+  );
 }
 
 /** A rule that cannot judge what it sees is broken: the record is named, and the page goes on. */

@@ -34,6 +34,8 @@ export async function createInProcess(
     targetUrl?: (db: TestDatabase) => string;
     /** Other entities than the registry's. */
     entities?: readonly Entity[];
+    /** Hears what the functions log. */
+    onLog?: (line: string) => void;
   } = {},
 ): Promise<InProcess> {
   const source = await createTestSource();
@@ -55,7 +57,7 @@ export async function createInProcess(
       ISTHMUS_POOL_SIZE: "4",
       ...options.env,
     },
-    log: createLog(() => undefined),
+    log: createLog(options.onLog ?? (() => undefined)),
     meter: { cpuMs: () => null, rssBytes: () => null },
     waitUntil: () => undefined,
   });
