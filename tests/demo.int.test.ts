@@ -41,9 +41,10 @@ describe("npm run demo", () => {
     expect(demo.output().match(/succeeded: every record read is accounted for/g)).toHaveLength(2);
     // A bar for each of the largest entities, one for all the others, and in the end every one of them is full.
     const ends = demo.errors().match(/^ *\S.*? (\d+)\/\1 .* in \d+\.\d s$/gm) ?? [];
-    for (const name of ["profiles", "patients", "orders", "payments", "the others"])
-      expect(ends.filter((line) => line.trim().startsWith(`${name} `)).length, name).toBeGreaterThan(0);
-    expect(new Set(ends.map((line) => line.trim().split(/ {2,}| [█░]/)[0])).size).toBeLessThan(22);
+    const bars = new Set(ends.map((line) => line.trim().split(/ {2,}| [█░]/)[0]));
+    expect([...bars]).toEqual(expect.arrayContaining(["profiles", "orders", "the others"]));
+    expect(bars.size).toBeGreaterThan(10);
+    expect(bars.size).toBeLessThan(22);
   });
 
   it("prints numbers that plain SQL over both databases recomputes, and example queries that run", async () => {

@@ -54,7 +54,9 @@ function cells(printed: string, ...words: readonly string[]): string[] {
 
 /** The counts of an entity in the table of a run: none, when it had nothing to do. */
 function countsOf(printed: string, entity: string): number[] {
-  const line = ["full", "xmin", "keys"].map((capture) => cells(printed, entity, capture)).find((found) => found.length > 0);
+  const line = ["full", "xmin", "keys", "joins"]
+    .map((capture) => cells(printed, entity, capture))
+    .find((found) => found.length > 0);
   return numbers(line?.slice(2) ?? []);
 }
 
