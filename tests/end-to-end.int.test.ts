@@ -22,12 +22,18 @@ describe("a legacy database synced over HTTP, QStash, Redis and Deno", () => {
     expect(first).toMatchObject({ status: "succeeded", errors: null });
   });
 
+  it("is about the same entities as the manifest", () => {
+    expect(registry.map(({ name }) => name).sort()).toEqual(Object.keys(test.manifest.entities).sort());
+  });
+
   it("lands exactly what the manifest says, and queues exactly the rest, each for its reason", async () => {
     for (const { name: entity } of registry) {
       const expected = test.manifest.entities[entity];
       const counts = first.entities.find((state) => state.entity === entity)?.counts;
       if (!expected || !counts) throw new Error(`${entity} is unknown to the manifest or to the execution`);
-      expect(counts.read - counts.waived, entity).toBe(expected.eligible);
+      // A record that waited for another of its own entity was read twice.
+      const released = counts.waiting - expected.exceptions.filter(({ outcome }) => outcome === "waiting").length;
+      expect(counts.read - counts.waived - released, entity).toBe(expected.eligible);
       expect(counts.waived, entity).toBe(expected.waived?.count ?? 0);
       expect(counts.inserted, entity).toBe(expected.landed);
       const queue = await test.target<
@@ -116,7 +122,8 @@ describe("a legacy database synced over HTTP, QStash, Redis and Deno", () => {
     const second = await test.finish((await test.start()).execution);
     expect(second.status).toBe("succeeded");
     for (const { entity, capture, counts } of second.entities) {
-      expect(capture === "xmin" || capture === null, entity).toBe(true);
+      // Nothing in full: changed records, and records that a changed joined row is part of.
+      expect(["xmin", "joins", null], entity).toContain(capture);
       expect(counts.read, entity).toBeLessThan((before[entity] ?? 0) / 2 + 60);
     }
     const [there] = await test.source<{ paid: string; orders: string }[]>`
