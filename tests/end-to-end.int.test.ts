@@ -22,6 +22,10 @@ describe("a legacy database synced over HTTP, QStash, Redis and Deno", () => {
     expect(first).toMatchObject({ status: "succeeded", errors: null });
   });
 
+  it("is about the same entities as the manifest", () => {
+    expect(registry.map(({ name }) => name).sort()).toEqual(Object.keys(test.manifest.entities).sort());
+  });
+
   it("lands exactly what the manifest says, and queues exactly the rest, each for its reason", async () => {
     for (const { name: entity } of registry) {
       const expected = test.manifest.entities[entity];

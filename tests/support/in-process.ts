@@ -30,6 +30,8 @@ export interface InProcess extends AsyncDisposable {
 export async function createInProcess(
   options: {
     scale?: number;
+    /** Of the large tables. */
+    logScale?: number;
     env?: Record<string, string>;
     targetUrl?: (db: TestDatabase) => string;
     /** Other entities than the registry's. */
@@ -40,7 +42,8 @@ export async function createInProcess(
 ): Promise<InProcess> {
   const source = await createTestSource();
   const target = await createTestTarget();
-  if (options.scale !== undefined) await loadLegacy({ url: source.superuserUrl, scale: options.scale, logScale: 0.0002 });
+  if (options.scale !== undefined)
+    await loadLegacy({ url: source.superuserUrl, scale: options.scale, logScale: options.logScale ?? 0.0002 });
   await target.admin`insert into public.sync_sources (name, namespace) values ('legacy', ${NAMESPACE})`;
   const queue: PageMessage[] = [];
   const made = createContext({

@@ -1,7 +1,7 @@
 import { doctorUsers, profileTypes } from "../membership.ts";
 import { HOSTILE_TEXTS } from "../names.ts";
 import type { Core, Instruction, Office, Operation, Patient, Payment, User } from "../rows.ts";
-import { NOT_JSON, unparseable } from "./json.ts";
+import { jsonb, NOT_JSON, unparseable } from "./json.ts";
 import type { Kind } from "./ledger.ts";
 
 export function officeKinds(): readonly Kind<Office>[] {
@@ -74,7 +74,34 @@ export function patientKinds(): readonly Kind<Patient>[] {
     [(row) => row.schemes === "[]", () => ({ schemes: "[]" })],
     [(row) => row.updated === null, () => ({ source_updated_at: null })],
     [(row) => row.archived && row.suspended, () => ({ archived: "true", suspended: "true" })],
+    ...phaseKinds(),
+    ...[null, 4].map((status): Kind<Patient> => [(row) => row.status === status, (row) => ({ legacy_data: legacyData(row) })]),
   ];
+}
+
+/** What decides the phase: the first that is true. */
+function phaseKinds(): readonly Kind<Patient>[] {
+  const open = (row: Patient) => !row.archived && !row.suspended;
+  return [
+    [(row) => row.archived && row.status === 2, () => ({ treatment_phase: "closed" })],
+    [(row) => row.suspended && row.submitted === null, () => ({ treatment_phase: "closed" })],
+    [(row) => open(row) && row.status === 10, () => ({ treatment_phase: "closed" })],
+    [(row) => open(row) && row.status === 2 && row.submitted === null, () => ({ treatment_phase: "paused" })],
+    [(row) => open(row) && row.status === 2 && row.submitted !== null, () => ({ treatment_phase: "paused" })],
+    [(row) => open(row) && row.status === 1 && row.submitted === null, () => ({ treatment_phase: "enrolment" })],
+    [(row) => open(row) && row.status === 4 && row.submitted !== null, () => ({ treatment_phase: "in_treatment" })],
+    [(row) => open(row) && row.status === null && row.submitted === null, () => ({ treatment_phase: "enrolment" })],
+    [(row) => open(row) && row.status === null && row.submitted !== null, () => ({ treatment_phase: null })],
+  ];
+}
+
+function legacyData({ id, status }: Patient): string {
+  return jsonb({
+    legacy_id: id,
+    source_table: "dispatch_patient",
+    original_status_id: status,
+    sync_source: "isthmus",
+  });
 }
 
 export function orderKinds(clinic: Core): readonly Kind<Instruction>[] {
@@ -122,5 +149,20 @@ export function operationKinds(): readonly Kind<Operation>[] {
     [(row) => row.payment === null, () => ({ payment_id: null })],
     [(row) => row.attempts === 0, () => ({ attempts: "0" })],
     [(row) => row.made === null, () => ({ made_at: null })],
+    ...[1, 2].map((type): Kind<Operation> => [(row) => row.type === type, (row) => ({ metadata: squareFields(row) })]),
+    [(row) => row.officeCard === null && row.brand === null, (row) => ({ metadata: squareFields(row) })],
   ];
+}
+
+function squareFields(row: Operation): string {
+  return jsonb({
+    legacy_id: row.id,
+    sq_order_id: row.sqOrder,
+    sq_payment_id: row.sqPayment,
+    sq_refund_id: row.sqRefund,
+    card_brand: row.brand,
+    card_last: row.last,
+    office_card: row.officeCard,
+    payment_id: row.payment,
+  });
 }
