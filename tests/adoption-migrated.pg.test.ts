@@ -4,7 +4,8 @@ import type { MigratedRows } from "../local/dataset/migrated-rows.ts";
 import { registry } from "../shared/entities/registry.gen.ts";
 import { startAdoption } from "../shared/jobs/adopt.ts";
 import { tick } from "../shared/jobs/tick.ts";
-import { adoptAs } from "../shared/sql/adoption.ts";
+import { adoptAs, adoptPage } from "../shared/sql/adoption.ts";
+import { claimPage } from "../shared/sql/pages.ts";
 import { adopt, adoptionState, dying, sweep } from "./support/adoption.ts";
 import { APPLICATION_TABLES, endState } from "./support/digest.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
@@ -201,5 +202,24 @@ describe("an adoption whose process dies", () => {
       status: "succeeded",
     });
     expect(await adoptionState(test)).toEqual(await adoptionState(calm));
+  });
+
+  it("commits nothing under a lease that another delivery has taken over, and does nothing for a message that comes late", async () => {
+    await using test = await make();
+    await migrateBadly({ url: test.target.superuserUrl, scale: SCALE });
+    await startAdoption(test.context, { entities: ["payments"], triggeredBy: "http:test" });
+    const message = test.queue.shift();
+    if (!message) throw new Error("no page");
+    const first = await claimPage(test.context.target, message, 60);
+    await test.target.admin`update public.sync_chains set lease_until = now() - interval '1 second' where id = ${message.chain}`;
+    const second = await claimPage(test.context.target, message, 60);
+    if (first.outcome !== "claimed" || second.outcome !== "claimed") throw new Error("not claimed");
+    await expect(adoptPage(test.context.target, first, 60)).rejects.toMatchObject({ code: "LEASE_LOST" });
+    expect(await test.target.admin`select from public.uuid_mappings_enhanced`).toHaveLength(0);
+    await adoptPage(test.context.target, second, 60);
+    const state = await adoptionState(test);
+    expect((await test.run(message)).outcome).toBe("stale");
+    await expect(adoptPage(test.context.target, second, 60)).rejects.toMatchObject({ code: "LEASE_LOST" });
+    expect(await adoptionState(test)).toEqual(state);
   });
 });

@@ -249,7 +249,7 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
 describe("a target that was migrated before", () => {
   it("is refused, looked at, adopted and decided on, each by one command", async () => {
     await target.unsafe(`
-      alter table public.profiles drop constraint profiles_legacy_user_id_key;
+      alter table public.profiles drop constraint profiles_legacy_user_id_key, alter column legacy_user_id drop not null;
       insert into public.profiles (legacy_user_id, profile_type, username, is_active, archived, suspended, joined_at)
       select nullif(n / 2, 5), 'master', 'user ' || n, true, false, false, now() from generate_series(6, 10) n`);
     const refused = await sync(["start", "profiles"]);
