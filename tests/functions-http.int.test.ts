@@ -392,7 +392,7 @@ describe("the functions over HTTP", () => {
       await test.platform.crashQstash();
       expect(await check()).toMatchObject({
         ok: false,
-        reachable: { qstash: { reachable: false, reason: "connection_refused" } },
+        reachable: { qstash: { reachable: false, reason: "unreachable" } },
       });
       await test.platform.restartQstash();
     });
