@@ -25,7 +25,7 @@ const books: Entity = {
       format: f.mapEnum("format", { "1": "paper", "2": "audio" }, { whenNull: "lost" }),
       price: f.money("price" as never),
       by_line: f.calculate(["title", "by"], () => "x"),
-      state: f.decide(["title"], () => ({ value: "known" }), { members: ["known"] }),
+      state: f.decide(["title"], () => ({ value: "known" }), { members: { known: true } }),
     },
   ),
   dependsOn: ["authors"],

@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { compile } from "./support/compile.ts";
 
 const GOOD = `
-import { defineEntity, idsOf } from "./define-entity.ts";
+import { defineEntity, idsOf, type Decision } from "./define-entity.ts";
 
 declare module "./define-entity.ts" {
   interface Entities {
@@ -63,6 +63,12 @@ const MISTAKES: readonly (readonly [title: string, instead: string, of: string, 
   ["an alias that nothing has", '"x.office_id"', '"p.office_id"', /"x\.office_id"/],
   ["a join on a column that does not exist", '{ idd: "i.patient_id" }', '{ id: "i.patient_id" }', /never/],
   ["a join to a column that does not exist", '{ id: "i.patients" }', '{ id: "i.patient_id" }', /never/],
+  [
+    "a value that a decision can yield, missing among its members",
+    'status: f.decide(["status"], () => ({ value: "shipped" }) as Decision<"submitted" | "shipped">, { members: { shipped: true } })',
+    'status: f.mapEnum("status", { "1": "submitted", "4": "shipped" })',
+    /submitted/,
+  ],
   ["a watch on a column that does not exist", "{ instruction: ", "{ instruction_id: ", /never/],
   ["a watch reached by a column that does not exist", '"m.idd"', '"m.id"', /never/],
   ["a watch reached through nothing", '"mm.id"', '"m.id"', /never/],

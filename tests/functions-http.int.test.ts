@@ -330,4 +330,107 @@ describe("the functions over HTTP", () => {
       expect(ttl).toBeLessThanOrEqual(3_600);
     });
   });
+  describe("GET ?check", () => {
+    interface Answer {
+      ok: boolean;
+      reachable: Record<string, { reachable: boolean; reason?: string; ms?: number; version?: string; role?: string }>;
+      findings: { code: string; entity: string }[] | null;
+      sideEffects: { table: string; kind: string; acknowledged: boolean }[];
+      error: { code: string } | null;
+    }
+    const check = async () => {
+      const answer = await request("sync-trigger?check", { headers: machine() });
+      const text = await answer.text();
+      expect(answer.status).toBe(200);
+      const { platform } = test;
+      for (const secret of [platform.secretKey, platform.qstash.token, platform.redis.token, "local-worker", "local-reader"])
+        expect(text).not.toContain(secret);
+      return JSON.parse(text) as Answer;
+    };
+
+    it("asks both databases, Redis and QStash from within the function, and compares the catalogs", async () => {
+      const database = {
+        reachable: true,
+        ms: expect.any(Number) as number,
+        version: expect.stringMatching(/^17\.\d+$/) as string,
+        role: "primary",
+      };
+      const answer = await check();
+      expect(answer).toMatchObject({ ok: true, findings: [], error: null });
+      expect(answer.reachable).toEqual({
+        source: database,
+        target: database,
+        redis: { reachable: true, ms: expect.any(Number) as number },
+        qstash: { reachable: true, ms: expect.any(Number) as number },
+      });
+      expect(answer.sideEffects).toContainEqual(
+        expect.objectContaining({ table: "offices", kind: "trigger", name: "touch_updated_at", acknowledged: true }),
+      );
+      expect((await request("sync-trigger?check")).status).toBe(401);
+    });
+
+    it("says which database does not answer and why, and does not answer for it", async () => {
+      await test.platform.source.crash();
+      const down = await check();
+      expect(down).toMatchObject({ ok: false, findings: null, error: { code: "SOURCE_UNAVAILABLE" } });
+      expect(down.reachable["source"]).toEqual({ reachable: false, reason: "connection_refused" });
+      expect(down.reachable["target"]).toMatchObject({ reachable: true });
+      await test.platform.source.restart();
+      await test.source`alter role isthmus_reader nologin`;
+      await test.source`select pg_terminate_backend(pid) from pg_stat_activity where usename = 'isthmus_reader'`;
+      expect((await check()).reachable["source"]).toEqual({ reachable: false, reason: "credentials_refused" });
+      await test.source`alter role isthmus_reader login`;
+      expect((await check()).ok).toBe(true);
+    });
+
+    it("calls a cache that does not answer no obstacle, and a queue that does not answer one", async () => {
+      Object.assign(test.platform.redis.faults, { mode: "absent" });
+      const answer = await check();
+      Object.assign(test.platform.redis.faults, { mode: "ok" });
+      expect(answer.reachable["redis"]?.reachable).toBe(false);
+      expect(answer.ok).toBe(true);
+      await test.platform.crashQstash();
+      expect(await check()).toMatchObject({
+        ok: false,
+        reachable: { qstash: { reachable: false, reason: "unreachable" } },
+      });
+      await test.platform.restartQstash();
+    });
+
+    it("finds what would pause an entity, and a start of it alone answers 409 with that", async () => {
+      await test.target`create publication supabase_realtime for table public.offices`;
+      await test.target`alter table public.operations drop column card_brand`;
+      const { findings, ok } = await check();
+      // Offices have been loaded: there the publication is a warning.
+      expect(findings).toMatchObject([
+        { code: "target_column_missing", entity: "operations", severity: "fatal" },
+        { code: "side_effect", entity: "offices", severity: "warn" },
+      ]);
+      expect(ok).toBe(false);
+      const body = '{"entities": ["operations"]}';
+      expect(await refusal(await request("sync-trigger", { method: "POST", headers: machine(), body }))).toMatchObject({
+        status: 409,
+        code: "CONTRACT_BROKEN",
+        findings: [{ code: "target_column_missing", column: "card_brand" }],
+      });
+      const accepted = await request("sync-trigger?acknowledge", {
+        method: "POST",
+        headers: machine(),
+        body: '{"tables": ["offices"], "by": "ada"}',
+      });
+      expect(await accepted.json()).toMatchObject({
+        acknowledged: [{ table: "offices", kind: "publication", name: "supabase_realtime" }],
+      });
+      const [row] = await test.target<
+        { by: string }[]
+      >`select acknowledged_by as by from public.sync_side_effects where kind = 'publication'`;
+      expect(row?.by).toBe("http:machine:default ada");
+      const reviewer = bearer(test.platform.userToken({ isthmus_role: "reviewer" }));
+      expect(
+        await refusal(await request("sync-trigger?acknowledge", { method: "POST", headers: reviewer, body: "{}" })),
+      ).toMatchObject({
+        status: 403,
+      });
+    });
+  });
 });

@@ -3,7 +3,9 @@ import { describe, expect, it } from "vitest";
 import { generateKinds, KINDS_FILE, kindsIn } from "../scripts/generate-kinds.ts";
 import { columnsRead } from "../shared/entities/columns-read.ts";
 import { orders } from "../shared/entities/orders.ts";
+import { registry } from "../shared/entities/registry.gen.ts";
 import { profiles } from "../shared/entities/profiles.ts";
+import { targetKinds } from "../shared/schema/column-kinds.gen.ts";
 import { compiledKind } from "../shared/schema/kinds.ts";
 
 const TYPES = `export interface SourceTables {
@@ -34,6 +36,16 @@ describe("what the check of the live catalogs knows of the columns that entity f
     expect([...(read.get("dispatch_patient") ?? [])]).toEqual(expect.arrayContaining(["xmin", "user_id", "sex", "doctor_id"]));
     expect([...(read.get("dispatch_usersetting") ?? [])].sort()).toEqual(["id", "user_id", "xmin"]);
     expect(read.get("auth_group")).toContain("name");
+  });
+
+  it("finds every value that a field can yield beside it where the column is an enum", () => {
+    const unknown = registry.flatMap(({ name, target, fields }) =>
+      Object.entries(fields)
+        .filter(([column, field]) => compiledKind(targetKinds, target.table, column) === "enum" && field.members === undefined)
+        .map(([column]) => `${name}.${column}`),
+    );
+    expect(unknown).toEqual([]);
+    expect(profiles.fields["gender"]?.members).toEqual(["other", "male", "female", "unknown"]);
   });
 
   it("takes no word of prose for a column", () => {

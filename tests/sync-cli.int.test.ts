@@ -305,6 +305,59 @@ describe("as a process", () => {
   });
 });
 
+describe("what does not fit", () => {
+  it("check says that everything answers and fits, and lists what writes set off", async () => {
+    const { code, out, err } = await sync(["check"]);
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    expect(out).toMatch(/^source +yes +\d+ +PostgreSQL 17\.\d+, primary$/m);
+    expect(out).toMatch(/^qstash +yes +\d+$/m);
+    expect(out).toContain("Both catalogs fit every entity.\n");
+    expect(out).toMatch(/^offices +trigger +touch_updated_at +before update, for each row: public\.touch_updated_at +yes$/m);
+  });
+
+  it("check ends with exit code 1 on a fatal finding, with what to do; start leaves that entity out and says so", async () => {
+    await target`alter table public.operations rename column card_last to card`;
+    const checked = await sync(["check"]);
+    expect(checked.code).toBe(1);
+    expect(checked.out).toContain("Findings: 1 fatal, 0 warnings.\n  fatal  operations  target_column_missing\n");
+    expect(checked.out).toContain("What to do: Add the column, or remove the field from the entity file.\n");
+    expect(JSON.parse((await sync(["check", "--json"])).out)).toMatchObject({ ok: false, findings: [{ entity: "operations" }] });
+
+    const started = await sync(["start", "offices", "operations", "--watch"]);
+    expect(started.code).toBe(1);
+    expect(started.err).toContain("Left out: operations.\nFindings: 1 fatal");
+    expect(started.out).toMatch(/^Execution [0-9a-f-]{36}: succeeded$/m);
+    expect(started.out).not.toMatch(/^operations +full/m);
+    const refused = await sync(["start", "operations"]);
+    expect(refused.code).toBe(1);
+    expect(refused.err).toContain("CONTRACT_BROKEN: operations: public.operations has no column card_last.");
+    expect(refused.err).toContain("Findings: 1 fatal, 0 warnings.\n  fatal  operations  target_column_missing\n");
+    await target`alter table public.operations rename column card to card_last`;
+    expect((await sync(["check"])).code).toBe(0);
+  });
+
+  it("acknowledge accepts what writes to the named tables set off, or to all, and asks for one of the two", async () => {
+    await target`create trigger shout after insert on public.payments for each row execute function public.touch_updated_at()`;
+    await target`create trigger shout after insert on public.orders for each row execute function public.touch_updated_at()`;
+    const refused = await sync(["start", "payments"]);
+    expect(refused.code).toBe(1);
+    expect(refused.err).toContain("SIDE_EFFECTS_UNACKNOWLEDGED: payments: trigger shout on payments: after insert, for each row");
+    expect(await sync(["acknowledge"])).toMatchObject({
+      code: 2,
+      err: expect.stringContaining("Name tables, or give --all.") as string,
+    });
+    expect((await sync(["acknowledge", "payments", "--all"])).code).toBe(2);
+    const one = await sync(["acknowledge", "payments"]);
+    expect(one.out).toMatch(/^payments +trigger +shout .* yes$/m);
+    expect(one.out).not.toMatch(/^orders/m);
+    expect((await sync(["acknowledge", "--all"])).out).toMatch(/^orders +trigger +shout /m);
+    expect(await sync(["acknowledge", "--all"])).toMatchObject({ code: 0, out: "There was nothing to acknowledge.\n" });
+    expect((await sync(["start", "payments", "--watch"])).code).toBe(0);
+    await target`drop trigger shout on public.payments`;
+    await target`drop trigger shout on public.orders`;
+  });
+});
+
 function run(
   args: readonly string[],
   variables: Readonly<Record<string, string>>,

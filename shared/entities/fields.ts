@@ -84,7 +84,7 @@ interface FieldOptions {
 }
 interface Members<Value extends string> {
   /** Every value that it can yield, so that an enum of the target that lacks one is noticed before a record meets it. */
-  readonly members?: readonly NoInfer<Value>[];
+  readonly members?: Readonly<Record<NoInfer<Value>, true>>;
 }
 interface CopyOptions extends FieldOptions {
   /** What NULL becomes. Only where the domain says that both mean the same. */
@@ -195,10 +195,18 @@ export function createBuilders(entity: string): FieldBuilders<ResolvedColumns> {
       }),
     blankIsNone: (column, options) =>
       field("calculated_field", [column], (row) => ({ value: noneIfBlank(row[column] ?? null) }), { ...options, keepRaw: true }),
-    calculate: (columns, compute, options) =>
-      field("calculated_field", columns, (row) => ({ value: compute(row) }), { ...options, definition: [compute.toString()] }),
-    decide: (columns, decide, options) =>
-      field("business_logic", columns, decide, { ...options, keepRaw: true, definition: [decide.toString()] }),
+    calculate: (columns, compute, { members, ...options } = {}) =>
+      field("calculated_field", columns, (row) => ({ value: compute(row) }), {
+        ...options,
+        ...(members && { members: Object.keys(members) }),
+        definition: [compute.toString()],
+      }),
+    decide: (columns, decide, { members } = {}) =>
+      field("business_logic", columns, decide, {
+        ...(members && { members: Object.keys(members) }),
+        keepRaw: true,
+        definition: [decide.toString()],
+      }),
   };
 }
 

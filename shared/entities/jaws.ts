@@ -49,7 +49,7 @@ export const jaws = defineEntity({
   fields: (f) => ({
     order_id: f.lookup("orders", "order_id", { unless: { columns: ["places"], problem: severalPlaces } }),
     product_id: f.lookup("products", "product_id"),
-    jaw_type: f.decide(["places"], jawType),
+    jaw_type: f.decide(["places"], jawType, { members: { upper: true, lower: true } }),
     labial: f.copy("labial"),
     bond_teeth: f.copy("bond_teeth"),
     extract_teeth: f.copy("extract_teeth"),

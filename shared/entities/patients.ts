@@ -53,7 +53,9 @@ export const patients = defineEntity({
     sex: f.mapEnum("sex", { "0": "other", "1": "male", "2": "female" }, { whenNull: "unknown" }),
     date_of_birth: f.copy("birthdate", { sensitive: true }),
     status: f.mapEnum("status", { "1": "active", "2": "on_hold", "4": "active", "10": "archived" }, { whenNull: null }),
-    treatment_phase: f.calculate(["archived", "suspended", "status", "submitted_at"], treatmentPhase),
+    treatment_phase: f.calculate(["archived", "suspended", "status", "submitted_at"], treatmentPhase, {
+      members: { enrolment: true, in_treatment: true, paused: true, closed: true },
+    }),
     archived: f.copy("archived"),
     suspended: f.copy("suspended"),
     schemes: f.json("schemes", { sensitive: true }),

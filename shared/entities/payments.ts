@@ -1,9 +1,14 @@
-import { compareDecimals, defineEntity } from "./define-entity.ts";
+import { compareDecimals, defineEntity, type SourceRow } from "./define-entity.ts";
 
 declare module "./define-entity.ts" {
   interface Entities {
     payments: { source: "dispatch_payment"; target: "payments" };
   }
+}
+
+function paymentStatus(row: SourceRow): "cancelled" | "completed" | "pending" {
+  if (row["canceled"] === "true") return "cancelled";
+  return row["paid"] === "true" || row["free"] === "true" ? "completed" : "pending";
 }
 
 export const payments = defineEntity({
@@ -48,9 +53,9 @@ export const payments = defineEntity({
     tax_rate: f.copy("tax_rate"),
     tax_amount: f.money("tax_value"),
     used_credit: f.money("used_credit"),
-    payment_status: f.calculate(["canceled", "paid", "free"], (row) =>
-      row["canceled"] === "true" ? "cancelled" : row["paid"] === "true" || row["free"] === "true" ? "completed" : "pending",
-    ),
+    payment_status: f.calculate(["canceled", "paid", "free"], paymentStatus, {
+      members: { cancelled: true, completed: true, pending: true },
+    }),
     is_free: f.copy("free"),
     is_canceled: f.copy("canceled"),
     netsuite: f.copy("netsuite"),

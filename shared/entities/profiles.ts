@@ -94,12 +94,15 @@ export const profiles = defineEntity({
     profile_type: f.decide(
       ["patient_id", "is_superuser", "in_master", "in_technician", "in_sales", "in_admin", "is_doctor"],
       profileType,
+      { members: { patient: true, master: true, technician: true, doctor: true, sales_person: true } },
     ),
     first_name: f.blankIsNone("first_name", { sensitive: true }),
     last_name: f.blankIsNone("last_name", { sensitive: true }),
     email: f.blankIsNone("email", { sensitive: true }),
     username: f.copy("username", { sensitive: true }),
-    gender: f.decide(["patient_id", "sex"], gender),
+    gender: f.decide(["patient_id", "sex"], gender, {
+      members: { other: true, male: true, female: true, unknown: true },
+    }),
     date_of_birth: f.copy("birthdate", { sensitive: true }),
     patient_suffix: f.calculate(["suffix"], (row) => (row["suffix"] === "" ? null : (row["suffix"] ?? null))),
     is_active: f.copy("is_active"),
