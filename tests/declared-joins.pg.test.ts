@@ -4,7 +4,7 @@ import { consumedJoins } from "../shared/entities/consumed-joins.ts";
 import { registry } from "../shared/entities/registry.gen.ts";
 import { sourceColumnsRead } from "../shared/entities/validate-registry.ts";
 import { projectionSql } from "../shared/sql/projection.ts";
-import { joinRows } from "../shared/sql/join-rows.ts";
+import { joinRows, type JoinRow } from "../shared/sql/source-joins.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
 
 /** Each table that an entity reads beside its own, with SQL of its own for what leads from the entity's rows to it. */
@@ -114,8 +114,10 @@ describe("a row of a table that an entity only joins or asks about", () => {
       const { entity, name, table, join, rowKey } = one;
       const id = await someRow(one);
       const all = (await columnsOf(table)).filter((column) => column !== rowKey);
-      const digest = async (tx: TransactionSql) =>
-        (await joinRows(tx, join, (BigInt(id) - 1n).toString(), undefined, 1))[0]?.digest;
+      const digest = async (tx: TransactionSql) => {
+        const { text, parameters } = joinRows(join, (BigInt(id) - 1n).toString(), undefined, 1);
+        return (await tx.unsafe<JoinRow[]>(text, [...parameters]))[0]?.digest;
+      };
       const changed = async <T>(columns: readonly string[], look: (tx: TransactionSql) => Promise<T>) => {
         let seen: T | undefined;
         await test.source.admin.begin(async (tx) => {
