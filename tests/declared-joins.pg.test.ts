@@ -4,7 +4,7 @@ import { consumedJoins } from "../shared/entities/consumed-joins.ts";
 import { registry } from "../shared/entities/registry.gen.ts";
 import { sourceColumnsRead } from "../shared/entities/validate-registry.ts";
 import { projectionSql } from "../shared/sql/projection.ts";
-import { joinRows } from "../shared/sql/join-rows.ts";
+import { joinRows, type JoinRow } from "../shared/sql/source-joins.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
 
 /** Each table that an entity reads beside its own, with SQL of its own for what leads from the entity's rows to it. */
@@ -39,7 +39,7 @@ const declared = registry.flatMap((entity) => {
 type Declared = (typeof declared)[number];
 
 /** Another value of the same type. A type that is not here fails. */
-const OTHER: Readonly<Record<string, (column: string) => string>> = {
+const OTHER: Readonly<Record<string, (column: string, room: number) => string>> = {
   int2: (column) => `coalesce(${column}, 0) + 1`,
   int4: (column) => `coalesce(${column}, 0) + 1000003`,
   int8: (column) => `coalesce(${column}, 0) + 1000003`,
@@ -47,8 +47,13 @@ const OTHER: Readonly<Record<string, (column: string) => string>> = {
   float8: (column) => `coalesce(${column}, 0) + 1`,
   bool: (column) => `not coalesce(${column}, false)`,
   text: (column) => `coalesce(${column}, '') || 'x'`,
+<<<<<<< HEAD
   // Short, because some are, and another one for each value, because some are unique.
   varchar: (column) => `'x' || left(md5(coalesce(${column}, '')), 3)`,
+=======
+  // Another one each time, because some are unique.
+  varchar: (column, room) => (room < 8 ? `case ${column} when 'x' then 'y' else 'x' end` : "left(md5(random()::text), 8)"),
+>>>>>>> fanout/fan-out-followups
   date: (column) => `coalesce(${column}, date '2000-01-01') + 1`,
   timestamptz: (column) => `coalesce(${column}, timestamptz '2000-01-01') + interval '1 day'`,
   jsonb: () => `'{"other": true}'`,
@@ -64,13 +69,13 @@ describe("a row of a table that an entity only joins or asks about", () => {
 
   /** Changes columns of one row; what they refer to need not exist, as in a database whose constraints came late. */
   const change = async (tx: TransactionSql, { table, rowKey }: Declared, id: string, columns: readonly string[]) => {
-    const types = await tx<{ name: string; type: string }[]>`
-      select a.attname as name, t.typname as type from pg_attribute a join pg_type t on t.oid = a.atttypid
+    const types = await tx<{ name: string; type: string; room: number }[]>`
+      select a.attname as name, t.typname as type, coalesce(nullif(a.atttypmod, -1) - 4, 100) as room from pg_attribute a join pg_type t on t.oid = a.atttypid
        where a.attrelid = ${`public.${table}`}::regclass and a.attname in ${tx(columns)}`;
-    const values = types.map(({ name, type }) => {
+    const values = types.map(({ name, type, room }) => {
       const other = OTHER[type];
       if (!other) throw new Error(`no other value of type ${type} for ${table}.${name}`);
-      return `"${name}" = ${other(`"${name}"`)}`;
+      return `"${name}" = ${other(`"${name}"`, room)}`;
     });
     await tx`set local session_replication_role = replica`;
     await tx.unsafe(`update public.${table} set ${values.join(", ")} where ${rowKey} = ${id}`);
@@ -115,8 +120,10 @@ describe("a row of a table that an entity only joins or asks about", () => {
       const { entity, name, table, join, rowKey } = one;
       const id = await someRow(one);
       const all = (await columnsOf(table)).filter((column) => column !== rowKey);
-      const digest = async (tx: TransactionSql) =>
-        (await joinRows(tx, join, (BigInt(id) - 1n).toString(), undefined, 1))[0]?.digest;
+      const digest = async (tx: TransactionSql) => {
+        const { text, parameters } = joinRows(join, (BigInt(id) - 1n).toString(), undefined, 1);
+        return (await tx.unsafe<JoinRow[]>(text, [...parameters]))[0]?.digest;
+      };
       const changed = async <T>(columns: readonly string[], look: (tx: TransactionSql) => Promise<T>) => {
         let seen: T | undefined;
         await test.source.admin.begin(async (tx) => {

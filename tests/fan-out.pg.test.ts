@@ -18,6 +18,9 @@ async function readBy(test: Pipeline, begun: BegunExecution, entity: string) {
   return { ...sums, chains: chains.map(({ capture, range }) => (range === null ? capture : `${capture} ${range}`)) };
 }
 
+/** Everything that these tests fill. */
+const ENTITIES = ["offices", "profiles", "doctors", "patients", "orders"];
+
 /** Patients 1 and 2 with three and two orders, doctors 50 and 51, offices 1 and 2; everything is synced. */
 async function clinic(env: Record<string, string> = {}): Promise<Pipeline> {
   const test = await createPipeline({ env });
@@ -28,7 +31,7 @@ async function clinic(env: Record<string, string> = {}): Promise<Pipeline> {
   await test.seed.patient(2, { userId: 21, doctorId: 51, officeId: 1, suffix: "B" });
   for (const id of [11, 12, 13]) await test.seed.instruction(id, 1);
   for (const id of [14, 15]) await test.seed.instruction(id, 2);
-  await test.sync();
+  await test.sync({ entities: ENTITIES });
   return test;
 }
 
@@ -61,7 +64,7 @@ describe("a changed row of a joined table", () => {
   });
 
   it("is consumed by each of its dependants for itself", async () => {
-    const begun = await test.sync();
+    const begun = await test.sync({ entities: ENTITIES });
     // The users and patients themselves changed; who is a doctor asks only whether a patient names a doctor.
     expect((await readBy(test, begun, "patients")).chains).toContain("xmin");
     expect(await readBy(test, begun, "doctors")).toMatchObject({ read: 2, unchanged: 2 });
@@ -190,6 +193,47 @@ describe("what was noted of a joined row is never newer than what its records we
   });
 });
 
+describe("joined rows that could not be gone through", () => {
+  it("let no record of the entity be read, and the next execution finds everything", async () => {
+    await using test = await clinic();
+    await test.source.admin`update public.dispatch_patient set suffix = 'X' where id = 1`;
+    await test.source.admin`update public.dispatch_instruction set price = 7 where id = 14`;
+    const begun = await test.start({ entities: ["orders"] });
+    const message = test.queue.shift();
+    if (!message) throw new Error("no page");
+    await test.source.admin`alter table public.dispatch_patient rename column suffix to suffix_now`;
+    expect(await test.runOne(message)).toMatchObject({ outcome: "failed", retrySeconds: null });
+    expect(await readBy(test, begun, "orders")).toMatchObject({ read: 0 });
+    expect((await test.status(begun.execution)).status).toBe("failed");
+    await test.source.admin`alter table public.dispatch_patient rename column suffix_now to suffix`;
+    await test.sync({ entities: ["orders"] });
+    expect((await numbers(test)).slice(0, 3)).toEqual(["X-11", "X-12", "X-13"]);
+    await expectNothingMissed(test);
+  });
+
+  it("because this deployment joins another table have everything read again by the next execution", async () => {
+    await using test = await clinic();
+    await test.source.admin`update public.dispatch_patient set suffix = 'X' where id = 1`;
+    const { execution } = await test.start({ entities: ["orders"] });
+    const orders = test.context.entities.get("orders");
+    const message = test.queue.shift();
+    if (!orders || !message) throw new Error("no page of orders");
+    const older = { ...orders, source: { ...orders.source, joins: {} } };
+    const context = {
+      ...test.context,
+      entities: new Map([...test.context.entities, ["orders", older] as const]),
+      hashes: new Map([...test.context.hashes, ["orders", "older"] as const]),
+    };
+    expect(await test.run(message, context)).toMatchObject({ outcome: "fanned_out", asked: 0 });
+    await test.drain();
+    expect((await test.status(execution)).status).toBe("succeeded");
+    expect((await test.sync({ entities: ["orders"] })).chains).toContainEqual(
+      expect.objectContaining({ entity: "orders", capture: "full" }),
+    );
+    expect((await numbers(test)).slice(0, 3)).toEqual(["X-11", "X-12", "X-13"]);
+  });
+});
+
 /** What is noted of joined rows. */
 const noted = async (test: Pipeline) =>
   (
@@ -199,9 +243,9 @@ const noted = async (test: Pipeline) =>
 
 /** Once what was written last has been synced, a full pass finds nothing to change, in the target and in what is noted. */
 async function expectNothingMissed(test: Pipeline): Promise<void> {
-  await test.sync();
+  await test.sync({ entities: ENTITIES });
   const before = await noted(test);
-  const { execution } = await test.sync({ capture: "full" });
+  const { execution } = await test.sync({ entities: ENTITIES, capture: "full" });
   const [found] = await test.target.admin`
     select sum(read) > 0 as read, sum(inserted)::integer as inserted, sum(updated)::integer as updated
       from public.sync_page_log where execution_id = ${execution}`;
@@ -276,7 +320,7 @@ describe("whatever is written, also while pages run", () => {
     const write = () => test.source.admin.unsafe(random.pick(edits)());
     for (let round = 0; round < 12; round++) {
       await write();
-      await test.start();
+      await test.start({ entities: ENTITIES });
       while (test.queue.length > 0) {
         const [message] = test.queue.splice(random.between(0, test.queue.length - 1), 1);
         if (message) await test.runOne(message);

@@ -1,6 +1,10 @@
 import { consumedJoins, type ConsumedJoin } from "../entities/consumed-joins.ts";
 import type { Entity } from "../entities/define-entity.ts";
-import { commitJoinPage, dependantKeys, dependantRange, differingLinks, joinRows, type JoinRow } from "../sql/join-rows.ts";
+import type { Sql } from "../db/connect.ts";
+import { query } from "../db/query.ts";
+import { commitJoinPage, differingLinks } from "../sql/join-rows.ts";
+import { dependantKeys, dependantRange, joinRows, type JoinRow, type Written } from "../sql/source-joins.ts";
+import type { KeyQuery } from "../sql/source-keys.ts";
 import type { Claim, Context, PageMessage } from "./types.ts";
 
 /**
@@ -15,7 +19,7 @@ export async function fanOut(context: Context, claim: Claim, entity: Entity): Pr
   const join = consumedJoins(entity).find(({ id }) => id === chain.join_id);
   const written = chain.changed_from === null ? undefined : { from: chain.changed_from, to: claim.execution.snapshot_xmax };
   // A join that this deployment does not have: the page is of another definition, after which all is read again.
-  const rows = join ? await joinRows(source, join, chain.cursor, written, chain.page_size) : [];
+  const rows = join ? await ask<JoinRow>(source, joinRows(join, chain.cursor, written, chain.page_size)) : [];
   const { keys, range } = join && written ? await dependants(context, claim, entity, join, rows, written) : NONE;
 
   const cpuNow = meter.cpuMs();
@@ -52,14 +56,23 @@ async function dependants(
   entity: Entity,
   join: ConsumedJoin,
   rows: readonly JoinRow[],
-  written: { from: string; to: string },
+  written: Written,
 ): Promise<Dependants> {
   if (rows.length === 0) return NONE;
   const { links, listed } = await differingLinks(target, claim.chain.entity_id ?? 0, join, rows);
   if (links.length === 0) return NONE;
   const room = Math.max(0, config.ISTHMUS_FANOUT_KEYS - listed);
   // One row may have a million: no more are fetched than it takes to know that they are too many.
-  const keys = await dependantKeys(source, entity, join, links, written, room + 1);
-  if (keys.length <= room) return { keys, range: null };
-  return { keys: [], range: (await dependantRange(source, entity, join, links, written)) ?? null };
+  const found = await ask<{ id: string }>(source, dependantKeys(entity, join, links, written, room + 1));
+  if (found.length <= room) return { keys: found.map(({ id }) => id), range: null };
+  const [range] = await ask<{ lowest: string | null; highest: string | null }>(
+    source,
+    dependantRange(entity, join, links, written),
+  );
+  const { lowest = null, highest = null } = range ?? {};
+  return { keys: [], range: lowest === null || highest === null ? null : { lowest, highest } };
+}
+
+function ask<Row extends object>(source: Sql, { text, parameters }: KeyQuery): Promise<Row[]> {
+  return query<Row>(source, "source", text, parameters);
 }

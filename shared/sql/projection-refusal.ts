@@ -1,9 +1,11 @@
 import type { Queryable } from "../db/connect.ts";
 import { query } from "../db/query.ts";
+import { consumedJoins } from "../entities/consumed-joins.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
 import { projectionSql } from "./projection.ts";
 import { changedKeys, type KeyQuery } from "./source-keys.ts";
+import { dependantKeys, joinRows } from "./source-joins.ts";
 
 /**
  * Whether the source would run an entity's statements, with all that their expressions name: they are planned, not
@@ -13,6 +15,10 @@ export async function projectionRefusal(source: Queryable, entity: Entity): Prom
   const statements: KeyQuery[] = [
     { text: projectionSql(entity), parameters: ["{}"] },
     changedKeys(entity, { after: null, upTo: null, limit: 1 }, "0", "1"),
+    ...consumedJoins(entity).flatMap((join) => [
+      joinRows(join, null, { from: "0", to: "1" }, 1),
+      dependantKeys(entity, join, [], { from: "0", to: "1" }, 1),
+    ]),
   ];
   try {
     for (const { text, parameters } of statements) await query(source, "source", `explain ${text}`, parameters);

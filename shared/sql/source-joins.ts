@@ -1,0 +1,71 @@
+import { ident, integerArray } from "../db/ident.ts";
+import type { ConsumedJoin } from "../entities/consumed-joins.ts";
+import type { Entity } from "../entities/define-entity.ts";
+import { columnSql, drivingSql, joinSql, keySql } from "./projection.ts";
+import type { KeyQuery } from "./source-keys.ts";
+import { changedParameters, changedSql } from "./xid.ts";
+
+/** Rows written in [from, to). */
+export interface Written {
+  readonly from: string;
+  readonly to: string;
+}
+
+/** What an entity consumes of a joined row. A row whose link is NULL belongs to no record, and nothing of it counts. */
+export interface JoinRow {
+  readonly id: string;
+  readonly link: string | null;
+  readonly digest: string | null;
+}
+
+/** Keyset page over the rows of a joined table, or over those written in a span. Gives JoinRow. */
+export function joinRows(join: ConsumedJoin, after: string | null, written: Written | undefined, limit: number): KeyQuery {
+  const key = `w.${ident(join.key)}`;
+  const link = `w.${ident(join.link)}`;
+  return {
+    text: `select ${key}::text as id, ${link}::text as link, case when ${link} is not null then ${digestSql(join)} end::text as digest
+             from public.${ident(join.table)} w
+            where ${key} > $1::text::bigint ${written ? `and ${changedSql("w.xmin", 3, 4)}` : ""}
+            order by ${key} limit $2`,
+    parameters: [after ?? LOWEST, limit, ...(written ? changedParameters(written.from, written.to) : [])],
+  };
+}
+
+/**
+ * Keys of the records that joined rows with these links belong to. A record whose own row was written in the same span is
+ * left out: its entity's xmin chain reads it anyway, behind this page.
+ */
+export function dependantKeys(
+  entity: Entity,
+  join: ConsumedJoin,
+  links: readonly string[],
+  written: Written,
+  limit: number,
+): KeyQuery {
+  return {
+    text: `select ${keySql(entity)}::text as id ${dependantsSql(entity, join)} limit $4`,
+    parameters: [integerArray(links), ...changedParameters(written.from, written.to), limit],
+  };
+}
+
+/** The lowest and the highest of these keys. */
+export function dependantRange(entity: Entity, join: ConsumedJoin, links: readonly string[], written: Written): KeyQuery {
+  const key = keySql(entity);
+  return {
+    text: `select min(${key})::text as lowest, max(${key})::text as highest ${dependantsSql(entity, join)}`,
+    parameters: [integerArray(links), ...changedParameters(written.from, written.to)],
+  };
+}
+
+const LOWEST = "-9223372036854775808";
+
+/** A row expression keeps NULL and '' apart. */
+function digestSql({ columns }: ConsumedJoin): string {
+  return `hashtextextended(row(${columns.map((column) => `w.${ident(column)}`).join(", ")})::text, 0)`;
+}
+
+function dependantsSql(entity: Entity, join: ConsumedJoin): string {
+  return `from ${drivingSql(entity)} ${join.path.map(([alias, step]) => joinSql(alias, step, "join")).join(" ")}
+    where ${columnSql(join.reference)} = any ($1::text::bigint[])
+      and not ${changedSql(`${ident(entity.source.alias)}.xmin`, 2, 3)}`;
+}
