@@ -47,13 +47,8 @@ const OTHER: Readonly<Record<string, (column: string, room: number) => string>> 
   float8: (column) => `coalesce(${column}, 0) + 1`,
   bool: (column) => `not coalesce(${column}, false)`,
   text: (column) => `coalesce(${column}, '') || 'x'`,
-<<<<<<< HEAD
-  // Short, because some are, and another one for each value, because some are unique.
-  varchar: (column) => `'x' || left(md5(coalesce(${column}, '')), 3)`,
-=======
   // Another one each time, because some are unique.
   varchar: (column, room) => (room < 8 ? `case ${column} when 'x' then 'y' else 'x' end` : "left(md5(random()::text), 8)"),
->>>>>>> fanout/fan-out-followups
   date: (column) => `coalesce(${column}, date '2000-01-01') + 1`,
   timestamptz: (column) => `coalesce(${column}, timestamptz '2000-01-01') + interval '1 day'`,
   jsonb: () => `'{"other": true}'`,
