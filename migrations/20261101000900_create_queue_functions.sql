@@ -67,6 +67,8 @@ language sql security invoker set search_path = '' as $$
            and m.legacy_id = c.parent_legacy_id and m.sync_status = 'active'
          limit 1) landed
      where c.state = 'waiting'
+       -- A key that a page is about to settle is not waited for: that page may be waiting for a lock of ours.
+       and not exists (select from public.sync_pending_keys k where k.entity_id = c.entity_id and k.legacy_id = c.source_record_id)
      order by c.entity_id, c.source_record_id
     on conflict (entity_id, legacy_id) do nothing
     returning 1

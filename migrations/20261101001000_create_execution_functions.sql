@@ -79,7 +79,8 @@ declare
   v_page_size integer;
   v_moved     integer;
 begin
-  select * into v_execution from public.sync_executions where id = p_execution for update;
+  -- Not `for update`: every page that logs itself holds a key share on this row, and two that close at once would deadlock.
+  select * into v_execution from public.sync_executions where id = p_execution for no key update;
   if v_execution.status is distinct from 'running' then
     return;
   end if;

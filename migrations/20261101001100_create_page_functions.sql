@@ -228,7 +228,7 @@ comment on function sync.commit_page(uuid, bigint, text, jsonb, jsonb) is
 create function sync.close_chain(p_execution uuid, p_entity public.sync_entities) returns uuid[]
 language plpgsql security invoker set search_path = '' as $$
 begin
-  perform from public.sync_executions where id = p_execution for update;
+  perform from public.sync_executions where id = p_execution for no key update;
   -- The horizon moves only when the last chain that looks for changes is through.
   if not exists (select from public.sync_chains
                   where execution_id = p_execution and entity_id = p_entity.id and capture <> 'keys' and state <> 'done') then

@@ -16,7 +16,7 @@ begin
   if not found then
     raise exception 'chain %: the lease was lost to another delivery', p_chain using errcode = 'IS010';
   end if;
-  perform from public.sync_executions where id = v_chain.execution_id for update;
+  perform from public.sync_executions where id = v_chain.execution_id for no key update;
 
   if p_entity_id is not null then
     select * into strict v_entity from public.sync_entities where id = p_entity_id;
