@@ -21,6 +21,10 @@ function digests(options: GenerateOptions): Record<string, string> {
   );
 }
 
+const GROWING = ["action", "bracket", "comment", "file", "notification", "plan", "project", "record", "record_roles", "task"].map(
+  (name) => `dispatch_${name}`,
+);
+
 function exceptionsOf(options: GenerateOptions): Exception[] {
   return Object.values(generateLegacy(options).entities).flatMap(({ exceptions }) => exceptions);
 }
@@ -45,8 +49,7 @@ describe("the generated legacy data", () => {
   it("keeps the seven entities as they are when only the scale of the large tables changes", () => {
     const [small, large] = [digests(options), digests({ ...options, logScale: 0.004 })];
     const changed = Object.keys(small).filter((table) => small[table] !== large[table]);
-    const growing = ["action", "bracket", "comment", "file", "notification", "plan", "project", "record", "record_roles", "task"];
-    expect(changed.sort()).toEqual(growing.map((name) => `dispatch_${name}`));
+    expect(changed.sort()).toEqual(GROWING);
   });
 
   it("survives its manifest's way through JSON", () => {
@@ -91,6 +94,12 @@ describe("the real numbers at scale 1", () => {
     ["courses", 8],
   ] as const)("%s: %i", (table, count) => {
     expect(clinic[table]).toHaveLength(count);
+  });
+
+  it("has over ten million rows with the tables that grow by the day", () => {
+    const growing = generateLegacy({ scale: 0.05, logScale: 0.01 }).tables.filter(({ table }) => GROWING.includes(table));
+    const rows = growing.reduce((sum, table) => sum + [...table.rows].length, 0);
+    expect(rows * 100).toBeGreaterThan(10_000_000);
   });
 
   it("has 1,339 users with a trace of being a doctor, some of whom are patients, technicians or masters", () => {
