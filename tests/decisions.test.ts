@@ -107,11 +107,6 @@ describe("the registry", () => {
   if (!offices || !patients || !profiles) throw new Error("entities are missing");
   const asking = (where: string) => [{ ...profiles, source: { ...profiles.source, where } }];
   const RULE = { id: "named", version: 1, severity: "warn", fields: ["name"], remedy: "Name it.", holds: () => true } as const;
-  const PREDICATE = { name: "valid", version: 1, where: "o.valid", reason: "closed", onLeave: "delete" } as const;
-  const waiving = (predicate: object, where?: string) => [
-    { ...offices, source: { ...offices.source, where, predicate: { ...PREDICATE, ...predicate } } },
-  ];
-  it("accepts a predicate on an entity that nobody refers to", () => expect(validateRegistry(waiving({}))).toEqual([]));
   it.each([
     ["an entity defined twice", [offices, offices], /defined twice/],
     ["a parent that is no entity", [patients], /is not an entity/],
@@ -135,16 +130,6 @@ describe("the registry", () => {
     ["a rule without a version", [{ ...offices, rules: [{ ...RULE, version: 0 }] }], /needs a plain name and a version/],
     ["a rule without a remedy", [{ ...offices, rules: [{ ...RULE, remedy: " " }] }], /needs a remedy/],
     ["a rule about no field", [{ ...offices, rules: [{ ...RULE, fields: ["nme"] }] }], /nme, which is no field/],
-    ["a predicate without a version", waiving({ version: 0 }), /valid@0 needs a plain name and a version/],
-    ["a predicate without a plain name", waiving({ name: "is valid" }), /needs a plain name and a version/],
-    ["a predicate without a condition", waiving({ where: " " }), /needs a condition/],
-    ["a predicate without a reason", waiving({ reason: " " }), /needs a reason/],
-    ["a predicate beside a plain where", waiving({}, "true"), /instead of where/],
-    [
-      "a predicate on an entity that others refer to",
-      [...waiving({}), ...registry.filter((entity) => entity !== offices)],
-      /offices: predicate valid@1 would waive records that .*patients.* may refer to/,
-    ],
     [
       "an alias defined twice",
       [

@@ -39,12 +39,11 @@ export function columnsOf(alias: string, text: string): string[] {
 }
 
 /** All SQL of a definition: columns, expressions, conditions. */
-export function textOf({ source: { columns, joins, where, predicate, watches } }: Entity): string {
+export function textOf({ source: { columns, joins, where, watches } }: Entity): string {
   return [
     ...Object.values(columns).map((column) => (typeof column === "string" ? column : column.sql)),
     ...Object.values({ ...joins, ...watches }).flatMap((step) => Object.values(step.on)),
     where ?? "",
-    predicate?.where ?? "",
   ].join("\n");
 }
 

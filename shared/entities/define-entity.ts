@@ -39,24 +39,6 @@ export type TargetTable = keyof TargetTables;
 export type SourceOf<N extends EntityName> = Entities[N] extends { source: infer Table extends SourceTable } ? Table : never;
 export type TargetOf<N extends EntityName> = Entities[N] extends { target: infer Table extends TargetTable } ? Table : never;
 
-/**
- * A named, versioned waiver: rows of the driving table for which it is not true are not transferred, and are counted
- * under its name. Raise the version when the meaning changes.
- */
-export interface Predicate {
-  readonly name: string;
-  readonly version: number;
-  /** Condition over the driving table and its joins. NULL is not true. */
-  readonly where: string;
-  /** Why the other rows are not transferred. */
-  readonly reason: string;
-  /** What becomes of the target row of a record that no longer satisfies it. */
-  readonly onLeave: "delete" | "keep";
-}
-
-/** What is remembered of each record: whole values, or 8-byte hashes of them for records that hardly anybody edits. */
-export type History = "values" | "hashes";
-
 export interface EntitySpec<
   N extends EntityName,
   Alias extends string,
@@ -76,9 +58,7 @@ export interface EntitySpec<
     readonly joins?: J & CheckedJoins<SourceOf<N>, Alias, J>;
     /** Which rows of the driving table are records of this entity. Never a filter on a referenced record. */
     readonly where?: string;
-    /** Which records are transferred at all, instead of `where`. Never of an entity that others refer to. */
-    readonly predicate?: Predicate;
-    /** What expressions, `where` and `predicate` ask about besides the joined tables. */
+    /** What expressions and `where` ask about besides the joined tables. */
     readonly watches?: W & CheckedJoins<SourceOf<N>, Alias, W, J & W>;
     readonly columns: C & Readonly<Record<string, Reference<SourceOf<N>, Alias, J> | Expression>>;
     /** Columns of the driving table that are left out, each with its reason. */
@@ -86,8 +66,6 @@ export interface EntitySpec<
   };
   /** A record that leaves the projection stays as it was (default: it is reported as surplus). */
   readonly keepsAbsent?: boolean;
-  /** Default: values. Hashes tell that a record was edited, not in which field; a record takes a fraction of the room. */
-  readonly history?: History;
   readonly fields: (
     build: FieldBuilders<Resolved<SourceOf<N>, Alias, J, C>>,
   ) => F & FieldsOf<TargetTables[TargetOf<N>], LegacyKey> & Strangers<F, TargetTables[TargetOf<N>], LegacyKey>;
@@ -104,13 +82,11 @@ export interface Entity {
     readonly alias: string;
     readonly joins: Joins;
     readonly where: string | undefined;
-    readonly predicate: Predicate | undefined;
     readonly watches: Watches;
     readonly columns: Columns;
     readonly ignored: Readonly<Partial<Record<string, string>>>;
   };
   readonly keepsAbsent: boolean;
-  readonly history: History;
   /** Target column → field, the legacy key first. */
   readonly fields: Readonly<Record<string, Field>>;
   readonly rules: readonly RecordRule[];
@@ -143,11 +119,9 @@ export function defineEntity<
       ...spec.source,
       joins: spec.source.joins ?? {},
       where: spec.source.where,
-      predicate: spec.source.predicate,
       watches: spec.source.watches ?? {},
     },
     keepsAbsent: spec.keepsAbsent ?? false,
-    history: spec.history ?? "values",
     fields,
     rules: spec.rules ?? [],
     dependsOn: [...new Set(Object.values(fields).flatMap((f) => (f.parent === undefined ? [] : [f.parent])))],

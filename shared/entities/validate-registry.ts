@@ -48,7 +48,6 @@ export function validateRegistry(entities: readonly Entity[]): string[] {
       if (remedy.trim() === "") say(`rule ${id} needs a remedy.`);
       for (const name of fields) if (!Object.hasOwn(entity.fields, name)) say(`rule ${id} looks at ${name}, which is no field.`);
     }
-    problems.push(...predicateProblems(entity, entities).map((text) => `${entity.name}: ${text}`));
     const used = new Set(Object.values(entity.fields).flatMap((field) => field.columns));
     for (const name of Object.keys(columns)) if (!used.has(name)) say(`column ${name} is read but no field uses it.`);
     for (const problem of aliasProblems(entity)) say(problem);
@@ -87,22 +86,6 @@ export function sourceColumnsRead(entity: Entity): Set<string> {
 /** Fingerprint of what an entity does to its records; when it changes, everything is projected again. */
 export function definitionHash(entity: Entity): string {
   return bytesToHex(sha1(utf8ToBytes(JSON.stringify(definitionOf(entity)))));
-}
-
-function predicateProblems({ name, source }: Entity, entities: readonly Entity[]): string[] {
-  const { predicate, where } = source;
-  if (!predicate) return [];
-  const called = `predicate ${predicate.name}@${predicate.version}`;
-  const problems: string[] = [];
-  if (!SIMPLE_NAME.test(predicate.name) || !Number.isInteger(predicate.version) || predicate.version < 1)
-    problems.push(`${called} needs a plain name and a version.`);
-  if (predicate.where.trim() === "") problems.push(`${called} needs a condition.`);
-  if (predicate.reason.trim() === "") problems.push(`${called} needs a reason.`);
-  if (where !== undefined) problems.push(`${called} stands instead of where: write both conditions into one of them.`);
-  const children = entities.filter((entity) => Object.values(entity.fields).some((field) => field.parent === name));
-  if (children.length > 0)
-    problems.push(`${called} would waive records that ${children.map((child) => child.name).join(", ")} may refer to.`);
-  return problems;
 }
 
 function cycles(entities: readonly Entity[]): string[] {

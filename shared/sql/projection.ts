@@ -30,8 +30,7 @@ export function joinSql(alias: string, { table, on }: Watch, kind: "join" | "lef
   return `${kind} public.${ident(table)} ${ident(alias)} on ${equal.join(" and ")}`;
 }
 
-/** Which rows of the driving table are records to transfer. */
+/** Which rows of the driving table are records. */
 export function whereSql(entity: Entity): string {
-  const condition = entity.source.predicate?.where ?? entity.source.where;
-  return condition === undefined ? "true" : `(${condition})`;
+  return entity.source.where === undefined ? "true" : `(${entity.source.where})`;
 }

@@ -52,7 +52,7 @@ const HIGHEST = "9223372036854775807";
 
 /** Joins are needed to find keys only where the membership condition may name them. */
 function joinsFor(entity: Entity): string {
-  return whereSql(entity) === "true" ? "" : joinsSql(entity);
+  return entity.source.where === undefined ? "" : joinsSql(entity);
 }
 
 function between(key: string): string {
