@@ -20,7 +20,7 @@ export const sample = defineEntity({
     joins: { p: { table: "dispatch_patient", on: { id: "i.patient_id" }, required: true } },
     watches: {
       m: { table: "dispatch_payment", on: { instruction_id: "i.id" } },
-      o: { table: "dispatch_operation", key: "id", on: { payment_id: "m.id" } },
+      o: { table: "dispatch_operation", on: { payment_id: "m.id" } },
     },
     columns: {
       id: "i.id",
@@ -65,7 +65,6 @@ const MISTAKES: readonly (readonly [title: string, instead: string, of: string, 
   ["a watch on a column that does not exist", "{ instruction: ", "{ instruction_id: ", /never/],
   ["a watch reached by a column that does not exist", '"m.idd"', '"m.id"', /never/],
   ["a watch reached through nothing", '"mm.id"', '"m.id"', /never/],
-  ["a key of a joined table that does not exist", 'key: "pk", on: { payment_id:', 'key: "id", on: { payment_id:', /never/],
   ["a table that does not exist", 'table: "dispatch_pacient"', 'table: "dispatch_patient"', /dispatch_pacient/],
   ["another driving table than the entity's", 'table: "dispatch_order"', 'table: "dispatch_instruction"', /dispatch_order/],
   ["a key that does not exist", 'key: "pk"', 'key: "id"', /"pk"/],

@@ -10,9 +10,7 @@ export type SourceTable = keyof SourceTables;
 /** A table that the projection reads beside the driving one: at most one row per record. Its changed rows change their records. */
 export interface Join {
   readonly table: SourceTable;
-  /** What identifies its rows, an integer (default: id). */
-  readonly key?: string;
-  /** Column of this table → column it equals, `alias.column`. The first is an integer: by it a changed row finds its records. */
+  /** Column of this table → column it equals, `alias.column`. By the first a changed row finds its records. */
   readonly on: Readonly<Record<string, string>>;
   /** A row of the driving table without this one is no record (default: it is one, and the columns are NULL). */
   readonly required?: boolean;
@@ -57,7 +55,6 @@ export type Reference<Table extends SourceTable, Alias extends string, J extends
 /** Joins on columns that exist, to columns that exist among the tables `Seen`. */
 export type CheckedJoins<Table extends SourceTable, Alias extends string, J extends Joins, Seen extends Joins = J> = {
   readonly [K in keyof J]: {
-    readonly key?: ColumnOf<J[K]["table"]>;
     readonly on: { readonly [C in keyof J[K]["on"]]: C extends ColumnOf<J[K]["table"]> ? Reference<Table, Alias, Seen> : never };
   };
 };

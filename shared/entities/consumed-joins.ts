@@ -1,36 +1,25 @@
 // What an entity consumes of tables beside its own: the rows whose changes have its records read again.
-import { sha1 } from "@noble/hashes/legacy.js";
-import { utf8ToBytes } from "@noble/hashes/utils.js";
 import type { Watch, Watches } from "./columns.ts";
 import type { Entity } from "./define-entity.ts";
 
 /** A joined or watched table as the entity sees it. */
 export interface ConsumedJoin {
-  /** Stands for everything below: what consumes something else has another id. */
-  readonly id: number;
   readonly table: string;
-  /** Column that identifies a row. */
-  readonly key: string;
   /** Column by which a row belongs to records, and the `alias.column` of the projection that it equals. */
   readonly link: string;
   readonly reference: string;
   /** What leads from the driving table to the reference, in order. */
   readonly path: readonly (readonly [alias: string, step: Watch])[];
-  /** Columns whose change changes records. */
-  readonly columns: readonly string[];
 }
 
-/** All joins and watches of an entity; those that consume the same of the same rows once. */
+/** All joins and watches of an entity; those that lead to the same rows in the same way once. */
 export function consumedJoins(entity: Entity): ConsumedJoin[] {
-  const text = textOf(entity);
   const steps = { ...entity.source.joins, ...entity.source.watches };
-  const all = Object.entries(steps).map(([alias, { table, key = "id", on }]) => {
+  const all = Object.values(steps).map(({ table, on }) => {
     const [[link, reference] = ["", ""]] = Object.entries(on);
-    const columns = [...new Set([...Object.keys(on), ...columnsOf(alias, text)])].sort();
-    const join = { table, key, link, reference, path: pathTo(reference, steps), columns };
-    return { id: idOf([entity.source.table, entity.source.key, join]), ...join };
+    return { table, link, reference, path: pathTo(reference, steps) };
   });
-  return [...new Map(all.map((join) => [join.id, join])).values()];
+  return [...new Map(all.map((join) => [JSON.stringify(join), join])).values()];
 }
 
 /** Columns that a text of SQL reads of an alias. */
@@ -54,9 +43,4 @@ function pathTo(reference: string, steps: Watches): [string, Watch][] {
   if (!step) return [];
   const before = Object.values(step.on).flatMap((other) => pathTo(other, others));
   return [...new Map<string, Watch>([...before, [alias, step]])];
-}
-
-function idOf(definition: unknown): number {
-  const digest = sha1(utf8ToBytes(JSON.stringify(definition)));
-  return new DataView(digest.buffer, digest.byteOffset).getInt32(0);
 }
