@@ -16,13 +16,13 @@ export interface TestPlatform extends AsyncDisposable {
   start(body?: object): Promise<{ execution: string }>;
   state(execution: string): Promise<ExecutionState>;
   /** Waits until an execution is closed, calling sync-tick as often as told. @throws Error when it does not close in time. */
-  finish(execution: string, options?: { tickEveryMs?: number; timeoutMs?: number }): Promise<ExecutionState>;
+  finish(execution: string, options?: { tickEveryMs?: number; timeoutMs?: number; pollMs?: number }): Promise<ExecutionState>;
 }
 
 /** The whole platform with a small generated legacy database, data in a folder of its own. */
 export async function startTestPlatform(
   name: string,
-  options: { scale: number; seed?: number } & Omit<PlatformOptions, "dataDir">,
+  options: { scale: number; logScale?: number; seed?: number } & Omit<PlatformOptions, "dataDir">,
 ): Promise<TestPlatform> {
   const dataDir = resolve(`.local/test-${name}-${process.pid}`);
   await rm(dataDir, { recursive: true, force: true });
@@ -32,7 +32,7 @@ export async function startTestPlatform(
     url: platform.urls.sourceOwner,
     seed: options.seed ?? 1,
     scale: options.scale,
-    logScale: 0.0005,
+    logScale: options.logScale ?? 0.0005,
   });
   const connection = { max: 2, onnotice: () => undefined, idle_timeout: 1 };
   const target = postgres(platform.target.superuserUrl("supabase"), connection);
@@ -52,7 +52,7 @@ export async function startTestPlatform(
       if (answer.status !== 202) throw new Error(`sync-trigger answered ${answer.status}: ${JSON.stringify(begun)}`);
       return begun;
     },
-    finish: async (execution, { tickEveryMs = 1_000, timeoutMs = 100_000 } = {}) => {
+    finish: async (execution, { tickEveryMs = 1_000, timeoutMs = 100_000, pollMs = 50 } = {}) => {
       const deadline = Date.now() + timeoutMs;
       let nextTick = Date.now() + tickEveryMs;
       for (;;) {
@@ -63,7 +63,7 @@ export async function startTestPlatform(
           nextTick = Date.now() + tickEveryMs;
           await platform.call("sync-tick", { body: {} }).catch(() => undefined);
         }
-        await new Promise((again) => setTimeout(again, 50));
+        await new Promise((again) => setTimeout(again, pollMs));
       }
     },
     [Symbol.asyncDispose]: async () => {
