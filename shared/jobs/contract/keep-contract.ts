@@ -23,15 +23,21 @@ export async function keepContract(
   context: Context,
   sourceId: number,
   requested: readonly Entity[],
-  work: "sync" | "adopt" = "sync",
+  work: "sync" | "plan" | "adopt" = "sync",
 ): Promise<KeptContract> {
   const contract = await checkContract(context, sourceId);
-  // An adoption writes nothing to the application's tables.
-  const findings = contract.findings.filter(({ code }) => work === "sync" || code !== "side_effect");
-  const kept = pauseBroken(requested, findings);
-  await alert(context, sourceId, kept, contract);
+  const kept = pauseBroken(requested, findingsFor(work, contract.findings));
+  // A plan only tells.
+  if (work !== "plan") await alert(context, sourceId, kept, contract);
   if (kept.runnable.length === 0 && kept.paused.length > 0) throw allPaused(kept.paused);
   return kept;
+}
+
+/** An adoption writes nothing to the application's tables, nor does a plan; but the run that a plan is of would. */
+function findingsFor(work: "sync" | "plan" | "adopt", findings: readonly Finding[]): readonly Finding[] {
+  if (work === "sync") return findings;
+  if (work === "adopt") return findings.filter(({ code }) => code !== "side_effect");
+  return findings.map((finding) => (finding.code === "side_effect" ? { ...finding, severity: "warn" as const } : finding));
 }
 
 /** Which of the requested entities may run. A finding on no entity is one on each. */
