@@ -47,7 +47,7 @@ create table public.sync_planned_keys (
   execution_id uuid not null references public.sync_executions (id) on delete cascade,
   entity_id    smallint not null references public.sync_entities (id),
   legacy_id    bigint not null,
-  generation   bigint not null default nextval('public.sync_pending_keys_generation_seq'),
+  generation   bigint not null generated always as identity,
   primary key (execution_id, entity_id, legacy_id)
 );
 comment on table public.sync_planned_keys is 'sync_pending_keys of a dry run: what was pending when it began, and what it would release.';
@@ -57,4 +57,5 @@ create index sync_planned_keys_entity_id_idx on public.sync_planned_keys (entity
 alter table public.sync_planned_keys enable row level security;
 create policy nobody_reads on public.sync_planned_keys for select to authenticated using (false);
 revoke all on public.sync_planned_keys from anon, authenticated, service_role;
+revoke all on sequence public.sync_planned_keys_generation_seq from anon, authenticated, service_role;
 grant select, insert, update, delete on public.sync_planned_keys to isthmus_worker;

@@ -1,8 +1,15 @@
 import type { Sql } from "postgres";
 import type { InProcess } from "./in-process.ts";
 
-/** What belongs to an execution itself; everything else a plan must leave as it was. */
-const OF_EXECUTIONS = ["sync_executions", "sync_chains", "sync_page_log", "sync_reports"];
+/** What belongs to an execution itself, and what is noted of the catalogs; everything else a plan must leave as it was. */
+const OF_EXECUTIONS = [
+  "sync_executions",
+  "sync_chains",
+  "sync_page_log",
+  "sync_reports",
+  "sync_contract_checks",
+  "sync_side_effects",
+];
 
 /** A digest of every table of the target but those that tell of executions. */
 export async function everything(target: Sql, except: readonly string[] = []): Promise<Record<string, string>> {
