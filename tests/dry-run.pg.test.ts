@@ -209,6 +209,22 @@ describe("a plan that is disturbed", () => {
   });
 });
 
+describe("the cache", () => {
+  it("is neither believed nor written by a plan: it would outlive what never was", async () => {
+    await using test = await createPipeline();
+    await test.seed.office(1);
+    await test.seed.patient(1, { userId: 20, officeId: 1 });
+    const cache: Context["cache"] = {
+      read: () => Promise.reject(new Error("read")),
+      write: () => Promise.reject(new Error("written")),
+    };
+    await test.start({ dryRun: true });
+    for (let message = test.queue.shift(); message; message = test.queue.shift()) {
+      expect((await test.run(message, { ...test.context, cache })).outcome).toMatch(/committed|reported/);
+    }
+  });
+});
+
 describe("a plan and a run", () => {
   it("of the same entities refuse each other, whichever came first", async () => {
     await using test = await createPipeline();

@@ -109,6 +109,7 @@ describe("the functions over HTTP", () => {
       ['{"entities": []}', /entities/],
       ['{"entities": "patients"}', /entities/],
       ['{"capture": "quick"}', /capture/],
+      ['{"dryRun": "yes"}', /dryRun/],
       ['{"entitys": ["patients"]}', /entitys/],
       ['{"dryRun": true}', /dryRun: belongs to adopt/],
       ['{"adopt": true, "capture": "full"}', /capture: does not belong to adopt/],
