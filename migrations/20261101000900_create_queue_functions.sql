@@ -19,7 +19,8 @@ begin
          "parentId" = null, parent_entity_id = null, data = jsonb_build_object('candidates', a.candidates),
          remedy = 'Target rows share this legacy id. Choose the record: select sync.adopt_as(<id of this entry>, <id of the row>). Or correct the rows and adopt again.'
     from (select legacy_id, jsonb_agg(jsonb_build_object('id', id, 'claimed_by', claimed_by) order by id) as candidates
-            from public.sync_adoption_rows where entity_id = p_entity.id and undecided group by legacy_id) a
+            from public.sync_adoption_rows
+           where entity_id = p_entity.id and undecided and legacy_id in (select k from pg_temp.page_issues) group by legacy_id) a
    where a.legacy_id = i.k;
 end
 $$;
