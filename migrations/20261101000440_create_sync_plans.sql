@@ -47,10 +47,12 @@ create table public.sync_planned_keys (
   execution_id uuid not null references public.sync_executions (id) on delete cascade,
   entity_id    smallint not null references public.sync_entities (id),
   legacy_id    bigint not null,
+  reason       text not null,
   generation   bigint not null generated always as identity,
   primary key (execution_id, entity_id, legacy_id)
 );
-comment on table public.sync_planned_keys is 'sync_pending_keys of a dry run: what was pending when it began, and what it would release.';
+comment on table public.sync_planned_keys is 'sync_pending_keys of a dry run: what was pending when it began, and what it would ask for: released, or changed through a joined row.';
+comment on column public.sync_planned_keys.reason is 'As in sync_pending_keys.';
 comment on column public.sync_planned_keys.generation is 'As in sync_pending_keys.';
 create index sync_planned_keys_entity_id_idx on public.sync_planned_keys (entity_id);
 

@@ -29,6 +29,32 @@ $$;
 comment on function sync.plan_page(uuid, bigint, text, jsonb, jsonb) is
   'commit_page of a dry run: the same statements over shadows; what came of it is noted, and nothing of the application or of the sync''s memory is written.';
 
+create function sync.plan_join_page(p_chain uuid, p_lease bigint, p_keys bigint[], p_page jsonb) returns jsonb
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_chain  public.sync_chains := sync.hold_chain(p_chain, p_lease);
+  v_entity public.sync_entities;
+  v_begun  timestamptz := clock_timestamp();
+begin
+  select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
+  if p_page -> 'range' <> 'null' then
+    perform from public.sync_executions where id = v_chain.execution_id for no key update;
+    delete from public.sync_planned_keys
+     where execution_id = v_chain.execution_id and entity_id = v_entity.id and reason = 'fan_out'
+       and legacy_id between (p_page -> 'range' ->> 'lowest')::bigint and (p_page -> 'range' ->> 'highest')::bigint;
+    perform sync.add_range(v_chain, p_page -> 'range');
+  elsif cardinality(p_keys) > 0 then
+    perform from public.sync_executions where id = v_chain.execution_id for no key update;
+    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+    select v_chain.execution_id, v_entity.id, k, 'fan_out' from sync.keys_to_list(v_chain, p_keys) k
+    on conflict (execution_id, entity_id, legacy_id) do update set generation = default;
+  end if;
+  return sync.end_join_page(v_chain, v_entity, p_page, v_begun);
+end
+$$;
+comment on function sync.plan_join_page(uuid, bigint, bigint[], jsonb) is
+  'commit_join_page of a dry run: the records to read again are asked for in the plan alone, and nothing is noted of joined rows.';
+
 create function sync.note_planned(p_execution uuid, p_entity public.sync_entities, p_outside bigint[], p_page jsonb, p_surplus jsonb)
 returns void
 language plpgsql security invoker set search_path = '' as $$
@@ -109,8 +135,8 @@ comment on function sync.is_known(uuid, smallint, bigint) is 'Whether a record i
 
 create function sync.plan_released(p_execution public.sync_executions, p_parent smallint, p_parents bigint[]) returns void
 language sql security invoker set search_path = '' as $$
-  insert into public.sync_planned_keys (execution_id, entity_id, legacy_id)
-  select p_execution.id, w.entity_id, w.legacy_id
+  insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+  select p_execution.id, w.entity_id, w.legacy_id, 'released'
     from (select r.entity_id, r.legacy_id, r.parent_entity_id, r.parent_legacy_id
             from public.sync_planned_records r
            where r.execution_id = p_execution.id and r.outcome = 'waiting'
@@ -236,11 +262,11 @@ language sql security invoker set search_path = '' as $$
 $$;
 comment on function sync.forget_closed_plans(integer) is 'Deletes some of what dry runs that failed have left behind.';
 
-revoke all on function sync.plan_page(uuid, bigint, text, jsonb, jsonb),
+revoke all on function sync.plan_page(uuid, bigint, text, jsonb, jsonb), sync.plan_join_page(uuid, bigint, bigint[], jsonb),
   sync.note_planned(uuid, public.sync_entities, bigint[], jsonb, jsonb), sync.is_known(uuid, smallint, bigint),
   sync.plan_released(public.sync_executions, smallint, bigint[]), sync.plan_report(uuid, public.sync_entities),
   sync.commit_plan(uuid, bigint, integer, integer), sync.forget_plan(uuid, smallint, integer), sync.forget_closed_plans(integer) from public;
-grant execute on function sync.plan_page(uuid, bigint, text, jsonb, jsonb),
+grant execute on function sync.plan_page(uuid, bigint, text, jsonb, jsonb), sync.plan_join_page(uuid, bigint, bigint[], jsonb),
   sync.note_planned(uuid, public.sync_entities, bigint[], jsonb, jsonb), sync.is_known(uuid, smallint, bigint),
   sync.plan_released(public.sync_executions, smallint, bigint[]), sync.plan_report(uuid, public.sync_entities),
   sync.commit_plan(uuid, bigint, integer, integer), sync.forget_plan(uuid, smallint, integer), sync.forget_closed_plans(integer) to isthmus_worker;

@@ -60,8 +60,8 @@ begin
 
   if v_dry_run then
     -- A run would read these too.
-    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id)
-    select v_execution.id, k.entity_id, k.legacy_id
+    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+    select v_execution.id, k.entity_id, k.legacy_id, k.reason
       from public.sync_pending_keys k join public.sync_entities e on e.id = k.entity_id
      where e.source_id = v_source.id and e.entity_type = any (v_entities);
   end if;

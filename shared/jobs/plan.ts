@@ -64,7 +64,9 @@ export async function startExecution(context: Context, request: ExecutionRequest
     const choice = chooseCapture(known.get(entity.name), position, hashes.get(entity.name) ?? "", request.capture);
     if (choice.capture === "wait") throw new IsthmusError("SOURCE_BEHIND", undefined, { detail: { entity: entity.name } });
     const work =
-      choice.capture === "full" ? await fullChains(context, entity) : await changedChains(context, entity, choice.from, changed);
+      choice.capture === "full"
+        ? await fullChains(context, entity, dryRun)
+        : await changedChains(context, entity, choice.from, changed);
     chains.push(...work.map((chain) => ({ entity: entity.name, ...chain })));
     if (choice.capture === "xmin" && work.length === 0) idle.push({ entity: entity.name, horizon: choice.from });
   }

@@ -121,7 +121,7 @@ export async function happened(target: Sql, execution: string, before: Landed): 
   return [...found.values()].sort(byRecord);
 }
 
-/** Per entity what its pages counted. */
+/** Per entity what the pages of its records counted. */
 export async function counted(target: Sql, execution: string): Promise<Record<string, unknown>[]> {
   return [
     ...(await target`
@@ -129,7 +129,7 @@ export async function counted(target: Sql, execution: string): Promise<Record<st
              sum(l.updated)::integer as updated, sum(l.unchanged)::integer as unchanged, sum(l.deleted)::integer as deleted,
              sum(l.waiting)::integer as waiting, sum(l.in_conflict)::integer as in_conflict, sum(l.waived)::integer as waived,
              sum(l.absent)::integer as absent, sum(l.surplus)::integer as surplus
-        from public.sync_page_log l join public.sync_entities e on e.id = l.entity_id
-       where l.execution_id = ${execution} group by 1 order by 1`),
+        from public.sync_page_log l join public.sync_entities e on e.id = l.entity_id join public.sync_chains c on c.id = l.chain_id
+       where l.execution_id = ${execution} and c.capture <> 'joins' group by 1 order by 1`),
   ];
 }
