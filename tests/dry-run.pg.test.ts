@@ -3,6 +3,7 @@ import type { Sql } from "../shared/db/connect.ts";
 import { tick } from "../shared/jobs/tick.ts";
 import type { Context } from "../shared/pipeline/types.ts";
 import { applyEdits } from "../local/dataset/edit.ts";
+import { adopt, loosen } from "./support/adoption.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
 import { createPipeline } from "./support/pipeline.ts";
 import { counted, everything, happened, landedRecords, notedRecords, planned } from "./support/plan.ts";
@@ -21,8 +22,8 @@ async function expectAgreement(test: InProcess, request: Parameters<InProcess["s
   const { execution } = await test.sync(request);
   expect(await counted(target, plan.execution)).toEqual(await counted(target, execution));
   const outcomes = await happened(target, execution, landed);
-  // Which records were waived, a run does not keep: of these the counts above agree.
-  const noted = plan.records.filter(({ outcome }) => outcome !== "waived");
+  // Which records were waived or surplus, a run does not keep: of these the counts above agree.
+  const noted = plan.records.filter(({ outcome }) => outcome !== "waived" && outcome !== "surplus");
   expect(noted.map(({ row: _, ...record }) => record)).toEqual(outcomes.map(({ row: _, ...record }) => record));
   // Of a record that is in the queue, the plan keeps no row.
   const rows = (records: typeof outcomes) => records.filter((record) => /inserted|updated/.test(record.outcome));
@@ -171,6 +172,37 @@ describe("a changed row of a joined table", () => {
   });
 });
 
+describe("a target that was migrated before", () => {
+  it("is planned as it will be once its ids are adopted: overwritten, inserted beside, undecided with what waits for it", async () => {
+    await using test = await createPipeline();
+    await loosen(test, ["offices", "legacy_office_id"]);
+    for (const id of [1, 2, 3, 4]) await test.seed.office(id);
+    await test.seed.patient(1, { userId: 20, officeId: 1 });
+    await test.seed.patient(2, { userId: 21, officeId: 2 });
+    // Two rows are office 1, one is office 2, and one an office that the source does not have.
+    await test.target.admin`
+      insert into public.offices (legacy_office_id, name, is_active, email_notifications)
+      select legacy_id, 'there before', true, true from unnest(array[1, 1, 2, 9]) legacy_id`;
+    await adopt(test, "offices");
+    const { outcomes } = await expectAgreement(test);
+    expect(
+      outcomes
+        .filter(({ entity }) => /^(offices|patients)$/.test(entity))
+        .map(({ legacyId, outcome, rule }) => [legacyId, outcome, rule]),
+    ).toEqual([
+      ["1", "in_conflict", "adoption.ambiguous"],
+      ["2", "updated", "source_wins"],
+      ["3", "inserted", null],
+      ["4", "inserted", null],
+      ["1", "waiting", "parent_missing@1"],
+      ["2", "inserted", null],
+    ]);
+    expect((await expectAgreement(test, { ...offices, capture: "full" })).outcomes).toMatchObject([
+      { rule: "adoption.ambiguous" },
+    ]);
+  });
+});
+
 describe("records that leave", () => {
   it("are planned to be deleted, unless somebody has edited them", async () => {
     await using test = await createInProcess({ scale: 0.01 });
@@ -279,6 +311,30 @@ describe("a plan and a run", () => {
     await test.start(offices);
     await expect(test.start({ ...offices, dryRun: true })).rejects.toMatchObject(refused);
     await test.drain();
+  });
+
+  it("differ where a first load would set off what nobody has acknowledged: the plan says so, the run does not begin", async () => {
+    await using test = await createPipeline();
+    await test.seed.office(1);
+    await test.target.admin`update public.sync_side_effects set acknowledged_at = null where table_name = 'offices'`;
+    const begun = await test.start({ ...offices, dryRun: true });
+    expect(begun).toMatchObject({ entities: ["offices"], paused: [], warnings: [{ code: "side_effect", severity: "fatal" }] });
+    await test.drain();
+    expect((await test.status(begun.execution)).status).toBe("succeeded");
+    expect((await test.target.admin`select from public.sync_alerts`).length).toBe(0);
+    await expect(test.start(offices)).rejects.toMatchObject({ code: "SIDE_EFFECTS_UNACKNOWLEDGED" });
+  });
+
+  it("both leave out what does not fit a catalog, and the plan alerts of nothing", async () => {
+    await using test = await createPipeline();
+    await test.seed.office(1);
+    await test.target.admin`alter table public.operations rename column card_last to card`;
+    const both = { entities: ["offices", "operations"] };
+    const plan = await test.start({ ...both, dryRun: true });
+    expect(plan).toMatchObject({ entities: ["offices"], paused: [{ entity: "operations" }] });
+    await test.drain();
+    expect((await test.target.admin`select from public.sync_alerts`).length).toBe(0);
+    expect((await test.sync(both)).paused).toEqual(plan.paused);
   });
 
   it("both refuse rows that nobody has adopted, and a plan of an empty table does not open it for minting", async () => {

@@ -288,6 +288,7 @@ describe("a target that was migrated before", () => {
     const refused = await sync(["start", "profiles"]);
     expect(refused).toMatchObject({ code: 1, out: "" });
     expect(refused.err).toMatch(/^TARGET_NOT_EMPTY: .*\n {2}What to do: .*npm run sync -- adopt profiles/);
+    expect(await sync(["plan", "profiles"])).toEqual(refused);
 
     const looked = await sync(["adopt", "profiles", "patients", "--dry-run"]);
     expect(looked.code).toBe(0);
@@ -316,6 +317,9 @@ describe("a target that was migrated before", () => {
     const again = await sync(["adopt-as", conflict?.id ?? "", chosen]);
     expect(again.code).toBe(1);
     expect(again.err).toMatch(/^DECISION_REFUSED: /);
+    await target.unsafe(`
+      truncate public.profiles cascade;
+      alter table public.profiles add unique (legacy_user_id), alter column legacy_user_id set not null`);
   });
 });
 
@@ -333,7 +337,7 @@ describe("as a process", () => {
     expect(refused.err).toContain("UNAUTHENTICATED: ");
     const listed = await run(["--env-file", file, "--json", "executions"], { ISTHMUS_API_KEY: platform.secretKey });
     expect(listed.code).toBe(0);
-    expect(JSON.parse(listed.out)).toHaveLength(5);
+    expect(JSON.parse(listed.out)).toHaveLength((await target`select from public.sync_executions`).length);
     expect((await run(["tick"], {})).code).toBe(2);
   });
 });
@@ -361,6 +365,10 @@ describe("what does not fit", () => {
     expect(started.err).toContain("Left out: operations.\nFindings: 1 fatal");
     expect(started.out).toMatch(/^Execution [0-9a-f-]{36}: succeeded$/m);
     expect(started.out).not.toMatch(/^operations +full/m);
+    const planned = await sync(["plan", "offices", "operations"]);
+    expect({ code: planned.code, err: planned.err }).toEqual({ code: 1, err: started.err });
+    expect(planned.out).toMatch(/^Plan [0-9a-f-]{36}: succeeded\. Nothing was written/m);
+    expect(planned.out).not.toMatch(/^operations /m);
     const refused = await sync(["start", "operations"]);
     expect(refused.code).toBe(1);
     expect(refused.err).toContain("CONTRACT_BROKEN: operations: public.operations has no column card_last.");
@@ -375,6 +383,13 @@ describe("what does not fit", () => {
     const refused = await sync(["start", "payments"]);
     expect(refused.code).toBe(1);
     expect(refused.err).toContain("SIDE_EFFECTS_UNACKNOWLEDGED: payments: trigger shout on payments: after insert, for each row");
+    const planned = await sync(["plan", "payments"]);
+    expect(planned.code).toBe(1);
+    expect(planned.err).toContain(
+      "A run would leave out, until this is acknowledged: payments.\nFindings: 1 fatal, 0 warnings.\n",
+    );
+    expect(planned.err).toContain("npm run sync -- acknowledge payments");
+    expect(planned.out).toMatch(/^Plan [0-9a-f-]{36}: succeeded\. Nothing was written/m);
     expect(await sync(["acknowledge"])).toMatchObject({
       code: 2,
       err: expect.stringContaining("Name tables, or give --all.") as string,
@@ -385,6 +400,7 @@ describe("what does not fit", () => {
     expect(one.out).not.toMatch(/^orders/m);
     expect((await sync(["acknowledge", "--all"])).out).toMatch(/^orders +trigger +shout /m);
     expect(await sync(["acknowledge", "--all"])).toMatchObject({ code: 0, out: "There was nothing to acknowledge.\n" });
+    expect(await sync(["plan", "payments"])).toMatchObject({ code: 0, err: "" });
     expect((await sync(["start", "payments", "--watch"])).code).toBe(0);
     await target`drop trigger shout on public.payments`;
     await target`drop trigger shout on public.orders`;

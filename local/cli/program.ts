@@ -69,13 +69,18 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
     if (state.status === "failed" || state.status === "cancelled") exitWith(1);
   };
 
-  const start = async (request: object, watch: boolean | undefined) => {
+  const begin = async (request: object) => {
     const begun = parseAnswer(begunExecution, await callFunction(env(), "sync-trigger", request));
     if (begun.paused.length > 0) {
       const leftOut = begun.paused.flatMap(({ findings }) => findings);
       terminal.err(`Left out: ${begun.paused.map(({ entity }) => entity).join(", ")}.\n${showFindings(leftOut)}`);
       exitWith(1);
     }
+    return begun;
+  };
+
+  const start = async (request: object, watch: boolean | undefined) => {
+    const begun = await begin(request);
     if (watch === true) {
       show(await watchExecution(terminal, () => load(begun.execution)));
       return;
@@ -130,8 +135,13 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
     .argument("[entities...]")
     .option("--full", "as if everything were read again, not only what changed")
     .action(async (entities: string[], { full }: { full?: boolean }) => {
-      const request = { dryRun: true, capture: full === true ? "full" : "auto", ...(entities.length > 0 ? { entities } : {}) };
-      const begun = parseAnswer(begunExecution, await callFunction(env(), "sync-trigger", request));
+      const begun = await begin({ dryRun: true, capture: full === true ? "full" : "auto", ...named(entities) });
+      const stopping = begun.warnings.filter(({ severity }) => severity === "fatal");
+      if (stopping.length > 0) {
+        const stopped = [...new Set(stopping.map(({ entity }) => entity ?? "every entity"))];
+        terminal.err(`A run would leave out, until this is acknowledged: ${stopped.join(", ")}.\n${showFindings(stopping)}`);
+        exitWith(1);
+      }
       show(await watchExecution(quietWith(terminal, options().json), () => load(begun.execution)));
     });
 

@@ -3,10 +3,10 @@ import { formatTable } from "./output.ts";
 
 /** What a dry run found, for a person: counts, reasons with examples, money. */
 export function showPlan(state: ExecutionState): string {
-  const head = `Plan ${state.execution}: ${state.status}. Nothing was written; a run that begins now would do this.\n`;
-  if (state.plan === null) return `${head}${failuresOf(state).map(showFailure).join("")}`;
+  const head = `Plan ${state.execution}: ${state.status}. Nothing was written`;
+  if (state.plan === null) return `${head}.\n${failuresOf(state).map(showFailure).join("")}`;
   const { entities } = state.plan;
-  const parts = [head, "\n", countsTable(entities)];
+  const parts = [`${head}; a run that begins now would do this.\n`, "\n", countsTable(entities)];
   const reasons = entities.flatMap(({ entity, outcomes }) =>
     outcomes
       .filter(({ rule, outcome }) => rule !== null || !SELF_EXPLANATORY.has(outcome))
