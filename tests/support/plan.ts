@@ -36,8 +36,12 @@ export interface PlannedRecord {
   readonly row: string | null;
 }
 
-/** Runs a plan; returns what it noted of each record before it reported and forgot. */
-export async function planned(test: InProcess, request: Parameters<InProcess["start"]>[0] = {}) {
+/** Runs a plan; returns what it noted of each record before it reported and forgot. `look` is called at that moment. */
+export async function planned(
+  test: InProcess,
+  request: Parameters<InProcess["start"]>[0] = {},
+  look: () => Promise<void> = () => Promise.resolve(),
+) {
   const { execution } = await test.start({ ...request, dryRun: true });
   const reporting = () => test.target.admin`
     select from public.sync_chains where execution_id = ${execution} and capture = 'validate' and state = 'open'`;
@@ -49,6 +53,7 @@ export async function planned(test: InProcess, request: Parameters<InProcess["st
     await test.run(message);
   }
   const records = await notedRecords(test.target.admin, execution);
+  await look();
   const outcomes = await test.drain();
   const [ended] = await test.target.admin<{ status: string; errors: unknown }[]>`
     select status, errors from public.sync_executions where id = ${execution}`;
