@@ -142,18 +142,21 @@ describe("a changed row of a joined table", () => {
   ])("has its records planned, %s, and still has them read by the run", async (_, limits, captures) => {
     await using test = await createPipeline({ env: limits });
     await test.seed.office(1);
-    for (const patient of [1, 2]) await test.seed.patient(patient, { userId: 20 + patient, officeId: 1, suffix: "A" });
-    for (const order of [11, 12, 13]) await test.seed.instruction(order, 1);
-    for (const order of [14, 15]) await test.seed.instruction(order, 2);
+    for (const patient of [1, 2, 3]) await test.seed.patient(patient, { userId: 20 + patient, officeId: 1, suffix: "A" });
+    // A range of the second patient's has one within that the first has listed, and one that the third would list.
+    for (const order of [11, 13, 16]) await test.seed.instruction(order, 1);
+    for (const order of [12, 15, 17]) await test.seed.instruction(order, 2);
+    for (const order of [14, 18]) await test.seed.instruction(order, 3);
     await test.sync();
     await test.source.admin`update public.dispatch_patient set suffix = 'Z'`;
     const { plan, outcomes, execution } = await expectAgreement(test, orders);
     expect(outcomes.map(({ entity, legacyId, outcome }) => [entity, legacyId, outcome])).toEqual(
-      ["11", "12", "13", "14", "15"].map((id) => ["orders", id, "updated"]),
+      ["11", "12", "13", "14", "15", "16", "17", "18"].map((id) => ["orders", id, "updated"]),
     );
     const chains = await chainsOf(test.target.admin, plan.execution);
     expect(chains.map(({ capture }) => capture as string)).toEqual(captures);
     expect(chains).toEqual(await chainsOf(test.target.admin, execution));
+    expect(await counted(test.target.admin, plan.execution)).toMatchObject([{ entity: "orders", read: 8, updated: 8 }]);
     const after = await expectAgreement(test, orders);
     expect(after.outcomes).toEqual([]);
   });
