@@ -7,11 +7,13 @@ import { tick } from "../shared/jobs/tick.ts";
 import { adoptAs, adoptPage } from "../shared/sql/adoption.ts";
 import { claimPage } from "../shared/sql/pages.ts";
 import { adopt, adoptionState, dying, sweep } from "./support/adoption.ts";
-import { APPLICATION_TABLES, endState } from "./support/digest.ts";
+import { endState } from "./support/digest.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
 
 const SCALE = 0.01;
-const entities = registry.filter(({ name }) => APPLICATION_TABLES.some((table) => table === name));
+/** What the badly migrated target holds. */
+const TABLES = ["offices", "profiles", "doctors", "patients", "orders", "payments", "operations"];
+const entities = registry.filter(({ name }) => TABLES.includes(name));
 const env = { ISTHMUS_ADOPT_PAGE_SIZE: "25" };
 const make = () => createInProcess({ scale: SCALE, env, entities });
 
@@ -95,7 +97,7 @@ describe("a target that a real migration filled", () => {
     const digest = async () =>
       (
         await Promise.all(
-          APPLICATION_TABLES.map((table) =>
+          TABLES.map((table) =>
             test.target.admin.unsafe<{ sum: string }[]>(
               `select md5(string_agg(t::text, ',' order by id)) as sum from public.${table} t`,
             ),

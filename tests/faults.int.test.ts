@@ -3,9 +3,17 @@ import { endState, resetTarget } from "./support/digest.ts";
 import { injectFaults } from "./support/faults.ts";
 import { startTestPlatform, type TestPlatform } from "./support/platform.ts";
 
-/** Runs in CI; hundreds with `ISTHMUS_FAULT_RUNS=300 npm run test:faults`. */
+/** In every run of the tests; hundreds, and all entities, with `ISTHMUS_FAULT_RUNS=300 npm run test:faults`. */
 const RUNS = Number(process.env["ISTHMUS_FAULT_RUNS"] ?? 30);
 const FIRST_SEED = Number(process.env["ISTHMUS_FAULT_SEED"] ?? 1);
+/** A family of each kind: parents, children, dependants of joined rows, and records of their own entity. */
+const FAMILIES = {
+  entities: [
+    ...["offices", "profiles", "doctors", "patients", "orders", "payments", "operations"],
+    ...["cases", "order_cases", "projects", "treatment_plans", "treatment_discussions", "comments", "categories"],
+  ],
+};
+const REQUEST = process.env["ISTHMUS_FAULT_RUNS"] === undefined ? FAMILIES : {};
 const NAMESPACE = "6f1f7e1c-2f0b-4c0d-9d52-0a1b2c3d4e5f";
 
 describe("killing anything at any moment", () => {
@@ -19,7 +27,7 @@ describe("killing anything at any moment", () => {
       env: { ISTHMUS_PAGE_SIZE: "60", ISTHMUS_PAGE_SIZE_MAX: "60", ISTHMUS_LEASE_SECONDS: "2", ISTHMUS_ROWS_PER_CHAIN: "150" },
     });
     await resetTarget(test.target, NAMESPACE);
-    const state = await test.finish((await test.start()).execution);
+    const state = await test.finish((await test.start(REQUEST)).execution);
     expect(state.status).toBe("succeeded");
     undisturbed = await endState(test.target);
   });
@@ -29,7 +37,7 @@ describe("killing anything at any moment", () => {
     "ends in the same rows, mappings, states and queue as an undisturbed run (seed %i)",
     async (seed) => {
       await resetTarget(test.target, NAMESPACE);
-      const { execution } = await test.start();
+      const { execution } = await test.start(REQUEST);
       const repair = injectFaults(test.platform, seed, 8, 2_400);
       const finished = await test.finish(execution, { tickEveryMs: 500 }).finally(repair);
       const faults = await repair();

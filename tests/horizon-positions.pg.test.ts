@@ -164,7 +164,7 @@ describe("a patient who moves", () => {
     await test.sync();
     await test.source.admin`update public.dispatch_patient set doctor_id = 2, office_id = 2, suffix = 'B' where id = 1`;
     const { chains } = await test.sync();
-    expect(chains.find((chain) => chain.entity === "orders")).toMatchObject({ capture: "xmin" });
+    expect(chains.find((chain) => chain.entity === "orders")).toMatchObject({ capture: "joins" });
     const [order] = await test.target.admin`
       select d.legacy_user_id::integer as doctor, f.legacy_office_id::integer as office, o.order_number
         from public.orders o join public.doctors d on d.id = o.doctor_id join public.offices f on f.id = o.office_id`;

@@ -62,7 +62,10 @@ describe("a record with an unknown code", () => {
     expect(joined?.n).toBe(3);
     const resolved = await test.target.admin<{ entity: string }[]>`
       select entity_type as entity from public.sync_conflicts where state = 'resolved' and resolved_in = ${execution}`;
-    expect(resolved.length).toBe(7);
+    expect(resolved.map(({ entity }) => entity).sort()).toEqual([
+      ...["cases", "operations", "operations", "operations", "order_cases", "orders"],
+      ...["patients", "patients_doctors_offices", "payments", "payments"],
+    ]);
     expect((await test.target.admin`select from public.sync_pending_keys`).length).toBe(0);
   });
 

@@ -16,10 +16,18 @@ export async function query<Row extends object>(
   parameters: readonly Parameter[] = [],
 ): Promise<Row[]> {
   try {
-    return (await db.unsafe<Row[]>(text, parameters as postgres.ParameterOrJSON<never>[])) as Row[];
+    return dense(await db.unsafe<Row[]>(text, parameters as postgres.ParameterOrJSON<never>[]));
   } catch (error) {
     throw toIsthmusError(error, side);
   }
+}
+
+/**
+ * After a statement that failed when it had sent rows, the driver puts the next rows of the connection behind as many
+ * holes (github.com/porsager/postgres/issues/1119), which filter leaves out.
+ */
+function dense<Row>(rows: Row[]): Row[] {
+  return rows.length > 0 && !(0 in rows) ? rows.filter(() => true) : rows;
 }
 
 /** The first row of a statement that always has one. */
