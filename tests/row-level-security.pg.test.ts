@@ -79,8 +79,8 @@ describe("row level security and grants", () => {
       insert into public.sync_planned_records (execution_id, entity_id, legacy_id, outcome)
       select max(execution_id::text)::uuid, min(entity_id), 1, 'updated' from public.sync_page_log`;
     await admin`
-      insert into public.sync_planned_keys (execution_id, entity_id, legacy_id)
-      select max(execution_id::text)::uuid, min(entity_id), 1 from public.sync_page_log`;
+      insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+      select max(execution_id::text)::uuid, min(entity_id), 1, 'test' from public.sync_page_log`;
     await admin`insert into public.sync_alerts (kind, severity, message) values ('test', 'warning', 'test')`;
     await admin`insert into public.sync_conflict_values select id, '{}' from public.sync_conflicts limit 1`;
     tables = (
