@@ -43,7 +43,7 @@ $$;
 comment on function sync.register_entity(smallint, jsonb) is
   'Writes one entity definition and resolves its column types from the catalog. A column that is missing has none: the check of the contract keeps its entity from running.';
 
-create function sync.open_entity(p_entity_id smallint) returns void
+create function sync.open_entity(p_entity_id smallint, p_dry_run boolean) returns void
 language plpgsql security invoker set search_path = '' as $$
 declare
   v_entity public.sync_entities;
@@ -60,11 +60,11 @@ begin
       using errcode = 'IS021',
             hint = format('Nothing was written. New ids beside existing rows would double them. Look with npm run sync -- adopt %1$s --dry-run, take them over with npm run sync -- adopt %1$s; or empty the table.', v_entity.entity_type);
   end if;
-  update public.sync_entities set adoption_epoch = 1, adopted_at = now() where id = p_entity_id;
+  update public.sync_entities set adoption_epoch = 1, adopted_at = now() where id = p_entity_id and not p_dry_run;
 end
 $$;
-comment on function sync.open_entity(smallint) is
-  'Allows minting for an entity whose target table is empty. Raises IS021 when it holds rows nobody has adopted.';
+comment on function sync.open_entity(smallint, boolean) is
+  'Allows minting for an entity whose target table is empty. Raises IS021 when it holds rows nobody has adopted. p_dry_run: only tells whether it would.';
 
-revoke all on function sync.register_entity(smallint, jsonb), sync.open_entity(smallint) from public;
-grant execute on function sync.register_entity(smallint, jsonb), sync.open_entity(smallint) to isthmus_worker;
+revoke all on function sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) from public;
+grant execute on function sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) to isthmus_worker;

@@ -81,11 +81,12 @@ language sql immutable security invoker set search_path = ''
 return $q$case when s.left_hash is null then s."left" when s.left_hash = hashtextextended(o.now::text, 0) then o.now else '{}' end$q$;
 comment on function sync.left_sql() is 'What a row state s left in the target, given the present values o.now.';
 
-create function sync.load_statements(p_entity public.sync_entities) returns text[]
+create function sync.load_statements(p_entity public.sync_entities, p_schema text) returns text[]
 language plpgsql stable security invoker set search_path = '' as $$
 declare
   v_typed   text; -- the new values as typed columns of p
   v_current text := sync.owned_columns(p_entity); -- the same columns of the target row t
+  v_target  text := format('%I.%I', p_schema, p_entity.target_table);
   v_kept    text := case p_entity.history
     when 'values' then 'new, "left", null, null'
     else 'null, null, hashtextextended(new::text, 0), hashtextextended("left"::text, 0)' end;
@@ -123,11 +124,11 @@ begin
                      p._raw is distinct from s.raw or (s.seen_hash is null) <> (%7$L = 'values') as restated
                 from pg_temp.page_rows p
                 cross join lateral (select to_jsonb(x) as new from (select %1$s) x offset 0) v
-                left join public.%2$I t on t.id = p._uuid
-                left join public.sync_row_states s on s.entity_id = %3$s and s.legacy_id = p._key
+                left join %2$s t on t.id = p._uuid
+                left join %10$I.sync_row_states s on s.entity_id = %3$s and s.legacy_id = p._key
                 -- One index probe per record that never landed, whatever the planner thinks.
                 left join lateral (
-                  select m.entity_uuid from public.uuid_mappings_enhanced m
+                  select m.entity_uuid from %10$I.uuid_mappings_enhanced m
                    where s.legacy_id is null and m.source_id = %5$s and m.entity_type = %6$L and m.legacy_id = p._key
                      and m.sync_status = 'active' limit 1) m on true
                 left join lateral (
@@ -141,20 +142,20 @@ begin
                           filter (where e.value is distinct from r.now -> e.key), '{}') as written
             from jsonb_each(case when r.t_id is null or r.new = r.seen then '{}' else r.new end) e
            where e.value is distinct from r.seen -> e.key) c
-    $q$, v_typed, p_entity.target_table, p_entity.id, v_current, p_entity.source_id, p_entity.entity_type, p_entity.history,
-      sync.seen_sql(), sync.left_sql()),
+    $q$, v_typed, v_target, p_entity.id, v_current, p_entity.source_id, p_entity.entity_type, p_entity.history,
+      sync.seen_sql(), sync.left_sql(), p_schema),
     format($q$
-      insert into public.%1$I (id, %2$s)
+      insert into %1$s (id, %2$s)
       select p._uuid, %3$s
         from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
        where p.n between $1 and $2 and q.action = 'insert'
        order by p._uuid
-    $q$, p_entity.target_table, v_names, v_values),
+    $q$, v_target, v_names, v_values),
     format($q$
-      update public.%1$I t set %2$s
+      update %1$s t set %2$s
         from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
        where p.n between $1 and $2 and q.action = 'update' and t.id = p._uuid
-    $q$, p_entity.target_table, v_sets),
+    $q$, v_target, v_sets),
     -- Read back after triggers: for a changed field what stands there now, for the others what was left before,
     -- so that somebody else's edit of them stays visible.
     format($q$
@@ -165,12 +166,12 @@ begin
                             from jsonb_each(o.now) e)
                end as "left"
           from pg_temp.page_plan q
-          join public.%1$I t on t.id = q.id
+          join %1$s t on t.id = q.id
           cross join lateral (select to_jsonb(x) as now from (select %2$s) x) o
          where q.n between $1 and $2
            and (q.action in ('insert', 'update') or (q.action = 'unchanged' and (q.new is distinct from q.seen or q.restated)))
       ), state as (
-        insert into public.sync_row_states as s (entity_id, legacy_id, raw, synced_at, seen, "left", seen_hash, left_hash)
+        insert into %6$I.sync_row_states as s (entity_id, legacy_id, raw, synced_at, seen, "left", seen_hash, left_hash)
         select %3$s, legacy_id, raw, now(), %5$s from after
         on conflict (entity_id, legacy_id) do update
            set raw = excluded.raw, synced_at = excluded.synced_at, seen = excluded.seen, "left" = excluded."left",
@@ -181,9 +182,9 @@ begin
        where a.n = q.n
          and exists (select from unnest(%4$L::text[]) k
                       where (q.action = 'insert' or q.written ? k) and a."left" -> k is distinct from q.new -> k)
-    $q$, p_entity.target_table, v_current, p_entity.id, v_numbers, v_kept),
+    $q$, v_target, v_current, p_entity.id, v_numbers, v_kept, p_schema),
     format($q$
-      insert into public.uuid_mappings_enhanced as m
+      insert into %5$I.uuid_mappings_enhanced as m
         (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table)
       select %1$s, %2$L, q.legacy_id, q.id, %3$L, %4$L
         from pg_temp.page_plan q
@@ -191,23 +192,25 @@ begin
        order by q.legacy_id
       on conflict (source_id, entity_type, legacy_id) do update
          set sync_status = sync.active_if_same(m.entity_uuid, excluded.entity_uuid)
-    $q$, p_entity.source_id, p_entity.entity_type, p_entity.source_table, p_entity.target_table)
+    $q$, p_entity.source_id, p_entity.entity_type, p_entity.source_table, p_entity.target_table, p_schema)
   ];
 end
 $$;
-comment on function sync.load_statements(public.sync_entities) is
-  'The statements that classify and write a slice of a page: plan, insert, update, row states, mappings. $1, $2: the slice.';
+comment on function sync.load_statements(public.sync_entities, text) is
+  'The statements that classify and write a slice of a page: plan, insert, update, row states, mappings. $1, $2: the slice. p_schema: public, or pg_temp for a plan.';
 
 -- Settings are pinned, so that a comparison never depends on the session.
-create function sync.load_records(p_entity public.sync_entities, p_records json, p_left bigint[]) returns void
+create function sync.load_records(p_entity public.sync_entities, p_records json, p_left bigint[], p_plan uuid) returns void
 language plpgsql security invoker
 set search_path = '' set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'iso_8601'
 set extra_float_digits = 1 as $$
 declare
-  v_count integer;
-  v_left  integer;
+  v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
+  v_count  integer;
+  v_left   integer;
+  v_statements text[];
 begin
-  if p_entity.adoption_epoch = 0 then
+  if p_entity.adoption_epoch = 0 and p_plan is null then
     raise exception 'entity %: nothing may be minted before the target''s ids are adopted', p_entity.entity_type
       using errcode = 'IS021', hint = 'Start the execution through sync-trigger, which checks the target first.';
   end if;
@@ -228,11 +231,15 @@ begin
     (select string_agg(format('%I text', c ->> 'name'), ', ') from jsonb_array_elements(p_entity.columns) c))
     using p_records;
   get diagnostics v_count = row_count;
-  insert into pg_temp.page_rows (n, _leaves, _key, _uuid)
-  select v_count + row_number() over (order by m.entity_uuid), true, m.legacy_id, m.entity_uuid
-    from public.uuid_mappings_enhanced m
-   where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = any (p_left)
-     and m.sync_status = 'active';
+  if p_plan is not null then
+    perform sync.shadow_page(p_plan, p_entity, p_left);
+  end if;
+  execute format(
+    'insert into pg_temp.page_rows (n, _leaves, _key, _uuid)
+     select $1 + row_number() over (order by m.entity_uuid), true, m.legacy_id, m.entity_uuid
+       from %I.uuid_mappings_enhanced m
+      where m.source_id = $2 and m.entity_type = $3 and m.legacy_id = any ($4) and m.sync_status = ''active''', v_schema)
+    using v_count, p_entity.source_id, p_entity.entity_type, p_left;
   get diagnostics v_left = row_count;
   if v_count + v_left = 0 then
     return;
@@ -240,23 +247,29 @@ begin
   create unique index on pg_temp.page_rows (n);
   analyze pg_temp.page_rows;
 
-  execute format(
-    'select count(*) from (select 1 from public.%I t join pg_temp.page_rows p on p._uuid = t.id order by t.id for no key update of t) l',
-    p_entity.target_table);
+  if p_plan is null then
+    execute format(
+      'select count(*) from (select 1 from public.%I t join pg_temp.page_rows p on p._uuid = t.id order by t.id for no key update of t) l',
+      p_entity.target_table);
+  end if;
   if v_count > 0 then
-    perform sync.load_slice(sync.load_statements(p_entity), 1, v_count);
+    v_statements := sync.load_statements(p_entity, v_schema);
+    if p_plan is not null then
+      v_statements := v_statements[1] || sync.clash_statements(p_plan, p_entity) || v_statements[2:];
+    end if;
+    perform sync.load_slice(v_statements, 1, v_count);
   end if;
   if v_left > 0 then
-    perform sync.load_slice(sync.leave_statements(p_entity), v_count + 1, v_count + v_left);
+    perform sync.load_slice(sync.leave_statements(p_entity, v_schema), v_count + 1, v_count + v_left);
   end if;
 end
 $$;
-comment on function sync.load_records(public.sync_entities, json, bigint[]) is
-  'Loads the records of a page: [{_key, _uuid, _raw, <column>: text}], and deletes those of the legacy ids p_left that have landed. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit.';
+comment on function sync.load_records(public.sync_entities, json, bigint[], uuid) is
+  'Loads the records of a page: [{_key, _uuid, _raw, <column>: text}], and deletes those of the legacy ids p_left that have landed. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit. p_plan: the execution whose plan it is; then everything is written to shadows.';
 
 revoke all on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.load_slice(text[], integer, integer),
-  sync.owned_columns(public.sync_entities), sync.seen_sql(), sync.left_sql(), sync.load_statements(public.sync_entities),
-  sync.load_records(public.sync_entities, json, bigint[]) from public;
+  sync.owned_columns(public.sync_entities), sync.seen_sql(), sync.left_sql(), sync.load_statements(public.sync_entities, text),
+  sync.load_records(public.sync_entities, json, bigint[], uuid) from public;
 grant execute on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.load_slice(text[], integer, integer),
-  sync.owned_columns(public.sync_entities), sync.seen_sql(), sync.left_sql(), sync.load_statements(public.sync_entities),
-  sync.load_records(public.sync_entities, json, bigint[]) to isthmus_worker;
+  sync.owned_columns(public.sync_entities), sync.seen_sql(), sync.left_sql(), sync.load_statements(public.sync_entities, text),
+  sync.load_records(public.sync_entities, json, bigint[], uuid) to isthmus_worker;

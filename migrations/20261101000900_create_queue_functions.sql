@@ -2,7 +2,7 @@
 -- Locks:   row locks on sync_conflicts and sync_pending_keys.
 -- Reverse: drop the functions.
 
-create function sync.queue_records(p_entity public.sync_entities, p_execution uuid, p_issues jsonb) returns void
+create function sync.collect_issues(p_entity public.sync_entities, p_issues jsonb) returns void
 language plpgsql security invoker set search_path = '' as $$
 begin
   create temp table page_issues on commit drop as
@@ -19,9 +19,17 @@ begin
          "parentId" = null, parent_entity_id = null, data = jsonb_build_object('candidates', a.candidates),
          remedy = 'Target rows share this legacy id. Choose the record: select sync.adopt_as(<id of this entry>, <id of the row>). Or correct the rows and adopt again.'
     from (select legacy_id, jsonb_agg(jsonb_build_object('id', id, 'claimed_by', claimed_by) order by id) as candidates
-            from public.sync_adoption_rows where entity_id = p_entity.id and undecided group by legacy_id) a
+            from public.sync_adoption_rows
+           where entity_id = p_entity.id and undecided and legacy_id in (select k from pg_temp.page_issues) group by legacy_id) a
    where a.legacy_id = i.k;
+end
+$$;
+comment on function sync.collect_issues(public.sync_entities, jsonb) is
+  'What stops records of a page, into pg_temp.page_issues: [{k, state, type, field, rule, remedy, data, parent, parentId}].';
 
+create function sync.queue_records(p_entity public.sync_entities, p_execution uuid) returns void
+language plpgsql security invoker set search_path = '' as $$
+begin
   -- The same trouble again: one more attempt. Another one: the old row is superseded, the new one carries on.
   update public.sync_conflicts c
      set attempts = c.attempts + 1, last_seen_at = now(), remedy = i.remedy, conflict_data = coalesce(i.data, '{}')
@@ -59,8 +67,8 @@ begin
    order by i.k;
 end
 $$;
-comment on function sync.queue_records(public.sync_entities, uuid, jsonb) is
-  'Puts records into sync_conflicts: [{k, state, type, field, rule, remedy, data, parent, parentId}].';
+comment on function sync.queue_records(public.sync_entities, uuid) is
+  'Puts the records of pg_temp.page_issues into sync_conflicts.';
 
 create function sync.release_waiting(p_source_id smallint) returns bigint
 language sql security invoker set search_path = '' as $$
@@ -105,7 +113,7 @@ $$;
 comment on function sync.record_warnings(smallint, uuid, jsonb) is
   'Notes which records of a page have landed although they break a rule, and forgets those that no longer do.';
 
-revoke all on function sync.queue_records(public.sync_entities, uuid, jsonb), sync.release_waiting(smallint),
+revoke all on function sync.collect_issues(public.sync_entities, jsonb), sync.queue_records(public.sync_entities, uuid), sync.release_waiting(smallint),
   sync.record_warnings(smallint, uuid, jsonb) from public;
-grant execute on function sync.queue_records(public.sync_entities, uuid, jsonb), sync.release_waiting(smallint),
+grant execute on function sync.collect_issues(public.sync_entities, jsonb), sync.queue_records(public.sync_entities, uuid), sync.release_waiting(smallint),
   sync.record_warnings(smallint, uuid, jsonb) to isthmus_worker;

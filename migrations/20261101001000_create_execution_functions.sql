@@ -50,7 +50,7 @@ begin
      set status = case p_status when 'succeeded' then 'succeeded' else 'failed' end::public.sync_job_status
     from public.sync_executions e
    where e.id = p_execution and j.id = e.job_id and j.status = 'running';
-  if p_status = 'failed' then
+  if p_status = 'failed' and not exists (select from public.sync_executions where id = p_execution and dry_run) then
     perform sync.raise_alert('execution_failed', 'critical', p_execution, null,
       'An execution failed: see errors of this execution.', jsonb_build_object('execution', p_execution));
   end if;
@@ -86,15 +86,20 @@ begin
   end if;
 
   -- What was released or requested is read again within this execution, once the entity's own chains are through.
-  perform sync.release_waiting(v_execution.source_id);
+  if v_execution.dry_run then
+    perform sync.plan_released(v_execution, null, null);
+  else
+    perform sync.release_waiting(v_execution.source_id);
+  end if;
   select coalesce(max(page_size), (v_execution.request ->> 'page_size')::integer) into v_page_size
     from public.sync_chains where execution_id = p_execution and capture <> 'joins';
   insert into public.sync_chains (execution_id, entity_id, capture, definition_hash, page_size)
   select p_execution, e.id, 'keys', e.definition_hash, v_page_size
     from public.sync_entities e
    where e.source_id = v_execution.source_id and e.entity_type = any (v_execution.entities)
-     and e.adoption_epoch > 0
-     and exists (select from public.sync_pending_keys k where k.entity_id = e.id)
+     and case when v_execution.dry_run
+           then exists (select from public.sync_planned_keys k where k.execution_id = p_execution and k.entity_id = e.id)
+           else e.adoption_epoch > 0 and exists (select from public.sync_pending_keys k where k.entity_id = e.id) end
      and not exists (select from public.sync_chains c where c.execution_id = p_execution and c.capture = 'adopt')
      and not exists (select from public.sync_chains c
                       where c.execution_id = p_execution and c.entity_id = e.id and c.state <> 'done')
@@ -144,7 +149,7 @@ begin
     perform sync.finish_execution(p_execution, 'succeeded', null);
     return;
   end if;
-  -- Everything is loaded: compare both sides.
+  -- Everything is loaded: compare both sides. Everything is planned: report.
   return query
   update public.sync_chains set state = 'open', due_at = now()
    where execution_id = p_execution and capture = 'validate' and state = 'blocked'

@@ -34,7 +34,7 @@ begin
     'chain', to_jsonb(v_chain) || jsonb_build_object('changed_from', v_chain.changed_from::text,
                'range_from', v_chain.range_from::text, 'range_to', v_chain.range_to::text, 'cursor', v_chain."cursor"::text),
     'execution', (select jsonb_build_object('id', e.id, 'horizon', e.horizon::text, 'snapshot_xmax', e.snapshot_xmax::text,
-                           'system_identifier', e.system_identifier, 'timeline', e.timeline, 'entities', e.entities)
+                           'system_identifier', e.system_identifier, 'timeline', e.timeline, 'entities', e.entities, 'dry_run', e.dry_run)
                     from public.sync_executions e where e.id = v_chain.execution_id),
     'severities', sync.rule_severities(),
     'source', (select jsonb_build_object('id', s.id, 'name', s.name, 'namespace', s.namespace)
@@ -65,19 +65,10 @@ $$;
 comment on function sync.lock_records(smallint, bigint[]) is
   'Orders this page against others that hold the same records. Taken before the projection is read, held to the commit.';
 
-create function sync.commit_page(p_chain uuid, p_lease bigint, p_records text, p_issues jsonb, p_page jsonb) returns jsonb
+create function sync.hold_chain(p_chain uuid, p_lease bigint) returns public.sync_chains
 language plpgsql security invoker set search_path = '' as $$
 declare
-  v_chain    public.sync_chains;
-  v_entity   public.sync_entities;
-  v_started  timestamptz;
-  v_outside  bigint[] := array(select jsonb_array_elements_text(p_page -> 'outside')::bigint);
-  v_counts   jsonb;
-  v_surplus  jsonb := '{"count": 0}';
-  v_done     boolean := (p_page ->> 'done')::boolean;
-  v_dispatch uuid[] := '{}';
-  v_begun    timestamptz := clock_timestamp();
-  v_wall_ms  numeric;
+  v_chain public.sync_chains;
 begin
   select * into v_chain from public.sync_chains
    where id = p_chain and lease = p_lease and state = 'open' and lease_until is not null for update;
@@ -85,13 +76,15 @@ begin
     raise exception 'chain %: the lease was lost to another delivery', p_chain
       using errcode = 'IS010', hint = 'Nothing was written; the other delivery carries on.';
   end if;
-  select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
-  select started_at into strict v_started from public.sync_executions where id = v_chain.execution_id;
+  return v_chain;
+end
+$$;
+comment on function sync.hold_chain(uuid, bigint) is 'Locks the chain for the commit of a page under its lease. Raises IS010 when another delivery has it.';
 
-  perform sync.load_records(v_entity, p_records::json,
-    case when v_entity.predicate ->> 'on_leave' = 'delete' then v_outside else '{}' end);
-
-  perform sync.queue_records(v_entity, v_chain.execution_id, p_issues || coalesce((
+create function sync.page_rejections() returns jsonb
+language plpgsql security invoker set search_path = '' as $$
+begin
+  return coalesce((
     select jsonb_agg(jsonb_build_object(
              'k', p._key, 'state', 'open', 'field', j.column_name,
              'rule', coalesce(j.constraint_name, j.sqlstate),
@@ -115,16 +108,30 @@ begin
              'remedy', case q.action when 'target_deleted' then 'Somebody deleted the target row: restore it, or delete the record in the source.'
                                      when 'target_unmapped' then 'A target row has the id that this record would get: remove the row.'
                                      else sync.leave_remedy(q.action) end))
-      from pg_temp.page_plan q where q.action ~ '^(target|left)_' or q.action = 'ambiguous'), '[]'));
+      from pg_temp.page_plan q where q.action ~ '^(target|left)_' or q.action = 'ambiguous'), '[]');
+end
+$$;
+comment on function sync.page_rejections() is 'What the database or the present state of the target refused of a page, as issues.';
+
+create function sync.commit_page(p_chain uuid, p_lease bigint, p_records text, p_issues jsonb, p_page jsonb) returns jsonb
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_chain    public.sync_chains;
+  v_entity   public.sync_entities;
+  v_outside  bigint[] := array(select jsonb_array_elements_text(p_page -> 'outside')::bigint);
+  v_surplus  jsonb;
+  v_begun    timestamptz := clock_timestamp();
+begin
+  v_chain := sync.hold_chain(p_chain, p_lease);
+  select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
+  perform sync.load_records(v_entity, p_records::json, sync.leaving(v_entity, v_outside), null);
+
+  perform sync.collect_issues(v_entity, p_issues || sync.page_rejections());
+  perform sync.queue_records(v_entity, v_chain.execution_id);
 
   -- What source_wins overwrote stays readable as a decided conflict.
-  with overwritten as (
-    select q.legacy_id, q.id, jsonb_object_agg(k, q.now -> k) as kept, array_agg(k order by k) as fields
-      from pg_temp.page_plan q cross join lateral jsonb_object_keys(q.written) k
-     where q.action = 'update' and q.now -> k is distinct from q."left" -> k
-       -- Where nobody knows what was left (hashes, an adopted row, a new field): what a field held is kept, that it was empty is not.
-       and (q."left" ? k or q.now -> k <> 'null')
-     group by q.legacy_id, q.id
+  with overwritten as materialized (
+    select * from sync.page_overwritten()
   ), decided as (
     insert into public.sync_conflicts
       (state, entity_id, entity_type, source_record_id, conflict_type, field, rule, remedy, conflict_data,
@@ -175,37 +182,79 @@ begin
      where k.entity_id = v_entity.id and k.legacy_id = a.k and k.generation = a.g;
   end if;
 
-  if v_chain.capture = 'full' then
-    v_surplus := sync.surplus_of(v_entity, coalesce(v_chain."cursor", v_chain.range_from, -9223372036854775808),
-      case when v_done then coalesce(v_chain.range_to, 9223372036854775807) else (p_page ->> 'cursor')::bigint end,
-      p_page -> 'present', v_started);
-    if (v_surplus ->> 'count')::integer > 0 then
-      perform sync.raise_alert('surplus', 'warning', v_chain.execution_id, v_entity.id,
-        'Target rows that are no record: the source does not have them (legacy_ids), or another row is the record (duplicates).', v_surplus);
-    end if;
+  v_surplus := sync.page_surplus(v_chain, v_entity, p_page);
+  if (v_surplus ->> 'count')::integer > 0 then
+    perform sync.raise_alert('surplus', 'warning', v_chain.execution_id, v_entity.id,
+      'Target rows that are no record: the source does not have them (legacy_ids), or another row is the record (duplicates).', v_surplus);
   end if;
+  return sync.end_page(v_chain, v_entity, p_page, v_surplus, v_begun);
+end
+$$;
+comment on function sync.commit_page(uuid, bigint, text, jsonb, jsonb) is
+  'Everything a page changes: target rows, mappings, row states, queue, released children, counters, cursor, checkpoint and the next chains.';
 
+create function sync.page_overwritten() returns table (legacy_id bigint, id uuid, kept jsonb, fields text[])
+language plpgsql security invoker set search_path = '' as $$
+begin
+  return query
+  select q.legacy_id, q.id, jsonb_object_agg(k, q.now -> k), array_agg(k order by k)
+    from pg_temp.page_plan q cross join lateral jsonb_object_keys(q.written) k
+   where q.action = 'update' and q.now -> k is distinct from q."left" -> k
+     -- Where nobody knows what was left (hashes, an adopted row, a new field): what a field held is kept, that it was empty is not.
+     and (q."left" ? k or q.now -> k <> 'null')
+   group by q.legacy_id, q.id;
+end
+$$;
+comment on function sync.page_overwritten() is 'Edits by people that the updates of a page overwrite.';
+
+create function sync.leaving(p_entity public.sync_entities, p_outside bigint[]) returns bigint[]
+language sql immutable security invoker set search_path = ''
+as $$ select case when p_entity.predicate ->> 'on_leave' = 'delete' then p_outside else '{}' end $$;
+comment on function sync.leaving(public.sync_entities, bigint[]) is 'Of the records outside the predicate, those that are deleted where they have landed.';
+
+create function sync.page_surplus(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb) returns jsonb
+language plpgsql stable security invoker set search_path = '' as $$
+begin
+  if p_chain.capture <> 'full' then
+    return '{"count": 0}';
+  end if;
+  return sync.surplus_of(p_entity, coalesce(p_chain."cursor", p_chain.range_from, -9223372036854775808),
+    case when (p_page ->> 'done')::boolean then coalesce(p_chain.range_to, 9223372036854775807) else (p_page ->> 'cursor')::bigint end,
+    p_page -> 'present', (select started_at from public.sync_executions where id = p_chain.execution_id));
+end
+$$;
+comment on function sync.page_surplus(public.sync_chains, public.sync_entities, jsonb) is
+  'Full passes only: target rows in the key range of the page that are no record.';
+
+create function sync.end_page(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_surplus jsonb,
+  p_begun timestamptz) returns jsonb
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_counts   jsonb;
+  v_wall_ms  numeric;
+  v_dispatch uuid[];
+begin
   select jsonb_build_object(
            'inserted', count(*) filter (where action = 'insert'), 'updated', count(*) filter (where action = 'update'),
            'unchanged', count(*) filter (where action = 'unchanged'), 'deleted', count(*) filter (where action = 'delete'),
-           'waived', (p_page ->> 'waived')::integer + cardinality(v_outside) - (select count(*) from pg_temp.page_rows where _leaves),
+           'waived', (p_page ->> 'waived')::integer + jsonb_array_length(p_page -> 'outside') - (select count(*) from pg_temp.page_rows where _leaves),
            'waiting', (select count(*) from pg_temp.page_issues where state = 'waiting'),
            'in_conflict', (select count(*) from pg_temp.page_issues where state = 'open'))
     into v_counts from pg_temp.page_plan;
 
-  v_wall_ms := (p_page ->> 'wall_ms')::numeric + extract(epoch from clock_timestamp() - v_begun) * 1000;
+  v_wall_ms := (p_page ->> 'wall_ms')::numeric + extract(epoch from clock_timestamp() - p_begun) * 1000;
   insert into public.sync_page_log
     (execution_id, chain_id, entity_id, page, read, inserted, updated, unchanged, deleted, waiting, in_conflict, waived, waived_by,
      absent, surplus, cache_lookups, cache_hits, cpu_ms, peak_rss_bytes, wall_ms)
-  values (v_chain.execution_id, v_chain.id, v_entity.id, v_chain.page, (p_page ->> 'read')::integer,
+  values (p_chain.execution_id, p_chain.id, p_entity.id, p_chain.page, (p_page ->> 'read')::integer,
           (v_counts ->> 'inserted')::integer, (v_counts ->> 'updated')::integer, (v_counts ->> 'unchanged')::integer,
           (v_counts ->> 'deleted')::integer, (v_counts ->> 'waiting')::integer, (v_counts ->> 'in_conflict')::integer,
-          (v_counts ->> 'waived')::integer, v_entity.predicate ->> 'rule',
-          (p_page ->> 'absent')::integer, (v_surplus ->> 'count')::integer, (p_page ->> 'cache_lookups')::integer, (p_page ->> 'cache_hits')::integer,
+          (v_counts ->> 'waived')::integer, p_entity.predicate ->> 'rule',
+          (p_page ->> 'absent')::integer, (p_surplus ->> 'count')::integer, (p_page ->> 'cache_lookups')::integer, (p_page ->> 'cache_hits')::integer,
           (p_page ->> 'cpu_ms')::numeric, (p_page ->> 'peak_rss_bytes')::bigint, v_wall_ms);
 
-  v_dispatch := sync.close_page(v_chain, v_entity, p_page, v_wall_ms);
-  return jsonb_build_object('counts', v_counts, 'surplus', (v_surplus ->> 'count')::integer,
+  v_dispatch := sync.close_page(p_chain, p_entity, p_page, v_wall_ms);
+  return jsonb_build_object('counts', v_counts, 'surplus', (p_surplus ->> 'count')::integer,
     'landed', (select coalesce(jsonb_agg(legacy_id::text), '[]') from pg_temp.page_plan where action = 'insert'),
     'foreign_key_rejects', (select count(*) from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
                               where j.sqlstate = '23503' and not p._leaves),
@@ -213,8 +262,8 @@ begin
                    from public.sync_chains c where c.id = any (v_dispatch)));
 end
 $$;
-comment on function sync.commit_page(uuid, bigint, text, jsonb, jsonb) is
-  'Everything a page changes: target rows, mappings, row states, queue, released children, counters, cursor, checkpoint and the next chains.';
+comment on function sync.end_page(public.sync_chains, public.sync_entities, jsonb, jsonb, timestamptz) is
+  'Counts and logs a page, moves its chain, and tells what came of it and what to dispatch.';
 
 create function sync.close_page(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_wall_ms numeric) returns uuid[]
 language plpgsql security invoker set search_path = '' as $$
@@ -235,7 +284,8 @@ begin
   if p_page ->> 'definition_hash' is distinct from p_chain.definition_hash then
     update public.sync_chains set definition_hash = 'mixed' where id = p_chain.id;
     update public.sync_checkpoints set definition_hash = 'mixed'
-     where source_id = p_entity.source_id and entity_type = p_entity.entity_type;
+     where source_id = p_entity.source_id and entity_type = p_entity.entity_type
+       and not exists (select from public.sync_executions where id = p_chain.execution_id and dry_run);
   end if;
   if v_done then
     return sync.close_chain(p_chain.execution_id, p_entity);
@@ -250,9 +300,10 @@ create function sync.close_chain(p_execution uuid, p_entity public.sync_entities
 language plpgsql security invoker set search_path = '' as $$
 begin
   perform from public.sync_executions where id = p_execution for no key update;
-  -- The horizon moves only when the last chain that looks for changes is through.
-  if not exists (select from public.sync_chains
-                  where execution_id = p_execution and entity_id = p_entity.id and capture <> 'keys' and state <> 'done') then
+  -- A plan moves nothing. The horizon moves only when the last chain that looks for changes is through.
+  if not exists (select from public.sync_executions where id = p_execution and dry_run)
+     and not exists (select from public.sync_chains
+                      where execution_id = p_execution and entity_id = p_entity.id and capture <> 'keys' and state <> 'done') then
     insert into public.sync_checkpoints as k
       (source_id, entity_type, job_id, execution_id, last_processed_id, records_processed, checkpoint_data,
        horizon, system_identifier, timeline, definition_hash)
@@ -323,10 +374,16 @@ comment on function sync.overdue_chains(integer, integer) is
   'The sweep: open chains whose message is overdue, marked as sent again.';
 
 revoke all on function sync.claim_page(uuid, integer, integer), sync.lock_records(smallint, bigint[]),
-  sync.commit_page(uuid, bigint, text, jsonb, jsonb),
-  sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric), sync.close_chain(uuid, public.sync_entities),
+  sync.hold_chain(uuid, bigint), sync.page_rejections(), sync.page_overwritten(), sync.leaving(public.sync_entities, bigint[]),
+  sync.page_surplus(public.sync_chains, public.sync_entities, jsonb),
+  sync.end_page(public.sync_chains, public.sync_entities, jsonb, jsonb, timestamptz),
+  sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric),
+  sync.commit_page(uuid, bigint, text, jsonb, jsonb), sync.close_chain(uuid, public.sync_entities),
   sync.give_back_page(uuid, bigint, jsonb, integer), sync.overdue_chains(integer, integer) from public;
 grant execute on function sync.claim_page(uuid, integer, integer), sync.lock_records(smallint, bigint[]),
-  sync.commit_page(uuid, bigint, text, jsonb, jsonb),
-  sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric), sync.close_chain(uuid, public.sync_entities),
+  sync.hold_chain(uuid, bigint), sync.page_rejections(), sync.page_overwritten(), sync.leaving(public.sync_entities, bigint[]),
+  sync.page_surplus(public.sync_chains, public.sync_entities, jsonb),
+  sync.end_page(public.sync_chains, public.sync_entities, jsonb, jsonb, timestamptz),
+  sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric),
+  sync.commit_page(uuid, bigint, text, jsonb, jsonb), sync.close_chain(uuid, public.sync_entities),
   sync.give_back_page(uuid, bigint, jsonb, integer), sync.overdue_chains(integer, integer) to isthmus_worker;

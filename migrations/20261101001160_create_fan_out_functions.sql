@@ -2,8 +2,8 @@
 -- Locks:   the chain's row; the execution's row when records are asked for or a chain closes.
 -- Reverse: drop the functions.
 
-create function sync.compare_join_rows(p_entity_id smallint, p_join_id integer, p_rows bigint[], p_links bigint[], p_digests bigint[])
-returns jsonb
+create function sync.compare_join_rows(p_entity_id smallint, p_join_id integer, p_rows bigint[], p_links bigint[], p_digests bigint[],
+  p_plan uuid) returns jsonb
 language sql stable security invoker set search_path = '' as $$
   with differing as (
     select r.link as new, s.link as old
@@ -15,43 +15,35 @@ language sql stable security invoker set search_path = '' as $$
     'links', (select coalesce(jsonb_agg(l::text), '[]')
                 from (select new as l from differing where new is not null
                        union select old from differing where old is not null) x),
-    'listed', (select count(*) from public.sync_pending_keys where entity_id = p_entity_id and reason = 'fan_out'))
+    'listed', case
+      when p_plan is null then (select count(*) from public.sync_pending_keys where entity_id = p_entity_id and reason = 'fan_out')
+      else (select count(*) from public.sync_planned_keys
+             where execution_id = p_plan and entity_id = p_entity_id and reason = 'fan_out') end)
 $$;
-comment on function sync.compare_join_rows(smallint, integer, bigint[], bigint[], bigint[]) is
-  'The links, new and old, of joined rows that differ from what was last consumed, and how many records are listed for it already.';
+comment on function sync.compare_join_rows(smallint, integer, bigint[], bigint[], bigint[], uuid) is
+  'The links, new and old, of joined rows that differ from what was last consumed, and how many records are listed for it already: by this dry run (p_plan), or in earnest.';
 
 create function sync.commit_join_page(p_chain uuid, p_lease bigint, p_rows bigint[], p_links bigint[], p_digests bigint[],
   p_keys bigint[], p_page jsonb) returns jsonb
 language plpgsql security invoker set search_path = '' as $$
 declare
-  v_chain    public.sync_chains;
-  v_entity   public.sync_entities;
-  v_full     boolean;
-  v_begun    timestamptz := clock_timestamp();
-  v_wall_ms  numeric;
-  v_dispatch uuid[];
+  v_chain  public.sync_chains := sync.hold_chain(p_chain, p_lease);
+  v_entity public.sync_entities;
+  v_full   boolean := v_chain.changed_from is null;
+  v_begun  timestamptz := clock_timestamp();
 begin
-  select * into v_chain from public.sync_chains
-   where id = p_chain and lease = p_lease and state = 'open' and lease_until is not null for update;
-  if not found then
-    raise exception 'chain %: the lease was lost to another delivery', p_chain
-      using errcode = 'IS010', hint = 'Nothing was written; the other delivery carries on.';
-  end if;
   select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
-  v_full := v_chain.changed_from is null;
-
   perform sync.replace_join_rows(v_chain, p_rows, p_links, p_digests, p_page, v_full);
   if p_page -> 'range' <> 'null' then
     perform from public.sync_executions where id = v_chain.execution_id for no key update;
-    perform sync.add_range(v_chain, (p_page -> 'range' ->> 'lowest')::bigint, (p_page -> 'range' ->> 'highest')::bigint);
+    delete from public.sync_pending_keys
+     where entity_id = v_entity.id and reason = 'fan_out'
+       and legacy_id between (p_page -> 'range' ->> 'lowest')::bigint and (p_page -> 'range' ->> 'highest')::bigint;
+    perform sync.add_range(v_chain, p_page -> 'range');
   elsif cardinality(p_keys) > 0 then
     perform from public.sync_executions where id = v_chain.execution_id for no key update;
     insert into public.sync_pending_keys (entity_id, legacy_id, reason)
-    select distinct v_entity.id, k, 'fan_out' from unnest(p_keys) k
-     where not exists (select from public.sync_chains c
-                        where c.execution_id = v_chain.execution_id and c.entity_id = v_entity.id and c.capture = 'full'
-                          and c.state = 'blocked' and k > c.range_from and k <= c.range_to)
-     order by 2
+    select v_entity.id, k, 'fan_out' from sync.keys_to_list(v_chain, p_keys) k
     on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now();
   end if;
   if v_full or p_page -> 'range' <> 'null' then
@@ -59,19 +51,41 @@ begin
     update public.sync_checkpoints set definition_hash = 'unfinished'
      where source_id = v_entity.source_id and entity_type = v_entity.entity_type;
   end if;
-
-  v_wall_ms := (p_page ->> 'wall_ms')::numeric + extract(epoch from clock_timestamp() - v_begun) * 1000;
-  insert into public.sync_page_log
-    (execution_id, chain_id, entity_id, page, read, inserted, updated, unchanged, waiting, in_conflict, cpu_ms, peak_rss_bytes, wall_ms)
-  values (v_chain.execution_id, v_chain.id, v_entity.id, v_chain.page, 0, 0, 0, 0, 0, 0,
-          (p_page ->> 'cpu_ms')::numeric, (p_page ->> 'peak_rss_bytes')::bigint, v_wall_ms);
-  v_dispatch := sync.close_page(v_chain, v_entity, p_page, v_wall_ms);
-  return (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
-            from public.sync_chains c where c.id = any (v_dispatch));
+  return sync.end_join_page(v_chain, v_entity, p_page, v_begun);
 end
 $$;
 comment on function sync.commit_join_page(uuid, bigint, bigint[], bigint[], bigint[], bigint[], jsonb) is
   'Everything a page of joined rows changes: what was consumed of them, the records to read again, cursor and the next chains.';
+
+create function sync.keys_to_list(p_chain public.sync_chains, p_keys bigint[]) returns setof bigint
+language sql stable security invoker set search_path = '' as $$
+  select distinct k from unnest(p_keys) k
+   where not exists (select from public.sync_chains c
+                      where c.execution_id = p_chain.execution_id and c.entity_id = p_chain.entity_id and c.capture = 'full'
+                        and c.state = 'blocked' and k > c.range_from and k <= c.range_to)
+   order by 1
+$$;
+comment on function sync.keys_to_list(public.sync_chains, bigint[]) is
+  'Of the records to read again, those that no range of the execution has read again anyway.';
+
+create function sync.end_join_page(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_begun timestamptz)
+returns jsonb
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_wall_ms  numeric := (p_page ->> 'wall_ms')::numeric + extract(epoch from clock_timestamp() - p_begun) * 1000;
+  v_dispatch uuid[];
+begin
+  insert into public.sync_page_log
+    (execution_id, chain_id, entity_id, page, read, inserted, updated, unchanged, waiting, in_conflict, cpu_ms, peak_rss_bytes, wall_ms)
+  values (p_chain.execution_id, p_chain.id, p_entity.id, p_chain.page, 0, 0, 0, 0, 0, 0,
+          (p_page ->> 'cpu_ms')::numeric, (p_page ->> 'peak_rss_bytes')::bigint, v_wall_ms);
+  v_dispatch := sync.close_page(p_chain, p_entity, p_page, v_wall_ms);
+  return (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
+            from public.sync_chains c where c.id = any (v_dispatch));
+end
+$$;
+comment on function sync.end_join_page(public.sync_chains, public.sync_entities, jsonb, timestamptz) is
+  'Logs a page of joined rows, moves its chain, and tells what to dispatch.';
 
 create function sync.replace_join_rows(p_chain public.sync_chains, p_rows bigint[], p_links bigint[], p_digests bigint[],
   p_page jsonb, p_full boolean) returns void
@@ -108,29 +122,34 @@ $$;
 comment on function sync.replace_join_rows(public.sync_chains, bigint[], bigint[], bigint[], jsonb, boolean) is
   'Notes what was consumed of the rows of a page. A row that belongs to no record is not noted.';
 
-create function sync.add_range(p_chain public.sync_chains, p_lowest bigint, p_highest bigint) returns void
+create function sync.add_range(p_chain public.sync_chains, p_range jsonb) returns void
 language plpgsql security invoker set search_path = '' as $$
+declare
+  v_before  bigint := (p_range ->> 'lowest')::bigint - 1;
+  v_highest bigint := (p_range ->> 'highest')::bigint;
 begin
-  delete from public.sync_pending_keys
-   where entity_id = p_chain.entity_id and legacy_id between p_lowest and p_highest and reason = 'fan_out';
   update public.sync_chains
-     set range_from = least(range_from, p_lowest - 1), range_to = greatest(range_to, p_highest)
+     set range_from = least(range_from, v_before), range_to = greatest(range_to, v_highest)
    where execution_id = p_chain.execution_id and entity_id = p_chain.entity_id and capture = 'full' and state = 'blocked';
   if not found then
     insert into public.sync_chains (execution_id, entity_id, capture, range_from, range_to, definition_hash, page_size)
-    select p_chain.execution_id, p_chain.entity_id, 'full', p_lowest - 1, p_highest, p_chain.definition_hash, max(page_size)
+    select p_chain.execution_id, p_chain.entity_id, 'full', v_before, v_highest, p_chain.definition_hash, max(page_size)
       from public.sync_chains where execution_id = p_chain.execution_id and capture <> 'joins';
   end if;
 end
 $$;
-comment on function sync.add_range(public.sync_chains, bigint, bigint) is
+comment on function sync.add_range(public.sync_chains, jsonb) is
   'Has a range of records read again instead of one listed key each; the ranges of one execution become one.';
 
-revoke all on function sync.compare_join_rows(smallint, integer, bigint[], bigint[], bigint[]),
+revoke all on function sync.compare_join_rows(smallint, integer, bigint[], bigint[], bigint[], uuid),
   sync.commit_join_page(uuid, bigint, bigint[], bigint[], bigint[], bigint[], jsonb),
   sync.replace_join_rows(public.sync_chains, bigint[], bigint[], bigint[], jsonb, boolean),
-  sync.add_range(public.sync_chains, bigint, bigint) from public;
-grant execute on function sync.compare_join_rows(smallint, integer, bigint[], bigint[], bigint[]),
+  sync.keys_to_list(public.sync_chains, bigint[]),
+  sync.end_join_page(public.sync_chains, public.sync_entities, jsonb, timestamptz),
+  sync.add_range(public.sync_chains, jsonb) from public;
+grant execute on function sync.compare_join_rows(smallint, integer, bigint[], bigint[], bigint[], uuid),
   sync.commit_join_page(uuid, bigint, bigint[], bigint[], bigint[], bigint[], jsonb),
   sync.replace_join_rows(public.sync_chains, bigint[], bigint[], bigint[], jsonb, boolean),
-  sync.add_range(public.sync_chains, bigint, bigint) to isthmus_worker;
+  sync.keys_to_list(public.sync_chains, bigint[]),
+  sync.end_join_page(public.sync_chains, public.sync_entities, jsonb, timestamptz),
+  sync.add_range(public.sync_chains, jsonb) to isthmus_worker;

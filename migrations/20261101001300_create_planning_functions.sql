@@ -15,6 +15,7 @@ language plpgsql security invoker set search_path = '' as $$
 declare
   v_source    public.sync_sources;
   v_entities  text[] := array(select jsonb_array_elements_text(p_plan -> 'entities'));
+  v_dry_run   boolean := p_plan ->> 'kind' = 'plan';
   v_active    uuid;
   v_execution public.sync_executions;
   v_dispatch  uuid[];
@@ -32,13 +33,13 @@ begin
      set system_identifier = p_plan ->> 'system_identifier', timeline = (p_plan ->> 'timeline')::integer,
          in_recovery = (p_plan ->> 'in_recovery')::boolean,
          capabilities = capabilities || jsonb_build_object('server_version', (p_plan ->> 'server_version')::integer), updated_at = now()
-   where id = v_source.id;
+   where id = v_source.id and not v_dry_run;
 
   insert into public.sync_executions
-    (job_id, source_id, triggered_by, request, entities, horizon, snapshot_xmax, system_identifier, timeline)
+    (job_id, source_id, triggered_by, request, entities, horizon, snapshot_xmax, system_identifier, timeline, dry_run)
   values ((p_plan ->> 'job_id')::uuid, v_source.id, p_plan ->> 'triggered_by', p_plan -> 'request', v_entities,
           (p_plan ->> 'horizon')::xid8, (p_plan ->> 'snapshot_xmax')::xid8, p_plan ->> 'system_identifier',
-          (p_plan ->> 'timeline')::integer)
+          (p_plan ->> 'timeline')::integer, v_dry_run)
   returning * into v_execution;
 
   insert into public.sync_chains
@@ -49,12 +50,20 @@ begin
            (entity text, capture public.sync_capture, range_from bigint, range_to bigint, changed_from text,
             join_id integer, page_size integer)
     join public.sync_entities e on e.source_id = v_source.id and e.entity_type = c.entity;
-  if p_plan ->> 'kind' = 'sync' then
+  if p_plan ->> 'kind' in ('sync', 'plan') then
     insert into public.sync_chains (execution_id, capture, page_size) values (v_execution.id, 'validate', (p_plan ->> 'page_size')::integer);
   end if;
 
   if jsonb_path_exists(p_plan, '$.contract.*[*]') then
     insert into public.sync_reports (execution_id, kind, body) values (v_execution.id, 'contract', p_plan -> 'contract');
+  end if;
+
+  if v_dry_run then
+    -- A run would read these too.
+    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+    select v_execution.id, k.entity_id, k.legacy_id, k.reason
+      from public.sync_pending_keys k join public.sync_entities e on e.id = k.entity_id
+     where e.source_id = v_source.id and e.entity_type = any (v_entities);
   end if;
 
   -- Nothing was written there since the last horizon: the plan itself has looked.

@@ -109,8 +109,8 @@ describe("the functions over HTTP", () => {
       ['{"entities": []}', /entities/],
       ['{"entities": "patients"}', /entities/],
       ['{"capture": "quick"}', /capture/],
+      ['{"dryRun": "yes"}', /dryRun/],
       ['{"entitys": ["patients"]}', /entitys/],
-      ['{"dryRun": true}', /dryRun: belongs to adopt/],
       ['{"adopt": true, "capture": "full"}', /capture: does not belong to adopt/],
       ['{"adopt": false}', /adopt/],
     ])("answers 400 to %s and names the field", async (body, message) => {

@@ -30,6 +30,8 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
   sync_conflict_values: NOBODY,
   sync_row_states: NOBODY,
   sync_join_rows: NOBODY,
+  sync_planned_records: NOBODY,
+  sync_planned_keys: NOBODY,
 };
 /** What the worker may do besides reading, table by table: i insert, u update (of some column), d delete. */
 const WORKER: Readonly<Record<string, string>> = {
@@ -51,6 +53,8 @@ const WORKER: Readonly<Record<string, string>> = {
   uuid_mappings_enhanced: "siu",
   sync_conflicts: "siu",
   sync_conflict_values: "i",
+  sync_planned_records: "siud",
+  sync_planned_keys: "siud",
   sync_row_states: "siud",
   sync_join_rows: "siud",
   // Deleting only where records can leave.
@@ -71,6 +75,12 @@ describe("row level security and grants", () => {
     await admin`insert into public.sync_rule_overrides (rule, severity, reason) values ('payments.paid_within_total@1', 'warn', 'test')`;
     await admin`insert into public.sync_warnings (entity_id, legacy_id, rule) select min(id), 1, 'test' from public.sync_entities`;
     await admin`insert into public.sync_adoption_rows (entity_id, legacy_id, id, undecided) select min(id), 1, gen_random_uuid(), false from public.sync_entities`;
+    await admin`
+      insert into public.sync_planned_records (execution_id, entity_id, legacy_id, outcome)
+      select max(execution_id::text)::uuid, min(entity_id), 1, 'updated' from public.sync_page_log`;
+    await admin`
+      insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+      select max(execution_id::text)::uuid, min(entity_id), 1, 'test' from public.sync_page_log`;
     await admin`insert into public.sync_alerts (kind, severity, message) values ('test', 'warning', 'test')`;
     await admin`insert into public.sync_conflict_values select id, '{}' from public.sync_conflicts limit 1`;
     tables = (

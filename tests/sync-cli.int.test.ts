@@ -85,6 +85,39 @@ describe("npm run sync --", () => {
     expect(row?.n).toBe(30);
   });
 
+  it("plan tells what a run would do and why, with examples, and is followed by exactly that", async () => {
+    const source = postgres(platform.urls.sourceOwner, { max: 1, onnotice: () => undefined });
+    await source`update dispatch_office set name = 'Renamed' where id <= 2`;
+    await source`insert into dispatch_operation (id, type, price) values (5, 1, 7.25)`;
+    await source.end();
+    const planned = await sync(["plan", "offices", "operations"]);
+    expect({ code: planned.code, err: planned.err }).toEqual({ code: 0, err: "" });
+    expect(planned.out).toMatch(/^offices: \d\/\d chains, \d+ read$/m);
+    expect(planned.out).toMatch(/^Plan [0-9a-f-]{36}: succeeded\. Nothing was written/m);
+    expect(planned.out).toMatch(/^offices +2 +0 +2 +0 /m);
+    expect(planned.out).toMatch(/^operations +1 +1 +0 +0 /m);
+    expect(planned.out).toMatch(/^operations\.amount +7\.25 +0$/m);
+    expect((await target`select from public.offices where name = 'Renamed'`).length).toBe(0);
+    expect((await sync(["executions"])).out).toMatch(/succeeded \(plan\)/);
+
+    const everything = await sync(["--json", "plan", "operations", "--full"]);
+    const answer = JSON.parse(everything.out) as { dryRun: boolean; plan: { entities: object[] } };
+    expect(answer.dryRun).toBe(true);
+    expect(answer.plan.entities).toMatchObject([
+      {
+        entity: "operations",
+        counts: { read: 5, inserted: 1, unchanged: 2, inConflict: 2 },
+        outcomes: [
+          { outcome: "in_conflict", count: 2, legacyIds: [3, 4] },
+          { outcome: "inserted", count: 1, legacyIds: [5] },
+        ],
+      },
+    ]);
+    const run = await sync(["start", "offices", "operations", "--watch"]);
+    expect(run.out).toMatch(/^offices +xmin +\d\/\d +2 +0 +2 +0 /m);
+    expect(run.out).toMatch(/^operations +xmin +\d\/\d +1 +1 +0 +0 /m);
+  });
+
   it("start tells the id of what it began; status --watch follows that one to its end", async () => {
     const started = await sync(["--json", "start", "offices"]);
     const { execution, entities } = begun.parse(JSON.parse(started.out));
@@ -94,7 +127,7 @@ describe("npm run sync --", () => {
     expect(watched.out).toContain(`Execution ${execution}: succeeded`);
     const listed = await sync(["executions"]);
     expect(listed.out.split("\n")[1]).toMatch(new RegExp(`^${execution} +succeeded `));
-    expect(listed.out.trim().split("\n")).toHaveLength(3);
+    expect(listed.out.trim().split("\n")).toHaveLength(6);
   });
 
   it("at a terminal, --watch draws bars instead of lines and ends with the same summary", async () => {
@@ -255,6 +288,7 @@ describe("a target that was migrated before", () => {
     const refused = await sync(["start", "profiles"]);
     expect(refused).toMatchObject({ code: 1, out: "" });
     expect(refused.err).toMatch(/^TARGET_NOT_EMPTY: .*\n {2}What to do: .*npm run sync -- adopt profiles/);
+    expect(await sync(["plan", "profiles"])).toEqual(refused);
 
     const looked = await sync(["adopt", "profiles", "patients", "--dry-run"]);
     expect(looked.code).toBe(0);
@@ -331,6 +365,10 @@ describe("what does not fit", () => {
     expect(started.err).toContain("Left out: operations.\nFindings: 1 fatal");
     expect(started.out).toMatch(/^Execution [0-9a-f-]{36}: succeeded$/m);
     expect(started.out).not.toMatch(/^operations +full/m);
+    const planned = await sync(["plan", "offices", "operations"]);
+    expect({ code: planned.code, err: planned.err }).toEqual({ code: 1, err: started.err });
+    expect(planned.out).toMatch(/^Plan [0-9a-f-]{36}: succeeded\. Nothing was written/m);
+    expect(planned.out).not.toMatch(/^operations /m);
     const refused = await sync(["start", "operations"]);
     expect(refused.code).toBe(1);
     expect(refused.err).toContain("CONTRACT_BROKEN: operations: public.operations has no column card_last.");
@@ -345,6 +383,13 @@ describe("what does not fit", () => {
     const refused = await sync(["start", "payments"]);
     expect(refused.code).toBe(1);
     expect(refused.err).toContain("SIDE_EFFECTS_UNACKNOWLEDGED: payments: trigger shout on payments: after insert, for each row");
+    const planned = await sync(["plan", "payments"]);
+    expect(planned.code).toBe(1);
+    expect(planned.err).toContain(
+      "A run would leave out, until this is acknowledged: payments.\nFindings: 1 fatal, 0 warnings.\n",
+    );
+    expect(planned.err).toContain("npm run sync -- acknowledge payments");
+    expect(planned.out).toMatch(/^Plan [0-9a-f-]{36}: succeeded\. Nothing was written/m);
     expect(await sync(["acknowledge"])).toMatchObject({
       code: 2,
       err: expect.stringContaining("Name tables, or give --all.") as string,
@@ -355,6 +400,7 @@ describe("what does not fit", () => {
     expect(one.out).not.toMatch(/^orders/m);
     expect((await sync(["acknowledge", "--all"])).out).toMatch(/^orders +trigger +shout /m);
     expect(await sync(["acknowledge", "--all"])).toMatchObject({ code: 0, out: "There was nothing to acknowledge.\n" });
+    expect(await sync(["plan", "payments"])).toMatchObject({ code: 0, err: "" });
     expect((await sync(["start", "payments", "--watch"])).code).toBe(0);
     await target`drop trigger shout on public.payments`;
     await target`drop trigger shout on public.orders`;

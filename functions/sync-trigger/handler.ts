@@ -20,10 +20,9 @@ const startRequest = z
     capture: z.enum(["auto", "full"]).optional(),
     /** Take over the ids of rows that an earlier migration left in the target, instead of a sync. */
     adopt: z.literal(true).optional(),
-    /** adopt: tell what would be found, and change nothing. */
+    /** Tell what would be done, and change nothing. */
     dryRun: z.boolean().optional(),
   })
-  .refine(({ adopt, dryRun }) => adopt === true || dryRun === undefined, { path: ["dryRun"], error: "belongs to adopt" })
   .refine(({ adopt, capture }) => adopt !== true || capture === undefined, {
     path: ["capture"],
     error: "does not belong to adopt",
@@ -59,7 +58,9 @@ export function createHandler(runtime: Runtime): (request: Request) => Promise<R
           const { adopt, dryRun, capture = "auto", ...asked } = parseBody(startRequest, body);
           if (adopt && dryRun) return respondJson(200, await previewAdoptions(context(), asked.entities));
           const start = { ...asked, triggeredBy: callerName(caller) };
-          const begun = await (adopt ? startAdoption(context(), start) : startExecution(context(), { ...start, capture }));
+          const begun = await (adopt
+            ? startAdoption(context(), start)
+            : startExecution(context(), { ...start, capture, dryRun }));
           const paused = begun.paused.map(({ entity }) => entity);
           runtime.log.info("execution.begun", { ...begun, paused, warnings: begun.warnings.length });
           return respondJson(202, begun);

@@ -2,21 +2,39 @@ import { z } from "zod";
 import { Problem } from "./problem.ts";
 
 const count = z.coerce.number();
+const counts = z.object({
+  read: count,
+  inserted: count,
+  updated: count,
+  unchanged: count,
+  deleted: count,
+  waiting: count,
+  inConflict: count,
+  waived: count,
+});
 const entityState = z.object({
   entity: z.string(),
   capture: z.string().nullable(),
   /** Chains by state; null when the entity had nothing to do. */
   chains: z.record(z.string(), count).nullable(),
-  counts: z.object({
-    read: count,
-    inserted: count,
-    updated: count,
-    unchanged: count,
-    deleted: count,
-    waiting: count,
-    inConflict: count,
-    waived: count,
-  }),
+  counts,
+});
+/** What a dry run found for one entity. */
+const planned = z.object({
+  entity: z.string(),
+  counts: z.object({ ...counts.shape, absent: count, surplus: count }),
+  outcomes: z.array(
+    z.object({
+      outcome: z.string(),
+      rule: z.string().nullable(),
+      field: z.string().nullable(),
+      count,
+      remedy: z.string().nullable(),
+      legacyIds: z.array(count),
+    }),
+  ),
+  warnings: z.array(z.object({ rule: z.string(), count, legacyIds: z.array(count) })),
+  money: z.record(z.string(), z.object({ inserted: z.string(), updated: z.string() })),
 });
 const finding = z.object({
   code: z.string(),
@@ -30,6 +48,9 @@ const failure = z.looseObject({ code: z.string(), message: z.string(), remedy: z
 export const executionState = z.object({
   execution: z.string(),
   status: z.enum(["running", "succeeded", "failed", "cancelled"]),
+  dryRun: z.boolean(),
+  /** What a dry run found, once it is through. */
+  plan: z.object({ entities: z.array(planned) }).nullable(),
   triggeredBy: z.string(),
   startedAt: z.string(),
   completedAt: z.string().nullable(),
@@ -45,6 +66,7 @@ export const executionList = z.object({
     z.object({
       execution: z.string(),
       status: z.string(),
+      dryRun: z.boolean(),
       triggeredBy: z.string(),
       startedAt: z.string(),
       completedAt: z.string().nullable(),
@@ -95,6 +117,7 @@ export type ExecutionState = z.output<typeof executionState>;
 export type Check = z.output<typeof check>;
 export type Finding = z.output<typeof finding>;
 export type EntityState = z.output<typeof entityState>;
+export type PlannedEntity = z.output<typeof planned>;
 
 /** @throws Problem when the deployed functions speak another version. */
 export function parseAnswer<Schema extends z.ZodType>(schema: Schema, answer: unknown): z.output<Schema> {

@@ -23,6 +23,7 @@ import { createSchedule, removeSchedule, SCHEDULE_ID } from "./schedule.ts";
 import { withEnvFile } from "./settings.ts";
 import { showCheck, showFindings, showSideEffects } from "./show-check.ts";
 import { showExecution } from "./show-execution.ts";
+import { showPlan } from "./show-plan.ts";
 import { showPreview } from "./show-preview.ts";
 import { watchExecution } from "./watch.ts";
 
@@ -64,17 +65,22 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
   const load = async (execution: string) =>
     parseAnswer(executionState, await callFunction(env(), `sync-trigger?execution=${encodeURIComponent(execution)}`));
   const show = (state: ExecutionState) => {
-    print(state, showExecution(state));
+    print(state, state.dryRun ? showPlan(state) : showExecution(state));
     if (state.status === "failed" || state.status === "cancelled") exitWith(1);
   };
 
-  const start = async (request: object, watch: boolean | undefined) => {
+  const begin = async (request: object) => {
     const begun = parseAnswer(begunExecution, await callFunction(env(), "sync-trigger", request));
     if (begun.paused.length > 0) {
       const leftOut = begun.paused.flatMap(({ findings }) => findings);
       terminal.err(`Left out: ${begun.paused.map(({ entity }) => entity).join(", ")}.\n${showFindings(leftOut)}`);
       exitWith(1);
     }
+    return begun;
+  };
+
+  const start = async (request: object, watch: boolean | undefined) => {
+    const begun = await begin(request);
     if (watch === true) {
       show(await watchExecution(terminal, () => load(begun.execution)));
       return;
@@ -124,6 +130,22 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
     });
 
   program
+    .command("plan")
+    .description("tell what a run of all or the named entities would do and why, and write nothing")
+    .argument("[entities...]")
+    .option("--full", "as if everything were read again, not only what changed")
+    .action(async (entities: string[], { full }: { full?: boolean }) => {
+      const begun = await begin({ dryRun: true, capture: full === true ? "full" : "auto", ...named(entities) });
+      const stopping = begun.warnings.filter(({ severity }) => severity === "fatal");
+      if (stopping.length > 0) {
+        const stopped = [...new Set(stopping.map(({ entity }) => entity ?? "every entity"))];
+        terminal.err(`A run would leave out, until this is acknowledged: ${stopped.join(", ")}.\n${showFindings(stopping)}`);
+        exitWith(1);
+      }
+      show(await watchExecution(quietWith(terminal, options().json), () => load(begun.execution)));
+    });
+
+  program
     .command("status")
     .description("state of an execution, or of the latest one")
     .argument("[execution]")
@@ -142,7 +164,7 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
       const executions = await listExecutions(env());
       const rows = executions.map((x) => [
         x.execution,
-        x.status,
+        x.dryRun ? `${x.status} (plan)` : x.status,
         x.recordsProcessed,
         x.startedAt,
         x.completedAt ?? "-",
@@ -235,6 +257,11 @@ function uuid(text: string): string {
       exitCode: 2,
     },
   );
+}
+
+/** What is printed as JSON is printed alone: a machine reads it. */
+function quietWith(terminal: Terminal, json: boolean | undefined): Terminal {
+  return json === true ? { ...terminal, interactive: false, out: () => undefined } : terminal;
 }
 
 async function listExecutions(env: Parameters<typeof callFunction>[0]) {

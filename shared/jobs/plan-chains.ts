@@ -19,12 +19,13 @@ export function changedTables(source: Queryable, to: string): ChangedTables {
   };
 }
 
-/** All records, and what they consume of all joined rows. */
-export async function fullChains({ source, config }: Context, entity: Entity): Promise<object[]> {
+/** All records, and what they consume of all joined rows; a dry run notes nothing of those. */
+export async function fullChains({ source, config }: Context, entity: Entity, dryRun: boolean): Promise<object[]> {
   const { lowest, highest, rows } = await tableSize(source, entity);
   const ranges = splitRange(lowest, highest, rows, config.ISTHMUS_ROWS_PER_CHAIN, config.ISTHMUS_CHAINS_PER_ENTITY);
+  const noted = dryRun ? [] : consumedJoins(entity);
   return [
-    ...consumedJoins(entity).map(({ id }) => ({ capture: "joins", join_id: id, page_size: config.ISTHMUS_JOIN_ROWS })),
+    ...noted.map(({ id }) => ({ capture: "joins", join_id: id, page_size: config.ISTHMUS_JOIN_ROWS })),
     ...ranges.map((range) => ({ capture: "full", ...range })),
   ];
 }

@@ -12,6 +12,8 @@ export interface ExecutionRequest {
   /** Names of entities; undefined: all. */
   readonly entities?: readonly string[] | undefined;
   readonly capture: "auto" | "full";
+  /** Tells what a run would do, and writes nothing. */
+  readonly dryRun?: boolean | undefined;
   readonly triggeredBy: string;
   readonly jobId?: string | undefined;
 }
@@ -33,6 +35,7 @@ export interface BegunExecution {
  */
 export async function startExecution(context: Context, request: ExecutionRequest): Promise<BegunExecution> {
   const { source, target, config, hashes } = context;
+  const { dryRun = false } = request;
   const requested = dependencyOrder(selectEntities(context, request.entities));
 
   const sourceId = await beginSource(target, config.SOURCE_NAME);
@@ -47,11 +50,11 @@ export async function startExecution(context: Context, request: ExecutionRequest
     });
   }
   await registerEntities(target, sourceId, [...context.entities.values()], hashes);
-  const contract = await keepContract(context, sourceId, requested);
+  const contract = await keepContract(context, sourceId, requested, dryRun ? "plan" : "sync");
   const entities = contract.runnable;
   const names = entities.map((entity) => entity.name);
   const position = await sourcePosition(source);
-  await openEntities(target, sourceId, names);
+  await openEntities(target, sourceId, names, dryRun);
 
   const known = new Map((await checkpoints(target, sourceId)).map((checkpoint) => [checkpoint.entity, checkpoint]));
   const changed = changedTables(context.source, position.xmax);
@@ -61,21 +64,24 @@ export async function startExecution(context: Context, request: ExecutionRequest
     const choice = chooseCapture(known.get(entity.name), position, hashes.get(entity.name) ?? "", request.capture);
     if (choice.capture === "wait") throw new IsthmusError("SOURCE_BEHIND", undefined, { detail: { entity: entity.name } });
     const work =
-      choice.capture === "full" ? await fullChains(context, entity) : await changedChains(context, entity, choice.from, changed);
+      choice.capture === "full"
+        ? await fullChains(context, entity, dryRun)
+        : await changedChains(context, entity, choice.from, changed);
     chains.push(...work.map((chain) => ({ entity: entity.name, ...chain })));
     if (choice.capture === "xmin" && work.length === 0) idle.push({ entity: entity.name, horizon: choice.from });
   }
 
   const begun = await beginExecution(target, position, {
-    kind: "sync",
+    kind: dryRun ? "plan" : "sync",
     source_id: sourceId,
     job_id: request.jobId ?? null,
     triggered_by: request.triggeredBy,
-    request: { entities: request.entities ?? null, capture: request.capture },
+    request: { entities: request.entities ?? null, capture: request.capture, ...(dryRun ? { dryRun } : {}) },
     entities: names,
     page_size: config.ISTHMUS_PAGE_SIZE,
     chains,
-    idle,
+    // What a plan has not read, the next run still has to.
+    idle: dryRun ? [] : idle,
     contract: { paused: contract.paused, warnings: contract.warnings },
   });
   try {

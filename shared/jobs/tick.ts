@@ -6,9 +6,11 @@ import { failJob, setNextExecution, takeDueJobs, type DueJob } from "../sql/jobs
 import { overduePages } from "../sql/pages.ts";
 import { beginExecution, beginSource } from "../sql/plan.ts";
 import { advanceExecutions, entitiesWithPendingKeys, releaseWaiting } from "../sql/release.ts";
+import { forgetClosedPlans } from "../sql/planned-records.ts";
 import { sourcePosition } from "../sql/source-position.ts";
 import { keepContract } from "./contract/keep-contract.ts";
 import { startExecution } from "./plan.ts";
+import { FORGET_ROWS } from "./report-plan.ts";
 
 /** A job taken by a tick that dies is due again after this long. */
 const HOLD_SECONDS = 300;
@@ -33,6 +35,7 @@ export async function tick(context: Context): Promise<TickReport> {
   const resent = await guarded(context, "sweep", () => sweep(context), 0);
   const started = await guarded(context, "jobs", () => startDueJobs(context), []);
   const released = await guarded(context, "release", () => release(context), []);
+  await guarded(context, "forget", () => forgetClosedPlans(context.target, FORGET_ROWS), undefined);
   return { started, resent, released };
 }
 

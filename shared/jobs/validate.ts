@@ -13,6 +13,7 @@ import {
   type BucketTotals,
 } from "../sql/control-totals.ts";
 import { sourcePosition } from "../sql/source-position.ts";
+import { reportPlan } from "./report-plan.ts";
 
 /**
  * Compares both sides of one entity per page: how many settled records there are and what their money columns add up
@@ -23,6 +24,8 @@ export async function validate(
   context: Context,
   claim: Claim,
 ): Promise<{ dispatch: readonly PageMessage[]; outcome: PageOutcome }> {
+  // A plan has written nothing that could be compared.
+  if (claim.execution.dry_run) return reportPlan(context, claim);
   const names = claim.execution.entities;
   const index = claim.chain.cursor === null ? 0 : Number(claim.chain.cursor) + 1;
   const entity = context.entities.get(names[index] ?? "");

@@ -11,6 +11,7 @@ import type { Claim, Context, PageMessage } from "./types.ts";
  * A page of a joins chain: rows of a table that an entity reads beside its own. On a full pass it notes what the entity
  * consumes of each, before the entity's records are read. After that it looks at changed rows only, and has the
  * records of those read again of which something consumed differs. What was noted and what is asked for commit together.
+ * A dry run asks for them in its plan, and notes nothing.
  */
 export async function fanOut(context: Context, claim: Claim, entity: Entity): Promise<FannedOut> {
   const { config, source, target, clock, meter } = context;
@@ -59,7 +60,7 @@ async function dependants(
   written: Written,
 ): Promise<Dependants> {
   if (rows.length === 0) return NONE;
-  const { links, listed } = await differingLinks(target, claim.chain.entity_id ?? 0, join, rows);
+  const { links, listed } = await differingLinks(target, claim, join, rows);
   if (links.length === 0) return NONE;
   const room = Math.max(0, config.ISTHMUS_FANOUT_KEYS - listed);
   // One row may have a million: no more are fetched than it takes to know that they are too many.

@@ -1,5 +1,6 @@
 import type { Queryable } from "../db/connect.ts";
 import { findMappings } from "../sql/mappings.ts";
+import { findPlanned } from "../sql/planned-records.ts";
 import { mintUuid } from "./mint-uuid.ts";
 import type { CacheKeyOf, Claim, MappedRecord, MappingCache, RecordId } from "./types.ts";
 
@@ -37,15 +38,17 @@ export async function mapIds(
 ): Promise<MappedIds> {
   const cached = await cache.read(cacheKeys(claim), parents);
   const missing = parents.filter((id) => !cached.has(`${id.entity}:${id.legacyId}`));
-  const found = await findMappings(target, claim.source.id, [
-    ...missing,
-    ...ownLegacyIds.map((legacyId) => ({ entity, legacyId })),
-  ]);
+  const asked = [...missing, ...ownLegacyIds.map((legacyId) => ({ entity, legacyId }))];
+  const found = await findMappings(target, claim.source.id, asked);
+  // What this execution would land or delete already counts as done.
+  if (claim.execution.dry_run) found.push(...(await findPlanned(target, claim, asked)));
   const known = new Map(cached);
   const landed = new Map<string, string>();
   for (const mapping of found) {
     if (mapping.entity === entity) landed.set(mapping.legacyId, mapping.uuid);
-    if (mapping.active) known.set(`${mapping.entity}:${mapping.legacyId}`, mapping.uuid);
+    const key = `${mapping.entity}:${mapping.legacyId}`;
+    if (mapping.active) known.set(key, mapping.uuid);
+    else known.delete(key);
   }
   return {
     parents: known,

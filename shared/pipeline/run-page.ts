@@ -31,12 +31,14 @@ export async function runPage(context: Context, message: PageMessage, validate: 
     }
     if (claim.chain.capture === "adopt") return await adopt(context, claim);
     if (claim.chain.capture === "joins") return await fanOutPage(context, claim);
-    const page = await loadPage(context, claim, context.cache).catch((error: unknown) => {
+    // A plan asks the table alone: no lie of the cache may get into it, and what it finds must not get into the cache.
+    const cache = claim.execution.dry_run ? NO_CACHE : context.cache;
+    const page = await loadPage(context, claim, cache).catch((error: unknown) => {
       // The target rejected an id that the cache had given: all is rolled back and resolved from the table.
       if (error instanceof DoubtfulCache) return loadPage(context, claim, NO_CACHE);
       throw error;
     });
-    await context.cache.write(cacheKeys(claim), page.uncached);
+    await cache.write(cacheKeys(claim), page.uncached);
     await sendNext(context, page.committed.dispatch);
     return { outcome: "committed", read: page.read, counts: page.committed.counts, next: page.committed.dispatch.length };
   } catch (error) {

@@ -78,6 +78,8 @@ export interface Claim {
     readonly system_identifier: string;
     readonly timeline: number;
     readonly entities: readonly string[];
+    /** A plan: nothing is written but what it finds out. */
+    readonly dry_run: boolean;
   };
   /** Severities that overrides give to rules now, by rule name. */
   readonly severities: Readonly<Record<string, Severity>>;
@@ -148,6 +150,7 @@ export type PageOutcome =
       readonly next: number;
     }
   | { readonly outcome: "fanned_out"; readonly asked: number | "range"; readonly next: number }
+  | { readonly outcome: "reported"; readonly next: number }
   | { readonly outcome: "validated"; readonly passed: boolean; readonly differences: number }
   | { readonly outcome: "failed"; readonly error: DescribedError; readonly retrySeconds: number | null }
   | NoClaim;

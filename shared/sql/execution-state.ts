@@ -7,7 +7,9 @@ export async function executionState(target: Queryable, id: string): Promise<Rec
     target,
     "target",
     `select jsonb_build_object(
-         'execution', x.id, 'status', x.status, 'triggeredBy', x.triggered_by, 'startedAt', x.started_at,
+         'execution', x.id, 'status', x.status, 'dryRun', x.dry_run,
+         'plan', (select r.body from public.sync_reports r where r.execution_id = x.id and r.kind = 'plan' and x.status = 'succeeded'),
+         'triggeredBy', x.triggered_by, 'startedAt', x.started_at,
          'completedAt', x.completed_at, 'errors', x.errors, 'metrics', sync.execution_metrics(x.id),
          'entities', (
            select jsonb_agg(jsonb_build_object(
@@ -47,7 +49,7 @@ export async function latestExecutions(target: Queryable, limit: number): Promis
   return query(
     target,
     "target",
-    `select id as execution, status, triggered_by as "triggeredBy", started_at as "startedAt", completed_at as "completedAt",
+    `select id as execution, status, dry_run as "dryRun", triggered_by as "triggeredBy", started_at as "startedAt", completed_at as "completedAt",
             records_processed as "recordsProcessed"
        from public.sync_executions order by started_at desc limit $1`,
     [limit],

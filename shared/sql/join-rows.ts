@@ -8,15 +8,15 @@ import type { JoinRow } from "./source-joins.ts";
 /** The links, new and old, of rows that differ from what was consumed last, and how many records are listed for it already. */
 export async function differingLinks(
   target: Queryable,
-  entityId: number,
+  { chain, execution }: Claim,
   join: ConsumedJoin,
   rows: readonly JoinRow[],
 ): Promise<{ links: string[]; listed: number }> {
   const row = await queryOne<{ found: { links: string[]; listed: number } }>(
     target,
     "target",
-    `select sync.compare_join_rows($1::integer::smallint, $2, $3::text::bigint[], $4::text::bigint[], $5::text::bigint[]) as found`,
-    [entityId, join.id, ...arraysOf(rows)],
+    `select sync.compare_join_rows($1::integer::smallint, $2, $3::text::bigint[], $4::text::bigint[], $5::text::bigint[], $6) as found`,
+    [chain.entity_id, join.id, ...arraysOf(rows), execution.dry_run ? execution.id : null],
   );
   return row.found;
 }
@@ -34,7 +34,7 @@ export interface JoinPageFacts {
   readonly definition_hash: string;
 }
 
-/** What was consumed and the records to read again, in one commit. */
+/** What was consumed and the records to read again, in one commit; a dry run notes only these, and for itself. */
 export async function commitJoinPage(
   target: Queryable,
   claim: Claim,
@@ -42,13 +42,18 @@ export async function commitJoinPage(
   keys: readonly string[],
   facts: JoinPageFacts,
 ): Promise<PageMessage[]> {
-  const row = await queryOne<{ dispatch: PageMessage[] }>(
-    target,
-    "target",
-    `select sync.commit_join_page($1, $2, $3::text::bigint[], $4::text::bigint[], $5::text::bigint[], $6::text::bigint[],
-                                  $7::text::jsonb) as dispatch`,
-    [claim.chain.id, claim.chain.lease, ...arraysOf(rows), integerArray(keys), JSON.stringify(facts)],
-  );
+  const page = [integerArray(keys), JSON.stringify(facts)];
+  const [call, parameters] = claim.execution.dry_run
+    ? ["plan_join_page($1, $2, $3::text::bigint[], $4::text::jsonb)", page]
+    : [
+        `commit_join_page($1, $2, $3::text::bigint[], $4::text::bigint[], $5::text::bigint[], $6::text::bigint[], $7::text::jsonb)`,
+        [...arraysOf(rows), ...page],
+      ];
+  const row = await queryOne<{ dispatch: PageMessage[] }>(target, "target", `select sync.${call} as dispatch`, [
+    claim.chain.id,
+    claim.chain.lease,
+    ...parameters,
+  ]);
   return row.dispatch;
 }
 

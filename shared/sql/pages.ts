@@ -47,7 +47,7 @@ export interface PageFacts {
   readonly lease_seconds: number;
 }
 
-/** Everything a page changes, in one call; the caller's transaction makes it one commit. */
+/** Everything a page changes, or in a dry run would change, in one call; the caller's transaction makes it one commit. */
 export async function commitPage(
   target: Queryable,
   claim: Claim,
@@ -58,7 +58,7 @@ export async function commitPage(
   const row = await queryOne<{ page: CommittedPage }>(
     target,
     "target",
-    "select sync.commit_page($1, $2, $3, $4::text::jsonb, $5::text::jsonb) as page",
+    `select sync.${claim.execution.dry_run ? "plan_page" : "commit_page"}($1, $2, $3, $4::text::jsonb, $5::text::jsonb) as page`,
     [claim.chain.id, claim.chain.lease, JSON.stringify(records), JSON.stringify(issues), JSON.stringify(facts)],
   );
   return row.page;

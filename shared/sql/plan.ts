@@ -65,14 +65,22 @@ function predicateOf({ name, source: { predicate } }: Entity): object | null {
   };
 }
 
-/** @throws IsthmusError TARGET_NOT_EMPTY when a table holds rows that nobody has adopted. */
-export async function openEntities(target: Queryable, sourceId: number, names: readonly string[]): Promise<void> {
+/**
+ * Allows minting for entities whose target table is empty; a dry run only asks whether it could.
+ * @throws IsthmusError TARGET_NOT_EMPTY when a table holds rows that nobody has adopted.
+ */
+export async function openEntities(
+  target: Queryable,
+  sourceId: number,
+  names: readonly string[],
+  dryRun: boolean,
+): Promise<void> {
   await query(
     target,
     "target",
-    `select sync.open_entity(e.id) from public.sync_entities e
+    `select sync.open_entity(e.id, $3) from public.sync_entities e
       where e.source_id = $1 and e.entity_type in (select jsonb_array_elements_text($2::text::jsonb))`,
-    [sourceId, JSON.stringify(names)],
+    [sourceId, JSON.stringify(names), dryRun],
   );
 }
 
@@ -87,8 +95,8 @@ export async function checkpoints(target: Queryable, sourceId: number): Promise<
 }
 
 export interface Plan {
-  /** `release` reads what is pending, `adopt` takes ids over: neither compares both sides or moves a checkpoint. */
-  readonly kind: "sync" | "release" | "adopt";
+  /** `release` reads what is pending, `adopt` takes ids over: neither compares both sides or moves a checkpoint. `plan`: dry run. */
+  readonly kind: "sync" | "plan" | "release" | "adopt";
   readonly source_id: number;
   readonly job_id: string | null;
   readonly triggered_by: string;

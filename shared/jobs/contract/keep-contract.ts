@@ -10,7 +10,7 @@ export interface KeptContract {
   readonly runnable: readonly Entity[];
   /** Of the requested entities, those that are left out, with every finding on them. */
   readonly paused: readonly { readonly entity: string; readonly findings: readonly Finding[] }[];
-  /** On the entities that may run. */
+  /** On the entities that may run. In a plan a fatal one among them is a side effect for which a run would leave its entity out. */
   readonly warnings: readonly Finding[];
 }
 
@@ -23,21 +23,41 @@ export async function keepContract(
   context: Context,
   sourceId: number,
   requested: readonly Entity[],
-  work: "sync" | "adopt" = "sync",
+  work: "sync" | "plan" | "adopt" = "sync",
 ): Promise<KeptContract> {
   const contract = await checkContract(context, sourceId);
-  // An adoption writes nothing to the application's tables.
-  const findings = contract.findings.filter(({ code }) => work === "sync" || code !== "side_effect");
-  const kept = pauseBroken(requested, findings);
-  await alert(context, sourceId, kept, contract);
+  const kept = pauseBroken(requested, ...weigh(work, contract.findings));
+  // A plan only tells.
+  if (work !== "plan") await alert(context, sourceId, kept, contract);
   if (kept.runnable.length === 0 && kept.paused.length > 0) throw allPaused(kept.paused);
   return kept;
 }
 
+/**
+ * What counts, and what of it pauses. An adoption writes nothing to the application's tables, nor does a plan; but the run
+ * that a plan is of would, and it says so.
+ */
+function weigh(
+  work: "sync" | "plan" | "adopt",
+  findings: readonly Finding[],
+): [readonly Finding[], (finding: Finding) => boolean] {
+  const others = findings.filter(({ code }) => code !== "side_effect");
+  if (work === "adopt") return [others, isFatal];
+  return [findings, work === "plan" ? (finding) => isFatal(finding) && others.includes(finding) : isFatal];
+}
+
+function isFatal({ severity }: Finding): boolean {
+  return severity === "fatal";
+}
+
 /** Which of the requested entities may run. A finding on no entity is one on each. */
-export function pauseBroken(requested: readonly Entity[], findings: readonly Finding[]): KeptContract {
+export function pauseBroken(
+  requested: readonly Entity[],
+  findings: readonly Finding[],
+  pauses: (finding: Finding) => boolean = isFatal,
+): KeptContract {
   const of = (entity: Entity) => findings.filter((finding) => finding.entity === null || finding.entity === entity.name);
-  const broken = (entity: Entity) => of(entity).some(({ severity }) => severity === "fatal");
+  const broken = (entity: Entity) => of(entity).some(pauses);
   const runnable = requested.filter((entity) => !broken(entity));
   return {
     runnable,

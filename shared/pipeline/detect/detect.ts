@@ -3,6 +3,7 @@ import { query, queryOne } from "../../db/query.ts";
 import type { Entity } from "../../entities/define-entity.ts";
 import { landedKeys } from "../../sql/mappings.ts";
 import { pendingKeys } from "../../sql/pending-keys.ts";
+import { plannedKeys } from "../../sql/planned-records.ts";
 import type { Claim, DetectedKeys } from "../types.ts";
 import { allKeys, changedKeys, sentOrLandedKeys, type KeyRange } from "../../sql/source-keys.ts";
 
@@ -23,7 +24,9 @@ export async function detect(source: Sql, target: Sql, entity: Entity, claim: Cl
         limit,
       );
     case "keys": {
-      const keys = await pendingKeys(target, chain.entity_id ?? 0, range.after, limit);
+      const keys = await (execution.dry_run
+        ? plannedKeys(target, execution.id, chain.entity_id ?? 0, range.after, limit)
+        : pendingKeys(target, chain.entity_id ?? 0, range.after, limit));
       return { ids: keys.map((key) => key.k), done: keys.length < limit, waived: 0, pending: keys };
     }
     case "joins":

@@ -1,0 +1,185 @@
+-- Purpose: temporary tables over which the statements of a load run in a dry run: what they would find, and what would refuse
+--          them, without touching the application's tables.
+-- Locks:   none on existing objects.
+-- Reverse: drop the functions.
+--
+-- A shadow has the name of its table, and so have its constraints: what a statement meets there it would meet in earnest. It
+-- has the columns that the sync owns, because it may read no others; constraints that involve others are not in it, nor are
+-- foreign keys (parents are looked up before) and the application's triggers.
+
+create function sync.are_owned(p_entity public.sync_entities, p_table oid, p_columns smallint[]) returns boolean
+language sql stable security invoker set search_path = '' as $$
+  select not exists (
+    select from pg_catalog.pg_attribute a
+     where a.attrelid = p_table and a.attnum = any (p_columns) and a.attname <> 'id'
+       and not exists (select from jsonb_array_elements(p_entity.columns) c where c ->> 'name' = a.attname))
+$$;
+comment on function sync.are_owned(public.sync_entities, oid, smallint[]) is 'Whether the sync owns all these columns of its target table (id is always its own).';
+
+create function sync.shadow_columns(p_entity public.sync_entities) returns text
+language sql immutable security invoker set search_path = '' as $$
+  select 'id, ' || string_agg(quote_ident(d.col ->> 'name'), ', ' order by d.n) from jsonb_array_elements(p_entity.columns) with ordinality d (col, n)
+$$;
+comment on function sync.shadow_columns(public.sync_entities) is 'id and the columns that the sync owns, by name.';
+
+create function sync.unique_keys(p_entity public.sync_entities) returns table (name text, definition text, keys text[], nulls_equal boolean)
+language sql stable security invoker set search_path = '' as $$
+  select c.relname::text, pg_get_indexdef(i.indexrelid),
+         array(select pg_get_indexdef(i.indexrelid, k, false) from generate_series(1, i.indnkeyatts) k), i.indnullsnotdistinct
+    from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
+   where i.indrelid = to_regclass(format('public.%I', p_entity.target_table)) and i.indisunique and i.indisvalid
+     and sync.are_owned(p_entity, i.indrelid, array(
+           select k::smallint from unnest(i.indkey::smallint[]) k where k <> 0
+           union select d.refobjsubid::smallint from pg_catalog.pg_depend d
+                  where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = i.indexrelid and d.refobjid = i.indrelid and d.refobjsubid > 0))
+   order by c.relname
+$$;
+comment on function sync.unique_keys(public.sync_entities) is 'The unique indexes of an entity''s target table over columns that the sync owns.';
+
+create function sync.create_shadow(p_entity public.sync_entities) returns void
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_table oid := format('public.%I', p_entity.target_table)::regclass;
+  v_line  text;
+begin
+  execute (
+    select format('create temp table %I (%s) on commit drop', p_entity.target_table,
+                  string_agg(format('%I %s%s%s', a.attname, format_type(a.atttypid, a.atttypmod),
+                                    (select format(' collate %I.%I', n.nspname, c.collname)
+                                       from pg_catalog.pg_collation c join pg_catalog.pg_namespace n on n.oid = c.collnamespace
+                                      where c.oid = a.attcollation and c.collname <> 'default'),
+                                    case when a.attnotnull then ' not null' end), ', ' order by a.attnum))
+      from pg_catalog.pg_attribute a
+     where a.attrelid = v_table and a.attnum > 0 and not a.attisdropped and sync.are_owned(p_entity, v_table, array[a.attnum]));
+  for v_line in
+    select overlay(definition placing ' ON pg_temp.' || quote_ident(p_entity.target_table) || ' USING '
+                   from strpos(definition, ' ON ' || v_table::regclass::text || ' USING ')
+                   for length(' ON ' || v_table::regclass::text || ' USING '))
+      from sync.unique_keys(p_entity)
+  loop
+    execute v_line;
+  end loop;
+  -- Not valid: only what the plan writes is checked, as in a table with rows that are older than the constraint.
+  for v_line in
+    select format('alter table pg_temp.%I add constraint %I %s', p_entity.target_table, conname,
+                  pg_get_constraintdef(oid) || case when convalidated then ' not valid' else '' end)
+      from pg_catalog.pg_constraint
+     where conrelid = v_table and contype = 'c' and sync.are_owned(p_entity, v_table, conkey)
+  loop
+    execute v_line;
+  end loop;
+end
+$$;
+comment on function sync.create_shadow(public.sync_entities) is
+  'pg_temp.<target table>: the owned columns, with NOT NULL, CHECKs and unique indexes under their own names.';
+
+create function sync.shadow_page(p_execution uuid, p_entity public.sync_entities, p_left bigint[]) returns void
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_columns text := sync.shadow_columns(p_entity);
+begin
+  create temp table page_keys on commit drop as
+  select k as legacy_id from (select _key from pg_temp.page_rows union select unnest(p_left)) x (k);
+  create unique index on pg_temp.page_keys (legacy_id);
+  analyze pg_temp.page_keys;
+  -- What this execution has planned for the page's records already stands for what is there.
+  create temp table page_planned on commit drop as
+  select r.legacy_id, r.id, r.lands, r.row_after, r.state_after
+    from pg_temp.page_keys k join public.sync_planned_records r
+      on r.execution_id = p_execution and r.entity_id = p_entity.id and r.legacy_id = k.legacy_id and r.lands is not null;
+  create unique index on pg_temp.page_planned (legacy_id);
+
+  create temp table uuid_mappings_enhanced (like public.uuid_mappings_enhanced including all) on commit drop;
+  insert into pg_temp.uuid_mappings_enhanced
+  select m.* from public.uuid_mappings_enhanced m join pg_temp.page_keys k on k.legacy_id = m.legacy_id
+   where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type
+  union
+  select m.* from public.uuid_mappings_enhanced m join pg_temp.page_rows p on p._uuid = m.entity_uuid
+   where m.entity_type = p_entity.entity_type;
+  insert into pg_temp.uuid_mappings_enhanced (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table, sync_status)
+  select p_entity.source_id, p_entity.entity_type, r.legacy_id, r.id, p_entity.source_table, p_entity.target_table,
+         case when r.lands then 'active' else 'deleted' end::public.mapping_sync_status
+    from pg_temp.page_planned r
+  on conflict (source_id, entity_type, legacy_id) do update set sync_status = excluded.sync_status;
+
+  create temp table sync_row_states (like public.sync_row_states including all) on commit drop;
+  insert into pg_temp.sync_row_states
+  select s.* from public.sync_row_states s join pg_temp.page_keys k on k.legacy_id = s.legacy_id
+   where s.entity_id = p_entity.id and not exists (select from pg_temp.page_planned r where r.legacy_id = s.legacy_id);
+  insert into pg_temp.sync_row_states
+  select s.* from pg_temp.page_planned r
+    cross join lateral jsonb_populate_record(null::public.sync_row_states, r.state_after) s
+   where r.lands;
+  analyze pg_temp.sync_row_states;
+
+  perform sync.create_shadow(p_entity);
+  execute format($q$
+    insert into pg_temp.%1$I (%2$s)
+    select %2$s from public.%1$I t
+     where t.id in (select _uuid from pg_temp.page_rows union select entity_uuid from pg_temp.uuid_mappings_enhanced)
+       and not exists (select from pg_temp.page_planned r where r.id = t.id)
+  $q$, p_entity.target_table, v_columns);
+  execute format($q$
+    insert into pg_temp.%1$I
+    select t.* from pg_temp.page_planned r cross join lateral jsonb_populate_record(null::pg_temp.%1$I, r.row_after) t
+     where r.lands
+    on conflict do nothing
+  $q$, p_entity.target_table);
+  execute format('analyze pg_temp.%I', p_entity.target_table);
+end
+$$;
+comment on function sync.shadow_page(uuid, public.sync_entities, bigint[]) is
+  'Fills the shadows of target table, row states and mappings with what a page''s records would find there.';
+
+create function sync.clash_statements(p_execution uuid, p_entity public.sync_entities) returns text[]
+language plpgsql stable security invoker set search_path = '' as $$
+declare
+  v_columns text := sync.shadow_columns(p_entity);
+  v_new     text := format('(select p._uuid as id, %s from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
+                              where p.n between $1 and $2 and q.action in (''insert'', ''update'')) v',
+    (select string_agg(format('(p.%1$I)::%2$s as %1$I', d.col ->> 'name', d.col ->> 'type'), ', ')
+       from jsonb_array_elements(p_entity.columns) d (col)));
+begin
+  return array(
+    select format($q$
+      insert into pg_temp.%1$I (%2$s)
+      select %2$s from (select distinct %3$s from %4$s) k join public.%1$I t on %5$s
+       where not exists (select from public.sync_planned_records r
+                          where r.execution_id = %6$L and r.entity_id = %7$s and r.id = t.id and r.lands is not null)
+      on conflict do nothing
+    $q$, p_entity.target_table, v_columns,
+      (select string_agg(format('%s as _k%s', e, n), ', ' order by n) from unnest(u.keys) with ordinality x (e, n)), v_new,
+      (select string_agg(format('%s %s k._k%s', e, case when u.nulls_equal then 'is not distinct from' else '=' end, n), ' and ' order by n)
+         from unnest(u.keys) with ordinality x (e, n)), p_execution, p_entity.id)
+      from sync.unique_keys(p_entity) u
+    union all
+    select format($q$
+      insert into pg_temp.%1$I
+      select t.* from public.sync_planned_records r
+        cross join lateral jsonb_populate_record(null::pg_temp.%1$I, r.row_after) t
+       where r.execution_id = %2$L and r.entity_id = %3$s and r.lands
+         and r.unique_keys && array(select _h from %4$s cross join lateral unnest(%5$s) _h)
+      on conflict do nothing
+    $q$, p_entity.target_table, p_execution, p_entity.id, v_new, sync.key_hashes(p_entity))
+      where sync.key_hashes(p_entity) is not null);
+end
+$$;
+comment on function sync.clash_statements(uuid, public.sync_entities) is
+  'The statements that put into the shadow whatever a slice''s new values could clash with: rows of the target, and planned ones. $1, $2: the slice.';
+
+create function sync.key_hashes(p_entity public.sync_entities) returns text
+language sql stable security invoker set search_path = '' as $$
+  -- Two records never share the id or the legacy key.
+  select 'array[' || string_agg(format('hashtextextended(row(%L, %s)::text, 0)', u.name, array_to_string(u.keys, ', ')), ', ') || ']'
+    from sync.unique_keys(p_entity) u
+   where u.keys <> array['id'] and u.keys <> array[quote_ident(p_entity.legacy_key)]
+$$;
+comment on function sync.key_hashes(public.sync_entities) is
+  'SQL over the columns of the target table: one hash for each unique index. Null: there is none that two records could share.';
+
+revoke all on function sync.unique_keys(public.sync_entities), sync.shadow_columns(public.sync_entities), sync.are_owned(public.sync_entities, oid, smallint[]),
+  sync.create_shadow(public.sync_entities), sync.shadow_page(uuid, public.sync_entities, bigint[]),
+  sync.clash_statements(uuid, public.sync_entities), sync.key_hashes(public.sync_entities) from public;
+grant execute on function sync.unique_keys(public.sync_entities), sync.shadow_columns(public.sync_entities), sync.are_owned(public.sync_entities, oid, smallint[]),
+  sync.create_shadow(public.sync_entities), sync.shadow_page(uuid, public.sync_entities, bigint[]),
+  sync.clash_statements(uuid, public.sync_entities), sync.key_hashes(public.sync_entities) to isthmus_worker;

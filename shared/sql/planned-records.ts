@@ -1,0 +1,48 @@
+import type { Queryable } from "../db/connect.ts";
+import { query, queryOne } from "../db/query.ts";
+import type { Claim, PageMessage, RecordId } from "../pipeline/types.ts";
+import type { Mapping } from "./mappings.ts";
+
+/** Of these records, those that the dry run has planned to land or to delete. */
+export async function findPlanned(target: Queryable, claim: Claim, keys: readonly RecordId[]): Promise<Mapping[]> {
+  if (keys.length === 0) return [];
+  return query<Mapping>(
+    target,
+    "target",
+    `select k.entity, k."legacyId"::text as "legacyId", r.id::text as uuid, r.lands as active
+       from json_to_recordset($3::text::json) as k (entity text, "legacyId" bigint)
+       join public.sync_entities e on e.source_id = $1 and e.entity_type = k.entity
+       join public.sync_planned_records r on r.execution_id = $2 and r.entity_id = e.id and r.legacy_id = k."legacyId"
+      where r.lands is not null`,
+    [claim.source.id, claim.execution.id, JSON.stringify(keys)],
+  );
+}
+
+/** The next keys that the dry run looks at once more, as pendingKeys has them. */
+export async function plannedKeys(target: Queryable, execution: string, entityId: number, after: string | null, limit: number) {
+  return query<{ k: string; g: string }>(
+    target,
+    "target",
+    `select legacy_id::text as k, generation::text as g
+       from public.sync_planned_keys
+      where execution_id = $1 and entity_id = $2 and legacy_id > coalesce($3::text::bigint, -9223372036854775808)
+      order by legacy_id limit $4`,
+    [execution, entityId, after, limit],
+  );
+}
+
+/** Writes the report of one entity and forgets up to `rows` of its planned records. */
+export async function commitPlan(target: Queryable, claim: Claim, leaseSeconds: number, rows: number): Promise<PageMessage[]> {
+  const row = await queryOne<{ messages: PageMessage[] }>(
+    target,
+    "target",
+    "select sync.commit_plan($1, $2, $3, $4) as messages",
+    [claim.chain.id, claim.chain.lease, leaseSeconds, rows],
+  );
+  return row.messages;
+}
+
+/** Forgets some of what failed dry runs have left behind. */
+export async function forgetClosedPlans(target: Queryable, rows: number): Promise<void> {
+  await query(target, "target", "select sync.forget_closed_plans($1)", [rows]);
+}
