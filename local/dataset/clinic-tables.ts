@@ -3,7 +3,7 @@ import { table, type TableRows } from "./table.ts";
 
 const FAKE_HASH = "pbkdf2_sha256$0$fake$this-is-not-a-password";
 
-/** The tables of the seven entities. */
+/** Groups, users, offices, patients, orders, payments and what links them. */
 export function clinicTables(clinic: Clinic): TableRows[] {
   return [...peopleTables(clinic), ...orderTables(clinic), ...moneyTables(clinic)];
 }
