@@ -324,6 +324,8 @@ describe("the functions over HTTP", () => {
       const redis = new Redis({ url: test.platform.redis.url, token: test.platform.redis.token, enableTelemetry: false });
       const [, keys] = await redis.scan(0, { match: "isthmus:*:patients:*", count: 10_000 });
       expect(keys.length).toBeGreaterThan(0);
+      const [, ofNobody] = await redis.scan(0, { match: "isthmus:*:operations:*", count: 10_000 });
+      expect(ofNobody, "ids that nothing refers to").toEqual([]);
       expect(keys[0]).toMatch(/^isthmus:legacy:\d+\/\d+\/supabase:1:patients:\d+$/);
       const ttl = await redis.ttl(keys[0] ?? "");
       expect(ttl).toBeGreaterThan(0);

@@ -117,9 +117,15 @@ async function loadPage(context: Context, claim: Claim, cache: MappingCache): Pr
       definition_hash: context.hashes.get(entity.name) ?? "",
     });
     if (committed.foreign_key_rejects > 0 && ids.hits > 0) throw new DoubtfulCache();
-    const landed = committed.landed.map((legacyId) => ({ entity: entity.name, legacyId, uuid: ids.own.get(legacyId) ?? "" }));
+    // The cache is for parents: ids that nobody refers to would only fill it.
+    const asParents = isParent(context, entity) ? committed.landed : [];
+    const landed = asParents.map((legacyId) => ({ entity: entity.name, legacyId, uuid: ids.own.get(legacyId) ?? "" }));
     return { committed, read, uncached: [...ids.uncached, ...landed] };
   });
+}
+
+function isParent({ entities }: Context, { name }: Entity): boolean {
+  return [...entities.values()].some(({ fields }) => Object.values(fields).some(({ parent }) => parent === name));
 }
 
 class DoubtfulCache extends IsthmusError {
