@@ -10,7 +10,8 @@ import { dependencyOrder } from "../shared/jobs/dependency-order.ts";
 import { nextTime } from "../shared/jobs/tick.ts";
 import { addDecimals, differingBuckets, total } from "../shared/jobs/validate.ts";
 import { registry } from "../shared/entities/registry.gen.ts";
-import { validateRegistry } from "../shared/entities/validate-registry.ts";
+import { createBuilders } from "../shared/entities/fields.ts";
+import { definitionHash, validateRegistry } from "../shared/entities/validate-registry.ts";
 import { seal, unseal } from "../shared/pipeline/mapping-cache.ts";
 import { mintUuid } from "../shared/pipeline/mint-uuid.ts";
 import { CPU_BUDGET_MS, MEMORY_BUDGET_BYTES, nextPageSize, SMALLEST_PAGE } from "../shared/pipeline/page-size.ts";
@@ -132,6 +133,14 @@ describe("the registry", () => {
   const waiving = (predicate: object, where?: string) => [
     { ...offices, source: { ...offices.source, where, predicate: { ...PREDICATE, ...predicate } } },
   ];
+  it("gives an entity another hash when a field asks whether its records have landed as others", () => {
+    const asks = (landedAs: readonly ("doctors" | "technicians")[]) => {
+      const field = createBuilders("profiles").decide([], () => ({ value: "doctor" }), { landedAs });
+      return definitionHash({ ...profiles, fields: { ...profiles.fields, profile_type: field } });
+    };
+    expect(asks(["doctors"])).toBe(asks(["doctors"]));
+    expect(asks(["doctors", "technicians"])).not.toBe(asks(["doctors"]));
+  });
   it("accepts a predicate on an entity that nobody refers to", () => expect(validateRegistry(waiving({}))).toEqual([]));
   it.each([
     ["an entity defined twice", [offices, offices], /defined twice/],
