@@ -33,8 +33,10 @@ function watched(entity: Entity): Entity {
     Object.entries(entity.fields).find(([, one]) => one.sensitive && one.columns.every((column) => hidden.has(column))) ?? [];
   const column = field?.columns[0] ?? "";
   if (name === undefined || !field) throw new Error(`${entity.name} has no sensitive field of its own`);
-  const decide: typeof field.decide = (row) =>
-    row["_key"] === fates.get(entity.name)?.unknown ? unknownCode(entity.name, column, row[column] ?? null) : field.decide(row);
+  const decide: typeof field.decide = (row, landedAs) =>
+    row["_key"] === fates.get(entity.name)?.unknown
+      ? unknownCode(entity.name, column, row[column] ?? null)
+      : field.decide(row, landedAs);
   const rule = { version: 1, fields: [name], remedy: "A test." } as const;
   return {
     ...entity,

@@ -92,6 +92,11 @@ describe("the loaded rows", () => {
 });
 
 describe("each kind of dirt", () => {
+  const namedAlone = (row: string) => `${row}.doctor_id not in (
+      select user_id from dispatch_doctorsetting union select user_id from dispatch_usersetting union select user_id from dispatch_office_doctors
+      union select doctor_id from dispatch_patient where doctor_id is not null
+      union select doctor_id from dispatch_payment where doctor_id is not null
+      union select m.user_id from auth_user_groups m join auth_group g on g.id = m.group_id where g.name = 'Doctor')`;
   const jsonb = (column: string) => `${column} <> '' and not pg_input_is_valid(${column}, 'jsonb')`;
   const kinds: readonly (readonly [kind: string, from: string, atLeast: number])[] = [
     ["offices without country", "dispatch_office where country is null", 1],
@@ -229,8 +234,13 @@ describe("each kind of dirt", () => {
     ["notes without text", "dispatch_note where text is null", 1],
     ["blank notes", "dispatch_note where trim(text) = ''", 2],
     [
-      "notes about somebody who is no doctor",
-      "dispatch_note n where exists (select from dispatch_patient p where p.user_id = n.doctor_id)",
+      "notes about somebody whom nothing else makes a doctor",
+      `dispatch_note n where ${namedAlone("n")} and not exists (select from dispatch_offer o where o.doctor_id = n.doctor_id)`,
+      1,
+    ],
+    [
+      "offers to somebody whom nothing else makes a doctor",
+      `dispatch_offer o where ${namedAlone("o")} and not exists (select from dispatch_note n where n.doctor_id = o.doctor_id)`,
       1,
     ],
     ["all four of sent and send", "(select distinct sent, send from dispatch_notification) x", 4],

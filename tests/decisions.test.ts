@@ -10,7 +10,8 @@ import { dependencyOrder } from "../shared/jobs/dependency-order.ts";
 import { nextTime } from "../shared/jobs/tick.ts";
 import { addDecimals, differingBuckets, total } from "../shared/jobs/validate.ts";
 import { registry } from "../shared/entities/registry.gen.ts";
-import { validateRegistry } from "../shared/entities/validate-registry.ts";
+import { createBuilders } from "../shared/entities/fields.ts";
+import { definitionHash, validateRegistry } from "../shared/entities/validate-registry.ts";
 import { seal, unseal } from "../shared/pipeline/mapping-cache.ts";
 import { mintUuid } from "../shared/pipeline/mint-uuid.ts";
 import { CPU_BUDGET_MS, MEMORY_BUDGET_BYTES, nextPageSize, SMALLEST_PAGE } from "../shared/pipeline/page-size.ts";
@@ -98,6 +99,27 @@ describe("order of entities", () => {
   });
 });
 
+describe("doctors and profiles", () => {
+  /** Source table and column of each id that is looked up as a doctor; a patient's doctor comes from a join as well. */
+  const named = registry.flatMap(({ fields, source: { table, alias, joins, columns } }) =>
+    Object.values(fields).flatMap((field) => {
+      const column = field.parent === "doctors" ? columns[field.columns[0] ?? ""] : undefined;
+      if (typeof column !== "string") return [];
+      const [of = "", name = ""] = column.split(".");
+      return [`${of === alias ? table : (joins[of]?.table ?? of)}.${name}`];
+    }),
+  );
+  it.each(["doctors", "profiles"])("%s take everybody who is named as a doctor anywhere for one", (name) => {
+    const entity = registry.find((one) => one.name === name);
+    const asked = `${entity?.source.where ?? ""}${JSON.stringify(entity?.source.columns)}`;
+    const traces = Object.entries(entity?.source.watches ?? {}).flatMap(([alias, { table, on }]) =>
+      Object.keys(on).flatMap((column) => (asked.includes(`${alias}.${column} = u.id`) ? [`${table}.${column}`] : [])),
+    );
+    expect(named.length).toBeGreaterThan(7);
+    expect(named.filter((trace) => !traces.includes(trace))).toEqual([]);
+  });
+});
+
 describe("the registry", () => {
   it("has no problems", () => expect(validateRegistry(registry)).toEqual([]));
 
@@ -111,10 +133,23 @@ describe("the registry", () => {
   const waiving = (predicate: object, where?: string) => [
     { ...offices, source: { ...offices.source, where, predicate: { ...PREDICATE, ...predicate } } },
   ];
+  it("gives an entity another hash when a field asks whether its records have landed as others", () => {
+    const asks = (landedAs: readonly ("doctors" | "technicians")[]) => {
+      const field = createBuilders("profiles").decide([], () => ({ value: "doctor" }), { landedAs });
+      return definitionHash({ ...profiles, fields: { ...profiles.fields, profile_type: field } });
+    };
+    expect(asks(["doctors"])).toBe(asks(["doctors"]));
+    expect(asks(["doctors", "technicians"])).not.toBe(asks(["doctors"]));
+  });
   it("accepts a predicate on an entity that nobody refers to", () => expect(validateRegistry(waiving({}))).toEqual([]));
   it.each([
     ["an entity defined twice", [offices, offices], /defined twice/],
     ["a parent that is no entity", [patients], /is not an entity/],
+    [
+      "the question whether a record has landed as one of another source row",
+      [profiles, ...registry.filter(({ name }) => name === "doctors"), { ...offices, name: "technicians" }],
+      /field profile_type asks whether a record has landed as technicians, which is not an entity of auth_user/,
+    ],
     [
       "a denied column",
       [{ ...offices, source: { ...offices.source, columns: { ...offices.source.columns, secret: "o.password" } } }],

@@ -187,6 +187,7 @@ describe("roles, products and templates", () => {
     expect(await landed("offers")).toEqual({
       1: { doctor_id: "10", product_id: "1", price_both: "1200.10", price_upper: "0.00", price_lower: null },
       2: { doctor_id: null, product_id: null, price_both: null, price_upper: "99999999.99", price_lower: "0.01" },
+      3: { doctor_id: "30", product_id: "1", price_both: null, price_upper: null, price_lower: null },
     });
     expect(await landed("discounts")).toEqual({
       1: {
@@ -199,11 +200,14 @@ describe("roles, products and templates", () => {
     });
   });
 
-  it("an offer to somebody who is no doctor, and what hangs on a missing course, waits; an impossible discount goes to the queue", async () => {
-    expect(await test.live("offers")).toMatchObject([
-      { id: 3, state: "waiting", parent: "doctors", parentId: 30 },
-      { id: 4, state: "waiting", parent: "products", parentId: 4 },
-    ]);
+  it("an offer to somebody who otherwise is no doctor makes them one", async () => {
+    expect(await landed("doctors")).toMatchObject({ 30: { profile_id: "30", doctor_number: "DOC-000030" } });
+    // Who is a technician as well remains one.
+    expect(await landed("profiles")).toMatchObject({ 30: { profile_type: "technician" } });
+  });
+
+  it("what hangs on a missing course waits; an impossible discount goes to the queue", async () => {
+    expect(await test.live("offers")).toMatchObject([{ id: 4, state: "waiting", parent: "products", parentId: 4 }]);
     expect(await test.live("products")).toMatchObject([{ id: 4, state: "waiting", parent: "courses", parentId: 50 }]);
     expect(await test.live("purchases")).toMatchObject([{ id: 2, state: "waiting", parent: "products", parentId: 4 }]);
     expect(await test.live("discounts")).toMatchObject([
@@ -282,6 +286,19 @@ describe("roles, products and templates", () => {
     expect(await landed("roles")).toMatchObject({ 5: { name: "Soon", profile_id: "31" } });
     expect(await landed("technician_roles")).toMatchObject({ 5: { technician_id: "31", role_name: "Soon" } });
     const waiting = await test.target.admin`select entity_type as entity from public.sync_conflicts where state = 'waiting'`;
-    expect(waiting.map((row) => row["entity"] as string)).toEqual(["offers"]);
+    expect([...waiting]).toEqual([]);
+  });
+
+  it("finds a doctor by an offer, and another when the offer changes hands; the first remains one", async () => {
+    for (const id of [32, 33]) await test.seed.user(id);
+    await test.seed.row("dispatch_offer", { id: 5, doctor_id: 32, product_id: 1 });
+    await test.sync();
+    expect(await landed("offers")).toMatchObject({ 5: { doctor_id: "32" } });
+    expect(await landed("profiles")).toMatchObject({ 32: { profile_type: "doctor" } });
+    await test.source.admin`update public.dispatch_offer set doctor_id = 33 where id = 5`;
+    await test.sync();
+    expect(await landed("offers")).toMatchObject({ 5: { doctor_id: "33" } });
+    expect(await landed("profiles")).toMatchObject({ 32: { profile_type: "doctor" }, 33: { profile_type: "doctor" } });
+    expect(await test.live("profiles")).toEqual([]);
   });
 });

@@ -42,8 +42,9 @@ async function seedComments(test: Pipeline): Promise<void> {
   await rows.comment(3, { plan_id: 1, text: null });
   await rows.note(1, { doctor_id: 10, author_id: 11, text: "prefers mornings" });
   await rows.note(2, { text: null });
-  // A user who is nobody's doctor.
-  await rows.note(3, { doctor_id: 11, author_id: 10 });
+  // A user whom nothing else makes a doctor or anything else.
+  await test.seed.user(40);
+  await rows.note(3, { doctor_id: 40, author_id: 10 });
 }
 
 describe("what people said", () => {
@@ -131,10 +132,18 @@ describe("what people said", () => {
     expect(await landed("doctor_notes")).toEqual({
       1: { doctor_id: "10", author_id: "11", content: "prefers mornings", noted_at: AT },
       2: { doctor_id: null, author_id: null, content: null, noted_at: AT },
+      3: expect.objectContaining({ doctor_id: "40", author_id: "10" }) as unknown,
     });
-    expect(await test.live("doctor_notes")).toMatchObject([
-      { id: 3, state: "waiting", field: "doctor_id", parent: "doctors", parentId: 11 },
-    ]);
+  });
+
+  it("a note about somebody who otherwise is no doctor makes them one", async () => {
+    expect(await landed("doctors")).toMatchObject({ 40: { profile_id: "40", doctor_number: "DOC-000040" } });
+    expect(await landed("profiles")).toMatchObject({ 40: { profile_type: "doctor" } });
+    await test.seed.user(41);
+    await logSeeds(test.seed).note(4, { doctor_id: 41 });
+    await test.sync();
+    expect(await landed("doctor_notes")).toMatchObject({ 4: { doctor_id: "41", author_id: null } });
+    expect(await test.live("doctor_notes")).toEqual([]);
   });
 
   it("a message lands, with its attachment, when its recipient does, or when its model becomes known", async () => {

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { landedRows } from "./support/landed.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
+import { pinnedSession, recomputed, verify } from "./verifier/verify.ts";
 
 const DAY = "2021-03-04T05:06:07Z";
 const PATIENT = {
@@ -180,5 +181,72 @@ describe("people and their cases", () => {
     const { execution } = await test.sync({ entities: ["technicians"], capture: "full" });
     const alerts = await test.target.admin`select from public.sync_alerts where execution_id = ${execution}`;
     expect(alerts).toHaveLength(0);
+  });
+});
+
+describe("who has landed as a doctor or technician", () => {
+  let test: Pipeline;
+  beforeAll(async () => {
+    test = await createPipeline();
+    const { seed } = test;
+    await seed.group(33, "Technician");
+    await seed.group(35, "Sales");
+    await seed.group(37, "Billing");
+    for (const id of [12, 13, 34, 36]) await seed.user(id);
+    await seed.office(1);
+    await seed.doctor(10);
+    await seed.user(101);
+    await seed.row("dispatch_patient", { ...PATIENT, id: 1, user_id: 101, doctor_id: 12 });
+    await seed.row("dispatch_office_doctors", { id: 1, office_id: 1, user_id: 13 });
+    await seed.membership(1, 34, 33);
+    await seed.membership(2, 13, 35);
+    await test.sync();
+  });
+  afterAll(() => test[Symbol.asyncDispose]());
+  const landed = (entity: string) => landedRows(test.target.admin, entity);
+  const types = async () =>
+    Object.fromEntries(Object.entries(await landed("profiles")).map(([id, row]) => [id, row["profile_type"]]));
+
+  it("remains one when the last trace goes, the profile too, whose later changes still arrive", async () => {
+    expect(await types()).toEqual({ 10: "doctor", 12: "doctor", 13: "doctor", 34: "technician", 101: "patient" });
+    const [doctors, technicians] = [await landed("doctors"), await landed("technicians")];
+    await test.source.admin`update public.dispatch_patient set doctor_id = 10 where id = 1`;
+    await test.source.admin`update public.auth_user_groups set group_id = 37 where id = 1`;
+    await test.sync();
+    await test.source.admin`update public.auth_user set last_name = 'Renamed' where id in (12, 34)`;
+    await test.sync();
+    expect(await types()).toEqual({ 10: "doctor", 12: "doctor", 13: "doctor", 34: "technician", 101: "patient" });
+    expect(await landed("profiles")).toMatchObject({ 12: { last_name: "Renamed" }, 34: { last_name: "Renamed" } });
+    expect(await landed("doctors")).toEqual(doctors);
+    expect(await landed("technicians")).toEqual(technicians);
+  });
+
+  it("becomes what the source says instead, where it says something", async () => {
+    await test.source.admin`update public.dispatch_office_doctors set user_id = 10 where id = 1`;
+    await test.sync();
+    expect(await types()).toMatchObject({ 13: "sales_person" });
+    expect(Object.keys(await landed("doctors"))).toContain("13");
+    await test.source.admin`update public.auth_user_groups set group_id = 37 where user_id = 13`;
+    await test.sync();
+    expect(await types()).toMatchObject({ 13: "doctor" });
+  });
+
+  it("and nobody else keeps a type: who never was one stays in the queue, as the verifier finds from the source", async () => {
+    expect((await test.live("profiles")).map(({ id }) => id)).toEqual([36]);
+    const { execution } = await test.sync({ capture: "full" });
+    const touched = await test.target.admin`
+      select from public.sync_page_log where execution_id = ${execution} and (updated > 0 or surplus > 0)`;
+    expect([...touched]).toEqual([]);
+    const definition = recomputed.find(({ entity }) => entity === "profiles");
+    if (!definition) throw new Error("profiles are not recomputed");
+    const differences = async () => {
+      const [source, target] = [pinnedSession(test.source.superuserUrl), pinnedSession(test.target.superuserUrl)];
+      const found = await verify(source, target, definition);
+      await Promise.all([source.end(), target.end()]);
+      return found.differences;
+    };
+    expect(await differences()).toEqual([]);
+    await test.target.admin`update public.profiles set profile_type = 'technician' where legacy_user_id = 12`;
+    expect(await differences()).toEqual([{ id: "12", columns: ["profile_type"] }]);
   });
 });

@@ -5,7 +5,7 @@ import { operations } from "../shared/entities/operations.ts";
 import { orders } from "../shared/entities/orders.ts";
 import { patients } from "../shared/entities/patients.ts";
 import { profiles } from "../shared/entities/profiles.ts";
-import { parentsOf, transform } from "../shared/pipeline/transform.ts";
+import { parentsOf, transform, twinsOf } from "../shared/pipeline/transform.ts";
 
 const UUID = "00000000-0000-5000-8000-000000000001";
 
@@ -117,7 +117,7 @@ describe("transform", () => {
     ["", "7", "7"],
     [null, "7", "7"],
   ])("numbers an order of a patient with suffix %s as expected", (suffix, id, number) => {
-    const value = orders.fields["order_number"]?.decide(row({ patient_suffix: suffix, id }));
+    const value = orders.fields["order_number"]?.decide(row({ patient_suffix: suffix, id }), new Set());
     expect(value).toEqual({ value: number });
   });
 });
@@ -140,10 +140,29 @@ describe("profile type", () => {
     [{ is_doctor: "true", in_sales: "true", in_admin: "true" }, "doctor"],
     [{ in_sales: "true", in_admin: "true" }, "sales_person"],
   ])("of %j is %s", (flags, type) => {
-    expect(profiles.fields["profile_type"]?.decide(row({ ...none, ...flags }))).toEqual({ value: type });
+    expect(profiles.fields["profile_type"]?.decide(row({ ...none, ...flags }), new Set(["doctors"]))).toEqual({ value: type });
   });
   it.each([{ in_admin: "true" }, {}])("of %j is for a person to decide", (flags) => {
-    expect(profiles.fields["profile_type"]?.decide(row({ ...none, ...flags }))).toHaveProperty("problem");
+    expect(profiles.fields["profile_type"]?.decide(row({ ...none, ...flags }), new Set())).toHaveProperty("problem");
+  });
+  it.each([
+    [["doctors"], "doctor"],
+    [["doctors", "technicians"], "technician"],
+  ])("of somebody of whom the source says nothing any more, but who has landed in %j, is %s", (landed, type) => {
+    for (const flags of [{}, { in_admin: "true" }])
+      expect(profiles.fields["profile_type"]?.decide(row({ ...none, ...flags }), new Set(landed))).toEqual({ value: type });
+  });
+  it("is asked with those entities in which the record itself has landed", () => {
+    expect(twinsOf(profiles, [row(none)])).toEqual([
+      { entity: "technicians", legacyId: "7" },
+      { entity: "doctors", legacyId: "7" },
+    ]);
+    expect(twinsOf(patients, [patient])).toEqual([]);
+    const type = (...landed: string[]) =>
+      transform(profiles, [row(none)], new Map(landed.map((key) => [key, UUID])), own).records[0]?.["profile_type"];
+    expect([type("doctors:7"), type("technicians:7"), type("doctors:8"), type("patients:7")]).toEqual([
+      ...["doctor", "technician", undefined, undefined],
+    ]);
   });
 });
 
@@ -193,7 +212,7 @@ describe("a JSON object of columns", () => {
     source: { always: "here" },
   });
   const valueOf = (values: Record<string, string | null>) => {
-    const decision = field.decide(values);
+    const decision = field.decide(values, new Set());
     return "value" in decision ? decision.value : undefined;
   };
   it("writes numbers digit by digit, however long, and nothing as null", () => {

@@ -1,5 +1,6 @@
 import type { Held } from "./held.ts";
 import { HOSTILE_TEXTS, JSON_TEXTS } from "./names.ts";
+import type { Roles } from "./people.ts";
 import { at, Random } from "./random.ts";
 import type { Core } from "./rows.ts";
 import type { Catalogue, Category, Discount, Offer, Product, Purchase } from "./small-rows.ts";
@@ -9,12 +10,12 @@ import { idsWithGaps, money, sizeAt } from "./values.ts";
 /** Fourteen products, whatever the scale: as many as there are kinds of customization. */
 const CUSTOMIZATIONS = [...JSON_TEXTS.valid, ...JSON_TEXTS.broken, ...JSON_TEXTS.unknownToJsonb, "", "[]", null] as const;
 
-export function makeCatalogue(seed: number, core: Core, held: Held): Catalogue {
+export function makeCatalogue(seed: number, core: Core, roles: Roles, held: Held): Catalogue {
   const size = sizeAt(core.scale);
   const random = (table: string) => Random.for(seed, `dispatch_${table}`);
   const ids = (table: string, count: number) => idsWithGaps(Random.for(seed, `ids of ${table}`), count);
   const products = makeProducts(random("product"), ids("products", CUSTOMIZATIONS.length));
-  const offers = makeOffers(random("offer"), ids("offers", size(788, 24)), core, held, products);
+  const offers = makeOffers(random("offer"), ids("offers", size(788, 24)), core, { roles, held, products });
   return {
     categories: makeCategories(ids("categories", size(44, 12))),
     products,
@@ -52,7 +53,13 @@ function makeProducts(random: Random, ids: readonly number[]): Product[] {
   }));
 }
 
-function makeOffers(random: Random, ids: readonly number[], core: Core, held: Held, products: readonly Product[]): Offer[] {
+interface Offered {
+  readonly roles: Roles;
+  readonly held: Held;
+  readonly products: readonly Product[];
+}
+
+function makeOffers(random: Random, ids: readonly number[], core: Core, { roles, held, products }: Offered): Offer[] {
   const queued = new Set(held.users);
   const doctors = core.doctorSettings.map((row) => row.user).filter((user) => !queued.has(user));
   const rows = ids.map((id): Offer => ({
@@ -65,21 +72,23 @@ function makeOffers(random: Random, ids: readonly number[], core: Core, held: He
   }));
   const spoil = spoiler(random, rows, core.scale);
   spoil(1, (row) => (row.doctor = null));
-  spoil(4, (row, index) => (row.doctor = at(held.noDoctors, index)), 2);
+  // Nothing else makes these users doctors: not even the one whose own profile is in the queue.
+  spoil(0, (row, index) => (row.doctor = at(roles.namedByOffer, index)), roles.namedByOffer.length);
+  spoil(2, (row) => (row.doctor = held.namedDoctor), 2);
   spoil(3, (row) => (row.product = null));
   spoil(2, (row) => Object.assign(row, { both: null, upper: null, lower: null }));
   spoil(2, (row) => (row.both = "99999999.99"));
   spoil(2, (row) => (row.upper = "0.01"));
   spoil(2, (row) => (row.lower = "-5.00"));
-  // Doctors whose own profile is in the queue; the smallest data sets have none.
+  // Other doctors whose own profile is in the queue; the smallest data sets have none.
   const waiting = core.doctorSettings.map((row) => row.user).filter((user) => queued.has(user));
   if (waiting.length > 0) spoil(3, (row, index) => (row.doctor = at(waiting, index % waiting.length)));
   return rows;
 }
 
 function makeDiscounts(random: Random, ids: readonly number[], scale: number, offers: readonly Offer[], held: Held): Discount[] {
-  const strangers = new Set(held.noDoctors);
-  const waiting = offers.filter(({ doctor }) => doctor !== null && strangers.has(doctor));
+  const queued = new Set(held.users);
+  const waiting = offers.filter(({ doctor }) => doctor !== null && queued.has(doctor));
   const free = offers.filter((offer) => !waiting.includes(offer));
   const rows = ids.map((id): Discount => ({
     id,

@@ -9,7 +9,7 @@ import { makeOffices } from "./offices.ts";
 import { makeOperations } from "./operations.ts";
 import { makePatients } from "./patients.ts";
 import { makePayments } from "./payments.ts";
-import { makePeople } from "./people.ts";
+import { makePeople, type Roles } from "./people.ts";
 import { at, Random } from "./random.ts";
 import type { Clinic, Core } from "./rows.ts";
 import { idsWithGaps, sizeAt } from "./values.ts";
@@ -20,23 +20,28 @@ const CUSTOMIZATIONS = ["", "{}", "{'a': 1}", '{"a": "\\u0000"}', null, "[]", '{
 
 /** Makes the rows that are kept in memory, from which the manifest is computed too. Nothing but seed and scale matter. */
 export function makeClinic(seed: number, scale: number, types: ContentTypes): Clinic & { readonly held: Held } {
-  const { jawIds, ...made } = makeCore(seed, scale);
+  const { jawIds, roles, ...made } = makeCore(seed, scale);
   const core = { ...made, jaws: [] };
   const held = findHeld(core);
   spoilMemberships(core, held);
   spoilJaws(Random.for(seed, "jaws of orders"), core, held);
-  const catalogue = makeCatalogue(seed, core, held);
+  const catalogue = makeCatalogue(seed, core, roles, held);
   return {
     ...core,
     jaws: makeJaws(Random.for(seed, "dispatch_jaw"), jawIds, catalogue.products),
     ...catalogue,
     ...makeAccess(seed, core, catalogue, types, held),
-    ...makeClinical(seed, core, held),
+    ...makeClinical(seed, core, roles, held),
     held,
   };
 }
 
-function makeCore(seed: number, scale: number): Omit<Core, "jaws"> & { readonly jawIds: readonly number[] } {
+interface MadeCore extends Omit<Core, "jaws"> {
+  readonly jawIds: readonly number[];
+  readonly roles: Roles;
+}
+
+function makeCore(seed: number, scale: number): MadeCore {
   const size = sizeAt(scale);
   const random = (table: string) => Random.for(seed, table);
   const offices = makeOffices(random("offices"), size(897, 24), scale);
@@ -58,6 +63,7 @@ function makeCore(seed: number, scale: number): Omit<Core, "jaws"> & { readonly 
     })),
     offices,
     ...people,
+    roles,
     patients,
     jawIds,
     merchandise,

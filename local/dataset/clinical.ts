@@ -1,5 +1,6 @@
 import type { Held } from "./held.ts";
 import { HOSTILE_TEXTS, inventName } from "./names.ts";
+import type { Roles } from "./people.ts";
 import { at, Random } from "./random.ts";
 import type { Core, Instruction, Jaw } from "./rows.ts";
 import type { Clinical, Note, State } from "./small-rows.ts";
@@ -7,12 +8,12 @@ import { spoiler } from "./spoil.ts";
 import { dirty, idsWithGaps, moment, sizeAt } from "./values.ts";
 
 /** What hangs on orders and doctors. */
-export function makeClinical(seed: number, core: Core, held: Held): Clinical {
+export function makeClinical(seed: number, core: Core, roles: Roles, held: Held): Clinical {
   const size = sizeAt(core.scale);
   const ids = (table: string, count: number) => idsWithGaps(Random.for(seed, `ids of ${table}`), count);
   return {
     states: makeStates(Random.for(seed, "dispatch_state"), ids("states", size(5_547, 24)), core, held),
-    notes: makeNotes(Random.for(seed, "dispatch_note"), ids("notes", size(963, 24)), core, held),
+    notes: makeNotes(Random.for(seed, "dispatch_note"), ids("notes", size(963, 24)), core, roles, held),
   };
 }
 
@@ -82,7 +83,7 @@ function makeStates(random: Random, ids: readonly number[], core: Core, held: He
   return rows;
 }
 
-function makeNotes(random: Random, ids: readonly number[], core: Core, held: Held): Note[] {
+function makeNotes(random: Random, ids: readonly number[], core: Core, roles: Roles, held: Held): Note[] {
   const doctors = core.doctorSettings.map(({ user }) => user);
   const authors = random.sample(core.users, 21);
   const rows = ids.map((id): Note => ({
@@ -99,7 +100,9 @@ function makeNotes(random: Random, ids: readonly number[], core: Core, held: Hel
   spoil(2, (row) => (row.author = null));
   spoil(2, (row) => (row.author = at(held.users, 0)));
   spoil(2, (row) => (row.doctor = null));
-  spoil(2, (row) => (row.doctor = at(held.noDoctors, 0)));
-  spoil(1, (row) => Object.assign(row, { doctor: at(held.noDoctors, 1), author: at(held.users, 0) }));
+  // Nothing else makes these users doctors: not even the one whose own profile is in the queue.
+  spoil(0, (row, index) => (row.doctor = at(roles.namedByNote, index)), roles.namedByNote.length);
+  spoil(2, (row) => (row.doctor = held.namedDoctor));
+  spoil(1, (row) => Object.assign(row, { doctor: held.namedDoctor, author: at(held.users, 0) }));
   return rows;
 }

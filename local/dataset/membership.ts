@@ -1,9 +1,15 @@
 import type { Core } from "./rows.ts";
+import type { Note, Offer } from "./small-rows.ts";
+
+type WithAllTraces = Core & { readonly offers: readonly Offer[]; readonly notes: readonly Note[] };
 
 /** Users whom the legacy data treats as doctors, in any way. */
-export function doctorUsers(clinic: Core): Set<number> {
-  const named = (rows: readonly { readonly doctor: number | null }[]) =>
-    rows.flatMap(({ doctor }) => (doctor === null ? [] : [doctor]));
+export function doctorUsers(clinic: WithAllTraces): Set<number> {
+  return new Set([...doctorsOfCore(clinic), ...named(clinic.offers), ...named(clinic.notes)]);
+}
+
+/** Those who are doctors even without offers and notes. */
+export function doctorsOfCore(clinic: Core): Set<number> {
   return new Set([
     ...members(clinic, "Doctor"),
     ...clinic.doctorSettings.map((row) => row.user),
@@ -12,6 +18,10 @@ export function doctorUsers(clinic: Core): Set<number> {
     ...named(clinic.patients),
     ...named(clinic.payments),
   ]);
+}
+
+function named(rows: readonly { readonly doctor: number | null }[]): number[] {
+  return rows.flatMap(({ doctor }) => (doctor === null ? [] : [doctor]));
 }
 
 /** Users with a type; the precedence of docs/domain.md. */

@@ -18,6 +18,8 @@ export interface Roles {
   readonly onlyOffice: readonly number[];
   readonly namedByPatient: readonly number[];
   readonly namedByPayment: readonly number[];
+  readonly namedByOffer: readonly number[];
+  readonly namedByNote: readonly number[];
   /** Patients who are doctors as well; the second list gets a code that keeps their profile from landing. */
   readonly patientDoctors: readonly number[];
   readonly queuedDoctors: readonly number[];
@@ -68,8 +70,11 @@ function castRoles(random: Random, size: Size, scale: number): Roles {
     onlyOffice: single(12),
     namedByPatient: single(40),
     namedByPayment: single(8),
+    namedByOffer: single(4),
+    namedByNote: single(4),
   };
-  const patientDoctors = patients.slice(0, dirty(scale, 113, 2));
+  // One more patient becomes a doctor by an offer and a note.
+  const patientDoctors = patients.slice(0, dirty(scale, 112, 2));
   // From scale 0.025 on: the smallest data sets do without the longest chain of waiting.
   const queuedDoctors = patientDoctors.splice(0, dirty(scale, 20, 0));
   return {

@@ -24,7 +24,9 @@ export const doctors = defineEntity({
       or exists (select from public.dispatch_usersetting s where s.user_id = u.id)
       or exists (select from public.dispatch_office_doctors od where od.user_id = u.id)
       or exists (select from public.dispatch_patient dp where dp.doctor_id = u.id)
-      or exists (select from public.dispatch_payment dm where dm.doctor_id = u.id))`,
+      or exists (select from public.dispatch_payment dm where dm.doctor_id = u.id)
+      or exists (select from public.dispatch_offer o where o.doctor_id = u.id)
+      or exists (select from public.dispatch_note n where n.doctor_id = u.id))`,
     // Groups count by name, so that another name changes their members.
     watches: {
       ug: { table: "auth_user_groups", on: { user_id: "u.id" } },
@@ -33,6 +35,8 @@ export const doctors = defineEntity({
       od: { table: "dispatch_office_doctors", on: { user_id: "u.id" } },
       dp: { table: "dispatch_patient", on: { doctor_id: "u.id" } },
       dm: { table: "dispatch_payment", on: { doctor_id: "u.id" } },
+      o: { table: "dispatch_offer", on: { doctor_id: "u.id" } },
+      n: { table: "dispatch_note", on: { doctor_id: "u.id" } },
     },
     columns: {
       user_id: "u.id",

@@ -32,8 +32,10 @@ export interface Field<out Yields = unknown> {
   readonly required: boolean;
   /** Conditions on a value that is not NULL. */
   readonly rules: readonly ValueRule[];
-  /** Pure. For uuid_lookup the value is the parent's legacy id. */
-  readonly decide: (row: SourceRow) => Decision;
+  /** Pure. For uuid_lookup the value is the parent's legacy id. `landedAs`: those of the entities below as which it has landed. */
+  readonly decide: (row: SourceRow, landedAs: ReadonlySet<string>) => Decision;
+  /** Entities of the same source row, of which the decision may depend on whether the record has landed as one of them. */
+  readonly landedAs?: readonly string[];
   /** Raw columns to keep beside the mapped value. */
   readonly keepRaw: boolean;
   /** Every value that the field can yield, where they are known: the target's enum must have them all. */
@@ -133,11 +135,11 @@ export interface FieldBuilders<C extends ResolvedColumns> {
     compute: (row: SourceRow) => Value | null,
     options?: FieldOptions & Members<Value>,
   ): Field<Computed<Value>>;
-  /** A decision that may send the record to the queue. */
+  /** A decision that may send the record to the queue. It may ask as which entities of the same source row the record has landed. */
   decide<const Value extends string>(
     columns: readonly (keyof C & string)[],
-    decide: (row: SourceRow) => Decision<Value>,
-    options?: Members<Value>,
+    decide: (row: SourceRow, landedAs: ReadonlySet<string>) => Decision<Value>,
+    options?: Members<Value> & { readonly landedAs?: readonly EntityName[] },
   ): Field<Computed<Value>>;
 }
 
@@ -201,9 +203,10 @@ export function createBuilders(entity: string): FieldBuilders<ResolvedColumns> {
         ...(members && { members: Object.keys(members) }),
         definition: [compute.toString()],
       }),
-    decide: (columns, decide, { members } = {}) =>
+    decide: (columns, decide, { members, landedAs } = {}) =>
       field("business_logic", columns, decide, {
         ...(members && { members: Object.keys(members) }),
+        ...(landedAs && { landedAs }),
         keepRaw: true,
         definition: [decide.toString()],
       }),
@@ -263,6 +266,7 @@ interface FieldExtras extends FieldOptions {
   readonly parent?: string;
   readonly keepRaw?: boolean;
   readonly members?: readonly string[];
+  readonly landedAs?: readonly string[];
   readonly definition?: readonly unknown[];
 }
 
@@ -289,6 +293,7 @@ function field(kind: FieldKind, columns: readonly string[], decide: Field["decid
     decide,
     ...(extras.parent === undefined ? {} : { parent: extras.parent }),
     ...(extras.members === undefined ? {} : { members: extras.members }),
+    ...(extras.landedAs === undefined ? {} : { landedAs: extras.landedAs }),
   };
   definitions.set(made, extras.definition ?? []);
   return made;

@@ -10,13 +10,20 @@ const inGroup = (name: string) =>
   `exists (select from public.auth_user_groups ug join public.auth_group g on g.id = ug.group_id where ug.user_id = u.id and g.name = '${name}')`;
 const isInGroup = (name: string) => expression("boolean", inGroup(name));
 
-/** Explicit precedence over aggregated groups: a user in several groups is one profile, whatever the order of ids. */
-function profileType(row: SourceRow): Decision<"patient" | "master" | "technician" | "doctor" | "sales_person"> {
+type ProfileType = "patient" | "master" | "technician" | "doctor" | "sales_person";
+
+/**
+ * Explicit precedence over aggregated groups: a user in several groups is one profile, whatever the order of ids.
+ * Technicians and doctors never stop existing: who has landed as one remains one when the source says nothing any more.
+ */
+function profileType(row: SourceRow, landedAs: ReadonlySet<string>): Decision<ProfileType> {
   if (row["patient_id"] !== null) return { value: "patient" };
   if (row["is_superuser"] === "true" || row["in_master"] === "true") return { value: "master" };
   if (row["in_technician"] === "true") return { value: "technician" };
   if (row["is_doctor"] === "true") return { value: "doctor" };
   if (row["in_sales"] === "true") return { value: "sales_person" };
+  if (landedAs.has("technicians")) return { value: "technician" };
+  if (landedAs.has("doctors")) return { value: "doctor" };
   return unknownCode("profiles", "profile_type", row["in_admin"] === "true" ? "group Admin" : "no group");
 }
 
@@ -54,6 +61,8 @@ export const profiles = defineEntity({
       od: { table: "dispatch_office_doctors", on: { user_id: "u.id" } },
       dp: { table: "dispatch_patient", on: { doctor_id: "u.id" } },
       dm: { table: "dispatch_payment", on: { doctor_id: "u.id" } },
+      o: { table: "dispatch_offer", on: { doctor_id: "u.id" } },
+      n: { table: "dispatch_note", on: { doctor_id: "u.id" } },
     },
     columns: {
       username: "u.username",
@@ -81,7 +90,9 @@ export const profiles = defineEntity({
         or exists (select from public.dispatch_usersetting s where s.user_id = u.id)
         or exists (select from public.dispatch_office_doctors od where od.user_id = u.id)
         or exists (select from public.dispatch_patient dp where dp.doctor_id = u.id)
-        or exists (select from public.dispatch_payment dm where dm.doctor_id = u.id))`,
+        or exists (select from public.dispatch_payment dm where dm.doctor_id = u.id)
+        or exists (select from public.dispatch_offer o where o.doctor_id = u.id)
+        or exists (select from public.dispatch_note n where n.doctor_id = u.id))`,
       ),
     },
     ignored: {
@@ -94,7 +105,10 @@ export const profiles = defineEntity({
     profile_type: f.decide(
       ["patient_id", "is_superuser", "in_master", "in_technician", "in_sales", "in_admin", "is_doctor"],
       profileType,
-      { members: { patient: true, master: true, technician: true, doctor: true, sales_person: true } },
+      {
+        members: { patient: true, master: true, technician: true, doctor: true, sales_person: true },
+        landedAs: ["technicians", "doctors"],
+      },
     ),
     first_name: f.blankIsNone("first_name", { sensitive: true }),
     last_name: f.blankIsNone("last_name", { sensitive: true }),

@@ -41,6 +41,11 @@ export function validateRegistry(entities: readonly Entity[]): string[] {
       if (field.parent !== undefined && !byName.has(field.parent)) {
         say(`field ${name} refers to ${field.parent}, which is not an entity.`);
       }
+      for (const other of field.landedAs ?? []) {
+        const { table, key } = byName.get(other)?.source ?? {};
+        if (table !== entity.source.table || key !== entity.source.key)
+          say(`field ${name} asks whether a record has landed as ${other}, which is not an entity of ${entity.source.table}.`);
+      }
     }
     for (const { id, version, fields, remedy } of entity.rules) {
       if (!SIMPLE_NAME.test(id) || !Number.isInteger(version) || version < 1)

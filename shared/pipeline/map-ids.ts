@@ -5,7 +5,7 @@ import { mintUuid } from "./mint-uuid.ts";
 import type { CacheKeyOf, Claim, MappedRecord, MappingCache, RecordId } from "./types.ts";
 
 export interface MappedIds {
-  /** UUIDs of landed parents by `entity:legacyId`. */
+  /** UUIDs of landed parents and twins by `entity:legacyId`. */
   readonly parents: ReadonlyMap<string, string>;
   /** UUIDs of the page's own records by legacy id: the landed one, else the one it will get. */
   readonly own: ReadonlyMap<string, string>;
@@ -26,7 +26,8 @@ export function cacheKeys(claim: Claim): CacheKeyOf {
  * Resolves all ids of a page: parents by one read of the cache, then one set-based query for those that it misses and
  * for the page's own records. Own ids are not worth a place in the cache: a first load never finds them there, and a
  * later one asks for each of them once. A negative answer is never cached. Own records without a mapping get a minted
- * id; a parent without one stays missing.
+ * id; a parent without one stays missing. Twins are asked of the table alone: whether a record has landed decides a value,
+ * which no foreign key would catch.
  */
 export async function mapIds(
   target: Queryable,
@@ -35,10 +36,11 @@ export async function mapIds(
   entity: string,
   ownLegacyIds: readonly string[],
   parents: readonly RecordId[],
+  twins: readonly RecordId[],
 ): Promise<MappedIds> {
   const cached = await cache.read(cacheKeys(claim), parents);
   const missing = parents.filter((id) => !cached.has(`${id.entity}:${id.legacyId}`));
-  const asked = [...missing, ...ownLegacyIds.map((legacyId) => ({ entity, legacyId }))];
+  const asked = [...missing, ...twins, ...ownLegacyIds.map((legacyId) => ({ entity, legacyId }))];
   const found = await findMappings(target, claim.source.id, asked);
   // What this execution would land or delete already counts as done.
   if (claim.execution.dry_run) found.push(...(await findPlanned(target, claim, asked)));

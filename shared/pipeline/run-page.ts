@@ -11,7 +11,7 @@ import { cacheKeys, mapIds } from "./map-ids.ts";
 import { NO_CACHE } from "./mapping-cache.ts";
 import { nextPageSize } from "./page-size.ts";
 import { readProjection } from "./read.ts";
-import { parentsOf, transform } from "./transform.ts";
+import { parentsOf, transform, twinsOf } from "./transform.ts";
 import type { Claim, CommittedPage, Context, MappedRecord, MappingCache, PageMessage, PageOutcome } from "./types.ts";
 
 type Validate = (context: Context, claim: Claim) => Promise<{ dispatch: readonly PageMessage[]; outcome: PageOutcome }>;
@@ -84,7 +84,7 @@ async function loadPage(context: Context, claim: Claim, cache: MappingCache): Pr
     const own = rows.map((row) => row[KEY] ?? "");
     const present = new Set([...own, ...outside]);
     const gone = keys.ids.filter((id) => !present.has(id));
-    const ids = await mapIds(tx, cache, claim, entity.name, own, parentsOf(entity, rows));
+    const ids = await mapIds(tx, cache, claim, entity.name, own, parentsOf(entity, rows), twinsOf(entity, rows));
     const { records, issues, warnings } = transform(entity, rows, ids.parents, ids.own, claim.severities);
 
     const wallMs = clock() - started.wall;

@@ -4,7 +4,7 @@ import { ruleName, type RecordRule, type Severity, type ValueRule } from "../ent
 import { MASK, sensitiveColumns } from "../entities/sensitive.ts";
 import type { Issue, LoadRecord, Warning } from "./types.ts";
 
-/** UUIDs of landed parents, by `entity:legacyId`. */
+/** UUIDs of landed parents and twins, by `entity:legacyId`. */
 export type ParentIds = ReadonlyMap<string, string>;
 
 export interface Transformed {
@@ -33,6 +33,12 @@ export function parentsOf(entity: Entity, rows: readonly SourceRow[]): { entity:
   return [...found.values()];
 }
 
+/** The same records in the other entities as which a field asks whether they have landed. */
+export function twinsOf(entity: Entity, rows: readonly SourceRow[]): { entity: string; legacyId: string }[] {
+  const others = new Set(Object.values(entity.fields).flatMap((field) => field.landedAs ?? []));
+  return [...others].flatMap((other) => rows.map((row) => ({ entity: other, legacyId: row[KEY] ?? "" })));
+}
+
 /**
  * Turns source rows into target rows. Pure: rows, parents' ids and own ids arrive as arguments.
  * A row that breaks a rule, or whose parent has not landed, becomes an issue; its own trouble is named first.
@@ -56,7 +62,7 @@ export function transform(
     let problem: Issue | undefined;
     let waiting: Issue | undefined;
     for (const [name, field] of fields) {
-      const decision = field.decide(row);
+      const decision = field.decide(row, landedAs(field, key, parents));
       if ("problem" in decision) {
         problem ??= problemIssue(key, name, decision.problem, sensitive);
         continue;
@@ -99,6 +105,10 @@ export function transform(
     }
   }
   return { records, issues, warnings };
+}
+
+function landedAs(field: Field, key: string, ids: ParentIds): ReadonlySet<string> {
+  return new Set(field.landedAs?.filter((other) => ids.has(parentKey(other, key))));
 }
 
 /** Only what the mapped value does not say already. */

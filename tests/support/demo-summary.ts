@@ -8,6 +8,8 @@ const RECORDS: Readonly<Record<string, string>> = {
   doctors: `(select user_id from public.dispatch_doctorsetting union select user_id from public.dispatch_usersetting
     union select user_id from public.dispatch_office_doctors union select doctor_id from public.dispatch_patient where doctor_id is not null
     union select doctor_id from public.dispatch_payment where doctor_id is not null
+    union select doctor_id from public.dispatch_offer where doctor_id is not null
+    union select doctor_id from public.dispatch_note where doctor_id is not null
     union select ug.user_id from public.auth_user_groups ug join public.auth_group g on g.id = ug.group_id where g.name = 'Doctor') d`,
   patients: "public.dispatch_patient",
   orders: "public.dispatch_instruction",

@@ -5,7 +5,9 @@ const IS_DOCTOR = `(${group("Doctor", "u.id")}
   or exists (select from dispatch_usersetting s where s.user_id = u.id)
   or exists (select from dispatch_office_doctors o where o.user_id = u.id)
   or exists (select from dispatch_patient dp where dp.doctor_id = u.id)
-  or exists (select from dispatch_payment dm where dm.doctor_id = u.id))`;
+  or exists (select from dispatch_payment dm where dm.doctor_id = u.id)
+  or exists (select from dispatch_offer f where f.doctor_id = u.id)
+  or exists (select from dispatch_note n where n.doctor_id = u.id))`;
 
 export const people: readonly Recomputed[] = [
   {
@@ -55,6 +57,11 @@ export const people: readonly Recomputed[] = [
       suspended: ["coalesce(p.suspended, false)"],
       joined_at: ["u.date_joined"],
       last_login_at: ["u.last_login"],
+    },
+    // Nobody stops being a technician or doctor.
+    unlessSaid: {
+      profile_type: `case when exists (select from technicians k where k.legacy_user_id = t.legacy_user_id) then 'technician'
+                          when exists (select from doctors d where d.legacy_user_id = t.legacy_user_id) then 'doctor' end`,
     },
     application: ["bio"],
   },

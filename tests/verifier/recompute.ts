@@ -13,6 +13,8 @@ export interface Recomputed {
   readonly columns: Readonly<Record<string, readonly [source: string, target?: string]>>;
   /** Columns that belong to the application. */
   readonly application?: readonly string[];
+  /** What a column must be where the source, recomputed, says NULL: on the target. */
+  readonly unlessSaid?: Readonly<Record<string, string>>;
   /** Records that have left the projection stay. */
   readonly keepsAbsent?: boolean;
 }

@@ -48,7 +48,7 @@ export async function verify(source: Sql, target: Sql, definition: Recomputed): 
     if (differences.length >= NAMED) break;
     const [expected, actual] = await Promise.all([
       records(source, sourceSql(definition), without, bucket),
-      records(target, targetSql(definition), without, bucket),
+      records(target, targetSql(definition, definition.unlessSaid), without, bucket),
     ]);
     for (const id of new Set([...expected.keys(), ...actual.keys()])) {
       const columns = differing(expected.get(id), actual.get(id), definition);
@@ -63,7 +63,9 @@ type Values = Readonly<Record<string, string | null>>;
 
 function differing(expected: Values | undefined, actual: Values | undefined, definition: Recomputed): string[] {
   if (!expected || !actual) return !expected && definition.keepsAbsent === true ? [] : ["row"];
-  return Object.keys(definition.columns).filter((column) => expected[column] !== actual[column]);
+  const must = (column: string) =>
+    definition.unlessSaid?.[column] === undefined ? expected[column] : (expected[column] ?? actual[unlessSaid(column)]);
+  return Object.keys(definition.columns).filter((column) => must(column) !== actual[column]);
 }
 
 /** One row per record: its id, and every column as text under its target name. */
@@ -72,9 +74,17 @@ export function sourceSql({ source, columns }: Recomputed): string {
   return `select ${[`${source.id}::bigint as id`, ...list].join(", ")} from ${source.from} where ${source.where ?? "true"}`;
 }
 
-export function targetSql({ target, columns }: Recomputed): string {
-  const list = Object.entries(columns).map(([name, [, expression]]) => `(${expression ?? `t."${name}"`})::text as "${name}"`);
+export function targetSql({ target, columns }: Recomputed, otherwise: Recomputed["unlessSaid"] = {}): string {
+  const list = [
+    ...Object.entries(columns).map(([name, [, expression]]) => `(${expression ?? `t."${name}"`})::text as "${name}"`),
+    ...Object.entries(otherwise).map(([name, expression]) => `(${expression})::text as "${unlessSaid(name)}"`),
+  ];
   return `select ${[`${target.id} as id`, ...list].join(", ")} from ${target.from} where ${target.id} is not null`;
+}
+
+/** The column in which the target says what another must be where the source says nothing. */
+function unlessSaid(column: string): string {
+  return `${column} unless said`;
 }
 
 async function sums(sql: Sql, rows: string, without: string): Promise<Map<string, { n: number; sum: string }>> {

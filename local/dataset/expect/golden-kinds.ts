@@ -1,6 +1,6 @@
-import { doctorUsers, profileTypes } from "../membership.ts";
+import { doctorsOfCore, doctorUsers, profileTypes } from "../membership.ts";
 import { HOSTILE_TEXTS } from "../names.ts";
-import type { Core, Instruction, Office, Operation, Patient, Payment, User } from "../rows.ts";
+import type { Clinic, Core, Instruction, Office, Operation, Patient, Payment, User } from "../rows.ts";
 import { jsonb, NOT_JSON, unparseable } from "./json.ts";
 import type { Kind } from "./ledger.ts";
 
@@ -16,7 +16,7 @@ export function officeKinds(): readonly Kind<Office>[] {
   ];
 }
 
-export function profileKinds(clinic: Core): readonly Kind<User>[] {
+export function profileKinds(clinic: Clinic): readonly Kind<User>[] {
   const types = profileTypes(clinic, doctorUsers(clinic));
   const patients = new Set(clinic.patients.map((patient) => patient.user));
   const hostile = (part: string): Kind<User> => [(row) => row.last.includes(part), (row) => ({ last_name: row.last })];
@@ -37,10 +37,19 @@ export function profileKinds(clinic: Core): readonly Kind<User>[] {
       (row) => types.get(row.id) === type,
       () => ({ profile_type: type }),
     ]),
+    ...doctorsByNameAlone(clinic).map((only): Kind<User> => [(row) => only.has(row.id), () => ({ profile_type: "doctor" })]),
   ];
 }
 
-export function doctorKinds(clinic: Core): readonly Kind<User>[] {
+/** Doctors whom nothing makes one but an offer, and but a note. */
+function doctorsByNameAlone(clinic: Clinic): ReadonlySet<number>[] {
+  const others = doctorsOfCore(clinic);
+  return [clinic.offers, clinic.notes].map(
+    (rows) => new Set(rows.flatMap(({ doctor }) => (doctor === null || others.has(doctor) ? [] : [doctor]))),
+  );
+}
+
+export function doctorKinds(clinic: Clinic): readonly Kind<User>[] {
   const settings = new Map(clinic.doctorSettings.map((row) => [row.user, row]));
   const number = (row: User) => `DOC-${String(row.id).padStart(6, "0")}`;
   return [
@@ -53,6 +62,10 @@ export function doctorKinds(clinic: Core): readonly Kind<User>[] {
     [(row) => settings.get(row.id)?.preferences === NOT_JSON.nul, () => ({ clinical_preferences: unparseable(NOT_JSON.nul) })],
     [(row) => settings.get(row.id)?.preferences === "", () => ({ clinical_preferences: null })],
     [(row) => settings.get(row.id)?.credit === "-150.25", () => ({ credit: "-150.25" })],
+    ...doctorsByNameAlone(clinic).map((only): Kind<User> => [
+      (row) => only.has(row.id),
+      (row) => ({ doctor_number: number(row), status: row.active ? "active" : "inactive" }),
+    ]),
   ];
 }
 

@@ -24,7 +24,10 @@ export const PROJECTIONS: readonly Projection[] = [
  */
 export async function createOutcomes(sql: postgres.ISql, schema: string, earlier?: string): Promise<void> {
   await sql.unsafe(`drop schema if exists ${schema} cascade; create schema ${schema}`).simple();
+  const landedBefore = (entity: string) =>
+    earlier === undefined ? "(select null::bigint where false)" : `(select id from ${earlier}."${entity}" where lands)`;
   for (const { entity, records, parents } of PROJECTIONS) {
+    const query = typeof records === "string" ? records : records(landedBefore);
     const there = (parent: string, index: number) =>
       [schema, ...(earlier === undefined ? [] : [earlier])]
         .map((name) => `exists (select from ${name}."${parent}" p where p.id = r.refs[${index + 1}] and p.lands)`)
@@ -39,7 +42,7 @@ export async function createOutcomes(sql: postgres.ISql, schema: string, earlier
       create unlogged table ${schema}."${entity}" as
       select id, coalesce(waits[1], field) as field, waits[2] as parent, waits[3]::bigint as parent_id,
              field is null and waits is null and passes as lands, md5(refs::text || v)::uuid as hash
-        from (select r.*, ${waits} as waits from (${records}) r) x;
+        from (select r.*, ${waits} as waits from (${query}) r) x;
       alter table ${schema}."${entity}" add primary key (id);
       analyze ${schema}."${entity}"`);
   }

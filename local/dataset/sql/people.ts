@@ -1,4 +1,4 @@
-import { json, records, type Projection } from "./projection.ts";
+import { json, records, type LandedBefore, type Projection } from "./projection.ts";
 
 const members = (name: string) =>
   `(select m.user_id from auth_user_groups m join auth_group g on g.id = m.group_id where g.name = '${name}')`;
@@ -8,17 +8,21 @@ const DOCTORS = `(
   union select user_id from dispatch_doctorsetting union select user_id from dispatch_usersetting
   union select user_id from dispatch_office_doctors
   union select doctor_id from dispatch_patient where doctor_id is not null
-  union select doctor_id from dispatch_payment where doctor_id is not null)`;
+  union select doctor_id from dispatch_payment where doctor_id is not null
+  union select doctor_id from dispatch_offer where doctor_id is not null
+  union select doctor_id from dispatch_note where doctor_id is not null)`;
 
 const name = (column: string) => `case when lower(btrim(${column})) in ('', 'null') then null else ${column} end`;
 
-/** The first that matches; NULL where nothing does. */
-const PROFILE_TYPE = `case
+/** The first that matches; NULL where nothing does. Nobody stops being a technician or doctor. */
+const profileType = (landedBefore: LandedBefore) => `case
   when p.id is not null then 'patient'
   when u.is_superuser or u.id in ${members("Master")} then 'master'
   when u.id in ${members("Technician")} then 'technician'
   when u.id in ${DOCTORS} then 'doctor'
-  when u.id in ${members("Sales")} then 'sales_person' end`;
+  when u.id in ${members("Sales")} then 'sales_person'
+  when u.id in ${landedBefore("technicians")} then 'technician'
+  when u.id in ${landedBefore("doctors")} then 'doctor' end`;
 
 export const PEOPLE: readonly Projection[] = [
   {
@@ -31,13 +35,14 @@ export const PEOPLE: readonly Projection[] = [
   },
   {
     entity: "profiles",
-    records: records({
-      from: "auth_user u left join dispatch_patient p on p.user_id = u.id",
-      id: "u.id",
-      field: `case when ${PROFILE_TYPE} is null then 'profile_type' when p.sex not in (0, 1, 2) then 'gender' end`,
-      v: `${PROFILE_TYPE}, p.id, ${name("u.first_name")}, ${name("u.last_name")}, ${name("u.email")}, u.username, p.sex, p.birthdate,
+    records: (landedBefore) =>
+      records({
+        from: "auth_user u left join dispatch_patient p on p.user_id = u.id",
+        id: "u.id",
+        field: `case when ${profileType(landedBefore)} is null then 'profile_type' when p.sex not in (0, 1, 2) then 'gender' end`,
+        v: `${profileType(landedBefore)}, p.id, ${name("u.first_name")}, ${name("u.last_name")}, ${name("u.email")}, u.username, p.sex, p.birthdate,
           p.suffix, u.is_active, p.archived, p.suspended, u.date_joined, u.last_login`,
-    }),
+      }),
     parents: [],
   },
   {

@@ -5,7 +5,7 @@ export interface Projection {
    * Columns: id; field, that of the record's own trouble or NULL; passes, whether the target's checks take it; refs, the
    * legacy ids that it refers to, in the order of `parents`; v, everything else that the target row is made of.
    */
-  readonly records: string;
+  readonly records: string | ((landedBefore: LandedBefore) => string);
   /** References in the order of the target's columns. */
   readonly parents: readonly (readonly [field: string, parent: string])[];
   /** The rows that a named predicate leaves out. */
@@ -15,6 +15,9 @@ export interface Projection {
   /** The source of each target column of money, of the row with the record's id in a table. */
   readonly money?: { readonly table: string; readonly key: string; readonly columns: Readonly<Record<string, string>> };
 }
+
+/** The ids that had landed as records of an entity before, as a subquery: for what outlives its own reason. */
+export type LandedBefore = (entity: string) => string;
 
 interface Select {
   readonly from: string;
