@@ -34,7 +34,7 @@ export interface Field<out Yields = unknown> {
   readonly rules: readonly ValueRule[];
   /** Pure. For uuid_lookup the value is the parent's legacy id. */
   readonly decide: (row: SourceRow) => Decision;
-  /** Raw columns to keep beside the mapped value. */
+  /** Whether what its columns said is kept beside the value, where the target does not say it. */
   readonly keepRaw: boolean;
   /** Every value that the field can yield, where they are known: the target's enum must have them all. */
   readonly members?: readonly string[];
@@ -86,6 +86,10 @@ interface Members<Value extends string> {
   /** Every value that it can yield, so that an enum of the target that lacks one is noticed before a record meets it. */
   readonly members?: Readonly<Record<NoInfer<Value>, true>>;
 }
+interface CalculateOptions<Value extends string> extends FieldOptions, Members<Value> {
+  /** For codes and flags that the computed value does not tell apart. */
+  readonly keepRaw?: boolean;
+}
 interface CopyOptions extends FieldOptions {
   /** What NULL becomes. Only where the domain says that both mean the same. */
   readonly whenNull?: string;
@@ -131,7 +135,7 @@ export interface FieldBuilders<C extends ResolvedColumns> {
   calculate<const Value extends string>(
     columns: readonly (keyof C & string)[],
     compute: (row: SourceRow) => Value | null,
-    options?: FieldOptions & Members<Value>,
+    options?: CalculateOptions<Value>,
   ): Field<Computed<Value>>;
   /** A decision that may send the record to the queue. */
   decide<const Value extends string>(
