@@ -101,11 +101,15 @@ interface LookupOptions<Name extends string = string> {
   readonly unless?: { readonly columns: readonly Name[]; readonly problem: (row: SourceRow) => Problem | undefined };
 }
 
-/** A member of an object: the column it holds, by the kind of value in the JSON, or a text that is always the same. */
+/**
+ * A member of an object: the column it holds, by the kind of value in the JSON (`json`: JSON kept as text, which becomes what
+ * a field of its own would), or a text that is always the same.
+ */
 export type MemberSource<C extends ResolvedColumns = ResolvedColumns> =
   | { readonly number: OfType<C, "integer" | "numeric"> }
   | { readonly boolean: OfType<C, "boolean"> }
   | { readonly text: keyof C & string }
+  | { readonly json: OfType<C, "text"> }
   | { readonly always: string };
 
 export interface FieldBuilders<C extends ResolvedColumns> {
@@ -237,6 +241,7 @@ function jsonObject(members: Readonly<Record<string, MemberSource>>, row: Source
     if ("always" in member) return JSON.stringify(member.always);
     const text = row[Object.values(member)[0] ?? ""] ?? null;
     if (text === null || "boolean" in member) return text ?? "null";
+    if ("json" in member) return jsonFromText(text) ?? "null";
     return "number" in member && isDecimal(text) ? text : JSON.stringify(text);
   };
   return `{${Object.entries(members)
