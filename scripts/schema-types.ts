@@ -6,7 +6,7 @@ import { format, resolveConfig } from "prettier";
 import { createLegacySchema } from "../local/dataset/schema.ts";
 import { startPostgres } from "../local/postgres.ts";
 import { prepareSource, prepareSupabase } from "../local/target/supabase.ts";
-import { DENIED_COLUMNS } from "../shared/entities/columns.ts";
+import { deniedColumns, OPTED_IN } from "../shared/entities/columns.ts";
 import { kindOf } from "../shared/schema/kinds.ts";
 import { writeOrCheck } from "./write-or-check.ts";
 
@@ -46,9 +46,10 @@ async function columnsOf(sql: Sql): Promise<Column[]> {
 }
 
 /** The source's tables. A column that never leaves the source has no type: no entity file can name it. */
-export async function sourceTypes(sql: Sql): Promise<string> {
+export async function sourceTypes(sql: Sql, optIn = OPTED_IN): Promise<string> {
+  const columnsDenied: readonly string[] = deniedColumns(optIn);
   return render(SOURCE_TYPES_FILE, "SourceTables", "the source", await columnsOf(sql), (column) => {
-    if (DENIED_COLUMNS.some((denied) => denied === column.column)) return undefined;
+    if (columnsDenied.includes(column.column)) return undefined;
     const ids = column.references ?? (column.primary ? column.table : undefined);
     return [`type: "${kindOf(column.type, column.members !== null)}"`, ...(ids === undefined ? [] : [`ids: "${ids}"`])];
   });

@@ -127,6 +127,30 @@ describe("the registry", () => {
     registry.find((entity) => entity.name === name),
   );
   if (!offices || !patients || !profiles) throw new Error("entities are missing");
+  /** Offices that read a column, with a field that does. */
+  const reading = (column: string, sensitive: boolean) => {
+    const { name } = offices.fields;
+    if (!name) throw new Error("offices have no name");
+    const source = { ...offices.source, columns: { ...offices.source.columns, secret: `o.${column}` } };
+    return [{ ...offices, source, fields: { ...offices.fields, name: { ...name, columns: ["name", "secret"], sensitive } } }];
+  };
+  const OPT_IN = { card_bin: "Chargebacks are sorted by issuing bank." };
+  it("denies the BIN of a card unless somebody has opted in to it with a reason, and then it is sensitive", () => {
+    const denied = ["offices: column secret reads card_bin, which never leaves the source."];
+    expect(validateRegistry(reading("card_bin", true))).toEqual(denied);
+    expect(validateRegistry(reading("card_bin", true), { card_bin: "" })).toEqual(denied);
+    expect(validateRegistry(reading("card_bin", true), OPT_IN)).toEqual([]);
+    expect(validateRegistry(reading("card_bin", false), OPT_IN)).toEqual([
+      "offices: field name reads card_bin: mark it sensitive.",
+    ]);
+  });
+  it.each(["password", "access_token"])("denies %s whatever somebody opts in to", (column) => {
+    const everything: object = { ...OPT_IN, password: "Why not?", access_token: "Why not?" };
+    expect(validateRegistry(reading(column, true), everything)).toEqual([
+      `offices: column secret reads ${column}, which never leaves the source.`,
+    ]);
+  });
+
   const asking = (where: string) => [{ ...profiles, source: { ...profiles.source, where } }];
   const RULE = { id: "named", version: 1, severity: "warn", fields: ["name"], remedy: "Name it.", holds: () => true } as const;
   const PREDICATE = { name: "valid", version: 1, where: "o.valid", reason: "closed", onLeave: "delete" } as const;

@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { compile } from "./support/compile.ts";
 
@@ -135,6 +137,27 @@ export const sample = defineEntity({
 });
 `;
 
+/** An operation with its card's BIN among its metadata. */
+const CARD = `
+import { defineEntity } from "./define-entity.ts";
+
+declare module "./define-entity.ts" {
+  interface Entities {
+    sample: { source: "dispatch_operation"; target: "operations" };
+  }
+}
+
+export const sample = defineEntity({
+  name: "sample",
+  target: { table: "operations", legacyKey: "legacy_operation_id" },
+  source: { table: "dispatch_operation", key: "id", alias: "c", columns: { type: "c.type", bin: "c.card_bin" }, ignored: {} },
+  fields: (f) => ({
+    operation_type: f.mapEnum("type", { "1": "payment", "2": "refund" }),
+    metadata: f.object({ card_bin: { text: "bin" } }, { sensitive: true }),
+  }),
+});
+`;
+
 const fileOf = (index: number) => `entities/mistake-${index}.ts`;
 
 describe("an entity file", () => {
@@ -144,6 +167,7 @@ describe("an entity file", () => {
       {
         "entities/sample.ts": GOOD,
         "entities/secrets.ts": SECRETS.replaceAll("sample", "secrets"),
+        "entities/card.ts": CARD.replaceAll("sample", "card"),
         ...Object.fromEntries(
           MISTAKES.map(([, instead, of], index) => {
             if (!GOOD.includes(of)) throw new Error(`the sample has no ${of}`);
@@ -170,4 +194,12 @@ describe("an entity file", () => {
   it("that reads a secret does not compile", () => {
     expect(errors["entities/secrets.ts"]?.join("\n")).toMatch(/"u\.password"/);
   });
+
+  it("that reads the BIN of a card compiles only where the types of the source have it", () => {
+    expect(errors["entities/card.ts"]?.join("\n")).toMatch(/"c\.card_bin"/);
+    const types = readFileSync(resolve(import.meta.dirname, "../shared/schema/source-tables.gen.ts"), "utf8");
+    const opened = types.replace("    card_brand:", '    card_bin: { type: "text" };\n    card_brand:');
+    const compiled = compile({ "entities/card.ts": CARD, "schema/source-tables.gen.ts": opened }, ["entities/registry.gen.ts"]);
+    expect(compiled["entities/card.ts"]).toEqual([]);
+  }, 60_000);
 });

@@ -13,6 +13,15 @@ describe("the types that entity files are checked against", () => {
     expect(await sourceTypes(source.admin)).not.toBe(types);
   });
 
+  it("have the BIN of a card where somebody has opted in to it with a reason, and never a secret", async () => {
+    await using source = await createTestSource();
+    const types = await sourceTypes(source.admin, { card_bin: "Chargebacks are sorted by issuing bank." });
+    expect(types).toContain('card_bin: { type: "text" };');
+    expect(await sourceTypes(source.admin, { card_bin: " " })).not.toContain("card_bin");
+    const everything: object = { password: "Why not?", access_token: "Why not?", card_bin: "Why not?" };
+    expect(await sourceTypes(source.admin, everything)).not.toMatch(/password|access_token/);
+  });
+
   it("are those of the target, without the sync's own tables", async () => {
     await using target = await createTestTarget();
     const types = await targetTypes(target.admin);

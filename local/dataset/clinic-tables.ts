@@ -57,12 +57,13 @@ function orderTables(clinic: Clinic): TableRows[] {
     table("dispatch_order", "id course_id", clinic.merchandise, (o) => [o.id, o.course]),
     table(
       "dispatch_instruction",
-      "id patient_id course_id status deleted submitted_at updated_at suffix cbct notes complaint objective exports price " +
-        "upper_jaw_id lower_jaw_id",
+      "id patient_id course_id status deleted submitted_at updated_at suffix notes complaint objective exports price " +
+        "upper_jaw_id lower_jaw_id model scanner scanner_notes cbct comprehensive accept_extraction conditions",
       clinic.instructions,
       (i) => [
-        ...[i.id, i.patient, i.course, i.status, i.deleted, i.submitted, i.updated, i.suffix, i.id % 3 === 0],
-        ...[i.notes, i.complaint, i.objective, i.exports, i.price, i.upperJaw, i.lowerJaw],
+        ...[i.id, i.patient, i.course, i.status, i.deleted, i.submitted, i.updated, i.suffix, i.notes, i.complaint],
+        ...[i.objective, i.exports, i.price, i.upperJaw, i.lowerJaw, i.model, i.scanner, i.scannerNotes, i.cbct, i.comprehensive],
+        ...[i.acceptExtraction, i.conditions],
       ],
     ),
   ];

@@ -30,6 +30,9 @@ export function makeInstructions(
   // Orders that surely wait, at any scale: their patient has a status that nobody knows.
   const held = patients.filter((patient) => [3, 7, 99].includes(patient.status ?? 1));
   spoil(10, (row, index) => (row.patient = at(held, index % held.length).id), 2);
+  spoil(10, (row, index) => (row.conditions = at(JSON_TEXTS.broken, index % 5)), 5);
+  spoil(4, (row, index) => (row.conditions = at(JSON_TEXTS.unknownToJsonb, index % 2)), 2);
+  spoil(2, (row) => (row.scannerNotes = HOSTILE_TEXTS[2] ?? null));
   return rows;
 }
 
@@ -47,9 +50,24 @@ function makeInstruction(random: Random, id: number, patient: number): Instructi
     complaint: random.chance(0.7) ? null : `Complaint ${inventName(random)}`,
     objective: random.chance(0.6) ? null : `Objective ${inventName(random)}`,
     exports: random.chance(0.2) ? null : random.pick([...JSON_TEXTS.valid, ...JSON_TEXTS.empty]),
+    ...clinicalColumns(id),
     price: random.chance(0.05) ? null : money(random.between(0, 900_000)),
     upperJaw: null,
     lowerJaw: null,
+  };
+}
+
+/** What the doctor said about the case besides texts. Every combination occurs at any scale. */
+function clinicalColumns(id: number) {
+  const flags = [null, true, false];
+  return {
+    model: id % 5 === 0 ? null : id % 5,
+    scanner: id % 4 === 0 ? null : id % 7,
+    scannerNotes: id % 6 === 0 ? null : id % 6 === 1 ? "" : `Scanner notes ${id}`,
+    cbct: id % 2 === 0,
+    comprehensive: at(flags, id % 3),
+    acceptExtraction: at(flags, Math.floor(id / 3) % 3),
+    conditions: at([null, ...JSON_TEXTS.valid, ...JSON_TEXTS.empty], id % 8),
   };
 }
 

@@ -101,6 +101,13 @@ export interface Instruction {
   complaint: string | null;
   objective: string | null;
   exports: string | null;
+  model: number | null;
+  scanner: number | null;
+  scannerNotes: string | null;
+  cbct: boolean;
+  comprehensive: boolean | null;
+  acceptExtraction: boolean | null;
+  conditions: string | null;
   price: string | null;
   upperJaw: number | null;
   lowerJaw: number | null;

@@ -40,8 +40,10 @@ export const cases = defineEntity({
       row["suffix"] ? `CASE-${row["suffix"]}-${row["id"] ?? ""}` : `CASE-${row["id"] ?? ""}`,
     ),
     status_code: f.copy("status"),
-    deleted: f.calculate(["archived", "suspended"], (row) =>
-      row["archived"] === "true" || row["suspended"] === "true" ? "true" : "false",
+    deleted: f.calculate(
+      ["archived", "suspended"],
+      (row) => (row["archived"] === "true" || row["suspended"] === "true" ? "true" : "false"),
+      { keepRaw: true },
     ),
   }),
 });

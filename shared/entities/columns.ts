@@ -2,8 +2,30 @@
 import type { SourceTables } from "../schema/source-tables.gen.ts";
 
 /** Columns that never leave the source, whatever an entity file says. */
-export const DENIED_COLUMNS = ["password", "access_token", "card_bin"] as const;
-export type DeniedColumn = (typeof DENIED_COLUMNS)[number];
+const SECRETS = ["password", "access_token"] as const;
+/** Columns that stay there too, unless somebody answers for them. Where one may leave, only sensitive fields read it. */
+const ON_REQUEST = ["card_bin"] as const;
+export type DeniedColumn = (typeof SECRETS)[number] | (typeof ON_REQUEST)[number];
+
+/** Column → why it is needed. */
+export type OptIn = Readonly<Partial<Record<(typeof ON_REQUEST)[number], string>>>;
+/** What this installation has opted in to: nothing. After a change: `npm run schema:types && npm run generate`. */
+export const OPTED_IN: OptIn = {};
+
+/** Columns that no entity may read: the secrets, and those that nobody has given a reason for. */
+export function deniedColumns(optIn: OptIn): DeniedColumn[] {
+  return [...SECRETS, ...ON_REQUEST.filter((column) => !optIn[column]?.trim())];
+}
+
+/** Which of the columns that need an opt-in an SQL expression reads. */
+export function onRequest(sql: string): DeniedColumn[] {
+  return ON_REQUEST.filter((column) => mentions(sql, column));
+}
+
+/** Whether SQL reads a column of this name, however it is written. */
+export function mentions(sql: string, column: DeniedColumn): boolean {
+  return new RegExp(`\\b${column}\\b`, "i").test(sql);
+}
 
 export type SourceTable = keyof SourceTables;
 

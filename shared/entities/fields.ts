@@ -36,7 +36,7 @@ export interface Field<out Yields = unknown> {
   readonly decide: (row: SourceRow, landedAs: ReadonlySet<string>) => Decision;
   /** Entities of the same source row, of which the decision may depend on whether the record has landed as one of them. */
   readonly landedAs?: readonly string[];
-  /** Raw columns to keep beside the mapped value. */
+  /** Whether what its columns said is kept beside the value, where the target does not say it. */
   readonly keepRaw: boolean;
   /** Every value that the field can yield, where they are known: the target's enum must have them all. */
   readonly members?: readonly string[];
@@ -88,6 +88,10 @@ interface Members<Value extends string> {
   /** Every value that it can yield, so that an enum of the target that lacks one is noticed before a record meets it. */
   readonly members?: Readonly<Record<NoInfer<Value>, true>>;
 }
+interface CalculateOptions<Value extends string> extends FieldOptions, Members<Value> {
+  /** For codes and flags that the computed value does not tell apart. */
+  readonly keepRaw?: boolean;
+}
 interface CopyOptions extends FieldOptions {
   /** What NULL becomes. Only where the domain says that both mean the same. */
   readonly whenNull?: string;
@@ -99,11 +103,15 @@ interface LookupOptions<Name extends string = string> {
   readonly unless?: { readonly columns: readonly Name[]; readonly problem: (row: SourceRow) => Problem | undefined };
 }
 
-/** A member of an object: the column it holds, by the kind of value in the JSON, or a text that is always the same. */
+/**
+ * A member of an object: the column it holds, by the kind of value in the JSON (`json`: JSON kept as text, which becomes what
+ * a field of its own would), or a text that is always the same.
+ */
 export type MemberSource<C extends ResolvedColumns = ResolvedColumns> =
   | { readonly number: OfType<C, "integer" | "numeric"> }
   | { readonly boolean: OfType<C, "boolean"> }
   | { readonly text: keyof C & string }
+  | { readonly json: OfType<C, "text"> }
   | { readonly always: string };
 
 export interface FieldBuilders<C extends ResolvedColumns> {
@@ -133,7 +141,7 @@ export interface FieldBuilders<C extends ResolvedColumns> {
   calculate<const Value extends string>(
     columns: readonly (keyof C & string)[],
     compute: (row: SourceRow) => Value | null,
-    options?: FieldOptions & Members<Value>,
+    options?: CalculateOptions<Value>,
   ): Field<Computed<Value>>;
   /** A decision that may send the record to the queue. It may ask as which entities of the same source row the record has landed. */
   decide<const Value extends string>(
@@ -236,6 +244,7 @@ function jsonObject(members: Readonly<Record<string, MemberSource>>, row: Source
     if ("always" in member) return JSON.stringify(member.always);
     const text = row[Object.values(member)[0] ?? ""] ?? null;
     if (text === null || "boolean" in member) return text ?? "null";
+    if ("json" in member) return jsonFromText(text) ?? "null";
     return "number" in member && isDecimal(text) ? text : JSON.stringify(text);
   };
   return `{${Object.entries(members)

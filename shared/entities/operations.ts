@@ -28,7 +28,7 @@ export const operations = defineEntity({
       office_card: "c.office_card",
       attempts: "c.attempts",
     },
-    ignored: { card_bin: "denied: card data that nobody needs" },
+    ignored: { card_bin: "denied unless opted in to: card data that nobody needs" },
   },
   fields: (f) => ({
     payment_id: f.lookup("payments", "payment_id"),

@@ -49,7 +49,7 @@ export const patients = defineEntity({
     primary_doctor_id: f.lookup("doctors", "doctor_id"),
     assigned_office_id: f.lookup("offices", "office_id"),
     patient_number: f.calculate(["id"], (row) => `PAT-${(row["id"] ?? "").padStart(6, "0")}`),
-    suffix: f.calculate(["suffix"], (row) => (row["suffix"] === "" ? null : (row["suffix"] ?? null))),
+    suffix: f.calculate(["suffix"], (row) => (row["suffix"] === "" ? null : (row["suffix"] ?? null)), { keepRaw: true }),
     sex: f.mapEnum("sex", { "0": "other", "1": "male", "2": "female" }, { whenNull: "unknown" }),
     date_of_birth: f.copy("birthdate", { sensitive: true }),
     status: f.mapEnum("status", { "1": "active", "2": "on_hold", "4": "active", "10": "archived" }, { whenNull: null }),

@@ -55,6 +55,7 @@ export const payments = defineEntity({
     used_credit: f.money("used_credit"),
     payment_status: f.calculate(["canceled", "paid", "free"], paymentStatus, {
       members: { cancelled: true, completed: true, pending: true },
+      keepRaw: true,
     }),
     is_free: f.copy("free"),
     is_canceled: f.copy("canceled"),

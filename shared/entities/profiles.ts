@@ -118,7 +118,7 @@ export const profiles = defineEntity({
       members: { other: true, male: true, female: true, unknown: true },
     }),
     date_of_birth: f.copy("birthdate", { sensitive: true }),
-    patient_suffix: f.calculate(["suffix"], (row) => (row["suffix"] === "" ? null : (row["suffix"] ?? null))),
+    patient_suffix: f.calculate(["suffix"], (row) => (row["suffix"] === "" ? null : (row["suffix"] ?? null)), { keepRaw: true }),
     is_active: f.copy("is_active"),
     archived: f.copy("archived"),
     suspended: f.copy("suspended"),

@@ -1,6 +1,6 @@
 import { sha1 } from "@noble/hashes/legacy.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
-import { DENIED_COLUMNS } from "./columns.ts";
+import { deniedColumns, mentions, onRequest, OPTED_IN, type ColumnSource } from "./columns.ts";
 import { columnsOf, textOf } from "./consumed-joins.ts";
 import { definitionOf, type Entity } from "./define-entity.ts";
 import { exposedColumns } from "./sensitive.ts";
@@ -11,7 +11,7 @@ const SIMPLE_NAME = /^[a-z_][a-z0-9_]*$/;
  * Everything the compiler cannot check about a set of entities; empty when all is well.
  * @returns one sentence per problem, each naming its entity.
  */
-export function validateRegistry(entities: readonly Entity[]): string[] {
+export function validateRegistry(entities: readonly Entity[], optIn = OPTED_IN): string[] {
   const byName = new Map(entities.map((entity) => [entity.name, entity]));
   const problems: string[] = [];
   for (const list of [entities.map((e) => e.name), entities.map((e) => e.target.table)]) {
@@ -22,10 +22,10 @@ export function validateRegistry(entities: readonly Entity[]): string[] {
     const say = (text: string) => problems.push(`${entity.name}: ${text}`);
     const { columns, ignored } = entity.source;
     for (const [name, source] of Object.entries(columns)) {
-      const sql = typeof source === "string" ? source : source.sql;
+      const sql = sqlOf(source);
       if (!SIMPLE_NAME.test(name)) say(`column ${name} must be a plain lower-case name.`);
-      for (const denied of DENIED_COLUMNS) {
-        if (new RegExp(`\\b${denied}\\b`, "i").test(sql)) say(`column ${name} reads ${denied}, which never leaves the source.`);
+      for (const denied of deniedColumns(optIn)) {
+        if (mentions(sql, denied)) say(`column ${name} reads ${denied}, which never leaves the source.`);
       }
     }
     for (const [name, reason] of Object.entries(ignored)) {
@@ -37,6 +37,8 @@ export function validateRegistry(entities: readonly Entity[]): string[] {
       for (const column of field.columns) {
         if (column !== "_key" && !Object.hasOwn(columns, column))
           say(`field ${name} uses column ${column}, which is not declared.`);
+        for (const denied of field.sensitive ? [] : onRequest(sqlOf(columns[column])))
+          say(`field ${name} reads ${denied}: mark it sensitive.`);
       }
       if (field.parent !== undefined && !byName.has(field.parent)) {
         say(`field ${name} refers to ${field.parent}, which is not an entity.`);
@@ -83,6 +85,10 @@ function aliasProblems(entity: Entity): string[] {
       .filter(([, table, name = ""]) => watches[name]?.table !== table)
       .map(([, table = "", name = ""]) => `a query asks about ${table} ${name}, which no watch of that alias names.`),
   ];
+}
+
+function sqlOf(column: ColumnSource = ""): string {
+  return typeof column === "string" ? column : column.sql;
 }
 
 /** Columns of the driving table that the projection reads. */

@@ -55,6 +55,7 @@ export function transform(
   const warnings: Warning[] = [];
   const fields = Object.entries(entity.fields);
   const sensitive = sensitiveColumns(entity);
+  const copied = copiedColumns(entity);
   for (const row of rows) {
     const key = row[KEY] ?? "";
     const values: Record<string, string | null> = {};
@@ -70,7 +71,7 @@ export function transform(
       if (decision.value === null) {
         if (field.required) problem ??= missing(key, name, entity.name, field.parent);
         values[name] = null;
-        if (field.keepRaw) keepRaw(raw, field, row, null);
+        if (field.keepRaw) keepRaw(raw, field, row, null, copied);
         continue;
       }
       if (field.parent === undefined) {
@@ -78,7 +79,7 @@ export function transform(
         const broken = field.rules.find((rule) => !holds(rule, value));
         if (broken) problem ??= brokenRule(key, name, `${entity.name}.${name}`, broken);
         values[name] = value;
-        if (field.keepRaw) keepRaw(raw, field, row, value);
+        if (field.keepRaw) keepRaw(raw, field, row, value, copied);
         continue;
       }
       const uuid = parents.get(parentKey(field.parent, decision.value));
@@ -111,11 +112,23 @@ function landedAs(field: Field, key: string, ids: ParentIds): ReadonlySet<string
   return new Set(field.landedAs?.filter((other) => ids.has(parentKey(other, key))));
 }
 
-/** Only what the mapped value does not say already. */
-function keepRaw(raw: Record<string, string | null>, field: Field, row: SourceRow, value: string | null): void {
+/** Columns that the target holds as they are. */
+function copiedColumns(entity: Entity): ReadonlySet<string> {
+  const copies = Object.values(entity.fields).filter((field) => field.kind === "direct_copy" && !field.keepRaw);
+  return new Set(copies.flatMap((field) => field.columns));
+}
+
+/** Only what the target does not say already: a column without a copy there, and a text that is not the value itself. */
+function keepRaw(
+  raw: Record<string, string | null>,
+  field: Field,
+  row: SourceRow,
+  value: string | null,
+  copied: ReadonlySet<string>,
+): void {
   for (const column of field.columns) {
     const text = row[column] ?? null;
-    if (text !== value) raw[column] = text;
+    if (text !== value && !copied.has(column)) raw[column] = text;
   }
 }
 

@@ -284,6 +284,7 @@ export interface TargetTables {
     complaint: { type: "text"; required: false };
     objective: { type: "text"; required: false };
     exports: { type: "json"; required: false };
+    metadata: { type: "json"; required: false };
     deleted: { type: "boolean"; required: true };
     submitted_at: { type: "timestamp"; required: false };
     source_updated_at: { type: "timestamp"; required: true };

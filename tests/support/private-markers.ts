@@ -38,6 +38,8 @@ export async function plantedColumns(source: Sql, entity: Entity, word: string):
     const [type] = await source<{ type: string; length: number | null }[]>`
       select data_type as type, character_maximum_length as length from information_schema.columns
        where table_schema = 'public' and table_name = ${join?.table ?? table} and column_name = ${name}`;
+    // A number or a flag is hidden too, but none can be told from any other.
+    if (type?.type === "integer" || type?.type === "boolean") continue;
     const text = `left('${MARK}${word}' || id || ' ${name}', ${type?.length ?? 1_000})`;
     planted.push({
       table: join?.table ?? table,

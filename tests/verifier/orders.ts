@@ -27,6 +27,10 @@ export const orders: readonly Recomputed[] = [
       complaint: ["i.complaint"],
       objective: ["i.objective"],
       exports: [json("i.exports")],
+      metadata: [
+        `jsonb_build_object('model', i.model, 'scanner', i.scanner, 'scanner_notes', i.scanner_notes, 'cbct', i.cbct,
+           'comprehensive', i.comprehensive, 'accept_extraction', i.accept_extraction, 'conditions', ${json("i.conditions")})`,
+      ],
       deleted: ["i.deleted"],
       submitted_at: ["i.submitted_at"],
       source_updated_at: ["i.updated_at"],

@@ -6,7 +6,8 @@ export function scatteredEdits(seed: number, count: number): Edit[] {
   return [
     update("dispatch_payment", 0.3, "paid = not paid, paid_price = case when paid then 0 else total_price end"),
     update("dispatch_instruction", 0.13, "status = case status when 0 then 1 when 1 then 2 else 4 end"),
-    update("dispatch_instruction", 0.12, "price = case when price < 99999999 then price + 0.01 else 1 end"),
+    update("dispatch_instruction", 0.01, `scanner = coalesce(scanner, 0) + 1, conditions = '{"edited": ${seed}}'`),
+    update("dispatch_instruction", 0.11, "price = case when price < 99999999 then price + 0.01 else 1 end"),
     // The jaws change places, whose own rows say nothing of it.
     update("dispatch_instruction", 0.01, "upper_jaw_id = lower_jaw_id, lower_jaw_id = upper_jaw_id", "upper_jaw_id is not null"),
     update("auth_user", 0.1, `last_name = 'Renamed' || id % 7 + ${seed}`),

@@ -1,5 +1,5 @@
 import { doctorsOfCore, doctorUsers, profileTypes } from "../membership.ts";
-import { HOSTILE_TEXTS } from "../names.ts";
+import { HOSTILE_TEXTS, JSON_TEXTS } from "../names.ts";
 import type { Clinic, Core, Instruction, Office, Operation, Patient, Payment, User } from "../rows.ts";
 import { jsonb, NOT_JSON, unparseable } from "./json.ts";
 import type { Kind } from "./ledger.ts";
@@ -134,6 +134,36 @@ export function orderKinds(clinic: Core): readonly Kind<Instruction>[] {
     [(row) => row.exports === NOT_JSON.nul, () => ({ exports: unparseable(NOT_JSON.nul) })],
     [(row) => (row.notes?.length ?? 0) > 90_000, (row) => ({ notes: row.notes })],
     [(row) => row.notes === HOSTILE_TEXTS[2], (row) => ({ notes: row.notes })],
+    ...clinicalKinds(),
+  ];
+}
+
+const NEVER_JSON: readonly string[] = [...JSON_TEXTS.broken, ...JSON_TEXTS.unknownToJsonb];
+
+function clinicalKinds(): readonly Kind<Instruction>[] {
+  const conditions = (text: string | null) => {
+    if (text === null || text === "") return "null";
+    return NEVER_JSON.includes(text) ? unparseable(text) : text;
+  };
+  const metadata = (row: Instruction) => ({
+    metadata: jsonb({
+      model: row.model,
+      scanner: row.scanner,
+      scanner_notes: row.scannerNotes,
+      cbct: row.cbct,
+      comprehensive: row.comprehensive,
+      accept_extraction: row.acceptExtraction,
+      conditions: { printed: conditions(row.conditions) },
+    }),
+  });
+  return [
+    ...[null, "", ...JSON_TEXTS.valid, ...NEVER_JSON].map((text): Kind<Instruction> => [
+      (row) => row.conditions === text,
+      metadata,
+    ]),
+    [(row) => row.model === null && row.comprehensive === null, metadata],
+    [(row) => row.scanner === null && row.acceptExtraction === false, metadata],
+    [(row) => row.scannerNotes === HOSTILE_TEXTS[2], metadata],
   ];
 }
 

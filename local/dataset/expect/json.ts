@@ -6,8 +6,15 @@ export function unparseable(text: string): string {
 /** Texts that jsonb must not get as they are: broken, a bare word, and valid JSON that jsonb cannot hold. */
 export const NOT_JSON = { object: "{'a': 1}", word: "None", nul: '{"a": "\\u0000"}' } as const;
 
-/** An object as jsonb prints it: shorter keys first. Its values are ASCII texts, numbers, booleans and null. */
-export function jsonb(object: Readonly<Record<string, string | number | boolean | null>>): string {
+/** JSON as jsonb prints it already. */
+interface Printed {
+  readonly printed: string;
+}
+
+/** An object as jsonb prints it: shorter keys first. */
+export function jsonb(object: Readonly<Record<string, string | number | boolean | null | Printed>>): string {
   const entries = Object.entries(object).sort(([a], [b]) => a.length - b.length || (a < b ? -1 : 1));
-  return `{${entries.map(([key, value]) => `"${key}": ${JSON.stringify(value)}`).join(", ")}}`;
+  return `{${entries
+    .map(([key, value]) => `"${key}": ${typeof value === "object" && value ? value.printed : JSON.stringify(value)}`)
+    .join(", ")}}`;
 }

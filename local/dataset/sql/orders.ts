@@ -16,7 +16,8 @@ export const ORDERS: readonly Projection[] = [
       field: `case when i.course_id not in (1, 2, 3, 4, 7, 8) then 'course_type' when i.status not in (0, 1, 2, 4) then 'status' end`,
       refs: ["i.patient_id", "p.doctor_id", "p.office_id"],
       v: `p.suffix, i.course_id, i.status, i.price, i.suffix, i.notes, i.complaint, i.objective, ${json("i.exports")}, i.deleted,
-          i.submitted_at, i.updated_at`,
+          i.submitted_at, i.updated_at, i.model, i.scanner, i.scanner_notes, i.cbct, i.comprehensive, i.accept_extraction,
+          ${json("i.conditions")}`,
     }),
     parents: [
       ["patient_id", "patients"],

@@ -15,6 +15,7 @@ create table public.orders (
   complaint             text,
   objective             text,
   exports               jsonb,
+  metadata              jsonb,
   deleted               boolean not null,
   submitted_at          timestamptz,
   source_updated_at     timestamptz not null,
