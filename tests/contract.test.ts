@@ -262,7 +262,7 @@ const CASES: readonly Case[] = [
   {
     code: "target_column_type",
     violate: (c) => (column(c, "price").type = "integer"),
-    nearMiss: (c) => (column(c, "price").type = "double precision"),
+    nearMiss: (c) => (column(c, "title").type = "character varying"),
     on: { column: "price" },
     remedy: /column's type/,
   },
@@ -359,6 +359,8 @@ describe("the check of the catalogs", () => {
       "target_foreign_key_elsewhere",
     ],
     ["a parent's id in a text column", (c) => (column(c, "author_id").type = "text"), "target_column_type"],
+    ["money in a float column", (c) => (column(c, "price").type = "double precision"), "target_column_type"],
+    ["money in a text column", (c) => (column(c, "price").type = "text"), "target_column_type"],
     [
       "a computed value in a column of another kind than at compile time",
       (c) => (column(c, "by_line").type = "integer"),
@@ -385,6 +387,24 @@ describe("the check of the catalogs", () => {
   ])("judges %s", (_, change, code) => {
     const codes = found(change).map((finding) => finding.code);
     expect(codes).toEqual(code === undefined ? [] : [code]);
+  });
+
+  it.each([
+    ["price", "numeric", []],
+    ["format", "numeric", []],
+    ["format", "integer", []],
+    ["price", "integer", ["target_column_type"]],
+    ["format", "real", ["target_column_type"]],
+  ])("lets money of %s into a column of type %s, or not: %j", (name, type, codes) => {
+    const paying = { ...books, fields: { ...books.fields, price: f.money(name as never) } };
+    const findings = found((c) => (column(c, "price").type = type), [authors, paying]);
+    expect(findings.map(({ code }) => code)).toEqual(codes);
+  });
+
+  it.each(["price", "format"])("rounds no number of %s, which is no money, in a float column", (name) => {
+    const rated = { ...books, fields: { ...books.fields, price: directCopy(name) } };
+    const findings = found((c) => (column(c, "price").type = "double precision"), [authors, rated]);
+    expect(findings.map(({ code }) => code)).toEqual(["target_column_type"]);
   });
 
   it("asks for the right to delete where records leave", () => {

@@ -15,7 +15,7 @@ import { findingsOn, type Finding } from "./finding.ts";
 import { effectFindings, sideEffects } from "./side-effects.ts";
 
 /** Raise it when the comparison changes: what it found before is then worth nothing. */
-const COMPARISON = 1;
+const COMPARISON = 2;
 
 export interface Contract {
   readonly findings: readonly Finding[];
