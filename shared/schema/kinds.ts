@@ -43,6 +43,9 @@ export type MoneyOf<Kind extends string> = `money of ${Kind}`;
 /** Table → kind → its columns, separated by spaces. */
 export type ColumnKinds = Readonly<Record<string, Readonly<Record<string, string>>>>;
 
+/** Table that is read, but drives no entity → all its columns at compile time, separated by spaces. */
+export type KnownColumns = Readonly<Record<string, string>>;
+
 /** The kind that a column had when the entity files were compiled; undefined when that is not known. */
 export function compiledKind(kinds: ColumnKinds, table: string, column: string): string | undefined {
   const found = Object.entries(kinds[table] ?? {}).find(([, columns]) => columns.split(" ").includes(column));
