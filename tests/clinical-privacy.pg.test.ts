@@ -7,7 +7,15 @@ import { sensitiveColumns } from "../shared/entities/sensitive.ts";
 import { tick } from "../shared/jobs/tick.ts";
 import { executionState, latestExecutions } from "../shared/sql/execution-state.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
-import { editTarget, plantedColumns, plantEverywhere, plantIn, showsMarker } from "./support/private-markers.ts";
+import {
+  editTarget,
+  plantedColumns,
+  plantEverywhere,
+  plantIn,
+  plantSecrets,
+  SECRET,
+  showsMarker,
+} from "./support/private-markers.ts";
 import { planned } from "./support/plan.ts";
 import { testServer } from "./support/servers.ts";
 
@@ -74,13 +82,17 @@ describe("values of sensitive columns", () => {
   /** Tables of the sync in which a value was seen, before a plan reports or in the end. */
   const showing = new Set<string>();
   let looked = 0;
+  /** Columns of the source that never leave it, `table.column`. */
+  let secrets: string[] = [];
 
   beforeAll(async () => {
     serverLog = (await testServer()).log;
     logFrom = readFileSync(serverLog, "utf8").length;
     const entities = registry.map((entity) => (sensitive.includes(entity) ? watched(entity) : entity));
-    test = await createInProcess({ scale: 0.05, entities, onLog: (line) => said.push(line) });
+    const onMessage = (message: unknown) => said.push(JSON.stringify(message));
+    test = await createInProcess({ scale: 0.05, entities, onLog: (line) => said.push(line), onMessage });
     const source = test.source.admin;
+    secrets = await plantSecrets(source);
     for (const entity of sensitive) await plantEverywhere(source, await plantedColumns(source, entity, "a"));
     await run();
     for (const entity of sensitive) fates.set(entity.name, await chooseFates(entity));
@@ -114,6 +126,22 @@ describe("values of sensitive columns", () => {
       if (rows.some(({ text }) => showsMarker(text))) showing.add(name);
     }
     looked = tables.length;
+  }
+
+  /** Tables of the target, the application's and the sync's, in which a secret stands, and how many were searched. */
+  async function tablesWithSecrets(): Promise<{ searched: number; found: string[] }> {
+    const { admin } = test.target;
+    const tables = await admin<{ name: string }[]>`
+      select format('%I.%I', nspname, relname) as name from pg_class join pg_namespace n on n.oid = relnamespace
+       where relkind in ('r', 'p', 'm') and nspname not in ('pg_catalog', 'information_schema', 'pg_toast')`;
+    const found: string[] = [];
+    for (const { name } of tables) {
+      const [row] = await admin.unsafe<{ held: boolean }[]>(
+        `select exists (select from ${name} t where position('${SECRET}' in t::text) > 0) as held`,
+      );
+      if (row?.held === true) found.push(name);
+    }
+    return { searched: tables.length, found };
   }
 
   async function chooseFates(entity: Entity): Promise<Fates> {
@@ -193,5 +221,20 @@ describe("values of sensitive columns", () => {
   it("are not in the server's own log, whatever the application's triggers say", () => {
     const log = readFileSync(serverLog, "utf8").slice(logFrom);
     expect(log.split("\n").filter(showsMarker)).toEqual([]);
+  });
+
+  it("of columns that never leave the source are in no table of the target, no message, no log and no answer", async () => {
+    expect(secrets).toEqual(["auth_user.password", "dispatch_globalsetting.access_token", "dispatch_operation.card_bin"]);
+    const [planted] = await test.source.admin`
+      select (select count(*)::integer from public.auth_user where position(${SECRET} in password) > 0) as passwords,
+             (select count(*)::integer from public.dispatch_operation where position(${SECRET} in card_bin) > 0) as cards`;
+    expect(planted?.["passwords"]).toBeGreaterThan(100);
+    expect(planted?.["cards"]).toBeGreaterThan(10);
+    const { searched, found } = await tablesWithSecrets();
+    expect(searched).toBeGreaterThan(60);
+    expect(found).toEqual([]);
+    expect(said.some((line) => line.includes('"chain"'))).toBe(true);
+    expect(said.filter((line) => line.includes(SECRET))).toEqual([]);
+    expect(readFileSync(serverLog, "utf8").slice(logFrom)).not.toContain(SECRET);
   });
 });

@@ -252,6 +252,15 @@ describe("what the catalogs say", () => {
     await test.sync({ entities: ["offices"] });
     expect((await alerts(test)).filter(({ open }) => open)).toMatchObject([{ ...warning, occurrences: 1 }]);
   });
+
+  it("warns of a column of a table that is only joined, once, by the first entity that reads it", async () => {
+    await using test = await createPipeline();
+    await test.source.admin`alter table dispatch_doctorsetting add column pager text`;
+    const warning = { code: "source_column_new", entity: "doctors", table: "dispatch_doctorsetting", column: "pager" };
+    expect((await test.sync({ entities: ["doctors", "profiles"] })).warnings).toMatchObject([warning]);
+    expect((await test.sync({ entities: ["doctors", "profiles"] })).warnings).toMatchObject([warning]);
+    expect([...(await alerts(test))]).toMatchObject([{ kind: "contract_warning", entity: "doctors", occurrences: 1 }]);
+  });
 });
 
 describe("what a write to the target sets off", () => {

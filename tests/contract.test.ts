@@ -7,7 +7,7 @@ import { compareTypes } from "../shared/jobs/contract/compare-types.ts";
 import { FINDINGS, findingsOn, type FindingCode } from "../shared/jobs/contract/finding.ts";
 import { pauseBroken } from "../shared/jobs/contract/keep-contract.ts";
 import { effectFindings, sideEffects } from "../shared/jobs/contract/side-effects.ts";
-import type { ColumnKinds } from "../shared/schema/kinds.ts";
+import type { ColumnKinds, KnownColumns } from "../shared/schema/kinds.ts";
 import type { SourceCatalog } from "../shared/sql/source-catalog.ts";
 import type { TargetCatalog } from "../shared/sql/target-catalog.ts";
 
@@ -62,7 +62,8 @@ function entity(
   };
 }
 
-const KINDS: { source: ColumnKinds; target: ColumnKinds } = {
+const KINDS: { source: ColumnKinds; beside: KnownColumns; target: ColumnKinds } = {
+  beside: { author: "id name" },
   source: { book: { integer: "id author_id format", text: "title", numeric: "price" }, author: { integer: "id", text: "name" } },
   target: { books: { text: "title by_line", enum: "format state" } },
 };
@@ -140,7 +141,7 @@ function found(change: (catalogs: Catalogs) => void, entities: readonly Entity[]
   change(catalogs);
   const { source, target } = catalogs;
   return [
-    ...compareSource(entities, source, KINDS.source),
+    ...compareSource(entities, source, KINDS.source, KINDS.beside),
     ...compareTarget(entities, target),
     ...compareTypes(entities, source, target, KINDS.target),
   ];
@@ -219,7 +220,7 @@ const CASES: readonly Case[] = [
   {
     code: "source_column_new",
     violate: (c) => (book(c).columns["isbn"] = { ...bookColumn(c, "title") }),
-    // A new column of a table that is only joined is nobody's yet.
+    // A table that no entity reads is nobody's.
     nearMiss: (c) => (c.source.tables["review"] ??= { ...book(c) }),
     on: { column: "isbn", severity: "warn" },
     remedy: /ignored with a reason/,
@@ -262,7 +263,7 @@ const CASES: readonly Case[] = [
   {
     code: "target_column_type",
     violate: (c) => (column(c, "price").type = "integer"),
-    nearMiss: (c) => (column(c, "price").type = "double precision"),
+    nearMiss: (c) => (column(c, "title").type = "character varying"),
     on: { column: "price" },
     remedy: /column's type/,
   },
@@ -359,6 +360,8 @@ describe("the check of the catalogs", () => {
       "target_foreign_key_elsewhere",
     ],
     ["a parent's id in a text column", (c) => (column(c, "author_id").type = "text"), "target_column_type"],
+    ["money in a float column", (c) => (column(c, "price").type = "double precision"), "target_column_type"],
+    ["money in a text column", (c) => (column(c, "price").type = "text"), "target_column_type"],
     [
       "a computed value in a column of another kind than at compile time",
       (c) => (column(c, "by_line").type = "integer"),
@@ -385,6 +388,36 @@ describe("the check of the catalogs", () => {
   ])("judges %s", (_, change, code) => {
     const codes = found(change).map((finding) => finding.code);
     expect(codes).toEqual(code === undefined ? [] : [code]);
+  });
+
+  it.each([
+    ["price", "numeric", []],
+    ["format", "numeric", []],
+    ["format", "integer", []],
+    ["price", "integer", ["target_column_type"]],
+    ["format", "real", ["target_column_type"]],
+  ])("lets money of %s into a column of type %s, or not: %j", (name, type, codes) => {
+    const paying = { ...books, fields: { ...books.fields, price: f.money(name as never) } };
+    const findings = found((c) => (column(c, "price").type = type), [authors, paying]);
+    expect(findings.map(({ code }) => code)).toEqual(codes);
+  });
+
+  it.each(["price", "format"])("rounds no number of %s, which is no money, in a float column", (name) => {
+    const rated = { ...books, fields: { ...books.fields, price: directCopy(name) } };
+    const findings = found((c) => (column(c, "price").type = "double precision"), [authors, rated]);
+    expect(findings.map(({ code }) => code)).toEqual(["target_column_type"]);
+  });
+
+  it("finds a column that a table which is only joined got, once, whoever reads the table", () => {
+    const gain = (column: string) => (c: Catalogs) => {
+      present(c.source.tables["author"]).columns[column] = { ...bookColumn(c, "title") };
+    };
+    const findings = found(gain("pen_name"), [books, { ...books, dependsOn: [] }]);
+    expect(findings).toMatchObject([
+      { code: "source_column_new", severity: "warn", entity: "books", table: "author", column: "pen_name" },
+    ]);
+    expect(found(gain("access_token"), [books])).toEqual([]);
+    expect(found((c) => (c.source.tables["review"] = { ...book(c) }), [books])).toEqual([]);
   });
 
   it("asks for the right to delete where records leave", () => {

@@ -1,5 +1,21 @@
 import { expect, it } from "vitest";
-import { createPipeline } from "./support/pipeline.ts";
+import { createPipeline, type Pipeline } from "./support/pipeline.ts";
+
+/** Runs an execution, with an edit of the source just before the first page of each round of the comparison. */
+async function editedBetween(test: Pipeline, entities: string[], edits: readonly (() => Promise<unknown>)[]) {
+  const left = new Map(edits.map((edit, index) => [index + 1, edit]));
+  const { execution } = await test.start({ entities });
+  for (let message = test.queue.shift(); message; message = test.queue.shift()) {
+    const [chain] = await test.target.admin<
+      { round: number }[]
+    >`select round from public.sync_chains where id = ${message.chain} and capture = 'validate'`;
+    await left.get(chain?.round ?? 0)?.();
+    left.delete(chain?.round ?? 0);
+    await test.runOne(message);
+  }
+  expect(left.size).toBe(0);
+  return { execution, ...(await test.status(execution)) };
+}
 
 it("a target row that somebody deleted is noticed by the next execution, though its source row never changes", async () => {
   await using test = await createPipeline();
@@ -28,4 +44,47 @@ it("an amount that is no number goes to the queue, and the others are compared a
   await test.seed.payment(2, { total: "NaN" });
   await test.sync({ entities: ["payments"] });
   expect(await test.live("payments")).toMatchObject([{ id: 2, state: "open", field: "amount" }]);
+});
+
+it("an amount of a joined row that is edited again before the second round is no difference; one that nobody edited is", async () => {
+  await using test = await createPipeline();
+  for (const id of [1, 2, 3]) await test.seed.doctor(id, { credit: "10" });
+  await test.sync({ entities: ["profiles", "doctors"] });
+  const credit = (id: number, value: number) =>
+    test.source.admin`update public.dispatch_doctorsetting set credit = ${value} where user_id = ${id}`;
+  const busy = await editedBetween(test, ["profiles", "doctors"], [() => credit(1, 20), () => credit(1, 30)]);
+  expect(busy).toMatchObject({ status: "succeeded", errors: null });
+
+  await test.target.admin.begin(async (tx) => {
+    await tx`update public.doctors set credit = 11 where legacy_user_id = 3`;
+    await tx`update public.sync_row_states set "left" = jsonb_set("left", '{credit}', '11')
+              where legacy_id = 3 and entity_id = (select id from public.sync_entities where entity_type = 'doctors')`;
+  });
+  const wrong = await editedBetween(test, ["profiles", "doctors"], [() => credit(1, 40), () => credit(1, 50)]);
+  expect(wrong.errors).toEqual([{ code: "CONTROL_TOTALS_DIFFER", entity: "doctors", legacy_ids: ["3"] }]);
+});
+
+it("a record that a watched row makes one before the second round is no difference", async () => {
+  await using test = await createPipeline();
+  await test.seed.group(1, "Dentist");
+  for (const id of [3, 5]) await test.seed.user(id);
+  await test.seed.membership(1, 3, 1);
+  await test.seed.doctor(4, { credit: "10" });
+  await test.sync({ entities: ["profiles", "doctors"] });
+  const ended = await editedBetween(
+    test,
+    ["profiles", "doctors"],
+    [
+      () => test.source.admin`update public.dispatch_doctorsetting set credit = 20 where user_id = 4`,
+      async () => {
+        await test.seed.payment(1, { doctorId: 5 });
+        await test.source.admin`update public.auth_group set name = 'Doctor'`;
+      },
+    ],
+  );
+  expect(ended).toMatchObject({ status: "succeeded", errors: null });
+  const [report] = await test.target.admin`
+    select body -> 'source' ->> 'n' as source, body -> 'target' ->> 'n' as target from public.sync_reports
+     where execution_id = ${ended.execution} and kind = 'control_totals:doctors' and round = 2`;
+  expect(report).toEqual({ source: "3", target: "1" });
 });

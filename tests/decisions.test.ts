@@ -154,6 +154,13 @@ describe("the registry", () => {
   const asking = (where: string) => [{ ...profiles, source: { ...profiles.source, where } }];
   const RULE = { id: "named", version: 1, severity: "warn", fields: ["name"], remedy: "Name it.", holds: () => true } as const;
   const PREDICATE = { name: "valid", version: 1, where: "o.valid", reason: "closed", onLeave: "delete" } as const;
+  const reading = (sql: string) => [
+    { ...profiles, source: { ...profiles.source, columns: { ...profiles.source.columns, username: { sql, type: "text" } } } },
+  ];
+  const joining = (kind: "joins" | "watches", alias: string, on: Readonly<Record<string, string>>) => {
+    const step = { table: "dispatch_usersetting" as const, on };
+    return [{ ...profiles, source: { ...profiles.source, [kind]: { ...profiles.source[kind], [alias]: step } } }];
+  };
   const waiving = (predicate: object, where?: string) => [
     { ...offices, source: { ...offices.source, where, predicate: { ...PREDICATE, ...predicate } } },
   ];
@@ -166,6 +173,13 @@ describe("the registry", () => {
     expect(asks(["doctors", "technicians"])).not.toBe(asks(["doctors"]));
   });
   it("accepts a predicate on an entity that nobody refers to", () => expect(validateRegistry(waiving({}))).toEqual([]));
+  it.each([
+    "u.id * 2 > (select count(*) from public.dispatch_patient dp where dp.user_id = u.id)",
+    `upper(u."username") = ' u is it''s ' || p.public`,
+  ])("accepts %s as a condition", (where) => {
+    const others = registry.filter((entity) => entity !== profiles);
+    expect(validateRegistry([...asking(where), ...others])).toEqual([]);
+  });
   it.each([
     ["an entity defined twice", [offices, offices], /defined twice/],
     ["a parent that is no entity", [patients], /is not an entity/],
@@ -220,6 +234,36 @@ describe("the registry", () => {
     ["an alias that queries use", [{ ...offices, source: { ...offices.source, alias: "w" } }], /the alias w is taken/],
     ["a joined row read as a whole", asking("to_jsonb(p) is not null"), /p is read as a whole row/],
     ["all columns of a joined row", asking("(select p.*) is not null"), /p is read as a whole row/],
+    ["the driving row as an expression", reading("u"), /u is read as a whole row/],
+    ["the driving row behind an operator", reading("'' || u"), /u is read as a whole row/],
+    ["the driving row in an array", reading("array[u]::text"), /u is read as a whole row/],
+    ["the driving row in quotes", reading('"u"::text'), /u is read as a whole row/],
+    ["the driving row in capitals", reading("U::text"), /u is read as a whole row/],
+    ["the driving row under an odd name", reading('(select t::text from (select u ".x") t)'), /u is read as a whole row/],
+    ["the driving row by its star", reading("(u.*)::text"), /u is read as a whole row/],
+    ["a column by its alias in capitals", reading("U.username"), /u is read as a whole row/],
+    ["a watched row as a whole", asking("exists (select from public.dispatch_patient dp where dp is not null)"), /dp is read/],
+    [
+      "every column of a watched table",
+      reading("(select t::text from (select * from public.dispatch_patient dp) t)"),
+      /\* reads every column/,
+    ],
+    [
+      "a table behind a comma",
+      asking("exists (select from public.dispatch_patient dp, auth_user x where x::text = '')"),
+      /otherwise than by from or join/,
+    ],
+    ["a table as a whole", reading("(select 1 from (table public.auth_user) x)"), /otherwise than by from or join/],
+    ["a comment", reading("u.username -- '\n || u"), /comments, escapes/],
+    ["an escape", reading("e'\\'' || u || ''"), /comments, escapes/],
+    ["a dollar quote", reading("$$'$$ || u || $$'$$"), /comments, escapes/],
+    ["a name in escapes", reading('u.u&"p\\0061ssword"'), /comments, escapes/],
+    ["a denied column in where", asking("u.password <> ''"), /its SQL names password, which never leaves/],
+    ["a watched table's denied column in where", asking("s.\"access_token\" <> ''"), /its SQL names access_token/],
+    ["a denied column in a predicate", waiving({ where: "o.access_token is null" }), /its SQL names access_token/],
+    ["a join by a denied column", joining("joins", "x", { access_token: "u.id" }), /its SQL names access_token/],
+    ["a join to a denied column", joining("joins", "x", { user_id: "u.password" }), /its SQL names password/],
+    ["a watch by a denied column", joining("watches", "x", { user_id: "u.id", card_bin: "u.id" }), /its SQL names card_bin/],
     [
       "a query of a table that is not watched",
       asking("exists (select from public.dispatch_jaw j where j.id = u.id)"),

@@ -111,6 +111,7 @@ const MISTAKES: readonly (readonly [title: string, instead: string, of: string, 
   ["a rule about a field that does not exist", 'fields: ["amont"]', 'fields: ["amount"]', /"amont"/],
   ["a rule that looks at no field", "order.amont", "order.amount", /amont/],
   ["a severity that does not exist", '"ignore"', '"warn"', /"ignore"/],
+  ["money in a text column", 'order_number: f.money("price")', 'order_number: f.copy("id")', /money of numeric|order_number/],
   ["money that is no number", 'f.money("deleted")', 'f.money("price")', /"deleted"/],
 ];
 
@@ -158,6 +159,60 @@ export const sample = defineEntity({
 });
 `;
 
+/** What reads amounts, each into a column of its own kind. */
+const AMOUNTS = `
+import { defineEntity } from "./define-entity.ts";
+
+declare module "../schema/target-tables.gen.ts" {
+  interface TargetTables {
+    amounts: {
+      id: { type: "uuid"; required: false };
+      legacy_id: { type: "integer"; required: true };
+      exact: { type: "numeric"; required: true };
+      whole: { type: "integer"; required: true };
+      rough: { type: "float"; required: false };
+    };
+  }
+}
+declare module "./define-entity.ts" {
+  interface Entities {
+    amounts: { source: "dispatch_instruction"; target: "amounts" };
+  }
+}
+
+export const amounts = defineEntity({
+  name: "amounts",
+  target: { table: "amounts", legacyKey: "legacy_id" },
+  source: {
+    table: "dispatch_instruction",
+    key: "id",
+    alias: "i",
+    columns: { price: "i.price", status: "i.status" },
+    ignored: {},
+  },
+  fields: (f) => ({ exact: f.money("price"), whole: f.money("status") }),
+});
+`;
+
+/** Fields instead of those of AMOUNTS, and what the compiler's message must say. */
+const INEXACT = [
+  [
+    "money in a float column",
+    'rough: f.money("price"), exact: f.money("price"), whole: f.money("status")',
+    /Field<"money of numeric">' is not assignable/,
+  ],
+  [
+    "a number in a float column",
+    'rough: f.copy("price"), exact: f.money("price"), whole: f.money("status")',
+    /Field<"numeric">' is not assignable/,
+  ],
+  [
+    "money of numeric in a column of integers",
+    'exact: f.money("price"), whole: f.money("price")',
+    /Field<"money of numeric">' is not assignable/,
+  ],
+] as const;
+
 const fileOf = (index: number) => `entities/mistake-${index}.ts`;
 
 describe("an entity file", () => {
@@ -168,6 +223,16 @@ describe("an entity file", () => {
         "entities/sample.ts": GOOD,
         "entities/secrets.ts": SECRETS.replaceAll("sample", "secrets"),
         "entities/card.ts": CARD.replaceAll("sample", "card"),
+        "entities/amounts.ts": AMOUNTS,
+        ...Object.fromEntries(
+          INEXACT.map(([, fields], index) => [
+            `entities/inexact-${index}.ts`,
+            AMOUNTS.replace('exact: f.money("price"), whole: f.money("status")', fields).replaceAll(
+              "amounts",
+              `amounts_${index}`,
+            ),
+          ]),
+        ),
         ...Object.fromEntries(
           MISTAKES.map(([, instead, of], index) => {
             if (!GOOD.includes(of)) throw new Error(`the sample has no ${of}`);
@@ -185,6 +250,17 @@ describe("an entity file", () => {
   });
 
   it.each(MISTAKES.map(([title, , , named], index) => ({ title, named, file: fileOf(index) })))(
+    "with $title does not compile",
+    ({ file, named }) => {
+      expect(errors[file]?.join("\n")).toMatch(named);
+    },
+  );
+
+  it("compiles with money in exact columns", () => {
+    expect(errors["entities/amounts.ts"]).toEqual([]);
+  });
+
+  it.each(INEXACT.map(([title, , named], index) => ({ title, named, file: `entities/inexact-${index}.ts` })))(
     "with $title does not compile",
     ({ file, named }) => {
       expect(errors[file]?.join("\n")).toMatch(named);

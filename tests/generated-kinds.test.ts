@@ -5,7 +5,7 @@ import { columnsRead } from "../shared/entities/columns-read.ts";
 import { orders } from "../shared/entities/orders.ts";
 import { registry } from "../shared/entities/registry.gen.ts";
 import { profiles } from "../shared/entities/profiles.ts";
-import { targetKinds } from "../shared/schema/column-kinds.gen.ts";
+import { besideColumns, targetKinds } from "../shared/schema/column-kinds.gen.ts";
 import { compiledKind } from "../shared/schema/kinds.ts";
 
 const TYPES = `export interface SourceTables {
@@ -21,6 +21,15 @@ describe("what the check of the live catalogs knows of the columns that entity f
     const text = await generateKinds([orders], TYPES, "export interface TargetTables {}");
     expect(text).toContain(`dispatch_instruction: { integer: "id", numeric: "price" }`);
     expect(text).not.toContain("dispatch_office");
+  });
+
+  it("holds every column of the tables that drive no entity, and of these alone", () => {
+    expect(Object.keys(besideColumns)).toEqual(expect.arrayContaining(["auth_permission", "dispatch_doctorsetting"]));
+    expect(Object.keys(besideColumns).filter((table) => registry.some(({ source }) => source.table === table))).toEqual([]);
+    expect(besideColumns["auth_permission"]).toBe("codename content_type_id id name");
+    const read = new Set(registry.flatMap((entity) => [...columnsRead(entity).keys()]));
+    const driving = registry.map(({ source }) => source.table);
+    expect(Object.keys(besideColumns).length).toBe([...read].filter((table) => !driving.includes(table)).length);
   });
 
   it("reads every kind of the generated types", () => {

@@ -49,7 +49,7 @@ export function textOf({ source: { columns, joins, where, predicate, watches } }
 }
 
 /** What lies between the driving table and a reference, each step behind those that it needs itself. */
-function pathTo(reference: string, steps: Watches): [string, Watch][] {
+export function pathTo(reference: string, steps: Watches): [string, Watch][] {
   const [alias = ""] = reference.split(".");
   const { [alias]: step, ...others } = steps;
   if (!step) return [];

@@ -1,6 +1,6 @@
 // What becomes of a record's columns: one field per target column, checked against the target's catalog.
 import type { IdsOf, OfType, ResolvedColumns } from "./columns.ts";
-import type { TAKES } from "../schema/kinds.ts";
+import type { MoneyOf, TAKES } from "../schema/kinds.ts";
 import type { EntityName, SourceOf, TargetOf } from "./define-entity.ts";
 import { isDecimal, type ValueRule } from "./rules.ts";
 
@@ -56,7 +56,7 @@ interface TargetColumn {
   readonly references?: string;
   readonly members?: string;
 }
-/** What a target column takes. A text column takes every type but a parent's id; everything can be computed. */
+/** What a target column takes. A text column takes every type but a parent's id and money; everything can be computed. */
 type Taken<C extends TargetColumn> = C extends { members: infer Member extends string }
   ? Computed<Member>
   : C extends { references: infer Table }
@@ -117,8 +117,8 @@ export type MemberSource<C extends ResolvedColumns = ResolvedColumns> =
 export interface FieldBuilders<C extends ResolvedColumns> {
   /** The value as it is. */
   copy<K extends keyof C & string>(column: K, options?: CopyOptions): Field<C[K]["type"]>;
-  /** A numeric amount: copied as text and part of the control totals. NaN goes to the queue. */
-  money(column: OfType<C, "numeric" | "integer">, options?: FieldOptions): Field<"numeric">;
+  /** An exact amount: copied as text and part of the control totals. NaN goes to the queue. */
+  money<K extends OfType<C, "numeric" | "integer">>(column: K, options?: FieldOptions): Field<MoneyOf<C[K]["type"]>>;
   /** The UUID of the parent record; the record waits until the parent has landed. */
   lookup<Parent extends EntityName>(
     parent: Parent,

@@ -3,9 +3,8 @@ import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
 import { deniedColumns, mentions, onRequest, OPTED_IN, type ColumnSource } from "./columns.ts";
 import { columnsOf, textOf } from "./consumed-joins.ts";
 import { definitionOf, type Entity } from "./define-entity.ts";
+import { SIMPLE_NAME, sqlProblems } from "./entity-sql.ts";
 import { exposedColumns } from "./sensitive.ts";
-
-const SIMPLE_NAME = /^[a-z_][a-z0-9_]*$/;
 
 /**
  * Everything the compiler cannot check about a set of entities; empty when all is well.
@@ -59,32 +58,10 @@ export function validateRegistry(entities: readonly Entity[], optIn = OPTED_IN):
     problems.push(...predicateProblems(entity, entities).map((text) => `${entity.name}: ${text}`));
     const used = new Set(Object.values(entity.fields).flatMap((field) => field.columns));
     for (const name of Object.keys(columns)) if (!used.has(name)) say(`column ${name} is read but no field uses it.`);
-    for (const problem of aliasProblems(entity)) say(problem);
+    for (const problem of sqlProblems(entity)) say(problem);
   }
   problems.push(...exposedColumns(entities), ...cycles(entities));
   return problems;
-}
-
-/** What an entity consumes of other tables is known by their aliases: each names one table, and its columns stand behind it. */
-function aliasProblems(entity: Entity): string[] {
-  const { alias, joins, watches } = entity.source;
-  const text = textOf(entity);
-  const aliases = [alias, ...Object.keys(joins), ...Object.keys(watches)];
-  const asked = [
-    ...text.matchAll(/\b(?:from|join)\s+(?:public\.)?([a-z_0-9]+)(?![a-z_0-9]|\s*[.(])(?:\s+(?:as\s+)?([a-z_0-9]+))?/gi),
-  ];
-  return [
-    ...aliases
-      .filter((name) => !SIMPLE_NAME.test(name) || name === "w" || name === "k")
-      .map((name) => `the alias ${name} is taken, or no plain lower-case name.`),
-    ...aliases.filter((name, index) => aliases.indexOf(name) !== index).map((name) => `the alias ${name} is defined twice.`),
-    ...aliases
-      .filter((name) => new RegExp(`[(,\\s]${name}\\s*(\\.\\s*\\*|\\)|,|::)`).test(text))
-      .map((name) => `${name} is read as a whole row: name its columns.`),
-    ...asked
-      .filter(([, table, name = ""]) => watches[name]?.table !== table)
-      .map(([, table = "", name = ""]) => `a query asks about ${table} ${name}, which no watch of that alias names.`),
-  ];
 }
 
 function sqlOf(column: ColumnSource = ""): string {

@@ -9,6 +9,7 @@ import {
   sourceTotals,
   targetBucket,
   targetTotals,
+  unchangedSince,
   unsettledKeys,
   type BucketTotals,
 } from "../sql/control-totals.ts";
@@ -59,20 +60,22 @@ async function compare(context: Context, claim: Claim, entity: Entity, entityId:
   const sourceSide = await sourceTotals(source, entity, unsettled);
   const targetSide = await targetTotals(target, entityId, entity, unsettled);
 
-  const since = (await firstRoundPosition(target, claim.execution.id, entity.name)) ?? position.xmin;
+  const first = await firstRoundPosition(target, claim.execution.id, entity.name);
   const differing: string[] = [];
   let surplus = 0;
   for (const bucket of differingBuckets(sourceSide, targetSide)) {
-    const after = await sourcePosition(source);
-    const there = await sourceBucket(source, entity, unsettled, bucket, { from: since, to: after.xmax });
+    const there = await sourceBucket(source, entity, unsettled, bucket);
     const here = new Map((await targetBucket(target, entityId, entity, unsettled, bucket)).map((row) => [row["id"], row]));
+    const unlike: string[] = [];
     for (const row of there) {
-      const landed = here.get(row["id"]);
-      here.delete(row["id"]);
-      const same = landed && moneyColumns(entity).every((money) => landed[money.target] === row[money.target]);
-      // In the first round a later change is read once more like any other difference; after that it excuses itself.
-      if (!same && !(claim.chain.round === 2 && row["changed"] === "true")) differing.push(row["id"] ?? "");
+      const id = row["id"] ?? "";
+      const landed = here.get(id);
+      here.delete(id);
+      if (!landed || moneyColumns(entity).some((money) => landed[money.target] !== row[money.target])) unlike.push(id);
     }
+    // In the first round a later change is read once more like any other difference; after that it excuses itself.
+    const stays = claim.chain.round === 2 ? await unchangedSince(source, entity, unlike, first ?? position.xmin) : unlike;
+    differing.push(...stays);
     surplus += here.size;
   }
   return {

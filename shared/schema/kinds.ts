@@ -23,12 +23,12 @@ export function kindOf(type: string, isEnum: boolean): string {
   return isEnum ? "enum" : (KINDS[type] ?? "other");
 }
 
-/** Kind of a target column → kinds of a source column that it takes as they are. */
+/** Kind of a target column → kinds of a source column that it takes as they are: none would be rounded, and money can be summed. */
 export const TAKES = {
   text: ["text", "integer", "numeric", "float", "boolean", "timestamp", "date", "json", "uuid", "other"],
-  integer: ["integer"],
-  numeric: ["numeric", "integer"],
-  float: ["float", "numeric", "integer"],
+  integer: ["integer", "money of integer"],
+  numeric: ["numeric", "integer", "money of numeric", "money of integer"],
+  float: ["float"],
   boolean: ["boolean"],
   timestamp: ["timestamp", "date"],
   date: ["date"],
@@ -37,8 +37,14 @@ export const TAKES = {
   other: ["other"],
 } as const;
 
+/** What an amount yields that is read from a column of a kind. */
+export type MoneyOf<Kind extends string> = `money of ${Kind}`;
+
 /** Table → kind → its columns, separated by spaces. */
 export type ColumnKinds = Readonly<Record<string, Readonly<Record<string, string>>>>;
+
+/** Table that is read, but drives no entity → all its columns at compile time, separated by spaces. */
+export type KnownColumns = Readonly<Record<string, string>>;
 
 /** The kind that a column had when the entity files were compiled; undefined when that is not known. */
 export function compiledKind(kinds: ColumnKinds, table: string, column: string): string | undefined {

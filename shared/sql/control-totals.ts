@@ -1,10 +1,11 @@
 import type { Queryable } from "../db/connect.ts";
 import { ident, integerArray } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
+import { columnsOf, pathTo } from "../entities/consumed-joins.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import type { Claim, PageMessage } from "../pipeline/types.ts";
-import { columnSql, drivingSql, joinsSql, keySql, whereSql } from "./projection.ts";
-import { changedParameters, changedSql } from "./xid.ts";
+import { columnSql, drivingSql, joinSql, joinsSql, keySql, whereSql } from "./projection.ts";
+import { writtenSinceSql } from "./xid.ts";
 
 /** Keys are summed in buckets of 2^14 neighbours, and only buckets that differ are looked into. */
 const BUCKET_BITS = 14;
@@ -68,24 +69,58 @@ export async function targetTotals(
   );
 }
 
-/** Every settled record of a bucket with its amounts, on the source. `changed`: written since the given position. */
+/** Every settled record of a bucket with its amounts, on the source. */
 export async function sourceBucket(
   source: Queryable,
   entity: Entity,
   unsettled: readonly string[],
   bucket: string,
-  since: { readonly from: string; readonly to: string },
 ): Promise<Readonly<Record<string, string | null>>[]> {
   const columns = moneyColumns(entity).map((money) => `trim_scale(${money.source})::text as ${ident(money.target)}`);
   return query(
     source,
     "source",
-    `select ${[`${keySql(entity)}::text as id`, `(${changedSql(`${ident(entity.source.alias)}.xmin`, 3, 4)})::text as changed`, ...columns].join(", ")}
+    `select ${[`${keySql(entity)}::text as id`, ...columns].join(", ")}
        ${fromProjection(entity)}
         and ${keySql(entity)} >> ${BUCKET_BITS} = $2::text::bigint
         and not exists (select from unnest($1::text::bigint[]) x where x = ${keySql(entity)})`,
-    [integerArray(unsettled), bucket, ...changedParameters(since.from, since.to)],
+    [integerArray(unsettled), bucket],
   );
+}
+
+/**
+ * Which of these records the source still has as they were at a transaction id: neither their own rows nor those of other
+ * tables, by which they are records or have their amounts, were written since.
+ */
+export async function unchangedSince(
+  source: Queryable,
+  entity: Entity,
+  ids: readonly string[],
+  since: string,
+): Promise<string[]> {
+  const own = writtenSinceSql(`${ident(entity.source.alias)}.xmin`, 2);
+  const others = comparedSteps(entity).map((path) => {
+    const joined = path.map(([alias, step]) => joinSql(alias, step, "join")).join(" ");
+    const written = path.map(([alias]) => writtenSinceSql(`${ident(alias)}.xmin`, 2)).join(" or ");
+    return `exists (select from (select) driving ${joined} where ${written})`;
+  });
+  const rows = await query<{ id: string }>(
+    source,
+    "source",
+    `select ${keySql(entity)}::text as id ${fromProjection(entity)}
+        and ${keySql(entity)} = any ($1::text::bigint[]) and not (${[own, ...others].join(" or ")})`,
+    [integerArray(ids), since],
+  );
+  return rows.map((row) => row.id);
+}
+
+/** The ways from the driving table to each other one that decides what is compared: which rows are records, and their amounts. */
+function comparedSteps(entity: Entity): ReturnType<typeof pathTo>[] {
+  const { joins, watches } = entity.source;
+  const sql = [whereSql(entity), ...moneyColumns(entity).map((money) => money.source)].join("\n");
+  return Object.keys({ ...joins, ...watches })
+    .filter((alias) => joins[alias]?.required === true || columnsOf(alias, sql).length > 0)
+    .map((alias) => pathTo(`${alias}.`, { ...joins, ...watches }));
 }
 
 export async function targetBucket(

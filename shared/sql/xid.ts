@@ -17,6 +17,12 @@ export function changedSql(xmin: string, fromParameter: number, spanParameter: n
   return `((${xmin}::text::bigint - $${fromParameter}::text::bigint + ${XID_MODULUS}) % ${XID_MODULUS}) < $${spanParameter}::text::bigint`;
 }
 
+/** SQL for "this xmin is of a transaction since this one that the statement sees"; parameter: the 64-bit id. */
+export function writtenSinceSql(xmin: string, parameter: number): string {
+  const since = `$${parameter}::text::bigint`;
+  return `((${xmin}::text::bigint - ${since} % ${XID_MODULUS} + ${XID_MODULUS}) % ${XID_MODULUS}) < pg_snapshot_xmax(pg_current_snapshot())::text::bigint - ${since}`;
+}
+
 /** The two parameters of changedSql. */
 export function changedParameters(from: string, to: string): [string, string] {
   return [(BigInt(from) % XID_MODULUS).toString(), (BigInt(to) - BigInt(from)).toString()];

@@ -38,6 +38,8 @@ export async function createInProcess(
     entities?: readonly Entity[];
     /** Hears what the functions log. */
     onLog?: (line: string) => void;
+    /** Hears what goes to the queue. */
+    onMessage?: (message: PageMessage) => void;
   } = {},
 ): Promise<InProcess> {
   const source = await createTestSource();
@@ -74,6 +76,7 @@ export async function createInProcess(
       : {}),
     queue: {
       send: (messages) => {
+        if (options.onMessage) messages.forEach(options.onMessage);
         queue.push(...messages);
         return Promise.resolve();
       },

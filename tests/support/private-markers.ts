@@ -1,5 +1,6 @@
 import type { Sql } from "postgres";
 import type { Entity } from "../../shared/entities/define-entity.ts";
+import { DENIED_COLUMNS } from "../../shared/entities/columns.ts";
 import { sensitiveColumns } from "../../shared/entities/sensitive.ts";
 
 /** Stands in every text that nobody may see, and in nothing else. */
@@ -10,6 +11,19 @@ export const MONTH = "2093-04-";
 /** Whether something that was said or written shows a planted value. */
 export function showsMarker(text: string): boolean {
   return text.includes(MARK) || text.includes(MONTH) || /\\u0482/i.test(text);
+}
+
+/** Stands in every text that never leaves the source, and in nothing else. */
+export const SECRET = "§";
+
+/** Plants a secret in every denied column of every row of the source. Returns the columns, `table.column`. */
+export async function plantSecrets(source: Sql): Promise<string[]> {
+  const columns = await source<{ table: string; name: string; length: number | null }[]>`
+    select table_name as table, column_name as name, character_maximum_length as length from information_schema.columns
+     where table_schema = 'public' and column_name = any (${[...DENIED_COLUMNS]}) order by 1, 2`;
+  for (const { table, name, length } of columns)
+    await source`update public.${source(table)} set ${source(name)} = left(${SECRET} || ${name} || ctid::text, ${length ?? 1_000})`;
+  return columns.map(({ table, name }) => `${table}.${name}`);
 }
 
 interface PlantedColumn {

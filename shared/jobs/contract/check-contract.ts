@@ -3,7 +3,7 @@ import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
 import { columnsRead } from "../../entities/columns-read.ts";
 import type { Entity } from "../../entities/define-entity.ts";
 import type { Context } from "../../pipeline/types.ts";
-import { sourceKinds, targetKinds } from "../../schema/column-kinds.gen.ts";
+import { besideColumns, sourceKinds, targetKinds } from "../../schema/column-kinds.gen.ts";
 import { readContractState, storeContractCheck, type ContractState } from "../../sql/contract.ts";
 import { projectionRefusal } from "../../sql/projection-refusal.ts";
 import { readSourceCatalog, type SourceCatalog } from "../../sql/source-catalog.ts";
@@ -15,7 +15,7 @@ import { findingsOn, type Finding } from "./finding.ts";
 import { effectFindings, sideEffects } from "./side-effects.ts";
 
 /** Raise it when the comparison changes: what it found before is then worth nothing. */
-const COMPARISON = 1;
+const COMPARISON = 2;
 
 export interface Contract {
   readonly findings: readonly Finding[];
@@ -60,7 +60,7 @@ export async function checkContract(context: Context, sourceId: number, fresh = 
 
 /** Everything of the code that the findings depend on. */
 function fingerprint({ hashes }: Context): string {
-  return bytesToHex(sha1(utf8ToBytes(JSON.stringify([COMPARISON, [...hashes].sort(), sourceKinds, targetKinds]))));
+  return bytesToHex(sha1(utf8ToBytes(JSON.stringify([COMPARISON, [...hashes].sort(), sourceKinds, besideColumns, targetKinds]))));
 }
 
 function sourceTables(entities: readonly Entity[]): string[] {
@@ -72,7 +72,7 @@ async function compare(
   entities: readonly Entity[],
   { source, target }: { source: SourceCatalog; target: TargetCatalog },
 ): Promise<Finding[]> {
-  const ofSource = compareSource(entities, source, sourceKinds);
+  const ofSource = compareSource(entities, source, sourceKinds, besideColumns);
   const fatal = ofSource.filter(({ severity }) => severity === "fatal");
   const refused: Finding[] = [];
   for (const entity of entities) {

@@ -1,16 +1,26 @@
 import { ident } from "../../db/ident.ts";
+import { DENIED_COLUMNS } from "../../entities/columns.ts";
 import { columnsRead } from "../../entities/columns-read.ts";
 import type { Entity } from "../../entities/define-entity.ts";
-import { compiledKind, kindOf, type ColumnKinds } from "../../schema/kinds.ts";
+import { compiledKind, kindOf, type ColumnKinds, type KnownColumns } from "../../schema/kinds.ts";
 import type { SourceCatalog, SourceCatalogTable } from "../../sql/source-catalog.ts";
 import { findingsOn, type Finding } from "./finding.ts";
 
 /** PostgreSQL 13: the first with pg_current_snapshot() and 64-bit transaction ids (xid8), on which horizons rest. */
 export const OLDEST_SOURCE_VERSION = 130_000;
 
-/** In what the source does not fit the entities. */
-export function compareSource(entities: readonly Entity[], catalog: SourceCatalog, kinds: ColumnKinds): Finding[] {
-  return [...checkVersion(catalog), ...entities.flatMap((entity) => compareEntity(entity, catalog, kinds))];
+/** In what the source does not fit the entities. `beside`: what was known of the tables that drive none of them. */
+export function compareSource(
+  entities: readonly Entity[],
+  catalog: SourceCatalog,
+  kinds: ColumnKinds,
+  beside: KnownColumns,
+): Finding[] {
+  return [
+    ...checkVersion(catalog),
+    ...entities.flatMap((entity) => compareEntity(entity, catalog, kinds)),
+    ...newColumnsBeside(entities, catalog, beside),
+  ];
 }
 
 function checkVersion({ serverVersion }: SourceCatalog): Finding[] {
@@ -122,4 +132,22 @@ function newColumns(find: Find, entity: Entity, read: ReadonlySet<string>, table
         remedy: `Read it in the entity file, or name it in ignored with a reason.`,
       }),
     );
+}
+
+/** New columns of tables that are only joined or watched: each once, for the first entity that reads its table. */
+function newColumnsBeside(entities: readonly Entity[], catalog: SourceCatalog, beside: KnownColumns): Finding[] {
+  return Object.entries(beside).flatMap(([name, columns]) => {
+    const reader = entities.find((entity) => columnsRead(entity).has(name));
+    if (!reader) return [];
+    const known = new Set<string>(["xmin", ...columns.split(" "), ...DENIED_COLUMNS]);
+    return Object.keys(catalog.tables[name]?.columns ?? {})
+      .filter((column) => !known.has(column))
+      .map((column) =>
+        findingsOn(reader.name, name)("source_column_new", {
+          column,
+          message: `${name}.${column} of the source is new, in a table that entities read beside their own.`,
+          remedy: "Read it in an entity file if it belongs to a record; then npm run schema:types, npm run generate, and deploy.",
+        }),
+      );
+  });
 }

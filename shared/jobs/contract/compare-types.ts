@@ -1,6 +1,6 @@
 import type { Entity, Field } from "../../entities/define-entity.ts";
 import { KEY } from "../../entities/define-entity.ts";
-import { compiledKind, kindOf, TAKES, type ColumnKinds } from "../../schema/kinds.ts";
+import { compiledKind, kindOf, TAKES, type ColumnKinds, type MoneyOf } from "../../schema/kinds.ts";
 import type { SourceCatalog } from "../../sql/source-catalog.ts";
 import type { TargetCatalog, TargetCatalogColumn } from "../../sql/target-catalog.ts";
 import { findingsOn, type Finding } from "./finding.ts";
@@ -49,13 +49,19 @@ function yieldsOf(entity: Entity, field: Field, source: SourceCatalog): string |
       return "uuid";
     case "json_extraction":
       return "json";
-    case "direct_copy":
-      return kindRead(entity, field.columns[0] ?? "", source);
+    case "direct_copy": {
+      const kind = kindRead(entity, field.columns[0] ?? "", source);
+      return field.money && kind !== undefined ? moneyOf(kind) : kind;
+    }
     case "enum_mapping":
     case "calculated_field":
     case "business_logic":
       return undefined;
   }
+}
+
+function moneyOf<Kind extends string>(kind: Kind): MoneyOf<Kind> {
+  return `money of ${kind}`;
 }
 
 function kindRead(entity: Entity, name: string, source: SourceCatalog): string | undefined {
