@@ -154,7 +154,7 @@ describe("the registry", () => {
   const asking = (where: string) => [{ ...profiles, source: { ...profiles.source, where } }];
   const RULE = { id: "named", version: 1, severity: "warn", fields: ["name"], remedy: "Name it.", holds: () => true } as const;
   const PREDICATE = { name: "valid", version: 1, where: "o.valid", reason: "closed", onLeave: "delete" } as const;
-  const reading = (sql: string) => [
+  const expressing = (sql: string) => [
     { ...profiles, source: { ...profiles.source, columns: { ...profiles.source.columns, username: { sql, type: "text" } } } },
   ];
   const joining = (kind: "joins" | "watches", alias: string, on: Readonly<Record<string, string>>) => {
@@ -234,18 +234,18 @@ describe("the registry", () => {
     ["an alias that queries use", [{ ...offices, source: { ...offices.source, alias: "w" } }], /the alias w is taken/],
     ["a joined row read as a whole", asking("to_jsonb(p) is not null"), /p is read as a whole row/],
     ["all columns of a joined row", asking("(select p.*) is not null"), /p is read as a whole row/],
-    ["the driving row as an expression", reading("u"), /u is read as a whole row/],
-    ["the driving row behind an operator", reading("'' || u"), /u is read as a whole row/],
-    ["the driving row in an array", reading("array[u]::text"), /u is read as a whole row/],
-    ["the driving row in quotes", reading('"u"::text'), /u is read as a whole row/],
-    ["the driving row in capitals", reading("U::text"), /u is read as a whole row/],
-    ["the driving row under an odd name", reading('(select t::text from (select u ".x") t)'), /u is read as a whole row/],
-    ["the driving row by its star", reading("(u.*)::text"), /u is read as a whole row/],
-    ["a column by its alias in capitals", reading("U.username"), /u is read as a whole row/],
+    ["the driving row as an expression", expressing("u"), /u is read as a whole row/],
+    ["the driving row behind an operator", expressing("'' || u"), /u is read as a whole row/],
+    ["the driving row in an array", expressing("array[u]::text"), /u is read as a whole row/],
+    ["the driving row in quotes", expressing('"u"::text'), /u is read as a whole row/],
+    ["the driving row in capitals", expressing("U::text"), /u is read as a whole row/],
+    ["the driving row under an odd name", expressing('(select t::text from (select u ".x") t)'), /u is read as a whole row/],
+    ["the driving row by its star", expressing("(u.*)::text"), /u is read as a whole row/],
+    ["a column by its alias in capitals", expressing("U.username"), /u is read as a whole row/],
     ["a watched row as a whole", asking("exists (select from public.dispatch_patient dp where dp is not null)"), /dp is read/],
     [
       "every column of a watched table",
-      reading("(select t::text from (select * from public.dispatch_patient dp) t)"),
+      expressing("(select t::text from (select * from public.dispatch_patient dp) t)"),
       /\* reads every column/,
     ],
     [
@@ -253,11 +253,11 @@ describe("the registry", () => {
       asking("exists (select from public.dispatch_patient dp, auth_user x where x::text = '')"),
       /otherwise than by from or join/,
     ],
-    ["a table as a whole", reading("(select 1 from (table public.auth_user) x)"), /otherwise than by from or join/],
-    ["a comment", reading("u.username -- '\n || u"), /comments, escapes/],
-    ["an escape", reading("e'\\'' || u || ''"), /comments, escapes/],
-    ["a dollar quote", reading("$$'$$ || u || $$'$$"), /comments, escapes/],
-    ["a name in escapes", reading('u.u&"p\\0061ssword"'), /comments, escapes/],
+    ["a table as a whole", expressing("(select 1 from (table public.auth_user) x)"), /otherwise than by from or join/],
+    ["a comment", expressing("u.username -- '\n || u"), /comments, escapes/],
+    ["an escape", expressing("e'\\'' || u || ''"), /comments, escapes/],
+    ["a dollar quote", expressing("$$'$$ || u || $$'$$"), /comments, escapes/],
+    ["a name in escapes", expressing('u.u&"p\\0061ssword"'), /comments, escapes/],
     ["a denied column in where", asking("u.password <> ''"), /its SQL names password, which never leaves/],
     ["a watched table's denied column in where", asking("s.\"access_token\" <> ''"), /its SQL names access_token/],
     ["a denied column in a predicate", waiving({ where: "o.access_token is null" }), /its SQL names access_token/],

@@ -1,5 +1,5 @@
 // What an entity's SQL may look like, so that all it reads of the source is plain to see: columns, each behind its alias.
-import { DENIED_COLUMNS } from "./columns.ts";
+import { deniedColumns } from "./columns.ts";
 import { textOf } from "./consumed-joins.ts";
 import type { Entity } from "./define-entity.ts";
 
@@ -53,5 +53,5 @@ function withoutLiterals(text: string): string {
 function deniedNames({ source: { key, where, predicate, joins, watches } }: Entity): string[] {
   const steps = Object.values({ ...joins, ...watches });
   const named = [key, where, predicate?.where, ...steps.flatMap((step) => [step.key, ...Object.entries(step.on).flat()])];
-  return DENIED_COLUMNS.filter((denied) => named.some((text) => new RegExp(`\\b${denied}\\b`, "i").test(text ?? "")));
+  return deniedColumns({}).filter((denied) => named.some((text) => new RegExp(`\\b${denied}\\b`, "i").test(text ?? "")));
 }

@@ -1,6 +1,6 @@
 import type { Sql } from "postgres";
 import type { Entity } from "../../shared/entities/define-entity.ts";
-import { DENIED_COLUMNS } from "../../shared/entities/columns.ts";
+import { deniedColumns } from "../../shared/entities/columns.ts";
 import { sensitiveColumns } from "../../shared/entities/sensitive.ts";
 
 /** Stands in every text that nobody may see, and in nothing else. */
@@ -20,7 +20,7 @@ export const SECRET = "§";
 export async function plantSecrets(source: Sql): Promise<string[]> {
   const columns = await source<{ table: string; name: string; length: number | null }[]>`
     select table_name as table, column_name as name, character_maximum_length as length from information_schema.columns
-     where table_schema = 'public' and column_name = any (${[...DENIED_COLUMNS]}) order by 1, 2`;
+     where table_schema = 'public' and column_name = any (${[...deniedColumns({})]}) order by 1, 2`;
   for (const { table, name, length } of columns)
     await source`update public.${source(table)} set ${source(name)} = left(${SECRET} || ${name} || ctid::text, ${length ?? 1_000})`;
   return columns.map(({ table, name }) => `${table}.${name}`);

@@ -1,5 +1,5 @@
 import { ident } from "../../db/ident.ts";
-import { DENIED_COLUMNS } from "../../entities/columns.ts";
+import { deniedColumns } from "../../entities/columns.ts";
 import { columnsRead } from "../../entities/columns-read.ts";
 import type { Entity } from "../../entities/define-entity.ts";
 import { compiledKind, kindOf, type ColumnKinds, type KnownColumns } from "../../schema/kinds.ts";
@@ -139,7 +139,7 @@ function newColumnsBeside(entities: readonly Entity[], catalog: SourceCatalog, b
   return Object.entries(beside).flatMap(([name, columns]) => {
     const reader = entities.find((entity) => columnsRead(entity).has(name));
     if (!reader) return [];
-    const known = new Set<string>(["xmin", ...columns.split(" "), ...DENIED_COLUMNS]);
+    const known = new Set<string>(["xmin", ...columns.split(" "), ...deniedColumns({})]);
     return Object.keys(catalog.tables[name]?.columns ?? {})
       .filter((column) => !known.has(column))
       .map((column) =>
