@@ -135,7 +135,7 @@ export function defineEntity<
 >(spec: EntitySpec<N, Alias, J, C, LegacyKey, F, W>): Entity {
   const fields: Readonly<Record<string, Field>> = {
     [spec.target.legacyKey]: directCopy(KEY),
-    ...spec.fields(createBuilders(spec.name) as unknown as FieldBuilders<Resolved<SourceOf<N>, Alias, J, C>>),
+    ...spec.fields(createBuilders(spec.name)),
   };
   return {
     name: spec.name,

@@ -4,6 +4,7 @@ import { deniedColumns, mentions, onRequest, OPTED_IN, type ColumnSource } from 
 import { columnsOf, textOf } from "./consumed-joins.ts";
 import { definitionOf, type Entity } from "./define-entity.ts";
 import { SIMPLE_NAME, sqlProblems } from "./entity-sql.ts";
+import { codeHashes } from "./registry.gen.ts";
 import { exposedColumns } from "./sensitive.ts";
 
 /**
@@ -73,9 +74,12 @@ export function sourceColumnsRead(entity: Entity): Set<string> {
   return new Set([entity.source.key, ...columnsOf(entity.source.alias, textOf(entity))]);
 }
 
-/** Fingerprint of what an entity does to its records; when it changes, everything is projected again. */
-export function definitionHash(entity: Entity): string {
-  return bytesToHex(sha1(utf8ToBytes(JSON.stringify(definitionOf(entity)))));
+/**
+ * Fingerprint of what an entity does to its records; when it changes, everything is projected again. A definition has its own
+ * functions as text, but not what they call: that is in the hash of the code, where the entity has a file.
+ */
+export function definitionHash(entity: Entity, code: Readonly<Record<string, string>> = codeHashes): string {
+  return bytesToHex(sha1(utf8ToBytes(JSON.stringify([definitionOf(entity), code[entity.name] ?? null]))));
 }
 
 function predicateProblems({ name, source }: Entity, entities: readonly Entity[]): string[] {
