@@ -13,9 +13,10 @@ export function change(seed: number, table: string, rows: number, set: string, w
   };
 }
 
-/** A share of `count` rows of a table, scattered by a hash of their ids. */
+/** A share of `count` rows of a table, scattered by a hash of their ids; other rows for another condition, or one edit would undo the next. */
 function some(table: string, seed: number, rows: number, where: string): string {
-  return `(select id from public.${table} where ${where} order by md5(id::text || '/${seed}/${table}'), id limit ${Math.max(1, Math.round(rows))})`;
+  const salt = `/${seed}/${table}/${where}`.replaceAll("'", "''");
+  return `(select id from public.${table} where ${where} order by md5(id::text || '${salt}'), id limit ${Math.max(1, Math.round(rows))})`;
 }
 
 /** A doctor whose own record is surely in order: patients who are doctors may have a code that nobody knows. */
