@@ -80,10 +80,10 @@ const FILL: readonly string[] = [
  * @returns rows of each table.
  */
 export async function migrateLogs(urls: { source: string; target: string }): Promise<Readonly<Record<string, number>>> {
-  const [source, target] = [openConnection(urls.source), openConnection(urls.target)];
+  const target = openConnection(urls.target);
   try {
     await target.unsafe(`create schema ${STAGE}`);
-    for (const [table, columns] of Object.entries(READ)) await stage(source, target, table, columns);
+    for (const [table, columns] of Object.entries(READ)) await stage(urls.source, target, table, columns);
     for (const [table, column] of LOOSE) {
       await target.unsafe(`
         alter table public.${table} drop constraint ${table}_${column}_key, alter column ${column} drop not null;
@@ -98,11 +98,13 @@ export async function migrateLogs(urls: { source: string; target: string }): Pro
     }
     return counts;
   } finally {
-    await Promise.all([source.end(), target.end()]);
+    await target.end();
   }
 }
 
-async function stage(source: postgres.Sql, target: postgres.Sql, table: string, columns: string): Promise<void> {
+async function stage(sourceUrl: string, target: postgres.Sql, table: string, columns: string): Promise<void> {
+  // A connection for each: after a COPY that it had to pause, the driver reads no more from that one.
+  const source = openConnection(sourceUrl);
   const types = await source.unsafe<{ column: string }[]>(`
     select quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod) as column
       from pg_attribute a join unnest(string_to_array('${columns.replaceAll('"', "")}', ', ')) with ordinality c (name, n) on c.name = a.attname
@@ -111,5 +113,6 @@ async function stage(source: postgres.Sql, target: postgres.Sql, table: string, 
   const from = await source.unsafe(`copy public.${table} (${columns}) to stdout`).readable();
   const to = await target.unsafe(`copy ${STAGE}.${table} (${columns}) from stdin`).writable();
   await pipeline(from, to);
+  await source.end({ timeout: 0 });
   await target.unsafe(`analyze ${STAGE}.${table}`);
 }
