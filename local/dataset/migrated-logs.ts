@@ -40,7 +40,7 @@ const FILL: readonly string[] = [
     where not p.deleted`,
   // One legacy column, two id spaces: lines of orders, and payments that were taken for purchases.
   `insert into public.purchases (legacy_purchase_id, product_id, legacy_order_id, quantity, unit_price)
-   select u.id, p.id, u.order_id, 1, round(u.price) from ${STAGE}.dispatch_purchase u join public.products p on p.legacy_product_id = u.product_id
+   select u.id, p.id, u.order_id, 1, trunc(u.price) from ${STAGE}.dispatch_purchase u join public.products p on p.legacy_product_id = u.product_id
     where u.id % 3 <> 0
    union all
    select m.id, (select id from public.products order by legacy_product_id limit 1), 0, 1, 0 from ${STAGE}.dispatch_payment m where m.id % 9 = 0`,
