@@ -1,3 +1,4 @@
+import { COUNT_HEADINGS, countCells } from "./count-columns.ts";
 import { failuresOf, type EntityState, type ExecutionState } from "./answers.ts";
 import { formatTable } from "./output.ts";
 
@@ -8,19 +9,12 @@ export function showExecution(state: ExecutionState): string {
     `started ${state.startedAt} by ${state.triggeredBy}${state.completedAt === null ? "" : `, closed ${state.completedAt}`}\n`,
     "\n",
     formatTable(
-      ["entity", "capture", "chains", "read", "inserted", "updated", "unchanged", "deleted", "waiting", "in conflict", "waived"],
+      ["entity", "capture", "chains", ...COUNT_HEADINGS],
       (state.entities ?? []).map(({ entity, capture, chains, counts }) => [
         entity,
         capture ?? "-",
         showChains(chains),
-        counts.read,
-        counts.inserted,
-        counts.updated,
-        counts.unchanged,
-        counts.deleted,
-        counts.waiting,
-        counts.inConflict,
-        counts.waived,
+        ...countCells(counts),
       ]),
     ),
   ];

@@ -1,4 +1,5 @@
 import { failuresOf, type ExecutionState, type PlannedEntity } from "./answers.ts";
+import { COUNT_HEADINGS, countCells } from "./count-columns.ts";
 import { formatTable } from "./output.ts";
 
 /** What a dry run found, for a person: counts, reasons with examples, money. */
@@ -42,19 +43,8 @@ const EXAMPLES_SHOWN = 5;
 
 function countsTable(entities: readonly PlannedEntity[]): string {
   return formatTable(
-    ["entity", "read", "inserted", "updated", "unchanged", "deleted", "waiting", "in conflict", "waived", "surplus"],
-    entities.map(({ entity, counts }) => [
-      entity,
-      counts.read,
-      counts.inserted,
-      counts.updated,
-      counts.unchanged,
-      counts.deleted,
-      counts.waiting,
-      counts.inConflict,
-      counts.waived,
-      counts.surplus,
-    ]),
+    ["entity", ...COUNT_HEADINGS, "surplus"],
+    entities.map(({ entity, counts }) => [entity, ...countCells(counts), counts.surplus]),
   );
 }
 

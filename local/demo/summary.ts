@@ -1,3 +1,4 @@
+import { countCells } from "../cli/count-columns.ts";
 import type { Sql } from "postgres";
 import type { Platform } from "../platform.ts";
 import { bad, dim, good, line, table } from "./terminal.ts";
@@ -10,18 +11,7 @@ export async function printSummary(platform: Platform, target: Sql, source: Sql,
   const busy = state.entities.filter(({ counts }) => counts.pages > 0);
   table(
     ["entity", "capture", "read", "inserted", "updated", "unchanged", "deleted", "waiting", "in queue", "waived"],
-    busy.map(({ entity, capture, counts }) => [
-      entity,
-      capture ?? "keys",
-      counts.read,
-      counts.inserted,
-      counts.updated,
-      counts.unchanged,
-      counts.deleted,
-      counts.waiting,
-      counts.inConflict,
-      counts.waived,
-    ]),
+    busy.map(({ entity, capture, counts }) => [entity, capture ?? "keys", ...countCells(counts)]),
   );
   if (busy.length < state.entities.length)
     line(dim(`  Nothing had changed in ${state.entities.length - busy.length} other entities.`));
