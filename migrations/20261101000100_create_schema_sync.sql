@@ -30,7 +30,7 @@ create type public.conflict_resolution_strategy as enum
   ('source_wins', 'target_wins', 'merge', 'manual_review');
 create type public.mapping_sync_status as enum ('active', 'deleted');
 create type public.sync_conflict_state as enum ('waiting', 'open', 'resolved', 'superseded');
-create type public.sync_capture as enum ('full', 'xmin', 'keys', 'joins', 'adopt', 'validate');
+create type public.sync_capture as enum ('full', 'xmin', 'modified', 'selection', 'digest', 'keys', 'joins', 'adopt', 'validate');
 create type public.sync_chain_state as enum ('blocked', 'open', 'done', 'failed', 'cancelled');
 
 -- Who is calling, for the policies below: the role in app_metadata (never user_metadata, which a user

@@ -87,7 +87,12 @@ create table public.sync_chains (
   changed_from xid8,
   join_id      integer,
   definition_hash text,
+  deletes      boolean not null default false,
+  selection    jsonb,
+  until_at     text,
+  table_file   bigint,
   "cursor"     bigint,
+  cursor_at    text,
   page         integer not null default 0,
   page_size    integer not null check (page_size > 0),
   round        integer not null default 1,
@@ -101,6 +106,9 @@ create table public.sync_chains (
   closed_at    timestamptz,
   check ((capture = 'validate') = (entity_id is null)),
   check ((capture = 'joins') = (join_id is not null)),
+  check ((capture = 'modified') = (until_at is not null)),
+  check ((capture = 'selection') = (selection is not null)),
+  check (not deletes or capture = 'keys'),
   check ((state = 'open') = (due_at is not null)),
   check ((state in ('done', 'failed', 'cancelled')) = (closed_at is not null))
 );
@@ -111,7 +119,12 @@ comment on column public.sync_chains.range_to is 'Keys up to this one (null: to 
 comment on column public.sync_chains.changed_from is 'Rows written by this transaction id or a later one (xmin; joins, where null is all rows).';
 comment on column public.sync_chains.join_id is 'joins capture: which joined table''s rows are looked at, as in sync_join_rows.';
 comment on column public.sync_chains.definition_hash is 'The entity definition under which the chain was planned; mixed when a page of it ran under another one.';
-comment on column public.sync_chains."cursor" is 'The last key committed (joins capture: of the joined table).';
+comment on column public.sync_chains.deletes is 'keys capture: carries out deletes of records that the source no longer has, children before parents.';
+comment on column public.sync_chains.selection is 'selection capture: which records a request asked for.';
+comment on column public.sync_chains.until_at is 'modified capture: the source''s clock when the chain was planned; what is stamped later belongs to a later run.';
+comment on column public.sync_chains.table_file is 'Scans by place: the file of the table; when it is rewritten, its rows move and the scan begins anew.';
+comment on column public.sync_chains."cursor" is 'The last key committed (joins capture: of the joined table; scans by place: block and line of the last row looked at).';
+comment on column public.sync_chains.cursor_at is 'modified capture: the time stamp that goes with the last key, as the source writes it.';
 comment on column public.sync_chains.page is 'Number of the page to run next; a message for another page is late and does nothing.';
 comment on column public.sync_chains.round is 'validate: 1, or 2 after the records that differed were read once more.';
 comment on column public.sync_chains.lease is 'Fencing token: a page commits only under the lease it claimed.';

@@ -66,6 +66,8 @@ create table public.sync_checkpoints (
   system_identifier text not null,
   timeline          integer not null,
   definition_hash   text not null,
+  watermark_at      text,
+  watermark_id      bigint,
   created_at        timestamptz not null default now(),
   updated_at        timestamptz not null default now(),
   primary key (source_id, entity_type)
@@ -73,6 +75,8 @@ create table public.sync_checkpoints (
 comment on table public.sync_checkpoints is 'Where an entity stands: everything committed on the source before its horizon has been read.';
 comment on column public.sync_checkpoints.horizon is 'The next incremental pass looks at rows written by this transaction id or a later one.';
 comment on column public.sync_checkpoints.definition_hash is 'The entity definition under which the horizon was reached; mixed and unfinished force a full pass.';
+comment on column public.sync_checkpoints.watermark_at is 'modified capture: the last time stamp read, as the source writes it, with the key in watermark_id.';
+comment on column public.sync_checkpoints.watermark_id is 'The key that goes with watermark_at.';
 create index sync_checkpoints_job_id_idx on public.sync_checkpoints (job_id);
 create index sync_checkpoints_execution_id_idx on public.sync_checkpoints (execution_id);
 

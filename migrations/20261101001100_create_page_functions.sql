@@ -32,7 +32,8 @@ begin
   return jsonb_build_object(
     'outcome', 'claimed',
     'chain', to_jsonb(v_chain) || jsonb_build_object('changed_from', v_chain.changed_from::text,
-               'range_from', v_chain.range_from::text, 'range_to', v_chain.range_to::text, 'cursor', v_chain."cursor"::text),
+               'range_from', v_chain.range_from::text, 'range_to', v_chain.range_to::text, 'cursor', v_chain."cursor"::text,
+               'table_file', v_chain.table_file::text),
     'execution', (select jsonb_build_object('id', e.id, 'horizon', e.horizon::text, 'snapshot_xmax', e.snapshot_xmax::text,
                            'system_identifier', e.system_identifier, 'timeline', e.timeline, 'entities', e.entities, 'dry_run', e.dry_run)
                     from public.sync_executions e where e.id = v_chain.execution_id),
@@ -272,6 +273,7 @@ declare
 begin
   update public.sync_chains
      set page = page + 1, "cursor" = coalesce((p_page ->> 'cursor')::bigint, "cursor"),
+         cursor_at = coalesce(p_page ->> 'cursor_at', cursor_at), table_file = coalesce((p_page ->> 'table_file')::bigint, table_file),
          -- A page must stay far within its lease, whatever the database took for it.
          page_size = case when p_wall_ms > (p_page ->> 'lease_seconds')::integer * 500 then greatest(50, p_chain.page_size / 2)
                           else (p_page ->> 'next_page_size')::integer end,

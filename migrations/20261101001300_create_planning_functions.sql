@@ -43,12 +43,14 @@ begin
   returning * into v_execution;
 
   insert into public.sync_chains
-    (execution_id, entity_id, capture, range_from, range_to, changed_from, join_id, definition_hash, page_size)
-  select v_execution.id, e.id, c.capture, c.range_from, c.range_to, c.changed_from::xid8, c.join_id, e.definition_hash,
+    (execution_id, entity_id, capture, range_from, range_to, changed_from, join_id, selection, "cursor", cursor_at, until_at,
+     definition_hash, page_size)
+  select v_execution.id, e.id, c.capture, c.range_from, c.range_to, c.changed_from::xid8, c.join_id, c.selection, c."cursor", c.cursor_at,
+         c.until_at, e.definition_hash,
          coalesce(c.page_size, (p_plan ->> 'page_size')::integer)
     from jsonb_to_recordset(p_plan -> 'chains') as c
            (entity text, capture public.sync_capture, range_from bigint, range_to bigint, changed_from text,
-            join_id integer, page_size integer)
+            join_id integer, selection jsonb, "cursor" bigint, cursor_at text, until_at text, page_size integer)
     join public.sync_entities e on e.source_id = v_source.id and e.entity_type = c.entity;
   if p_plan ->> 'kind' in ('sync', 'plan') then
     insert into public.sync_chains (execution_id, capture, page_size) values (v_execution.id, 'validate', (p_plan ->> 'page_size')::integer);

@@ -88,6 +88,8 @@ describe("a lease", () => {
       absent: 0,
       gone: [],
       cursor: null,
+      cursor_at: null,
+      table_file: null,
       done: true,
       present: [],
       warnings: [],

@@ -54,7 +54,7 @@ export interface Chain {
   readonly id: string;
   readonly execution_id: string;
   readonly entity_id: number | null;
-  readonly capture: "full" | "xmin" | "keys" | "joins" | "adopt" | "validate";
+  readonly capture: "full" | "xmin" | "modified" | "selection" | "digest" | "keys" | "joins" | "adopt" | "validate";
   readonly page: number;
   readonly page_size: number;
   readonly round: number;
@@ -64,6 +64,15 @@ export interface Chain {
   readonly range_from: string | null;
   readonly range_to: string | null;
   readonly changed_from: string | null;
+  /** keys capture: records that the source no longer has are deleted as their entity says. */
+  readonly deletes: boolean;
+  /** modified capture: the time stamp that goes with the cursor, and the last one that belongs to this chain. */
+  readonly cursor_at: string | null;
+  readonly until_at: string | null;
+  /** selection capture: which records were asked for. */
+  readonly selection: Readonly<Record<string, unknown>> | null;
+  /** Scans by place: the table's file that the cursor is a place in. */
+  readonly table_file: string | null;
   /** joins capture: the ConsumedJoin whose rows are looked at. */
   readonly join_id: number | null;
 }
@@ -94,6 +103,12 @@ export interface NoClaim {
 /** The keys of a page, ascending. */
 export interface DetectedKeys {
   readonly ids: readonly string[];
+  /** Where the next page begins; null: where this one began. */
+  readonly cursor: string | null;
+  /** modified capture: the time stamp that goes with the cursor. */
+  readonly cursorAt?: string | null;
+  /** Scans by place: the file of the table that the cursor is a place in. */
+  readonly tableFile?: string | null;
   /** No key of the chain lies beyond these. */
   readonly done: boolean;
   /** full capture: rows of the key range that the predicate waives, besides those among the keys. */

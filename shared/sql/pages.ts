@@ -32,6 +32,8 @@ export interface PageFacts {
   /** The absent ones: keys of the page that have no record in the projection. */
   readonly gone: readonly string[];
   readonly cursor: string | null;
+  readonly cursor_at: string | null;
+  readonly table_file: string | null;
   readonly done: boolean;
   readonly present: readonly string[];
   readonly warnings: readonly Warning[];

@@ -27,22 +27,37 @@ export async function detect(source: Sql, target: Sql, entity: Entity, claim: Cl
       const keys = await (execution.dry_run
         ? plannedKeys(target, execution.id, chain.entity_id ?? 0, range.after, limit)
         : pendingKeys(target, chain.entity_id ?? 0, range.after, limit));
-      return { ids: keys.map((key) => key.k), done: keys.length < limit, waived: 0, pending: keys };
+      return pageOf(
+        keys.map((key) => key.k),
+        limit,
+        { pending: keys },
+      );
     }
+    case "modified":
+    case "selection":
+    case "digest":
     case "joins":
     case "adopt":
     case "validate":
-      return { ids: [], done: true, waived: 0, pending: [] };
+      return pageOf([], 1);
   }
 }
 
 async function ofSource(source: Sql, keys: ReturnType<typeof allKeys>, limit: number): Promise<DetectedKeys> {
   const rows = await query<{ id: string }>(source, "source", keys.text, keys.parameters);
-  return { ids: rows.map((row) => row.id), done: rows.length < limit, waived: 0, pending: [] };
+  return pageOf(
+    rows.map((row) => row.id),
+    limit,
+  );
 }
 
 async function sentOrLanded(source: Sql, target: Sql, entity: Entity, claim: Claim, range: KeyRange): Promise<DetectedKeys> {
   const keys = sentOrLandedKeys(entity, range, await landedKeys(target, claim.source.id, entity.name, range));
   const { ids, waived } = await queryOne<{ ids: string[]; waived: number }>(source, "source", keys.text, keys.parameters);
-  return { ids, done: ids.length < range.limit, waived, pending: [] };
+  return pageOf(ids, range.limit, { waived });
+}
+
+/** A page of ascending keys: the last one is the cursor, and fewer than asked for are the last page. */
+function pageOf(ids: readonly string[], limit: number, more: Partial<DetectedKeys> = {}): DetectedKeys {
+  return { ids, cursor: ids.at(-1) ?? null, done: ids.length < limit, waived: 0, pending: [], ...more };
 }
