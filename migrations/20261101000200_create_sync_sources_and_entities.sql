@@ -40,7 +40,7 @@ create table public.sync_entities (
   legacy_key      text not null,
   depends_on      text[] not null default '{}',
   columns         jsonb not null,
-  keeps_absent    boolean not null default false,
+  on_delete       jsonb not null default '{"policy": "review"}',
   predicate       jsonb,
   history         text not null default 'values' check (history in ('values', 'hashes')),
   definition_hash text not null,
@@ -55,8 +55,8 @@ comment on column public.sync_entities.legacy_key is 'The target column that hol
 comment on column public.sync_entities.depends_on is 'Entities whose records this one refers to; they run first.';
 comment on column public.sync_entities.columns is
   'The target columns the sync owns: [{name, type, money, sensitive, parent}]. No other column is ever written.';
-comment on column public.sync_entities.keeps_absent is
-  'True: a record that leaves the projection stays as it was and is not surplus.';
+comment on column public.sync_entities.on_delete is
+  'What becomes of the target row of a record that the source no longer has: {policy: hard | soft | ignore | review, set: {column: value}} (set: soft only).';
 comment on column public.sync_entities.predicate is
   'Which records are not transferred, and what becomes of one that leaves: {rule, reason, on_leave}; null: all are transferred.';
 comment on column public.sync_entities.history is

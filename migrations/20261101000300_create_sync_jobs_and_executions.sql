@@ -54,7 +54,9 @@ create table public.sync_executions (
   snapshot_xmax     xid8 not null,
   system_identifier text not null,
   timeline          integer not null,
-  dry_run           boolean not null default false
+  dry_run           boolean not null default false,
+  brake_share       numeric not null default 0.1,
+  brake_records     integer not null default 100
 );
 comment on table public.sync_executions is 'One run. It is succeeded only when every record read is accounted for and no chain is open.';
 comment on column public.sync_executions.metrics is
@@ -64,6 +66,9 @@ comment on column public.sync_executions.triggered_by is 'http:machine, http:use
 comment on column public.sync_executions.horizon is
   'Oldest transaction still running on the source when this execution began; the next one looks from here on.';
 comment on column public.sync_executions.snapshot_xmax is 'First transaction id not yet assigned on the source at that moment.';
+comment on column public.sync_executions.brake_share is
+  'More than this share of an entity''s landed records is neither deleted nor emptied in a column until a person confirms (sync_brakes).';
+comment on column public.sync_executions.brake_records is 'Up to this many records the brake does not look at.';
 comment on column public.sync_executions.dry_run is 'A plan: tells what a run would do and why (sync_reports, kind plan), and writes nothing else.';
 create index sync_executions_job_id_idx on public.sync_executions (job_id);
 create index sync_executions_source_id_idx on public.sync_executions (source_id);
@@ -158,6 +163,7 @@ create table public.sync_page_log (
   waived_by      text,
   absent         integer not null default 0,
   surplus        integer not null default 0,
+  nulled         jsonb,
   cache_lookups  integer not null default 0,
   cache_hits     integer not null default 0,
   cpu_ms         numeric(12,3),
@@ -172,8 +178,9 @@ create table public.sync_page_log (
 comment on table public.sync_page_log is 'One row per committed page: what was read and what became of it.';
 comment on column public.sync_page_log.waived is 'Rows of the source that are not transferred, because they do not satisfy the entity''s predicate.';
 comment on column public.sync_page_log.waived_by is 'The predicate, with its version.';
-comment on column public.sync_page_log.absent is 'Keys that were found changed but have no record in the projection any more.';
-comment on column public.sync_page_log.surplus is 'Full passes only: landed records in the key range of the page that the source no longer has.';
+comment on column public.sync_page_log.absent is 'Keys that have no record in the projection any more, and no row that is deleted by this page.';
+comment on column public.sync_page_log.surplus is 'Full passes only: target rows in the key range of the page that are duplicates of a record.';
+comment on column public.sync_page_log.nulled is 'How many records lost their value in a column: {column: n}. The brake adds them up.';
 comment on column public.sync_page_log.cpu_ms is 'CPU of the function for this page, up to its commit; null where the platform does not tell.';
 create index sync_page_log_execution_id_idx on public.sync_page_log (execution_id);
 create index sync_page_log_entity_id_idx on public.sync_page_log (entity_id);

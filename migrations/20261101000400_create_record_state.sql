@@ -39,6 +39,8 @@ create table public.sync_row_states (
   synced_at timestamptz not null default now(),
   seen_hash bigint,
   left_hash bigint,
+  source_digest bigint,
+  gone_at   timestamptz,
   check (num_nonnulls(seen, seen_hash) = 1 and num_nonnulls("left", left_hash) = 1),
   primary key (entity_id, legacy_id)
 ) with (fillfactor = 85);
@@ -47,6 +49,8 @@ comment on column public.sync_row_states.seen is 'The source values last decided
 comment on column public.sync_row_states."left" is 'The target values after that decision, read back after triggers; what differs now was changed by somebody else.';
 comment on column public.sync_row_states.seen_hash is 'Instead of seen, where the entity keeps hashes.';
 comment on column public.sync_row_states.left_hash is 'Instead of left, where the entity keeps hashes: tells that the target row was edited, not in which field.';
+comment on column public.sync_row_states.source_digest is 'Hash of the projected record, computed on the source: a digest compares it with what the source has now.';
+comment on column public.sync_row_states.gone_at is 'Since when the source no longer has the record, although its row stays: soft, ignored, or kept by its predicate.';
 comment on column public.sync_row_states.raw is 'Raw legacy codes and texts behind mapped values.';
 
 alter table public.sync_row_states enable row level security;
@@ -114,9 +118,11 @@ create table public.sync_pending_keys (
   reason       text not null,
   requested_at timestamptz not null default now(),
   generation   bigint not null default nextval('public.sync_pending_keys_generation_seq'),
+  gone         boolean not null default false,
   primary key (entity_id, legacy_id)
 );
-comment on table public.sync_pending_keys is 'Records to read again: released, requested, found different by a control total, or changed through a joined row (fan_out).';
+comment on table public.sync_pending_keys is 'Records to read again: released, requested, found different by a control total or a digest, or changed through a joined row (fan_out).';
+comment on column public.sync_pending_keys.gone is 'The source no longer has it, but it has landed: the end of an execution deletes it, children before parents, as its entity says.';
 comment on column public.sync_pending_keys.generation is
   'Moves when a key is requested again, so that a page deletes only the request it has answered.';
 

@@ -8,7 +8,7 @@ create table public.sync_planned_records (
   legacy_id        bigint not null,
   id               uuid,
   outcome          text not null check (outcome in
-    ('inserted', 'updated', 'unchanged', 'deleted', 'waiting', 'in_conflict', 'waived', 'absent', 'surplus')),
+    ('inserted', 'updated', 'unchanged', 'deleted', 'waiting', 'in_conflict', 'waived', 'absent')),
   rule             text,
   field            text,
   remedy           text,
@@ -49,11 +49,13 @@ create table public.sync_planned_keys (
   legacy_id    bigint not null,
   reason       text not null,
   generation   bigint not null generated always as identity,
+  gone         boolean not null default false,
   primary key (execution_id, entity_id, legacy_id)
 );
 comment on table public.sync_planned_keys is 'sync_pending_keys of a dry run: what was pending when it began, and what it would ask for: released, or changed through a joined row.';
 comment on column public.sync_planned_keys.reason is 'As in sync_pending_keys.';
 comment on column public.sync_planned_keys.generation is 'As in sync_pending_keys.';
+comment on column public.sync_planned_keys.gone is 'As in sync_pending_keys.';
 create index sync_planned_keys_entity_id_idx on public.sync_planned_keys (entity_id);
 
 alter table public.sync_planned_keys enable row level security;

@@ -15,6 +15,7 @@ create table public.sync_conflicts (
   conflict_data       jsonb not null default '{}',
   parent_entity_id    smallint references public.sync_entities (id),
   parent_legacy_id    bigint,
+  source_digest       bigint,
   attempts            integer not null default 1,
   first_seen_at       timestamptz not null default now(),
   last_seen_at        timestamptz not null default now(),
@@ -40,6 +41,7 @@ comment on column public.sync_conflicts.rule is 'What stopped it: a rule id with
 comment on column public.sync_conflicts.remedy is 'What to do next.';
 comment on column public.sync_conflicts.conflict_data is 'Evidence without personal data: the raw code, the constraint, the kept value of a decided conflict is in sync_conflict_values.';
 comment on column public.sync_conflicts.parent_legacy_id is 'waiting: the legacy id of the missing parent, in the entity parent_entity_id.';
+comment on column public.sync_conflicts.source_digest is 'Hash of the projected record that was stopped: a digest asks for it again only when the source has changed it.';
 comment on column public.sync_conflicts.execution_id is 'The execution that put the record here.';
 comment on column public.sync_conflicts.resolved_in is 'The execution in which the record landed after all.';
 comment on column public.sync_conflicts.attempts is 'How often the record was tried.';

@@ -20,17 +20,17 @@ begin
       on a.attrelid = v_table and a.attname = d.col ->> 'name' and a.attnum > 0 and not a.attisdropped;
 
   insert into public.sync_entities as e
-    (source_id, entity_type, source_table, target_table, legacy_key, depends_on, columns, rules, keeps_absent, predicate, history,
+    (source_id, entity_type, source_table, target_table, legacy_key, depends_on, columns, rules, on_delete, predicate, history,
      definition_hash)
   values (p_source_id, v_entity, p_definition ->> 'source_table', p_definition ->> 'target_table',
           p_definition ->> 'legacy_key',
           array(select jsonb_array_elements_text(p_definition -> 'depends_on')),
-          v_columns, p_definition -> 'rules', (p_definition ->> 'keeps_absent')::boolean,
+          v_columns, p_definition -> 'rules', p_definition -> 'on_delete',
           nullif(p_definition -> 'predicate', 'null'), p_definition ->> 'history', p_definition ->> 'definition_hash')
   on conflict (source_id, entity_type) do update
      set source_table = excluded.source_table, target_table = excluded.target_table,
          legacy_key = excluded.legacy_key, depends_on = excluded.depends_on, columns = excluded.columns, rules = excluded.rules,
-         keeps_absent = excluded.keeps_absent, predicate = excluded.predicate, history = excluded.history,
+         on_delete = excluded.on_delete, predicate = excluded.predicate, history = excluded.history,
          definition_hash = excluded.definition_hash, updated_at = now()
    where e.definition_hash is distinct from excluded.definition_hash or e.columns is distinct from excluded.columns
   returning id into v_id;

@@ -109,7 +109,7 @@ begin
     -- Classify. The target rows were locked by the statement before the first slice, so this one sees them
     -- as they will be written.
     format($q$
-      insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, raw, restated)
+      insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, raw, digest, restated)
       select r.n, r._key, r._uuid,
              case when r.undecided then 'ambiguous'
                   when r.t_id is null and r.seen is null and r.mapped is null then 'insert'
@@ -118,10 +118,11 @@ begin
                   when r.seen is null and r.mapped is distinct from r._uuid then 'target_unmapped'
                   when c.written <> '{}' then 'update'
                   else 'unchanged' end,
-             r.new, r.seen, r."left", r.now, c.changed, c.written, r._raw, r.restated
-        from (select p.n, p._key, p._uuid, p._raw, v.new, %8$s as seen, %9$s as "left", t.id as t_id, o.now,
+             r.new, r.seen, r."left", r.now, c.changed, c.written, r._raw, r._digest, r.restated
+        from (select p.n, p._key, p._uuid, p._raw, p._digest, v.new, %8$s as seen, %9$s as "left", t.id as t_id, o.now,
                      m.entity_uuid as mapped, a.undecided,
-                     p._raw is distinct from s.raw or (s.seen_hash is null) <> (%7$L = 'values') as restated
+                     p._raw is distinct from s.raw or (s.seen_hash is null) <> (%7$L = 'values')
+                       or p._digest is distinct from s.source_digest or s.gone_at is not null as restated
                 from pg_temp.page_rows p
                 cross join lateral (select to_jsonb(x) as new from (select %1$s) x offset 0) v
                 left join %2$s t on t.id = p._uuid
@@ -160,7 +161,7 @@ begin
     -- so that somebody else's edit of them stays visible.
     format($q$
       with after as (
-        select q.n, q.legacy_id, q.new, q.raw, q.action,
+        select q.n, q.legacy_id, q.new, q.raw, q.digest, q.action,
                case when q.action = 'insert' then o.now
                     else (select jsonb_object_agg(e.key, case when q.changed ? e.key then e.value else q."left" -> e.key end)
                             from jsonb_each(o.now) e)
@@ -171,11 +172,12 @@ begin
          where q.n between $1 and $2
            and (q.action in ('insert', 'update') or (q.action = 'unchanged' and (q.new is distinct from q.seen or q.restated)))
       ), state as (
-        insert into %6$I.sync_row_states as s (entity_id, legacy_id, raw, synced_at, seen, "left", seen_hash, left_hash)
-        select %3$s, legacy_id, raw, now(), %5$s from after
+        insert into %6$I.sync_row_states as s (entity_id, legacy_id, raw, synced_at, source_digest, seen, "left", seen_hash, left_hash)
+        select %3$s, legacy_id, raw, now(), digest, %5$s from after
         on conflict (entity_id, legacy_id) do update
            set raw = excluded.raw, synced_at = excluded.synced_at, seen = excluded.seen, "left" = excluded."left",
-               seen_hash = excluded.seen_hash, left_hash = excluded.left_hash
+               seen_hash = excluded.seen_hash, left_hash = excluded.left_hash,
+               source_digest = excluded.source_digest, gone_at = null
       )
       update pg_temp.page_plan q set altered = true
         from after a
@@ -200,7 +202,7 @@ comment on function sync.load_statements(public.sync_entities, text) is
   'The statements that classify and write a slice of a page: plan, insert, update, row states, mappings. $1, $2: the slice. p_schema: public, or pg_temp for a plan.';
 
 -- Settings are pinned, so that a comparison never depends on the session.
-create function sync.load_records(p_entity public.sync_entities, p_records json, p_left bigint[], p_plan uuid) returns void
+create function sync.load_records(p_entity public.sync_entities, p_records json, p_left bigint[], p_soft bigint[], p_plan uuid) returns void
 language plpgsql security invoker
 set search_path = '' set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'iso_8601'
 set extra_float_digits = 1 as $$
@@ -208,6 +210,7 @@ declare
   v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
   v_count  integer;
   v_left   integer;
+  v_soft   integer;
   v_statements text[];
 begin
   if p_entity.adoption_epoch = 0 and p_plan is null then
@@ -219,7 +222,7 @@ begin
 
   create temp table page_plan (
     n integer primary key, legacy_id bigint not null, id uuid not null, action text not null,
-    new jsonb, seen jsonb, "left" jsonb, now jsonb, changed jsonb, written jsonb, raw jsonb,
+    new jsonb, seen jsonb, "left" jsonb, now jsonb, changed jsonb, written jsonb, raw jsonb, digest bigint,
     fields text, altered boolean not null default false, restated boolean not null default false
   ) on commit drop;
   create temp table page_rejects (n integer primary key, sqlstate text not null, constraint_name text, column_name text)
@@ -227,21 +230,16 @@ begin
   execute format(
     'create temp table page_rows on commit drop as
        select (row_number() over (order by x._uuid))::integer as n, false as _leaves, x.*
-         from json_to_recordset($1) as x (_key bigint, _uuid uuid, _raw jsonb, %s)',
+         from json_to_recordset($1) as x (_key bigint, _uuid uuid, _raw jsonb, _digest bigint, %s)',
     (select string_agg(format('%I text', c ->> 'name'), ', ') from jsonb_array_elements(p_entity.columns) c))
     using p_records;
   get diagnostics v_count = row_count;
   if p_plan is not null then
-    perform sync.shadow_page(p_plan, p_entity, p_left);
+    perform sync.shadow_page(p_plan, p_entity, p_left || p_soft);
   end if;
-  execute format(
-    'insert into pg_temp.page_rows (n, _leaves, _key, _uuid)
-     select $1 + row_number() over (order by m.entity_uuid), true, m.legacy_id, m.entity_uuid
-       from %I.uuid_mappings_enhanced m
-      where m.source_id = $2 and m.entity_type = $3 and m.legacy_id = any ($4) and m.sync_status = ''active''', v_schema)
-    using v_count, p_entity.source_id, p_entity.entity_type, p_left;
-  get diagnostics v_left = row_count;
-  if v_count + v_left = 0 then
+  v_left := sync.leaving_rows(p_entity, v_schema, v_count, p_left);
+  v_soft := sync.leaving_rows(p_entity, v_schema, v_count + v_left, p_soft);
+  if v_count + v_left + v_soft = 0 then
     return;
   end if;
   create unique index on pg_temp.page_rows (n);
@@ -260,16 +258,39 @@ begin
     perform sync.load_slice(v_statements, 1, v_count);
   end if;
   if v_left > 0 then
-    perform sync.load_slice(sync.leave_statements(p_entity, v_schema), v_count + 1, v_count + v_left);
+    perform sync.load_slice(sync.leave_statements(p_entity, p_plan), v_count + 1, v_count + v_left);
+  end if;
+  if v_soft > 0 then
+    perform sync.load_slice(sync.soft_statements(p_entity, p_plan), v_count + v_left + 1, v_count + v_left + v_soft);
   end if;
 end
 $$;
-comment on function sync.load_records(public.sync_entities, json, bigint[], uuid) is
-  'Loads the records of a page: [{_key, _uuid, _raw, <column>: text}], and deletes those of the legacy ids p_left that have landed. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit. p_plan: the execution whose plan it is; then everything is written to shadows.';
+comment on function sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid) is
+  'Loads the records of a page: [{_key, _uuid, _raw, _digest, <column>: text}], deletes those of the legacy ids p_left that have landed, and marks those of p_soft. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit. p_plan: the execution whose plan it is; then everything is written to shadows.';
 
+create function sync.leaving_rows(p_entity public.sync_entities, p_schema text, p_after integer, p_ids bigint[]) returns integer
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_count integer;
+begin
+  execute format(
+    'insert into pg_temp.page_rows (n, _leaves, _key, _uuid)
+     select $1 + row_number() over (order by m.entity_uuid), true, m.legacy_id, m.entity_uuid
+       from %I.uuid_mappings_enhanced m
+      where m.source_id = $2 and m.entity_type = $3 and m.legacy_id = any ($4) and m.sync_status = ''active''', p_schema)
+    using p_after, p_entity.source_id, p_entity.entity_type, p_ids;
+  get diagnostics v_count = row_count;
+  return v_count;
+end
+$$;
+comment on function sync.leaving_rows(public.sync_entities, text, integer, bigint[]) is
+  'Puts landed records that leave behind the others of pg_temp.page_rows; returns how many.';
+
+revoke all on function sync.leaving_rows(public.sync_entities, text, integer, bigint[]) from public;
+grant execute on function sync.leaving_rows(public.sync_entities, text, integer, bigint[]) to isthmus_worker;
 revoke all on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.load_slice(text[], integer, integer),
   sync.owned_columns(public.sync_entities), sync.seen_sql(), sync.left_sql(), sync.load_statements(public.sync_entities, text),
-  sync.load_records(public.sync_entities, json, bigint[], uuid) from public;
+  sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid) from public;
 grant execute on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.load_slice(text[], integer, integer),
   sync.owned_columns(public.sync_entities), sync.seen_sql(), sync.left_sql(), sync.load_statements(public.sync_entities, text),
-  sync.load_records(public.sync_entities, json, bigint[], uuid) to isthmus_worker;
+  sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid) to isthmus_worker;

@@ -1,11 +1,31 @@
--- Purpose: what becomes of landed records that have left their entity's predicate.
+-- Purpose: what becomes of landed records that have left their entity's predicate, or that the source no longer has.
 -- Locks:   the target rows of the page, which sync.load_records has locked.
 -- Reverse: drop the function.
 
-create function sync.leave_statements(p_entity public.sync_entities, p_schema text) returns text[]
+create function sync.referenced_sql(p_entity public.sync_entities, p_plan uuid) returns text
+language sql stable security invoker set search_path = '' as $$
+  select coalesce(string_agg(format(
+      case when has_any_column_privilege(c.conrelid, 'select') then
+        'exists (select from %s r where r.%I = t.%I' || case when p_plan is null then ')' else
+          ' and not exists (select from public.sync_planned_records n join public.sync_entities e on e.id = n.entity_id
+                             where n.execution_id = %4$L and e.target_table = %5$L and n.id = r.id and n.lands is false))' end
+      else 'true' end,
+      c.conrelid::regclass, child.attname, parent.attname, p_plan, k.relname), ' or '), 'false')
+    from pg_catalog.pg_constraint c
+    join pg_catalog.pg_class k on k.oid = c.conrelid
+    join pg_catalog.pg_attribute child on child.attrelid = c.conrelid and child.attnum = c.conkey[1]
+    join pg_catalog.pg_attribute parent on parent.attrelid = c.confrelid and parent.attnum = c.confkey[1]
+   where c.contype = 'f' and c.confrelid = to_regclass(format('public.%I', p_entity.target_table)) and c.conparentid = 0
+     and (p_plan is not null and c.conrelid <> c.confrelid or c.confdeltype in ('c', 'n', 'd'))
+$$;
+comment on function sync.referenced_sql(public.sync_entities, uuid) is
+  'SQL: whether rows refer to the target row t by a foreign key that would delete or empty them without a word (in a plan: by any). A table that the sync may not look into counts as referring.';
+
+create function sync.leave_statements(p_entity public.sync_entities, p_plan uuid) returns text[]
 language plpgsql stable security invoker set search_path = '' as $$
 declare
-  v_target text := format('%I.%I', p_schema, p_entity.target_table);
+  v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
+  v_target text := format('%I.%I', v_schema, p_entity.target_table);
 begin
   return array[
     -- What nobody has touched since the sync left it goes, and so does what is known of a row that is gone already.
@@ -14,8 +34,9 @@ begin
       select p.n, p._key, p._uuid,
              case when t.id is null then 'delete'
                   when s.entity_id is null then 'left_unknown'
-                  when e.fields is null then 'delete'
-                  else 'left_edited' end,
+                  when e.fields is not null then 'left_edited'
+                  when %6$s then 'left_referenced'
+                  else 'delete' end,
              l."left", o.now, case when l."left" <> '{}' then e.fields end
         from pg_temp.page_rows p
         left join %1$s t on t.id = p._uuid
@@ -26,7 +47,7 @@ begin
           select string_agg(f.key, ', ' order by f.key) as fields from jsonb_each(o.now) f
            where f.value is distinct from coalesce(l."left" -> f.key, 'null')) e
        where p.n between $1 and $2
-    $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), p_schema),
+    $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, sync.referenced_sql(p_entity, p_plan)),
     format($q$
       delete from %1$s t using pg_temp.page_plan q
        where q.n between $1 and $2 and q.action = 'delete' and t.id = q.id
@@ -35,7 +56,17 @@ begin
     format($q$
       update pg_temp.page_plan q set action = 'left_kept' from %1$s t
        where q.n between $1 and $2 and q.action = 'delete' and t.id = q.id
-    $q$, v_target),
+    $q$, v_target)
+  ] || sync.tombstone_statements(p_entity, v_schema);
+end
+$$;
+comment on function sync.leave_statements(public.sync_entities, uuid) is
+  'The statements that delete a slice of the records that have left: plan, delete, row states, mappings. $1, $2: the slice. p_plan: the execution whose plan it is; then over shadows.';
+
+create function sync.tombstone_statements(p_entity public.sync_entities, p_schema text) returns text[]
+language plpgsql stable security invoker set search_path = '' as $$
+begin
+  return array[
     format($q$
       delete from %2$I.sync_row_states s using pg_temp.page_plan q
        where q.n between $1 and $2 and q.action = 'delete' and s.entity_id = %1$s and s.legacy_id = q.legacy_id
@@ -48,18 +79,58 @@ begin
   ];
 end
 $$;
-comment on function sync.leave_statements(public.sync_entities, text) is
-  'The statements that delete a slice of the records that have left: plan, delete, row states, mappings. $1, $2: the slice. p_schema: public, or pg_temp for a plan.';
+comment on function sync.tombstone_statements(public.sync_entities, text) is
+  'The statements that forget the records of a slice whose rows are gone, but for their ids.';
+
+create function sync.soft_statements(p_entity public.sync_entities, p_plan uuid) returns text[]
+language plpgsql stable security invoker set search_path = '' as $$
+declare
+  v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
+  v_target text := format('%I.%I', v_schema, p_entity.target_table);
+  v_marks  jsonb := p_entity.on_delete -> 'set';
+  v_sets   text := (select string_agg(format('%1$I = %2$L', k, v), ', ' order by k) from jsonb_each_text(v_marks) x (k, v));
+begin
+  return array[
+    format($q$
+      insert into pg_temp.page_plan (n, legacy_id, id, action, "left", now, written)
+      select p.n, p._key, p._uuid, case when t.id is null then 'delete' else 'soft' end, l."left", o.now,
+             (select coalesce(jsonb_object_agg(e.key, e.value), '{}') from jsonb_each(%6$L::jsonb) e where e.value is distinct from o.now -> e.key)
+        from pg_temp.page_rows p
+        left join %1$s t on t.id = p._uuid
+        left join %5$I.sync_row_states s on s.entity_id = %2$s and s.legacy_id = p._key
+        cross join lateral (select to_jsonb(x) as now from (select %3$s) x offset 0) o
+        cross join lateral (select %4$s as "left" offset 0) l
+       where p.n between $1 and $2
+    $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, v_marks),
+    format($q$
+      update %1$s t set %2$s from pg_temp.page_plan q
+       where q.n between $1 and $2 and q.action = 'soft' and t.id = q.id
+    $q$, v_target, v_sets),
+    -- As if the source had said so: a record that returns is set back by the same comparison as any other change. Of hashes
+    -- nothing is left that could fit, so then every field counts as changed.
+    format($q$
+      insert into %1$I.sync_row_states as s (entity_id, legacy_id, seen, "left", gone_at)
+      select %2$s, q.legacy_id, '{}', '{}', now() from pg_temp.page_plan q where q.n between $1 and $2 and q.action = 'soft'
+      on conflict (entity_id, legacy_id) do update
+         set seen = s.seen || %3$L, "left" = s."left" || %3$L, seen_hash = 0 * s.seen_hash, source_digest = null, gone_at = excluded.gone_at
+    $q$, v_schema, p_entity.id, v_marks)
+  ] || sync.tombstone_statements(p_entity, v_schema);
+end
+$$;
+comment on function sync.soft_statements(public.sync_entities, uuid) is
+  'The statements that mark a slice of deleted records in their rows: plan, mark, row states. $1, $2: the slice. p_plan: as for leave_statements.';
 
 create function sync.leave_remedy(p_cause text) returns text
 language sql immutable security invoker set search_path = '' as $$
   select 'The source no longer wants this record here, but its target row ' || case
-    when p_cause = '23503' then 'is referred to by others: delete these first.'
+    when p_cause in ('23503', 'left_referenced') then 'is referred to by others: delete these first.'
     when p_cause = 'left_edited' then 'was edited by somebody: delete it, or undo the edit.'
     when p_cause = 'left_unknown' then 'was not written by the sync: delete it if nobody needs it.'
     else 'cannot be deleted: see what the table''s triggers and constraints say.' end
 $$;
 comment on function sync.leave_remedy(text) is 'What to do about a record that has left but is still there, by SQLSTATE or cause.';
 
-revoke all on function sync.leave_statements(public.sync_entities, text), sync.leave_remedy(text) from public;
-grant execute on function sync.leave_statements(public.sync_entities, text), sync.leave_remedy(text) to isthmus_worker;
+revoke all on function sync.referenced_sql(public.sync_entities, uuid), sync.leave_statements(public.sync_entities, uuid),
+  sync.tombstone_statements(public.sync_entities, text), sync.soft_statements(public.sync_entities, uuid), sync.leave_remedy(text) from public;
+grant execute on function sync.referenced_sql(public.sync_entities, uuid), sync.leave_statements(public.sync_entities, uuid),
+  sync.tombstone_statements(public.sync_entities, text), sync.soft_statements(public.sync_entities, uuid), sync.leave_remedy(text) to isthmus_worker;

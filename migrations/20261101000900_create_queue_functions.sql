@@ -9,7 +9,7 @@ begin
   select i.*, parent.id as parent_entity_id
     from jsonb_to_recordset(p_issues) as i (
            k bigint, state public.sync_conflict_state, type public.conflict_type_enum, field text, rule text,
-           remedy text, data jsonb, parent text, "parentId" bigint)
+           remedy text, data jsonb, parent text, "parentId" bigint, digest bigint)
     left join public.sync_entities parent
       on parent.source_id = p_entity.source_id and parent.entity_type = i.parent;
 
@@ -25,14 +25,14 @@ begin
 end
 $$;
 comment on function sync.collect_issues(public.sync_entities, jsonb) is
-  'What stops records of a page, into pg_temp.page_issues: [{k, state, type, field, rule, remedy, data, parent, parentId}].';
+  'What stops records of a page, into pg_temp.page_issues: [{k, state, type, field, rule, remedy, data, parent, parentId, digest}].';
 
 create function sync.queue_records(p_entity public.sync_entities, p_execution uuid) returns void
 language plpgsql security invoker set search_path = '' as $$
 begin
   -- The same trouble again: one more attempt. Another one: the old row is superseded, the new one carries on.
   update public.sync_conflicts c
-     set attempts = c.attempts + 1, last_seen_at = now(), remedy = i.remedy, conflict_data = coalesce(i.data, '{}')
+     set attempts = c.attempts + 1, last_seen_at = now(), source_digest = i.digest, remedy = i.remedy, conflict_data = coalesce(i.data, '{}')
     from pg_temp.page_issues i
    where c.entity_id = p_entity.id and c.source_record_id = i.k and c.state = i.state
      and c.conflict_type = i.type and c.rule = i.rule and c.field is not distinct from i.field
@@ -52,10 +52,10 @@ begin
   )
   insert into public.sync_conflicts
     (state, entity_id, entity_type, source_record_id, conflict_type, field, rule, remedy, conflict_data,
-     parent_entity_id, parent_legacy_id, attempts, first_seen_at, source_table, target_table, target_record_id,
+     parent_entity_id, parent_legacy_id, source_digest, attempts, first_seen_at, source_table, target_table, target_record_id,
      execution_id)
   select i.state, p_entity.id, p_entity.entity_type, i.k, i.type, i.field, i.rule, i.remedy, coalesce(i.data, '{}'),
-         i.parent_entity_id, i."parentId", coalesce(s.attempts, 0) + 1, coalesce(s.first_seen_at, now()),
+         i.parent_entity_id, i."parentId", i.digest, coalesce(s.attempts, 0) + 1, coalesce(s.first_seen_at, now()),
          p_entity.source_table, p_entity.target_table, m.entity_uuid, p_execution
     from pg_temp.page_issues i
     left join superseded s on s.source_record_id = i.k
@@ -100,7 +100,7 @@ language plpgsql security invoker set search_path = '' as $$
 begin
   delete from public.sync_warnings w
    using pg_temp.page_plan p
-   where w.entity_id = p_entity_id and w.legacy_id = p.legacy_id and p.action in ('insert', 'update', 'unchanged', 'delete')
+   where w.entity_id = p_entity_id and w.legacy_id = p.legacy_id and p.action in ('insert', 'update', 'unchanged', 'delete', 'soft')
      and not exists (select from jsonb_to_recordset(p_warnings) as x (k bigint, rule text) where x.k = w.legacy_id and x.rule = w.rule);
   insert into public.sync_warnings as w (entity_id, legacy_id, rule, execution_id)
   select distinct p_entity_id, x.k, x.rule, p_execution
@@ -113,6 +113,29 @@ $$;
 comment on function sync.record_warnings(smallint, uuid, jsonb) is
   'Notes which records of a page have landed although they break a rule, and forgets those that no longer do.';
 
+create function sync.keep_deleted(p_conflict uuid) returns void
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_conflict public.sync_conflicts;
+begin
+  select * into v_conflict from public.sync_conflicts where id = p_conflict;
+  perform sync.lock_records(v_conflict.entity_id, array[v_conflict.source_record_id]);
+  update public.sync_conflicts
+     set state = 'resolved', resolved_at = now(), resolved_by = session_user, resolution_strategy = 'target_wins'
+   where id = p_conflict and state = 'open' and rule = 'deleted_in_source';
+  if not found then
+    raise exception 'there is no open entry % about a record that was deleted in the source', p_conflict
+      using errcode = 'IS022', hint = 'They are listed by: select * from sync_conflicts where state = ''open'' and rule = ''deleted_in_source''';
+  end if;
+  insert into public.sync_row_states as s (entity_id, legacy_id, seen, "left", gone_at)
+  values (v_conflict.entity_id, v_conflict.source_record_id, '{}', '{}', now())
+  on conflict (entity_id, legacy_id) do update set gone_at = now(), source_digest = null;
+end
+$$;
+comment on function sync.keep_deleted(uuid) is
+  'A person''s decision: the target row stays although the source no longer has the record. If that returns, it is synced again. For the SQL editor.';
+
+revoke all on function sync.keep_deleted(uuid) from public;
 revoke all on function sync.collect_issues(public.sync_entities, jsonb), sync.queue_records(public.sync_entities, uuid), sync.release_waiting(smallint),
   sync.record_warnings(smallint, uuid, jsonb) from public;
 grant execute on function sync.collect_issues(public.sync_entities, jsonb), sync.queue_records(public.sync_entities, uuid), sync.release_waiting(smallint),

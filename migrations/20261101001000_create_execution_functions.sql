@@ -33,7 +33,16 @@ comment on function sync.execution_metrics(uuid) is
 create function sync.finish_execution(p_execution uuid, p_status public.sync_execution_status, p_errors jsonb)
 returns void
 language plpgsql security invoker set search_path = '' as $$
+declare
+  v_braked jsonb := (select jsonb_agg(jsonb_build_object('code', 'BRAKE_APPLIED', 'entity', e.entity_type, 'kind', b.kind, 'field', b.field,
+                              'records', b.records, 'landed', b.landed, 'brake', b.id))
+                       from public.sync_brakes b join public.sync_entities e on e.id = b.entity_id
+                      where b.execution_id = p_execution and b.closed_at is null and b.confirmed_at is null and b.kind = 'delete');
 begin
+  if v_braked is not null then
+    p_status := 'failed';
+    p_errors := coalesce(p_errors, '[]') || v_braked;
+  end if;
   update public.sync_executions e
      set status = p_status, completed_at = clock_timestamp(), errors = p_errors,
          records_processed = coalesce(l.processed, 0), records_succeeded = coalesce(l.succeeded, 0),
@@ -46,6 +55,17 @@ begin
     return;
   end if;
   update public.sync_executions set metrics = sync.execution_metrics(p_execution) where id = p_execution;
+  if p_status = 'succeeded' then
+    -- What was confirmed is done now; what is not asked for any more was undone in the source.
+    update public.sync_brakes b set closed_at = now()
+      from public.sync_executions x join public.sync_entities e on e.source_id = x.source_id and e.entity_type = any (x.entities)
+     where x.id = p_execution and not x.dry_run and b.entity_id = e.id and b.closed_at is null
+       and case b.kind when 'delete' then not exists (select from public.sync_pending_keys k where k.entity_id = e.id and k.gone)
+             else exists (select from public.sync_chains c where c.execution_id = x.id and c.entity_id = e.id and c.capture in ('full', 'xmin')) end;
+    update public.sync_alerts a set closed_at = now()
+     where a.kind = 'brake' and a.closed_at is null
+       and not exists (select from public.sync_brakes b where b.entity_id = a.entity_id and b.closed_at is null);
+  end if;
   update public.sync_jobs j
      set status = case p_status when 'succeeded' then 'succeeded' else 'failed' end::public.sync_job_status
     from public.sync_executions e
@@ -98,14 +118,16 @@ begin
     from public.sync_entities e
    where e.source_id = v_execution.source_id and e.entity_type = any (v_execution.entities)
      and case when v_execution.dry_run
-           then exists (select from public.sync_planned_keys k where k.execution_id = p_execution and k.entity_id = e.id)
-           else e.adoption_epoch > 0 and exists (select from public.sync_pending_keys k where k.entity_id = e.id) end
+           then exists (select from public.sync_planned_keys k where k.execution_id = p_execution and k.entity_id = e.id and not k.gone)
+           else e.adoption_epoch > 0 and exists (select from public.sync_pending_keys k where k.entity_id = e.id and not k.gone) end
      and not exists (select from public.sync_chains c where c.execution_id = p_execution and c.capture = 'adopt')
      and not exists (select from public.sync_chains c
                       where c.execution_id = p_execution and c.entity_id = e.id and c.state <> 'done')
      -- While both sides are compared nothing is added: the comparison would end the execution before these pages.
      and not exists (select from public.sync_chains c
                       where c.execution_id = p_execution and c.capture = 'validate' and c.state = 'open');
+
+  perform sync.add_deletes(v_execution, v_page_size);
 
   -- A chain whose entity depends on a failed one does not run: its records would only wait. Nor does one whose joined
   -- rows were not gone through.
@@ -121,15 +143,18 @@ begin
   end loop;
 
   -- Parents before children, and joined rows before the records that consume them: what is noted of a row must never be
-  -- newer than what its records were read with. Joined rows themselves wait for nothing.
+  -- newer than what its records were read with. Joined rows themselves wait for nothing. A digest waits for what is found
+  -- without it. Deletes run the other way round: children before parents.
   return query
   update public.sync_chains c set state = 'open', due_at = now()
     from public.sync_entities e
    where c.execution_id = p_execution and c.state = 'blocked' and e.id = c.entity_id
      and (c.capture = 'joins' or not exists (
            select from public.sync_chains d join public.sync_entities p on p.id = d.entity_id
-            where d.execution_id = p_execution and d.state in ('blocked', 'open')
-              and (p.entity_type = any (e.depends_on) or d.entity_id = c.entity_id and d.capture = 'joins')))
+            where d.execution_id = p_execution and d.state in ('blocked', 'open') and d.id <> c.id
+              and case when c.deletes then d.deletes and e.entity_type = any (p.depends_on)
+                       else not d.deletes and p.entity_type = any (e.depends_on)
+                         or d.entity_id = c.entity_id and (d.capture = 'joins' or c.capture = 'digest' and d.capture not in ('digest', 'keys')) end))
   returning c.id;
 
   if exists (select from public.sync_chains
@@ -159,6 +184,52 @@ $$;
 comment on function sync.advance_execution(uuid) is
   'Opens the chains whose turn has come and returns them for dispatch; finishes the execution when a chain has failed.';
 
+create function sync.add_deletes(p_execution public.sync_executions, p_page_size integer) returns void
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_entity  public.sync_entities;
+  v_gone    bigint;
+  v_landed  bigint;
+  v_stopped boolean := false;
+  v_ids     smallint[] := '{}';
+begin
+  if exists (select from public.sync_chains c
+              where c.execution_id = p_execution.id and c.capture <> 'validate' and (c.state <> 'done' or c.deletes or c.capture = 'adopt'))
+     or exists (select from public.sync_chains c
+                 where c.execution_id = p_execution.id and c.capture = 'validate' and (c.state <> 'blocked' or c.round > 1)) then
+    return;
+  end if;
+  for v_entity in
+    select e.* from public.sync_entities e
+     where e.source_id = p_execution.source_id and e.entity_type = any (p_execution.entities) order by e.id
+  loop
+    if p_execution.dry_run then
+      select count(*) into v_gone from public.sync_planned_keys k
+       where k.execution_id = p_execution.id and k.entity_id = v_entity.id and k.gone;
+    else
+      select count(*) into v_gone from public.sync_pending_keys k where k.entity_id = v_entity.id and k.gone;
+    end if;
+    continue when v_gone = 0;
+    v_ids := v_ids || v_entity.id;
+    if v_gone > p_execution.brake_records and not p_execution.dry_run and v_entity.on_delete ->> 'policy' in ('hard', 'soft') then
+      select count(*) into v_landed from public.sync_row_states s where s.entity_id = v_entity.id and s.gone_at is null;
+      if v_gone > p_execution.brake_share * v_landed then
+        v_stopped := sync.pull_brake(p_execution.id, v_entity.id, 'delete', null, v_gone, v_landed) or v_stopped;
+      end if;
+    end if;
+  end loop;
+  -- Children and parents hang together: what must not be done of one entity is not done of the others either.
+  if not v_stopped then
+    insert into public.sync_chains (execution_id, entity_id, capture, deletes, definition_hash, page_size)
+    select p_execution.id, e.id, 'keys', true, e.definition_hash, p_page_size from public.sync_entities e where e.id = any (v_ids);
+  end if;
+end
+$$;
+comment on function sync.add_deletes(public.sync_executions, integer) is
+  'When everything else of an execution is through: chains that delete what the source no longer has, unless that is more than the brake lets pass.';
+
+revoke all on function sync.add_deletes(public.sync_executions, integer) from public;
+grant execute on function sync.add_deletes(public.sync_executions, integer) to isthmus_worker;
 revoke all on function sync.execution_metrics(uuid),
   sync.finish_execution(uuid, public.sync_execution_status, jsonb),
   sync.raise_alert(text, text, uuid, smallint, text, jsonb), sync.advance_execution(uuid) from public;

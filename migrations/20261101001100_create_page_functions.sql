@@ -100,7 +100,7 @@ begin
                             when j.sqlstate ~ '^22' then 'A value does not fit the target column: correct it in the source, or widen the column.'
                             when j.sqlstate = '54000' then 'A value is too long for an index of the target: shorten it in the source, or change the index.'
                             else 'A trigger of the target refuses the record: correct it in the source, or change the trigger.' end,
-             'data', jsonb_build_object('sqlstate', j.sqlstate, 'constraint', j.constraint_name)))
+             'data', jsonb_build_object('sqlstate', j.sqlstate, 'constraint', j.constraint_name), 'digest', p._digest))
       from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n), '[]') || coalesce((
     select jsonb_agg(jsonb_build_object(
              'k', q.legacy_id, 'state', 'open', 'rule', q.action, 'field', q.fields,
@@ -108,7 +108,7 @@ begin
                           when q.action = 'left_kept' then 'business_rule_violation' else 'concurrent_modification' end,
              'remedy', case q.action when 'target_deleted' then 'Somebody deleted the target row: restore it, or delete the record in the source.'
                                      when 'target_unmapped' then 'A target row has the id that this record would get: remove the row.'
-                                     else sync.leave_remedy(q.action) end))
+                                     else sync.leave_remedy(q.action) end, 'digest', q.digest))
       from pg_temp.page_plan q where q.action ~ '^(target|left)_' or q.action = 'ambiguous'), '[]');
 end
 $$;
@@ -120,15 +120,19 @@ declare
   v_chain    public.sync_chains;
   v_entity   public.sync_entities;
   v_outside  bigint[] := array(select jsonb_array_elements_text(p_page -> 'outside')::bigint);
+  v_gone     bigint[];
   v_surplus  jsonb;
   v_begun    timestamptz := clock_timestamp();
 begin
   v_chain := sync.hold_chain(p_chain, p_lease);
   select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
-  perform sync.load_records(v_entity, p_records::json, sync.leaving(v_entity, v_outside), null);
+  v_gone := sync.gone_landed(v_entity, p_page, null);
+  perform sync.load_records(v_entity, p_records::json, sync.leaving(v_entity, v_outside) || sync.deleting(v_chain, v_entity, 'hard', v_gone),
+    sync.deleting(v_chain, v_entity, 'soft', v_gone), null);
 
-  perform sync.collect_issues(v_entity, p_issues || sync.page_rejections());
+  perform sync.collect_issues(v_entity, p_issues || sync.page_rejections() || sync.deletes_to_review(v_chain, v_entity, v_gone));
   perform sync.queue_records(v_entity, v_chain.execution_id);
+  perform sync.check_nulled(v_chain, v_entity);
 
   -- What source_wins overwrote stays readable as a decided conflict.
   with overwritten as materialized (
@@ -157,10 +161,13 @@ begin
      and q.action in ('insert', 'update', 'unchanged');
 
   -- Gone from the source: nothing is left to wait for or to decide. A record that would wait for ever is released for ever.
+  -- What had landed is decided on where it is deleted.
   update public.sync_conflicts c
      set state = 'resolved', resolved_at = now(), resolved_by = 'sync: gone from the source', resolved_in = v_chain.execution_id
     from jsonb_array_elements_text(p_page -> 'gone') g
-   where c.entity_id = v_entity.id and c.source_record_id = g::bigint and c.state in ('waiting', 'open');
+   where c.entity_id = v_entity.id and c.source_record_id = g::bigint and c.state in ('waiting', 'open')
+     and case when v_chain.deletes then not exists (select from pg_temp.page_issues i where i.k = c.source_record_id)
+              else c.source_record_id <> all (v_gone) end;
 
   -- Not to be transferred any more: likewise.
   update public.sync_conflicts c
@@ -182,11 +189,13 @@ begin
      using jsonb_to_recordset(p_page -> 'pending') as a (k bigint, g bigint)
      where k.entity_id = v_entity.id and k.legacy_id = a.k and k.generation = a.g;
   end if;
+  perform sync.keep_gone(v_entity, v_outside, v_gone);
+  perform sync.ask_for_missing(v_chain, v_entity, p_page, v_gone);
 
   v_surplus := sync.page_surplus(v_chain, v_entity, p_page);
   if (v_surplus ->> 'count')::integer > 0 then
     perform sync.raise_alert('surplus', 'warning', v_chain.execution_id, v_entity.id,
-      'Target rows that are no record: the source does not have them (legacy_ids), or another row is the record (duplicates).', v_surplus);
+      'Target rows that are no record: another row is the record (duplicates).', v_surplus);
   end if;
   return sync.end_page(v_chain, v_entity, p_page, v_surplus, v_begun);
 end
@@ -200,7 +209,7 @@ begin
   return query
   select q.legacy_id, q.id, jsonb_object_agg(k, q.now -> k), array_agg(k order by k)
     from pg_temp.page_plan q cross join lateral jsonb_object_keys(q.written) k
-   where q.action = 'update' and q.now -> k is distinct from q."left" -> k
+   where q.action in ('update', 'soft') and q.now -> k is distinct from q."left" -> k
      -- Where nobody knows what was left (hashes, an adopted row, a new field): what a field held is kept, that it was empty is not.
      and (q."left" ? k or q.now -> k <> 'null')
    group by q.legacy_id, q.id;
@@ -213,6 +222,122 @@ language sql immutable security invoker set search_path = ''
 as $$ select case when p_entity.predicate ->> 'on_leave' = 'delete' then p_outside else '{}' end $$;
 comment on function sync.leaving(public.sync_entities, bigint[]) is 'Of the records outside the predicate, those that are deleted where they have landed.';
 
+create function sync.gone_landed(p_entity public.sync_entities, p_page jsonb, p_plan uuid) returns bigint[]
+language sql stable security invoker set search_path = '' as $$
+  select coalesce(array_agg(g::bigint order by g::bigint), '{}')
+    from jsonb_array_elements_text(p_page -> 'gone') g
+    left join public.uuid_mappings_enhanced m
+      on m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = g::bigint and m.sync_status = 'active'
+    left join public.sync_planned_records r
+      on r.execution_id = p_plan and r.entity_id = p_entity.id and r.legacy_id = g::bigint and r.lands is not null
+   where coalesce(r.lands, m.legacy_id is not null)
+     and not exists (select from public.sync_row_states s
+                      where s.entity_id = p_entity.id and s.legacy_id = g::bigint and s.gone_at is not null)
+$$;
+comment on function sync.gone_landed(public.sync_entities, jsonb, uuid) is
+  'Of the keys of a page that have no record, those that had landed and are not known to be gone. p_plan: as this dry run has planned it.';
+
+create function sync.deleting(p_chain public.sync_chains, p_entity public.sync_entities, p_policy text, p_gone bigint[]) returns bigint[]
+language sql immutable security invoker set search_path = ''
+as $$ select case when p_chain.deletes and p_entity.on_delete ->> 'policy' = p_policy then p_gone else '{}' end $$;
+comment on function sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]) is
+  'Of the records that the source no longer has, those that this page deletes in one way: hard or soft.';
+
+create function sync.deletes_to_review(p_chain public.sync_chains, p_entity public.sync_entities, p_gone bigint[]) returns jsonb
+language sql immutable security invoker set search_path = '' as $$
+  select coalesce(jsonb_agg(jsonb_build_object('k', k, 'state', 'open', 'type', 'business_rule_violation', 'rule', 'deleted_in_source',
+           'remedy', 'The source no longer has this record. If its target row is to go too, delete it; if it is to stay: select sync.keep_deleted(<id of this entry>).')), '[]')
+    from unnest(sync.deleting(p_chain, p_entity, 'review', p_gone)) k
+$$;
+comment on function sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]) is
+  'The records that the source no longer has and that a person decides on, as issues.';
+
+create function sync.keep_gone(p_entity public.sync_entities, p_outside bigint[], p_gone bigint[]) returns void
+language sql security invoker set search_path = '' as $$
+  insert into public.sync_row_states as s (entity_id, legacy_id, seen, "left", gone_at)
+  select p_entity.id, k, '{}', '{}', now()
+    from unnest(case when p_entity.on_delete ->> 'policy' = 'ignore' then p_gone else '{}' end
+             || case when p_entity.predicate ->> 'on_leave' = 'keep' then p_outside else '{}' end) k
+   where exists (select from public.uuid_mappings_enhanced m
+                  where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = k and m.sync_status = 'active')
+  on conflict (entity_id, legacy_id) do update set gone_at = coalesce(s.gone_at, excluded.gone_at), source_digest = null
+$$;
+comment on function sync.keep_gone(public.sync_entities, bigint[], bigint[]) is
+  'Notes of landed records that their rows stay although the source no longer has them, or no longer wants them here.';
+
+create function sync.ask_for_missing(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_gone bigint[]) returns void
+language plpgsql security invoker set search_path = '' as $$
+begin
+  -- Looked at under its lock and gone: deleted at the end of the execution, when its children are.
+  if not p_chain.deletes and p_entity.on_delete ->> 'policy' <> 'ignore' then
+    insert into public.sync_pending_keys (entity_id, legacy_id, reason, gone)
+    select p_entity.id, k, 'gone', true from unnest(p_gone) k order by k
+    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = true;
+  end if;
+  -- Landed in the key range of a full pass that did not meet it: to be looked at.
+  insert into public.sync_pending_keys (entity_id, legacy_id, reason)
+  select p_entity.id, k, 'missing' from sync.missing_keys(p_chain, p_entity, p_page) k order by k
+  on conflict (entity_id, legacy_id) do nothing;
+end
+$$;
+comment on function sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]) is
+  'Has landed records that the source does not have deleted, and those that a full pass did not meet looked at.';
+
+create function sync.missing_keys(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb) returns setof bigint
+language sql stable security invoker set search_path = '' as $$
+  select m.legacy_id
+    from public.uuid_mappings_enhanced m
+   where p_chain.capture = 'full'
+     and m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.sync_status = 'active'
+     and m.legacy_id > coalesce(p_chain."cursor", p_chain.range_from, -9223372036854775808)
+     and m.legacy_id <= case when (p_page ->> 'done')::boolean then coalesce(p_chain.range_to, 9223372036854775807) else (p_page ->> 'cursor')::bigint end
+     and not exists (select from jsonb_array_elements_text(p_page -> 'present') p where p::bigint = m.legacy_id)
+     and not exists (select from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id = m.legacy_id and s.gone_at is not null)
+$$;
+comment on function sync.missing_keys(public.sync_chains, public.sync_entities, jsonb) is
+  'Landed records in the key range of a full pass''s page that are not among its records.';
+
+create function sync.page_nulled() returns jsonb
+language plpgsql stable security invoker set search_path = '' as $$
+begin
+  return (select jsonb_object_agg(k, n) from (
+    select e.key as k, count(*) as n
+      from pg_temp.page_plan q cross join lateral jsonb_each(q.written) e
+     where q.action = 'update' and e.value = 'null' and coalesce(q.now -> e.key, 'null') <> 'null' group by 1) x);
+end
+$$;
+comment on function sync.page_nulled() is 'How many records of the page lose their value in a column: {column: n}; null: none.';
+
+create function sync.check_nulled(p_chain public.sync_chains, p_entity public.sync_entities) returns void
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_execution public.sync_executions;
+  v_landed    bigint;
+  v_field     record;
+begin
+  for v_field in
+    select p.key as name, p.value::bigint
+             + coalesce((select sum((l.nulled ->> p.key)::bigint) from public.sync_page_log l
+                          where l.execution_id = p_chain.execution_id and l.entity_id = p_entity.id and l.nulled ? p.key), 0) as n
+      from jsonb_each_text(sync.page_nulled()) p
+  loop
+    select * into v_execution from public.sync_executions where id = p_chain.execution_id;
+    continue when v_field.n <= v_execution.brake_records;
+    if v_landed is null then
+      select count(*) into v_landed from public.sync_row_states s where s.entity_id = p_entity.id and s.gone_at is null;
+    end if;
+    if v_field.n > v_execution.brake_share * v_landed
+       and not exists (select from public.sync_brakes b where b.entity_id = p_entity.id and b.kind = 'null' and b.field = v_field.name
+                          and b.closed_at is null and b.confirmed_at is not null) then
+      raise exception 'entity %: more than the usual share of % would be emptied', p_entity.entity_type, v_field.name
+        using errcode = 'IS040', detail = jsonb_build_object('field', v_field.name, 'records', v_field.n, 'landed', v_landed)::text;
+    end if;
+  end loop;
+end
+$$;
+comment on function sync.check_nulled(public.sync_chains, public.sync_entities) is
+  'Raises IS040 when an execution would take the value of a column from more of an entity''s records than the brake lets pass.';
+
 create function sync.page_surplus(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb) returns jsonb
 language plpgsql stable security invoker set search_path = '' as $$
 begin
@@ -220,38 +345,43 @@ begin
     return '{"count": 0}';
   end if;
   return sync.surplus_of(p_entity, coalesce(p_chain."cursor", p_chain.range_from, -9223372036854775808),
-    case when (p_page ->> 'done')::boolean then coalesce(p_chain.range_to, 9223372036854775807) else (p_page ->> 'cursor')::bigint end,
-    p_page -> 'present', (select started_at from public.sync_executions where id = p_chain.execution_id));
+    case when (p_page ->> 'done')::boolean then coalesce(p_chain.range_to, 9223372036854775807) else (p_page ->> 'cursor')::bigint end);
 end
 $$;
 comment on function sync.page_surplus(public.sync_chains, public.sync_entities, jsonb) is
-  'Full passes only: target rows in the key range of the page that are no record.';
+  'Full passes only: target rows in the key range of the page that are no record, because another row is.';
 
 create function sync.end_page(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_surplus jsonb,
   p_begun timestamptz) returns jsonb
 language plpgsql security invoker set search_path = '' as $$
 declare
   v_counts   jsonb;
+  v_gone     integer;
   v_wall_ms  numeric;
   v_dispatch uuid[];
 begin
   select jsonb_build_object(
            'inserted', count(*) filter (where action = 'insert'), 'updated', count(*) filter (where action = 'update'),
-           'unchanged', count(*) filter (where action = 'unchanged'), 'deleted', count(*) filter (where action = 'delete'),
-           'waived', (p_page ->> 'waived')::integer + jsonb_array_length(p_page -> 'outside') - (select count(*) from pg_temp.page_rows where _leaves),
+           'unchanged', count(*) filter (where action = 'unchanged'), 'deleted', count(*) filter (where action in ('delete', 'soft')),
+           'waived', (p_page ->> 'waived')::integer + jsonb_array_length(p_page -> 'outside')
+             - (select count(*) from pg_temp.page_rows where _leaves and p_page -> 'outside' ? _key::text),
            'waiting', (select count(*) from pg_temp.page_issues where state = 'waiting'),
            'in_conflict', (select count(*) from pg_temp.page_issues where state = 'open'))
     into v_counts from pg_temp.page_plan;
+  -- Of the keys without a record, those that had landed were looked at where they are deleted.
+  v_gone := case when p_chain.deletes then
+    (select count(*) from (select _key from pg_temp.page_rows where _leaves union select k from pg_temp.page_issues) x
+      where p_page -> 'gone' ? _key::text) else 0 end;
 
   v_wall_ms := (p_page ->> 'wall_ms')::numeric + extract(epoch from clock_timestamp() - p_begun) * 1000;
   insert into public.sync_page_log
     (execution_id, chain_id, entity_id, page, read, inserted, updated, unchanged, deleted, waiting, in_conflict, waived, waived_by,
-     absent, surplus, cache_lookups, cache_hits, cpu_ms, peak_rss_bytes, wall_ms)
-  values (p_chain.execution_id, p_chain.id, p_entity.id, p_chain.page, (p_page ->> 'read')::integer,
+     absent, surplus, nulled, cache_lookups, cache_hits, cpu_ms, peak_rss_bytes, wall_ms)
+  values (p_chain.execution_id, p_chain.id, p_entity.id, p_chain.page, (p_page ->> 'read')::integer + v_gone,
           (v_counts ->> 'inserted')::integer, (v_counts ->> 'updated')::integer, (v_counts ->> 'unchanged')::integer,
           (v_counts ->> 'deleted')::integer, (v_counts ->> 'waiting')::integer, (v_counts ->> 'in_conflict')::integer,
           (v_counts ->> 'waived')::integer, p_entity.predicate ->> 'rule',
-          (p_page ->> 'absent')::integer, (p_surplus ->> 'count')::integer, (p_page ->> 'cache_lookups')::integer, (p_page ->> 'cache_hits')::integer,
+          (p_page ->> 'absent')::integer - v_gone, (p_surplus ->> 'count')::integer, sync.page_nulled(), (p_page ->> 'cache_lookups')::integer, (p_page ->> 'cache_hits')::integer,
           (p_page ->> 'cpu_ms')::numeric, (p_page ->> 'peak_rss_bytes')::bigint, v_wall_ms);
 
   v_dispatch := sync.close_page(p_chain, p_entity, p_page, v_wall_ms);
@@ -349,6 +479,10 @@ begin
   if not found or p_retry_seconds is not null then
     return '[]';
   end if;
+  if p_error ->> 'code' = 'BRAKE_APPLIED' then
+    perform sync.pull_brake(v_chain.execution_id, v_chain.entity_id, 'null', p_error ->> 'field', (p_error ->> 'records')::bigint,
+      (p_error ->> 'landed')::bigint);
+  end if;
   v_dispatch := array(select sync.advance_execution(v_chain.execution_id));
   return (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
             from public.sync_chains c where c.id = any (v_dispatch));
@@ -375,14 +509,22 @@ $$;
 comment on function sync.overdue_chains(integer, integer) is
   'The sweep: open chains whose message is overdue, marked as sent again.';
 
-revoke all on function sync.claim_page(uuid, integer, integer), sync.lock_records(smallint, bigint[]),
+revoke all on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
+  sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]), sync.keep_gone(public.sync_entities, bigint[], bigint[]),
+  sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]), sync.missing_keys(public.sync_chains, public.sync_entities, jsonb),
+  sync.page_nulled(), sync.check_nulled(public.sync_chains, public.sync_entities),
+  sync.claim_page(uuid, integer, integer), sync.lock_records(smallint, bigint[]),
   sync.hold_chain(uuid, bigint), sync.page_rejections(), sync.page_overwritten(), sync.leaving(public.sync_entities, bigint[]),
   sync.page_surplus(public.sync_chains, public.sync_entities, jsonb),
   sync.end_page(public.sync_chains, public.sync_entities, jsonb, jsonb, timestamptz),
   sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric),
   sync.commit_page(uuid, bigint, text, jsonb, jsonb), sync.close_chain(uuid, public.sync_entities),
   sync.give_back_page(uuid, bigint, jsonb, integer), sync.overdue_chains(integer, integer) from public;
-grant execute on function sync.claim_page(uuid, integer, integer), sync.lock_records(smallint, bigint[]),
+grant execute on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
+  sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]), sync.keep_gone(public.sync_entities, bigint[], bigint[]),
+  sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]), sync.missing_keys(public.sync_chains, public.sync_entities, jsonb),
+  sync.page_nulled(), sync.check_nulled(public.sync_chains, public.sync_entities),
+  sync.claim_page(uuid, integer, integer), sync.lock_records(smallint, bigint[]),
   sync.hold_chain(uuid, bigint), sync.page_rejections(), sync.page_overwritten(), sync.leaving(public.sync_entities, bigint[]),
   sync.page_surplus(public.sync_chains, public.sync_entities, jsonb),
   sync.end_page(public.sync_chains, public.sync_entities, jsonb, jsonb, timestamptz),

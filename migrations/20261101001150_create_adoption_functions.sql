@@ -208,38 +208,26 @@ $$;
 comment on function sync.adopt_as(uuid, uuid) is
   'A person''s decision: of the rows that share the conflict''s legacy id, this one is the record. The others stay and are surplus. For the SQL editor, and npm run sync -- adopt-as.';
 
-create function sync.surplus_of(p_entity public.sync_entities, p_from bigint, p_to bigint, p_present jsonb, p_since timestamptz) returns jsonb
+create function sync.surplus_of(p_entity public.sync_entities, p_from bigint, p_to bigint) returns jsonb
 language plpgsql stable security invoker set search_path = '' as $$
 declare
-  v_gone       jsonb := '[]';
   v_duplicates bigint;
 begin
-  if not p_entity.keeps_absent then
-    select coalesce(jsonb_agg(m.legacy_id order by m.legacy_id), '[]') into v_gone
-      from public.uuid_mappings_enhanced m
-      left join public.sync_row_states s on s.entity_id = p_entity.id and s.legacy_id = m.legacy_id
-     where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.sync_status = 'active'
-       and m.legacy_id > p_from and m.legacy_id <= p_to
-       and m.created_at < p_since and (s.synced_at is null or s.synced_at < p_since)
-       and not exists (select from jsonb_array_elements_text(p_present) p where p::bigint = m.legacy_id);
-  end if;
   execute format(
     'select count(*) from public.sync_adoption_rows r join public.%I t on t.id = r.id and t.%I = r.legacy_id
       where r.entity_id = $1 and not r.undecided and r.legacy_id > $2 and r.legacy_id <= $3',
     p_entity.target_table, p_entity.legacy_key) into v_duplicates using p_entity.id, p_from, p_to;
-  return jsonb_strip_nulls(jsonb_build_object('count', jsonb_array_length(v_gone) + v_duplicates,
-    'legacy_ids', (select coalesce(jsonb_agg(g order by n) filter (where n <= 20), '[]') from jsonb_array_elements(v_gone) with ordinality x (g, n)),
-    'duplicates', nullif(v_duplicates, 0)));
+  return jsonb_strip_nulls(jsonb_build_object('count', v_duplicates, 'duplicates', nullif(v_duplicates, 0)));
 end
 $$;
-comment on function sync.surplus_of(public.sync_entities, bigint, bigint, jsonb, timestamptz) is
-  'Target rows in a key range that are no record: mapped ids that the source no longer has, and duplicates of another row.';
+comment on function sync.surplus_of(public.sync_entities, bigint, bigint) is
+  'Target rows in a key range that are no record: duplicates of another row.';
 
 revoke all on function sync.adopt_page(uuid, bigint, integer), sync.find_rows(public.sync_entities, bigint, integer),
   sync.keep_verdicts(public.sync_entities, public.sync_chains, bigint), sync.close_adoption(uuid, public.sync_entities),
   sync.adoption_report(uuid, public.sync_entities), sync.adopt_as(uuid, uuid),
-  sync.surplus_of(public.sync_entities, bigint, bigint, jsonb, timestamptz) from public;
+  sync.surplus_of(public.sync_entities, bigint, bigint) from public;
 grant execute on function sync.adopt_page(uuid, bigint, integer), sync.find_rows(public.sync_entities, bigint, integer),
   sync.keep_verdicts(public.sync_entities, public.sync_chains, bigint), sync.close_adoption(uuid, public.sync_entities),
   sync.adoption_report(uuid, public.sync_entities), sync.adopt_as(uuid, uuid),
-  sync.surplus_of(public.sync_entities, bigint, bigint, jsonb, timestamptz) to isthmus_worker;
+  sync.surplus_of(public.sync_entities, bigint, bigint) to isthmus_worker;

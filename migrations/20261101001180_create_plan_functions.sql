@@ -9,20 +9,31 @@ declare
   v_chain   public.sync_chains;
   v_entity  public.sync_entities;
   v_outside bigint[] := array(select jsonb_array_elements_text(p_page -> 'outside')::bigint);
+  v_gone    bigint[];
   v_surplus jsonb;
   v_begun   timestamptz := clock_timestamp();
 begin
   v_chain := sync.hold_chain(p_chain, p_lease);
   select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
-  perform sync.load_records(v_entity, p_records::json, sync.leaving(v_entity, v_outside), v_chain.execution_id);
-  perform sync.collect_issues(v_entity, p_issues || sync.page_rejections());
+  v_gone := sync.gone_landed(v_entity, p_page, v_chain.execution_id);
+  perform sync.load_records(v_entity, p_records::json, sync.leaving(v_entity, v_outside) || sync.deleting(v_chain, v_entity, 'hard', v_gone),
+    sync.deleting(v_chain, v_entity, 'soft', v_gone), v_chain.execution_id);
+  perform sync.collect_issues(v_entity, p_issues || sync.page_rejections() || sync.deletes_to_review(v_chain, v_entity, v_gone));
   v_surplus := sync.page_surplus(v_chain, v_entity, p_page);
-  perform sync.note_planned(v_chain.execution_id, v_entity, v_outside, p_page, v_surplus);
+  perform sync.note_planned(v_chain.execution_id, v_entity, v_outside, v_gone, p_page);
   perform sync.plan_released(x, v_entity.id, array(select legacy_id from pg_temp.page_plan where action = 'insert'))
     from public.sync_executions x where x.id = v_chain.execution_id;
   delete from public.sync_planned_keys k
    using jsonb_to_recordset(p_page -> 'pending') as a (k bigint, g bigint)
    where k.execution_id = v_chain.execution_id and k.entity_id = v_entity.id and k.legacy_id = a.k and k.generation = a.g;
+  if not v_chain.deletes and v_entity.on_delete ->> 'policy' <> 'ignore' then
+    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason, gone)
+    select v_chain.execution_id, v_entity.id, k, 'gone', true from unnest(v_gone) k order by k
+    on conflict (execution_id, entity_id, legacy_id) do update set generation = default, gone = true;
+  end if;
+  insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+  select v_chain.execution_id, v_entity.id, k, 'missing' from sync.missing_keys(v_chain, v_entity, p_page) k order by k
+  on conflict (execution_id, entity_id, legacy_id) do nothing;
   return sync.end_page(v_chain, v_entity, p_page, v_surplus, v_begun);
 end
 $$;
@@ -55,7 +66,7 @@ $$;
 comment on function sync.plan_join_page(uuid, bigint, bigint[], jsonb) is
   'commit_join_page of a dry run: the records to read again are asked for in the plan alone, and nothing is noted of joined rows.';
 
-create function sync.note_planned(p_execution uuid, p_entity public.sync_entities, p_outside bigint[], p_page jsonb, p_surplus jsonb)
+create function sync.note_planned(p_execution uuid, p_entity public.sync_entities, p_outside bigint[], p_gone bigint[], p_page jsonb)
 returns void
 language plpgsql security invoker set search_path = '' as $$
 begin
@@ -65,15 +76,15 @@ begin
            case when w.legacy_id is not null then 'source_wins' end as rule, array_to_string(w.fields, ', ') as field,
            case when w.legacy_id is not null then 'Edits in the target are overwritten; what they held is kept.' end as remedy,
            null::smallint as parent_entity_id, null::bigint as parent_legacy_id,
-           case when q.action = 'delete' then false when q.action in ('insert', 'update') then true end as lands,
-           case when q.action in ('insert', 'update') then to_jsonb(t) end as row_after,
-           case when q.action in ('insert', 'update') then to_jsonb(s) end as state_after,
-           case when q.action in ('insert', 'update') then %2$s end as unique_keys
+           q.action <> 'delete' as lands,
+           case when q.action <> 'delete' then to_jsonb(t) end as row_after,
+           case when q.action <> 'delete' then to_jsonb(s) end as state_after,
+           case when q.action <> 'delete' then %2$s end as unique_keys
       from pg_temp.page_plan q
       left join pg_temp.%1$I t on t.id = q.id
       left join pg_temp.sync_row_states s on s.legacy_id = q.legacy_id
       left join sync.page_overwritten() w on w.legacy_id = q.legacy_id
-     where q.action in ('insert', 'update', 'delete')
+     where q.action in ('insert', 'update', 'delete', 'soft')
   $q$, p_entity.target_table, coalesce(sync.key_hashes(p_entity), 'null::bigint[]'));
   insert into pg_temp.page_outcomes (legacy_id, id, outcome)
   select q.legacy_id, q.id, 'unchanged' from pg_temp.page_plan q
@@ -89,10 +100,9 @@ begin
    where not exists (select from pg_temp.page_outcomes o where o.legacy_id = k);
   insert into pg_temp.page_outcomes (legacy_id, outcome, remedy)
   select k::bigint, 'absent', 'No record of the source any more: its entry in the queue would be closed.'
-    from jsonb_array_elements_text(p_page -> 'gone') k where sync.is_known(p_execution, p_entity.id, k::bigint)
-  union all
-  select k::bigint, 'surplus', 'Landed, and no record of the source any more.'
-    from jsonb_array_elements_text(coalesce(p_surplus -> 'legacy_ids', '[]')) k where not p_page -> 'gone' ? k;
+    from jsonb_array_elements_text(p_page -> 'gone') k
+   where sync.is_known(p_execution, p_entity.id, k::bigint) and k::bigint <> all (p_gone)
+     and not exists (select from pg_temp.page_outcomes o where o.legacy_id = k::bigint);
 
   insert into public.sync_planned_records as r
     (execution_id, entity_id, legacy_id, id, outcome, rule, field, remedy, warnings, parent_entity_id, parent_legacy_id,
@@ -121,7 +131,7 @@ begin
          unique_keys = case when excluded.lands is null then r.unique_keys else excluded.unique_keys end;
 end
 $$;
-comment on function sync.note_planned(uuid, public.sync_entities, bigint[], jsonb, jsonb) is
+comment on function sync.note_planned(uuid, public.sync_entities, bigint[], bigint[], jsonb) is
   'Notes what would become of the records of a page. Unchanged and absent ones only where something else is known of them: the rest is counted in sync_page_log.';
 
 create function sync.is_known(p_execution uuid, p_entity_id smallint, p_legacy_id bigint) returns boolean
@@ -263,10 +273,10 @@ $$;
 comment on function sync.forget_closed_plans(integer) is 'Deletes some of what dry runs that failed have left behind.';
 
 revoke all on function sync.plan_page(uuid, bigint, text, jsonb, jsonb), sync.plan_join_page(uuid, bigint, bigint[], jsonb),
-  sync.note_planned(uuid, public.sync_entities, bigint[], jsonb, jsonb), sync.is_known(uuid, smallint, bigint),
+  sync.note_planned(uuid, public.sync_entities, bigint[], bigint[], jsonb), sync.is_known(uuid, smallint, bigint),
   sync.plan_released(public.sync_executions, smallint, bigint[]), sync.plan_report(uuid, public.sync_entities),
   sync.commit_plan(uuid, bigint, integer, integer), sync.forget_plan(uuid, smallint, integer), sync.forget_closed_plans(integer) from public;
 grant execute on function sync.plan_page(uuid, bigint, text, jsonb, jsonb), sync.plan_join_page(uuid, bigint, bigint[], jsonb),
-  sync.note_planned(uuid, public.sync_entities, bigint[], jsonb, jsonb), sync.is_known(uuid, smallint, bigint),
+  sync.note_planned(uuid, public.sync_entities, bigint[], bigint[], jsonb), sync.is_known(uuid, smallint, bigint),
   sync.plan_released(public.sync_executions, smallint, bigint[]), sync.plan_report(uuid, public.sync_entities),
   sync.commit_plan(uuid, bigint, integer, integer), sync.forget_plan(uuid, smallint, integer), sync.forget_closed_plans(integer) to isthmus_worker;

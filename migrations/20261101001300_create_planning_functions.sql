@@ -36,10 +36,11 @@ begin
    where id = v_source.id and not v_dry_run;
 
   insert into public.sync_executions
-    (job_id, source_id, triggered_by, request, entities, horizon, snapshot_xmax, system_identifier, timeline, dry_run)
+    (job_id, source_id, triggered_by, request, entities, horizon, snapshot_xmax, system_identifier, timeline, dry_run,
+     brake_share, brake_records)
   values ((p_plan ->> 'job_id')::uuid, v_source.id, p_plan ->> 'triggered_by', p_plan -> 'request', v_entities,
           (p_plan ->> 'horizon')::xid8, (p_plan ->> 'snapshot_xmax')::xid8, p_plan ->> 'system_identifier',
-          (p_plan ->> 'timeline')::integer, v_dry_run)
+          (p_plan ->> 'timeline')::integer, v_dry_run, (p_plan -> 'brake' ->> 'share')::numeric, (p_plan -> 'brake' ->> 'records')::integer)
   returning * into v_execution;
 
   insert into public.sync_chains
@@ -62,8 +63,8 @@ begin
 
   if v_dry_run then
     -- A run would read these too.
-    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
-    select v_execution.id, k.entity_id, k.legacy_id, k.reason
+    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason, gone)
+    select v_execution.id, k.entity_id, k.legacy_id, k.reason, k.gone
       from public.sync_pending_keys k join public.sync_entities e on e.id = k.entity_id
      where e.source_id = v_source.id and e.entity_type = any (v_entities);
   end if;

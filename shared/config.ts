@@ -55,6 +55,12 @@ const schema = z.object({
   ISTHMUS_JOIN_ROWS: integer(20_000),
   /** Records of an entity that changed joined rows may list in an execution; more are read again as one range of keys. */
   ISTHMUS_FANOUT_KEYS: integer(20_000),
+  /** A digest page compares the hashes of so many records on either side. */
+  ISTHMUS_DIGEST_ROWS: integer(200_000),
+  /** More than this share of an entity's landed records is deleted, or emptied in a column, only when a person has confirmed it. */
+  ISTHMUS_BRAKE_SHARE: z.coerce.number().gt(0).max(1).default(0.1),
+  /** The brake does not look at up to so many records. */
+  ISTHMUS_BRAKE_RECORDS: integer(100, 0),
   /** Life of a cached mapping (uuid_mappings_ttl of the original design). */
   ISTHMUS_CACHE_TTL_SECONDS: integer(3_600),
   /** Connections of one function worker to each database. */

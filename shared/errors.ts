@@ -118,6 +118,13 @@ export const ERRORS = {
     meaning: "After loading, both sides still differ in counts or money, and reading the records once more did not help.",
     remedy: "See sync_reports of the execution for the entities and legacy ids.",
   },
+  BRAKE_APPLIED: {
+    status: 409,
+    retryable: false,
+    meaning: "Far more records than usual would have been deleted, or emptied in a column; nothing of it was done.",
+    remedy:
+      "Look at the source. If it is meant: npm run sync -- confirm, or set confirmed_by of the entry in sync_brakes, and start again.",
+  },
   QUEUE_UNAVAILABLE: {
     status: 503,
     retryable: true,

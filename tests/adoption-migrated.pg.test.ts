@@ -144,14 +144,15 @@ describe("a target that a real migration filled", () => {
     expect(kept?.n).toBeGreaterThan(50);
   });
 
-  it("raises the surplus alarm for what the source has lost since", async () => {
+  it("marks as deleted what the source has lost since", async () => {
     const lost = (made.find(({ entity }) => entity === "orders")?.ids ?? [])
       .map(({ legacyId }) => legacyId ?? 0)
       .sort((a, b) => b - a)
       .slice(0, 2);
-    const [alert] = await test.target.admin<{ details: { legacy_ids: number[] } }[]>`
-      select a.details from public.sync_alerts a join public.sync_entities e on e.id = a.entity_id where a.kind = 'surplus' and e.entity_type = 'orders'`;
-    expect(alert?.details.legacy_ids).toEqual(expect.arrayContaining(lost));
+    const marked = await test.target.admin<{ id: number }[]>`
+      select o.legacy_instruction_id::integer as id from public.orders o join public.uuid_mappings_enhanced m on m.entity_type = 'orders' and m.entity_uuid = o.id
+       where o.deleted and o.legacy_instruction_id in ${test.target.admin(lost)} order by 1 desc`;
+    expect(marked.map(({ id }) => id)).toEqual(lost);
   });
 
   it("changes no more in a second adoption and a second full pass", async () => {

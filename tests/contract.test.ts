@@ -54,7 +54,7 @@ function entity(
       columns,
       ignored: { cover: "a picture" },
     },
-    keepsAbsent: false,
+    onDelete: "review",
     history: "values",
     fields: { [`legacy_${table}_id`]: directCopy(KEY), ...fields },
     rules: [],

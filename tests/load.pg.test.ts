@@ -179,12 +179,13 @@ describe("reconciling and loading a page", () => {
     expect(await landed()).toBe(1);
   });
 
-  it("reports what the source no longer has, in a full pass", async () => {
+  it("asks about what the source no longer has, in a full pass", async () => {
     await test.source.admin`delete from public.dispatch_operation where id = 30`;
     await test.sync({ entities: ["operations"], capture: "full" });
-    const [alert] = await test.target
-      .admin`select kind, severity, details from public.sync_alerts where kind = 'surplus' and closed_at is null`;
-    expect(alert).toEqual({ kind: "surplus", severity: "warning", details: { count: 1, legacy_ids: [30] } });
+    expect(
+      await test.target.admin`select source_record_id::integer as id, rule from public.sync_conflicts
+      where entity_type = 'operations' and state = 'open'`,
+    ).toMatchObject([{ id: 30, rule: "deleted_in_source" }]);
   });
 
   describe("control totals", () => {

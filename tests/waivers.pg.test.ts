@@ -235,13 +235,14 @@ describe("a predicate", () => {
     await source("delete from public.dispatch_operation where id in (4, 5)");
     await attempts(8, 0);
     expect(await outcome(await test.sync(full))).toEqual({
-      read: 18,
+      read: 19,
       unchanged: 2,
       deleted: 1,
       ...waived(15),
       absent: 1,
-      surplus: 1,
+      inConflict: 1,
     });
+    expect(await test.live("operations")).toMatchObject([{ id: 4, rule: "deleted_in_source" }]);
     expect(await landed()).toEqual([4, 12, 16]);
   });
 

@@ -16,8 +16,8 @@ const startRequest = z
   .strictObject({
     /** Names of entities; without it: all. */
     entities,
-    /** auto: what changed (default). full: everything again. */
-    capture: z.enum(["auto", "full"]).optional(),
+    /** auto: what changed (default). full: everything again. digest: what changed, and then both sides are compared. */
+    capture: z.enum(["auto", "full", "digest"]).optional(),
     /** Take over the ids of rows that an earlier migration left in the target, instead of a sync. */
     adopt: z.literal(true).optional(),
     /** Tell what would be done, and change nothing. */

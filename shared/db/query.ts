@@ -74,6 +74,7 @@ const OWN_STATES: Readonly<Record<string, ErrorCode>> = {
   IS021: "TARGET_NOT_EMPTY",
   IS022: "DECISION_REFUSED",
   IS030: "EXECUTION_ACTIVE",
+  IS040: "BRAKE_APPLIED",
 };
 
 /**
@@ -84,13 +85,18 @@ const TRANSIENT = /^(08|40|53|57|58)|^55P03$|^25006$/;
 
 function toIsthmusError(error: unknown, side: Side): IsthmusError {
   if (error instanceof IsthmusError) return error;
-  const { name, code, hint, message } = (error ?? {}) as { name?: unknown; code?: unknown; hint?: unknown; message?: unknown };
+  const { name, code, hint, message, detail } = (error ?? {}) as Readonly<Record<string, unknown>>;
   const state = typeof code === "string" ? code : "";
   const own = OWN_STATES[state];
   if (own) {
     return new IsthmusError(own, typeof message === "string" ? message : undefined, {
       cause: error,
-      detail: { sqlstate: state, ...(typeof hint === "string" ? { hint } : {}) },
+      // Our own functions put what is to be told into DETAIL, as JSON.
+      detail: {
+        sqlstate: state,
+        ...(typeof detail === "string" ? (JSON.parse(detail) as object) : {}),
+        ...(typeof hint === "string" ? { hint } : {}),
+      },
     });
   }
   // Only the server's own errors carry a SQLSTATE: EPIPE, too, has five letters.

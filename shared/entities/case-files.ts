@@ -10,6 +10,7 @@ declare module "./define-entity.ts" {
 export const caseFiles = defineEntity({
   name: "case_files",
   target: { table: "case_files", legacyKey: "legacy_file_id" },
+  onDelete: "hard",
   source: {
     table: "dispatch_file",
     key: "id",

@@ -10,6 +10,7 @@ declare module "./define-entity.ts" {
 export const caseStates = defineEntity({
   name: "case_states",
   target: { table: "case_states", legacyKey: "legacy_state_id" },
+  onDelete: "hard",
   source: {
     table: "dispatch_state",
     key: "id",

@@ -10,6 +10,7 @@ declare module "./define-entity.ts" {
 export const cases = defineEntity({
   name: "cases",
   target: { table: "cases", legacyKey: "legacy_patient_id" },
+  onDelete: { soft: { deleted: true } },
   source: {
     table: "dispatch_patient",
     key: "id",

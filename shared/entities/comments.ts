@@ -9,6 +9,7 @@ declare module "./define-entity.ts" {
 export const comments = defineEntity({
   name: "comments",
   target: { table: "comments", legacyKey: "legacy_comment_id" },
+  onDelete: "hard",
   source: {
     table: "dispatch_comment",
     key: "id",

@@ -54,6 +54,13 @@ export interface Predicate {
   readonly onLeave: "delete" | "keep";
 }
 
+/**
+ * What becomes of the target row of a record that the source no longer has: deleted (children before parents, never a row
+ * that others refer to), marked by giving fields a value, left as it is, or a person decides.
+ */
+export type OnDelete<Marks = Readonly<Record<string, boolean | string>>> =
+  "hard" | { readonly soft: Marks } | "ignore" | "review";
+
 /** What is remembered of each record: whole values, or 8-byte hashes of them for records that hardly anybody edits. */
 export type History = "values" | "hashes";
 
@@ -84,8 +91,8 @@ export interface EntitySpec<
     /** Columns of the driving table that are left out, each with its reason. */
     readonly ignored: Readonly<Partial<Record<ColumnOf<SourceOf<N>> | DeniedColumn, string>>>;
   };
-  /** A record that leaves the projection stays as it was (default: it is reported as surplus). */
-  readonly keepsAbsent?: boolean;
+  /** Default: a person decides. */
+  readonly onDelete?: OnDelete<{ readonly [K in keyof TargetTables[TargetOf<N>] & string]?: boolean | string }>;
   /** Default: values. Hashes tell that a record was edited, not in which field; a record takes a fraction of the room. */
   readonly history?: History;
   readonly fields: (
@@ -109,7 +116,7 @@ export interface Entity {
     readonly columns: Columns;
     readonly ignored: Readonly<Partial<Record<string, string>>>;
   };
-  readonly keepsAbsent: boolean;
+  readonly onDelete: OnDelete;
   readonly history: History;
   /** Target column → field, the legacy key first. */
   readonly fields: Readonly<Record<string, Field>>;
@@ -147,12 +154,17 @@ export function defineEntity<
       predicate: spec.source.predicate,
       watches: spec.source.watches ?? {},
     },
-    keepsAbsent: spec.keepsAbsent ?? false,
+    onDelete: (spec.onDelete ?? "review") as OnDelete,
     history: spec.history ?? "values",
     fields,
     rules: spec.rules ?? [],
     dependsOn: [...new Set(Object.values(fields).flatMap((f) => f.parent ?? []))].filter((parent) => parent !== spec.name),
   };
+}
+
+/** Whether the sync may have to delete rows of the entity's target table. */
+export function deletesRows({ onDelete, source: { predicate } }: Entity): boolean {
+  return onDelete === "hard" || predicate?.onLeave === "delete";
 }
 
 /** Everything in a definition that decides what lands in the target, as plain data: the input of its hash. */

@@ -10,6 +10,7 @@ declare module "./define-entity.ts" {
 export const doctorOffices = defineEntity({
   name: "doctor_offices",
   target: { table: "doctor_offices", legacyKey: "legacy_office_doctor_id" },
+  onDelete: "hard",
   source: {
     table: "dispatch_office_doctors",
     key: "id",

@@ -13,7 +13,7 @@ declare module "./define-entity.ts" {
 export const doctors = defineEntity({
   name: "doctors",
   target: { table: "doctors", legacyKey: "legacy_user_id" },
-  keepsAbsent: true,
+  onDelete: "ignore",
   source: {
     table: "auth_user",
     key: "id",

@@ -10,6 +10,7 @@ declare module "./define-entity.ts" {
 export const files = defineEntity({
   name: "files",
   target: { table: "files", legacyKey: "legacy_file_id" },
+  onDelete: "hard",
   source: {
     table: "dispatch_file",
     key: "id",

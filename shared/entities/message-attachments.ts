@@ -9,6 +9,7 @@ declare module "./define-entity.ts" {
 export const messageAttachments = defineEntity({
   name: "message_attachments",
   target: { table: "message_attachments", legacyKey: "legacy_file_id" },
+  onDelete: "hard",
   source: {
     table: "dispatch_file",
     key: "id",

@@ -10,6 +10,7 @@ declare module "./define-entity.ts" {
 export const orderCases = defineEntity({
   name: "order_cases",
   target: { table: "order_cases", legacyKey: "legacy_instruction_id" },
+  onDelete: "hard",
   source: {
     table: "dispatch_instruction",
     key: "id",

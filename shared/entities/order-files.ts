@@ -9,6 +9,7 @@ declare module "./define-entity.ts" {
 export const orderFiles = defineEntity({
   name: "order_files",
   target: { table: "order_files", legacyKey: "legacy_file_id" },
+  onDelete: "hard",
   source: {
     table: "dispatch_file",
     key: "id",

@@ -10,6 +10,7 @@ declare module "./define-entity.ts" {
 export const orderStates = defineEntity({
   name: "order_states",
   target: { table: "order_states", legacyKey: "legacy_state_id" },
+  onDelete: "hard",
   source: {
     table: "dispatch_state",
     key: "id",

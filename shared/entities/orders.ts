@@ -10,6 +10,7 @@ declare module "./define-entity.ts" {
 export const orders = defineEntity({
   name: "orders",
   target: { table: "orders", legacyKey: "legacy_instruction_id" },
+  onDelete: { soft: { deleted: true } },
   source: {
     table: "dispatch_instruction",
     key: "id",

@@ -10,6 +10,7 @@ declare module "./define-entity.ts" {
 export const patientsDoctorsOffices = defineEntity({
   name: "patients_doctors_offices",
   target: { table: "patients_doctors_offices", legacyKey: "legacy_patient_id" },
+  onDelete: "hard",
   source: {
     table: "dispatch_patient",
     key: "id",

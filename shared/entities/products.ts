@@ -9,6 +9,7 @@ declare module "./define-entity.ts" {
 export const products = defineEntity({
   name: "products",
   target: { table: "products", legacyKey: "legacy_product_id" },
+  onDelete: { soft: { deleted: true } },
   source: {
     table: "dispatch_product",
     key: "id",

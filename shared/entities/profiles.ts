@@ -47,6 +47,7 @@ function gender(row: SourceRow): Decision<"other" | "male" | "female" | "unknown
 export const profiles = defineEntity({
   name: "profiles",
   target: { table: "profiles", legacyKey: "legacy_user_id" },
+  onDelete: { soft: { is_active: false } },
   source: {
     table: "auth_user",
     key: "id",

@@ -10,6 +10,7 @@ declare module "./define-entity.ts" {
 export const rolePermissions = defineEntity({
   name: "role_permissions",
   target: { table: "role_permissions", legacyKey: "legacy_role_permission_id" },
+  onDelete: "hard",
   source: {
     table: "dispatch_role_permissions",
     key: "id",

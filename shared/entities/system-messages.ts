@@ -13,6 +13,7 @@ export const systemMessages = defineEntity({
   name: "system_messages",
   target: { table: "system_messages", legacyKey: "legacy_notification_id" },
   history: "hashes",
+  onDelete: "hard",
   source: {
     table: "dispatch_notification",
     key: "id",

@@ -10,6 +10,7 @@ declare module "./define-entity.ts" {
 export const tasks = defineEntity({
   name: "tasks",
   target: { table: "tasks", legacyKey: "legacy_task_id" },
+  onDelete: "hard",
   source: {
     table: "dispatch_task",
     key: "id",

@@ -10,6 +10,7 @@ declare module "./define-entity.ts" {
 export const technicianRoles = defineEntity({
   name: "technician_roles",
   target: { table: "technician_roles", legacyKey: "legacy_role_id" },
+  onDelete: "hard",
   source: {
     table: "dispatch_role",
     key: "id",

@@ -10,7 +10,7 @@ declare module "./define-entity.ts" {
 export const technicians = defineEntity({
   name: "technicians",
   target: { table: "technicians", legacyKey: "legacy_user_id" },
-  keepsAbsent: true,
+  onDelete: "ignore",
   source: {
     table: "auth_user",
     key: "id",

@@ -10,6 +10,7 @@ declare module "./define-entity.ts" {
 export const templateEditRoles = defineEntity({
   name: "template_edit_roles",
   target: { table: "template_edit_roles", legacyKey: "legacy_junction_id" },
+  onDelete: "hard",
   source: {
     table: "dispatch_template_edit_roles",
     key: "id",

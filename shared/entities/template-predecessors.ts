@@ -10,6 +10,7 @@ declare module "./define-entity.ts" {
 export const templatePredecessors = defineEntity({
   name: "template_predecessors",
   target: { table: "template_predecessors", legacyKey: "legacy_junction_id" },
+  onDelete: "hard",
   source: {
     table: "dispatch_template_predecessors",
     key: "id",

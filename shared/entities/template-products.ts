@@ -10,6 +10,7 @@ declare module "./define-entity.ts" {
 export const templateProducts = defineEntity({
   name: "template_products",
   target: { table: "template_products", legacyKey: "legacy_junction_id" },
+  onDelete: "hard",
   source: {
     table: "dispatch_template_products",
     key: "id",

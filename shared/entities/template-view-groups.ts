@@ -10,6 +10,7 @@ declare module "./define-entity.ts" {
 export const templateViewGroups = defineEntity({
   name: "template_view_groups",
   target: { table: "template_view_groups", legacyKey: "legacy_junction_id" },
+  onDelete: "hard",
   source: {
     table: "dispatch_template_view_groups",
     key: "id",

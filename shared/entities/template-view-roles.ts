@@ -10,6 +10,7 @@ declare module "./define-entity.ts" {
 export const templateViewRoles = defineEntity({
   name: "template_view_roles",
   target: { table: "template_view_roles", legacyKey: "legacy_junction_id" },
+  onDelete: "hard",
   source: {
     table: "dispatch_template_view_roles",
     key: "id",

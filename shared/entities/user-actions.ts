@@ -11,6 +11,7 @@ export const userActions = defineEntity({
   name: "user_actions",
   target: { table: "user_actions", legacyKey: "legacy_action_id" },
   history: "hashes",
+  onDelete: "hard",
   source: {
     table: "dispatch_action",
     key: "id",

@@ -56,6 +56,8 @@ export function validateRegistry(entities: readonly Entity[], optIn = OPTED_IN):
       if (remedy.trim() === "") say(`rule ${id} needs a remedy.`);
       for (const name of fields) if (!Object.hasOwn(entity.fields, name)) say(`rule ${id} looks at ${name}, which is no field.`);
     }
+    for (const name of Object.keys(typeof entity.onDelete === "string" ? {} : entity.onDelete.soft))
+      if (!Object.hasOwn(entity.fields, name)) say(`onDelete marks ${name}, which is no field.`);
     problems.push(...predicateProblems(entity, entities).map((text) => `${entity.name}: ${text}`));
     const used = new Set(Object.values(entity.fields).flatMap((field) => field.columns));
     for (const name of Object.keys(columns)) if (!used.has(name)) say(`column ${name} is read but no field uses it.`);

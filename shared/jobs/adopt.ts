@@ -5,7 +5,7 @@ import { beginExecution, beginSource, registerEntities } from "../sql/plan.ts";
 import { sourcePosition } from "../sql/source-position.ts";
 import { keepContract } from "./contract/keep-contract.ts";
 import { dependencyOrder } from "./dependency-order.ts";
-import { selectEntities, type BegunExecution } from "./plan.ts";
+import { brakeOf, selectEntities, type BegunExecution } from "./plan.ts";
 
 export interface AdoptionRequest {
   /** Names of entities; undefined: all. */
@@ -32,6 +32,7 @@ export async function startAdoption(context: Context, request: AdoptionRequest):
     page_size: config.ISTHMUS_ADOPT_PAGE_SIZE,
     chains,
     idle: [],
+    brake: brakeOf(config),
     contract: { paused: contract.paused, warnings: contract.warnings },
   });
   try {

@@ -15,7 +15,7 @@ export function chooseCapture(
   checkpoint: Checkpoint | undefined,
   position: SourcePosition,
   definitionHash: string,
-  requested: "full" | "auto",
+  requested: "full" | "auto" | "digest",
 ): Choice {
   if (!checkpoint) return { capture: "full", reason: "first_time" };
   if (checkpoint.system_identifier !== position.system_identifier || checkpoint.timeline !== position.timeline) {

@@ -1,5 +1,5 @@
 import { ident } from "../db/ident.ts";
-import type { Entity } from "../entities/define-entity.ts";
+import { deletesRows, type Entity } from "../entities/define-entity.ts";
 
 /** SQL that gives the worker exactly the columns that the entities own on the application's tables, and nothing else. */
 export function workerGrants(entities: readonly Entity[], role = "isthmus_worker"): string {
@@ -7,7 +7,7 @@ export function workerGrants(entities: readonly Entity[], role = "isthmus_worker
     .map((entity) => {
       const table = `public.${ident(entity.target.table)}`;
       const owned = Object.keys(entity.fields).map(ident).join(", ");
-      const leaving = entity.source.predicate?.onLeave === "delete" ? ", delete" : "";
+      const leaving = deletesRows(entity) ? ", delete" : "";
       return [
         `revoke all on ${table} from ${ident(role)};`,
         `grant select (id, ${owned}), insert (id, ${owned}), update (${owned})${leaving} on ${table} to ${ident(role)};`,

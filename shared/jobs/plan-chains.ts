@@ -30,6 +30,11 @@ export async function fullChains({ source, config }: Context, entity: Entity, dr
   ];
 }
 
+/** Both sides compared by hashes, after what is found without them. */
+export function digestChain({ config }: Context): object {
+  return { capture: "digest", page_size: config.ISTHMUS_DIGEST_ROWS };
+}
+
 /** Changed rows of joined tables, and changed records; no chain where nothing was written. */
 export async function changedChains(
   { config }: Context,

@@ -1,17 +1,26 @@
 import type { Entity } from "../entities/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
 import type { Context } from "../pipeline/types.ts";
-import { activeExecution, beginExecution, beginSource, checkpoints, openEntities, registerEntities } from "../sql/plan.ts";
+import {
+  activeExecution,
+  beginExecution,
+  beginSource,
+  checkpoints,
+  openEntities,
+  registerEntities,
+  type Plan,
+} from "../sql/plan.ts";
 import { sourcePosition } from "../sql/source-position.ts";
 import { chooseCapture } from "./choose-capture.ts";
 import { keepContract, type KeptContract } from "./contract/keep-contract.ts";
 import { dependencyOrder } from "./dependency-order.ts";
-import { changedChains, changedTables, fullChains } from "./plan-chains.ts";
+import { changedChains, changedTables, digestChain, fullChains } from "./plan-chains.ts";
 
 export interface ExecutionRequest {
   /** Names of entities; undefined: all. */
   readonly entities?: readonly string[] | undefined;
-  readonly capture: "auto" | "full";
+  /** digest: as auto, and then both sides are compared by hashes. */
+  readonly capture: "auto" | "full" | "digest";
   /** Tells what a run would do, and writes nothing. */
   readonly dryRun?: boolean | undefined;
   readonly triggeredBy: string;
@@ -67,6 +76,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
       choice.capture === "full"
         ? await fullChains(context, entity, dryRun)
         : await changedChains(context, entity, choice.from, changed);
+    if (request.capture === "digest") work.push(digestChain(context));
     chains.push(...work.map((chain) => ({ entity: entity.name, ...chain })));
     if (choice.capture === "xmin" && work.length === 0) idle.push({ entity: entity.name, horizon: choice.from });
   }
@@ -82,6 +92,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
     chains,
     // What a plan has not read, the next run still has to.
     idle: dryRun ? [] : idle,
+    brake: brakeOf(config),
     contract: { paused: contract.paused, warnings: contract.warnings },
   });
   try {
@@ -97,6 +108,10 @@ export async function startExecution(context: Context, request: ExecutionRequest
     paused: contract.paused,
     warnings: contract.warnings,
   };
+}
+
+export function brakeOf({ ISTHMUS_BRAKE_SHARE: share, ISTHMUS_BRAKE_RECORDS: records }: Context["config"]): Plan["brake"] {
+  return { share, records };
 }
 
 export function selectEntities(context: Context, names: readonly string[] | undefined): Entity[] {

@@ -9,7 +9,7 @@ import { advanceExecutions, entitiesWithPendingKeys, releaseWaiting } from "../s
 import { forgetClosedPlans } from "../sql/planned-records.ts";
 import { sourcePosition } from "../sql/source-position.ts";
 import { keepContract } from "./contract/keep-contract.ts";
-import { startExecution } from "./plan.ts";
+import { brakeOf, startExecution } from "./plan.ts";
 import { FORGET_ROWS } from "./report-plan.ts";
 
 /** A job taken by a tick that dies is due again after this long. */
@@ -27,7 +27,7 @@ export interface TickReport {
 
 const configuration = z.strictObject({
   entities: z.array(z.string()).min(1).optional(),
-  capture: z.enum(["auto", "full"]).default("auto"),
+  capture: z.enum(["auto", "full", "digest"]).default("auto"),
 });
 
 /** Once a minute: start due jobs, send overdue pages again, read released records again. Every part survives the failure of another. */
@@ -112,6 +112,7 @@ async function release(context: Context): Promise<string[]> {
     page_size: config.ISTHMUS_PAGE_SIZE,
     chains: [],
     idle: [],
+    brake: brakeOf(config),
   });
   await queue.send(begun.dispatch);
   return entities;

@@ -83,7 +83,7 @@ async function compare(context: Context, claim: Claim, entity: Entity, entityId:
     source: total(sourceSide),
     target: total(targetSide),
     unsettled: unsettled.length,
-    surplus: entity.keepsAbsent || entity.source.predicate?.onLeave === "keep" ? 0 : surplus,
+    surplus,
     differing,
   };
 }

@@ -6,6 +6,7 @@ import { adoptPage } from "../sql/adoption.ts";
 import { claimPage, commitPage, giveBackPage, lockRecords, openPage } from "../sql/pages.ts";
 import { sourcePosition } from "../sql/source-position.ts";
 import { detect } from "./detect/detect.ts";
+import { digest } from "./digest.ts";
 import { fanOut } from "./fan-out.ts";
 import { cacheKeys, mapIds } from "./map-ids.ts";
 import { NO_CACHE } from "./mapping-cache.ts";
@@ -31,6 +32,7 @@ export async function runPage(context: Context, message: PageMessage, validate: 
     }
     if (claim.chain.capture === "adopt") return await adopt(context, claim);
     if (claim.chain.capture === "joins") return await fanOutPage(context, claim);
+    if (claim.chain.capture === "digest") return await digestPage(context, claim);
     // A plan asks the table alone: no lie of the cache may get into it, and what it finds must not get into the cache.
     const cache = claim.execution.dry_run ? NO_CACHE : context.cache;
     const page = await loadPage(context, claim, cache).catch((error: unknown) => {
@@ -59,6 +61,14 @@ async function fanOutPage(context: Context, claim: Claim): Promise<PageOutcome> 
   const { asked, dispatch } = await fanOut(context, claim, entityOf(context, claim));
   await sendNext(context, dispatch);
   return { outcome: "fanned_out", asked, next: dispatch.length };
+}
+
+/** Compares one range of both sides. It reads no records either. */
+async function digestPage(context: Context, claim: Claim): Promise<PageOutcome> {
+  await assertSameSource(context, claim);
+  const { records, differing, dispatch } = await digest(context, claim, entityOf(context, claim));
+  await sendNext(context, dispatch);
+  return { outcome: "compared", records, differing, next: dispatch.length };
 }
 
 interface LoadedPage {

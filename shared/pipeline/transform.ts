@@ -2,6 +2,7 @@ import type { Entity, Field, Problem, SourceRow } from "../entities/define-entit
 import { KEY } from "../entities/define-entity.ts";
 import { ruleName, type RecordRule, type Severity, type ValueRule } from "../entities/rules.ts";
 import { MASK, sensitiveColumns } from "../entities/sensitive.ts";
+import { DIGEST } from "../sql/projection.ts";
 import type { Issue, LoadRecord, Warning } from "./types.ts";
 
 /** UUIDs of landed parents and twins, by `entity:legacyId`. */
@@ -99,9 +100,15 @@ export function transform(
     }
     const issue = problem ?? waiting;
     if (issue) {
-      issues.push(issue);
+      issues.push({ ...issue, digest: row[DIGEST] ?? null });
     } else {
-      records.push({ _key: key, _uuid: ownIds.get(key) ?? null, _raw: Object.keys(raw).length > 0 ? raw : null, ...values });
+      records.push({
+        _key: key,
+        _uuid: ownIds.get(key) ?? null,
+        _raw: Object.keys(raw).length > 0 ? raw : null,
+        _digest: row[DIGEST] ?? null,
+        ...values,
+      });
       warnings.push(...broken);
     }
   }

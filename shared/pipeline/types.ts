@@ -122,6 +122,8 @@ export interface LoadRecord {
   readonly _key: string;
   readonly _uuid: string | null;
   readonly _raw: Readonly<Record<string, string | null>> | null;
+  /** Hash of the record as the source has it. */
+  readonly _digest: string | null;
   readonly [column: string]: string | null | Readonly<Record<string, string | null>>;
 }
 
@@ -136,6 +138,8 @@ export interface Issue {
   readonly data: Readonly<Record<string, unknown>>;
   readonly parent?: string;
   readonly parentId?: string;
+  /** Hash of the record as the source has it. */
+  readonly digest?: string | null;
 }
 
 /** A record that lands although it breaks a rule. */
@@ -165,6 +169,7 @@ export type PageOutcome =
       readonly next: number;
     }
   | { readonly outcome: "fanned_out"; readonly asked: number | "range"; readonly next: number }
+  | { readonly outcome: "compared"; readonly records: number; readonly differing: number; readonly next: number }
   | { readonly outcome: "reported"; readonly next: number }
   | { readonly outcome: "validated"; readonly passed: boolean; readonly differences: number }
   | { readonly outcome: "failed"; readonly error: DescribedError; readonly retrySeconds: number | null }

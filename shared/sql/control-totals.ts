@@ -182,7 +182,7 @@ function fromLanded(entity: Entity): string {
        join public.uuid_mappings_enhanced m
          on m.source_id = e.source_id and m.entity_type = e.entity_type and m.legacy_id = s.legacy_id
        join public.${ident(entity.target.table)} t on t.id = m.entity_uuid
-      where s.entity_id = $1`;
+      where s.entity_id = $1 and s.gone_at is null`;
 }
 
 function fromProjection(entity: Entity): string {

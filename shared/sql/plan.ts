@@ -31,7 +31,7 @@ export async function registerEntities(
     target_table: entity.target.table,
     legacy_key: entity.target.legacyKey,
     depends_on: entity.dependsOn,
-    keeps_absent: entity.keepsAbsent,
+    on_delete: onDeleteOf(entity),
     predicate: predicateOf(entity),
     history: entity.history,
     rules: entity.rules.map((rule) => ({
@@ -54,6 +54,10 @@ export async function registerEntities(
     `select sync.register_entity($1::integer::smallint, d) from jsonb_array_elements($2::text::jsonb) d`,
     [sourceId, JSON.stringify(definitions)],
   );
+}
+
+function onDeleteOf({ onDelete }: Entity): object {
+  return typeof onDelete === "string" ? { policy: onDelete } : { policy: "soft", set: onDelete.soft };
 }
 
 function predicateOf({ name, source: { predicate } }: Entity): object | null {
@@ -105,6 +109,8 @@ export interface Plan {
   readonly page_size: number;
   readonly chains: readonly object[];
   readonly idle: readonly object[];
+  /** More than this share of an entity, and more than so many records, is deleted or emptied only when a person has confirmed it. */
+  readonly brake: { readonly share: number; readonly records: number };
   /** What the check of the catalogs found on the requested entities; kept as a report where it found anything. */
   readonly contract?: { readonly paused: readonly object[]; readonly warnings: readonly object[] };
 }

@@ -49,14 +49,21 @@ export function whereSql({ source: { predicate, where } }: Entity): string {
 /** The alias under which a row tells whether the predicate lets it in. */
 export const SENT = "_sent";
 
-/** The records of the keys in $1, an array of integers as text: every column as text. */
-export function projectionSql(entity: Entity): string {
+/** The alias under which a record's hash travels. */
+export const DIGEST = "_digest";
+
+/** The hash of a record q of recordsSql: of its key and every column, as text. A row keeps NULL and '' apart. */
+export const DIGEST_SQL = "hashtextextended(q::text, 0)";
+
+/** Records with every column as text; `from` and `where` choose which. */
+export function recordsSql(entity: Entity, from: string, where: string): string {
   const list = Object.entries(entity.source.columns).map(([name, column]) => `(${columnSql(column)})::text as ${ident(name)}`);
   const sent = entity.source.predicate === undefined ? [] : [`${sentSql(entity)}::text as ${ident(SENT)}`];
-  return `select ${[`${keySql(entity)}::text as ${ident(KEY)}`, ...sent, ...list].join(", ")}
-    from unnest($1::text::bigint[]) k (id)
-    join ${drivingSql(entity)} on ${keySql(entity)} = k.id
-    ${joinsSql(entity)}
-    where ${memberSql(entity)}
-    order by k.id`;
+  return `select ${[`${keySql(entity)}::text as ${ident(KEY)}`, ...sent, ...list].join(", ")} from ${from} ${joinsSql(entity)} where ${where}`;
+}
+
+/** The records of the keys in $1, an array of integers as text: every column as text, and the record's hash. */
+export function projectionSql(entity: Entity): string {
+  const from = `unnest($1::text::bigint[]) k (id) join ${drivingSql(entity)} on ${keySql(entity)} = k.id`;
+  return `select q.*, ${DIGEST_SQL}::text as ${ident(DIGEST)} from (${recordsSql(entity, from, memberSql(entity))}) q order by q.${ident(KEY)}::bigint`;
 }

@@ -6,7 +6,7 @@ export async function releaseWaiting(target: Queryable, sourceId: number): Promi
   await query(target, "target", "select sync.release_waiting($1::integer::smallint)", [sourceId]);
 }
 
-/** Entities with keys to read again that no running execution covers. */
+/** Entities with keys to read again that no running execution covers. Gone ones are for the next execution that looks for changes. */
 export async function entitiesWithPendingKeys(target: Queryable, sourceId: number): Promise<string[]> {
   const rows = await query<{ entity: string }>(
     target,
@@ -14,7 +14,7 @@ export async function entitiesWithPendingKeys(target: Queryable, sourceId: numbe
     `select e.entity_type as entity
        from public.sync_entities e
       where e.source_id = $1 and e.adoption_epoch > 0
-        and exists (select from public.sync_pending_keys k where k.entity_id = e.id)
+        and exists (select from public.sync_pending_keys k where k.entity_id = e.id and not k.gone)
         and not exists (select from public.sync_executions x
                          where x.source_id = e.source_id and x.status = 'running' and e.entity_type = any (x.entities))
       order by e.id`,

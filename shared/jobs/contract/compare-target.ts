@@ -1,5 +1,5 @@
 import { ident } from "../../db/ident.ts";
-import type { Entity } from "../../entities/define-entity.ts";
+import { deletesRows, type Entity } from "../../entities/define-entity.ts";
 import type { TargetCatalog, TargetCatalogTable } from "../../sql/target-catalog.ts";
 import { workerGrants } from "../grants.ts";
 import { findingsOn, type Finding } from "./finding.ts";
@@ -126,7 +126,7 @@ function checkRights(find: Find, entity: Entity, table: TargetCatalogTable, role
   const lacks = (right: "select" | "insert" | "update", columns: readonly string[]) =>
     columns.some((column) => table.columns[column]?.[right] === false) ? [right] : [];
   const withId = table.columns["id"] ? ["id", ...owned] : owned;
-  const deletes = entity.source.predicate?.onLeave === "delete" && !table.delete ? ["delete"] : [];
+  const deletes = deletesRows(entity) && !table.delete ? ["delete"] : [];
   const missing = [...lacks("select", withId), ...lacks("insert", withId), ...lacks("update", owned), ...deletes];
   const findings: Finding[] = [];
   if (missing.length > 0) {

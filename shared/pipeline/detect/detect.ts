@@ -25,13 +25,11 @@ export async function detect(source: Sql, target: Sql, entity: Entity, claim: Cl
       );
     case "keys": {
       const keys = await (execution.dry_run
-        ? plannedKeys(target, execution.id, chain.entity_id ?? 0, range.after, limit)
-        : pendingKeys(target, chain.entity_id ?? 0, range.after, limit));
-      return pageOf(
-        keys.map((key) => key.k),
-        limit,
-        { pending: keys },
-      );
+        ? plannedKeys(target, execution.id, chain.entity_id ?? 0, range.after, limit, chain.deletes)
+        : pendingKeys(target, chain.entity_id ?? 0, range.after, limit, chain.deletes));
+      const ids = keys.map((key) => key.k);
+      // Deletes run downwards; locks are taken upwards all the same.
+      return pageOf(chain.deletes ? ids.toReversed() : ids, limit, { pending: keys, cursor: ids.at(-1) ?? null });
     }
     case "modified":
     case "selection":

@@ -1,0 +1,104 @@
+-- Purpose: summaries of what is known of an entity's records, to be compared with the source's own; the page of a digest.
+-- Locks:   the chain's row; the execution's row when keys are asked for or a chain closes. Application rows are read, never locked.
+-- Reverse: drop the functions.
+
+create function sync.known_records(p_entity_id smallint, p_from bigint, p_to bigint) returns table (legacy_id bigint, digest bigint)
+language sql stable security invoker set search_path = '' as $$
+  -- What was stopped last counts for a record in the queue, whether it had landed before or not.
+  select s.legacy_id, s.source_digest
+    from public.sync_row_states s
+   where s.entity_id = p_entity_id and s.legacy_id > p_from and s.legacy_id <= p_to and s.gone_at is null
+     and not exists (select from public.sync_conflicts c
+                      where c.entity_id = p_entity_id and c.source_record_id = s.legacy_id and c.state in ('waiting', 'open')
+                        and (c.source_digest is not null or c.rule = 'deleted_in_source'))
+  union all
+  select c.source_record_id, c.source_digest
+    from public.sync_conflicts c
+   where c.entity_id = p_entity_id and c.source_record_id > p_from and c.source_record_id <= p_to and c.state in ('waiting', 'open')
+     and c.source_digest is not null
+$$;
+comment on function sync.known_records(smallint, bigint, bigint) is
+  'Landed and queued records in a key range, each with the hash of the projected record as it was read last.';
+
+create function sync.known_buckets(p_entity_id smallint, p_from bigint, p_to bigint, p_bits integer) returns table (bucket bigint, n bigint, digest numeric)
+language sql stable security invoker set search_path = '' as $$
+  select k.legacy_id >> p_bits, count(*), coalesce(sum(k.digest), 0) from sync.known_records(p_entity_id, p_from, p_to) k group by 1
+$$;
+comment on function sync.known_buckets(smallint, bigint, bigint, integer) is
+  'How many records each bucket of 2^p_bits neighbouring keys has, and the sum of their hashes.';
+
+-- Settings are pinned as they are where rows are loaded.
+create function sync.drifted_rows(p_entity_id smallint, p_from bigint, p_to bigint, p_limit integer)
+returns table (legacy_id bigint, missing boolean)
+language plpgsql stable security invoker
+set search_path = '' set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'iso_8601'
+set extra_float_digits = 1 as $$
+declare
+  v_entity public.sync_entities;
+begin
+  select * into strict v_entity from public.sync_entities where id = p_entity_id;
+  return query execute format($q$
+    select s.legacy_id, t.id is null
+      from public.sync_row_states s
+      join public.uuid_mappings_enhanced m on m.source_id = %2$s and m.entity_type = %3$L and m.legacy_id = s.legacy_id
+      left join public.%1$I t on t.id = m.entity_uuid
+     where s.entity_id = %4$s and s.legacy_id > %6$s and s.legacy_id <= %7$s and s.gone_at is null
+       and case when t.id is null then true
+                when s.left_hash is null then (select to_jsonb(x) from (select %5$s) x) <> s."left"
+                else s.left_hash <> hashtextextended((select to_jsonb(x)::text from (select %5$s) x), 0) end
+       and not exists (select from public.sync_conflicts c
+                        where c.entity_id = %4$s and c.source_record_id = s.legacy_id and c.state = 'open' and c.rule = 'target_deleted')
+     order by s.legacy_id limit %8$s
+  $q$, v_entity.target_table, v_entity.source_id, v_entity.entity_type, v_entity.id, sync.owned_columns(v_entity), p_from, p_to, p_limit);
+end
+$$;
+comment on function sync.drifted_rows(smallint, bigint, bigint, integer) is
+  'Landed records in a key range whose target row is gone (missing) or no longer what the sync left.';
+
+create function sync.commit_digest_page(p_chain uuid, p_lease bigint, p_keys bigint[], p_found jsonb, p_page jsonb) returns jsonb
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_chain  public.sync_chains := sync.hold_chain(p_chain, p_lease);
+  v_entity public.sync_entities;
+  v_dry    boolean;
+  v_begun  timestamptz := clock_timestamp();
+begin
+  select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
+  select dry_run into v_dry from public.sync_executions where id = v_chain.execution_id for no key update;
+  if v_dry then
+    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+    select v_chain.execution_id, v_entity.id, k, 'digest' from unnest(p_keys) k order by k
+    on conflict (execution_id, entity_id, legacy_id) do nothing;
+  else
+    insert into public.sync_pending_keys (entity_id, legacy_id, reason)
+    select v_entity.id, k, 'digest' from unnest(p_keys) k order by k
+    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now();
+  end if;
+  insert into public.sync_reports as r (execution_id, kind, body)
+  values (v_chain.execution_id, 'digest:' || v_entity.entity_type, sync.merge_found(null, p_found))
+  on conflict (execution_id, kind, round) do update set body = sync.merge_found(r.body, p_found);
+  return sync.end_join_page(v_chain, v_entity, p_page, v_begun);
+end
+$$;
+comment on function sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb) is
+  'What a page of a digest found: the records to read again, the report, cursor and the next chains.';
+
+create function sync.merge_found(p_before jsonb, p_found jsonb) returns jsonb
+language sql immutable security invoker set search_path = '' as $$
+  select jsonb_object_agg(f.key, case
+      when jsonb_typeof(f.value) = 'number' then to_jsonb(coalesce((p_before ->> f.key)::bigint, 0) + f.value::bigint)
+      else jsonb_build_object('count', coalesce((p_before -> f.key ->> 'count')::bigint, 0) + jsonb_array_length(f.value),
+             'legacy_ids', (select coalesce(jsonb_agg(x.id order by x.n), '[]')
+                              from jsonb_array_elements(coalesce(p_before -> f.key -> 'legacy_ids', '[]') || f.value) with ordinality x (id, n)
+                             where x.n <= 1000)) end)
+    from jsonb_each(p_found) f
+$$;
+comment on function sync.merge_found(jsonb, jsonb) is
+  'Adds what one page found to the report: numbers are summed, lists of legacy ids become {count, legacy_ids: the first 1,000}.';
+
+revoke all on function sync.known_records(smallint, bigint, bigint), sync.known_buckets(smallint, bigint, bigint, integer),
+  sync.drifted_rows(smallint, bigint, bigint, integer), sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb),
+  sync.merge_found(jsonb, jsonb) from public;
+grant execute on function sync.known_records(smallint, bigint, bigint), sync.known_buckets(smallint, bigint, bigint, integer),
+  sync.drifted_rows(smallint, bigint, bigint, integer), sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb),
+  sync.merge_found(jsonb, jsonb) to isthmus_worker;

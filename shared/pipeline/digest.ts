@@ -1,0 +1,133 @@
+import type { Entity } from "../entities/define-entity.ts";
+import {
+  commitDigestPage,
+  driftedRows,
+  HIGHEST,
+  knownBuckets,
+  knownDigests,
+  LOWEST,
+  sourceBuckets,
+  sourceDigests,
+  windowEnd,
+  type Bucket,
+  type DigestFindings,
+  type KeyDigest,
+  type Span,
+} from "../sql/digests.ts";
+import type { Claim, Context, PageMessage } from "./types.ts";
+
+/** Buckets of 4,096 keys, and of 64 where those differ: a difference costs some kilobytes, whatever the table's size. */
+const BUCKET_BITS = [12, 6] as const;
+/** Most records that a page lists, on either side; where more differ, it ends before them. */
+const MOST_RECORDS = 20_000;
+
+/**
+ * A page of a digest: compares the hashes of the source's records with those that were read last, summed by key range on
+ * either server, looks closer only where the sums differ, and looks for target rows that are not as the sync left them. It
+ * reads no records: it asks for them. So it does not matter that the source moves on meanwhile; a record that differed for
+ * a moment only is read once more and found unchanged.
+ */
+export async function digest(context: Context, claim: Claim, entity: Entity): Promise<Digested> {
+  const { config, source, target, clock, meter } = context;
+  const { chain } = claim;
+  const started = { wall: clock(), cpu: meter.cpuMs() };
+  const entityId = chain.entity_id ?? 0;
+  const whole: Span = {
+    from: BigInt(chain.cursor ?? chain.range_from ?? LOWEST),
+    to: BigInt(chain.range_to ?? HIGHEST),
+  };
+  const { last, rows } = await windowEnd(source, entity, whole, chain.page_size);
+  let window = rows < chain.page_size || last === null ? whole : { ...whole, to: BigInt(last) };
+  const drifted = await driftedRows(target, entityId, window, MOST_RECORDS);
+  if (drifted.length === MOST_RECORDS) window = { ...window, to: BigInt(drifted.at(-1)?.id ?? window.to) };
+
+  let records = 0;
+  let spans: readonly Span[] = [window];
+  for (const bits of BUCKET_BITS) {
+    if (spans.length === 0) break;
+    const here = await sourceBuckets(source, entity, spans, bits);
+    if (bits === BUCKET_BITS[0]) records = here.reduce((sum, { n }) => sum + Number(n), 0);
+    const { differing, end } = differingSpans(here, await knownBuckets(target, entityId, spans, bits), window, bits);
+    spans = differing;
+    window = { ...window, to: end };
+  }
+  const unlike =
+    spans.length === 0
+      ? NOTHING
+      : differingKeys(await sourceDigests(source, entity, spans), await knownDigests(target, entityId, spans));
+  const within = drifted.filter(({ id }) => BigInt(id) <= window.to);
+  const findings: DigestFindings = {
+    records,
+    ...unlike,
+    target_deleted: within.filter(({ missing }) => missing).map(({ id }) => id),
+    edited: within.filter(({ missing }) => !missing).map(({ id }) => id),
+  };
+  const keys = [...new Set(Object.values(findings).flatMap((ids) => (typeof ids === "number" ? [] : (ids as string[]))))];
+
+  const cpuNow = meter.cpuMs();
+  const dispatch = await commitDigestPage(target, claim, keys, findings, {
+    cursor: String(window.to),
+    done: window.to === whole.to,
+    cpu_ms: cpuNow === null || started.cpu === null ? null : cpuNow - started.cpu,
+    peak_rss_bytes: meter.rssBytes(),
+    wall_ms: clock() - started.wall,
+    next_page_size: chain.page_size,
+    lease_seconds: config.ISTHMUS_LEASE_SECONDS,
+    definition_hash: context.hashes.get(entity.name) ?? "",
+  });
+  return { records, differing: keys.length, dispatch };
+}
+
+interface Digested {
+  readonly records: number;
+  /** How many records are to be read again. */
+  readonly differing: number;
+  readonly dispatch: readonly PageMessage[];
+}
+
+const NOTHING = { missing: [], surplus: [], changed: [] };
+
+/**
+ * Spans of the buckets that are not the same on both sides, ascending, within a window; and where the window ends when these
+ * have more records than a page lists.
+ */
+export function differingSpans(
+  source: readonly Bucket[],
+  known: readonly Bucket[],
+  window: Span,
+  bits: number,
+  most = MOST_RECORDS,
+): { differing: readonly Span[]; end: bigint } {
+  const there = new Map(source.map((one) => [one.bucket, one]));
+  const here = new Map(known.map((one) => [one.bucket, one]));
+  const unlike = [...new Set([...there.keys(), ...here.keys()])]
+    .filter((bucket) => there.get(bucket)?.n !== here.get(bucket)?.n || there.get(bucket)?.digest !== here.get(bucket)?.digest)
+    .map(BigInt)
+    .sort((a, b) => (a < b ? -1 : 1));
+  const width = 1n << BigInt(bits);
+  const differing: Span[] = [];
+  let listed = 0;
+  for (const bucket of unlike) {
+    const size = Math.max(...[there, here].map((side) => Number(side.get(String(bucket))?.n ?? 0)));
+    if (differing.length > 0 && listed + size > most) return { differing, end: differing.at(-1)?.to ?? window.to };
+    listed += size;
+    const [low, high] = [bucket * width - 1n, bucket * width + width - 1n];
+    differing.push({ from: low < window.from ? window.from : low, to: high > window.to ? window.to : high });
+  }
+  return { differing, end: window.to };
+}
+
+/** Which records are on one side only, or not as they were read last. */
+export function differingKeys(
+  source: readonly KeyDigest[],
+  known: readonly KeyDigest[],
+): Pick<DigestFindings, "missing" | "surplus" | "changed"> {
+  const read = new Map(known.map(({ id, digest: hash }) => [id, hash]));
+  const [missing, changed]: [string[], string[]] = [[], []];
+  for (const { id, digest: hash } of source) {
+    if (!read.has(id)) missing.push(id);
+    else if (read.get(id) !== hash) changed.push(id);
+    read.delete(id);
+  }
+  return { missing, changed, surplus: [...read.keys()] };
+}

@@ -1,0 +1,149 @@
+import type { Queryable } from "../db/connect.ts";
+import { integerArray } from "../db/ident.ts";
+import { query, queryOne } from "../db/query.ts";
+import { KEY, type Entity } from "../entities/define-entity.ts";
+import type { Claim, PageMessage } from "../pipeline/types.ts";
+import { DIGEST_SQL, drivingSql, keySql, recordsSql, whereSql } from "./projection.ts";
+
+/** Keys above `from` and up to `to`. */
+export interface Span {
+  readonly from: bigint;
+  readonly to: bigint;
+}
+/** Neighbouring keys, aligned to a power of two: how many records there are, and the sum of their hashes. */
+export interface Bucket {
+  readonly bucket: string;
+  readonly n: string;
+  readonly digest: string;
+}
+export interface KeyDigest {
+  readonly id: string;
+  readonly digest: string | null;
+}
+
+export const LOWEST = -(2n ** 63n);
+export const HIGHEST = 2n ** 63n - 1n;
+
+/** The key that ends a window of `limit` rows of the driving table, and how many it has. */
+export async function windowEnd(source: Queryable, entity: Entity, { from, to }: Span, limit: number) {
+  const key = keySql(entity);
+  return queryOne<{ last: string | null; rows: number }>(
+    source,
+    "source",
+    `select max(id)::text as last, count(*)::integer as rows
+       from (select ${key} as id from ${drivingSql(entity)}
+              where ${key} > $1::text::bigint and ${key} <= $2::text::bigint order by ${key} limit $3) w`,
+    [String(from), String(to), limit],
+  );
+}
+
+/** Buckets of 2^bits keys of the records that the source has now. */
+export async function sourceBuckets(source: Queryable, entity: Entity, spans: readonly Span[], bits: number): Promise<Bucket[]> {
+  return query<Bucket>(
+    source,
+    "source",
+    `select (q."${KEY}"::bigint >> ${bits})::text as bucket, count(*)::text as n, sum(${DIGEST_SQL})::text as digest
+       from (${spansSql(entity)}) q group by 1`,
+    arraysOf(spans),
+  );
+}
+
+/** The records that the source has now, each with its hash. */
+export async function sourceDigests(source: Queryable, entity: Entity, spans: readonly Span[]): Promise<KeyDigest[]> {
+  return query<KeyDigest>(
+    source,
+    "source",
+    `select q."${KEY}" as id, ${DIGEST_SQL}::text as digest from (${spansSql(entity)}) q`,
+    arraysOf(spans),
+  );
+}
+
+/** The same buckets of the records as they were read last. */
+export async function knownBuckets(target: Queryable, entityId: number, spans: readonly Span[], bits: number): Promise<Bucket[]> {
+  return query<Bucket>(
+    target,
+    "target",
+    `select k.bucket::text, sum(k.n)::text as n, sum(k.digest)::text as digest
+       from unnest($1::text::bigint[], $2::text::bigint[]) b (low, high)
+       cross join lateral sync.known_buckets($3::integer::smallint, b.low, b.high, ${bits}) k group by 1`,
+    [...arraysOf(spans), entityId],
+  );
+}
+
+/** The records as they were read last, each with its hash. */
+export async function knownDigests(target: Queryable, entityId: number, spans: readonly Span[]): Promise<KeyDigest[]> {
+  return query<KeyDigest>(
+    target,
+    "target",
+    `select k.legacy_id::text as id, k.digest::text
+       from unnest($1::text::bigint[], $2::text::bigint[]) b (low, high)
+       cross join lateral sync.known_records($3::integer::smallint, b.low, b.high) k`,
+    [...arraysOf(spans), entityId],
+  );
+}
+
+/** Landed records whose target row is gone, or no longer what the sync left; ascending. */
+export async function driftedRows(target: Queryable, entityId: number, { from, to }: Span, limit: number) {
+  return query<{ id: string; missing: boolean }>(
+    target,
+    "target",
+    `select legacy_id::text as id, missing
+       from sync.drifted_rows($1::integer::smallint, $2::text::bigint, $3::text::bigint, $4) order by legacy_id`,
+    [entityId, String(from), String(to), limit],
+  );
+}
+
+/** Why records differ: legacy ids by reason, and how many records were compared. */
+export interface DigestFindings {
+  readonly records: number;
+  /** On the source, and neither landed nor in the queue. */
+  readonly missing: readonly string[];
+  /** Landed or in the queue, and not on the source. */
+  readonly surplus: readonly string[];
+  /** Not as they were read last. */
+  readonly changed: readonly string[];
+  /** Their target row was deleted by somebody. */
+  readonly target_deleted: readonly string[];
+  /** Their target row was edited by somebody. */
+  readonly edited: readonly string[];
+}
+
+/** What a page of a digest reports of itself. */
+export interface DigestPageFacts {
+  readonly cursor: string | null;
+  readonly done: boolean;
+  readonly cpu_ms: number | null;
+  readonly peak_rss_bytes: number | null;
+  readonly wall_ms: number;
+  readonly next_page_size: number;
+  readonly lease_seconds: number;
+  readonly definition_hash: string;
+}
+
+/** The records to read again, the report and the next page, in one commit. */
+export async function commitDigestPage(
+  target: Queryable,
+  claim: Claim,
+  keys: readonly string[],
+  findings: DigestFindings,
+  facts: DigestPageFacts,
+): Promise<PageMessage[]> {
+  const row = await queryOne<{ dispatch: PageMessage[] }>(
+    target,
+    "target",
+    "select sync.commit_digest_page($1, $2, $3::text::bigint[], $4::text::jsonb, $5::text::jsonb) as dispatch",
+    [claim.chain.id, claim.chain.lease, integerArray(keys), JSON.stringify(findings), JSON.stringify(facts)],
+  );
+  return row.dispatch;
+}
+
+/** Records whose keys lie in the spans of $1 and $2. */
+function spansSql(entity: Entity): string {
+  const key = keySql(entity);
+  const from = `unnest($1::text::bigint[], $2::text::bigint[]) b (low, high) join ${drivingSql(entity)} on ${key} > b.low and ${key} <= b.high`;
+  return recordsSql(entity, from, whereSql(entity));
+}
+
+function arraysOf(spans: readonly Span[]): [string, string] {
+  return [integerArray(spans.map(({ from }) => String(from))), integerArray(spans.map(({ to }) => String(to)))];
+}
