@@ -90,11 +90,11 @@ declare
   v_marks  jsonb := p_entity.on_delete -> 'set';
   v_sets   text := (select string_agg(format('%1$I = %2$L', k, v), ', ' order by k) from jsonb_each_text(v_marks) x (k, v));
 begin
-  return array[
+  return array_remove(array[
     format($q$
       insert into pg_temp.page_plan (n, legacy_id, id, action, "left", now, written)
       select p.n, p._key, p._uuid, case when t.id is null then 'delete' else 'soft' end, l."left", o.now,
-             (select coalesce(jsonb_object_agg(e.key, e.value), '{}') from jsonb_each(%6$L::jsonb) e where e.value is distinct from o.now -> e.key)
+             (select coalesce(jsonb_object_agg(e.key, e.value), '{}') from jsonb_each(coalesce(%6$L::jsonb, '{}')) e where e.value is distinct from o.now -> e.key)
         from pg_temp.page_rows p
         left join %1$s t on t.id = p._uuid
         left join %5$I.sync_row_states s on s.entity_id = %2$s and s.legacy_id = p._key
@@ -102,10 +102,10 @@ begin
         cross join lateral (select %4$s as "left" offset 0) l
        where p.n between $1 and $2
     $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, v_marks),
-    format($q$
+    case when v_sets is not null then format($q$
       update %1$s t set %2$s from pg_temp.page_plan q
        where q.n between $1 and $2 and q.action = 'soft' and t.id = q.id
-    $q$, v_target, v_sets),
+    $q$, v_target, v_sets) end,
     -- As if the source had said so: a record that returns is set back by the same comparison as any other change. Of hashes
     -- nothing is left that could fit, so then every field counts as changed.
     format($q$
@@ -113,12 +113,12 @@ begin
       select %2$s, q.legacy_id, '{}', '{}', now() from pg_temp.page_plan q where q.n between $1 and $2 and q.action = 'soft'
       on conflict (entity_id, legacy_id) do update
          set seen = s.seen || %3$L, "left" = s."left" || %3$L, seen_hash = 0 * s.seen_hash, source_digest = null, gone_at = excluded.gone_at
-    $q$, v_schema, p_entity.id, v_marks)
-  ] || sync.tombstone_statements(p_entity, v_schema);
+    $q$, v_schema, p_entity.id, coalesce(v_marks, '{}'))
+  ], null) || sync.tombstone_statements(p_entity, v_schema);
 end
 $$;
 comment on function sync.soft_statements(public.sync_entities, uuid) is
-  'The statements that mark a slice of deleted records in their rows: plan, mark, row states. $1, $2: the slice. p_plan: as for leave_statements.';
+  'The statements that mark a slice of deleted records in their rows, and forget those whose rows are gone: plan, mark, row states. $1, $2: the slice. p_plan: as for leave_statements.';
 
 create function sync.leave_remedy(p_cause text) returns text
 language sql immutable security invoker set search_path = '' as $$

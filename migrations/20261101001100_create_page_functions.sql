@@ -237,17 +237,37 @@ $$;
 comment on function sync.gone_landed(public.sync_entities, jsonb, uuid) is
   'Of the keys of a page that have no record, those that had landed and are not known to be gone. p_plan: as this dry run has planned it.';
 
+create function sync.without_row(p_entity public.sync_entities, p_ids bigint[]) returns bigint[]
+language plpgsql stable security invoker set search_path = '' as $$
+declare
+  v_ids bigint[];
+begin
+  execute format('select coalesce(array_agg(m.legacy_id), ''{}'') from public.uuid_mappings_enhanced m
+                   where m.source_id = $1 and m.entity_type = $2 and m.legacy_id = any ($3)
+                     and not exists (select from public.%I t where t.id = m.entity_uuid)', p_entity.target_table)
+    into v_ids using p_entity.source_id, p_entity.entity_type, p_ids;
+  return v_ids;
+end
+$$;
+comment on function sync.without_row(public.sync_entities, bigint[]) is 'Of landed records, those whose target row somebody has deleted.';
+
 create function sync.deleting(p_chain public.sync_chains, p_entity public.sync_entities, p_policy text, p_gone bigint[]) returns bigint[]
-language sql immutable security invoker set search_path = ''
-as $$ select case when p_chain.deletes and p_entity.on_delete ->> 'policy' = p_policy then p_gone else '{}' end $$;
+language sql stable security invoker set search_path = '' as $$
+  select case when not p_chain.deletes then '{}'
+              when p_entity.on_delete ->> 'policy' = p_policy then p_gone
+              -- What a person has deleted already is only forgotten.
+              when p_policy = 'soft' and p_entity.on_delete ->> 'policy' = 'review' then sync.without_row(p_entity, p_gone)
+              else '{}' end
+$$;
 comment on function sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]) is
-  'Of the records that the source no longer has, those that this page deletes in one way: hard or soft.';
+  'Of the records that the source no longer has, those that this page deletes in one way: hard or soft, or puts to review.';
 
 create function sync.deletes_to_review(p_chain public.sync_chains, p_entity public.sync_entities, p_gone bigint[]) returns jsonb
-language sql immutable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = '' as $$
   select coalesce(jsonb_agg(jsonb_build_object('k', k, 'state', 'open', 'type', 'business_rule_violation', 'rule', 'deleted_in_source',
            'remedy', 'The source no longer has this record. If its target row is to go too, delete it; if it is to stay: select sync.keep_deleted(<id of this entry>).')), '[]')
     from unnest(sync.deleting(p_chain, p_entity, 'review', p_gone)) k
+   where k <> all (sync.without_row(p_entity, p_gone))
 $$;
 comment on function sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]) is
   'The records that the source no longer has and that a person decides on, as issues.';
@@ -509,7 +529,8 @@ $$;
 comment on function sync.overdue_chains(integer, integer) is
   'The sweep: open chains whose message is overdue, marked as sent again.';
 
-revoke all on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
+revoke all on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync.without_row(public.sync_entities, bigint[]),
+  sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
   sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]), sync.keep_gone(public.sync_entities, bigint[], bigint[]),
   sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]), sync.missing_keys(public.sync_chains, public.sync_entities, jsonb),
   sync.page_nulled(), sync.check_nulled(public.sync_chains, public.sync_entities),
@@ -520,7 +541,8 @@ revoke all on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync
   sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric),
   sync.commit_page(uuid, bigint, text, jsonb, jsonb), sync.close_chain(uuid, public.sync_entities),
   sync.give_back_page(uuid, bigint, jsonb, integer), sync.overdue_chains(integer, integer) from public;
-grant execute on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
+grant execute on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync.without_row(public.sync_entities, bigint[]),
+  sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
   sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]), sync.keep_gone(public.sync_entities, bigint[], bigint[]),
   sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]), sync.missing_keys(public.sync_chains, public.sync_entities, jsonb),
   sync.page_nulled(), sync.check_nulled(public.sync_chains, public.sync_entities),

@@ -61,10 +61,15 @@ begin
     insert into public.sync_reports (execution_id, kind, body) values (v_execution.id, 'contract', p_plan -> 'contract');
   end if;
 
+  if p_plan ->> 'kind' = 'sync' then
+    -- What was held back, or left over, may have come back since: it is looked at once more before it is deleted.
+    update public.sync_pending_keys k set gone = false from public.sync_entities e
+     where e.id = k.entity_id and e.source_id = v_source.id and e.entity_type = any (v_entities) and k.gone;
+  end if;
   if v_dry_run then
     -- A run would read these too.
-    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason, gone)
-    select v_execution.id, k.entity_id, k.legacy_id, k.reason, k.gone
+    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+    select v_execution.id, k.entity_id, k.legacy_id, k.reason
       from public.sync_pending_keys k join public.sync_entities e on e.id = k.entity_id
      where e.source_id = v_source.id and e.entity_type = any (v_entities);
   end if;
