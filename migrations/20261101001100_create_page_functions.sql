@@ -35,7 +35,11 @@ begin
                'range_from', v_chain.range_from::text, 'range_to', v_chain.range_to::text, 'cursor', v_chain."cursor"::text,
                'table_file', v_chain.table_file::text),
     'execution', (select jsonb_build_object('id', e.id, 'horizon', e.horizon::text, 'snapshot_xmax', e.snapshot_xmax::text,
-                           'system_identifier', e.system_identifier, 'timeline', e.timeline, 'entities', e.entities, 'dry_run', e.dry_run)
+                           'system_identifier', e.system_identifier, 'timeline', e.timeline, 'entities', e.entities, 'dry_run', e.dry_run,
+                           'compared', array(select t.entity_type from public.sync_entities t
+                                              where exists (select from public.sync_chains c where c.execution_id = e.id and c.entity_id = t.id
+                                                               and c.capture not in ('modified', 'keys'))
+                                              order by array_position(e.entities, t.entity_type::text)))
                     from public.sync_executions e where e.id = v_chain.execution_id),
     'severities', sync.rule_severities(),
     'source', (select jsonb_build_object('id', s.id, 'name', s.name, 'namespace', s.namespace)

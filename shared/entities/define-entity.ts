@@ -92,7 +92,7 @@ export interface EntitySpec<
     readonly ignored: Readonly<Partial<Record<ColumnOf<SourceOf<N>> | DeniedColumn, string>>>;
   };
   /** Default: a person decides. */
-  readonly onDelete?: OnDelete<{ readonly [K in keyof TargetTables[TargetOf<N>] & string]?: boolean | string }>;
+  readonly onDelete?: OnDelete<Readonly<Partial<Record<keyof TargetTables[TargetOf<N>] & string, boolean | string>>>>;
   /** Default: values. Hashes tell that a record was edited, not in which field; a record takes a fraction of the room. */
   readonly history?: History;
   readonly fields: (

@@ -19,7 +19,8 @@ import { reportPlan } from "./report-plan.ts";
 /**
  * Compares both sides of one entity per page: how many settled records there are and what their money columns add up
  * to, exactly. Buckets that differ are drilled to keys; these are read once more, and what then remains fails the
- * execution. A record that the source changed again since is not a difference.
+ * execution. A record that the source changed again since is not a difference. An entity in which nothing was found to do is
+ * not compared.
  */
 export async function validate(
   context: Context,
@@ -27,7 +28,7 @@ export async function validate(
 ): Promise<{ dispatch: readonly PageMessage[]; outcome: PageOutcome }> {
   // A plan has written nothing that could be compared.
   if (claim.execution.dry_run) return reportPlan(context, claim);
-  const names = claim.execution.entities;
+  const names = claim.execution.compared;
   const index = claim.chain.cursor === null ? 0 : Number(claim.chain.cursor) + 1;
   const entity = context.entities.get(names[index] ?? "");
   const entityId = entity ? (claim.entities[entity.name]?.id ?? null) : null;

@@ -87,6 +87,8 @@ export interface Claim {
     readonly system_identifier: string;
     readonly timeline: number;
     readonly entities: readonly string[];
+    /** Those whose changes were looked for and found: of the others, neither side has moved by this execution. */
+    readonly compared: readonly string[];
     /** A plan: nothing is written but what it finds out. */
     readonly dry_run: boolean;
   };

@@ -1,0 +1,194 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { operations as operationsEntity } from "../shared/entities/operations.ts";
+import type { Entity } from "../shared/entities/define-entity.ts";
+import { workerGrants } from "../shared/jobs/grants.ts";
+import { differingKeys, differingSpans } from "../shared/pipeline/digest.ts";
+import type { Bucket, KeyDigest } from "../shared/sql/digests.ts";
+import { createPipeline, type Pipeline } from "./support/pipeline.ts";
+
+const operations: Entity = { ...operationsEntity, onDelete: "hard" };
+const only = { entities: ["operations"] };
+const digest = { ...only, capture: "digest" } as const;
+
+/** Operations without payments: 1 to `rows`, in pages and windows that are small on purpose. */
+async function clinic(rows: number, env: Record<string, string> = {}): Promise<Pipeline> {
+  const test = await createPipeline({ entities: [operations], env: { ISTHMUS_DIGEST_ROWS: "500", ...env } });
+  await test.target.admin.unsafe(workerGrants([operations]));
+  await test.source
+    .admin`insert into public.dispatch_operation (id, type, price) select id, 1, id from generate_series(1, ${rows}::integer) id`;
+  await test.sync(only);
+  return test;
+}
+
+/** Changes that no transaction id tells of: as if the horizon had moved past them. */
+async function behindTheHorizon(test: Pipeline): Promise<void> {
+  const [now] = await test.source.admin<{ at: string }[]>`select pg_snapshot_xmin(pg_current_snapshot())::text as at`;
+  await test.target.admin`update public.sync_checkpoints set horizon = ${now?.at ?? "0"}::xid8`;
+}
+
+async function report(test: Pipeline, execution: string) {
+  const [row] = await test.target.admin<
+    { body: Record<string, { count: number; legacy_ids: string[] }> & { records: number } }[]
+  >`
+    select body - 'records' as body, (body ->> 'records')::integer as records
+      from public.sync_reports where execution_id = ${execution} and kind = 'digest:operations'`;
+  const { records, body: found } = row ?? { records: -1, body: {} };
+  return {
+    records,
+    ...Object.fromEntries(
+      Object.entries(found).map(([reason, { legacy_ids }]) => [reason, legacy_ids.map(Number).sort((a, b) => a - b)]),
+    ),
+  };
+}
+
+describe("a digest", () => {
+  it("finds every kind of difference by key, and has exactly those records read", async () => {
+    await using test = await clinic(3000);
+    await test.source.admin.unsafe(`
+      insert into public.dispatch_operation (id, type, price) values (3001, 1, 1), (900000, 1, 1);
+      delete from public.dispatch_operation where id in (10, 2999);
+      update public.dispatch_operation set price = price + 1 where id in (64, 65, 1500);
+      -- Two records change places: the sum of their amounts stays.
+      update public.dispatch_operation set price = case id when 2000 then 2001 else 2000 end where id in (2000, 2001);
+      update public.dispatch_operation set card_brand = '' where id = 700`);
+    await behindTheHorizon(test);
+    await test.target.admin`delete from public.operations where legacy_operation_id = 77`;
+    await test.target.admin`update public.operations set card_brand = 'edited' where legacy_operation_id = 88`;
+    // Without it nothing is found.
+    expect((await test.sync(only)).chains).toEqual([]);
+
+    const { execution } = await test.sync(digest);
+    expect(await report(test, execution)).toEqual({
+      records: 3000,
+      missing: [3001, 900000],
+      surplus: [10, 2999],
+      changed: [64, 65, 700, 1500, 2000, 2001],
+      target_deleted: [77],
+      edited: [88],
+    });
+    const [counted] = await test.target.admin`
+      select sum(read)::integer as read, sum(inserted)::integer as inserted, sum(updated)::integer as updated, sum(deleted)::integer as deleted,
+             sum(in_conflict)::integer as "inConflict", sum(absent)::integer as absent
+        from public.sync_page_log where execution_id = ${execution}`;
+    // 700 has '' where it had NULL, which is the same to the target. 10 and 2999 are looked at twice: found gone, and deleted.
+    expect(counted).toEqual({ read: 12, inserted: 2, updated: 5, deleted: 2, inConflict: 1, absent: 2 });
+    expect(await test.live("operations")).toMatchObject([{ id: 77, rule: "target_deleted" }]);
+
+    // What is in the queue is not asked for again; what somebody has edited stays theirs, and is seen again.
+    const again = await test.sync(digest);
+    expect(await report(test, again.execution)).toEqual({
+      records: 3000,
+      missing: [],
+      surplus: [],
+      changed: [],
+      target_deleted: [],
+      edited: [88],
+    });
+  });
+
+  it("does not ask again for what waits or is in conflict, until the source changes it", async () => {
+    await using test = await clinic(20);
+    await test.source.admin`update public.dispatch_operation set type = 99 where id = 5`;
+    await test.source.admin`insert into public.dispatch_operation (id, type, price, payment_id) values (21, 99, 1, null)`;
+    await test.sync(only);
+    expect((await test.live("operations")).map(({ id }) => id)).toEqual([5, 21]);
+    expect(await report(test, (await test.sync(digest)).execution)).toMatchObject({ missing: [], changed: [] });
+    await test.source.admin`update public.dispatch_operation set type = 1 where id in (5, 21)`;
+    await behindTheHorizon(test);
+    expect(await report(test, (await test.sync(digest)).execution)).toMatchObject({ missing: [], changed: [5, 21] });
+    expect(await test.live("operations")).toEqual([]);
+  });
+
+  it("ends a page before more records than it may list, and finds all the same", async () => {
+    await using test = await clinic(20);
+    await test.source
+      .admin`insert into public.dispatch_operation (id, type, price) select id, 1, 1 from generate_series(1001, 31000) id`;
+    await behindTheHorizon(test);
+    const { execution } = await test.start({ ...digest });
+    await test.target
+      .admin`update public.sync_chains set page_size = 100000 where execution_id = ${execution} and capture = 'digest'`;
+    await test.drain();
+    const [row] = await test.target.admin`
+      select (select body #>> '{missing,count}' from public.sync_reports where execution_id = ${execution} and kind like 'digest:%') as missing,
+             (select count(*)::integer from public.operations) as landed,
+             (select page from public.sync_chains where execution_id = ${execution} and capture = 'digest') as pages`;
+    expect(row).toEqual({ missing: "30000", landed: 30020, pages: 2 });
+  });
+
+  it("is right while the source moves between any two of its statements", async () => {
+    await using test = await clinic(600, { ISTHMUS_DIGEST_ROWS: "200" });
+    await test.start(digest);
+    let step = 0;
+    while (test.queue.length > 0) {
+      step++;
+      await test.source.admin`update public.dispatch_operation set price = price + 1 where id % 50 = ${step % 50}`;
+      await test.source.admin`delete from public.dispatch_operation where id = ${590 - step}`;
+      await test.source.admin`insert into public.dispatch_operation (id, type, price) values (${600 + step}, 1, 1)`;
+      await test.runOne();
+    }
+    await test.sync(digest);
+    type Side = { id: number; price: number }[];
+    const source = await test.source.admin<Side>`select id::integer, price::float8 from public.dispatch_operation order by 1`;
+    const target = await test.target.admin<Side>`
+      select legacy_operation_id::integer as id, amount::float8 as price from public.operations order by 1`;
+    expect([...target]).toEqual([...source]);
+  });
+});
+
+describe("the comparison of two sides", () => {
+  const side = fc.dictionary(
+    fc.integer({ min: 0, max: 300 }).map(String),
+    fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }).map(String),
+    { maxKeys: 60 },
+  );
+  const bucketsOf = (
+    records: Record<string, string>,
+    bits: number,
+    within: readonly { from: bigint; to: bigint }[],
+  ): Bucket[] => {
+    const sums = new Map<bigint, { n: number; digest: bigint }>();
+    for (const [id, hash] of Object.entries(records)) {
+      if (!within.some(({ from, to }) => BigInt(id) > from && BigInt(id) <= to)) continue;
+      const bucket = BigInt(id) >> BigInt(bits);
+      const { n, digest: sum } = sums.get(bucket) ?? { n: 0, digest: 0n };
+      sums.set(bucket, { n: n + 1, digest: sum + BigInt(hash) });
+    }
+    return [...sums].map(([bucket, { n, digest: sum }]) => ({ bucket: String(bucket), n: String(n), digest: String(sum) }));
+  };
+
+  it("drills to exactly the records that differ, in as many pages as it takes", () => {
+    fc.assert(
+      fc.property(side, side, fc.integer({ min: 1, max: 40 }), (one, other, most) => {
+        const there = { ...one, ...other };
+        const found = new Set<string>();
+        let from = -1n;
+        for (let page = 0; from < 300n; page++) {
+          expect(page).toBeLessThan(400);
+          let window = { from, to: 300n };
+          let spans: readonly { from: bigint; to: bigint }[] = [window];
+          for (const bits of [5, 2]) {
+            const { differing, end } = differingSpans(
+              bucketsOf(there, bits, spans),
+              bucketsOf(one, bits, spans),
+              window,
+              bits,
+              most,
+            );
+            spans = differing;
+            window = { ...window, to: end };
+          }
+          const list = (records: Record<string, string>): KeyDigest[] =>
+            Object.entries(records)
+              .filter(([id]) => spans.some((span) => BigInt(id) > span.from && BigInt(id) <= span.to))
+              .map(([id, hash]) => ({ id, digest: hash }));
+          const { missing, surplus, changed } = differingKeys(list(there), list(one));
+          for (const id of [...missing, ...surplus, ...changed]) found.add(id);
+          from = window.to;
+        }
+        const expected = Object.keys(there).filter((id) => one[id] !== there[id]);
+        expect([...found].sort()).toEqual(expected.sort());
+      }),
+    );
+  });
+});
