@@ -1,5 +1,5 @@
 import type { Queryable } from "../db/connect.ts";
-import { queryOne } from "../db/query.ts";
+import { query, queryOne } from "../db/query.ts";
 
 export interface SourceIndex {
   readonly name: string;
@@ -103,18 +103,18 @@ export interface KeptCapability {
   readonly reason: string;
 }
 
-/** Keeps the result of an inspection in sync_sources.capabilities. */
+/** Keeps what an inspection chose in sync_sources.capabilities; `inspected_at` tells since when it has been that. */
 export async function keepCapabilities(
   target: Queryable,
   sourceId: number,
   tables: Readonly<Record<string, KeptCapability>>,
 ): Promise<void> {
-  await queryOne(
+  await query(
     target,
     "target",
     `update public.sync_sources
-        set capabilities = capabilities || jsonb_build_object('tables', $2::text::jsonb, 'inspected_at', now()), updated_at = now()
-      where id = $1::integer::smallint returning id`,
+        set capabilities = capabilities || jsonb_build_object('tables', $2::text::jsonb, 'inspected_at', now())
+      where id = $1::integer::smallint and capabilities -> 'tables' is distinct from $2::text::jsonb`,
     [sourceId, JSON.stringify(tables)],
   );
 }

@@ -55,7 +55,7 @@ export async function checkContract(context: Context, sourceId: number, fresh = 
     findings,
     effects: sideEffects(entities, catalogs.target),
   });
-  await inspectCatalog(context, sourceId, catalogs.source);
+  if (source.catalog !== null) await inspectCatalog(context, sourceId, source.catalog);
   return { findings: [...findings, ...effectFindings(unacknowledged, entities, loaded)], compared: true, alerted, warned };
 }
 
