@@ -63,6 +63,13 @@ export const ERRORS = {
     meaning: "The target or the source does not have what the entity files say of every entity that was asked for.",
     remedy: "Mend what findings names, each with its remedy; npm run sync -- check shows them all. Nothing was written.",
   },
+  CAPTURE_IMPOSSIBLE: {
+    status: 409,
+    retryable: false,
+    meaning: "The capture that was asked for would miss changes of a table in every entity that was asked for.",
+    remedy:
+      "Do what findings names, or ask for the capture full; npm run sync -- inspect says what each table allows. Nothing was written.",
+  },
   SIDE_EFFECTS_UNACKNOWLEDGED: {
     status: 409,
     retryable: false,

@@ -68,6 +68,20 @@ describe("npm run sync --", () => {
     });
   });
 
+  it("inspect tells of each source table how its changes are found, and setup-source prints the SQL", async () => {
+    const { code, out } = await sync(["inspect"]);
+    expect({ code, out }).toMatchObject({
+      code: 0,
+      out: expect.stringMatching(/^dispatch_office .* xmin +digest +a scan/m) as string,
+    });
+    expect(out).toMatch(/^The source is PostgreSQL 17\.\d+, a primary, read as isthmus_reader\./);
+    const setup = await sync(["setup-source", "--role", "reader"]);
+    expect(setup).toMatchObject({ code: 0, err: "" });
+    expect(setup.out).toMatch(/^grant select \(xmin, ctid, .* on public\."dispatch_office" to "reader";$/m);
+    expect(setup.out).not.toContain("not known");
+    expect((await sync(["setup-source"], { ISTHMUS_API_KEY: "" })).out).toContain("could not be asked (CONFIG_INVALID)");
+  });
+
   it("queue is empty before anything ran", async () => {
     expect(await sync(["queue"])).toEqual({ code: 0, out: "The queue is empty.\n", err: "" });
   });

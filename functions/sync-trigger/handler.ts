@@ -6,6 +6,7 @@ import { parseBody } from "../../shared/http/parse.ts";
 import { answer, respondJson } from "../../shared/http/respond.ts";
 import { previewAdoptions, startAdoption } from "../../shared/jobs/adopt.ts";
 import { acknowledge, checkInstallation } from "../../shared/jobs/check.ts";
+import { inspectSource } from "../../shared/jobs/inspect.ts";
 import { startExecution } from "../../shared/jobs/plan.ts";
 import type { Context } from "../../shared/pipeline/types.ts";
 import type { Runtime } from "../../shared/runtime.ts";
@@ -37,7 +38,7 @@ const acknowledgeRequest = z.strictObject({
 
 /**
  * POST starts an execution on demand, or accepts what writes set off (?acknowledge); neither is for reviewers. GET tells
- * the state of an execution (?execution=ID) or of the latest ones, or whether everything is in order (?check).
+ * the state of an execution (?execution=ID) or of the latest ones, or whether everything is in order (?check), or how changes of the source can be found (?inspect).
  */
 export function createHandler(runtime: Runtime): (request: Request) => Promise<Response> {
   const context = once(() => createContext(runtime));
@@ -75,6 +76,7 @@ export function createHandler(runtime: Runtime): (request: Request) => Promise<R
 
 async function state(context: Context, url: URL): Promise<unknown> {
   if (url.searchParams.has("check")) return checkInstallation(context);
+  if (url.searchParams.has("inspect")) return inspectSource(context);
   const id = url.searchParams.get("execution");
   if (id === null) return { executions: await latestExecutions(context.target, 20) };
   if (!z.uuid().safeParse(id).success) throw new IsthmusError("REQUEST_INVALID", "execution: must be a UUID.");

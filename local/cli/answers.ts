@@ -97,6 +97,31 @@ export const check = z.object({
   error: failure.nullable(),
 });
 
+export const inspection = z.object({
+  source: z.object({
+    serverVersion: z.number(),
+    node: z.string(),
+    role: z.string(),
+    log: z.object({ walLevel: z.string(), mayReplicate: z.boolean() }),
+  }),
+  tables: z.array(
+    z.object({
+      table: z.string(),
+      kind: z.string().nullable(),
+      entities: z.array(z.string()),
+      rows: z.number().nullable(),
+      bytes: z.number(),
+      capture: z.string().nullable(),
+      backedBy: z.string().nullable(),
+      reason: z.string(),
+      cost: z.string(),
+      seconds: z.number().nullable(),
+    }),
+  ),
+  findings: z.array(finding),
+  improvements: z.array(z.object({ table: z.string(), sql: z.string(), reason: z.string() })),
+});
+
 export const adoptionPreview = z.object({
   preview: z.array(
     z.object({
@@ -114,6 +139,7 @@ export const adoptionPreview = z.object({
 
 export type AdoptionPreview = z.output<typeof adoptionPreview>["preview"][number];
 export type ExecutionState = z.output<typeof executionState>;
+export type Inspection = z.output<typeof inspection>;
 export type Check = z.output<typeof check>;
 export type Finding = z.output<typeof finding>;
 export type EntityState = z.output<typeof entityState>;

@@ -11,6 +11,7 @@ import {
   executionList,
   executionState,
   findingsIn,
+  inspection,
   parseAnswer,
   type ExecutionState,
 } from "./answers.ts";
@@ -19,9 +20,10 @@ import { onTarget } from "./on-target.ts";
 import { formatTable, type Terminal } from "./output.ts";
 import { Problem, toProblem } from "./problem.ts";
 import { readQueue } from "./queue.ts";
+import { setupSource } from "./setup-source.ts";
 import { createSchedule, removeSchedule, SCHEDULE_ID } from "./schedule.ts";
 import { withEnvFile } from "./settings.ts";
-import { showCheck, showFindings, showSideEffects } from "./show-check.ts";
+import { showCheck, showFindings, showInspection, showSideEffects } from "./show-check.ts";
 import { showExecution } from "./show-execution.ts";
 import { showPlan } from "./show-plan.ts";
 import { showPreview } from "./show-preview.ts";
@@ -195,6 +197,23 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
       print(found, showCheck(found));
       if (!found.ok) exitWith(1);
     });
+
+  const inspect = async () => parseAnswer(inspection, await callFunction(env(), "sync-trigger?inspect"));
+
+  program
+    .command("inspect")
+    .description("how the changes of each source table can be found, what that costs, and what would make it cheaper")
+    .action(async () => {
+      const found = await inspect();
+      print(found, showInspection(found));
+      if (found.findings.some(({ severity }) => severity === "fatal")) exitWith(1);
+    });
+
+  program
+    .command("setup-source")
+    .description("print the SQL that the owner of the source runs: a role that reads exactly what is needed, optional indexes")
+    .option("--role <name>", "of the source", "isthmus_reader")
+    .action(async ({ role }: { role: string }) => terminal.out(await setupSource(role, inspect)));
 
   program
     .command("acknowledge")

@@ -1,4 +1,4 @@
-import type { Check, Finding } from "./answers.ts";
+import type { Check, Finding, Inspection } from "./answers.ts";
 import { formatTable } from "./output.ts";
 
 /** What npm run sync -- check found, for a person. */
@@ -20,6 +20,34 @@ export function showCheck(check: Check): string {
   if (check.findings !== null) parts.push("\n", showFindings(check.findings));
   if (check.sideEffects.length > 0) parts.push("\n", showSideEffects(check.sideEffects));
   return parts.join("");
+}
+
+/** What npm run sync -- inspect found, for a person. */
+export function showInspection({ source, tables, findings, improvements }: Inspection): string {
+  const { serverVersion, node, role, log } = source;
+  const version = `${Math.floor(serverVersion / 10_000)}.${serverVersion % 10_000}`;
+  const rows = tables.map((table) => [
+    table.table,
+    table.rows === null ? "?" : table.rows.toLocaleString("en"),
+    sizeOf(table.bytes),
+    table.capture ?? "none",
+    table.backedBy ?? "-",
+    table.cost,
+    table.reason,
+  ]);
+  return [
+    `The source is PostgreSQL ${version}, a ${node}, read as ${role}. Its log is not read yet (wal_level ${log.walLevel}, replication ${log.mayReplicate ? "allowed" : "not allowed"}).\n\n`,
+    formatTable(["table", "rows", "size", "capture", "backed by", "cost of a look", "reason"], rows),
+    findings.length === 0 ? "\nNothing to mend.\n" : `\n${showFindings(findings)}`,
+    improvements.length === 0
+      ? ""
+      : "\nOptional, for the owner of the source: npm run --silent sync -- setup-source prints the SQL.\n",
+  ].join("");
+}
+
+function sizeOf(bytes: number): string {
+  const megabytes = bytes / 1024 / 1024;
+  return megabytes < 1 ? `${Math.ceil(bytes / 1024)} KiB` : `${Math.round(megabytes).toLocaleString("en")} MiB`;
 }
 
 /** Fatal findings first, each with what to do below it. */

@@ -61,6 +61,6 @@ async function register(context: Context, entities: readonly string[] | undefine
   await inTransaction(context.target, "target", (tx) =>
     registerEntities(tx, sourceId, [...context.entities.values()], context.hashes),
   );
-  const contract = await keepContract(context, sourceId, requested, "adopt");
+  const contract = await keepContract(context, sourceId, requested, "adopt", "keys");
   return { sourceId, names: contract.runnable.map((entity) => entity.name), contract };
 }

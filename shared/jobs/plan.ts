@@ -39,8 +39,8 @@ export interface BegunExecution {
 /**
  * Plans an execution and sends its first pages: leaves out what the catalogs do not fit, takes the horizon before any
  * record is read, chooses a capture per entity, and writes execution and chains in one commit.
- * @throws IsthmusError NOT_FOUND, EXECUTION_ACTIVE, TARGET_NOT_EMPTY, CONTRACT_BROKEN, SIDE_EFFECTS_UNACKNOWLEDGED,
- * SOURCE_BEHIND; nothing is begun then.
+ * @throws IsthmusError NOT_FOUND, EXECUTION_ACTIVE, TARGET_NOT_EMPTY, CONTRACT_BROKEN, CAPTURE_IMPOSSIBLE,
+ * SIDE_EFFECTS_UNACKNOWLEDGED, SOURCE_BEHIND; nothing is begun then.
  */
 export async function startExecution(context: Context, request: ExecutionRequest): Promise<BegunExecution> {
   const { source, target, config, hashes } = context;
@@ -59,7 +59,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
     });
   }
   await registerEntities(target, sourceId, [...context.entities.values()], hashes);
-  const contract = await keepContract(context, sourceId, requested, dryRun ? "plan" : "sync");
+  const contract = await keepContract(context, sourceId, requested, dryRun ? "plan" : "sync", request.capture);
   const entities = contract.runnable;
   const names = entities.map((entity) => entity.name);
   const position = await sourcePosition(source);

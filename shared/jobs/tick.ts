@@ -100,7 +100,7 @@ async function release(context: Context): Promise<string[]> {
   await releaseWaiting(target, sourceId);
   const pending = (await entitiesWithPendingKeys(target, sourceId)).flatMap((name) => context.entities.get(name) ?? []);
   if (pending.length === 0) return [];
-  const { runnable } = await keepContract(context, sourceId, pending);
+  const { runnable } = await keepContract(context, sourceId, pending, "sync", "keys");
   const entities = runnable.map((entity) => entity.name);
   const begun = await beginExecution(target, await sourcePosition(source), {
     kind: "release",

@@ -4,21 +4,24 @@ import { consumedJoins } from "../entities/consumed-joins.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
 import { projectionSql } from "./projection.ts";
-import { changedKeys, type KeyQuery } from "./source-keys.ts";
+import { allKeys, changedKeys, type KeyQuery } from "./source-keys.ts";
 import { dependantKeys, joinRows } from "./source-joins.ts";
 
 /**
  * Whether the source would run an entity's statements, with all that their expressions name: they are planned, not
- * executed, and planning checks names, types and rights. @returns the SQLSTATE of a refusal, undefined without one.
+ * executed, and planning checks names, types and rights. `changes`: with those that ask which rows were written.
+ * @returns the SQLSTATE of a refusal, undefined without one.
  */
-export async function projectionRefusal(source: Queryable, entity: Entity): Promise<string | undefined> {
+export async function projectionRefusal(source: Queryable, entity: Entity, changes = true): Promise<string | undefined> {
+  const all = { after: null, upTo: null, limit: 1 };
   const statements: KeyQuery[] = [
     { text: projectionSql(entity), parameters: ["{}"] },
-    changedKeys(entity, { after: null, upTo: null, limit: 1 }, "0", "1"),
-    ...consumedJoins(entity).flatMap((join) => [
-      joinRows(join, null, { from: "0", to: "1" }, 1),
-      dependantKeys(entity, join, [], { from: "0", to: "1" }, 1),
-    ]),
+    changes ? changedKeys(entity, all, "0", "1") : allKeys(entity, all),
+    ...consumedJoins(entity).flatMap((join) =>
+      changes
+        ? [joinRows(join, null, { from: "0", to: "1" }, 1), dependantKeys(entity, join, [], { from: "0", to: "1" }, 1)]
+        : [joinRows(join, null, undefined, 1)],
+    ),
   ];
   try {
     for (const { text, parameters } of statements) await query(source, "source", `explain ${text}`, parameters);

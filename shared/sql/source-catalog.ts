@@ -8,7 +8,7 @@ export interface SourceCatalogColumn {
   readonly readable: boolean;
 }
 export interface SourceCatalogTable {
-  /** pg_class.relkind. */
+  /** pg_class.relkind; a partitioned table with a foreign partition counts as a foreign one. */
   readonly relkind: string;
   /** Row level security filters what this role sees. */
   readonly hidden: boolean;
@@ -35,12 +35,17 @@ export async function readSourceCatalog(
   const row = await queryOne<{ fingerprint: string; catalog: string | null }>(
     source,
     "source",
-    `with catalog as (
+    `with recursive tree as (
+       select c.oid as root, c.oid as member from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
+       union select t.root, i.inhrelid from tree t join pg_inherits i on i.inhparent = t.member),
+     catalog as (
        select jsonb_build_object(
          'serverVersion', current_setting('server_version_num')::integer, 'role', current_user,
          'tables', (
            select coalesce(jsonb_object_agg(c.relname, jsonb_build_object(
-             'relkind', c.relkind, 'hidden', row_security_active(c.oid),
+             'relkind', case when exists (select from tree t join pg_class f on f.oid = t.member
+                                            where t.root = c.oid and f.relkind = 'f') then 'f' else c.relkind end,
+             'hidden', row_security_active(c.oid),
              'columns', (
                select jsonb_object_agg(a.attname, jsonb_build_object(
                  'type', format_type(t.oid, null), 'enum', t.typtype = 'e',

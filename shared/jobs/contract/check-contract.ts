@@ -1,6 +1,5 @@
 import { sha1 } from "@noble/hashes/legacy.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
-import { columnsRead } from "../../entities/columns-read.ts";
 import type { Entity } from "../../entities/define-entity.ts";
 import type { Context } from "../../pipeline/types.ts";
 import { besideColumns, sourceKinds, targetKinds } from "../../schema/column-kinds.gen.ts";
@@ -8,6 +7,7 @@ import { readContractState, storeContractCheck, type ContractState } from "../..
 import { projectionRefusal } from "../../sql/projection-refusal.ts";
 import { readSourceCatalog, type SourceCatalog } from "../../sql/source-catalog.ts";
 import type { TargetCatalog } from "../../sql/target-catalog.ts";
+import { inspectCatalog, sourceTables } from "../inspect.ts";
 import { compareSource } from "./compare-source.ts";
 import { compareTarget } from "./compare-target.ts";
 import { compareTypes } from "./compare-types.ts";
@@ -15,7 +15,7 @@ import { findingsOn, type Finding } from "./finding.ts";
 import { effectFindings, sideEffects } from "./side-effects.ts";
 
 /** Raise it when the comparison changes: what it found before is then worth nothing. */
-const COMPARISON = 2;
+const COMPARISON = 3;
 
 export interface Contract {
   readonly findings: readonly Finding[];
@@ -55,6 +55,7 @@ export async function checkContract(context: Context, sourceId: number, fresh = 
     findings,
     effects: sideEffects(entities, catalogs.target),
   });
+  if (source.catalog !== null) await inspectCatalog(context, sourceId, source.catalog);
   return { findings: [...findings, ...effectFindings(unacknowledged, entities, loaded)], compared: true, alerted, warned };
 }
 
@@ -63,22 +64,19 @@ function fingerprint({ hashes }: Context): string {
   return bytesToHex(sha1(utf8ToBytes(JSON.stringify([COMPARISON, [...hashes].sort(), sourceKinds, besideColumns, targetKinds]))));
 }
 
-function sourceTables(entities: readonly Entity[]): string[] {
-  return [...new Set(entities.flatMap((entity) => [...columnsRead(entity).keys()]))].sort();
-}
-
 async function compare(
   context: Context,
   entities: readonly Entity[],
   { source, target }: { source: SourceCatalog; target: TargetCatalog },
 ): Promise<Finding[]> {
   const ofSource = compareSource(entities, source, sourceKinds, besideColumns);
-  const fatal = ofSource.filter(({ severity }) => severity === "fatal");
   const refused: Finding[] = [];
   for (const entity of entities) {
+    const found = ofSource.filter((finding) => finding.entity === null || finding.entity === entity.name);
     // The reason is known already.
-    if (fatal.some((finding) => finding.entity === null || finding.entity === entity.name)) continue;
-    const state = await projectionRefusal(context.source, entity);
+    if (found.some(({ severity, code }) => severity === "fatal" && code !== "capture_impossible")) continue;
+    const changes = found.every(({ code }) => code !== "capture_impossible");
+    const state = await projectionRefusal(context.source, entity, changes);
     if (state !== undefined) refused.push(refusal(entity, state));
   }
   return [...ofSource, ...refused, ...compareTarget(entities, target), ...compareTypes(entities, source, target, targetKinds)];

@@ -5,6 +5,7 @@ import type { Entity } from "../../entities/define-entity.ts";
 import { compiledKind, kindOf, type ColumnKinds, type KnownColumns } from "../../schema/kinds.ts";
 import type { SourceCatalog, SourceCatalogTable } from "../../sql/source-catalog.ts";
 import { findingsOn, type Finding } from "./finding.ts";
+import { withoutXmin } from "./without-xmin.ts";
 
 /** PostgreSQL 13: the first with pg_current_snapshot() and 64-bit transaction ids (xid8), on which horizons rest. */
 export const OLDEST_SOURCE_VERSION = 130_000;
@@ -46,17 +47,13 @@ function compareEntity(entity: Entity, catalog: SourceCatalog, kinds: ColumnKind
         }),
       ];
     }
-    if (table.relkind !== "r" && table.relkind !== "p") {
-      return [
-        find("source_table_kind", {
-          message: `public.${name} of the source is no ordinary table: its changed rows cannot be told.`,
-          remedy: "Name the table behind it in the entity file.",
-        }),
-      ];
-    }
+    const named = new Set([...columns].filter((column) => column !== "xmin"));
+    const rights = checkRights(find, name, named, table, catalog.role);
     return [
-      ...checkColumns(find, name, columns, table, kinds),
-      ...checkRights(find, name, columns, table, catalog.role),
+      ...checkColumns(find, name, named, table, kinds),
+      ...rights,
+      // What is not readable at all is told once.
+      ...(rights.some(({ code }) => code === "source_not_readable") ? [] : checkCapture(find, name, table, catalog.role)),
       ...(name === entity.source.table ? newColumns(find, entity, columns, table) : []),
     ];
   });
@@ -102,13 +99,14 @@ function checkRights(
   role: string,
 ): Finding[] {
   const denied = [...columns].filter((column) => present[column]?.readable === false);
+  const needed = [...(present["xmin"] ? ["xmin", "ctid"] : []), ...denied].map(ident);
   return [
     ...(denied.length === 0
       ? []
       : [
           find("source_not_readable", {
             message: `${role} may not read ${denied.join(", ")} of the source table ${table}.`,
-            remedy: `On the source: grant usage on schema public to ${ident(role)}; grant select on public.${ident(table)} to ${ident(role)};`,
+            remedy: `On the source: grant usage on schema public to ${ident(role)}; grant select (${needed.join(", ")}) on public.${ident(table)} to ${ident(role)};`,
           }),
         ]),
     ...(hidden
@@ -119,6 +117,18 @@ function checkRights(
           }),
         ]
       : []),
+  ];
+}
+
+/** Captures that need no xmin run in spite of it: keepContract knows which is asked for. */
+function checkCapture(find: Find, name: string, table: SourceCatalogTable, role: string): Finding[] {
+  const without = withoutXmin(name, table, role);
+  if (!without) return [];
+  return [
+    find("capture_impossible", {
+      message: `Which rows of public.${name} of the source were written cannot be told, so a run of what changed would miss them: ${without.why}.`,
+      remedy: without.remedy,
+    }),
   ];
 }
 

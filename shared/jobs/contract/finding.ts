@@ -2,11 +2,14 @@
 export const FINDINGS = {
   source_version: ["fatal", "The source's PostgreSQL is older than the sync can read."],
   source_table_missing: ["fatal", "A source table is missing."],
-  source_table_kind: ["fatal", "A source table is a view or a foreign table, in which changed rows cannot be told."],
   source_column_missing: ["fatal", "A column that the entity file names is missing in the source."],
   source_column_type: ["fatal", "A source column has another kind of type than the entity file was compiled against."],
   source_not_readable: ["fatal", "The source role may not read what the entity needs."],
   source_rows_hidden: ["fatal", "Row level security filters what the source role sees: rows would be missing silently."],
+  capture_impossible: [
+    "fatal",
+    "Which rows of a source table were written cannot be told: only full and digest find all changes.",
+  ],
   source_refused: ["fatal", "The source refuses the entity's projection."],
   source_column_new: ["warn", "A source column is neither read nor ignored with a reason."],
   target_table_missing: ["fatal", "The target table is missing, or is a view."],
@@ -25,7 +28,17 @@ export const FINDINGS = {
   side_effect: ["fatal", "What a write to the table sets off has not been acknowledged."],
 } as const satisfies Readonly<Record<string, readonly ["fatal" | "warn", string]>>;
 
-export type FindingCode = keyof typeof FINDINGS;
+/** What an inspection of the source finds besides: nothing of it stops an entity. */
+export const INSPECTED = {
+  source_key_not_indexed: ["warn", "The key of a source table has no index that leads with it."],
+  source_modified_unusable: ["warn", "The modification time that an entity names cannot be paged through."],
+  source_modified_not_indexed: ["warn", "The modification time that an entity names has no index."],
+  source_role_excess: ["warn", "The source role may do more than read."],
+  source_replica_cancels: ["warn", "The replica cancels long queries."],
+} as const satisfies Readonly<Record<string, readonly ["warn", string]>>;
+
+const ALL = { ...FINDINGS, ...INSPECTED };
+export type FindingCode = keyof typeof ALL;
 
 /** Something in which a catalog does not fit an entity. Fatal: the entity pauses until it is mended. */
 export interface Finding {
@@ -44,7 +57,7 @@ type Details = Pick<Finding, "message" | "remedy"> & Partial<Pick<Finding, "seve
 
 /** Makes the findings of one entity on one table. */
 export function findingsOn(entity: string | null, table: string | null): (code: FindingCode, details: Details) => Finding {
-  return (code, details) => ({ code, severity: FINDINGS[code][0], entity, table, column: null, ...details });
+  return (code, details) => ({ code, severity: ALL[code][0], entity, table, column: null, ...details });
 }
 
 /** What stays the same of a finding as long as it is the same one. */

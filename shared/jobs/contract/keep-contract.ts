@@ -4,6 +4,7 @@ import type { Context } from "../../pipeline/types.ts";
 import { alertContract, type ContractAlert } from "../../sql/contract.ts";
 import { checkContract, type Contract } from "./check-contract.ts";
 import { findingKey, type Finding } from "./finding.ts";
+import { needsXmin } from "./without-xmin.ts";
 
 export interface KeptContract {
   /** Of the requested entities, those that may run. */
@@ -16,20 +17,21 @@ export interface KeptContract {
 
 /**
  * Leaves out the entities that one of the catalogs does not fit any more, or whose first load would set off what nobody
- * has acknowledged, and alerts of them. The others run.
- * @throws IsthmusError CONTRACT_BROKEN or SIDE_EFFECTS_UNACKNOWLEDGED when none is left.
+ * has acknowledged, or of which this capture would miss changes, and alerts of them. The others run.
+ * @throws IsthmusError CONTRACT_BROKEN, CAPTURE_IMPOSSIBLE or SIDE_EFFECTS_UNACKNOWLEDGED when none is left.
  */
 export async function keepContract(
   context: Context,
   sourceId: number,
   requested: readonly Entity[],
   work: "sync" | "plan" | "adopt" = "sync",
+  capture = "auto",
 ): Promise<KeptContract> {
   const contract = await checkContract(context, sourceId);
-  const kept = pauseBroken(requested, ...weigh(work, contract.findings));
+  const kept = pauseBroken(requested, ...weigh(work, forCapture(capture, contract.findings)));
   // A plan only tells.
   if (work !== "plan") await alert(context, sourceId, kept, contract);
-  if (kept.runnable.length === 0 && kept.paused.length > 0) throw allPaused(kept.paused);
+  if (kept.runnable.length === 0 && kept.paused.length > 0) throw allPaused(kept.paused, capture);
   return kept;
 }
 
@@ -44,6 +46,12 @@ function weigh(
   const others = findings.filter(({ code }) => code !== "side_effect");
   if (work === "adopt") return [others, isFatal];
   return [findings, work === "plan" ? (finding) => isFatal(finding) && others.includes(finding) : isFatal];
+}
+
+/** What cannot tell its written rows is only worth a warning where nobody asks for them. */
+function forCapture(capture: string, findings: readonly Finding[]): readonly Finding[] {
+  if (needsXmin(capture)) return findings;
+  return findings.map((finding) => (finding.code === "capture_impossible" ? { ...finding, severity: "warn" } : finding));
 }
 
 function isFatal({ severity }: Finding): boolean {
@@ -104,12 +112,17 @@ function entityOf(key: string): string {
   return String((JSON.parse(key) as unknown[])[1]);
 }
 
-function allPaused(paused: KeptContract["paused"]): IsthmusError {
-  const findings = paused.flatMap((one) => one.findings).filter(({ severity }) => severity === "fatal");
-  const effectsOnly = findings.every(({ code }) => code === "side_effect");
+function allPaused(paused: KeptContract["paused"], capture: string): IsthmusError {
+  const findings = paused.flatMap((one) => one.findings).filter(isFatal);
+  const only = (code: Finding["code"]) => findings.every((finding) => finding.code === code);
+  const code = only("side_effect")
+    ? "SIDE_EFFECTS_UNACKNOWLEDGED"
+    : only("capture_impossible")
+      ? "CAPTURE_IMPOSSIBLE"
+      : "CONTRACT_BROKEN";
   return new IsthmusError(
-    effectsOnly ? "SIDE_EFFECTS_UNACKNOWLEDGED" : "CONTRACT_BROKEN",
+    code,
     `${paused.map(({ entity }) => entity).join(", ")}: ${findings.map(({ message }) => message).join(" ")}`,
-    { detail: { findings } },
+    { detail: { ...(code === "CAPTURE_IMPOSSIBLE" ? { capture } : {}), findings } },
   );
 }
