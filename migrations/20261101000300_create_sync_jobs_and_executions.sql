@@ -54,6 +54,8 @@ create table public.sync_executions (
   snapshot_xmax     xid8 not null,
   system_identifier text not null,
   timeline          integer not null,
+  database_oid      bigint not null,
+  server_start      text not null,
   dry_run           boolean not null default false
 );
 comment on table public.sync_executions is 'One run. It is succeeded only when every record read is accounted for and no chain is open.';
@@ -64,6 +66,7 @@ comment on column public.sync_executions.triggered_by is 'http:machine, http:use
 comment on column public.sync_executions.horizon is
   'Oldest transaction still running on the source when this execution began; the next one looks from here on.';
 comment on column public.sync_executions.snapshot_xmax is 'First transaction id not yet assigned on the source at that moment.';
+comment on column public.sync_executions.server_start is 'Since when the server that answered the plan ran.';
 comment on column public.sync_executions.dry_run is 'A plan: tells what a run would do and why (sync_reports, kind plan), and writes nothing else.';
 create index sync_executions_job_id_idx on public.sync_executions (job_id);
 create index sync_executions_source_id_idx on public.sync_executions (source_id);

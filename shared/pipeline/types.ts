@@ -86,6 +86,7 @@ export interface Claim {
     readonly snapshot_xmax: string;
     readonly system_identifier: string;
     readonly timeline: number;
+    readonly database_oid: string;
     readonly entities: readonly string[];
     /** A plan: nothing is written but what it finds out. */
     readonly dry_run: boolean;

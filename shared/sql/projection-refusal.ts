@@ -4,20 +4,23 @@ import { consumedJoins } from "../entities/consumed-joins.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
 import { projectionSql } from "./projection.ts";
-import { changedKeys, type KeyQuery } from "./source-keys.ts";
-import { dependantKeys, joinRows } from "./source-joins.ts";
+import { dependantKeys, joinRows, writtenJoinRows } from "./source-joins.ts";
+import type { KeyQuery } from "./source-keys.ts";
+import { changedRecords, windowQuery } from "./source-scan.ts";
 
 /**
  * Whether the source would run an entity's statements, with all that their expressions name: they are planned, not
  * executed, and planning checks names, types and rights. @returns the SQLSTATE of a refusal, undefined without one.
  */
 export async function projectionRefusal(source: Queryable, entity: Entity): Promise<string | undefined> {
+  const written = { from: "0", to: "1" };
   const statements: KeyQuery[] = [
     { text: projectionSql(entity), parameters: ["{}"] },
-    changedKeys(entity, { after: null, upTo: null, limit: 1 }, "0", "1"),
+    windowQuery(changedRecords(entity, written), "keys", null, 1, 1),
     ...consumedJoins(entity).flatMap((join) => [
-      joinRows(join, null, { from: "0", to: "1" }, 1),
-      dependantKeys(entity, join, [], { from: "0", to: "1" }, 1),
+      joinRows(join, null, 1),
+      windowQuery(writtenJoinRows(join, written), "keys", null, 1, 1),
+      dependantKeys(entity, join, [], written, 1),
     ]),
   ];
   try {
