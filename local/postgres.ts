@@ -3,7 +3,7 @@ import { closeSync, openSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import postgres from "postgres";
 import { freePort } from "./ports.ts";
-import { postmasterPid, prepareFiles, serverAccount, SUPERUSER, type ServerFiles } from "./postgres-files.ts";
+import { postmasterPid, prepareFiles, serverAccount, SUPERUSER, type ServerFiles, type ServerPackage } from "./postgres-files.ts";
 import { killTree } from "./processes.ts";
 
 export { SUPERUSER } from "./postgres-files.ts";
@@ -13,6 +13,7 @@ export interface PostgresOptions {
   /** Kept between starts; created on the first. */
   readonly dataDir: string;
   readonly port?: number;
+  readonly server?: ServerPackage;
   readonly settings?: Readonly<Record<string, string>>;
 }
 
@@ -55,9 +56,9 @@ const WATCHED = `
   kill "$watcher" 2>/dev/null
   exit "$status"`;
 
-/** Starts a real PostgreSQL 17 from the npm package. @throws Error with the end of the server's log when it does not come up. */
+/** Starts a real PostgreSQL, 17 unless told otherwise, from the npm package. @throws Error with the end of the server's log when it does not come up. */
 export async function startPostgres(options: PostgresOptions): Promise<LocalPostgres> {
-  const files = prepareFiles(options.dataDir);
+  const files = prepareFiles(options.dataDir, options.server);
   const port = options.port ?? (await freePort());
   const settings = { ...SETTINGS, ...options.settings, port: String(port) };
   const superuserUrl = (database = "postgres") => `postgres://${SUPERUSER}@127.0.0.1:${port}/${database}`;

@@ -9,6 +9,8 @@ create table public.sync_sources (
   system_identifier text,
   timeline          integer,
   in_recovery       boolean,
+  database_oid      bigint,
+  server_start      text,
   capabilities      jsonb not null default '{}',
   created_at        timestamptz not null default now(),
   updated_at        timestamptz not null default now()
@@ -21,13 +23,15 @@ comment on column public.sync_sources.system_identifier is
   'Which server was read last; another one, or another timeline, forces a full pass.';
 comment on column public.sync_sources.timeline is 'Timeline of that server; it changes with a failover or a restore.';
 comment on column public.sync_sources.in_recovery is 'True when the server read last was a replica.';
+comment on column public.sync_sources.database_oid is 'Which database of that server; one that was dropped and restored under its name has another.';
+comment on column public.sync_sources.server_start is 'Since when that server runs. One that was put back to an older state has started since.';
 
 alter table public.sync_sources enable row level security;
 create policy team_reads on public.sync_sources for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
 revoke all on public.sync_sources from anon, authenticated, service_role;
 revoke all on sequence public.sync_sources_id_seq from anon, authenticated, service_role;
-grant select (id, name, system_identifier, timeline, in_recovery, capabilities, created_at, updated_at)
+grant select (id, name, system_identifier, timeline, in_recovery, database_oid, server_start, capabilities, created_at, updated_at)
   on public.sync_sources to authenticated;
 grant select, insert, update on public.sync_sources to isthmus_worker;
 

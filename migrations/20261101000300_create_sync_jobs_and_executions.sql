@@ -54,6 +54,8 @@ create table public.sync_executions (
   snapshot_xmax     xid8 not null,
   system_identifier text not null,
   timeline          integer not null,
+  database_oid      bigint not null,
+  server_start      text not null,
   dry_run           boolean not null default false,
   brake_share       numeric not null default 0.1,
   brake_records     integer not null default 100
@@ -66,6 +68,7 @@ comment on column public.sync_executions.triggered_by is 'http:machine, http:use
 comment on column public.sync_executions.horizon is
   'Oldest transaction still running on the source when this execution began; the next one looks from here on.';
 comment on column public.sync_executions.snapshot_xmax is 'First transaction id not yet assigned on the source at that moment.';
+comment on column public.sync_executions.server_start is 'Since when the server that answered the plan ran.';
 comment on column public.sync_executions.brake_share is
   'More than this share of an entity''s landed records is neither deleted nor emptied in a column until a person confirms (sync_brakes).';
 comment on column public.sync_executions.brake_records is 'Up to this many records the brake does not look at.';

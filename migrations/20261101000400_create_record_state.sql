@@ -69,6 +69,8 @@ create table public.sync_checkpoints (
   horizon           xid8 not null,
   system_identifier text not null,
   timeline          integer not null,
+  database_oid      bigint not null,
+  server_starts     text[] not null,
   definition_hash   text not null,
   watermark_at      text,
   watermark_id      bigint,
@@ -79,6 +81,9 @@ create table public.sync_checkpoints (
 comment on table public.sync_checkpoints is 'Where an entity stands: everything committed on the source before its horizon has been read.';
 comment on column public.sync_checkpoints.horizon is 'The next incremental pass looks at rows written by this transaction id or a later one.';
 comment on column public.sync_checkpoints.definition_hash is 'The entity definition under which the horizon was reached; mixed and unfinished force a full pass.';
+comment on column public.sync_checkpoints.server_starts is
+  'Starts of the servers that answered for this entity, the latest first, at most eight: several may stand behind one address. Under another one the source may have been put back and have moved on since.';
+comment on column public.sync_checkpoints.last_processed_id is 'The last key of the pass; null after a scan by place.';
 comment on column public.sync_checkpoints.watermark_at is 'modified capture: the last time stamp read, as the source writes it, with the key in watermark_id.';
 comment on column public.sync_checkpoints.watermark_id is 'The key that goes with watermark_at.';
 create index sync_checkpoints_job_id_idx on public.sync_checkpoints (job_id);

@@ -35,7 +35,8 @@ begin
                'range_from', v_chain.range_from::text, 'range_to', v_chain.range_to::text, 'cursor', v_chain."cursor"::text,
                'table_file', v_chain.table_file::text),
     'execution', (select jsonb_build_object('id', e.id, 'horizon', e.horizon::text, 'snapshot_xmax', e.snapshot_xmax::text,
-                           'system_identifier', e.system_identifier, 'timeline', e.timeline, 'entities', e.entities, 'dry_run', e.dry_run,
+                           'system_identifier', e.system_identifier, 'timeline', e.timeline, 'database_oid', e.database_oid::text,
+                           'entities', e.entities, 'dry_run', e.dry_run,
                            'compared', array(select t.entity_type from public.sync_entities t
                                               where exists (select from public.sync_chains c where c.execution_id = e.id and c.entity_id = t.id
                                                                and c.capture not in ('modified', 'keys'))
@@ -452,8 +453,18 @@ $$;
 comment on function sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric) is
   'Moves a chain behind the page that is being committed and closes it with its last page; returns what to dispatch.';
 
+create function sync.latest_starts(p_starts text[], p_start text) returns text[]
+language sql immutable security invoker set search_path = '' as $$
+  select (p_start || array_remove(p_starts, p_start))[1:8]
+$$;
+comment on function sync.latest_starts(text[], text) is 'Server starts with this one at their head, at most eight.';
+
 create function sync.close_chain(p_execution uuid, p_entity public.sync_entities) returns uuid[]
 language plpgsql security invoker set search_path = '' as $$
+declare
+  -- A full pass, and not only a range of keys beside an incremental one.
+  v_whole boolean := exists (select from public.sync_chains
+                              where execution_id = p_execution and entity_id = p_entity.id and capture = 'full' and range_from is null);
 begin
   perform from public.sync_executions where id = p_execution for no key update;
   -- A plan moves nothing. The horizon moves only when the last chain that looks for changes is through.
@@ -462,11 +473,12 @@ begin
                       where execution_id = p_execution and entity_id = p_entity.id and capture <> 'keys' and state <> 'done') then
     insert into public.sync_checkpoints as k
       (source_id, entity_type, job_id, execution_id, last_processed_id, records_processed, checkpoint_data,
-       horizon, system_identifier, timeline, definition_hash)
-    select p_entity.source_id, p_entity.entity_type, e.job_id, e.id, max(c."cursor") filter (where c.capture <> 'joins'),
+       horizon, system_identifier, timeline, database_oid, server_starts, definition_hash)
+    select p_entity.source_id, p_entity.entity_type, e.job_id, e.id,
+           max(c."cursor") filter (where c.capture <> 'joins' and coalesce(c.table_file, 0) = 0),
            (select coalesce(sum(l.read), 0) from public.sync_page_log l where l.execution_id = e.id and l.entity_id = p_entity.id),
            jsonb_build_object('capture', coalesce(min(c.capture::text) filter (where c.capture <> 'joins'), 'joins')),
-           e.horizon, e.system_identifier, e.timeline,
+           e.horizon, e.system_identifier, e.timeline, e.database_oid, array[e.server_start],
            case when count(distinct c.definition_hash) = 1 then min(c.definition_hash) else 'mixed' end
       from public.sync_executions e
       join public.sync_chains c on c.execution_id = e.id and c.entity_id = p_entity.id and c.capture <> 'keys'
@@ -476,9 +488,12 @@ begin
        set job_id = excluded.job_id, execution_id = excluded.execution_id, last_processed_id = excluded.last_processed_id,
            records_processed = excluded.records_processed, checkpoint_data = excluded.checkpoint_data,
            horizon = excluded.horizon, system_identifier = excluded.system_identifier, timeline = excluded.timeline,
+           database_oid = excluded.database_oid,
+           -- What was known of other servers does not hold after everything was read from this one.
+           server_starts = case when v_whole then excluded.server_starts
+                           else sync.latest_starts(k.server_starts, excluded.server_starts[1]) end,
            definition_hash = excluded.definition_hash, updated_at = now()
-     where (k.system_identifier, k.timeline) is distinct from (excluded.system_identifier, excluded.timeline)
-        or k.horizon <= excluded.horizon;
+     where v_whole or k.horizon <= excluded.horizon;
   end if;
   return array(select sync.advance_execution(p_execution));
 end
@@ -543,7 +558,7 @@ revoke all on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync
   sync.page_surplus(public.sync_chains, public.sync_entities, jsonb),
   sync.end_page(public.sync_chains, public.sync_entities, jsonb, jsonb, timestamptz),
   sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric),
-  sync.commit_page(uuid, bigint, text, jsonb, jsonb), sync.close_chain(uuid, public.sync_entities),
+  sync.commit_page(uuid, bigint, text, jsonb, jsonb), sync.latest_starts(text[], text), sync.close_chain(uuid, public.sync_entities),
   sync.give_back_page(uuid, bigint, jsonb, integer), sync.overdue_chains(integer, integer) from public;
 grant execute on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync.without_row(public.sync_entities, bigint[]),
   sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
@@ -555,5 +570,5 @@ grant execute on function sync.gone_landed(public.sync_entities, jsonb, uuid), s
   sync.page_surplus(public.sync_chains, public.sync_entities, jsonb),
   sync.end_page(public.sync_chains, public.sync_entities, jsonb, jsonb, timestamptz),
   sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric),
-  sync.commit_page(uuid, bigint, text, jsonb, jsonb), sync.close_chain(uuid, public.sync_entities),
+  sync.commit_page(uuid, bigint, text, jsonb, jsonb), sync.latest_starts(text[], text), sync.close_chain(uuid, public.sync_entities),
   sync.give_back_page(uuid, bigint, jsonb, integer), sync.overdue_chains(integer, integer) to isthmus_worker;

@@ -31,16 +31,18 @@ begin
 
   update public.sync_sources
      set system_identifier = p_plan ->> 'system_identifier', timeline = (p_plan ->> 'timeline')::integer,
-         in_recovery = (p_plan ->> 'in_recovery')::boolean,
+         in_recovery = (p_plan ->> 'in_recovery')::boolean, database_oid = (p_plan ->> 'database_oid')::bigint,
+         server_start = p_plan ->> 'server_start',
          capabilities = capabilities || jsonb_build_object('server_version', (p_plan ->> 'server_version')::integer), updated_at = now()
    where id = v_source.id and not v_dry_run;
 
   insert into public.sync_executions
-    (job_id, source_id, triggered_by, request, entities, horizon, snapshot_xmax, system_identifier, timeline, dry_run,
-     brake_share, brake_records)
+    (job_id, source_id, triggered_by, request, entities, horizon, snapshot_xmax, system_identifier, timeline, database_oid,
+     server_start, dry_run, brake_share, brake_records)
   values ((p_plan ->> 'job_id')::uuid, v_source.id, p_plan ->> 'triggered_by', p_plan -> 'request', v_entities,
           (p_plan ->> 'horizon')::xid8, (p_plan ->> 'snapshot_xmax')::xid8, p_plan ->> 'system_identifier',
-          (p_plan ->> 'timeline')::integer, v_dry_run, (p_plan -> 'brake' ->> 'share')::numeric, (p_plan -> 'brake' ->> 'records')::integer)
+          (p_plan ->> 'timeline')::integer, (p_plan ->> 'database_oid')::bigint, p_plan ->> 'server_start', v_dry_run,
+          (p_plan -> 'brake' ->> 'share')::numeric, (p_plan -> 'brake' ->> 'records')::integer)
   returning * into v_execution;
 
   insert into public.sync_chains
@@ -61,6 +63,12 @@ begin
     insert into public.sync_reports (execution_id, kind, body) values (v_execution.id, 'contract', p_plan -> 'contract');
   end if;
 
+  if p_plan -> 'restored' <> '[]' and not v_dry_run then
+    perform sync.raise_alert('source_restored', 'critical', v_execution.id, null,
+      'The source is a primary and stands before what was read from it already: it was restored from a backup, or lost its last transactions in a crash. Everything is read again; records that it no longer has are deleted as their entities say.',
+      jsonb_build_object('entities', p_plan -> 'restored'));
+  end if;
+
   if p_plan ->> 'kind' = 'sync' then
     -- What was held back, or left over, may have come back since: it is looked at once more before it is deleted.
     update public.sync_pending_keys k set gone = false from public.sync_entities e
@@ -76,7 +84,8 @@ begin
 
   -- Nothing was written there since the last horizon: the plan itself has looked.
   update public.sync_checkpoints k
-     set horizon = v_execution.horizon, execution_id = v_execution.id, updated_at = now()
+     set horizon = v_execution.horizon, execution_id = v_execution.id,
+         server_starts = sync.latest_starts(k.server_starts, v_execution.server_start), updated_at = now()
     from jsonb_to_recordset(p_plan -> 'idle') as i (entity text, horizon text)
    where k.source_id = v_source.id and k.entity_type = i.entity and k.horizon = i.horizon::xid8;
 

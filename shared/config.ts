@@ -53,6 +53,10 @@ const schema = z.object({
   ISTHMUS_CHAINS_PER_ENTITY: integer(2),
   /** Rows of a joined table that one page looks at: only a link and a digest of each travel. */
   ISTHMUS_JOIN_ROWS: integer(20_000),
+  /** How long a page looks for changed rows before it goes on in the next: far less than a lease. */
+  ISTHMUS_SCAN_SECONDS: integer(5),
+  /** Tables up to this size are looked at in the plan; a larger one gets a chain without a look. */
+  ISTHMUS_LOOK_MB: integer(64, 0),
   /** Records of an entity that changed joined rows may list in an execution; more are read again as one range of keys. */
   ISTHMUS_FANOUT_KEYS: integer(20_000),
   /** A digest page compares the hashes of so many records on either side. */

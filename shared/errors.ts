@@ -81,12 +81,12 @@ export const ERRORS = {
     status: 503,
     retryable: true,
     meaning: "The source node has not yet reached the position of the last execution.",
-    remedy: "Nothing to do: it is tried again. If it stays, the replica lags or was restored.",
+    remedy: "Nothing to do: it is tried again. If it stays, the replica lags or does not follow its primary any more.",
   },
   SOURCE_CHANGED: {
     status: 503,
     retryable: false,
-    meaning: "Another server, or another timeline, answers as the source than when the execution began.",
+    meaning: "Another server, database or timeline answers as the source than when the execution began, or an older state of it.",
     remedy: "Start a new execution: it reads everything again.",
   },
   SOURCE_UNAVAILABLE: {

@@ -1,7 +1,8 @@
 import postgres, { type ReservedSql } from "postgres";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { IsthmusError } from "../shared/errors.ts";
-import { changedParameters, changedSql } from "../shared/sql/xid.ts";
+import { startExecution } from "../shared/jobs/plan.ts";
+import { changedParameters, changedSql, scannedSql, XID_HALF, XID_MODULUS } from "../shared/sql/xid.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
 
 describe("everything committed before an execution began is found, however late it committed", () => {
@@ -122,10 +123,18 @@ describe("everything committed before an execution began is found, however late 
     expect((await test.sync(offices)).chains).toEqual([]);
   });
 
-  it("a node that lags behind the last horizon is waited for, and nothing is begun", async () => {
+  it("a replica that lags behind the last horizon is waited for, and nothing is begun", async () => {
     await test.target.admin`update public.sync_checkpoints set horizon = (horizon::text::bigint + 100000)::text::xid8`;
     const before = (await test.target.admin`select from public.sync_executions`).length;
-    const refusal = await test.start(offices).catch((error: unknown) => error as IsthmusError);
+    const { source } = test.context;
+    const unsafe = async (...args: Parameters<typeof source.unsafe>) =>
+      (await source.unsafe(...args)).map((row: Record<string, unknown>) =>
+        "in_recovery" in row ? { ...row, in_recovery: true } : row,
+      );
+    const replica = { ...test.context, source: { unsafe } as unknown as typeof source };
+    const refusal = await startExecution(replica, { ...offices, capture: "auto", triggeredBy: "http:test" }).catch(
+      (error: unknown) => error as IsthmusError,
+    );
     expect(refusal).toBeInstanceOf(IsthmusError);
     expect((refusal as IsthmusError).code).toBe("SOURCE_BEHIND");
     expect((await test.target.admin`select from public.sync_executions`).length).toBe(before);
@@ -157,6 +166,29 @@ describe("rows joined to a record change it", () => {
 });
 
 describe("the comparison of transaction ids around a wraparound", () => {
+  it("is the same for scans, whatever the present of the server is", async () => {
+    await using test = await createInProcess();
+    const statement = `select v.id, ${changedSql("(v.raw::text::xid)", 1, 2)} as changed, ${scannedSql("(v.raw::text::xid)", 1, 2)} as scanned
+                         from unnest($3::text[], $4::text[]) v (id, raw)`;
+    const [now] = await test.source.admin<{ at: string }[]>`select pg_snapshot_xmax(pg_current_snapshot())::text as at`;
+    // Far enough ahead for ids before 0: the server itself sees their lower 32 bits.
+    const present = BigInt(now?.at ?? 0) + XID_MODULUS;
+    for (const ago of [0n, 1n, 5n, 1_000_000n, XID_HALF - 1n, XID_HALF, XID_HALF + 5n]) {
+      for (const span of [0n, 1n, 4n, 1_000n, XID_HALF - 1n]) {
+        const [from, to] = [present - ago, present - ago + span];
+        const ids = [from - 1n, from, from + 1n, from + span / 2n, to - 1n, to, present - 1n, present].filter(
+          (id) => id % XID_MODULUS > 2n && id > to - XID_HALF && id <= present && id > present - XID_HALF,
+        );
+        const rows = await test.source.admin.unsafe<{ id: string; changed: boolean; scanned: boolean }[]>(statement, [
+          ...changedParameters(from.toString(), to.toString()),
+          ids.map(String),
+          ids.map((id) => (id % XID_MODULUS).toString()),
+        ]);
+        for (const { id, changed, scanned } of rows) expect(scanned, `${id} in [${from}, ${to}) at ${present}`).toBe(changed);
+      }
+    }
+  });
+
   it("agrees with the 64-bit ids behind the 32-bit ones, in PostgreSQL itself", async () => {
     await using test = await createInProcess();
     const MODULUS = 4_294_967_296n;
@@ -196,11 +228,13 @@ describe("the comparison of transaction ids around a wraparound", () => {
       >`select pg_snapshot_xmax(s)::text as at, (pg_snapshot_xmax(s)::text::bigint >> 32)::text as epoch from pg_current_snapshot() s`;
       expect(after?.epoch).toBe("1");
       expect(BigInt(before?.at ?? 0) >> 32n).toBe(0n);
-      const found = await sql.unsafe<{ id: number }[]>(
-        `select id from t where ${changedSql("xmin", 1, 2)} order by id`,
-        changedParameters(before?.at ?? "0", after?.at ?? "0"),
-      );
-      expect(found.map((row) => row.id)).toEqual(Array.from({ length: 59 }, (_, index) => index + 2));
+      for (const condition of [changedSql, scannedSql]) {
+        const found = await sql.unsafe<{ id: number }[]>(
+          `select id from t where ${condition("xmin", 1, 2)} order by id`,
+          changedParameters(before?.at ?? "0", after?.at ?? "0"),
+        );
+        expect(found.map((row) => row.id)).toEqual(Array.from({ length: 59 }, (_, index) => index + 2));
+      }
     } finally {
       await sql.end();
     }

@@ -169,8 +169,8 @@ interface Case {
 const CASES: readonly Case[] = [
   {
     code: "source_version",
-    violate: (c) => (c.source.serverVersion = 120_022),
-    nearMiss: (c) => (c.source.serverVersion = 130_000),
+    violate: (c) => (c.source.serverVersion = 110_022),
+    nearMiss: (c) => (c.source.serverVersion = 120_000),
     on: { entity: null },
     remedy: /Upgrade/,
   },

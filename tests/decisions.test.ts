@@ -17,13 +17,14 @@ import { mintUuid } from "../shared/pipeline/mint-uuid.ts";
 import { CPU_BUDGET_MS, MEMORY_BUDGET_BYTES, nextPageSize, SMALLEST_PAGE } from "../shared/pipeline/page-size.ts";
 
 const HASH = "a".repeat(40);
-const position = { xmin: "5000", xmax: "5010", system_identifier: "1", timeline: 1, in_recovery: false, server_version: 170_000 };
-const checkpoint = { entity: "patients", horizon: "4000", system_identifier: "1", timeline: 1, definition_hash: HASH };
+const server = { system_identifier: "1", timeline: 1, database_oid: "5" };
+const position = { ...server, xmin: "5000", xmax: "5010", server_start: "monday", in_recovery: false, server_version: 170_000 };
+const checkpoint = { ...server, entity: "patients", horizon: "4000", server_starts: ["sunday", "monday"], definition_hash: HASH };
 
 describe("how changes are found", () => {
   it.each([
     ["nothing was read before", undefined, position, HASH, "auto", { capture: "full", reason: "first_time" }],
-    ["all is well", checkpoint, position, HASH, "auto", { capture: "xmin", from: "4000" }],
+    ["all is well", checkpoint, position, HASH, "auto", { capture: "xmin", from: "4000", digest: false }],
     ["a full pass is asked for", checkpoint, position, HASH, "full", { capture: "full", reason: "requested" }],
     [
       "another server answers",
@@ -41,7 +42,39 @@ describe("how changes are found", () => {
       "auto",
       { capture: "full", reason: "source_changed" },
     ],
-    ["the node lags behind", checkpoint, { ...position, xmin: "3999" }, HASH, "full", { capture: "wait" }],
+    [
+      "another database of the server answers",
+      checkpoint,
+      { ...position, database_oid: "6" },
+      HASH,
+      "auto",
+      { capture: "full", reason: "source_changed" },
+    ],
+    ["a replica lags behind", checkpoint, { ...position, xmin: "3999", in_recovery: true }, HASH, "full", { capture: "wait" }],
+    [
+      "a replica is just there",
+      checkpoint,
+      { ...position, xmin: "4000", in_recovery: true },
+      HASH,
+      "auto",
+      { capture: "xmin", from: "4000", digest: false },
+    ],
+    [
+      "a primary is behind: it was put back",
+      checkpoint,
+      { ...position, xmin: "3999" },
+      HASH,
+      "auto",
+      { capture: "full", reason: "source_restored" },
+    ],
+    [
+      "a server answers that started since",
+      checkpoint,
+      { ...position, server_start: "tuesday" },
+      HASH,
+      "auto",
+      { capture: "xmin", from: "4000", digest: true },
+    ],
     ["the entity file changed", checkpoint, position, "b", "auto", { capture: "full", reason: "definition_changed" }],
     [
       "2^31 transactions passed",
@@ -57,7 +90,7 @@ describe("how changes are found", () => {
       { ...position, xmin: "2147487000", xmax: "2147487647" },
       HASH,
       "auto",
-      { capture: "xmin", from: "4000" },
+      { capture: "xmin", from: "4000", digest: false },
     ],
   ] as const)("when %s", (_, known, now, hash, requested, choice) => {
     expect(chooseCapture(known, now, hash, requested)).toEqual(choice);

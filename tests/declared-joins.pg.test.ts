@@ -116,7 +116,7 @@ describe("a row of a table that an entity only joins or asks about", () => {
       const id = await someRow(one);
       const all = (await columnsOf(table)).filter((column) => column !== rowKey);
       const digest = async (tx: TransactionSql) => {
-        const { text, parameters } = joinRows(join, (BigInt(id) - 1n).toString(), undefined, 1);
+        const { text, parameters } = joinRows(join, (BigInt(id) - 1n).toString(), 1);
         return (await tx.unsafe<JoinRow[]>(text, [...parameters]))[0]?.digest;
       };
       const changed = async <T>(columns: readonly string[], look: (tx: TransactionSql) => Promise<T>) => {

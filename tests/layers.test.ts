@@ -279,7 +279,7 @@ describe("versions", () => {
     const all = JSON.parse(read("package.json")) as Record<"dependencies" | "devDependencies", Record<string, string>>;
     const named = new Set(read("docs/dependencies.md").match(/[@\w][\w/.-]*/g));
     for (const [name, version] of Object.entries({ ...all.dependencies, ...all.devDependencies })) {
-      expect(version, name).toMatch(/^\d+\.\d+\.\d+(-[\w.]+)?$/);
+      expect(version, name).toMatch(/^(npm:[\w-]+@)?\d+\.\d+\.\d+(-[\w.]+)?$/);
       expect(named, "docs/dependencies.md").toContain(name);
     }
   });

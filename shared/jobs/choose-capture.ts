@@ -1,13 +1,19 @@
 import type { Checkpoint } from "../sql/plan.ts";
 import type { SourcePosition } from "../sql/source-position.ts";
+import { compareSource } from "../sql/source-position.ts";
 import { spanIsComparable } from "../sql/xid.ts";
 
 export type Choice =
   | {
       readonly capture: "full";
-      readonly reason: "requested" | "first_time" | "source_changed" | "definition_changed" | "too_long_ago";
+      readonly reason: "requested" | "first_time" | "source_changed" | "source_restored" | "definition_changed" | "too_long_ago";
     }
-  | { readonly capture: "xmin"; readonly from: string }
+  | {
+      readonly capture: "xmin";
+      readonly from: string;
+      /** Both sides are to be compared besides: the server may have been put back, and have moved on beyond the horizon since. */
+      readonly digest: boolean;
+    }
   | { readonly capture: "wait" };
 
 /** How an entity's changes are found: incrementally where its checkpoint can be trusted, else in full. */
@@ -18,15 +24,14 @@ export function chooseCapture(
   requested: "full" | "auto" | "digest",
 ): Choice {
   if (!checkpoint) return { capture: "full", reason: "first_time" };
-  if (checkpoint.system_identifier !== position.system_identifier || checkpoint.timeline !== position.timeline) {
-    return { capture: "full", reason: "source_changed" };
-  }
-  // The node lags behind what was already read: an older state must not be taken for the current one.
-  if (BigInt(position.xmin) < BigInt(checkpoint.horizon)) return { capture: "wait" };
+  const whereabouts = compareSource(checkpoint, checkpoint.horizon, position);
+  // An older state must not be taken for the current one; a replica will catch up with it.
+  if (whereabouts === "behind") return { capture: "wait" };
+  if (whereabouts !== "same") return { capture: "full", reason: `source_${whereabouts}` };
   if (requested === "full") return { capture: "full", reason: "requested" };
   if (checkpoint.definition_hash !== definitionHash) return { capture: "full", reason: "definition_changed" };
   if (!spanIsComparable(checkpoint.horizon, position.xmax)) return { capture: "full", reason: "too_long_ago" };
-  return { capture: "xmin", from: checkpoint.horizon };
+  return { capture: "xmin", from: checkpoint.horizon, digest: !checkpoint.server_starts.includes(position.server_start) };
 }
 
 export interface Range {

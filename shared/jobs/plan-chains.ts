@@ -1,19 +1,24 @@
-import type { Queryable } from "../db/connect.ts";
 import { consumedJoins } from "../entities/consumed-joins.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import type { Context } from "../pipeline/types.ts";
-import { hasChangedRows, tableSize } from "../sql/source-tables.ts";
-import { splitRange } from "./choose-capture.ts";
+import { hasChangedRows, tableBytes, tableSize } from "../sql/source-tables.ts";
+import { splitRange, type Choice } from "./choose-capture.ts";
 
-/** Whether a table has rows written since a horizon. */
+/** Whether a table may have rows written since a horizon. */
 type ChangedTables = (table: string, from: string) => Promise<boolean>;
 
-/** Asks each table once per horizon, however many entities join it. */
-export function changedTables(source: Queryable, to: string): ChangedTables {
+const MEGABYTE = 1_048_576;
+
+/**
+ * Asks each table once per horizon, however many entities join it. A large one is not looked at: it gets its chain, whose
+ * pages are bounded where this look is not.
+ */
+export function changedTables({ source, config }: Context, to: string): ChangedTables {
+  const looksAt = async (table: string) => (await tableBytes(source, table)) <= config.ISTHMUS_LOOK_MB * MEGABYTE;
   const answers = new Map<string, boolean>();
   return async (table, from) => {
     const question = `${table} ${from}`;
-    const answer = answers.get(question) ?? (await hasChangedRows(source, table, from, to));
+    const answer = answers.get(question) ?? (!(await looksAt(table)) || (await hasChangedRows(source, table, from, to)));
     answers.set(question, answer);
     return answer;
   };
@@ -28,11 +33,6 @@ export async function fullChains({ source, config }: Context, entity: Entity, dr
     ...noted.map(({ id }) => ({ capture: "joins", join_id: id, page_size: config.ISTHMUS_JOIN_ROWS })),
     ...ranges.map((range) => ({ capture: "full", ...range })),
   ];
-}
-
-/** Both sides compared by hashes, after what is found without them. */
-export function digestChain({ config }: Context): object {
-  return { capture: "digest", page_size: config.ISTHMUS_DIGEST_ROWS };
 }
 
 /** Changed rows of joined tables, and changed records; no chain where nothing was written. */
@@ -50,4 +50,10 @@ export async function changedChains(
   }
   if (await changed(entity.source.table, from)) chains.push({ capture: "xmin", changed_from: from });
   return chains;
+}
+
+/** Both sides compared by hashes after what is found without them: on request, and where changes alone cannot be trusted. */
+export function comparisonChains({ config }: Context, choice: Choice, requested: string): object[] {
+  const needed = requested === "digest" || (choice.capture === "xmin" && choice.digest);
+  return needed ? [{ capture: "digest", page_size: config.ISTHMUS_DIGEST_ROWS }] : [];
 }

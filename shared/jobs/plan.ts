@@ -14,7 +14,7 @@ import { sourcePosition } from "../sql/source-position.ts";
 import { chooseCapture } from "./choose-capture.ts";
 import { keepContract, type KeptContract } from "./contract/keep-contract.ts";
 import { dependencyOrder } from "./dependency-order.ts";
-import { changedChains, changedTables, digestChain, fullChains } from "./plan-chains.ts";
+import { changedChains, changedTables, comparisonChains, fullChains } from "./plan-chains.ts";
 
 export interface ExecutionRequest {
   /** Names of entities; undefined: all. */
@@ -66,9 +66,10 @@ export async function startExecution(context: Context, request: ExecutionRequest
   await openEntities(target, sourceId, names, dryRun);
 
   const known = new Map((await checkpoints(target, sourceId)).map((checkpoint) => [checkpoint.entity, checkpoint]));
-  const changed = changedTables(context.source, position.xmax);
+  const changed = changedTables(context, position.xmax);
   const chains: object[] = [];
   const idle: object[] = [];
+  const restored: string[] = [];
   for (const entity of entities) {
     const choice = chooseCapture(known.get(entity.name), position, hashes.get(entity.name) ?? "", request.capture);
     if (choice.capture === "wait") throw new IsthmusError("SOURCE_BEHIND", undefined, { detail: { entity: entity.name } });
@@ -76,7 +77,8 @@ export async function startExecution(context: Context, request: ExecutionRequest
       choice.capture === "full"
         ? await fullChains(context, entity, dryRun)
         : await changedChains(context, entity, choice.from, changed);
-    if (request.capture === "digest") work.push(digestChain(context));
+    work.push(...comparisonChains(context, choice, request.capture));
+    if (choice.capture === "full" && choice.reason === "source_restored") restored.push(entity.name);
     chains.push(...work.map((chain) => ({ entity: entity.name, ...chain })));
     if (choice.capture === "xmin" && work.length === 0) idle.push({ entity: entity.name, horizon: choice.from });
   }
@@ -93,6 +95,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
     // What a plan has not read, the next run still has to.
     idle: dryRun ? [] : idle,
     brake: brakeOf(config),
+    restored,
     contract: { paused: contract.paused, warnings: contract.warnings },
   });
   try {

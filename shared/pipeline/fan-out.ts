@@ -3,8 +3,9 @@ import type { Entity } from "../entities/define-entity.ts";
 import type { Sql } from "../db/connect.ts";
 import { query } from "../db/query.ts";
 import { commitJoinPage, differingLinks } from "../sql/join-rows.ts";
-import { dependantKeys, dependantRange, joinRows, type JoinRow, type Written } from "../sql/source-joins.ts";
+import { dependantKeys, dependantRange, joinRows, writtenJoinRows, type JoinRow } from "../sql/source-joins.ts";
 import type { KeyQuery } from "../sql/source-keys.ts";
+import { scanPage, type Scanned, type Written } from "../sql/source-scan.ts";
 import type { Claim, Context, PageMessage } from "./types.ts";
 
 /**
@@ -14,20 +15,21 @@ import type { Claim, Context, PageMessage } from "./types.ts";
  * A dry run asks for them in its plan, and notes nothing.
  */
 export async function fanOut(context: Context, claim: Claim, entity: Entity): Promise<FannedOut> {
-  const { config, source, target, clock, meter } = context;
+  const { config, target, clock, meter } = context;
   const { chain } = claim;
   const started = { wall: clock(), cpu: meter.cpuMs() };
   const join = consumedJoins(entity).find(({ id }) => id === chain.join_id);
   const written = chain.changed_from === null ? undefined : { from: chain.changed_from, to: claim.execution.snapshot_xmax };
   // A join that this deployment does not have: the page is of another definition, after which all is read again.
-  const rows = join ? await ask<JoinRow>(source, joinRows(join, chain.cursor, written, chain.page_size)) : [];
+  const { rows, cursor, file, done } = join ? await rowsOf(context, claim, join, written) : NO_ROWS;
   const { keys, range } = join && written ? await dependants(context, claim, entity, join, rows, written) : NONE;
 
   const cpuNow = meter.cpuMs();
   const dispatch = await commitJoinPage(target, claim, rows, keys, {
     range,
-    cursor: rows.at(-1)?.id ?? null,
-    done: rows.length < chain.page_size,
+    cursor,
+    table_file: file,
+    done,
     cpu_ms: cpuNow === null || started.cpu === null ? null : cpuNow - started.cpu,
     peak_rss_bytes: meter.rssBytes(),
     wall_ms: clock() - started.wall,
@@ -49,6 +51,23 @@ interface Dependants {
   readonly range: { readonly lowest: string; readonly highest: string } | null;
 }
 const NONE: Dependants = { keys: [], range: null };
+
+const NO_ROWS: Scanned<JoinRow> = { rows: [], cursor: null, file: null, done: true };
+
+/** All rows of the joined table, by key; or those that were written in the span, by place. */
+async function rowsOf(
+  { config, source, clock }: Context,
+  { chain }: Claim,
+  join: ConsumedJoin,
+  written: Written | undefined,
+): Promise<Scanned<JoinRow>> {
+  if (written) {
+    const pace = { rows: chain.page_size, budgetMs: config.ISTHMUS_SCAN_SECONDS * 1_000, clock };
+    return scanPage(source, writtenJoinRows(join, written), { cursor: chain.cursor, file: chain.table_file }, pace);
+  }
+  const rows = await ask<JoinRow>(source, joinRows(join, chain.cursor, chain.page_size));
+  return { rows, cursor: rows.at(-1)?.id ?? null, file: null, done: rows.length < chain.page_size };
+}
 
 /** The records to read again: listed, or as one range when the execution has too many of them. */
 async function dependants(

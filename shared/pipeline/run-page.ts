@@ -4,7 +4,7 @@ import { KEY } from "../entities/define-entity.ts";
 import { describeError, ERRORS, IsthmusError } from "../errors.ts";
 import { adoptPage } from "../sql/adoption.ts";
 import { claimPage, commitPage, giveBackPage, lockRecords, openPage } from "../sql/pages.ts";
-import { sourcePosition } from "../sql/source-position.ts";
+import { compareSource, sourcePosition } from "../sql/source-position.ts";
 import { detect } from "./detect/detect.ts";
 import { digest } from "./digest.ts";
 import { fanOut } from "./fan-out.ts";
@@ -83,7 +83,7 @@ async function loadPage(context: Context, claim: Claim, cache: MappingCache): Pr
   const entity = entityOf(context, claim);
   const started = { wall: clock(), cpu: meter.cpuMs() };
   await assertSameSource(context, claim);
-  const keys = await detect(source, target, entity, claim);
+  const keys = await detect(source, target, entity, claim, { clock, budgetMs: config.ISTHMUS_SCAN_SECONDS * 1_000 });
 
   return inTransaction(target, "target", async (tx) => {
     // Before the read: from here on no other page reads or writes these records, so the state that is read is the one
@@ -157,14 +157,13 @@ function entityOf(context: Context, claim: Claim): Entity {
   return entity;
 }
 
-/** @throws IsthmusError when another node answers than the one the execution began on, or one that lags behind it. */
+/** @throws IsthmusError when another source answers than the one the execution began on, or a state before that. */
 async function assertSameSource(context: Context, claim: Claim): Promise<void> {
   const position = await sourcePosition(context.source);
   const { execution } = claim;
-  if (position.system_identifier !== execution.system_identifier || position.timeline !== execution.timeline) {
-    throw new IsthmusError("SOURCE_CHANGED");
-  }
-  if (BigInt(position.xmin) < BigInt(execution.horizon)) throw new IsthmusError("SOURCE_BEHIND");
+  const whereabouts = compareSource(execution, execution.horizon, position);
+  if (whereabouts === "behind") throw new IsthmusError("SOURCE_BEHIND");
+  if (whereabouts !== "same") throw new IsthmusError("SOURCE_CHANGED");
 }
 
 /** The rows are committed; a queue that does not answer costs time, not pages. */

@@ -86,6 +86,7 @@ export interface Claim {
     readonly snapshot_xmax: string;
     readonly system_identifier: string;
     readonly timeline: number;
+    readonly database_oid: string;
     readonly entities: readonly string[];
     /** Those whose changes were looked for and found: of the others, neither side has moved by this execution. */
     readonly compared: readonly string[];

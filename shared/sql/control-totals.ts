@@ -5,6 +5,7 @@ import { columnsOf, pathTo } from "../entities/consumed-joins.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import type { Claim, PageMessage } from "../pipeline/types.ts";
 import { columnSql, drivingSql, joinSql, joinsSql, keySql, whereSql } from "./projection.ts";
+import { serverVersion } from "./source-version.ts";
 import { writtenSinceSql } from "./xid.ts";
 
 /** Keys are summed in buckets of 2^14 neighbours, and only buckets that differ are looked into. */
@@ -39,8 +40,8 @@ export async function unsettledKeys(target: Queryable, entityId: number, entity:
 }
 
 export async function sourceTotals(source: Queryable, entity: Entity, unsettled: readonly string[]): Promise<BucketTotals[]> {
-  const sums = moneyColumns(entity).map((money) => `trim_scale(sum(${money.source}))::text as ${ident(money.target)}`);
-  return query<BucketTotals>(
+  const sums = moneyColumns(entity).map((money) => `sum(${money.source})::text as ${ident(money.target)}`);
+  return queryAmounts<BucketTotals>(
     source,
     "source",
     `select (${keySql(entity)} >> ${BUCKET_BITS})::text as bucket, ${["count(*)::text as n", ...sums].join(", ")}
@@ -57,8 +58,8 @@ export async function targetTotals(
   entity: Entity,
   unsettled: readonly string[],
 ): Promise<BucketTotals[]> {
-  const sums = moneyColumns(entity).map((money) => `trim_scale(sum(t.${ident(money.target)}))::text as ${ident(money.target)}`);
-  return query<BucketTotals>(
+  const sums = moneyColumns(entity).map((money) => `sum(t.${ident(money.target)})::text as ${ident(money.target)}`);
+  return queryAmounts<BucketTotals>(
     target,
     "target",
     `select (s.legacy_id >> ${BUCKET_BITS})::text as bucket, ${["count(*)::text as n", ...sums].join(", ")}
@@ -76,8 +77,8 @@ export async function sourceBucket(
   unsettled: readonly string[],
   bucket: string,
 ): Promise<Readonly<Record<string, string | null>>[]> {
-  const columns = moneyColumns(entity).map((money) => `trim_scale(${money.source})::text as ${ident(money.target)}`);
-  return query(
+  const columns = moneyColumns(entity).map((money) => `(${money.source})::text as ${ident(money.target)}`);
+  return queryAmounts(
     source,
     "source",
     `select ${[`${keySql(entity)}::text as id`, ...columns].join(", ")}
@@ -98,10 +99,11 @@ export async function unchangedSince(
   ids: readonly string[],
   since: string,
 ): Promise<string[]> {
-  const own = writtenSinceSql(`${ident(entity.source.alias)}.xmin`, 2);
+  const version = await serverVersion(source);
+  const own = writtenSinceSql(`${ident(entity.source.alias)}.xmin`, 2, version);
   const others = comparedSteps(entity).map((path) => {
     const joined = path.map(([alias, step]) => joinSql(alias, step, "join")).join(" ");
-    const written = path.map(([alias]) => writtenSinceSql(`${ident(alias)}.xmin`, 2)).join(" or ");
+    const written = path.map(([alias]) => writtenSinceSql(`${ident(alias)}.xmin`, 2, version)).join(" or ");
     return `exists (select from (select) driving ${joined} where ${written})`;
   });
   const rows = await query<{ id: string }>(
@@ -130,8 +132,8 @@ export async function targetBucket(
   unsettled: readonly string[],
   bucket: string,
 ): Promise<Readonly<Record<string, string | null>>[]> {
-  const columns = moneyColumns(entity).map((money) => `trim_scale(t.${ident(money.target)})::text as ${ident(money.target)}`);
-  return query(
+  const columns = moneyColumns(entity).map((money) => `t.${ident(money.target)}::text as ${ident(money.target)}`);
+  return queryAmounts(
     target,
     "target",
     `select ${["s.legacy_id::text as id", ...columns].join(", ")}
@@ -173,6 +175,20 @@ export async function commitValidation(
     ],
   );
   return row.messages;
+}
+
+/** Rows of keys, counts and amounts, each amount in the one form that it has without trailing zeros. */
+async function queryAmounts<Row extends Readonly<Record<string, string | null>>>(
+  ...args: Parameters<typeof query>
+): Promise<Row[]> {
+  const rows = await query<Row>(...args);
+  const trimmed = (row: Row) => Object.entries(row).map(([name, text]) => [name, text === null ? null : trimScale(text)]);
+  return rows.map((row) => Object.fromEntries(trimmed(row)) as Row);
+}
+
+/** A number's text without trailing zeros behind its point; trim_scale of PostgreSQL 13, for sources that have none. */
+export function trimScale(text: string): string {
+  return text.includes(".") ? text.replace(/\.?0+$/, "") : text;
 }
 
 /** Landed records with their rows, found by id: the legacy key is a column that people can edit. $1: the entity's id. */

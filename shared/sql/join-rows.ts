@@ -25,6 +25,7 @@ export async function differingLinks(
 export interface JoinPageFacts {
   readonly range: { readonly lowest: string; readonly highest: string } | null;
   readonly cursor: string | null;
+  readonly table_file: string | null;
   readonly done: boolean;
   readonly cpu_ms: number | null;
   readonly peak_rss_bytes: number | null;

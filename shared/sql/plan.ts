@@ -10,6 +10,9 @@ export interface Checkpoint {
   readonly horizon: string;
   readonly system_identifier: string;
   readonly timeline: number;
+  readonly database_oid: string;
+  /** Starts of the servers that answered for the entity. */
+  readonly server_starts: readonly string[];
   readonly definition_hash: string;
 }
 
@@ -92,7 +95,8 @@ export async function checkpoints(target: Queryable, sourceId: number): Promise<
   return query<Checkpoint>(
     target,
     "target",
-    `select entity_type as entity, horizon::text, system_identifier, timeline, definition_hash
+    `select entity_type as entity, horizon::text, system_identifier, timeline, database_oid::text,
+            to_json(server_starts) as server_starts, definition_hash
        from public.sync_checkpoints where source_id = $1`,
     [sourceId],
   );
@@ -111,6 +115,8 @@ export interface Plan {
   readonly idle: readonly object[];
   /** More than this share of an entity, and more than so many records, is deleted or emptied only when a person has confirmed it. */
   readonly brake: { readonly share: number; readonly records: number };
+  /** Entities that are read in full because the source was restored to an older state. */
+  readonly restored?: readonly string[];
   /** What the check of the catalogs found on the requested entities; kept as a report where it found anything. */
   readonly contract?: { readonly paused: readonly object[]; readonly warnings: readonly object[] };
 }

@@ -4,8 +4,9 @@ import { consumedJoins } from "../entities/consumed-joins.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
 import { projectionSql } from "./projection.ts";
-import { allKeys, changedKeys, type KeyQuery } from "./source-keys.ts";
-import { dependantKeys, joinRows } from "./source-joins.ts";
+import { dependantKeys, joinRows, writtenJoinRows } from "./source-joins.ts";
+import { allKeys, type KeyQuery } from "./source-keys.ts";
+import { changedRecords, windowQuery } from "./source-scan.ts";
 
 /**
  * Whether the source would run an entity's statements, with all that their expressions name: they are planned, not
@@ -13,15 +14,18 @@ import { dependantKeys, joinRows } from "./source-joins.ts";
  * @returns the SQLSTATE of a refusal, undefined without one.
  */
 export async function projectionRefusal(source: Queryable, entity: Entity, changes = true): Promise<string | undefined> {
-  const all = { after: null, upTo: null, limit: 1 };
+  const written = { from: "0", to: "1" };
   const statements: KeyQuery[] = [
     { text: projectionSql(entity), parameters: ["{}"] },
-    changes ? changedKeys(entity, all, "0", "1") : allKeys(entity, all),
-    ...consumedJoins(entity).flatMap((join) =>
-      changes
-        ? [joinRows(join, null, { from: "0", to: "1" }, 1), dependantKeys(entity, join, [], { from: "0", to: "1" }, 1)]
-        : [joinRows(join, null, undefined, 1)],
-    ),
+    changes
+      ? windowQuery(changedRecords(entity, written), "keys", null, 1, 1)
+      : allKeys(entity, { after: null, upTo: null, limit: 1 }),
+    ...consumedJoins(entity).flatMap((join) => [
+      joinRows(join, null, 1),
+      ...(changes
+        ? [windowQuery(writtenJoinRows(join, written), "keys", null, 1, 1), dependantKeys(entity, join, [], written, 1)]
+        : []),
+    ]),
   ];
   try {
     for (const { text, parameters } of statements) await query(source, "source", `explain ${text}`, parameters);

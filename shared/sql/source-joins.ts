@@ -3,13 +3,8 @@ import type { ConsumedJoin } from "../entities/consumed-joins.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { columnSql, drivingSql, joinSql, keySql } from "./projection.ts";
 import type { KeyQuery } from "./source-keys.ts";
+import type { Scan, Written } from "./source-scan.ts";
 import { changedParameters, changedSql } from "./xid.ts";
-
-/** Rows written in [from, to). */
-export interface Written {
-  readonly from: string;
-  readonly to: string;
-}
 
 /** What an entity consumes of a joined row. A row whose link is NULL belongs to no record, and nothing of it counts. */
 export interface JoinRow {
@@ -18,17 +13,22 @@ export interface JoinRow {
   readonly digest: string | null;
 }
 
-/** Keyset page over the rows of a joined table, or over those written in a span. Gives JoinRow. */
-export function joinRows(join: ConsumedJoin, after: string | null, written: Written | undefined, limit: number): KeyQuery {
+/** Keyset page over the rows of a joined table. Gives JoinRow. */
+export function joinRows(join: ConsumedJoin, after: string | null, limit: number): KeyQuery {
   const key = `w.${ident(join.key)}`;
-  const link = `w.${ident(join.link)}`;
+  const values = Object.entries(consumedOf(join)).map(([name, sql]) => `${sql} as ${name}`);
   return {
-    text: `select ${key}::text as id, ${link}::text as link, case when ${link} is not null then ${digestSql(join)} end::text as digest
+    text: `select ${[`${key}::text as id`, ...values].join(", ")}
              from public.${ident(join.table)} w
-            where ${key} > $1::text::bigint ${written ? `and ${changedSql("w.xmin", 3, 4)}` : ""}
+            where ${key} > $1::text::bigint
             order by ${key} limit $2`,
-    parameters: [after ?? LOWEST, limit, ...(written ? changedParameters(written.from, written.to) : [])],
+    parameters: [after ?? LOWEST, limit],
   };
+}
+
+/** The rows of a joined table that were written in a span, to be found by a scan. Gives JoinRow. */
+export function writtenJoinRows(join: ConsumedJoin, written: Written): Scan {
+  return { table: join.table, key: join.key, values: consumedOf(join), written };
 }
 
 /**
@@ -58,6 +58,12 @@ export function dependantRange(entity: Entity, join: ConsumedJoin, links: readon
 }
 
 const LOWEST = "-9223372036854775808";
+
+/** What JoinRow tells of a row `w` besides its key. */
+function consumedOf(join: ConsumedJoin): { readonly link: string; readonly digest: string } {
+  const link = `w.${ident(join.link)}`;
+  return { link: `${link}::text`, digest: `(case when ${link} is not null then ${digestSql(join)} end)::text` };
+}
 
 /** A row expression keeps NULL and '' apart. */
 function digestSql({ columns }: ConsumedJoin): string {

@@ -1,7 +1,6 @@
-import { ident, integerArray } from "../db/ident.ts";
+import { integerArray } from "../db/ident.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { drivingSql, joinsSql, keySql, sentSql, whereSql } from "./projection.ts";
-import { changedParameters, changedSql } from "./xid.ts";
 
 export interface KeyRange {
   /** Keys above this one; null: from the first. */
@@ -46,17 +45,6 @@ export function sentOrLandedKeys(entity: Entity, range: KeyRange, landed: readon
                     where ${key} > $1::text::bigint and ${key} <= (select id from last) and not ${sentSql(entity)}
                       and ${key} not in (select id from page))::integer as waived`,
     parameters: [...bounds(range), integerArray(landed)],
-  };
-}
-
-/** Keyset page over the records whose own row was written in [from, to). */
-export function changedKeys(entity: Entity, range: KeyRange, from: string, to: string): KeyQuery {
-  const key = keySql(entity);
-  return {
-    text: `select ${key}::text as id from ${drivingSql(entity)}
-            where ${between(key)} and ${changedSql(`${ident(entity.source.alias)}.xmin`, 4, 5)}
-            order by ${key} limit $3`,
-    parameters: [...bounds(range), ...changedParameters(from, to)],
   };
 }
 

@@ -1,5 +1,6 @@
 import type { Queryable } from "../db/connect.ts";
 import { queryOne } from "../db/query.ts";
+import { serverVersion, snapshotSql } from "./source-version.ts";
 
 /** Where the reading node stands. Transaction ids are 64 bits wide, as text. */
 export interface SourcePosition {
@@ -7,6 +8,10 @@ export interface SourcePosition {
   readonly xmax: string;
   readonly system_identifier: string;
   readonly timeline: number;
+  /** Another database of the server, or one that was dropped and restored under its name, has another. */
+  readonly database_oid: string;
+  /** Since when the server runs. */
+  readonly server_start: string;
   readonly in_recovery: boolean;
   readonly server_version: number;
 }
@@ -20,12 +25,40 @@ const TIMELINE = `case when pg_is_in_recovery() then p.timeline_id
 
 /** The commit horizon and the identity of the node that answers. Taken before anything else is read. */
 export async function sourcePosition(source: Queryable): Promise<SourcePosition> {
+  const snapshot = snapshotSql(await serverVersion(source));
   return queryOne<SourcePosition>(
     source,
     "source",
-    `select pg_snapshot_xmin(s)::text as xmin, pg_snapshot_xmax(s)::text as xmax, c.system_identifier::text,
+    `select ${snapshot.xmin("s")}::text as xmin, ${snapshot.xmax("s")}::text as xmax, c.system_identifier::text,
             ${TIMELINE} as timeline, pg_is_in_recovery() as in_recovery,
+            (select d.oid::text from pg_database d where d.datname = current_database()) as database_oid,
+            to_char(pg_postmaster_start_time() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as server_start,
             current_setting('server_version_num')::integer as server_version
-       from pg_current_snapshot() s, pg_control_system() c, pg_control_checkpoint() p`,
+       from ${snapshot.current} s, pg_control_system() c, pg_control_checkpoint() p`,
   );
+}
+
+/** Who answered before. */
+export interface KnownSource {
+  readonly system_identifier: string;
+  readonly timeline: number;
+  readonly database_oid: string;
+}
+
+/**
+ * Whether the node that answers holds everything that was read up to a horizon. A replica that does not lags behind. A primary
+ * that does not was put back, from a backup or by a crash that took its last transactions: it gives their ids away again.
+ */
+export function compareSource(
+  known: KnownSource,
+  horizon: string,
+  position: SourcePosition,
+): "same" | "changed" | "restored" | "behind" {
+  const same =
+    known.system_identifier === position.system_identifier &&
+    known.timeline === position.timeline &&
+    known.database_oid === position.database_oid;
+  if (!same) return "changed";
+  if (BigInt(position.xmin) >= BigInt(horizon)) return "same";
+  return position.in_recovery ? "behind" : "restored";
 }

@@ -2,7 +2,7 @@ import type { Queryable } from "../db/connect.ts";
 import { ident } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
-import { changedParameters, changedSql } from "./xid.ts";
+import { changedParameters, scannedSql } from "./xid.ts";
 
 export interface TableSize {
   readonly lowest: string | null;
@@ -25,12 +25,25 @@ export async function tableSize(source: Queryable, entity: Entity): Promise<Tabl
   );
 }
 
+/** Bytes of a table with its partitions and children. */
+export async function tableBytes(source: Queryable, table: string): Promise<number> {
+  const row = await queryOne<{ bytes: number }>(
+    source,
+    "source",
+    `with recursive tree as (
+       select 'public.${ident(table)}'::regclass::oid as oid
+       union select i.inhrelid from pg_inherits i join tree t on i.inhparent = t.oid)
+     select coalesce(sum(pg_relation_size(oid)), 0)::float8 as bytes from tree`,
+  );
+  return row.bytes;
+}
+
 /** Whether a table has a row that was written in [from, to). */
 export async function hasChangedRows(source: Queryable, table: string, from: string, to: string): Promise<boolean> {
   const rows = await query(
     source,
     "source",
-    `select from public.${ident(table)} where ${changedSql("xmin", 1, 2)} limit 1`,
+    `select from public.${ident(table)} where ${scannedSql("xmin", 1, 2)} limit 1`,
     changedParameters(from, to),
   );
   return rows.length > 0;

@@ -5,10 +5,17 @@ import { landedKeys } from "../../sql/mappings.ts";
 import { pendingKeys } from "../../sql/pending-keys.ts";
 import { plannedKeys } from "../../sql/planned-records.ts";
 import type { Claim, DetectedKeys } from "../types.ts";
-import { allKeys, changedKeys, sentOrLandedKeys, type KeyRange } from "../../sql/source-keys.ts";
+import { allKeys, sentOrLandedKeys, type KeyRange } from "../../sql/source-keys.ts";
+import { changedRecords, scanPage, type Pace } from "../../sql/source-scan.ts";
 
 /** Finds the keys of the next page of a chain, as its capture says. State is read later, under the page's locks. */
-export async function detect(source: Sql, target: Sql, entity: Entity, claim: Claim): Promise<DetectedKeys> {
+export async function detect(
+  source: Sql,
+  target: Sql,
+  entity: Entity,
+  claim: Claim,
+  pace: Omit<Pace, "rows">,
+): Promise<DetectedKeys> {
   const { chain, execution } = claim;
   const limit = chain.page_size;
   const range = { after: chain.cursor ?? chain.range_from, upTo: chain.range_to, limit };
@@ -17,12 +24,13 @@ export async function detect(source: Sql, target: Sql, entity: Entity, claim: Cl
       return entity.source.predicate === undefined
         ? ofSource(source, allKeys(entity, range), limit)
         : sentOrLanded(source, target, entity, claim, range);
-    case "xmin":
-      return ofSource(
-        source,
-        changedKeys(entity, range, chain.changed_from ?? execution.horizon, execution.snapshot_xmax),
-        limit,
-      );
+    case "xmin": {
+      const written = { from: chain.changed_from ?? execution.horizon, to: execution.snapshot_xmax };
+      const place = { cursor: chain.cursor, file: chain.table_file };
+      const scanned = await scanPage(source, changedRecords(entity, written), place, { ...pace, rows: limit });
+      const { cursor, file: tableFile, done } = scanned;
+      return { ids: scanned.rows.map((row) => row.id), cursor, tableFile, done, waived: 0, pending: [] };
+    }
     case "keys": {
       const keys = await (execution.dry_run
         ? plannedKeys(target, execution.id, chain.entity_id ?? 0, range.after, limit, chain.deletes)
