@@ -22,7 +22,7 @@ comment on column public.sync_jobs.time_zone is 'IANA time zone of cron_expressi
 comment on column public.sync_jobs.next_execution_at is
   'When the job is due. Set by sync-tick from cron_expression; set it to now() to run the job at the next tick.';
 comment on column public.sync_jobs.configuration is
-  '{"entities": ["patients"], "capture": "full"}; both optional: all entities, the cheapest safe capture.';
+  'As the body of sync-trigger, for example {"entities": ["patients"], "capture": "full"}; all optional: all entities, the cheapest safe capture.';
 
 alter table public.sync_jobs enable row level security;
 create policy team_reads on public.sync_jobs for select to authenticated
@@ -54,7 +54,9 @@ create table public.sync_executions (
   snapshot_xmax     xid8 not null,
   system_identifier text not null,
   timeline          integer not null,
-  dry_run           boolean not null default false
+  source_time       text not null,
+  dry_run           boolean not null default false,
+  selective         boolean not null default false
 );
 comment on table public.sync_executions is 'One run. It is succeeded only when every record read is accounted for and no chain is open.';
 comment on column public.sync_executions.metrics is
@@ -64,6 +66,8 @@ comment on column public.sync_executions.triggered_by is 'http:machine, http:use
 comment on column public.sync_executions.horizon is
   'Oldest transaction still running on the source when this execution began; the next one looks from here on.';
 comment on column public.sync_executions.snapshot_xmax is 'First transaction id not yet assigned on the source at that moment.';
+comment on column public.sync_executions.source_time is 'The source''s clock at that moment, as the source writes it.';
+comment on column public.sync_executions.selective is 'Reads records that a request selected, changed or not: it moves no checkpoint, compares nothing, and may run beside others.';
 comment on column public.sync_executions.dry_run is 'A plan: tells what a run would do and why (sync_reports, kind plan), and writes nothing else.';
 create index sync_executions_job_id_idx on public.sync_executions (job_id);
 create index sync_executions_source_id_idx on public.sync_executions (source_id);

@@ -66,8 +66,8 @@ create table public.sync_checkpoints (
   system_identifier text not null,
   timeline          integer not null,
   definition_hash   text not null,
-  watermark_at      text,
-  watermark_id      bigint,
+  watermark_at      text not null,
+  watermark_id      bigint not null default -9223372036854775808,
   created_at        timestamptz not null default now(),
   updated_at        timestamptz not null default now(),
   primary key (source_id, entity_type)
@@ -75,8 +75,8 @@ create table public.sync_checkpoints (
 comment on table public.sync_checkpoints is 'Where an entity stands: everything committed on the source before its horizon has been read.';
 comment on column public.sync_checkpoints.horizon is 'The next incremental pass looks at rows written by this transaction id or a later one.';
 comment on column public.sync_checkpoints.definition_hash is 'The entity definition under which the horizon was reached; mixed and unfinished force a full pass.';
-comment on column public.sync_checkpoints.watermark_at is 'modified capture: the last time stamp read, as the source writes it, with the key in watermark_id.';
-comment on column public.sync_checkpoints.watermark_id is 'The key that goes with watermark_at.';
+comment on column public.sync_checkpoints.watermark_at is 'modified capture: where the next pass begins. The source''s clock when the horizon was taken, then the last time stamp read, as the source writes it.';
+comment on column public.sync_checkpoints.watermark_id is 'The key up to which rows of that time stamp have been read.';
 create index sync_checkpoints_job_id_idx on public.sync_checkpoints (job_id);
 create index sync_checkpoints_execution_id_idx on public.sync_checkpoints (execution_id);
 
@@ -117,6 +117,8 @@ create table public.sync_pending_keys (
   primary key (entity_id, legacy_id)
 );
 comment on table public.sync_pending_keys is 'Records to read again: released, requested, found different by a control total, or changed through a joined row (fan_out).';
+comment on column public.sync_pending_keys.reason is
+  'released, requested, dependants (requested with the records that refer to it), parent (of a requested one), fan_out or control_total.';
 comment on column public.sync_pending_keys.generation is
   'Moves when a key is requested again, so that a page deletes only the request it has answered.';
 

@@ -123,6 +123,7 @@ begin
   -- Parents before children, and joined rows before the records that consume them: what is noted of a row must never be
   -- newer than what its records were read with. Joined rows themselves wait for nothing.
   return query
+  with opened as (
   update public.sync_chains c set state = 'open', due_at = now()
     from public.sync_entities e
    where c.execution_id = p_execution and c.state = 'blocked' and e.id = c.entity_id
@@ -130,7 +131,9 @@ begin
            select from public.sync_chains d join public.sync_entities p on p.id = d.entity_id
             where d.execution_id = p_execution and d.state in ('blocked', 'open')
               and (p.entity_type = any (e.depends_on) or d.entity_id = c.entity_id and d.capture = 'joins')))
-  returning c.id;
+  returning c.id, e.entity_type, c.range_from)
+  -- In the order of the execution's entities, which is that of the request's priorities.
+  select o.id from opened o order by array_position(v_execution.entities, o.entity_type::text), o.range_from nulls first;
 
   if exists (select from public.sync_chains
               where execution_id = p_execution and capture <> 'validate' and state in ('blocked', 'open')) then

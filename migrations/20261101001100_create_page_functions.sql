@@ -35,7 +35,8 @@ begin
                'range_from', v_chain.range_from::text, 'range_to', v_chain.range_to::text, 'cursor', v_chain."cursor"::text,
                'table_file', v_chain.table_file::text),
     'execution', (select jsonb_build_object('id', e.id, 'horizon', e.horizon::text, 'snapshot_xmax', e.snapshot_xmax::text,
-                           'system_identifier', e.system_identifier, 'timeline', e.timeline, 'entities', e.entities, 'dry_run', e.dry_run)
+                           'system_identifier', e.system_identifier, 'timeline', e.timeline, 'entities', e.entities, 'dry_run', e.dry_run,
+                           'page_size', e.request -> 'pageSize')
                     from public.sync_executions e where e.id = v_chain.execution_id),
     'severities', sync.rule_severities(),
     'source', (select jsonb_build_object('id', s.id, 'name', s.name, 'namespace', s.namespace)
@@ -183,6 +184,8 @@ begin
      where k.entity_id = v_entity.id and k.legacy_id = a.k and k.generation = a.g;
   end if;
 
+  perform sync.request_keys(x, v_chain, p_page) from public.sync_executions x where x.id = v_chain.execution_id;
+
   v_surplus := sync.page_surplus(v_chain, v_entity, p_page);
   if (v_surplus ->> 'count')::integer > 0 then
     perform sync.raise_alert('surplus', 'warning', v_chain.execution_id, v_entity.id,
@@ -193,6 +196,47 @@ end
 $$;
 comment on function sync.commit_page(uuid, bigint, text, jsonb, jsonb) is
   'Everything a page changes: target rows, mappings, row states, queue, released children, counters, cursor, checkpoint and the next chains.';
+
+create function sync.request_keys(p_execution public.sync_executions, p_chain public.sync_chains, p_page jsonb) returns void
+language plpgsql security invoker set search_path = '' as $$
+begin
+  create temp table page_requests on commit drop as
+  -- Who asks for a record asks for the parents that it waits for, once per execution: two may wait for each other.
+  select i.parent_entity_id as entity_id, i."parentId" as legacy_id, 'parent' as reason
+    from pg_temp.page_issues i
+   where i.state = 'waiting' and i.parent_entity_id is not null
+     and (p_execution.selective or exists (
+           select from jsonb_to_recordset(p_page -> 'pending') as a (k bigint, r text)
+            where a.k = i.k and a.r in ('requested', 'dependants', 'parent')))
+     and not exists (select from public.sync_conflicts c
+                      where c.entity_id = i.parent_entity_id and c.source_record_id = i."parentId"
+                        and c.state in ('waiting', 'open') and c.last_seen_at >= p_execution.started_at)
+     and not exists (select from public.sync_planned_records r
+                      where r.execution_id = p_execution.id and r.entity_id = i.parent_entity_id and r.legacy_id = i."parentId")
+   union
+  -- Of its own entity a page has them all at once: such records may refer to each other in a circle.
+  select e.id, d.k, case when e.id = p_chain.entity_id then 'requested' else 'dependants' end
+    from jsonb_to_recordset(p_page -> 'dependants') as d (entity text, k bigint)
+    join public.sync_entities e on e.source_id = p_execution.source_id and e.entity_type = d.entity;
+
+  if p_execution.dry_run then
+    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+    select distinct on (entity_id, legacy_id) p_execution.id, entity_id, legacy_id, reason from pg_temp.page_requests
+     order by entity_id, legacy_id, reason
+    on conflict (execution_id, entity_id, legacy_id) do nothing;
+  else
+    insert into public.sync_pending_keys as k (entity_id, legacy_id, reason)
+    select distinct on (entity_id, legacy_id) entity_id, legacy_id, reason from pg_temp.page_requests
+     order by entity_id, legacy_id, reason
+    on conflict (entity_id, legacy_id) do update
+       set generation = default, requested_at = now(),
+           -- What was asked for with its dependants stays so.
+           reason = case when k.reason = 'dependants' then k.reason else excluded.reason end;
+  end if;
+end
+$$;
+comment on function sync.request_keys(public.sync_executions, public.sync_chains, jsonb) is
+  'Has the missing parents and the dependants of selected records read as well.';
 
 create function sync.page_overwritten() returns table (legacy_id bigint, id uuid, kept jsonb, fields text[])
 language plpgsql security invoker set search_path = '' as $$
@@ -259,8 +303,8 @@ begin
     'landed', (select coalesce(jsonb_agg(legacy_id::text), '[]') from pg_temp.page_plan where action = 'insert'),
     'foreign_key_rejects', (select count(*) from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
                               where j.sqlstate = '23503' and not p._leaves),
-    'dispatch', (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
-                   from public.sync_chains c where c.id = any (v_dispatch)));
+    'dispatch', (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id) order by d.n), '[]')
+                   from unnest(v_dispatch) with ordinality d (id, n) join public.sync_chains c on c.id = d.id));
 end
 $$;
 comment on function sync.end_page(public.sync_chains, public.sync_entities, jsonb, jsonb, timestamptz) is
@@ -298,30 +342,44 @@ $$;
 comment on function sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric) is
   'Moves a chain behind the page that is being committed and closes it with its last page; returns what to dispatch.';
 
+create function sync.move_watermark(p_execution uuid, p_entity public.sync_entities) returns void
+language sql security invoker set search_path = '' as $$
+  update public.sync_checkpoints k
+     set watermark_at = c.cursor_at, watermark_id = c."cursor", job_id = e.job_id, execution_id = e.id, updated_at = now()
+    from public.sync_chains c join public.sync_executions e on e.id = c.execution_id
+   where c.execution_id = p_execution and c.entity_id = p_entity.id and c.capture = 'modified' and c.state = 'done' and not e.dry_run
+     and k.source_id = p_entity.source_id and k.entity_type = p_entity.entity_type
+     and (c.cursor_at::timestamptz, c."cursor") > (k.watermark_at::timestamptz, k.watermark_id)
+$$;
+comment on function sync.move_watermark(uuid, public.sync_entities) is
+  'Moves the watermark to where a modified chain that is through has come, never back. The horizon stays: stamps do not tell of every change.';
+
 create function sync.close_chain(p_execution uuid, p_entity public.sync_entities) returns uuid[]
 language plpgsql security invoker set search_path = '' as $$
 begin
   perform from public.sync_executions where id = p_execution for no key update;
+  perform sync.move_watermark(p_execution, p_entity);
   -- A plan moves nothing. The horizon moves only when the last chain that looks for changes is through.
   if not exists (select from public.sync_executions where id = p_execution and dry_run)
      and not exists (select from public.sync_chains
-                      where execution_id = p_execution and entity_id = p_entity.id and capture <> 'keys' and state <> 'done') then
+                      where execution_id = p_execution and entity_id = p_entity.id and capture not in ('keys', 'selection', 'modified') and state <> 'done') then
     insert into public.sync_checkpoints as k
       (source_id, entity_type, job_id, execution_id, last_processed_id, records_processed, checkpoint_data,
-       horizon, system_identifier, timeline, definition_hash)
+       horizon, watermark_at, system_identifier, timeline, definition_hash)
     select p_entity.source_id, p_entity.entity_type, e.job_id, e.id, max(c."cursor") filter (where c.capture <> 'joins'),
            (select coalesce(sum(l.read), 0) from public.sync_page_log l where l.execution_id = e.id and l.entity_id = p_entity.id),
            jsonb_build_object('capture', coalesce(min(c.capture::text) filter (where c.capture <> 'joins'), 'joins')),
-           e.horizon, e.system_identifier, e.timeline,
+           e.horizon, e.source_time, e.system_identifier, e.timeline,
            case when count(distinct c.definition_hash) = 1 then min(c.definition_hash) else 'mixed' end
       from public.sync_executions e
-      join public.sync_chains c on c.execution_id = e.id and c.entity_id = p_entity.id and c.capture <> 'keys'
+      join public.sync_chains c on c.execution_id = e.id and c.entity_id = p_entity.id
+                               and c.capture not in ('keys', 'selection', 'modified')
      where e.id = p_execution
      group by e.id
     on conflict (source_id, entity_type) do update
        set job_id = excluded.job_id, execution_id = excluded.execution_id, last_processed_id = excluded.last_processed_id,
            records_processed = excluded.records_processed, checkpoint_data = excluded.checkpoint_data,
-           horizon = excluded.horizon, system_identifier = excluded.system_identifier, timeline = excluded.timeline,
+           horizon = excluded.horizon, watermark_at = excluded.watermark_at, watermark_id = default, system_identifier = excluded.system_identifier, timeline = excluded.timeline,
            definition_hash = excluded.definition_hash, updated_at = now()
      where (k.system_identifier, k.timeline) is distinct from (excluded.system_identifier, excluded.timeline)
         or k.horizon <= excluded.horizon;
@@ -376,14 +434,16 @@ comment on function sync.overdue_chains(integer, integer) is
   'The sweep: open chains whose message is overdue, marked as sent again.';
 
 revoke all on function sync.claim_page(uuid, integer, integer), sync.lock_records(smallint, bigint[]),
-  sync.hold_chain(uuid, bigint), sync.page_rejections(), sync.page_overwritten(), sync.leaving(public.sync_entities, bigint[]),
+  sync.hold_chain(uuid, bigint), sync.page_rejections(), sync.request_keys(public.sync_executions, public.sync_chains, jsonb),
+  sync.move_watermark(uuid, public.sync_entities), sync.page_overwritten(), sync.leaving(public.sync_entities, bigint[]),
   sync.page_surplus(public.sync_chains, public.sync_entities, jsonb),
   sync.end_page(public.sync_chains, public.sync_entities, jsonb, jsonb, timestamptz),
   sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric),
   sync.commit_page(uuid, bigint, text, jsonb, jsonb), sync.close_chain(uuid, public.sync_entities),
   sync.give_back_page(uuid, bigint, jsonb, integer), sync.overdue_chains(integer, integer) from public;
 grant execute on function sync.claim_page(uuid, integer, integer), sync.lock_records(smallint, bigint[]),
-  sync.hold_chain(uuid, bigint), sync.page_rejections(), sync.page_overwritten(), sync.leaving(public.sync_entities, bigint[]),
+  sync.hold_chain(uuid, bigint), sync.page_rejections(), sync.request_keys(public.sync_executions, public.sync_chains, jsonb),
+  sync.move_watermark(uuid, public.sync_entities), sync.page_overwritten(), sync.leaving(public.sync_entities, bigint[]),
   sync.page_surplus(public.sync_chains, public.sync_entities, jsonb),
   sync.end_page(public.sync_chains, public.sync_entities, jsonb, jsonb, timestamptz),
   sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric),

@@ -23,6 +23,7 @@ begin
   delete from public.sync_planned_keys k
    using jsonb_to_recordset(p_page -> 'pending') as a (k bigint, g bigint)
    where k.execution_id = v_chain.execution_id and k.entity_id = v_entity.id and k.legacy_id = a.k and k.generation = a.g;
+  perform sync.request_keys(x, v_chain, p_page) from public.sync_executions x where x.id = v_chain.execution_id;
   return sync.end_page(v_chain, v_entity, p_page, v_surplus, v_begun);
 end
 $$;

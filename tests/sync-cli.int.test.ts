@@ -211,7 +211,13 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
       code: 1,
       says: "UNAUTHENTICATED: ",
     },
-    { title: "an unknown entity", args: ["start", "invoices"], overrides: {}, code: 1, says: "NOT_FOUND: " },
+    {
+      title: "an unknown entity",
+      args: ["start", "invoices"],
+      overrides: {},
+      code: 1,
+      says: 'REQUEST_INVALID: entities[0]: there is no entity "invoices"',
+    },
     {
       title: "an id that is none",
       args: ["status", "latest"],

@@ -1,21 +1,31 @@
 import type { Checkpoint } from "../sql/plan.ts";
+import type { Watermark } from "../sql/source-keys.ts";
 import type { SourcePosition } from "../sql/source-position.ts";
 import { spanIsComparable } from "../sql/xid.ts";
+
+/** What a request may ask for. auto: the cheapest capture that finds every insert and update. */
+export const CAPTURES = ["auto", "full", "xmin", "modified", "digest"] as const;
+export type RequestedCapture = (typeof CAPTURES)[number];
 
 export type Choice =
   | {
       readonly capture: "full";
       readonly reason: "requested" | "first_time" | "source_changed" | "definition_changed" | "too_long_ago";
     }
-  | { readonly capture: "xmin"; readonly from: string }
+  | { readonly capture: "xmin" | "digest"; readonly from: string }
+  | { readonly capture: "modified"; readonly after: Watermark }
   | { readonly capture: "wait" };
 
-/** How an entity's changes are found: incrementally where its checkpoint can be trusted, else in full. */
+/**
+ * How an entity's changes are found: incrementally where its checkpoint can be trusted, else in full. `stamped`: it has a
+ * column by which modified rows are found.
+ */
 export function chooseCapture(
   checkpoint: Checkpoint | undefined,
   position: SourcePosition,
   definitionHash: string,
-  requested: "full" | "auto",
+  requested: RequestedCapture,
+  stamped = false,
 ): Choice {
   if (!checkpoint) return { capture: "full", reason: "first_time" };
   if (checkpoint.system_identifier !== position.system_identifier || checkpoint.timeline !== position.timeline) {
@@ -26,7 +36,10 @@ export function chooseCapture(
   if (requested === "full") return { capture: "full", reason: "requested" };
   if (checkpoint.definition_hash !== definitionHash) return { capture: "full", reason: "definition_changed" };
   if (!spanIsComparable(checkpoint.horizon, position.xmax)) return { capture: "full", reason: "too_long_ago" };
-  return { capture: "xmin", from: checkpoint.horizon };
+  if (requested === "modified" && stamped) {
+    return { capture: "modified", after: { at: checkpoint.watermark_at, id: checkpoint.watermark_id } };
+  }
+  return { capture: requested === "digest" ? "digest" : "xmin", from: checkpoint.horizon };
 }
 
 export interface Range {

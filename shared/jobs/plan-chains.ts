@@ -2,6 +2,8 @@ import type { Queryable } from "../db/connect.ts";
 import { consumedJoins } from "../entities/consumed-joins.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import type { Context } from "../pipeline/types.ts";
+import { query } from "../db/query.ts";
+import { modifiedKeys, type Watermark } from "../sql/source-keys.ts";
 import { hasChangedRows, tableSize } from "../sql/source-tables.ts";
 import { splitRange } from "./choose-capture.ts";
 
@@ -45,4 +47,11 @@ export async function changedChains(
   }
   if (await changed(entity.source.table, from)) chains.push({ capture: "xmin", changed_from: from });
   return chains;
+}
+
+/** Records stamped beyond the watermark; no chain where one probe finds none. Rows of joined tables have no stamps. */
+export async function modifiedChains({ source }: Context, entity: Entity, after: Watermark, until: string): Promise<object[]> {
+  const { text, parameters } = modifiedKeys(entity, entity.source.modified ?? "", after, until, 1);
+  const found = await query(source, "source", text, parameters);
+  return found.length === 0 ? [] : [{ capture: "modified", cursor: after.id, cursor_at: after.at, until_at: until }];
 }

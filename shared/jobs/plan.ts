@@ -3,15 +3,20 @@ import { IsthmusError } from "../errors.ts";
 import type { Context } from "../pipeline/types.ts";
 import { activeExecution, beginExecution, beginSource, checkpoints, openEntities, registerEntities } from "../sql/plan.ts";
 import { sourcePosition } from "../sql/source-position.ts";
-import { chooseCapture } from "./choose-capture.ts";
+import { assertBacked } from "./backed.ts";
+import { chooseCapture, type Choice, type RequestedCapture } from "./choose-capture.ts";
 import { keepContract, type KeptContract } from "./contract/keep-contract.ts";
 import { dependencyOrder } from "./dependency-order.ts";
-import { changedChains, changedTables, fullChains } from "./plan-chains.ts";
+import { changedChains, changedTables, fullChains, modifiedChains } from "./plan-chains.ts";
 
 export interface ExecutionRequest {
   /** Names of entities; undefined: all. */
   readonly entities?: readonly string[] | undefined;
-  readonly capture: "auto" | "full";
+  readonly capture: RequestedCapture;
+  /** Entities to run first, as far as their parents allow it. */
+  readonly priorities?: readonly string[] | undefined;
+  /** Records of a page, instead of the configured number. */
+  readonly pageSize?: number | undefined;
   /** Tells what a run would do, and writes nothing. */
   readonly dryRun?: boolean | undefined;
   readonly triggeredBy: string;
@@ -30,13 +35,13 @@ export interface BegunExecution {
 /**
  * Plans an execution and sends its first pages: leaves out what the catalogs do not fit, takes the horizon before any
  * record is read, chooses a capture per entity, and writes execution and chains in one commit.
- * @throws IsthmusError NOT_FOUND, EXECUTION_ACTIVE, TARGET_NOT_EMPTY, CONTRACT_BROKEN, SIDE_EFFECTS_UNACKNOWLEDGED,
+ * @throws IsthmusError NOT_FOUND, EXECUTION_ACTIVE, CAPTURE_UNBACKED, TARGET_NOT_EMPTY, CONTRACT_BROKEN, SIDE_EFFECTS_UNACKNOWLEDGED,
  * SOURCE_BEHIND; nothing is begun then.
  */
 export async function startExecution(context: Context, request: ExecutionRequest): Promise<BegunExecution> {
   const { source, target, config, hashes } = context;
-  const { dryRun = false } = request;
-  const requested = dependencyOrder(selectEntities(context, request.entities));
+  const { dryRun = false, pageSize } = request;
+  const requested = dependencyOrder(selectEntities(context, request.entities), request.priorities);
 
   const sourceId = await beginSource(target, config.SOURCE_NAME);
   const active = await activeExecution(
@@ -49,6 +54,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
       detail: { execution: active },
     });
   }
+  if (request.capture === "modified" && !dryRun) await assertBacked(context, requested);
   await registerEntities(target, sourceId, [...context.entities.values()], hashes);
   const contract = await keepContract(context, sourceId, requested, dryRun ? "plan" : "sync");
   const entities = contract.runnable;
@@ -61,12 +67,10 @@ export async function startExecution(context: Context, request: ExecutionRequest
   const chains: object[] = [];
   const idle: object[] = [];
   for (const entity of entities) {
-    const choice = chooseCapture(known.get(entity.name), position, hashes.get(entity.name) ?? "", request.capture);
+    const stamped = entity.source.modified !== undefined;
+    const choice = chooseCapture(known.get(entity.name), position, hashes.get(entity.name) ?? "", request.capture, stamped);
     if (choice.capture === "wait") throw new IsthmusError("SOURCE_BEHIND", undefined, { detail: { entity: entity.name } });
-    const work =
-      choice.capture === "full"
-        ? await fullChains(context, entity, dryRun)
-        : await changedChains(context, entity, choice.from, changed);
+    const work = await chainsFor(context, entity, choice, { dryRun, changed, until: position.source_time });
     chains.push(...work.map((chain) => ({ entity: entity.name, ...chain })));
     if (choice.capture === "xmin" && work.length === 0) idle.push({ entity: entity.name, horizon: choice.from });
   }
@@ -76,9 +80,15 @@ export async function startExecution(context: Context, request: ExecutionRequest
     source_id: sourceId,
     job_id: request.jobId ?? null,
     triggered_by: request.triggeredBy,
-    request: { entities: request.entities ?? null, capture: request.capture, ...(dryRun ? { dryRun } : {}) },
+    request: {
+      entities: request.entities ?? null,
+      capture: request.capture,
+      ...(dryRun ? { dryRun } : {}),
+      ...(request.priorities ? { priorities: request.priorities } : {}),
+      ...(pageSize === undefined ? {} : { pageSize }),
+    },
     entities: names,
-    page_size: config.ISTHMUS_PAGE_SIZE,
+    page_size: pageSize ?? config.ISTHMUS_PAGE_SIZE,
     chains,
     // What a plan has not read, the next run still has to.
     idle: dryRun ? [] : idle,
@@ -97,6 +107,24 @@ export async function startExecution(context: Context, request: ExecutionRequest
     paused: contract.paused,
     warnings: contract.warnings,
   };
+}
+
+/** The chains in which an entity's records are found, as was chosen. */
+function chainsFor(
+  context: Context,
+  entity: Entity,
+  choice: Exclude<Choice, { readonly capture: "wait" }>,
+  { dryRun, changed, until }: { dryRun: boolean; changed: ReturnType<typeof changedTables>; until: string },
+): Promise<object[]> {
+  switch (choice.capture) {
+    case "full":
+      return fullChains(context, entity, dryRun);
+    case "modified":
+      return modifiedChains(context, entity, choice.after, until);
+    case "digest":
+    case "xmin":
+      return changedChains(context, entity, choice.from, changed);
+  }
 }
 
 export function selectEntities(context: Context, names: readonly string[] | undefined): Entity[] {

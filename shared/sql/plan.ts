@@ -11,6 +11,9 @@ export interface Checkpoint {
   readonly system_identifier: string;
   readonly timeline: number;
   readonly definition_hash: string;
+  /** What is stamped later, or then with a higher key, no run has read as modified. */
+  readonly watermark_at: string;
+  readonly watermark_id: string;
 }
 
 /** Registers the source on first use and returns its id. */
@@ -88,7 +91,7 @@ export async function checkpoints(target: Queryable, sourceId: number): Promise<
   return query<Checkpoint>(
     target,
     "target",
-    `select entity_type as entity, horizon::text, system_identifier, timeline, definition_hash
+    `select entity_type as entity, horizon::text, system_identifier, timeline, definition_hash, watermark_at, watermark_id::text
        from public.sync_checkpoints where source_id = $1`,
     [sourceId],
   );
@@ -105,6 +108,10 @@ export interface Plan {
   readonly page_size: number;
   readonly chains: readonly object[];
   readonly idle: readonly object[];
+  /** Reads what a request selected: it may run beside others. */
+  readonly selective?: boolean;
+  /** Records to read, whether they have changed or not: { entity, k, reason }. */
+  readonly requested?: readonly object[];
   /** What the check of the catalogs found on the requested entities; kept as a report where it found anything. */
   readonly contract?: { readonly paused: readonly object[]; readonly warnings: readonly object[] };
 }
@@ -124,7 +131,7 @@ export async function beginExecution(
   return row.begun;
 }
 
-/** The id of the running execution that covers one of the entities, if any. */
+/** The id of the running execution that covers one of the entities, if any; one that reads a selection runs beside others. */
 export async function activeExecution(
   target: Queryable,
   sourceId: number,
@@ -134,7 +141,7 @@ export async function activeExecution(
     target,
     "target",
     `select id from public.sync_executions
-      where source_id = $1 and status = 'running' and entities && array(select jsonb_array_elements_text($2::text::jsonb))
+      where source_id = $1 and status = 'running' and not selective and entities && array(select jsonb_array_elements_text($2::text::jsonb))
       order by started_at limit 1`,
     [sourceId, JSON.stringify(names)],
   );

@@ -1,6 +1,6 @@
 import type { Queryable } from "../db/connect.ts";
 import { query, queryOne } from "../db/query.ts";
-import type { Claim, PageMessage, RecordId } from "../pipeline/types.ts";
+import type { Claim, PageMessage, PendingKey, RecordId } from "../pipeline/types.ts";
 import type { Mapping } from "./mappings.ts";
 
 /** Of these records, those that the dry run has planned to land or to delete. */
@@ -20,10 +20,10 @@ export async function findPlanned(target: Queryable, claim: Claim, keys: readonl
 
 /** The next keys that the dry run looks at once more, as pendingKeys has them. */
 export async function plannedKeys(target: Queryable, execution: string, entityId: number, after: string | null, limit: number) {
-  return query<{ k: string; g: string }>(
+  return query<PendingKey>(
     target,
     "target",
-    `select legacy_id::text as k, generation::text as g
+    `select legacy_id::text as k, generation::text as g, reason as r
        from public.sync_planned_keys
       where execution_id = $1 and entity_id = $2 and legacy_id > coalesce($3::text::bigint, -9223372036854775808)
       order by legacy_id limit $4`,

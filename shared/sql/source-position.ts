@@ -9,6 +9,8 @@ export interface SourcePosition {
   readonly timeline: number;
   readonly in_recovery: boolean;
   readonly server_version: number;
+  /** The node's clock, with microseconds. */
+  readonly source_time: string;
 }
 
 /**
@@ -25,7 +27,8 @@ export async function sourcePosition(source: Queryable): Promise<SourcePosition>
     "source",
     `select pg_snapshot_xmin(s)::text as xmin, pg_snapshot_xmax(s)::text as xmax, c.system_identifier::text,
             ${TIMELINE} as timeline, pg_is_in_recovery() as in_recovery,
-            current_setting('server_version_num')::integer as server_version
+            current_setting('server_version_num')::integer as server_version,
+            to_json(clock_timestamp()) #>> '{}' as source_time
        from pg_current_snapshot() s, pg_control_system() c, pg_control_checkpoint() p`,
   );
 }

@@ -15,7 +15,7 @@ import { findingsOn, type Finding } from "./finding.ts";
 import { effectFindings, sideEffects } from "./side-effects.ts";
 
 /** Raise it when the comparison changes: what it found before is then worth nothing. */
-const COMPARISON = 2;
+const COMPARISON = 3;
 
 export interface Contract {
   readonly findings: readonly Finding[];
@@ -59,8 +59,16 @@ export async function checkContract(context: Context, sourceId: number, fresh = 
 }
 
 /** Everything of the code that the findings depend on. */
-function fingerprint({ hashes }: Context): string {
-  return bytesToHex(sha1(utf8ToBytes(JSON.stringify([COMPARISON, [...hashes].sort(), sourceKinds, besideColumns, targetKinds]))));
+function fingerprint({ entities, hashes }: Context): string {
+  // What a definition's hash leaves out, because it changes no record.
+  const selected = [...entities.values()].map(({ name, source: { modified, dated, filters } }) => [
+    name,
+    modified,
+    dated,
+    filters,
+  ]);
+  const all = [COMPARISON, [...hashes].sort(), selected.sort(), sourceKinds, besideColumns, targetKinds];
+  return bytesToHex(sha1(utf8ToBytes(JSON.stringify(all))));
 }
 
 function sourceTables(entities: readonly Entity[]): string[] {
