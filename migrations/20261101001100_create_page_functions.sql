@@ -199,6 +199,8 @@ comment on function sync.commit_page(uuid, bigint, text, jsonb, jsonb) is
 
 create function sync.request_keys(p_execution public.sync_executions, p_chain public.sync_chains, p_page jsonb) returns void
 language plpgsql security invoker set search_path = '' as $$
+declare
+  v_entity smallint;
 begin
   create temp table page_requests on commit drop as
   -- Who asks for a record asks for the parents that it waits for, once per execution: two may wait for each other.
@@ -218,6 +220,18 @@ begin
   select e.id, d.k, case when e.id = p_chain.entity_id then 'requested' else 'dependants' end
     from jsonb_to_recordset(p_page -> 'dependants') as d (entity text, k bigint)
     join public.sync_entities e on e.source_id = p_execution.source_id and e.entity_type = d.entity;
+
+  -- An entity that has never run is opened as it would be by a run of its own. Where its rows have to be adopted first, it is left alone.
+  for v_entity in
+    select e.id from public.sync_entities e
+     where e.adoption_epoch = 0 and e.id in (select entity_id from pg_temp.page_requests) order by e.id
+  loop
+    begin
+      perform sync.open_entity(v_entity, p_execution.dry_run);
+    exception when sqlstate 'IS021' then
+      delete from pg_temp.page_requests where entity_id = v_entity;
+    end;
+  end loop;
 
   if p_execution.dry_run then
     insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)

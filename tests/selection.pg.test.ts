@@ -133,6 +133,21 @@ describe("a selection", () => {
     expect(await pending()).toBe(0);
   });
 
+  it("opens what comes with it as a run of its own would, and leaves alone what has to be adopted first", async () => {
+    await using fresh = await createPipeline();
+    await fresh.seed.office(1);
+    await fresh.seed.patient(1, { userId: 101, officeId: 1 });
+    await fresh.seed.instruction(11, 1);
+    await fresh.target.admin`insert into public.offices (legacy_office_id, name) values (900, 'of an earlier migration')`;
+    await expect(fresh.start({ legacyIds: { offices: ["1"] } })).rejects.toMatchObject({ code: "TARGET_NOT_EMPTY" });
+    await fresh.sync({ legacyIds: { orders: ["11"] } });
+    const opened = await fresh.target.admin<{ entity: string }[]>`
+      select entity_type as entity from public.sync_entities where adoption_epoch > 0 order by 1`;
+    expect(opened.map(({ entity }) => entity)).toEqual(["orders", "patients", "profiles"]);
+    expect(await fresh.live("patients")).toMatchObject([{ id: 1, state: "waiting", parent: "offices", parentId: 1 }]);
+    expect((await fresh.target.admin`select from public.sync_pending_keys`).length).toBe(0);
+  });
+
   it("starts chains in the order of the priorities", async () => {
     const order = async (priorities: string[]) => {
       const { execution } = await test.start({ entities: ["offices", "courses", "products"], capture: "full", priorities });

@@ -2,7 +2,7 @@ import type { Entity } from "../entities/define-entity.ts";
 import type { Context } from "../pipeline/types.ts";
 import { beginExecution, beginSource, openEntities, registerEntities } from "../sql/plan.ts";
 import { sourcePosition } from "../sql/source-position.ts";
-import { keepContract } from "./contract/keep-contract.ts";
+import { allPaused, keepContract } from "./contract/keep-contract.ts";
 import { dependencyOrder, withAncestors, withDescendants } from "./dependency-order.ts";
 import { selectEntities, type BegunExecution } from "./plan.ts";
 import { selectedEntities, selectionOf, type SelectiveSyncConfig } from "./selective-sync.ts";
@@ -26,14 +26,23 @@ export async function startSelection(context: Context, request: SelectionRequest
   const reached = withAncestors(context.entities, dependants ? withDescendants(context.entities, selected) : selected);
 
   const sourceId = await beginSource(target, config.SOURCE_NAME);
-  await registerEntities(target, sourceId, [...context.entities.values()], context.hashes);
   const ordered = dependencyOrder(selectEntities(context, reached), priorities);
+  await registerEntities(target, sourceId, ordered, context.hashes);
   const contract = await keepContract(context, sourceId, ordered, dryRun ? "plan" : "sync");
+  const runnable = contract.runnable.filter(({ name }) => selected.includes(name));
+  const paused = contract.paused.filter(({ entity }) => selected.includes(entity));
+  if (runnable.length === 0) throw allPaused(paused);
   const names = contract.runnable.map((entity) => entity.name);
   const position = await sourcePosition(context.source);
-  await openEntities(target, sourceId, names, dryRun);
+  // The others are opened when a record of theirs is asked for.
+  await openEntities(
+    target,
+    sourceId,
+    runnable.map((entity) => entity.name),
+    dryRun,
+  );
 
-  const runnable = contract.runnable.filter(({ name }) => selected.includes(name));
+  const warnings = contract.warnings.filter(({ entity }) => entity === null || selected.includes(entity));
   const chains = runnable.flatMap((entity) => selectionChain(asked, entity));
   const pageSize = asked.pageSize ?? config.ISTHMUS_PAGE_SIZE;
   const begun = await beginExecution(target, position, {
@@ -51,7 +60,7 @@ export async function startSelection(context: Context, request: SelectionRequest
     requested: runnable.flatMap(({ name }) =>
       [...new Set(asked.legacyIds?.[name])].map((k) => ({ entity: name, k, reason: dependants ? "dependants" : "requested" })),
     ),
-    contract: { paused: contract.paused, warnings: contract.warnings },
+    contract: { paused, warnings },
   });
   try {
     await context.queue.send(begun.dispatch);
@@ -67,8 +76,8 @@ export async function startSelection(context: Context, request: SelectionRequest
       ...byKeys.map(({ name }) => ({ entity: name, capture: "keys" })),
       ...chains.map(({ entity, capture }) => ({ entity, capture })),
     ],
-    paused: contract.paused,
-    warnings: contract.warnings,
+    paused,
+    warnings,
   };
 }
 

@@ -104,7 +104,8 @@ function entityOf(key: string): string {
   return String((JSON.parse(key) as unknown[])[1]);
 }
 
-function allPaused(paused: KeptContract["paused"]): IsthmusError {
+/** Nothing of what was asked for is left to run. */
+export function allPaused(paused: KeptContract["paused"]): IsthmusError {
   const findings = paused.flatMap((one) => one.findings).filter(({ severity }) => severity === "fatal");
   const effectsOnly = findings.every(({ code }) => code === "side_effect");
   return new IsthmusError(
