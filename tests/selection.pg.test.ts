@@ -138,7 +138,8 @@ describe("a selection", () => {
     await fresh.seed.office(1);
     await fresh.seed.patient(1, { userId: 101, officeId: 1 });
     await fresh.seed.instruction(11, 1);
-    await fresh.target.admin`insert into public.offices (legacy_office_id, name) values (900, 'of an earlier migration')`;
+    await fresh.target
+      .admin`insert into public.offices (legacy_office_id, name, is_active, email_notifications) values (900, 'of an earlier migration', true, true)`;
     await expect(fresh.start({ legacyIds: { offices: ["1"] } })).rejects.toMatchObject({ code: "TARGET_NOT_EMPTY" });
     await fresh.sync({ legacyIds: { orders: ["11"] } });
     const opened = await fresh.target.admin<{ entity: string }[]>`
