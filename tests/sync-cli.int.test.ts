@@ -126,11 +126,30 @@ describe("npm run sync --", () => {
     const planned = await sync(["plan", "--ids", "offices=3,4"]);
     expect({ code: planned.code, err: planned.err }).toEqual({ code: 0, err: "" });
     expect(planned.out).toMatch(/^offices +2 +0 +2 /m);
-    const ids = await sync(["start", "--ids", "offices=3", "--ids", "offices=4", "--first", "offices", "--page-size", "100", "--watch"]);
+    const ids = await sync([
+      "start",
+      "--ids",
+      "offices=3",
+      "--ids",
+      "offices=4",
+      "--first",
+      "offices",
+      "--page-size",
+      "100",
+      "--watch",
+    ]);
     expect({ code: ids.code, err: ids.err }).toEqual({ code: 0, err: "" });
     expect(ids.out).toMatch(/^offices +keys +1\/1 +2 +0 +2 /m);
     expect((await target`select from public.offices where name = 'On demand'`).length).toBe(2);
-    const dated = await sync(["start", "operations", "--from", "2024-05-01T00:00:00Z", "--to", "2024-05-02T00:00:00Z", "--watch"]);
+    const dated = await sync([
+      "start",
+      "operations",
+      "--from",
+      "2024-05-01T00:00:00Z",
+      "--to",
+      "2024-05-02T00:00:00Z",
+      "--watch",
+    ]);
     expect(dated.out).toMatch(/^operations +selection +1\/1 +1 +1 /m);
     const filtered = await sync(["start", "--filter", "operations.type=2", "--dependants", "--watch"]);
     expect(filtered.out).toMatch(/^operations +selection +1\/1 +1 +0 +0 +1 /m);
@@ -291,8 +310,20 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
     },
     { title: "an unknown command", args: ["begin"], overrides: {}, code: 2, says: "unknown command" },
     { title: "ids without an entity", args: ["start", "--ids", "1,2"], overrides: {}, code: 2, says: "REQUEST_INVALID: --ids" },
-    { title: "ids that are none", args: ["plan", "--ids", "offices=1,x"], overrides: {}, code: 1, says: "legacyIds.offices[1]: " },
-    { title: "two captures", args: ["start", "--full", "--capture", "auto"], overrides: {}, code: 2, says: "cannot be used with" },
+    {
+      title: "ids that are none",
+      args: ["plan", "--ids", "offices=1,x"],
+      overrides: {},
+      code: 1,
+      says: "legacyIds.offices[1]: ",
+    },
+    {
+      title: "two captures",
+      args: ["start", "--full", "--capture", "auto"],
+      overrides: {},
+      code: 2,
+      says: "cannot be used with",
+    },
     { title: "an unknown option", args: ["start", "--fast"], overrides: {}, code: 2, says: "unknown option" },
   ])("$title", async ({ args, overrides, code, says }) => {
     const result = await sync(args, overrides);
