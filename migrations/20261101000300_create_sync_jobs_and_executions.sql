@@ -22,7 +22,7 @@ comment on column public.sync_jobs.time_zone is 'IANA time zone of cron_expressi
 comment on column public.sync_jobs.next_execution_at is
   'When the job is due. Set by sync-tick from cron_expression; set it to now() to run the job at the next tick.';
 comment on column public.sync_jobs.configuration is
-  '{"entities": ["patients"], "capture": "full"}; both optional: all entities, the cheapest safe capture.';
+  'As the body of sync-trigger, for example {"entities": ["patients"], "capture": "full"}; all optional: all entities, the cheapest safe capture.';
 
 alter table public.sync_jobs enable row level security;
 create policy team_reads on public.sync_jobs for select to authenticated
@@ -56,7 +56,9 @@ create table public.sync_executions (
   timeline          integer not null,
   database_oid      bigint not null,
   server_start      text not null,
+  source_time       text not null,
   dry_run           boolean not null default false,
+  selective         boolean not null default false,
   brake_share       numeric not null default 0.1,
   brake_records     integer not null default 100
 );
@@ -72,6 +74,8 @@ comment on column public.sync_executions.server_start is 'Since when the server 
 comment on column public.sync_executions.brake_share is
   'More than this share of an entity''s landed records is neither deleted nor emptied in a column until a person confirms (sync_brakes).';
 comment on column public.sync_executions.brake_records is 'Up to this many records the brake does not look at.';
+comment on column public.sync_executions.source_time is 'The source''s clock at that moment, as the source writes it.';
+comment on column public.sync_executions.selective is 'Reads records that a request selected, changed or not: it moves no checkpoint, compares nothing, and may run beside others.';
 comment on column public.sync_executions.dry_run is 'A plan: tells what a run would do and why (sync_reports, kind plan), and writes nothing else.';
 create index sync_executions_job_id_idx on public.sync_executions (job_id);
 create index sync_executions_source_id_idx on public.sync_executions (source_id);

@@ -72,8 +72,8 @@ create table public.sync_checkpoints (
   database_oid      bigint not null,
   server_starts     text[] not null,
   definition_hash   text not null,
-  watermark_at      text,
-  watermark_id      bigint,
+  watermark_at      text not null,
+  watermark_id      bigint not null default -9223372036854775808,
   created_at        timestamptz not null default now(),
   updated_at        timestamptz not null default now(),
   primary key (source_id, entity_type)
@@ -84,8 +84,8 @@ comment on column public.sync_checkpoints.definition_hash is 'The entity definit
 comment on column public.sync_checkpoints.server_starts is
   'Starts of the servers that answered for this entity, the latest first, at most eight: several may stand behind one address. Under another one the source may have been put back and have moved on since.';
 comment on column public.sync_checkpoints.last_processed_id is 'The last key of the pass; null after a scan by place.';
-comment on column public.sync_checkpoints.watermark_at is 'modified capture: the last time stamp read, as the source writes it, with the key in watermark_id.';
-comment on column public.sync_checkpoints.watermark_id is 'The key that goes with watermark_at.';
+comment on column public.sync_checkpoints.watermark_at is 'modified capture: where the next pass begins. The source''s clock when the horizon was taken, then the last time stamp read, as the source writes it.';
+comment on column public.sync_checkpoints.watermark_id is 'The key up to which rows of that time stamp have been read.';
 create index sync_checkpoints_job_id_idx on public.sync_checkpoints (job_id);
 create index sync_checkpoints_execution_id_idx on public.sync_checkpoints (execution_id);
 
@@ -128,6 +128,8 @@ create table public.sync_pending_keys (
 );
 comment on table public.sync_pending_keys is 'Records to read again: released, requested, found different by a control total or a digest, or changed through a joined row (fan_out).';
 comment on column public.sync_pending_keys.gone is 'The source no longer has it, but it has landed: the end of an execution deletes it, children before parents, as its entity says.';
+comment on column public.sync_pending_keys.reason is
+  'released, requested, dependants (requested with the records that refer to it), parent (of a requested one), fan_out, control_total, digest, missing (not met by a full pass) or gone.';
 comment on column public.sync_pending_keys.generation is
   'Moves when a key is requested again, so that a page deletes only the request it has answered.';
 

@@ -146,16 +146,19 @@ begin
   -- newer than what its records were read with. Joined rows themselves wait for nothing. A digest waits for what is found
   -- without it. Deletes run the other way round: children before parents.
   return query
+  with opened as (
   update public.sync_chains c set state = 'open', due_at = now()
     from public.sync_entities e
    where c.execution_id = p_execution and c.state = 'blocked' and e.id = c.entity_id
      and (c.capture = 'joins' or not exists (
            select from public.sync_chains d join public.sync_entities p on p.id = d.entity_id
-            where d.execution_id = p_execution and d.state in ('blocked', 'open') and d.id <> c.id
-              and case when c.deletes then d.deletes and e.entity_type = any (p.depends_on)
-                       else not d.deletes and p.entity_type = any (e.depends_on)
-                         or d.entity_id = c.entity_id and (d.capture = 'joins' or c.capture = 'digest' and d.capture not in ('digest', 'keys')) end))
-  returning c.id;
+           where d.execution_id = p_execution and d.state in ('blocked', 'open') and d.id <> c.id
+             and case when c.deletes then d.deletes and e.entity_type = any (p.depends_on)
+                      else not d.deletes and p.entity_type = any (e.depends_on)
+                        or d.entity_id = c.entity_id and (d.capture = 'joins' or c.capture = 'digest' and d.capture not in ('digest', 'keys')) end))
+  returning c.id, e.entity_type, c.range_from)
+  -- In the order of the execution's entities, which is that of the request's priorities.
+  select o.id from opened o order by array_position(v_execution.entities, o.entity_type::text), o.range_from nulls first;
 
   if exists (select from public.sync_chains
               where execution_id = p_execution and capture <> 'validate' and state in ('blocked', 'open')) then
@@ -210,6 +213,8 @@ begin
       select count(*) into v_gone from public.sync_pending_keys k where k.entity_id = v_entity.id and k.gone;
     end if;
     continue when v_gone = 0;
+    -- What a whole execution has held back is not for one that reads a selection.
+    continue when p_execution.selective and v_gone > p_execution.brake_records;
     v_ids := v_ids || v_entity.id;
     if v_gone > p_execution.brake_records and not p_execution.dry_run and v_entity.on_delete ->> 'policy' in ('hard', 'soft') then
       select count(*) into v_landed from public.sync_row_states s where s.entity_id = v_entity.id and s.gone_at is null;

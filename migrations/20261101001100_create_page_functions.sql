@@ -36,10 +36,10 @@ begin
                'table_file', v_chain.table_file::text),
     'execution', (select jsonb_build_object('id', e.id, 'horizon', e.horizon::text, 'snapshot_xmax', e.snapshot_xmax::text,
                            'system_identifier', e.system_identifier, 'timeline', e.timeline, 'database_oid', e.database_oid::text,
-                           'entities', e.entities, 'dry_run', e.dry_run,
+                           'entities', e.entities, 'dry_run', e.dry_run, 'page_size', e.request -> 'pageSize',
                            'compared', array(select t.entity_type from public.sync_entities t
                                               where exists (select from public.sync_chains c where c.execution_id = e.id and c.entity_id = t.id
-                                                               and c.capture not in ('modified', 'keys'))
+                                                               and c.capture not in ('modified', 'selection', 'keys'))
                                               order by array_position(e.entities, t.entity_type::text)))
                     from public.sync_executions e where e.id = v_chain.execution_id),
     'severities', sync.rule_severities(),
@@ -197,6 +197,8 @@ begin
   perform sync.keep_gone(v_entity, v_outside, v_gone);
   perform sync.ask_for_missing(v_chain, v_entity, p_page, v_gone);
 
+  perform sync.request_keys(x, v_chain, p_page) from public.sync_executions x where x.id = v_chain.execution_id;
+
   v_surplus := sync.page_surplus(v_chain, v_entity, p_page);
   if (v_surplus ->> 'count')::integer > 0 then
     perform sync.raise_alert('surplus', 'warning', v_chain.execution_id, v_entity.id,
@@ -207,6 +209,61 @@ end
 $$;
 comment on function sync.commit_page(uuid, bigint, text, jsonb, jsonb) is
   'Everything a page changes: target rows, mappings, row states, queue, released children, counters, cursor, checkpoint and the next chains.';
+
+create function sync.request_keys(p_execution public.sync_executions, p_chain public.sync_chains, p_page jsonb) returns void
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_entity smallint;
+begin
+  create temp table page_requests on commit drop as
+  -- Who asks for a record asks for the parents that it waits for, once per execution: two may wait for each other.
+  select i.parent_entity_id as entity_id, i."parentId" as legacy_id, 'parent' as reason
+    from pg_temp.page_issues i
+   where i.state = 'waiting' and i.parent_entity_id is not null
+     and (p_execution.selective or exists (
+           select from jsonb_to_recordset(p_page -> 'pending') as a (k bigint, r text)
+            where a.k = i.k and a.r in ('requested', 'dependants', 'parent')))
+     and not exists (select from public.sync_conflicts c
+                      where c.entity_id = i.parent_entity_id and c.source_record_id = i."parentId"
+                        and c.state in ('waiting', 'open') and c.last_seen_at >= p_execution.started_at)
+     and not exists (select from public.sync_planned_records r
+                      where r.execution_id = p_execution.id and r.entity_id = i.parent_entity_id and r.legacy_id = i."parentId")
+   union
+  -- Of its own entity a page has them all at once: such records may refer to each other in a circle.
+  select e.id, d.k, case when e.id = p_chain.entity_id then 'requested' else 'dependants' end
+    from jsonb_to_recordset(p_page -> 'dependants') as d (entity text, k bigint)
+    join public.sync_entities e on e.source_id = p_execution.source_id and e.entity_type = d.entity;
+
+  -- An entity that has never run is opened as it would be by a run of its own. Where its rows have to be adopted first, it is left alone.
+  for v_entity in
+    select e.id from public.sync_entities e
+     where e.adoption_epoch = 0 and e.id in (select entity_id from pg_temp.page_requests) order by e.id
+  loop
+    begin
+      perform sync.open_entity(v_entity, p_execution.dry_run);
+    exception when sqlstate 'IS021' then
+      delete from pg_temp.page_requests where entity_id = v_entity;
+    end;
+  end loop;
+
+  if p_execution.dry_run then
+    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+    select distinct on (entity_id, legacy_id) p_execution.id, entity_id, legacy_id, reason from pg_temp.page_requests
+     order by entity_id, legacy_id, reason
+    on conflict (execution_id, entity_id, legacy_id) do nothing;
+  else
+    insert into public.sync_pending_keys as k (entity_id, legacy_id, reason)
+    select distinct on (entity_id, legacy_id) entity_id, legacy_id, reason from pg_temp.page_requests
+     order by entity_id, legacy_id, reason
+    on conflict (entity_id, legacy_id) do update
+       set generation = default, requested_at = now(),
+           -- What was asked for with its dependants stays so.
+           reason = case when k.reason = 'dependants' then k.reason else excluded.reason end;
+  end if;
+end
+$$;
+comment on function sync.request_keys(public.sync_executions, public.sync_chains, jsonb) is
+  'Has the missing parents and the dependants of selected records read as well.';
 
 create function sync.page_overwritten() returns table (legacy_id bigint, id uuid, kept jsonb, fields text[])
 language plpgsql security invoker set search_path = '' as $$
@@ -414,8 +471,8 @@ begin
     'landed', (select coalesce(jsonb_agg(legacy_id::text), '[]') from pg_temp.page_plan where action = 'insert'),
     'foreign_key_rejects', (select count(*) from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
                               where j.sqlstate = '23503' and not p._leaves),
-    'dispatch', (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
-                   from public.sync_chains c where c.id = any (v_dispatch)));
+    'dispatch', (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id) order by d.n), '[]')
+                   from unnest(v_dispatch) with ordinality d (id, n) join public.sync_chains c on c.id = d.id));
 end
 $$;
 comment on function sync.end_page(public.sync_chains, public.sync_entities, jsonb, jsonb, timestamptz) is
@@ -459,6 +516,18 @@ language sql immutable security invoker set search_path = '' as $$
 $$;
 comment on function sync.latest_starts(text[], text) is 'Server starts with this one at their head, at most eight.';
 
+create function sync.move_watermark(p_execution uuid, p_entity public.sync_entities) returns void
+language sql security invoker set search_path = '' as $$
+  update public.sync_checkpoints k
+     set watermark_at = c.cursor_at, watermark_id = c."cursor", job_id = e.job_id, execution_id = e.id, updated_at = now()
+    from public.sync_chains c join public.sync_executions e on e.id = c.execution_id
+   where c.execution_id = p_execution and c.entity_id = p_entity.id and c.capture = 'modified' and c.state = 'done' and not e.dry_run
+     and k.source_id = p_entity.source_id and k.entity_type = p_entity.entity_type
+     and (c.cursor_at::timestamptz, c."cursor") > (k.watermark_at::timestamptz, k.watermark_id)
+$$;
+comment on function sync.move_watermark(uuid, public.sync_entities) is
+  'Moves the watermark to where a modified chain that is through has come, never back. The horizon stays: stamps do not tell of every change.';
+
 create function sync.close_chain(p_execution uuid, p_entity public.sync_entities) returns uuid[]
 language plpgsql security invoker set search_path = '' as $$
 declare
@@ -467,27 +536,30 @@ declare
                               where execution_id = p_execution and entity_id = p_entity.id and capture = 'full' and range_from is null);
 begin
   perform from public.sync_executions where id = p_execution for no key update;
+  perform sync.move_watermark(p_execution, p_entity);
   -- A plan moves nothing. The horizon moves only when the last chain that looks for changes is through.
   if not exists (select from public.sync_executions where id = p_execution and dry_run)
      and not exists (select from public.sync_chains
-                      where execution_id = p_execution and entity_id = p_entity.id and capture <> 'keys' and state <> 'done') then
+                      where execution_id = p_execution and entity_id = p_entity.id and capture not in ('keys', 'selection', 'modified') and state <> 'done') then
     insert into public.sync_checkpoints as k
       (source_id, entity_type, job_id, execution_id, last_processed_id, records_processed, checkpoint_data,
-       horizon, system_identifier, timeline, database_oid, server_starts, definition_hash)
+       horizon, watermark_at, system_identifier, timeline, database_oid, server_starts, definition_hash)
     select p_entity.source_id, p_entity.entity_type, e.job_id, e.id,
            max(c."cursor") filter (where c.capture <> 'joins' and coalesce(c.table_file, 0) = 0),
            (select coalesce(sum(l.read), 0) from public.sync_page_log l where l.execution_id = e.id and l.entity_id = p_entity.id),
            jsonb_build_object('capture', coalesce(min(c.capture::text) filter (where c.capture <> 'joins'), 'joins')),
-           e.horizon, e.system_identifier, e.timeline, e.database_oid, array[e.server_start],
+           e.horizon, e.source_time, e.system_identifier, e.timeline, e.database_oid, array[e.server_start],
            case when count(distinct c.definition_hash) = 1 then min(c.definition_hash) else 'mixed' end
       from public.sync_executions e
-      join public.sync_chains c on c.execution_id = e.id and c.entity_id = p_entity.id and c.capture <> 'keys'
+      join public.sync_chains c on c.execution_id = e.id and c.entity_id = p_entity.id
+                               and c.capture not in ('keys', 'selection', 'modified')
      where e.id = p_execution
      group by e.id
     on conflict (source_id, entity_type) do update
        set job_id = excluded.job_id, execution_id = excluded.execution_id, last_processed_id = excluded.last_processed_id,
            records_processed = excluded.records_processed, checkpoint_data = excluded.checkpoint_data,
-           horizon = excluded.horizon, system_identifier = excluded.system_identifier, timeline = excluded.timeline,
+           horizon = excluded.horizon, watermark_at = excluded.watermark_at, watermark_id = default,
+           system_identifier = excluded.system_identifier, timeline = excluded.timeline,
            database_oid = excluded.database_oid,
            -- What was known of other servers does not hold after everything was read from this one.
            server_starts = case when v_whole then excluded.server_starts
@@ -554,7 +626,8 @@ revoke all on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync
   sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]), sync.missing_keys(public.sync_chains, public.sync_entities, jsonb),
   sync.page_nulled(), sync.check_nulled(public.sync_chains, public.sync_entities),
   sync.claim_page(uuid, integer, integer), sync.lock_records(smallint, bigint[]),
-  sync.hold_chain(uuid, bigint), sync.page_rejections(), sync.page_overwritten(), sync.leaving(public.sync_entities, bigint[]),
+  sync.hold_chain(uuid, bigint), sync.page_rejections(), sync.request_keys(public.sync_executions, public.sync_chains, jsonb),
+  sync.move_watermark(uuid, public.sync_entities), sync.page_overwritten(), sync.leaving(public.sync_entities, bigint[]),
   sync.page_surplus(public.sync_chains, public.sync_entities, jsonb),
   sync.end_page(public.sync_chains, public.sync_entities, jsonb, jsonb, timestamptz),
   sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric),
@@ -566,7 +639,8 @@ grant execute on function sync.gone_landed(public.sync_entities, jsonb, uuid), s
   sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]), sync.missing_keys(public.sync_chains, public.sync_entities, jsonb),
   sync.page_nulled(), sync.check_nulled(public.sync_chains, public.sync_entities),
   sync.claim_page(uuid, integer, integer), sync.lock_records(smallint, bigint[]),
-  sync.hold_chain(uuid, bigint), sync.page_rejections(), sync.page_overwritten(), sync.leaving(public.sync_entities, bigint[]),
+  sync.hold_chain(uuid, bigint), sync.page_rejections(), sync.request_keys(public.sync_executions, public.sync_chains, jsonb),
+  sync.move_watermark(uuid, public.sync_entities), sync.page_overwritten(), sync.leaving(public.sync_entities, bigint[]),
   sync.page_surplus(public.sync_chains, public.sync_entities, jsonb),
   sync.end_page(public.sync_chains, public.sync_entities, jsonb, jsonb, timestamptz),
   sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric),

@@ -34,6 +34,7 @@ begin
   insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
   select v_chain.execution_id, v_entity.id, k, 'missing' from sync.missing_keys(v_chain, v_entity, p_page) k order by k
   on conflict (execution_id, entity_id, legacy_id) do nothing;
+  perform sync.request_keys(x, v_chain, p_page) from public.sync_executions x where x.id = v_chain.execution_id;
   return sync.end_page(v_chain, v_entity, p_page, v_surplus, v_begun);
 end
 $$;

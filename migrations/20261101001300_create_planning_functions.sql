@@ -16,14 +16,18 @@ declare
   v_source    public.sync_sources;
   v_entities  text[] := array(select jsonb_array_elements_text(p_plan -> 'entities'));
   v_dry_run   boolean := p_plan ->> 'kind' = 'plan';
+  v_selective boolean := coalesce((p_plan ->> 'selective')::boolean, false);
   v_active    uuid;
   v_execution public.sync_executions;
   v_dispatch  uuid[];
 begin
-  select * into strict v_source from public.sync_sources where id = (p_plan ->> 'source_id')::smallint for update;
-  select id into v_active from public.sync_executions
-   where source_id = v_source.id and status = 'running' and entities && v_entities
-   order by started_at limit 1;
+  select * into strict v_source from public.sync_sources where id = (p_plan ->> 'source_id')::smallint for no key update;
+  -- What reads a selection runs beside others: the locks of the records order their pages. But ids are taken over alone.
+  select x.id into v_active from public.sync_executions x
+   where x.source_id = v_source.id and x.status = 'running' and x.entities && v_entities
+     and (not (v_selective or x.selective) or p_plan ->> 'kind' = 'adopt'
+          or exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'adopt'))
+   order by x.started_at limit 1;
   if found then
     raise exception 'execution % is running and covers some of these entities', v_active
       using errcode = 'IS030', hint = 'Wait for it to finish, or ask for its state with GET ?execution=' || v_active;
@@ -38,10 +42,10 @@ begin
 
   insert into public.sync_executions
     (job_id, source_id, triggered_by, request, entities, horizon, snapshot_xmax, system_identifier, timeline, database_oid,
-     server_start, dry_run, brake_share, brake_records)
+     server_start, source_time, dry_run, selective, brake_share, brake_records)
   values ((p_plan ->> 'job_id')::uuid, v_source.id, p_plan ->> 'triggered_by', p_plan -> 'request', v_entities,
           (p_plan ->> 'horizon')::xid8, (p_plan ->> 'snapshot_xmax')::xid8, p_plan ->> 'system_identifier',
-          (p_plan ->> 'timeline')::integer, (p_plan ->> 'database_oid')::bigint, p_plan ->> 'server_start', v_dry_run,
+          (p_plan ->> 'timeline')::integer, (p_plan ->> 'database_oid')::bigint, p_plan ->> 'server_start', p_plan ->> 'source_time', v_dry_run, v_selective,
           (p_plan -> 'brake' ->> 'share')::numeric, (p_plan -> 'brake' ->> 'records')::integer)
   returning * into v_execution;
 
@@ -82,9 +86,26 @@ begin
      where e.source_id = v_source.id and e.entity_type = any (v_entities);
   end if;
 
+  if v_dry_run then
+    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+    select v_execution.id, e.id, r.k, r.reason
+      from jsonb_to_recordset(p_plan -> 'requested') as r (entity text, k bigint, reason text)
+      join public.sync_entities e on e.source_id = v_source.id and e.entity_type = r.entity
+     order by e.id, r.k
+    on conflict (execution_id, entity_id, legacy_id) do update set reason = excluded.reason;
+  else
+    insert into public.sync_pending_keys as k (entity_id, legacy_id, reason)
+    select e.id, r.k, r.reason
+      from jsonb_to_recordset(p_plan -> 'requested') as r (entity text, k bigint, reason text)
+      join public.sync_entities e on e.source_id = v_source.id and e.entity_type = r.entity
+     order by e.id, r.k
+    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(),
+       reason = case when k.reason = 'dependants' then k.reason else excluded.reason end;
+  end if;
+
   -- Nothing was written there since the last horizon: the plan itself has looked.
   update public.sync_checkpoints k
-     set horizon = v_execution.horizon, execution_id = v_execution.id,
+     set horizon = v_execution.horizon, watermark_at = v_execution.source_time, watermark_id = default, execution_id = v_execution.id,
          server_starts = sync.latest_starts(k.server_starts, v_execution.server_start), updated_at = now()
     from jsonb_to_recordset(p_plan -> 'idle') as i (entity text, horizon text)
    where k.source_id = v_source.id and k.entity_type = i.entity and k.horizon = i.horizon::xid8;
@@ -93,8 +114,8 @@ begin
   -- A statement of its own: a query does not see the chains that a function it calls has just made.
   v_dispatch := array(select sync.advance_execution(v_execution.id));
   return jsonb_build_object('execution', v_execution.id, 'dispatch', (
-    select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
-      from public.sync_chains c where c.id = any (v_dispatch)));
+    select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id) order by d.n), '[]')
+      from unnest(v_dispatch) with ordinality d (id, n) join public.sync_chains c on c.id = d.id));
 end
 $$;
 comment on function sync.begin_execution(jsonb) is

@@ -45,6 +45,19 @@ export const ERRORS = {
     meaning: "A running execution already covers one of the entities.",
     remedy: "Wait for it to finish; its id is in the answer.",
   },
+  CAPTURE_UNBACKED: {
+    status: 409,
+    retryable: false,
+    meaning: "Changes would be found by their time stamps alone, which miss some for ever.",
+    remedy:
+      "Enable a scheduled job in sync_jobs that covers the named entities with capture auto, full or digest. Nothing was written.",
+  },
+  SELECTION_TOO_LARGE: {
+    status: 409,
+    retryable: false,
+    meaning: "More records refer to the selected ones than one page may ask for.",
+    remedy: "Select fewer records or a smaller pageSize, leave dependants out, or run the entities as a whole.",
+  },
   TARGET_NOT_EMPTY: {
     status: 409,
     retryable: false,
@@ -170,4 +183,13 @@ export function describeError(error: unknown): DescribedError {
   const known = error instanceof IsthmusError ? error : new IsthmusError("INTERNAL", undefined, { cause: error });
   const hint = typeof known.detail["hint"] === "string" ? known.detail["hint"] : ERRORS[known.code].remedy;
   return { ...known.detail, code: known.code, message: known.message, remedy: hint };
+}
+
+/** What is wrong with which field, as one line: `legacyIds.patients[2]: must be an integer`. */
+export function describeIssues(issues: readonly { readonly path: readonly PropertyKey[]; readonly message: string }[]): string {
+  return issues.map(({ path, message }) => (path.length > 0 ? `${fieldName(path)}: ${message}` : message)).join("; ");
+}
+
+export function fieldName(path: readonly PropertyKey[]): string {
+  return path.map((step, n) => (typeof step === "number" ? `[${step}]` : `${n > 0 ? "." : ""}${String(step)}`)).join("");
 }

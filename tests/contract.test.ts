@@ -51,8 +51,11 @@ function entity(
       where: undefined,
       predicate: undefined,
       watches: {},
+      modified: name === "books" ? "printed_at" : undefined,
+      dated: undefined,
+      filters: [],
       columns,
-      ignored: { cover: "a picture" },
+      ignored: { cover: "a picture", sold_at: "not of a book" },
     },
     onDelete: "review",
     history: "values",
@@ -64,7 +67,10 @@ function entity(
 
 const KINDS: { source: ColumnKinds; beside: KnownColumns; target: ColumnKinds } = {
   beside: { author: "id name" },
-  source: { book: { integer: "id author_id format", text: "title", numeric: "price" }, author: { integer: "id", text: "name" } },
+  source: {
+    book: { integer: "id author_id format", text: "title", numeric: "price", timestamp: "printed_at" },
+    author: { integer: "id", text: "name" },
+  },
   target: { books: { text: "title by_line", enum: "format state" } },
 };
 
@@ -112,7 +118,15 @@ function fitting(): Catalogs {
       role: "reader",
       tables: {
         author: source({ name: "text" }),
-        book: source({ author_id: "integer", title: "character varying", format: "integer", price: "numeric", cover: "bytea" }),
+        book: source({
+          author_id: "integer",
+          title: "character varying",
+          format: "integer",
+          price: "numeric",
+          cover: "bytea",
+          printed_at: "timestamp with time zone",
+          sold_at: "timestamp with time zone",
+        }),
       },
     },
     target: {
@@ -202,6 +216,13 @@ const CASES: readonly Case[] = [
     nearMiss: (c) => (bookColumn(c, "format").type = "smallint"),
     on: { column: "format" },
     remedy: /schema:types/,
+  },
+  {
+    code: "source_stamp_type",
+    violate: (c) => (bookColumn(c, "printed_at").type = "timestamp without time zone"),
+    nearMiss: (c) => (bookColumn(c, "sold_at").type = "timestamp without time zone"),
+    on: { column: "printed_at" },
+    remedy: /alter the column's type/,
   },
   {
     code: "source_not_readable",

@@ -6,7 +6,7 @@ import { ident, integerArray } from "../shared/db/ident.ts";
 import { describeError, ERRORS, IsthmusError } from "../shared/errors.ts";
 import { equalSecrets } from "../shared/http/authenticate.ts";
 import { chooseCapture, splitRange } from "../shared/jobs/choose-capture.ts";
-import { dependencyOrder } from "../shared/jobs/dependency-order.ts";
+import { dependencyOrder, withAncestors } from "../shared/jobs/dependency-order.ts";
 import { nextTime } from "../shared/jobs/tick.ts";
 import { addDecimals, differingBuckets, total } from "../shared/jobs/validate.ts";
 import { registry } from "../shared/entities/registry.gen.ts";
@@ -18,13 +18,50 @@ import { CPU_BUDGET_MS, MEMORY_BUDGET_BYTES, nextPageSize, SMALLEST_PAGE } from 
 
 const HASH = "a".repeat(40);
 const server = { system_identifier: "1", timeline: 1, database_oid: "5" };
-const position = { ...server, xmin: "5000", xmax: "5010", server_start: "monday", in_recovery: false, server_version: 170_000 };
-const checkpoint = { ...server, entity: "patients", horizon: "4000", server_starts: ["sunday", "monday"], definition_hash: HASH };
+const position = {
+  ...server,
+  xmin: "5000",
+  xmax: "5010",
+  server_start: "monday",
+  in_recovery: false,
+  server_version: 170_000,
+  source_time: "2026-01-02T00:00:00+00:00",
+};
+const watermark = { at: "2026-01-01T00:00:00.000001+00:00", id: "7" };
+const checkpoint = {
+  ...server,
+  entity: "patients",
+  horizon: "4000",
+  server_starts: ["sunday", "monday"],
+  definition_hash: HASH,
+  watermark_at: watermark.at,
+  watermark_id: watermark.id,
+};
 
 describe("how changes are found", () => {
   it.each([
     ["nothing was read before", undefined, position, HASH, "auto", { capture: "full", reason: "first_time" }],
     ["all is well", checkpoint, position, HASH, "auto", { capture: "xmin", from: "4000", digest: false }],
+    ["xmin is asked for", checkpoint, position, HASH, "xmin", { capture: "xmin", from: "4000", digest: false }],
+    ["a comparison is asked for", checkpoint, position, HASH, "digest", { capture: "xmin", from: "4000", digest: true }],
+    [
+      "modified rows are asked for on a server that nobody knows",
+      checkpoint,
+      { ...position, server_start: "tuesday" },
+      HASH,
+      "modified",
+      { capture: "xmin", from: "4000", digest: true },
+    ],
+    ["modified rows are asked for", checkpoint, position, HASH, "modified", { capture: "modified", after: watermark }],
+    ["they are, and nothing was read", undefined, position, HASH, "modified", { capture: "full", reason: "first_time" }],
+    [
+      "they are, and the entity file changed",
+      checkpoint,
+      position,
+      "b",
+      "modified",
+      { capture: "full", reason: "definition_changed" },
+    ],
     ["a full pass is asked for", checkpoint, position, HASH, "full", { capture: "full", reason: "requested" }],
     [
       "another server answers",
@@ -93,7 +130,11 @@ describe("how changes are found", () => {
       { capture: "xmin", from: "4000", digest: false },
     ],
   ] as const)("when %s", (_, known, now, hash, requested, choice) => {
-    expect(chooseCapture(known, now, hash, requested)).toEqual(choice);
+    expect(chooseCapture(known, now, hash, requested, true)).toEqual(choice);
+  });
+
+  it("when modified rows are asked for of an entity without such a column, as by default", () => {
+    expect(chooseCapture(checkpoint, position, HASH, "modified", false)).toEqual({ capture: "xmin", from: "4000" });
   });
 });
 
@@ -126,6 +167,16 @@ describe("key ranges of a full pass", () => {
 describe("order of entities", () => {
   it("puts every parent before its children", () => {
     const order = dependencyOrder(registry).map((entity) => entity.name);
+    for (const entity of registry)
+      for (const parent of entity.dependsOn) expect(order.indexOf(parent)).toBeLessThan(order.indexOf(entity.name));
+    expect(order).toHaveLength(registry.length);
+  });
+
+  it("puts those that are to come first, and what they depend on, before all others; parents still before children", () => {
+    const order = dependencyOrder(registry, ["payments", "offices"]).map((entity) => entity.name);
+    const all = new Map(registry.map((entity) => [entity.name, entity]));
+    const first = withAncestors(all, ["payments", "offices"]);
+    expect(new Set(order.slice(0, first.length))).toEqual(new Set(first));
     for (const entity of registry)
       for (const parent of entity.dependsOn) expect(order.indexOf(parent)).toBeLessThan(order.indexOf(entity.name));
     expect(order).toHaveLength(registry.length);

@@ -107,6 +107,7 @@ describe("the functions over HTTP", () => {
     it.each([
       ["{", /not JSON/],
       ['{"entities": []}', /entities/],
+      ['{"entities": ["unicorns"]}', /entities\[0\]: there is no entity/],
       ['{"entities": "patients"}', /entities/],
       ['{"capture": "quick"}', /capture/],
       ['{"dryRun": "yes"}', /dryRun/],
@@ -119,10 +120,7 @@ describe("the functions over HTTP", () => {
       expect(JSON.stringify(answer)).toMatch(message);
     });
 
-    it("answers 404 to an unknown entity, execution and function", async () => {
-      expect(
-        await refusal(await request("sync-trigger", { method: "POST", headers: machine(), body: '{"entities": ["unicorns"]}' })),
-      ).toMatchObject({ status: 404, code: "NOT_FOUND" });
+    it("answers 404 to an unknown execution and function", async () => {
       expect(
         await refusal(await request("sync-trigger?execution=6f1f7e1c-2f0b-4c0d-9d52-0a1b2c3d4e5f", { headers: machine() })),
       ).toMatchObject({ status: 404 });

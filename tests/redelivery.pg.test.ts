@@ -94,6 +94,7 @@ describe("a lease", () => {
       present: [],
       warnings: [],
       pending: [],
+      dependants: [],
       cache_lookups: 0,
       cache_hits: 0,
       cpu_ms: null,

@@ -132,6 +132,45 @@ describe("npm run sync --", () => {
     expect(run.out).toMatch(/^operations +xmin +\d\/\d +1 +1 +0 +0 /m);
   });
 
+  it("start and plan take ids, filters, date ranges, priorities and page sizes", async () => {
+    const source = postgres(platform.urls.sourceOwner, { max: 1, onnotice: () => undefined });
+    await source`update dispatch_office set name = 'On demand' where id in (3, 4, 5)`;
+    await source`insert into dispatch_operation (id, type, price, made_at) values (6, 1, 1.00, '2024-05-01T10:00:00Z')`;
+    await source.end();
+    const planned = await sync(["plan", "--ids", "offices=3,4"]);
+    expect({ code: planned.code, err: planned.err }).toEqual({ code: 0, err: "" });
+    expect(planned.out).toMatch(/^offices +2 +0 +2 /m);
+    const ids = await sync([
+      "start",
+      "--ids",
+      "offices=3",
+      "--ids",
+      "offices=4",
+      "--first",
+      "offices",
+      "--page-size",
+      "100",
+      "--watch",
+    ]);
+    expect({ code: ids.code, err: ids.err }).toEqual({ code: 0, err: "" });
+    expect(ids.out).toMatch(/^offices +keys +1\/1 +2 +0 +2 /m);
+    expect((await target`select from public.offices where name = 'On demand'`).length).toBe(2);
+    const dated = await sync([
+      "start",
+      "operations",
+      "--from",
+      "2024-05-01T00:00:00Z",
+      "--to",
+      "2024-05-02T00:00:00Z",
+      "--watch",
+    ]);
+    expect(dated.out).toMatch(/^operations +selection +1\/1 +1 +1 /m);
+    const filtered = await sync(["start", "--filter", "operations.type=2", "--dependants", "--watch"]);
+    expect(filtered.out).toMatch(/^operations +selection +1\/1 +1 +0 +0 +1 /m);
+    const modified = await sync(["start", "offices", "--capture", "modified", "--watch"]);
+    expect(modified.out).toMatch(/^offices +xmin +\d\/\d +3 +0 +1 +2 /m);
+  });
+
   it("start tells the id of what it began; status --watch follows that one to its end", async () => {
     const started = await sync(["--json", "start", "offices"]);
     const { execution, entities } = begun.parse(JSON.parse(started.out));
@@ -141,7 +180,7 @@ describe("npm run sync --", () => {
     expect(watched.out).toContain(`Execution ${execution}: succeeded`);
     const listed = await sync(["executions"]);
     expect(listed.out.split("\n")[1]).toMatch(new RegExp(`^${execution} +succeeded `));
-    expect(listed.out.trim().split("\n")).toHaveLength(6);
+    expect(listed.out.trim().split("\n")).toHaveLength(11);
   });
 
   it("at a terminal, --watch draws bars instead of lines and ends with the same summary", async () => {
@@ -225,7 +264,13 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
       code: 1,
       says: "UNAUTHENTICATED: ",
     },
-    { title: "an unknown entity", args: ["start", "invoices"], overrides: {}, code: 1, says: "NOT_FOUND: " },
+    {
+      title: "an unknown entity",
+      args: ["start", "invoices"],
+      overrides: {},
+      code: 1,
+      says: 'REQUEST_INVALID: entities[0]: there is no entity "invoices"',
+    },
     {
       title: "an id that is none",
       args: ["status", "latest"],
@@ -278,12 +323,27 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
       says: "CONFIG_INVALID: none.env cannot be read.",
     },
     { title: "an unknown command", args: ["begin"], overrides: {}, code: 2, says: "unknown command" },
+    { title: "ids without an entity", args: ["start", "--ids", "1,2"], overrides: {}, code: 2, says: "REQUEST_INVALID: --ids" },
+    {
+      title: "ids that are none",
+      args: ["plan", "--ids", "offices=1,x"],
+      overrides: {},
+      code: 1,
+      says: "legacyIds.offices[1]: ",
+    },
+    {
+      title: "two captures",
+      args: ["start", "--full", "--capture", "auto"],
+      overrides: {},
+      code: 2,
+      says: "cannot be used with",
+    },
     { title: "an unknown option", args: ["start", "--fast"], overrides: {}, code: 2, says: "unknown option" },
   ])("$title", async ({ args, overrides, code, says }) => {
     const result = await sync(args, overrides);
     expect(result.err).toContain(says);
     expect(result).toMatchObject({ code, out: "" });
-    if (!says.startsWith("unknown")) expect(result.err).toMatch(/\n {2}What to do: \S/);
+    if (!/^(unknown|cannot be used)/.test(says)) expect(result.err).toMatch(/\n {2}What to do: \S/);
   });
 
   it("functions that are not deployed", async () => {

@@ -4,30 +4,14 @@ import { IsthmusError } from "../../shared/errors.ts";
 import { authenticate, callerName } from "../../shared/http/authenticate.ts";
 import { parseBody } from "../../shared/http/parse.ts";
 import { answer, respondJson } from "../../shared/http/respond.ts";
-import { previewAdoptions, startAdoption } from "../../shared/jobs/adopt.ts";
+import { previewAdoptions } from "../../shared/jobs/adopt.ts";
 import { acknowledge, checkInstallation } from "../../shared/jobs/check.ts";
 import { inspectSource } from "../../shared/jobs/inspect.ts";
-import { startExecution } from "../../shared/jobs/plan.ts";
+import { selectiveSync } from "../../shared/jobs/selective-sync.ts";
+import { start } from "../../shared/jobs/start.ts";
 import type { Context } from "../../shared/pipeline/types.ts";
 import type { Runtime } from "../../shared/runtime.ts";
 import { executionState, latestExecutions } from "../../shared/sql/execution-state.ts";
-
-const entities = z.array(z.string().min(1).max(100)).min(1).max(200).optional();
-const startRequest = z
-  .strictObject({
-    /** Names of entities; without it: all. */
-    entities,
-    /** auto: what changed (default). full: everything again. digest: what changed, and then both sides are compared. */
-    capture: z.enum(["auto", "full", "digest"]).optional(),
-    /** Take over the ids of rows that an earlier migration left in the target, instead of a sync. */
-    adopt: z.literal(true).optional(),
-    /** Tell what would be done, and change nothing. */
-    dryRun: z.boolean().optional(),
-  })
-  .refine(({ adopt, capture }) => adopt !== true || capture === undefined, {
-    path: ["capture"],
-    error: "does not belong to adopt",
-  });
 
 const acknowledgeRequest = z.strictObject({
   /** Target tables; without it: all. */
@@ -56,12 +40,9 @@ export function createHandler(runtime: Runtime): (request: Request) => Promise<R
             const accepted = await acknowledge(context(), tables, [callerName(caller), by].filter(Boolean).join(" "));
             return respondJson(200, accepted);
           }
-          const { adopt, dryRun, capture = "auto", ...asked } = parseBody(startRequest, body);
-          if (adopt && dryRun) return respondJson(200, await previewAdoptions(context(), asked.entities));
-          const start = { ...asked, triggeredBy: callerName(caller) };
-          const begun = await (adopt
-            ? startAdoption(context(), start)
-            : startExecution(context(), { ...start, capture, dryRun }));
+          const asked = parseBody(selectiveSync(context().entities), body);
+          if (asked.adopt && asked.dryRun) return respondJson(200, await previewAdoptions(context(), asked.entities));
+          const begun = await start(context(), { ...asked, triggeredBy: callerName(caller) });
           const paused = begun.paused.map(({ entity }) => entity);
           runtime.log.info("execution.begun", { ...begun, paused, warnings: begun.warnings.length });
           return respondJson(202, begun);

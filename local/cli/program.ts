@@ -21,6 +21,7 @@ import { formatTable, type Terminal } from "./output.ts";
 import { Problem, toProblem } from "./problem.ts";
 import { readQueue } from "./queue.ts";
 import { setupSource } from "./setup-source.ts";
+import { requestOf, withSelection, type SelectionOptions } from "./selection.ts";
 import { createSchedule, removeSchedule, SCHEDULE_ID } from "./schedule.ts";
 import { withEnvFile } from "./settings.ts";
 import { showCheck, showFindings, showInspection, showSideEffects } from "./show-check.ts";
@@ -95,14 +96,15 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
     );
   };
 
-  program
-    .command("start")
-    .description("start an execution for all or the named entities")
-    .argument("[entities...]")
-    .option("--full", "read everything again, not only what changed")
+  withSelection(
+    program
+      .command("start")
+      .description("start an execution for all or the named entities, or for selected records")
+      .argument("[entities...]"),
+  )
     .option("--watch", "stay until it is closed")
-    .action(async (entities: string[], { full, watch }: { full?: boolean; watch?: boolean }) => {
-      await start({ capture: full === true ? "full" : "auto", ...named(entities) }, watch);
+    .action(async (entities: string[], { watch, ...selected }: SelectionOptions & { watch?: boolean }) => {
+      await start(requestOf(entities, selected), watch);
     });
 
   program
@@ -131,21 +133,21 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
       print({ conflict, row }, `Row ${row} is the record. The others stay as they are and count as surplus.\n`);
     });
 
-  program
-    .command("plan")
-    .description("tell what a run of all or the named entities would do and why, and write nothing")
-    .argument("[entities...]")
-    .option("--full", "as if everything were read again, not only what changed")
-    .action(async (entities: string[], { full }: { full?: boolean }) => {
-      const begun = await begin({ dryRun: true, capture: full === true ? "full" : "auto", ...named(entities) });
-      const stopping = begun.warnings.filter(({ severity }) => severity === "fatal");
-      if (stopping.length > 0) {
-        const stopped = [...new Set(stopping.map(({ entity }) => entity ?? "every entity"))];
-        terminal.err(`A run would leave out, until this is acknowledged: ${stopped.join(", ")}.\n${showFindings(stopping)}`);
-        exitWith(1);
-      }
-      show(await watchExecution(quietWith(terminal, options().json), () => load(begun.execution)));
-    });
+  withSelection(
+    program
+      .command("plan")
+      .description("tell what a run of all or the named entities, or of selected records, would do and why, and write nothing")
+      .argument("[entities...]"),
+  ).action(async (entities: string[], selected: SelectionOptions) => {
+    const begun = await begin({ dryRun: true, ...requestOf(entities, selected) });
+    const stopping = begun.warnings.filter(({ severity }) => severity === "fatal");
+    if (stopping.length > 0) {
+      const stopped = [...new Set(stopping.map(({ entity }) => entity ?? "every entity"))];
+      terminal.err(`A run would leave out, until this is acknowledged: ${stopped.join(", ")}.\n${showFindings(stopping)}`);
+      exitWith(1);
+    }
+    show(await watchExecution(quietWith(terminal, options().json), () => load(begun.execution)));
+  });
 
   program
     .command("status")

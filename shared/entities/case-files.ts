@@ -15,6 +15,8 @@ export const caseFiles = defineEntity({
     table: "dispatch_file",
     key: "id",
     alias: "f",
+    dated: "created_at",
+    filters: ["instruction_id"],
     joins: { i: { table: "dispatch_instruction", on: { id: "f.instruction_id" } } },
     predicate: {
       name: "ordered",

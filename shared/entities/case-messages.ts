@@ -14,6 +14,8 @@ export const caseMessages = defineEntity({
     table: "dispatch_comment",
     key: "id",
     alias: "c",
+    dated: "created_at",
+    filters: ["author_id", "plan_id"],
     joins: {
       p: { table: "dispatch_plan", on: { id: "c.plan_id" }, required: true },
       i: { table: "dispatch_instruction", on: { id: "p.instruction_id" }, required: true },

@@ -15,6 +15,8 @@ export const caseStates = defineEntity({
     table: "dispatch_state",
     key: "id",
     alias: "s",
+    dated: "changed_at",
+    filters: ["instruction_id", "actor_id", "status"],
     joins: { i: { table: "dispatch_instruction", on: { id: "s.instruction_id" }, required: true } },
     columns: {
       patient_id: "i.patient_id",

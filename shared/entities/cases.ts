@@ -15,6 +15,8 @@ export const cases = defineEntity({
     table: "dispatch_patient",
     key: "id",
     alias: "p",
+    modified: "updated_at",
+    filters: ["doctor_id", "office_id", "status"],
     columns: {
       id: "p.id",
       doctor_id: "p.doctor_id",

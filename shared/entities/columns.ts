@@ -72,6 +72,15 @@ export function idsOf<const Table extends SourceTable>(table: Table, sql: string
 
 export type ColumnOf<Table extends SourceTable> = keyof SourceTables[Table] & string;
 
+/** Columns of a table that are of a type. */
+export type ColumnOfType<Table extends SourceTable, Type extends string> = {
+  [C in ColumnOf<Table>]: SourceTables[Table][C] extends { readonly type: Type } ? C : never;
+}[ColumnOf<Table>];
+/** That it has a time zone, and so is one moment, is checked against the live catalog. */
+export type StampOf<Table extends SourceTable> = ColumnOfType<Table, "timestamp">;
+/** Columns by whose values a request may select records. */
+export type FilterOf<Table extends SourceTable> = ColumnOfType<Table, "integer" | "text" | "boolean">;
+
 /** Every `alias.column` of a projection. */
 export type Reference<Table extends SourceTable, Alias extends string, J extends Joins> =
   `${Alias}.${ColumnOf<Table>}` | JoinedReference<J>;

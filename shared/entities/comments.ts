@@ -14,6 +14,8 @@ export const comments = defineEntity({
     table: "dispatch_comment",
     key: "id",
     alias: "c",
+    dated: "created_at",
+    filters: ["author_id", "plan_id"],
     columns: { author_id: "c.author_id", text: "c.text", created_at: "c.created_at" },
     ignored: { plan_id: "belongs to the treatment discussions" },
   },

@@ -9,10 +9,12 @@ import type {
   Columns,
   DeniedColumn,
   Expression,
+  FilterOf,
   Joins,
   Reference,
   Resolved,
   SourceTable,
+  StampOf,
   Watches,
 } from "./columns.ts";
 import {
@@ -87,6 +89,12 @@ export interface EntitySpec<
     readonly predicate?: Predicate;
     /** What expressions, `where` and `predicate` ask about besides the joined tables. */
     readonly watches?: W & CheckedJoins<SourceOf<N>, NoInfer<Alias>, W, J>;
+    /** When a row was last written, as the old application says: an accelerator, by which not every change is found. */
+    readonly modified?: StampOf<SourceOf<N>>;
+    /** What the date range of a request means for this entity (default: `modified`). */
+    readonly dated?: StampOf<SourceOf<N>>;
+    /** Columns by whose values a request may select records; an index should lead with each. */
+    readonly filters?: readonly FilterOf<SourceOf<N>>[];
     readonly columns: C & Readonly<Record<string, Reference<SourceOf<N>, NoInfer<Alias>, J> | Expression>>;
     /** Columns of the driving table that are left out, each with its reason. */
     readonly ignored: Readonly<Partial<Record<ColumnOf<SourceOf<N>> | DeniedColumn, string>>>;
@@ -113,6 +121,9 @@ export interface Entity {
     readonly where: string | undefined;
     readonly predicate: Predicate | undefined;
     readonly watches: Watches;
+    readonly modified: string | undefined;
+    readonly dated: string | undefined;
+    readonly filters: readonly string[];
     readonly columns: Columns;
     readonly ignored: Readonly<Partial<Record<string, string>>>;
   };
@@ -153,6 +164,9 @@ export function defineEntity<
       where: spec.source.where,
       predicate: spec.source.predicate,
       watches: spec.source.watches ?? {},
+      modified: spec.source.modified,
+      dated: spec.source.dated ?? spec.source.modified,
+      filters: spec.source.filters ?? [],
     },
     onDelete: (spec.onDelete ?? "review") as OnDelete,
     history: spec.history ?? "values",
@@ -170,8 +184,11 @@ export function deletesRows({ onDelete, source: { predicate } }: Entity): boolea
 /** Everything in a definition that decides what lands in the target, as plain data: the input of its hash. */
 export function definitionOf(entity: Entity): unknown {
   const ruleOf = ({ holds, ...rule }: { holds: (value: never) => boolean }) => [rule, holds.toString()];
+  // How records are found and selected changes none of them.
+  const { modified: _modified, dated: _dated, filters: _filters, ...source } = entity.source;
   return {
     ...entity,
+    source,
     rules: entity.rules.map(ruleOf),
     fields: Object.entries(entity.fields).map(([name, field]) => {
       const { decide: _, rules, ...rest } = field;

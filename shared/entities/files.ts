@@ -15,6 +15,8 @@ export const files = defineEntity({
     table: "dispatch_file",
     key: "id",
     alias: "f",
+    dated: "created_at",
+    filters: ["instruction_id", "product_id", "status", "type"],
     columns: {
       instruction_id: "f.instruction_id",
       product_id: "f.product_id",

@@ -30,6 +30,7 @@ export const jaws = defineEntity({
     table: "dispatch_jaw",
     key: "id",
     alias: "j",
+    filters: ["product_id"],
     watches: {
       up: { table: "dispatch_instruction", on: { upper_jaw_id: "j.id" } },
       low: { table: "dispatch_instruction", on: { lower_jaw_id: "j.id" } },

@@ -19,6 +19,8 @@ export const messages = defineEntity({
     table: "dispatch_record",
     key: "id",
     alias: "r",
+    dated: "created_at",
+    filters: ["author_id", "group_id", "type"],
     joins: { c: { table: "django_content_type", on: { id: "r.target_type_id" } } },
     columns: {
       author_id: "r.author_id",

@@ -14,6 +14,7 @@ export const offers = defineEntity({
     table: "dispatch_offer",
     key: "id",
     alias: "o",
+    filters: ["doctor_id", "product_id"],
     columns: {
       doctor_id: "o.doctor_id",
       product_id: "o.product_id",

@@ -14,6 +14,8 @@ export const operations = defineEntity({
     table: "dispatch_operation",
     key: "id",
     alias: "c",
+    dated: "made_at",
+    filters: ["payment_id", "type"],
     columns: {
       id: "c.id",
       payment_id: "c.payment_id",

@@ -15,6 +15,8 @@ export const orderCases = defineEntity({
     table: "dispatch_instruction",
     key: "id",
     alias: "i",
+    modified: "updated_at",
+    filters: ["patient_id", "course_id", "status"],
     columns: { id: "i.id", patient_id: "i.patient_id" },
     ignored: {
       course_id: "belongs to the order",

@@ -14,6 +14,8 @@ export const orderFiles = defineEntity({
     table: "dispatch_file",
     key: "id",
     alias: "f",
+    dated: "created_at",
+    filters: ["instruction_id"],
     predicate: {
       name: "ordered",
       version: 1,

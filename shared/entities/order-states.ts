@@ -15,6 +15,8 @@ export const orderStates = defineEntity({
     table: "dispatch_state",
     key: "id",
     alias: "s",
+    dated: "changed_at",
+    filters: ["instruction_id", "actor_id", "status"],
     columns: {
       instruction_id: "s.instruction_id",
       actor_id: "s.actor_id",

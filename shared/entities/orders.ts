@@ -15,6 +15,8 @@ export const orders = defineEntity({
     table: "dispatch_instruction",
     key: "id",
     alias: "i",
+    modified: "updated_at",
+    filters: ["patient_id", "course_id", "status"],
     joins: { p: { table: "dispatch_patient", on: { id: "i.patient_id" }, required: true } },
     columns: {
       id: "i.id",

@@ -15,6 +15,8 @@ export const patientsDoctorsOffices = defineEntity({
     table: "dispatch_patient",
     key: "id",
     alias: "p",
+    modified: "updated_at",
+    filters: ["doctor_id", "office_id"],
     predicate: {
       name: "related",
       version: 1,

@@ -27,6 +27,8 @@ export const patients = defineEntity({
     table: "dispatch_patient",
     key: "id",
     alias: "p",
+    modified: "updated_at",
+    filters: ["doctor_id", "office_id", "status"],
     columns: {
       id: "p.id",
       user_id: "p.user_id",

@@ -18,6 +18,8 @@ export const payments = defineEntity({
     table: "dispatch_payment",
     key: "id",
     alias: "m",
+    dated: "made_at",
+    filters: ["instruction_id", "doctor_id", "office_id", "order_id"],
     columns: {
       instruction_id: "m.instruction_id",
       doctor_id: "m.doctor_id",

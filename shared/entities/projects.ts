@@ -13,6 +13,8 @@ export const projects = defineEntity({
     table: "dispatch_project",
     key: "id",
     alias: "j",
+    dated: "created_at",
+    filters: ["creator_id", "status", "type"],
     columns: {
       creator_id: "j.creator_id",
       name: "j.name",

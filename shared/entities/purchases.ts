@@ -14,6 +14,7 @@ export const purchases = defineEntity({
     table: "dispatch_purchase",
     key: "id",
     alias: "p",
+    filters: ["order_id", "product_id"],
     columns: {
       product_id: "p.product_id",
       order_id: "p.order_id",

@@ -18,6 +18,8 @@ export const systemMessages = defineEntity({
     table: "dispatch_notification",
     key: "id",
     alias: "n",
+    dated: "created_at",
+    filters: ["recipient_id"],
     joins: { c: { table: "django_content_type", on: { id: "n.item_type_id" } } },
     predicate: {
       name: "sendable",

@@ -15,6 +15,8 @@ export const tasks = defineEntity({
     table: "dispatch_task",
     key: "id",
     alias: "t",
+    dated: "done_at",
+    filters: ["instruction_id", "actor_id", "checked"],
     columns: {
       template_id: "t.template_id",
       instruction_id: "t.instruction_id",

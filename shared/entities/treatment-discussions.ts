@@ -14,6 +14,8 @@ export const treatmentDiscussions = defineEntity({
     table: "dispatch_comment",
     key: "id",
     alias: "c",
+    dated: "created_at",
+    filters: ["author_id", "plan_id"],
     columns: { comment_id: "c.id", plan_id: "c.plan_id" },
     ignored: { author_id: "on the comment", text: "on the comment", created_at: "on the comment" },
   },

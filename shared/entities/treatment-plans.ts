@@ -13,6 +13,7 @@ export const treatmentPlans = defineEntity({
     table: "dispatch_plan",
     key: "id",
     alias: "p",
+    filters: ["project_id", "instruction_id"],
     columns: {
       project_id: "p.project_id",
       instruction_id: "p.instruction_id",

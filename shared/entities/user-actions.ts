@@ -16,6 +16,8 @@ export const userActions = defineEntity({
     table: "dispatch_action",
     key: "id",
     alias: "a",
+    dated: "date",
+    filters: ["user_id", "action"],
     joins: {
       item: { table: "django_content_type", on: { id: "a.item_type_id" } },
       owner: { table: "django_content_type", on: { id: "a.owner_type_id" } },

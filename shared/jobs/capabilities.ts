@@ -54,7 +54,7 @@ export function tablesUsed(entities: readonly Entity[]): TableUse[] {
     return known;
   };
   for (const entity of entities) {
-    const { table, key, modified }: Entity["source"] & { readonly modified?: string } = entity.source;
+    const { table, key, modified } = entity.source;
     use(entity, table, key).modified ??= modified;
   }
   for (const entity of entities) {

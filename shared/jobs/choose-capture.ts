@@ -1,7 +1,12 @@
 import type { Checkpoint } from "../sql/plan.ts";
+import type { Watermark } from "../sql/source-keys.ts";
 import type { SourcePosition } from "../sql/source-position.ts";
 import { compareSource } from "../sql/source-position.ts";
 import { spanIsComparable } from "../sql/xid.ts";
+
+/** What a request may ask for. auto: the cheapest capture that finds every insert and update. */
+export const CAPTURES = ["auto", "full", "xmin", "modified", "digest"] as const;
+export type RequestedCapture = (typeof CAPTURES)[number];
 
 export type Choice =
   | {
@@ -14,14 +19,19 @@ export type Choice =
       /** Both sides are to be compared besides: the server may have been put back, and have moved on beyond the horizon since. */
       readonly digest: boolean;
     }
+  | { readonly capture: "modified"; readonly after: Watermark }
   | { readonly capture: "wait" };
 
-/** How an entity's changes are found: incrementally where its checkpoint can be trusted, else in full. */
+/**
+ * How an entity's changes are found: incrementally where its checkpoint can be trusted, else in full. `stamped`: it has a
+ * column by which modified rows are found.
+ */
 export function chooseCapture(
   checkpoint: Checkpoint | undefined,
   position: SourcePosition,
   definitionHash: string,
-  requested: "full" | "auto" | "digest",
+  requested: RequestedCapture,
+  stamped = false,
 ): Choice {
   if (!checkpoint) return { capture: "full", reason: "first_time" };
   const whereabouts = compareSource(checkpoint, checkpoint.horizon, position);
@@ -31,7 +41,11 @@ export function chooseCapture(
   if (requested === "full") return { capture: "full", reason: "requested" };
   if (checkpoint.definition_hash !== definitionHash) return { capture: "full", reason: "definition_changed" };
   if (!spanIsComparable(checkpoint.horizon, position.xmax)) return { capture: "full", reason: "too_long_ago" };
-  return { capture: "xmin", from: checkpoint.horizon, digest: !checkpoint.server_starts.includes(position.server_start) };
+  const known = checkpoint.server_starts.includes(position.server_start);
+  if (requested === "modified" && stamped && known) {
+    return { capture: "modified", after: { at: checkpoint.watermark_at, id: checkpoint.watermark_id } };
+  }
+  return { capture: "xmin", from: checkpoint.horizon, digest: requested === "digest" || !known };
 }
 
 export interface Range {

@@ -1,8 +1,10 @@
 import { consumedJoins } from "../entities/consumed-joins.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import type { Context } from "../pipeline/types.ts";
+import { query } from "../db/query.ts";
+import { modifiedKeys, type Watermark } from "../sql/source-keys.ts";
 import { hasChangedRows, tableBytes, tableSize } from "../sql/source-tables.ts";
-import { splitRange, type Choice } from "./choose-capture.ts";
+import { splitRange } from "./choose-capture.ts";
 
 /** Whether a table may have rows written since a horizon. */
 type ChangedTables = (table: string, from: string) => Promise<boolean>;
@@ -52,8 +54,14 @@ export async function changedChains(
   return chains;
 }
 
-/** Both sides compared by hashes after what is found without them: on request, and where changes alone cannot be trusted. */
-export function comparisonChains({ config }: Context, choice: Choice, requested: string): object[] {
-  const needed = requested === "digest" || (choice.capture === "xmin" && choice.digest);
-  return needed ? [{ capture: "digest", page_size: config.ISTHMUS_DIGEST_ROWS }] : [];
+/** Both sides compared by hashes, after what is found without them. */
+export function digestChain({ config }: Context): object {
+  return { capture: "digest", page_size: config.ISTHMUS_DIGEST_ROWS };
+}
+
+/** Records stamped beyond the watermark; no chain where one probe finds none. Rows of joined tables have no stamps. */
+export async function modifiedChains({ source }: Context, entity: Entity, after: Watermark, until: string): Promise<object[]> {
+  const { text, parameters } = modifiedKeys(entity, entity.source.modified ?? "", after, until, 1);
+  const found = await query(source, "source", text, parameters);
+  return found.length === 0 ? [] : [{ capture: "modified", cursor: after.id, cursor_at: after.at, until_at: until }];
 }

@@ -11,16 +11,21 @@ import {
   type Plan,
 } from "../sql/plan.ts";
 import { sourcePosition } from "../sql/source-position.ts";
-import { chooseCapture } from "./choose-capture.ts";
+import { assertBacked } from "./backed.ts";
+import { chooseCapture, type Choice, type RequestedCapture } from "./choose-capture.ts";
 import { keepContract, type KeptContract } from "./contract/keep-contract.ts";
 import { dependencyOrder } from "./dependency-order.ts";
-import { changedChains, changedTables, comparisonChains, fullChains } from "./plan-chains.ts";
+import { changedChains, changedTables, digestChain, fullChains, modifiedChains } from "./plan-chains.ts";
 
 export interface ExecutionRequest {
   /** Names of entities; undefined: all. */
   readonly entities?: readonly string[] | undefined;
   /** digest: as auto, and then both sides are compared by hashes. */
-  readonly capture: "auto" | "full" | "digest";
+  readonly capture: RequestedCapture;
+  /** Entities to run first, as far as their parents allow it. */
+  readonly priorities?: readonly string[] | undefined;
+  /** Records of a page, instead of the configured number. */
+  readonly pageSize?: number | undefined;
   /** Tells what a run would do, and writes nothing. */
   readonly dryRun?: boolean | undefined;
   readonly triggeredBy: string;
@@ -39,13 +44,13 @@ export interface BegunExecution {
 /**
  * Plans an execution and sends its first pages: leaves out what the catalogs do not fit, takes the horizon before any
  * record is read, chooses a capture per entity, and writes execution and chains in one commit.
- * @throws IsthmusError NOT_FOUND, EXECUTION_ACTIVE, TARGET_NOT_EMPTY, CONTRACT_BROKEN, CAPTURE_IMPOSSIBLE,
+ * @throws IsthmusError NOT_FOUND, EXECUTION_ACTIVE, CAPTURE_UNBACKED, TARGET_NOT_EMPTY, CONTRACT_BROKEN, CAPTURE_IMPOSSIBLE,
  * SIDE_EFFECTS_UNACKNOWLEDGED, SOURCE_BEHIND; nothing is begun then.
  */
 export async function startExecution(context: Context, request: ExecutionRequest): Promise<BegunExecution> {
   const { source, target, config, hashes } = context;
-  const { dryRun = false } = request;
-  const requested = dependencyOrder(selectEntities(context, request.entities));
+  const { dryRun = false, pageSize } = request;
+  const requested = dependencyOrder(selectEntities(context, request.entities), request.priorities);
 
   const sourceId = await beginSource(target, config.SOURCE_NAME);
   const active = await activeExecution(
@@ -58,6 +63,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
       detail: { execution: active },
     });
   }
+  if (request.capture === "modified" && !dryRun) await assertBacked(context, requested);
   await registerEntities(target, sourceId, [...context.entities.values()], hashes);
   const contract = await keepContract(context, sourceId, requested, dryRun ? "plan" : "sync", request.capture);
   const entities = contract.runnable;
@@ -70,14 +76,17 @@ export async function startExecution(context: Context, request: ExecutionRequest
   const chains: object[] = [];
   const idle: object[] = [];
   const restored: string[] = [];
+  const blind = new Set(contract.warnings.flatMap(({ code, entity }) => (code === "capture_impossible" ? [entity] : [])));
   for (const entity of entities) {
-    const choice = chooseCapture(known.get(entity.name), position, hashes.get(entity.name) ?? "", request.capture);
+    const stamped = entity.source.modified !== undefined;
+    const choice = chooseCapture(known.get(entity.name), position, hashes.get(entity.name) ?? "", request.capture, stamped);
     if (choice.capture === "wait") throw new IsthmusError("SOURCE_BEHIND", undefined, { detail: { entity: entity.name } });
-    const work =
-      choice.capture === "full"
-        ? await fullChains(context, entity, dryRun)
-        : await changedChains(context, entity, choice.from, changed);
-    work.push(...comparisonChains(context, choice, request.capture));
+    const work = await chainsFor(context, entity, choice, {
+      dryRun,
+      changed,
+      blind: blind.has(entity.name),
+      until: position.source_time,
+    });
     if (choice.capture === "full" && choice.reason === "source_restored") restored.push(entity.name);
     chains.push(...work.map((chain) => ({ entity: entity.name, ...chain })));
     if (choice.capture === "xmin" && work.length === 0) idle.push({ entity: entity.name, horizon: choice.from });
@@ -88,9 +97,15 @@ export async function startExecution(context: Context, request: ExecutionRequest
     source_id: sourceId,
     job_id: request.jobId ?? null,
     triggered_by: request.triggeredBy,
-    request: { entities: request.entities ?? null, capture: request.capture, ...(dryRun ? { dryRun } : {}) },
+    request: {
+      entities: request.entities ?? null,
+      capture: request.capture,
+      ...(dryRun ? { dryRun } : {}),
+      ...(request.priorities ? { priorities: request.priorities } : {}),
+      ...(pageSize === undefined ? {} : { pageSize }),
+    },
     entities: names,
-    page_size: config.ISTHMUS_PAGE_SIZE,
+    page_size: pageSize ?? config.ISTHMUS_PAGE_SIZE,
     chains,
     // What a plan has not read, the next run still has to.
     idle: dryRun ? [] : idle,
@@ -115,6 +130,33 @@ export async function startExecution(context: Context, request: ExecutionRequest
 
 export function brakeOf({ ISTHMUS_BRAKE_SHARE: share, ISTHMUS_BRAKE_RECORDS: records }: Context["config"]): Plan["brake"] {
   return { share, records };
+}
+
+interface ChainOptions {
+  readonly dryRun: boolean;
+  readonly changed: ReturnType<typeof changedTables>;
+  /** Written rows of the entity's tables cannot be told: only comparing finds changes. */
+  readonly blind: boolean;
+  /** The source's clock. */
+  readonly until: string;
+}
+
+/** The chains in which an entity's records are found, as was chosen. */
+async function chainsFor(
+  context: Context,
+  entity: Entity,
+  choice: Exclude<Choice, { readonly capture: "wait" }>,
+  { dryRun, changed, blind, until }: ChainOptions,
+): Promise<object[]> {
+  switch (choice.capture) {
+    case "full":
+      return fullChains(context, entity, dryRun);
+    case "modified":
+      return modifiedChains(context, entity, choice.after, until);
+    case "xmin":
+      if (blind) return [digestChain(context)];
+      return [...(await changedChains(context, entity, choice.from, changed)), ...(choice.digest ? [digestChain(context)] : [])];
+  }
 }
 
 export function selectEntities(context: Context, names: readonly string[] | undefined): Entity[] {

@@ -1,6 +1,5 @@
 import { Cron } from "croner";
-import { z } from "zod";
-import { describeError, ERRORS, IsthmusError } from "../errors.ts";
+import { describeError, describeIssues, ERRORS, IsthmusError } from "../errors.ts";
 import type { Context } from "../pipeline/types.ts";
 import { failJob, setNextExecution, takeDueJobs, type DueJob } from "../sql/jobs.ts";
 import { overduePages } from "../sql/pages.ts";
@@ -9,8 +8,10 @@ import { advanceExecutions, entitiesWithPendingKeys, releaseWaiting } from "../s
 import { forgetClosedPlans } from "../sql/planned-records.ts";
 import { sourcePosition } from "../sql/source-position.ts";
 import { keepContract } from "./contract/keep-contract.ts";
-import { brakeOf, startExecution } from "./plan.ts";
+import { brakeOf } from "./plan.ts";
 import { FORGET_ROWS } from "./report-plan.ts";
+import { selectiveSync, type SelectiveSyncConfig } from "./selective-sync.ts";
+import { start } from "./start.ts";
 
 /** A job taken by a tick that dies is due again after this long. */
 const HOLD_SECONDS = 300;
@@ -24,11 +25,6 @@ export interface TickReport {
   readonly resent: number;
   readonly released: readonly string[];
 }
-
-const configuration = z.strictObject({
-  entities: z.array(z.string()).min(1).optional(),
-  capture: z.enum(["auto", "full", "digest"]).default("auto"),
-});
 
 /** Once a minute: start due jobs, send overdue pages again, read released records again. Every part survives the failure of another. */
 export async function tick(context: Context): Promise<TickReport> {
@@ -49,10 +45,10 @@ export function nextTime(job: Pick<DueJob, "cron_expression" | "time_zone">, now
   }
 }
 
-function requestOf(job: DueJob): z.output<typeof configuration> {
-  const parsed = configuration.safeParse(job.configuration);
+function requestOf({ entities }: Context, job: DueJob): SelectiveSyncConfig {
+  const parsed = selectiveSync(entities).safeParse(job.configuration);
   if (parsed.success) return parsed.data;
-  throw new IsthmusError("REQUEST_INVALID", "The job's configuration is not valid.", { cause: parsed.error });
+  throw new IsthmusError("REQUEST_INVALID", `The job's configuration is not valid. ${describeIssues(parsed.error.issues)}`);
 }
 
 async function sweep(context: Context): Promise<number> {
@@ -70,7 +66,7 @@ async function startDueJobs(context: Context): Promise<string[]> {
     try {
       const next = nextTime(job, now);
       if (job.next_execution_at !== null) {
-        const begun = await startExecution(context, { ...requestOf(job), triggeredBy: `job:${job.name}`, jobId: job.id });
+        const begun = await start(context, { ...requestOf(context, job), triggeredBy: `job:${job.name}`, jobId: job.id });
         started.push(begun.execution);
       }
       await setNextExecution(context.target, job.id, next);

@@ -1,3 +1,4 @@
+import type { Config } from "../config.ts";
 import { inTransaction } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { KEY } from "../entities/define-entity.ts";
@@ -5,6 +6,7 @@ import { describeError, ERRORS, IsthmusError } from "../errors.ts";
 import { adoptPage } from "../sql/adoption.ts";
 import { claimPage, commitPage, giveBackPage, lockRecords, openPage } from "../sql/pages.ts";
 import { compareSource, sourcePosition } from "../sql/source-position.ts";
+import { findDependants, keysWithDependants } from "./dependants.ts";
 import { detect } from "./detect/detect.ts";
 import { digest } from "./digest.ts";
 import { fanOut } from "./fan-out.ts";
@@ -84,6 +86,7 @@ async function loadPage(context: Context, claim: Claim, cache: MappingCache): Pr
   const started = { wall: clock(), cpu: meter.cpuMs() };
   await assertSameSource(context, claim);
   const keys = await detect(source, target, entity, claim, { clock, budgetMs: config.ISTHMUS_SCAN_SECONDS * 1_000 });
+  const dependants = await findDependants(source, context.entities, entity, keysWithDependants(claim, keys));
 
   return inTransaction(target, "target", async (tx) => {
     // Before the read: from here on no other page reads or writes these records, so the state that is read is the one
@@ -113,13 +116,14 @@ async function loadPage(context: Context, claim: Claim, cache: MappingCache): Pr
       done: keys.done,
       present: claim.chain.capture === "full" ? [...present] : [],
       pending: keys.pending,
+      dependants,
       warnings,
       cache_lookups: ids.lookups,
       cache_hits: ids.hits,
       cpu_ms: cpuMs,
       peak_rss_bytes: rssBytes,
       wall_ms: wallMs,
-      next_page_size: nextPageSize(claim.chain.page_size, config.ISTHMUS_PAGE_SIZE_MAX, config.ISTHMUS_LEASE_SECONDS, {
+      next_page_size: nextPageSize(claim.chain.page_size, largestPage(config, claim), config.ISTHMUS_LEASE_SECONDS, {
         records: rows.length,
         cpuMs,
         rssBytes,
@@ -134,6 +138,10 @@ async function loadPage(context: Context, claim: Claim, cache: MappingCache): Pr
     const landed = asParents.map((legacyId) => ({ entity: entity.name, legacyId, uuid: ids.own.get(legacyId) ?? "" }));
     return { committed, read, uncached: [...ids.uncached, ...landed] };
   });
+}
+
+function largestPage({ ISTHMUS_PAGE_SIZE_MAX: configured }: Config, { execution }: Claim): number {
+  return Math.max(configured, execution.page_size ?? 0);
 }
 
 function isParent({ entities }: Context, { name }: Entity): boolean {

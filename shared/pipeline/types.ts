@@ -92,6 +92,8 @@ export interface Claim {
     readonly compared: readonly string[];
     /** A plan: nothing is written but what it finds out. */
     readonly dry_run: boolean;
+    /** Records per page that its request asked for; null: as configured. */
+    readonly page_size: number | null;
   };
   /** Severities that overrides give to rules now, by rule name. */
   readonly severities: Readonly<Record<string, Severity>>;
@@ -117,7 +119,20 @@ export interface DetectedKeys {
   /** full capture: rows of the key range that the predicate waives, besides those among the keys. */
   readonly waived: number;
   /** keys capture: the requests these ids answer. */
-  readonly pending: readonly { readonly k: string; readonly g: string }[];
+  readonly pending: readonly PendingKey[];
+}
+
+/** A request to read a record: its generation, and why it was made. */
+export interface PendingKey {
+  readonly k: string;
+  readonly g: string;
+  readonly r: string;
+}
+
+/** A record that refers to a selected one. */
+export interface Dependant {
+  readonly entity: string;
+  readonly k: string;
 }
 
 /** A record ready to load: target column → text, with its key, UUID and raw codes. */

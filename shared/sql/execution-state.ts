@@ -17,8 +17,9 @@ export async function executionState(target: Queryable, id: string): Promise<Rec
                     'chains', (select jsonb_object_agg(s.state, s.n) from (
                                  select c.state, count(*) as n from public.sync_chains c
                                   where c.execution_id = x.id and c.entity_id = e.id group by c.state) s),
-                    'capture', (select coalesce(min(c.capture::text) filter (where c.capture <> 'joins'), min(c.capture::text)) from public.sync_chains c
-                                 where c.execution_id = x.id and c.entity_id = e.id and c.capture <> 'keys'),
+                    'capture', (select coalesce(min(c.capture::text) filter (where c.capture not in ('joins', 'keys')), min(c.capture::text))
+                                  from public.sync_chains c
+                                 where c.execution_id = x.id and c.entity_id = e.id and (c.capture <> 'keys' or x.selective)),
                     'counts', (select jsonb_build_object('pages', count(*), 'read', coalesce(sum(l.read), 0),
                                  'inserted', coalesce(sum(l.inserted), 0), 'updated', coalesce(sum(l.updated), 0),
                                  'unchanged', coalesce(sum(l.unchanged), 0), 'deleted', coalesce(sum(l.deleted), 0),
@@ -27,7 +28,10 @@ export async function executionState(target: Queryable, id: string): Promise<Rec
                                  'surplus', coalesce(sum(l.surplus), 0))
                                  from public.sync_page_log l where l.execution_id = x.id and l.entity_id = e.id))
                   order by array_position(x.entities, e.entity_type::text))
-             from public.sync_entities e where e.source_id = x.source_id and e.entity_type = any (x.entities)),
+             from public.sync_entities e
+            where e.source_id = x.source_id and e.entity_type = any (x.entities)
+              -- Of a selection, those that it came to.
+              and (not x.selective or exists (select from public.sync_chains c where c.execution_id = x.id and c.entity_id = e.id))),
          'queue', (select coalesce(jsonb_agg(jsonb_build_object('entity', q.entity_type, 'state', q.state, 'type', q.conflict_type, 'rule', q.rule, 'count', q.n)
                             order by q.entity_type, q.state, q.n desc), '[]')
                      from (select entity_type, state, conflict_type, rule, count(*) as n from public.sync_conflicts

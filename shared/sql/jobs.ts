@@ -28,6 +28,16 @@ export async function takeDueJobs(target: Queryable, now: Date, holdSeconds: num
   );
 }
 
+/** What the enabled jobs ask for that run by themselves. */
+export async function scheduledConfigurations(target: Queryable): Promise<unknown[]> {
+  const rows = await query<{ configuration: unknown }>(
+    target,
+    "target",
+    "select configuration from public.sync_jobs where enabled and cron_expression is not null",
+  );
+  return rows.map((row) => row.configuration);
+}
+
 export async function setNextExecution(target: Queryable, jobId: string, at: Date | null): Promise<void> {
   await query(target, "target", "update public.sync_jobs set next_execution_at = $2::text::timestamptz where id = $1", [
     jobId,

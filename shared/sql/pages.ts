@@ -1,7 +1,17 @@
 import type { Queryable } from "../db/connect.ts";
 import { integerArray } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
-import type { Claim, CommittedPage, Issue, LoadRecord, NoClaim, PageMessage, Warning } from "../pipeline/types.ts";
+import type {
+  Claim,
+  CommittedPage,
+  Dependant,
+  Issue,
+  LoadRecord,
+  NoClaim,
+  PageMessage,
+  PendingKey,
+  Warning,
+} from "../pipeline/types.ts";
 
 /** Claims the next page of a chain under a new lease. */
 export async function claimPage(target: Queryable, message: PageMessage, leaseSeconds: number): Promise<Claim | NoClaim> {
@@ -37,7 +47,9 @@ export interface PageFacts {
   readonly done: boolean;
   readonly present: readonly string[];
   readonly warnings: readonly Warning[];
-  readonly pending: readonly { readonly k: string; readonly g: string }[];
+  readonly pending: readonly PendingKey[];
+  /** Records to read because they refer to selected ones of this page. */
+  readonly dependants: readonly Dependant[];
   readonly cache_lookups: number;
   readonly cache_hits: number;
   readonly cpu_ms: number | null;

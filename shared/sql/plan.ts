@@ -14,6 +14,9 @@ export interface Checkpoint {
   /** Starts of the servers that answered for the entity. */
   readonly server_starts: readonly string[];
   readonly definition_hash: string;
+  /** What is stamped later, or then with a higher key, no run has read as modified. */
+  readonly watermark_at: string;
+  readonly watermark_id: string;
 }
 
 /** Registers the source on first use and returns its id. */
@@ -96,7 +99,7 @@ export async function checkpoints(target: Queryable, sourceId: number): Promise<
     target,
     "target",
     `select entity_type as entity, horizon::text, system_identifier, timeline, database_oid::text,
-            to_json(server_starts) as server_starts, definition_hash
+            to_json(server_starts) as server_starts, definition_hash, watermark_at, watermark_id::text
        from public.sync_checkpoints where source_id = $1`,
     [sourceId],
   );
@@ -117,6 +120,10 @@ export interface Plan {
   readonly brake: { readonly share: number; readonly records: number };
   /** Entities that are read in full because the source was restored to an older state. */
   readonly restored?: readonly string[];
+  /** Reads what a request selected: it may run beside others. */
+  readonly selective?: boolean;
+  /** Records to read, whether they have changed or not: { entity, k, reason }. */
+  readonly requested?: readonly object[];
   /** What the check of the catalogs found on the requested entities; kept as a report where it found anything. */
   readonly contract?: { readonly paused: readonly object[]; readonly warnings: readonly object[] };
 }
@@ -136,7 +143,7 @@ export async function beginExecution(
   return row.begun;
 }
 
-/** The id of the running execution that covers one of the entities, if any. */
+/** The id of the running execution that covers one of the entities, if any; one that reads a selection runs beside others. */
 export async function activeExecution(
   target: Queryable,
   sourceId: number,
@@ -146,7 +153,7 @@ export async function activeExecution(
     target,
     "target",
     `select id from public.sync_executions
-      where source_id = $1 and status = 'running' and entities && array(select jsonb_array_elements_text($2::text::jsonb))
+      where source_id = $1 and status = 'running' and not selective and entities && array(select jsonb_array_elements_text($2::text::jsonb))
       order by started_at limit 1`,
     [sourceId, JSON.stringify(names)],
   );

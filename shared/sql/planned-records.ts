@@ -1,6 +1,6 @@
 import type { Queryable } from "../db/connect.ts";
 import { query, queryOne } from "../db/query.ts";
-import type { Claim, PageMessage, RecordId } from "../pipeline/types.ts";
+import type { Claim, PageMessage, PendingKey, RecordId } from "../pipeline/types.ts";
 import type { Mapping } from "./mappings.ts";
 import { nextKeys } from "./pending-keys.ts";
 
@@ -28,10 +28,10 @@ export async function plannedKeys(
   limit: number,
   gone: boolean,
 ) {
-  return query<{ k: string; g: string }>(
+  return query<PendingKey>(
     target,
     "target",
-    `select legacy_id::text as k, generation::text as g
+    `select legacy_id::text as k, generation::text as g, reason as r
        from public.sync_planned_keys
       where execution_id = $1 and entity_id = $2 and ${nextKeys(gone, 3)} limit $4`,
     [execution, entityId, after, limit],

@@ -1,4 +1,4 @@
-import { integerArray } from "../db/ident.ts";
+import { ident, integerArray } from "../db/ident.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { drivingSql, joinsSql, keySql, sentSql, whereSql } from "./projection.ts";
 
@@ -45,6 +45,28 @@ export function sentOrLandedKeys(entity: Entity, range: KeyRange, landed: readon
                     where ${key} > $1::text::bigint and ${key} <= (select id from last) and not ${sentSql(entity)}
                       and ${key} not in (select id from page))::integer as waived`,
     parameters: [...bounds(range), integerArray(landed)],
+  };
+}
+
+/** A time stamp and a key: where a pass over modified rows stands. Stamps are the source's own text, with microseconds. */
+export interface Watermark {
+  readonly at: string;
+  readonly id: string;
+}
+
+/**
+ * Keyset page over the records stamped after a watermark and not after `until`, by stamp and key: rows of one stamp may be
+ * parted by a page's end. A row without a stamp is never found. Gives { id, at }.
+ */
+export function modifiedKeys(entity: Entity, column: string, after: Watermark, until: string, limit: number): KeyQuery {
+  const key = keySql(entity);
+  const stamp = `${ident(entity.source.alias)}.${ident(column)}`;
+  return {
+    // As JSON writes it, whatever DateStyle the session has.
+    text: `select ${key}::text as id, to_json(${stamp}) #>> '{}' as at from ${drivingSql(entity)}
+            where (${stamp}, ${key}) > ($1::text::timestamptz, $2::text::bigint) and ${stamp} <= $3::text::timestamptz
+            order by ${stamp}, ${key} limit $4`,
+    parameters: [after.at, after.id, until, limit],
   };
 }
 

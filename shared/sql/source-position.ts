@@ -14,6 +14,8 @@ export interface SourcePosition {
   readonly server_start: string;
   readonly in_recovery: boolean;
   readonly server_version: number;
+  /** The node's clock, with microseconds. */
+  readonly source_time: string;
 }
 
 /**
@@ -33,7 +35,8 @@ export async function sourcePosition(source: Queryable): Promise<SourcePosition>
             ${TIMELINE} as timeline, pg_is_in_recovery() as in_recovery,
             (select d.oid::text from pg_database d where d.datname = current_database()) as database_oid,
             to_char(pg_postmaster_start_time() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as server_start,
-            current_setting('server_version_num')::integer as server_version
+            current_setting('server_version_num')::integer as server_version,
+            to_json(clock_timestamp()) #>> '{}' as source_time
        from ${snapshot.current} s, pg_control_system() c, pg_control_checkpoint() p`,
   );
 }

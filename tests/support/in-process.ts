@@ -2,7 +2,9 @@ import { loadLegacy } from "../../local/dataset/load.ts";
 import { createContext } from "../../shared/context.ts";
 import type { Entity } from "../../shared/entities/define-entity.ts";
 import { definitionHash } from "../../shared/entities/validate-registry.ts";
-import { startExecution, type BegunExecution, type ExecutionRequest } from "../../shared/jobs/plan.ts";
+import type { BegunExecution } from "../../shared/jobs/plan.ts";
+import type { SelectionRequest } from "../../shared/jobs/plan-selection.ts";
+import { start as startSync } from "../../shared/jobs/start.ts";
 import { validate } from "../../shared/jobs/validate.ts";
 import { createLog } from "../../shared/log.ts";
 import { runPage } from "../../shared/pipeline/run-page.ts";
@@ -17,14 +19,14 @@ export interface InProcess extends AsyncDisposable {
   readonly target: TestDatabase;
   readonly context: Context;
   readonly queue: PageMessage[];
-  start(request?: Partial<ExecutionRequest>): Promise<BegunExecution>;
+  start(request?: Partial<SelectionRequest>): Promise<BegunExecution>;
   run(message: PageMessage, context?: Context): Promise<PageOutcome>;
   /** Runs the queued pages of joined rows, so that the next in the queue is one of records. */
   runJoins(): Promise<PageOutcome[]>;
   /** Runs every queued message until none is left. */
   drain(): Promise<PageOutcome[]>;
   /** start and drain; throws when the execution did not succeed. */
-  sync(request?: Partial<ExecutionRequest>): Promise<BegunExecution>;
+  sync(request?: Partial<SelectionRequest>): Promise<BegunExecution>;
 }
 
 export async function createInProcess(
@@ -83,8 +85,7 @@ export async function createInProcess(
     },
   };
   const run = (message: PageMessage, using = context) => runPage(using, message, validate);
-  const start = (request: Partial<ExecutionRequest> = {}) =>
-    startExecution(context, { capture: "auto", triggeredBy: "http:test", ...request });
+  const start = (request: Partial<SelectionRequest> = {}) => startSync(context, { triggeredBy: "http:test", ...request });
   const runJoins = async () => {
     const joins = await target.admin<{ id: string }[]>`select id from public.sync_chains where capture = 'joins'`;
     const ids = new Set(joins.map(({ id }) => id));

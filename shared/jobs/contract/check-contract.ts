@@ -60,8 +60,16 @@ export async function checkContract(context: Context, sourceId: number, fresh = 
 }
 
 /** Everything of the code that the findings depend on. */
-function fingerprint({ hashes }: Context): string {
-  return bytesToHex(sha1(utf8ToBytes(JSON.stringify([COMPARISON, [...hashes].sort(), sourceKinds, besideColumns, targetKinds]))));
+function fingerprint({ entities, hashes }: Context): string {
+  // What a definition's hash leaves out, because it changes no record.
+  const selected = [...entities.values()].map(({ name, source: { modified, dated, filters } }) => [
+    name,
+    modified,
+    dated,
+    filters,
+  ]);
+  const all = [COMPARISON, [...hashes].sort(), selected.sort(), sourceKinds, besideColumns, targetKinds];
+  return bytesToHex(sha1(utf8ToBytes(JSON.stringify(all))));
 }
 
 async function compare(

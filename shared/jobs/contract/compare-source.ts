@@ -54,7 +54,7 @@ function compareEntity(entity: Entity, catalog: SourceCatalog, kinds: ColumnKind
       ...rights,
       // What is not readable at all is told once.
       ...(rights.some(({ code }) => code === "source_not_readable") ? [] : checkCapture(find, name, table, catalog.role)),
-      ...(name === entity.source.table ? newColumns(find, entity, columns, table) : []),
+      ...(name === entity.source.table ? [...checkStamps(find, entity, table), ...newColumns(find, entity, columns, table)] : []),
     ];
   });
 }
@@ -86,6 +86,27 @@ function checkColumns(
         column,
         message: `${table}.${column} of the source is ${found.type} now; the entity file was compiled for a column of kind ${compiled}.`,
         remedy: "Run npm run schema:types, correct what no longer compiles, npm run generate, and deploy.",
+      }),
+    ];
+  });
+}
+
+const STAMP = "timestamp with time zone";
+
+/** Both kinds of time stamp are one kind of value; but only one of them is a moment. */
+function checkStamps(
+  find: Find,
+  { source: { table, modified, dated } }: Entity,
+  { columns: present }: SourceCatalogTable,
+): Finding[] {
+  return [...new Set([modified, dated])].flatMap((column) => {
+    const type = column === undefined ? undefined : present[column]?.type;
+    if (column === undefined || type === undefined || type === STAMP) return [];
+    return [
+      find("source_stamp_type", {
+        column,
+        message: `${table}.${column} of the source is ${type}: changed rows are found by a ${STAMP} alone.`,
+        remedy: "Remove modified or dated from the entity file, or alter the column's type.",
       }),
     ];
   });

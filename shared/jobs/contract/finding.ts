@@ -4,6 +4,10 @@ export const FINDINGS = {
   source_table_missing: ["fatal", "A source table is missing."],
   source_column_missing: ["fatal", "A column that the entity file names is missing in the source."],
   source_column_type: ["fatal", "A source column has another kind of type than the entity file was compiled against."],
+  source_stamp_type: [
+    "fatal",
+    "The column by which an entity's changed rows are found or dated has no time zone, so it is no moment.",
+  ],
   source_not_readable: ["fatal", "The source role may not read what the entity needs."],
   source_rows_hidden: ["fatal", "Row level security filters what the source role sees: rows would be missing silently."],
   capture_impossible: [

@@ -112,7 +112,8 @@ function entityOf(key: string): string {
   return String((JSON.parse(key) as unknown[])[1]);
 }
 
-function allPaused(paused: KeptContract["paused"], capture: string): IsthmusError {
+/** Nothing of what was asked for is left to run. */
+export function allPaused(paused: KeptContract["paused"], capture: string): IsthmusError {
   const findings = paused.flatMap((one) => one.findings).filter(isFatal);
   const only = (code: Finding["code"]) => findings.every((finding) => finding.code === code);
   const code = only("side_effect")

@@ -1,11 +1,13 @@
 import type { Sql } from "../../db/connect.ts";
 import { query, queryOne } from "../../db/query.ts";
 import type { Entity } from "../../entities/define-entity.ts";
+import { IsthmusError } from "../../errors.ts";
 import { landedKeys } from "../../sql/mappings.ts";
 import { pendingKeys } from "../../sql/pending-keys.ts";
 import { plannedKeys } from "../../sql/planned-records.ts";
+import { parseSelection, selectedKeys } from "../../sql/selected-keys.ts";
 import type { Claim, DetectedKeys } from "../types.ts";
-import { allKeys, sentOrLandedKeys, type KeyRange } from "../../sql/source-keys.ts";
+import { allKeys, modifiedKeys, sentOrLandedKeys, type KeyRange } from "../../sql/source-keys.ts";
 import { changedRecords, scanPage, type Pace } from "../../sql/source-scan.ts";
 
 /** Finds the keys of the next page of a chain, as its capture says. State is read later, under the page's locks. */
@@ -40,13 +42,30 @@ export async function detect(
       return pageOf(chain.deletes ? ids.toReversed() : ids, limit, { pending: keys, cursor: ids.at(-1) ?? null });
     }
     case "modified":
+      return modified(source, entity, claim);
     case "selection":
+      return ofSource(source, selectedKeys(entity, range, parseSelection(chain.selection)), limit);
     case "digest":
     case "joins":
     case "adopt":
     case "validate":
       return pageOf([], 1);
   }
+}
+
+/** In the order of the stamps, as far as the watermark goes; its keys ascend for the locks. */
+async function modified(source: Sql, entity: Entity, { chain }: Claim): Promise<DetectedKeys> {
+  const after = { at: chain.cursor_at ?? "-infinity", id: chain.cursor ?? "" };
+  const keys = modifiedKeys(entity, stampOf(entity), after, chain.until_at ?? "-infinity", chain.page_size);
+  const rows = await query<{ id: string; at: string }>(source, "source", keys.text, keys.parameters);
+  const last = rows.at(-1);
+  const ascending = rows.map(({ id }) => id).sort((a, b) => (BigInt(a) < BigInt(b) ? -1 : 1));
+  return { ...pageOf(ascending, chain.page_size), cursor: last?.id ?? null, cursorAt: last?.at ?? null };
+}
+
+function stampOf({ name, source: { modified } }: Entity): string {
+  if (modified !== undefined) return modified;
+  throw new IsthmusError("CONTRACT_BROKEN", `This deployment knows no column by which modified rows of ${name} are found.`);
 }
 
 async function ofSource(source: Sql, keys: ReturnType<typeof allKeys>, limit: number): Promise<DetectedKeys> {

@@ -1,0 +1,76 @@
+import { Option, type Command } from "commander";
+import { Problem } from "./problem.ts";
+
+export interface SelectionOptions {
+  readonly full?: boolean;
+  readonly capture?: string;
+  readonly ids?: readonly string[];
+  readonly filter?: readonly string[];
+  readonly from?: string;
+  readonly to?: string;
+  readonly first?: readonly string[];
+  readonly dependants?: boolean;
+  readonly pageSize?: string;
+}
+
+/** Adds what a run or a plan may be asked for beside the names of entities. */
+export function withSelection(command: Command): Command {
+  const repeated = (text: string, before: string[] = []) => [...before, text];
+  return command
+    .addOption(new Option("--full", "read everything again, not only what changed").conflicts("capture"))
+    .option("--capture <name>", "how changes are found: auto, full, xmin, modified, digest")
+    .option("--ids <entity=ids>", "read these ids of the old database, as patients=1,2,3; repeatable", repeated)
+    .option("--filter <entity.column=values>", "read the records with these values, as orders.status=3; repeatable", repeated)
+    .option("--from <time>", "read what is dated from this time on, as 2026-01-31T08:00:00Z")
+    .option("--to <time>", "and before this time")
+    .option("--first <entity>", "run this entity first, as far as its parents allow it; repeatable", repeated)
+    .option("--dependants", "read the records that refer to the selected ones as well")
+    .option("--page-size <records>", "records of a page");
+}
+
+/** The request that a command line stands for. @throws Problem with exit code 2 when an option is not of its form. */
+export function requestOf(entities: readonly string[], options: SelectionOptions): object {
+  const { from, to, first, pageSize } = options;
+  const capture = options.full === true ? "full" : options.capture;
+  return {
+    ...(entities.length > 0 ? { entities } : {}),
+    ...(capture === undefined ? {} : { capture }),
+    ...(options.ids ? { legacyIds: idsOf(options.ids) } : {}),
+    ...(options.filter ? { filters: filtersOf(options.filter) } : {}),
+    ...(from === undefined && to === undefined ? {} : { dateRange: { from, to } }),
+    ...(first ? { priorities: first } : {}),
+    ...(options.dependants === true ? { dependants: true } : {}),
+    ...(pageSize === undefined ? {} : { pageSize: Number(pageSize) }),
+  };
+}
+
+function idsOf(given: readonly string[]): Record<string, string[]> {
+  const ids: Record<string, string[]> = {};
+  for (const text of given) {
+    const [, entity = "", list = ""] = /^([^=]+)=(.+)$/.exec(text) ?? malformed("--ids", text, "patients=1,2,3");
+    ids[entity] = [...(ids[entity] ?? []), ...list.split(",")];
+  }
+  return ids;
+}
+
+function filtersOf(given: readonly string[]): Record<string, Record<string, string[]>> {
+  const filters: Record<string, Record<string, string[]>> = {};
+  for (const text of given) {
+    const [, entity = "", column = "", list = ""] =
+      /^([^.=]+)\.([^=]+)=(.*)$/.exec(text) ?? malformed("--filter", text, "orders.status=3");
+    const columns = (filters[entity] ??= {});
+    columns[column] = [...(columns[column] ?? []), ...list.split(",")];
+  }
+  return filters;
+}
+
+function malformed(option: string, text: string, example: string): never {
+  throw new Problem(
+    "REQUEST_INVALID",
+    `${option} ${JSON.stringify(text.slice(0, 60))} is not of the form ${example}.`,
+    "Correct the option.",
+    {
+      exitCode: 2,
+    },
+  );
+}
