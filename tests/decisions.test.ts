@@ -134,7 +134,11 @@ describe("how changes are found", () => {
   });
 
   it("when modified rows are asked for of an entity without such a column, as by default", () => {
-    expect(chooseCapture(checkpoint, position, HASH, "modified", false)).toEqual({ capture: "xmin", from: "4000" });
+    expect(chooseCapture(checkpoint, position, HASH, "modified", false)).toEqual({
+      capture: "xmin",
+      from: "4000",
+      digest: false,
+    });
   });
 });
 

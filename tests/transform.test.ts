@@ -44,6 +44,7 @@ describe("transform", () => {
         {
           _key: "7",
           _uuid: UUID,
+          _digest: null,
           _raw: { sex: "2", status: "4" },
           legacy_patient_id: "7",
           profile_id: UUID,
