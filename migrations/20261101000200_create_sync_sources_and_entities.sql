@@ -12,6 +12,7 @@ create table public.sync_sources (
   database_oid      bigint,
   server_start      text,
   capabilities      jsonb not null default '{}',
+  target_identity   text,
   created_at        timestamptz not null default now(),
   updated_at        timestamptz not null default now()
 );
@@ -22,6 +23,8 @@ comment on column public.sync_sources.namespace is
 comment on column public.sync_sources.system_identifier is
   'Which server was read last; another one, or another timeline, forces a full pass.';
 comment on column public.sync_sources.timeline is 'Timeline of that server; it changes with a failover or a restore.';
+comment on column public.sync_sources.target_identity is
+  'Which database this one was when the last execution began; another one now means that it was restored from a backup, or copied.';
 comment on column public.sync_sources.in_recovery is 'True when the server read last was a replica.';
 comment on column public.sync_sources.database_oid is 'Which database of that server; one that was dropped and restored under its name has another.';
 comment on column public.sync_sources.server_start is 'Since when that server runs. One that was put back to an older state has started since.';

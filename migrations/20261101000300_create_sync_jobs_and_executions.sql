@@ -59,6 +59,7 @@ create table public.sync_executions (
   source_time       text not null,
   dry_run           boolean not null default false,
   selective         boolean not null default false,
+  ordinal           bigint not null generated always as identity,
   brake_share       numeric not null default 0.1,
   brake_records     integer not null default 100
 );
@@ -75,6 +76,8 @@ comment on column public.sync_executions.brake_share is
   'More than this share of an entity''s landed records is neither deleted nor emptied in a column until a person confirms (sync_brakes).';
 comment on column public.sync_executions.brake_records is 'Up to this many records the brake does not look at.';
 comment on column public.sync_executions.source_time is 'The source''s clock at that moment, as the source writes it.';
+comment on column public.sync_executions.ordinal is
+  'Counts executions. The cache remembers the last one: when it remembers a later one, this database was put back to an older state.';
 comment on column public.sync_executions.selective is 'Reads records that a request selected, changed or not: it moves no checkpoint, compares nothing, and may run beside others.';
 comment on column public.sync_executions.dry_run is 'A plan: tells what a run would do and why (sync_reports, kind plan), and writes nothing else.';
 create index sync_executions_job_id_idx on public.sync_executions (job_id);

@@ -47,8 +47,7 @@ begin
                  from public.sync_executions e join public.sync_sources s on s.id = e.source_id where e.id = v_chain.execution_id),
     'entities', (select jsonb_object_agg(t.entity_type, jsonb_build_object('id', t.id, 'epoch', t.adoption_epoch, 'hash', t.definition_hash))
                    from public.sync_executions e join public.sync_entities t on t.source_id = e.source_id where e.id = v_chain.execution_id),
-    'target', (select c.system_identifier::text || '/' || p.timeline_id || '/' || current_database()
-                 from pg_control_system() c, pg_control_checkpoint() p));
+    'target', sync.target_identity());
 end
 $$;
 comment on function sync.claim_page(uuid, integer, integer) is

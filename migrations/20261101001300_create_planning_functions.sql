@@ -10,6 +10,39 @@ language sql security invoker set search_path = '' as $$
 $$;
 comment on function sync.begin_source(text) is 'The id of a source, registered on first use with a namespace of its own.';
 
+create function sync.target_identity() returns text
+language sql stable security invoker set search_path = '' as $$
+  select c.system_identifier::text || '/' || p.timeline_id || '/' || d.oid
+    from pg_control_system() c, pg_control_checkpoint() p, pg_catalog.pg_database d where d.datname = current_database()
+$$;
+comment on function sync.target_identity() is 'Server, timeline and database that this is: another one after a restore from a backup.';
+
+create function sync.notice_target(p_source_id smallint, p_witness bigint) returns boolean
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_identity text := sync.target_identity();
+  v_known    text;
+  v_latest   bigint := coalesce((select max(ordinal) from public.sync_executions), 0);
+begin
+  select target_identity into v_known from public.sync_sources where id = p_source_id for no key update;
+  update public.sync_sources set target_identity = v_identity where id = p_source_id and target_identity is distinct from v_identity;
+  if coalesce(v_known, v_identity) = v_identity and coalesce(p_witness, 0) <= v_latest then
+    return false;
+  end if;
+  -- Whatever was read and deleted since the backup is found again from the older checkpoints; what nobody wrote since, by comparing.
+  update public.sync_checkpoints set server_starts = '{}' where source_id = p_source_id;
+  insert into public.sync_alerts as a (kind, severity, source_id, message, details)
+  values ('target_restored', 'critical', p_source_id,
+          'This database was put back to an older state, or is a copy. The next execution of each entity reads what has changed since, and compares both sides. Edits that people made here since the backup are lost with it.',
+          jsonb_build_object('executions_here', v_latest, 'executions_remembered', p_witness))
+  on conflict (kind, entity_id) where closed_at is null do update
+     set occurrences = a.occurrences + 1, last_seen_at = now(), details = excluded.details;
+  return true;
+end
+$$;
+comment on function sync.notice_target(smallint, bigint) is
+  'True: this database was restored since the last execution; then both sides are compared. p_witness: the last execution that the cache remembers.';
+
 create function sync.begin_execution(p_plan jsonb) returns jsonb
 language plpgsql security invoker set search_path = '' as $$
 declare
@@ -113,7 +146,7 @@ begin
   update public.sync_jobs set last_execution_at = now(), status = 'running' where id = v_execution.job_id;
   -- A statement of its own: a query does not see the chains that a function it calls has just made.
   v_dispatch := array(select sync.advance_execution(v_execution.id));
-  return jsonb_build_object('execution', v_execution.id, 'dispatch', (
+  return jsonb_build_object('execution', v_execution.id, 'ordinal', v_execution.ordinal, 'dispatch', (
     select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id) order by d.n), '[]')
       from unnest(v_dispatch) with ordinality d (id, n) join public.sync_chains c on c.id = d.id));
 end
@@ -121,5 +154,5 @@ $$;
 comment on function sync.begin_execution(jsonb) is
   'Begins an execution and returns its first pages. Raises IS030 while another one covers an entity.';
 
-revoke all on function sync.begin_source(text), sync.begin_execution(jsonb) from public;
-grant execute on function sync.begin_source(text), sync.begin_execution(jsonb) to isthmus_worker;
+revoke all on function sync.begin_source(text), sync.target_identity(), sync.notice_target(smallint, bigint), sync.begin_execution(jsonb) from public;
+grant execute on function sync.begin_source(text), sync.target_identity(), sync.notice_target(smallint, bigint), sync.begin_execution(jsonb) to isthmus_worker;

@@ -307,6 +307,8 @@ describe("the cache", () => {
     const cache: Context["cache"] = {
       read: () => Promise.reject(new Error("read")),
       write: () => Promise.reject(new Error("written")),
+      recallExecution: () => Promise.reject(new Error("recalled")),
+      rememberExecution: () => Promise.reject(new Error("remembered")),
     };
     // Of joined rows a full pass would only take notes, and a plan keeps none.
     expect((await test.start({ dryRun: true })).chains.map(({ capture }) => capture)).not.toContain("joins");

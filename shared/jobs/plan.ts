@@ -6,6 +6,7 @@ import {
   beginExecution,
   beginSource,
   checkpoints,
+  noticeTarget,
   openEntities,
   registerEntities,
   type Plan,
@@ -64,6 +65,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
     });
   }
   if (request.capture === "modified" && !dryRun) await assertBacked(context, requested);
+  if (!dryRun) await noticeRestoredTarget(context, sourceId);
   await registerEntities(target, sourceId, [...context.entities.values()], hashes);
   const contract = await keepContract(context, sourceId, requested, dryRun ? "plan" : "sync", request.capture);
   const entities = contract.runnable;
@@ -113,6 +115,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
     restored,
     contract: { paused: contract.paused, warnings: contract.warnings },
   });
+  if (!dryRun) await context.cache.rememberExecution(begun.ordinal);
   try {
     await context.queue.send(begun.dispatch);
   } catch {
@@ -126,6 +129,12 @@ export async function startExecution(context: Context, request: ExecutionRequest
     paused: contract.paused,
     warnings: contract.warnings,
   };
+}
+
+/** A target that is another database than before, or has forgotten executions that the cache remembers, is told of in an alert. */
+async function noticeRestoredTarget({ target, cache, log }: Context, sourceId: number): Promise<void> {
+  const remembered = await cache.recallExecution();
+  if (await noticeTarget(target, sourceId, remembered)) log.error("target.restored", { remembered });
 }
 
 export function brakeOf({ ISTHMUS_BRAKE_SHARE: share, ISTHMUS_BRAKE_RECORDS: records }: Context["config"]): Plan["brake"] {

@@ -28,8 +28,25 @@ export function createMappingCache(config: Config, log: Log): MappingCache {
       enableTelemetry: false,
       signal: AbortSignal.timeout(TIMEOUT_MS),
     });
+  const latest = `isthmus:${config.SOURCE_NAME}:${config.SUPABASE_URL}:latest-execution`;
 
   return {
+    async recallExecution() {
+      try {
+        const ordinal = unseal(latest, await client().get<string>(latest), /^\d{1,15}$/);
+        return ordinal === undefined ? null : Number(ordinal);
+      } catch (error) {
+        log.info("cache.unavailable", { during: "read", reason: reasonOf(error) });
+        return null;
+      }
+    },
+    async rememberExecution(ordinal) {
+      try {
+        await client().set(latest, seal(latest, String(ordinal)));
+      } catch (error) {
+        log.info("cache.unavailable", { during: "write", reason: reasonOf(error) });
+      }
+    },
     async read(keyOf, ids) {
       const found = new Map<string, string>();
       try {
@@ -62,20 +79,22 @@ export function createMappingCache(config: Config, log: Log): MappingCache {
 export const NO_CACHE: MappingCache = {
   read: () => Promise.resolve(new Map<string, string>()),
   write: () => Promise.resolve(),
+  recallExecution: () => Promise.resolve(null),
+  rememberExecution: () => Promise.resolve(),
 };
 
 /**
  * A value carries a checksum over its key, so that garbage, or another record's id under this key, reads as nothing
  * instead of becoming a wrong reference.
  */
-export function seal(key: string, uuid: string): string {
-  return `${uuid}.${checksum(`${key}=${uuid}`)}`;
+export function seal(key: string, value: string): string {
+  return `${value}.${checksum(`${key}=${value}`)}`;
 }
 
-export function unseal(key: string, value: unknown): string | undefined {
-  if (typeof value !== "string") return undefined;
-  const [uuid = "", sum] = value.split(".");
-  return /^[0-9a-f-]{36}$/.test(uuid) && sum === checksum(`${key}=${uuid}`) ? uuid : undefined;
+export function unseal(key: string, sealed: unknown, pattern = /^[0-9a-f-]{36}$/): string | undefined {
+  if (typeof sealed !== "string") return undefined;
+  const [value = "", sum] = sealed.split(".");
+  return pattern.test(value) && sum === checksum(`${key}=${value}`) ? value : undefined;
 }
 
 /** cyrb53 (public domain): 53 bits, fast; guards against accidents, not against an attacker. */

@@ -40,6 +40,9 @@ export interface MappingCache {
   /** @returns UUIDs by `entity:legacyId`; what is not in it is not known. */
   read(keyOf: CacheKeyOf, ids: readonly RecordId[]): Promise<ReadonlyMap<string, string>>;
   write(keyOf: CacheKeyOf, entries: readonly MappedRecord[]): Promise<void>;
+  /** The ordinal of the latest execution that was begun: what a target that is put back to an older state has forgotten. */
+  recallExecution(): Promise<number | null>;
+  rememberExecution(ordinal: number): Promise<void>;
 }
 export interface RecordId {
   readonly entity: string;

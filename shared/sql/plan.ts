@@ -24,6 +24,17 @@ export async function beginSource(target: Queryable, name: string): Promise<numb
   return (await queryOne<{ id: number }>(target, "target", "select sync.begin_source($1)::integer as id", [name])).id;
 }
 
+/** Whether this target was put back to an older state since the last execution; then the next ones compare both sides. */
+export async function noticeTarget(target: Queryable, sourceId: number, remembered: number | null): Promise<boolean> {
+  const row = await queryOne<{ restored: boolean }>(
+    target,
+    "target",
+    "select sync.notice_target($1::integer::smallint, $2::bigint) as restored",
+    [sourceId, remembered],
+  );
+  return row.restored;
+}
+
 /** Writes the entities' definitions, with the types that the target's catalog gives their columns. */
 export async function registerEntities(
   target: Queryable,
@@ -128,18 +139,18 @@ export interface Plan {
   readonly contract?: { readonly paused: readonly object[]; readonly warnings: readonly object[] };
 }
 
+export interface BegunPlan {
+  readonly execution: string;
+  /** Counts executions. */
+  readonly ordinal: number;
+  readonly dispatch: PageMessage[];
+}
+
 /** Begins the execution at the source's position, in one statement. @throws IsthmusError EXECUTION_ACTIVE. */
-export async function beginExecution(
-  target: Queryable,
-  { xmin, xmax, ...node }: SourcePosition,
-  plan: Plan,
-): Promise<{ execution: string; dispatch: PageMessage[] }> {
-  const row = await queryOne<{ begun: { execution: string; dispatch: PageMessage[] } }>(
-    target,
-    "target",
-    "select sync.begin_execution($1::text::jsonb) as begun",
-    [JSON.stringify({ ...plan, ...node, horizon: xmin, snapshot_xmax: xmax })],
-  );
+export async function beginExecution(target: Queryable, { xmin, xmax, ...node }: SourcePosition, plan: Plan): Promise<BegunPlan> {
+  const row = await queryOne<{ begun: BegunPlan }>(target, "target", "select sync.begin_execution($1::text::jsonb) as begun", [
+    JSON.stringify({ ...plan, ...node, horizon: xmin, snapshot_xmax: xmax }),
+  ]);
   return row.begun;
 }
 

@@ -1,0 +1,105 @@
+import type { Sql } from "postgres";
+import { expect, it } from "vitest";
+import { startRedis } from "../local/redis/server.ts";
+import type { Entity } from "../shared/entities/define-entity.ts";
+import { offices } from "../shared/entities/offices.ts";
+import { workerGrants } from "../shared/jobs/grants.ts";
+import { createPipeline, type Pipeline } from "./support/pipeline.ts";
+
+const entities: Entity[] = [{ ...offices, onDelete: "hard" }];
+
+const side = async (sql: Sql, table: string, key: string) =>
+  (await sql.unsafe<{ id: number; name: string }[]>(`select ${key}::integer as id, name from public.${table} order by 1`)).map(
+    ({ id, name }) => [id, name],
+  );
+const inStep = async (test: Pipeline) => {
+  expect(await side(test.target.admin, "offices", "legacy_office_id")).toEqual(
+    await side(test.source.admin, "dispatch_office", "id"),
+  );
+};
+const alerts = async (test: Pipeline) => [
+  ...(await test.target.admin`select severity, occurrences from public.sync_alerts where kind = 'target_restored'`),
+];
+const tables = async (sql: Sql) =>
+  (
+    await sql<
+      { name: string }[]
+    >`select relname as name from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'`
+  ).map(({ name }) => name);
+
+/** A run, a copy of everything the target holds, and more changes and deletes that are synced after it. */
+async function made(env: Record<string, string> = {}): Promise<Pipeline> {
+  const test = await createPipeline({ entities, env });
+  await test.target.admin.unsafe(workerGrants(entities));
+  for (const id of [1, 2, 3, 4]) await test.seed.office(id, { name: `office ${id}` });
+  await test.sync();
+  return test;
+}
+async function moveOn(test: Pipeline): Promise<void> {
+  await test.source.admin`update public.dispatch_office set name = 'renamed' where id = 2`;
+  await test.source.admin`delete from public.dispatch_office where id = 3`;
+  await test.seed.office(5, { name: "office 5" });
+  await test.sync({ capture: "digest" });
+  await inStep(test);
+}
+
+it("a target whose data was put back under the same identity is recognised by what the cache remembers, and healed", async () => {
+  const redis = await startRedis({ prefer: "built-in" });
+  await using test = await made({ UPSTASH_REDIS_REST_URL: redis.url, UPSTASH_REDIS_REST_TOKEN: redis.token });
+  const sql = test.target.admin;
+  await sql.unsafe("create schema backup");
+  const all = await tables(sql);
+  for (const name of all) await sql.unsafe(`create table backup."${name}" as table public."${name}"`);
+  await moveOn(test);
+  await sql.begin(async (tx) => {
+    await tx.unsafe("set local session_replication_role = replica");
+    await tx.unsafe(`truncate ${all.map((name) => `public."${name}"`).join(", ")}`);
+    for (const name of all) {
+      const columns = await tx<{ name: string }[]>`
+        select attname as name from pg_attribute where attrelid = ${`public."${name}"`}::regclass and attnum > 0 and not attisdropped and attgenerated = ''`;
+      const list = columns.map((column) => `"${column.name}"`).join(", ");
+      await tx.unsafe(`insert into public."${name}" (${list}) overriding system value select ${list} from backup."${name}"`);
+    }
+  });
+  expect(await side(sql, "offices", "legacy_office_id")).toHaveLength(4);
+
+  const begun = await test.sync();
+  expect(begun.chains.map(({ capture }) => capture)).toEqual(["xmin", "digest"]);
+  await inStep(test);
+  expect(await alerts(test)).toEqual([{ severity: "critical", occurrences: 1 }]);
+  expect((await test.sync()).chains).toEqual([]);
+  expect(await alerts(test)).toEqual([{ severity: "critical", occurrences: 1 }]);
+  await redis.stop();
+});
+
+it("another database with the old state in its place is recognised by its identity, without a cache, and healed", async () => {
+  await using test = await made();
+  const { name } = test.target;
+  const server = (await import("postgres")).default(test.target.url("supabase_admin").replace(name, "postgres"), { max: 1 });
+  const alone = async (statement: string) => {
+    await server`select pg_terminate_backend(pid) from pg_stat_activity where datname = ${name} and pid <> pg_backend_pid()`;
+    await server.unsafe(statement);
+  };
+  try {
+    await alone(`create database "${name}_backup" template "${name}" owner postgres`);
+    await moveOn(test);
+    await alone(`drop database "${name}" with (force)`);
+    await server.unsafe(`alter database "${name}_backup" rename to "${name}"`);
+    const begun = await test.sync();
+    expect(begun.chains.map(({ capture }) => capture)).toEqual(["xmin", "digest"]);
+    await inStep(test);
+    expect(await alerts(test)).toEqual([{ severity: "critical", occurrences: 1 }]);
+    expect((await test.sync()).chains).toEqual([]);
+  } finally {
+    await server.end();
+  }
+});
+
+it("a cache that remembers nonsense is not believed twice", async () => {
+  const redis = await startRedis({ prefer: "built-in" });
+  await using test = await made({ UPSTASH_REDIS_REST_URL: redis.url, UPSTASH_REDIS_REST_TOKEN: redis.token });
+  await test.context.cache.rememberExecution(1_000_000);
+  expect((await test.sync()).chains).toMatchObject([{ capture: "digest" }]);
+  expect((await test.sync()).chains).toEqual([]);
+  await redis.stop();
+});
