@@ -32,8 +32,8 @@ grant select on public.sync_jobs to authenticated;
 grant select on public.sync_jobs to isthmus_worker;
 grant update (last_execution_at, next_execution_at, status) on public.sync_jobs to isthmus_worker;
 
-insert into public.sync_jobs (name, schedule_type, cron_expression, time_zone)
-values ('daily', 'daily', '0 2 * * *', 'UTC');
+insert into public.sync_jobs (name, schedule_type, cron_expression, time_zone, configuration)
+values ('daily', 'daily', '0 2 * * *', 'UTC', '{"capture": "digest"}');
 
 create table public.sync_executions (
   id                uuid primary key default gen_random_uuid(),
@@ -103,6 +103,7 @@ create table public.sync_chains (
   join_id      integer,
   definition_hash text,
   deletes      boolean not null default false,
+  up_to        bigint,
   selection    jsonb,
   until_at     text,
   table_file   bigint,
@@ -135,6 +136,7 @@ comment on column public.sync_chains.changed_from is 'Rows written by this trans
 comment on column public.sync_chains.join_id is 'joins capture: which joined table''s rows are looked at, as in sync_join_rows.';
 comment on column public.sync_chains.definition_hash is 'The entity definition under which the chain was planned; mixed when a page of it ran under another one.';
 comment on column public.sync_chains.deletes is 'keys capture: carries out deletes of records that the source no longer has, children before parents.';
+comment on column public.sync_chains.up_to is 'deletes: the last generation of pending keys that the brake has counted; what is asked for later is for a later execution.';
 comment on column public.sync_chains.selection is 'selection capture: which records a request asked for.';
 comment on column public.sync_chains.until_at is 'modified capture: the source''s clock when the chain was planned; what is stamped later belongs to a later run.';
 comment on column public.sync_chains.table_file is 'Scans by place: the file of the table; when it is rewritten, its rows move and the scan begins anew.';

@@ -19,9 +19,9 @@ create table public.sync_brakes (
   check ((confirmed_by is null) = (confirmed_at is null))
 );
 comment on table public.sync_brakes is
-  'An execution would have deleted, or emptied in a column, more of an entity''s records than its share allows. Nothing of it was done. Put your name into confirmed_by, and the next execution does it.';
+  'An execution would have deleted, or emptied in a column, more of an entity''s records than its share allows, and was stopped there. Put your name into confirmed_by, and the next execution goes on.';
 comment on column public.sync_brakes.kind is 'delete: the source no longer has the records. null: the source has emptied the column in field.';
-comment on column public.sync_brakes.records is 'How many records; a confirmation lets no more than these be deleted.';
+comment on column public.sync_brakes.records is 'How many records it had come to. delete: a confirmation lets no more than these pass at the end of an execution; null: it holds for one execution.';
 comment on column public.sync_brakes.landed is 'How many records of the entity had landed then.';
 comment on column public.sync_brakes.confirmed_by is 'Who has looked at the source and wants it so.';
 comment on column public.sync_brakes.closed_at is 'When it was done, or was no longer needed.';
@@ -32,10 +32,12 @@ create index sync_brakes_execution_id_idx on public.sync_brakes (execution_id);
 alter table public.sync_brakes enable row level security;
 create policy team_reads on public.sync_brakes for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
+create policy operators_confirm on public.sync_brakes for update to authenticated
+  using ((select sync.caller_role()) = 'operator') with check ((select sync.caller_role()) = 'operator');
 revoke all on public.sync_brakes from anon, authenticated, service_role;
-grant select on public.sync_brakes to authenticated;
+grant select, update (confirmed_by) on public.sync_brakes to authenticated;
 grant select, insert on public.sync_brakes to isthmus_worker;
-grant update (records, landed, execution_id, last_seen_at, closed_at, confirmed_by) on public.sync_brakes to isthmus_worker;
+grant update (records, landed, execution_id, last_seen_at, closed_at) on public.sync_brakes to isthmus_worker;
 
 create function sync.stamp_brake() returns trigger
 language plpgsql security invoker set search_path = '' as $$
@@ -45,7 +47,7 @@ begin
       raise exception 'this brake is closed' using errcode = 'IS022', hint = 'Look for one of this entity whose closed_at is empty.';
     end if;
     new.confirmed_at := case when new.confirmed_by is not null then now() end;
-  elsif new.records > old.records then
+  elsif new.kind = 'delete' and new.records > old.records then
     -- What was confirmed was less.
     new.confirmed_by := null;
     new.confirmed_at := null;
@@ -55,6 +57,13 @@ end
 $$;
 comment on function sync.stamp_brake() is 'Stamps a confirmation; one that was given for fewer records does not count for more.';
 create trigger stamp_brake before update on public.sync_brakes for each row execute function sync.stamp_brake();
+
+create function sync.brake_holds(p_entity_id smallint, p_kind text, p_field text) returns boolean
+language sql stable security invoker set search_path = '' as $$
+  select confirmed_at is null from public.sync_brakes
+   where entity_id = p_entity_id and kind = p_kind and field is not distinct from p_field and closed_at is null
+$$;
+comment on function sync.brake_holds(smallint, text, text) is 'True: it was pulled, and nobody has confirmed it. False: somebody has. Null: it was not pulled.';
 
 create function sync.pull_brake(p_execution uuid, p_entity_id smallint, p_kind text, p_field text, p_records bigint, p_landed bigint) returns boolean
 language plpgsql security invoker set search_path = '' as $$
@@ -70,7 +79,7 @@ begin
   if not v_confirmed then
     perform sync.raise_alert('brake', 'critical', p_execution, p_entity_id,
       'Far more records than usual would be ' || case p_kind when 'delete' then 'deleted' else 'emptied' end
-        || ': nothing of it was done. See sync_brakes.',
+        || ': the execution was stopped. See sync_brakes.',
       jsonb_strip_nulls(jsonb_build_object('kind', p_kind, 'field', p_field, 'records', p_records, 'landed', p_landed)));
   end if;
   return not v_confirmed;
@@ -79,17 +88,5 @@ $$;
 comment on function sync.pull_brake(uuid, smallint, text, text, bigint, bigint) is
   'True: stop. False: a person has confirmed that as many records are deleted or emptied.';
 
-create function sync.confirm_brake(p_brake uuid, p_by text) returns void
-language plpgsql security invoker set search_path = '' as $$
-begin
-  update public.sync_brakes set confirmed_by = p_by where id = p_brake and closed_at is null;
-  if not found then
-    raise exception 'there is no open brake %', p_brake
-      using errcode = 'IS022', hint = 'They are listed by: select * from sync_brakes where closed_at is null';
-  end if;
-end
-$$;
-comment on function sync.confirm_brake(uuid, text) is 'A person wants it so: the next execution deletes or empties these records.';
-
-revoke all on function sync.stamp_brake(), sync.pull_brake(uuid, smallint, text, text, bigint, bigint), sync.confirm_brake(uuid, text) from public;
-grant execute on function sync.pull_brake(uuid, smallint, text, text, bigint, bigint), sync.confirm_brake(uuid, text) to isthmus_worker;
+revoke all on function sync.stamp_brake(), sync.brake_holds(smallint, text, text), sync.pull_brake(uuid, smallint, text, text, bigint, bigint) from public;
+grant execute on function sync.brake_holds(smallint, text, text), sync.pull_brake(uuid, smallint, text, text, bigint, bigint) to isthmus_worker;

@@ -250,6 +250,12 @@ begin
       'select count(*) from (select 1 from public.%I t join pg_temp.page_rows p on p._uuid = t.id order by t.id for no key update of t) l',
       p_entity.target_table);
   end if;
+  if p_plan is null and v_left > 0 then
+    -- Against rows that begin to refer to them: whether there are any is asked by the statement after this one.
+    execute format(
+      'select count(*) from (select 1 from public.%I t join pg_temp.page_rows p on p._uuid = t.id where p._leaves order by t.id for update of t) l',
+      p_entity.target_table);
+  end if;
   if v_count > 0 then
     v_statements := sync.load_statements(p_entity, v_schema);
     if p_plan is not null then

@@ -37,7 +37,7 @@ declare
   v_braked jsonb := (select jsonb_agg(jsonb_build_object('code', 'BRAKE_APPLIED', 'entity', e.entity_type, 'kind', b.kind, 'field', b.field,
                               'records', b.records, 'landed', b.landed, 'brake', b.id))
                        from public.sync_brakes b join public.sync_entities e on e.id = b.entity_id
-                      where b.execution_id = p_execution and b.closed_at is null and b.confirmed_at is null and b.kind = 'delete');
+                      where b.execution_id = p_execution and b.kind = 'delete' and b.closed_at is null and b.confirmed_at is null);
 begin
   if v_braked is not null then
     p_status := 'failed';
@@ -61,7 +61,7 @@ begin
       from public.sync_executions x join public.sync_entities e on e.source_id = x.source_id and e.entity_type = any (x.entities)
      where x.id = p_execution and not x.dry_run and b.entity_id = e.id and b.closed_at is null
        and case b.kind when 'delete' then not exists (select from public.sync_pending_keys k where k.entity_id = e.id and k.gone)
-             else exists (select from public.sync_chains c where c.execution_id = x.id and c.entity_id = e.id and c.capture in ('full', 'xmin')) end;
+             else exists (select from public.sync_chains c where c.execution_id = x.id and c.entity_id = e.id and c.capture in ('full', 'xmin', 'digest')) end;
     update public.sync_alerts a set closed_at = now()
      where a.kind = 'brake' and a.closed_at is null
        and not exists (select from public.sync_brakes b where b.entity_id = a.entity_id and b.closed_at is null);
@@ -112,7 +112,7 @@ begin
     perform sync.release_waiting(v_execution.source_id);
   end if;
   select coalesce(max(page_size), (v_execution.request ->> 'page_size')::integer) into v_page_size
-    from public.sync_chains where execution_id = p_execution and capture <> 'joins';
+    from public.sync_chains where execution_id = p_execution and capture not in ('joins', 'digest');
   insert into public.sync_chains (execution_id, entity_id, capture, definition_hash, page_size)
   select p_execution, e.id, 'keys', e.definition_hash, v_page_size
     from public.sync_entities e
@@ -137,7 +137,8 @@ begin
      where c.execution_id = p_execution and c.state = 'blocked' and e.id = c.entity_id
        and exists (select from public.sync_chains d join public.sync_entities p on p.id = d.entity_id
                     where d.execution_id = p_execution and d.state in ('failed', 'cancelled')
-                      and (p.entity_type = any (e.depends_on) or d.entity_id = c.entity_id and d.capture = 'joins'));
+                      and case when c.deletes then e.entity_type = any (p.depends_on)
+                               else p.entity_type = any (e.depends_on) or d.entity_id = c.entity_id and d.capture = 'joins' end);
     get diagnostics v_moved = row_count;
     exit when v_moved = 0;
   end loop;
@@ -193,8 +194,9 @@ declare
   v_entity  public.sync_entities;
   v_gone    bigint;
   v_landed  bigint;
+  v_up_to   bigint;
   v_stopped boolean := false;
-  v_ids     smallint[] := '{}';
+  v_chains  jsonb := '[]';
 begin
   if exists (select from public.sync_chains c
               where c.execution_id = p_execution.id and c.capture <> 'validate' and (c.state <> 'done' or c.deletes or c.capture = 'adopt'))
@@ -202,20 +204,28 @@ begin
                  where c.execution_id = p_execution.id and c.capture = 'validate' and (c.state <> 'blocked' or c.round > 1)) then
     return;
   end if;
+  -- What is held back of some entities is not for an execution that looks at a few keys.
+  if (p_execution.selective or not exists (select from public.sync_chains c where c.execution_id = p_execution.id and c.capture = 'validate'))
+     and exists (select from public.sync_brakes b join public.sync_entities e on e.id = b.entity_id
+                  where e.source_id = p_execution.source_id and b.kind = 'delete' and b.closed_at is null and b.confirmed_at is null) then
+    return;
+  end if;
   for v_entity in
     select e.* from public.sync_entities e
      where e.source_id = p_execution.source_id and e.entity_type = any (p_execution.entities) order by e.id
   loop
     if p_execution.dry_run then
-      select count(*) into v_gone from public.sync_planned_keys k
+      select count(*), max(generation) into v_gone, v_up_to from public.sync_planned_keys k
        where k.execution_id = p_execution.id and k.entity_id = v_entity.id and k.gone;
     else
-      select count(*) into v_gone from public.sync_pending_keys k where k.entity_id = v_entity.id and k.gone;
+      -- What was refused before, and is only asked about again, does not count.
+      select count(*) filter (where not exists (
+               select from public.sync_conflicts c where c.entity_id = k.entity_id and c.source_record_id = k.legacy_id and c.state = 'open')),
+             max(generation)
+        into v_gone, v_up_to from public.sync_pending_keys k where k.entity_id = v_entity.id and k.gone;
     end if;
-    continue when v_gone = 0;
-    -- What a whole execution has held back is not for one that reads a selection.
-    continue when p_execution.selective and v_gone > p_execution.brake_records;
-    v_ids := v_ids || v_entity.id;
+    continue when v_up_to is null;
+    v_chains := v_chains || jsonb_build_object('id', v_entity.id, 'up_to', v_up_to);
     if v_gone > p_execution.brake_records and not p_execution.dry_run and v_entity.on_delete ->> 'policy' in ('hard', 'soft') then
       select count(*) into v_landed from public.sync_row_states s where s.entity_id = v_entity.id and s.gone_at is null;
       if v_gone > p_execution.brake_share * v_landed then
@@ -225,8 +235,9 @@ begin
   end loop;
   -- Children and parents hang together: what must not be done of one entity is not done of the others either.
   if not v_stopped then
-    insert into public.sync_chains (execution_id, entity_id, capture, deletes, definition_hash, page_size)
-    select p_execution.id, e.id, 'keys', true, e.definition_hash, p_page_size from public.sync_entities e where e.id = any (v_ids);
+    insert into public.sync_chains (execution_id, entity_id, capture, deletes, up_to, definition_hash, page_size)
+    select p_execution.id, e.id, 'keys', true, c.up_to, e.definition_hash, p_page_size
+      from jsonb_to_recordset(v_chains) as c (id smallint, up_to bigint) join public.sync_entities e on e.id = c.id;
   end if;
 end
 $$;

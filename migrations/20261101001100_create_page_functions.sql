@@ -33,9 +33,14 @@ begin
     'outcome', 'claimed',
     'chain', to_jsonb(v_chain) || jsonb_build_object('changed_from', v_chain.changed_from::text,
                'range_from', v_chain.range_from::text, 'range_to', v_chain.range_to::text, 'cursor', v_chain."cursor"::text,
-               'table_file', v_chain.table_file::text),
+               'table_file', v_chain.table_file::text, 'up_to', v_chain.up_to::text),
     'execution', (select jsonb_build_object('id', e.id, 'horizon', e.horizon::text, 'snapshot_xmax', e.snapshot_xmax::text,
                            'system_identifier', e.system_identifier, 'timeline', e.timeline, 'database_oid', e.database_oid::text,
+                           -- Nothing older than what was read already, by whichever execution.
+                           'not_before', greatest(e.horizon, (
+                              select max(k.horizon) from public.sync_checkpoints k join public.sync_entities t on t.id = v_chain.entity_id
+                               where k.source_id = t.source_id and k.entity_type = t.entity_type
+                                 and (k.system_identifier, k.timeline, k.database_oid) = (e.system_identifier, e.timeline, e.database_oid)))::text,
                            'entities', e.entities, 'dry_run', e.dry_run, 'page_size', e.request -> 'pageSize',
                            'compared', array(select t.entity_type from public.sync_entities t
                                               where exists (select from public.sync_chains c where c.execution_id = e.id and c.entity_id = t.id
@@ -131,6 +136,7 @@ begin
   v_chain := sync.hold_chain(p_chain, p_lease);
   select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
   v_gone := sync.gone_landed(v_entity, p_page, null);
+  perform sync.check_leaving(v_chain, v_entity, sync.leaving(v_entity, v_outside));
   perform sync.load_records(v_entity, p_records::json, sync.leaving(v_entity, v_outside) || sync.deleting(v_chain, v_entity, 'hard', v_gone),
     sync.deleting(v_chain, v_entity, 'soft', v_gone), null);
 
@@ -249,13 +255,13 @@ begin
     insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
     select distinct on (entity_id, legacy_id) p_execution.id, entity_id, legacy_id, reason from pg_temp.page_requests
      order by entity_id, legacy_id, reason
-    on conflict (execution_id, entity_id, legacy_id) do nothing;
+    on conflict (execution_id, entity_id, legacy_id) do update set gone = false;
   else
     insert into public.sync_pending_keys as k (entity_id, legacy_id, reason)
     select distinct on (entity_id, legacy_id) entity_id, legacy_id, reason from pg_temp.page_requests
      order by entity_id, legacy_id, reason
     on conflict (entity_id, legacy_id) do update
-       set generation = default, requested_at = now(),
+       set generation = default, requested_at = now(), gone = false,
            -- What was asked for with its dependants stays so.
            reason = case when k.reason = 'dependants' then k.reason else excluded.reason end;
   end if;
@@ -389,12 +395,53 @@ end
 $$;
 comment on function sync.page_nulled() is 'How many records of the page lose their value in a column: {column: n}; null: none.';
 
+create function sync.check_brake(p_chain public.sync_chains, p_entity public.sync_entities, p_kind text, p_field text, p_records bigint) returns void
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_holds     boolean := sync.brake_holds(p_entity.id, p_kind, p_field);
+  v_execution public.sync_executions;
+  v_landed    bigint;
+begin
+  -- Once it was pulled, not one more passes until a person has said so: what pages before it did would add up over executions.
+  if v_holds is false then
+    return;
+  end if;
+  select * into v_execution from public.sync_executions where id = p_chain.execution_id;
+  if v_holds is null and p_records <= v_execution.brake_records then
+    return;
+  end if;
+  select count(*) into v_landed from public.sync_row_states s where s.entity_id = p_entity.id and s.gone_at is null;
+  if v_holds or p_records > v_execution.brake_share * v_landed then
+    raise exception 'entity %: more records than usual would be %', p_entity.entity_type,
+        case p_kind when 'delete' then 'deleted' else 'emptied in ' || p_field end
+      using errcode = 'IS040',
+            detail = jsonb_build_object('entity', p_entity.entity_type, 'kind', p_kind, 'field', p_field, 'records', p_records, 'landed', v_landed)::text;
+  end if;
+end
+$$;
+comment on function sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint) is
+  'Raises IS040 when an execution has come to delete or empty more of an entity''s records than the brake lets pass.';
+
+create function sync.check_leaving(p_chain public.sync_chains, p_entity public.sync_entities, p_outside bigint[]) returns void
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_records bigint := (select count(*) from public.uuid_mappings_enhanced m
+                        where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.sync_status = 'active'
+                          and m.legacy_id = any (p_outside));
+begin
+  if v_records > 0 then
+    perform sync.check_brake(p_chain, p_entity, 'delete', null, v_records
+      + (select coalesce(sum(l.deleted), 0) from public.sync_page_log l where l.execution_id = p_chain.execution_id and l.entity_id = p_entity.id));
+  end if;
+end
+$$;
+comment on function sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]) is
+  'The brake on records that leave their predicate: they are deleted page by page.';
+
 create function sync.check_nulled(p_chain public.sync_chains, p_entity public.sync_entities) returns void
 language plpgsql security invoker set search_path = '' as $$
 declare
-  v_execution public.sync_executions;
-  v_landed    bigint;
-  v_field     record;
+  v_field record;
 begin
   for v_field in
     select p.key as name, p.value::bigint
@@ -402,17 +449,7 @@ begin
                           where l.execution_id = p_chain.execution_id and l.entity_id = p_entity.id and l.nulled ? p.key), 0) as n
       from jsonb_each_text(sync.page_nulled()) p
   loop
-    select * into v_execution from public.sync_executions where id = p_chain.execution_id;
-    continue when v_field.n <= v_execution.brake_records;
-    if v_landed is null then
-      select count(*) into v_landed from public.sync_row_states s where s.entity_id = p_entity.id and s.gone_at is null;
-    end if;
-    if v_field.n > v_execution.brake_share * v_landed
-       and not exists (select from public.sync_brakes b where b.entity_id = p_entity.id and b.kind = 'null' and b.field = v_field.name
-                          and b.closed_at is null and b.confirmed_at is not null) then
-      raise exception 'entity %: more than the usual share of % would be emptied', p_entity.entity_type, v_field.name
-        using errcode = 'IS040', detail = jsonb_build_object('field', v_field.name, 'records', v_field.n, 'landed', v_landed)::text;
-    end if;
+    perform sync.check_brake(p_chain, p_entity, 'null', v_field.name, v_field.n);
   end loop;
 end
 $$;
@@ -590,8 +627,12 @@ begin
     return '[]';
   end if;
   if p_error ->> 'code' = 'BRAKE_APPLIED' then
-    perform sync.pull_brake(v_chain.execution_id, v_chain.entity_id, 'null', p_error ->> 'field', (p_error ->> 'records')::bigint,
+    perform sync.pull_brake(v_chain.execution_id, v_chain.entity_id, p_error ->> 'kind', p_error ->> 'field', (p_error ->> 'records')::bigint,
       (p_error ->> 'landed')::bigint);
+  end if;
+  if p_error ->> 'code' = 'SELECTION_TOO_LARGE' then
+    -- Asked for without them, or every later execution would fail on it.
+    update public.sync_pending_keys set reason = 'requested' where entity_id = v_chain.entity_id and reason = 'dependants';
   end if;
   v_dispatch := array(select sync.advance_execution(v_chain.execution_id));
   return (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
@@ -624,6 +665,7 @@ revoke all on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync
   sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]), sync.keep_gone(public.sync_entities, bigint[], bigint[]),
   sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]), sync.missing_keys(public.sync_chains, public.sync_entities, jsonb),
   sync.page_nulled(), sync.check_nulled(public.sync_chains, public.sync_entities),
+  sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint), sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]),
   sync.claim_page(uuid, integer, integer), sync.lock_records(smallint, bigint[]),
   sync.hold_chain(uuid, bigint), sync.page_rejections(), sync.request_keys(public.sync_executions, public.sync_chains, jsonb),
   sync.move_watermark(uuid, public.sync_entities), sync.page_overwritten(), sync.leaving(public.sync_entities, bigint[]),
@@ -637,6 +679,7 @@ grant execute on function sync.gone_landed(public.sync_entities, jsonb, uuid), s
   sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]), sync.keep_gone(public.sync_entities, bigint[], bigint[]),
   sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]), sync.missing_keys(public.sync_chains, public.sync_entities, jsonb),
   sync.page_nulled(), sync.check_nulled(public.sync_chains, public.sync_entities),
+  sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint), sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]),
   sync.claim_page(uuid, integer, integer), sync.lock_records(smallint, bigint[]),
   sync.hold_chain(uuid, bigint), sync.page_rejections(), sync.request_keys(public.sync_executions, public.sync_chains, jsonb),
   sync.move_watermark(uuid, public.sync_entities), sync.page_overwritten(), sync.leaving(public.sync_entities, bigint[]),

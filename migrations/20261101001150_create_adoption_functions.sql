@@ -116,7 +116,7 @@ begin
   )
   insert into public.sync_pending_keys (entity_id, legacy_id, reason)
   select p_entity.id, source_record_id, 'adopted' from settled order by source_record_id
-  on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now();
+  on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
 end
 $$;
 comment on function sync.keep_verdicts(public.sync_entities, public.sync_chains, bigint) is
@@ -202,7 +202,7 @@ begin
    where id = p_conflict;
   insert into public.sync_pending_keys (entity_id, legacy_id, reason)
   values (v_entity.id, v_conflict.source_record_id, 'adopted')
-  on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now();
+  on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
 end
 $$;
 comment on function sync.adopt_as(uuid, uuid) is

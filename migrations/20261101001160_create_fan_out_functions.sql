@@ -44,7 +44,7 @@ begin
     perform from public.sync_executions where id = v_chain.execution_id for no key update;
     insert into public.sync_pending_keys (entity_id, legacy_id, reason)
     select v_entity.id, k, 'fan_out' from sync.keys_to_list(v_chain, p_keys) k
-    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now();
+    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   end if;
   if v_full or p_page -> 'range' <> 'null' then
     -- From here on the digests are ahead of the records. Only the commit that closes the entity's last chain says otherwise.
@@ -134,7 +134,7 @@ begin
   if not found then
     insert into public.sync_chains (execution_id, entity_id, capture, range_from, range_to, definition_hash, page_size)
     select p_chain.execution_id, p_chain.entity_id, 'full', v_before, v_highest, p_chain.definition_hash, max(page_size)
-      from public.sync_chains where execution_id = p_chain.execution_id and capture <> 'joins';
+      from public.sync_chains where execution_id = p_chain.execution_id and capture not in ('joins', 'digest');
   end if;
 end
 $$;

@@ -72,7 +72,7 @@ begin
   else
     insert into public.sync_pending_keys (entity_id, legacy_id, reason)
     select v_entity.id, k, 'digest' from unnest(p_keys) k order by k
-    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now();
+    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   end if;
   insert into public.sync_reports as r (execution_id, kind, body)
   values (v_chain.execution_id, 'digest:' || v_entity.entity_type, sync.merge_found(null, p_found))

@@ -54,7 +54,7 @@ begin
     if v_chain.round = 1 then
       insert into public.sync_pending_keys (entity_id, legacy_id, reason)
       select p_entity_id, k, 'control_total' from unnest(p_recheck) k order by k
-      on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now();
+      on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
     end if;
   end if;
 

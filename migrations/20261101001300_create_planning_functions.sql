@@ -125,14 +125,14 @@ begin
       from jsonb_to_recordset(p_plan -> 'requested') as r (entity text, k bigint, reason text)
       join public.sync_entities e on e.source_id = v_source.id and e.entity_type = r.entity
      order by e.id, r.k
-    on conflict (execution_id, entity_id, legacy_id) do update set reason = excluded.reason;
+    on conflict (execution_id, entity_id, legacy_id) do update set reason = excluded.reason, gone = false;
   else
     insert into public.sync_pending_keys as k (entity_id, legacy_id, reason)
     select e.id, r.k, r.reason
       from jsonb_to_recordset(p_plan -> 'requested') as r (entity text, k bigint, reason text)
       join public.sync_entities e on e.source_id = v_source.id and e.entity_type = r.entity
      order by e.id, r.k
-    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(),
+    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false,
        reason = case when k.reason = 'dependants' then k.reason else excluded.reason end;
   end if;
 

@@ -19,7 +19,14 @@ export function createContext(runtime: Runtime): Context {
   if (problems.length > 0) throw new IsthmusError("CONTRACT_BROKEN", `Entities: ${problems.join(" ")}`);
   return {
     config,
-    source: connect({ ...pool(config, runtime), url: config.SOURCE_DB_URL, tls: config.SOURCE_DB_TLS, ca: config.SOURCE_DB_CA }),
+    source: connect({
+      ...pool(config, runtime),
+      url: config.SOURCE_DB_URL,
+      tls: config.SOURCE_DB_TLS,
+      ca: config.SOURCE_DB_CA,
+      // Hashes are of text: another zone or date style would make every record look changed.
+      settings: { TimeZone: "UTC", DateStyle: "ISO, YMD" },
+    }),
     target: connect({ ...pool(config, runtime), url: config.TARGET_DB_URL, tls: config.TARGET_DB_TLS, ca: config.TARGET_DB_CA }),
     cache: createMappingCache(config, runtime.log),
     queue: createPageQueue(config),

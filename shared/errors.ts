@@ -141,9 +141,8 @@ export const ERRORS = {
   BRAKE_APPLIED: {
     status: 409,
     retryable: false,
-    meaning: "Far more records than usual would have been deleted, or emptied in a column; nothing of it was done.",
-    remedy:
-      "Look at the source. If it is meant: npm run sync -- confirm, or set confirmed_by of the entry in sync_brakes, and start again.",
+    meaning: "Far more records than usual would be deleted, or emptied in a column: the execution was stopped there.",
+    remedy: "Look at the source. If it is meant, put your name into confirmed_by of the entry in sync_brakes, and start again.",
   },
   QUEUE_UNAVAILABLE: {
     status: 503,

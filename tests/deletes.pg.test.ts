@@ -289,7 +289,7 @@ describe("the brake", () => {
     expect((await test.target.admin`select from public.sync_alerts where kind = 'brake' and closed_at is null`).length).toBe(1);
 
     // More than was confirmed is held again.
-    await test.target.admin`select sync.confirm_brake(${brake?.id ?? ""}, 'a person')`;
+    await test.target.admin`update public.sync_brakes set confirmed_by = 'a person' where id = ${brake?.id ?? ""}`;
     await test.source.admin`delete from public.dispatch_office where id <= 9`;
     const again = await test.start({ ...only, capture: "digest" });
     await test.drain();
@@ -300,6 +300,40 @@ describe("the brake", () => {
     expect(await landed(test)).toBe(11);
     expect(await brakes(test)).toEqual([]);
     expect((await test.target.admin`select from public.sync_alerts where kind = 'brake' and closed_at is null`).length).toBe(0);
+  });
+
+  it("stops records that leave their predicate in crowds, and lets the tick alone", async () => {
+    const waiving: Entity = {
+      ...officeEntity,
+      source: {
+        ...officeEntity.source,
+        predicate: { name: "open", version: 1, where: "o.phone <> 'closed'", reason: "closed", onLeave: "delete" },
+      },
+    };
+    await using test = await createPipeline({ entities: [waiving], env });
+    await test.target.admin.unsafe(workerGrants([waiving]));
+    for (let id = 1; id <= 20; id++) await test.seed.office(id);
+    await test.source.admin`update public.dispatch_office set phone = id::text`;
+    await test.sync(only);
+    await test.source.admin`update public.dispatch_office set phone = 'closed' where id <= 16`;
+    for (let run = 0; run < 2; run++) {
+      const { execution } = await test.start(only);
+      await test.drain();
+      expect(await test.status(execution)).toMatchObject({
+        status: "failed",
+        errors: [{ code: "BRAKE_APPLIED", kind: "delete" }],
+      });
+      expect(await landed(test)).toBe(15);
+    }
+    await test.target.admin`
+      insert into public.sync_pending_keys (entity_id, legacy_id, reason) select id, 16, 'test' from public.sync_entities where entity_type = 'offices'`;
+    const { tick } = await import("../shared/jobs/tick.ts");
+    await test.target.admin`update public.sync_jobs set enabled = false`;
+    expect((await tick(test.context)).released).toEqual([]);
+    await test.target.admin`update public.sync_brakes set confirmed_by = 'a person' where closed_at is null`;
+    await test.sync(only);
+    expect(await landed(test)).toBe(4);
+    expect(await brakes(test)).toEqual([]);
   });
 
   it("is released by itself when the records are back", async () => {
@@ -326,6 +360,11 @@ describe("the brake", () => {
     expect(await emptied()).toBe(5);
     const [brake] = await brakes(test);
     expect(brake).toMatchObject({ kind: "null", field: "phone", records: 16, landed: 20 });
+    // What passed before does not add up over executions: from now on not one more does.
+    const again = await test.start(only);
+    await test.drain();
+    expect((await test.status(again.execution)).status).toBe("failed");
+    expect(await emptied()).toBe(5);
     await test.target.admin`update public.sync_brakes set confirmed_by = 'a person' where id = ${brake?.id ?? ""}`;
     await test.sync(only);
     expect(await emptied()).toBe(16);

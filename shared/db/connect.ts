@@ -15,6 +15,8 @@ export interface ConnectOptions {
   readonly idleTimeoutSeconds: number;
   readonly connectTimeoutSeconds: number;
   readonly applicationName: string;
+  /** Session settings, whatever the role's or the database's are. */
+  readonly settings?: Readonly<Record<string, string>>;
   readonly socket?: SocketFactory | undefined;
 }
 
@@ -32,7 +34,7 @@ export function connect(options: ConnectOptions): Sql {
     prepare: false,
     fetch_types: false,
     onnotice: () => undefined,
-    connection: { application_name: options.applicationName },
+    connection: { application_name: options.applicationName, ...options.settings },
     ssl: tlsOptions(options, hostname),
     ...(socket ? { socket: () => socket(hostname, Number(port || 5432)) } : {}),
   } as postgres.Options<Record<string, postgres.PostgresType>>);

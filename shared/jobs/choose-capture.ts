@@ -48,6 +48,11 @@ export function chooseCapture(
   return { capture: "xmin", from: checkpoint.horizon, digest: requested === "digest" || !known };
 }
 
+/** Whether the node that answers holds what was read of an entity, as far as its checkpoint tells: else nothing may be read of it. */
+export function holdsWhatWasRead(checkpoint: Checkpoint | undefined, position: SourcePosition): boolean {
+  return checkpoint === undefined || compareSource(checkpoint, checkpoint.horizon, position) === "same";
+}
+
 export interface Range {
   readonly range_from: string | null;
   readonly range_to: string | null;

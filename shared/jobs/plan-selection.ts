@@ -1,8 +1,10 @@
 import type { Entity } from "../entities/define-entity.ts";
+import { IsthmusError } from "../errors.ts";
 import type { Context } from "../pipeline/types.ts";
-import { beginExecution, beginSource, openEntities, registerEntities } from "../sql/plan.ts";
+import { beginExecution, beginSource, checkpoints, openEntities, registerEntities } from "../sql/plan.ts";
 import { sourcePosition } from "../sql/source-position.ts";
 import { allPaused, keepContract } from "./contract/keep-contract.ts";
+import { holdsWhatWasRead } from "./choose-capture.ts";
 import { dependencyOrder, withAncestors, withDescendants } from "./dependency-order.ts";
 import { brakeOf, selectEntities, type BegunExecution } from "./plan.ts";
 import { selectedEntities, selectionOf, type SelectiveSyncConfig } from "./selective-sync.ts";
@@ -16,7 +18,8 @@ export interface SelectionRequest extends SelectiveSyncConfig {
  * Reads certain records again, whether they have changed or not: ids by their keys, the rest page by page on the source. Parents
  * that have not landed come with them, and their dependants where that is asked for. No checkpoint moves, both sides are not
  * compared, and other executions may run over the same entities.
- * @throws IsthmusError TARGET_NOT_EMPTY, CONTRACT_BROKEN, SIDE_EFFECTS_UNACKNOWLEDGED, EXECUTION_ACTIVE (an adoption).
+ * @throws IsthmusError TARGET_NOT_EMPTY, CONTRACT_BROKEN, SIDE_EFFECTS_UNACKNOWLEDGED, EXECUTION_ACTIVE (an adoption), SOURCE_BEHIND,
+ * SOURCE_CHANGED.
  */
 export async function startSelection(context: Context, request: SelectionRequest): Promise<BegunExecution> {
   const { target, config } = context;
@@ -34,6 +37,12 @@ export async function startSelection(context: Context, request: SelectionRequest
   if (runnable.length === 0) throw allPaused(paused, "keys");
   const names = contract.runnable.map((entity) => entity.name);
   const position = await sourcePosition(context.source);
+  const known = new Map((await checkpoints(target, sourceId)).map((checkpoint) => [checkpoint.entity, checkpoint]));
+  const elsewhere = names.find((name) => !holdsWhatWasRead(known.get(name), position));
+  if (elsewhere !== undefined)
+    throw new IsthmusError(position.in_recovery ? "SOURCE_BEHIND" : "SOURCE_CHANGED", undefined, {
+      detail: { entity: elsewhere },
+    });
   // The others are opened when a record of theirs is asked for.
   await openEntities(
     target,

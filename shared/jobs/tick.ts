@@ -3,10 +3,11 @@ import { describeError, describeIssues, ERRORS, IsthmusError } from "../errors.t
 import type { Context } from "../pipeline/types.ts";
 import { failJob, setNextExecution, takeDueJobs, type DueJob } from "../sql/jobs.ts";
 import { overduePages } from "../sql/pages.ts";
-import { beginExecution, beginSource } from "../sql/plan.ts";
+import { beginExecution, beginSource, checkpoints } from "../sql/plan.ts";
 import { advanceExecutions, entitiesWithPendingKeys, releaseWaiting } from "../sql/release.ts";
 import { forgetClosedPlans } from "../sql/planned-records.ts";
 import { sourcePosition } from "../sql/source-position.ts";
+import { holdsWhatWasRead } from "./choose-capture.ts";
 import { keepContract } from "./contract/keep-contract.ts";
 import { brakeOf } from "./plan.ts";
 import { FORGET_ROWS } from "./report-plan.ts";
@@ -97,8 +98,12 @@ async function release(context: Context): Promise<string[]> {
   const pending = (await entitiesWithPendingKeys(target, sourceId)).flatMap((name) => context.entities.get(name) ?? []);
   if (pending.length === 0) return [];
   const { runnable } = await keepContract(context, sourceId, pending, "sync", "keys");
-  const entities = runnable.map((entity) => entity.name);
-  const begun = await beginExecution(target, await sourcePosition(source), {
+  const position = await sourcePosition(source);
+  const known = new Map((await checkpoints(target, sourceId)).map((checkpoint) => [checkpoint.entity, checkpoint]));
+  // Another source, or an older state of it, is for an execution that reads everything.
+  const entities = runnable.map((entity) => entity.name).filter((name) => holdsWhatWasRead(known.get(name), position));
+  if (entities.length === 0) return [];
+  const begun = await beginExecution(target, position, {
     kind: "release",
     source_id: sourceId,
     job_id: null,

@@ -169,7 +169,7 @@ function entityOf(context: Context, claim: Claim): Entity {
 async function assertSameSource(context: Context, claim: Claim): Promise<void> {
   const position = await sourcePosition(context.source);
   const { execution } = claim;
-  const whereabouts = compareSource(execution, execution.horizon, position);
+  const whereabouts = compareSource(execution, execution.not_before, position);
   if (whereabouts === "behind") throw new IsthmusError("SOURCE_BEHIND");
   if (whereabouts !== "same") throw new IsthmusError("SOURCE_CHANGED");
 }

@@ -69,6 +69,8 @@ export interface Chain {
   readonly changed_from: string | null;
   /** keys capture: records that the source no longer has are deleted as their entity says. */
   readonly deletes: boolean;
+  /** deletes: the last generation of keys that belongs to this chain. */
+  readonly up_to: string | null;
   /** modified capture: the time stamp that goes with the cursor, and the last one that belongs to this chain. */
   readonly cursor_at: string | null;
   readonly until_at: string | null;
@@ -86,6 +88,8 @@ export interface Claim {
   readonly execution: {
     readonly id: string;
     readonly horizon: string;
+    /** A node that has not got here must not be read: its state is older than what was read already. */
+    readonly not_before: string;
     readonly snapshot_xmax: string;
     readonly system_identifier: string;
     readonly timeline: number;

@@ -26,15 +26,15 @@ export async function plannedKeys(
   entityId: number,
   after: string | null,
   limit: number,
-  gone: boolean,
-) {
-  return query<PendingKey>(
+  upTo: string | null,
+): Promise<PendingKey[]> {
+  return query(
     target,
     "target",
     `select legacy_id::text as k, generation::text as g, reason as r
        from public.sync_planned_keys
-      where execution_id = $1 and entity_id = $2 and ${nextKeys(gone, 3)} limit $4`,
-    [execution, entityId, after, limit],
+      where execution_id = $1 and entity_id = $2 and ${nextKeys(upTo, 3, 5)} limit $4`,
+    [execution, entityId, after, limit, ...(upTo === null ? [] : [upTo])],
   );
 }
 

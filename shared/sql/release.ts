@@ -6,7 +6,7 @@ export async function releaseWaiting(target: Queryable, sourceId: number): Promi
   await query(target, "target", "select sync.release_waiting($1::integer::smallint)", [sourceId]);
 }
 
-/** Entities with keys to read again that no running execution covers. Gone ones are for the next execution that looks for changes. */
+/** Entities with keys to read again that no running execution covers. Gone ones, and what a brake holds, are for the next execution that looks for changes. */
 export async function entitiesWithPendingKeys(target: Queryable, sourceId: number): Promise<string[]> {
   const rows = await query<{ entity: string }>(
     target,
@@ -15,6 +15,7 @@ export async function entitiesWithPendingKeys(target: Queryable, sourceId: numbe
        from public.sync_entities e
       where e.source_id = $1 and e.adoption_epoch > 0
         and exists (select from public.sync_pending_keys k where k.entity_id = e.id and not k.gone)
+        and not exists (select from public.sync_brakes b where b.entity_id = e.id and b.closed_at is null and b.confirmed_at is null)
         and not exists (select from public.sync_executions x
                          where x.source_id = e.source_id and x.status = 'running' and e.entity_type = any (x.entities))
       order by e.id`,

@@ -35,8 +35,8 @@ export async function detect(
     }
     case "keys": {
       const keys = await (execution.dry_run
-        ? plannedKeys(target, execution.id, chain.entity_id ?? 0, range.after, limit, chain.deletes)
-        : pendingKeys(target, chain.entity_id ?? 0, range.after, limit, chain.deletes));
+        ? plannedKeys(target, execution.id, chain.entity_id ?? 0, range.after, limit, chain.up_to)
+        : pendingKeys(target, chain.entity_id ?? 0, range.after, limit, chain.up_to));
       const ids = keys.map((key) => key.k);
       // Deletes run downwards; locks are taken upwards all the same.
       return pageOf(chain.deletes ? ids.toReversed() : ids, limit, { pending: keys, cursor: ids.at(-1) ?? null });
