@@ -39,7 +39,7 @@ declare
                        from public.sync_brakes b join public.sync_entities e on e.id = b.entity_id
                       where b.execution_id = p_execution and b.kind = 'delete' and b.closed_at is null and b.confirmed_at is null);
 begin
-  if v_braked is not null then
+  if v_braked is not null and not coalesce(p_errors, '[]') @> '[{"code": "BRAKE_APPLIED"}]' then
     p_status := 'failed';
     p_errors := coalesce(p_errors, '[]') || v_braked;
   end if;

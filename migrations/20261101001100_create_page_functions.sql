@@ -449,7 +449,7 @@ begin
                           where l.execution_id = p_chain.execution_id and l.entity_id = p_entity.id and l.nulled ? p.key), 0) as n
       from jsonb_each_text(sync.page_nulled()) p
   loop
-    perform sync.check_brake(p_chain, p_entity, 'null', v_field.name, v_field.n);
+    perform sync.check_brake(p_chain, p_entity, 'null', v_field.name, v_field.n::bigint);
   end loop;
 end
 $$;
