@@ -197,6 +197,7 @@ describe("a target that was migrated before", () => {
       ["2", "updated", "source_wins"],
       ["3", "inserted", null],
       ["4", "inserted", null],
+      ["9", "in_conflict", "deleted_in_source"],
       ["1", "waiting", "parent_missing@1"],
       ["2", "inserted", null],
     ]);
