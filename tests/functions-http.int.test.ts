@@ -324,7 +324,7 @@ describe("the functions over HTTP", () => {
       expect(keys.length).toBeGreaterThan(0);
       const [, ofNobody] = await redis.scan(0, { match: "isthmus:*:operations:*", count: 10_000 });
       expect(ofNobody, "ids that nothing refers to").toEqual([]);
-      expect(keys[0]).toMatch(/^isthmus:legacy:\d+\/\d+\/supabase:1:patients:\d+$/);
+      expect(keys[0]).toMatch(/^isthmus:legacy:\d+\/\d+\/\d+:1:patients:\d+$/);
       const ttl = await redis.ttl(keys[0] ?? "");
       expect(ttl).toBeGreaterThan(0);
       expect(ttl).toBeLessThanOrEqual(3_600);
