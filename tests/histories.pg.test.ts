@@ -1,0 +1,111 @@
+import fc from "fast-check";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { connect } from "../shared/db/connect.ts";
+import { doctors } from "../shared/entities/doctors.ts";
+import { offices } from "../shared/entities/offices.ts";
+import { patients } from "../shared/entities/patients.ts";
+import { profiles } from "../shared/entities/profiles.ts";
+import { closeStage, openStage, play, type Play, type Played, type Stage } from "./support/history.ts";
+import { laggingHistories, plainHistories, type History } from "./support/history-steps.ts";
+import { createInProcess } from "./support/in-process.ts";
+import { createReplicatedSource, type ReplicatedSource } from "./support/replica.ts";
+
+// Random histories of legacy sessions, executions and pages, judged by a model of what the sessions committed
+// (support/legacy-model.ts). After each an execution runs alone; then exactly the records may differ that its capture
+// promises nothing about. On the way no record goes back, and an execution that succeeds has found what was committed
+// before it began. `npm run test:histories` plays thousands; a failure prints the seed and the shortest history.
+
+const RUNS = Number(process.env["ISTHMUS_HISTORIES"] ?? 100);
+const SEED = process.env["ISTHMUS_HISTORY_SEED"];
+/** A history over a replica waits for it at each step. */
+const REPLICA_RUNS = Math.ceil(RUNS / 4);
+/** Each needs a primary and a replica of its own. */
+const FAILOVER_RUNS = Math.max(2, Math.ceil(RUNS / 50));
+/** Per history, on a busy machine, with what it takes to shorten one that fails. */
+const TIMEOUT_MS = 180_000 + RUNS * 5_000;
+
+const ENTITIES = [offices, profiles, doctors, patients];
+/** Records of one history share pages and lie on several. */
+const PAGES = { ISTHMUS_PAGE_SIZE: "2", ISTHMUS_PAGE_SIZE_MAX: "3" };
+
+/** Checks a property over random histories; prints how to play the one again that fails. */
+async function forAll(histories: fc.Arbitrary<History>, numRuns: number, check: (history: History) => Promise<void>) {
+  const seed = SEED === undefined ? {} : { seed: Number(SEED) };
+  await fc.assert(fc.asyncProperty(histories, check), { numRuns, ...seed, interruptAfterTimeLimit: TIMEOUT_MS - 30_000 });
+}
+
+/** The oracle of xmin: every record that is in the source agrees; what is left over was deleted there after it had landed. */
+function expectAllButDeletes({ after, landed, model }: Played): void {
+  const rows = model.rows();
+  expect(after).toEqual({ missing: [], changed: [], surplus: [...landed].filter((name) => !rows.has(name)).sort() });
+}
+
+describe("random histories over one server", () => {
+  let stage: Stage;
+  beforeAll(async () => {
+    const test = await createInProcess({ env: PAGES, entities: ENTITIES });
+    stage = await openStage(test, test.source.superuserUrl);
+  });
+  afterAll(() => closeStage(stage));
+
+  it(
+    "xmin finds everything but deletes",
+    () => forAll(plainHistories, RUNS, async (history) => expectAllButDeletes(await play(stage, history))),
+    TIMEOUT_MS,
+  );
+});
+
+describe("random histories over a replica that lags", () => {
+  let source: ReplicatedSource;
+  let stage: Stage;
+  beforeAll(async () => {
+    source = await createReplicatedSource();
+    stage = await replicaStage(source);
+  });
+  afterAll(async () => {
+    await stage.replica?.primary.source.end({ timeout: 1 });
+    await closeStage(stage);
+    await source[Symbol.asyncDispose]();
+  });
+
+  it.each<{ read: string; how: Play }>([
+    { read: "from the replica alone", how: {} },
+    { read: "from either node in turn", how: { mixedNodes: true } },
+  ])(
+    "xmin finds everything but deletes when it reads $read",
+    ({ how }) => forAll(laggingHistories, REPLICA_RUNS, async (history) => expectAllButDeletes(await play(stage, history, how))),
+    TIMEOUT_MS,
+  );
+});
+
+describe("random histories in which the primary is lost", () => {
+  it(
+    "the promoted replica is read in full, and nothing of what it has is missing",
+    () =>
+      forAll(laggingHistories, FAILOVER_RUNS, async (history) => {
+        await using source = await createReplicatedSource();
+        const stage = await replicaStage(source);
+        try {
+          expectAllButDeletes(await play(stage, history, { failover: source }));
+        } finally {
+          await stage.replica?.primary.source.end({ timeout: 0 });
+          await closeStage(stage);
+        }
+      }),
+    TIMEOUT_MS,
+  );
+});
+
+/** The pipeline reads the replica as a role that may only read; the legacy sessions write on the primary. */
+async function replicaStage(source: ReplicatedSource): Promise<Stage> {
+  const test = await createInProcess({ env: { ...PAGES, SOURCE_DB_URL: source.readerUrl }, entities: ENTITIES });
+  const reader = connect({
+    url: source.primary.url("isthmus_reader", "local-reader", "legacy"),
+    tls: "disable",
+    poolSize: 4,
+    idleTimeoutSeconds: 30,
+    connectTimeoutSeconds: 5,
+    applicationName: "isthmus",
+  });
+  return openStage(test, source.writerUrl, { lag: source, primary: { ...test.context, source: reader } });
+}
