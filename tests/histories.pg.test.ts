@@ -8,12 +8,16 @@ import { profiles } from "../shared/entities/profiles.ts";
 import { closeStage, openStage, play, type Play, type Played, type Stage } from "./support/history.ts";
 import { laggingHistories, plainHistories, type History } from "./support/history-steps.ts";
 import { createInProcess } from "./support/in-process.ts";
-import { createReplicatedSource, type ReplicatedSource } from "./support/replica.ts";
+import { createLegacyServer, createReplicatedSource, type LegacyServer, type ReplicatedSource } from "./support/replica.ts";
 
 // Random histories of legacy sessions, executions and pages, judged by a model of what the sessions committed
 // (support/legacy-model.ts). After each an execution runs alone; then exactly the records may differ that its capture
 // promises nothing about. On the way no record goes back, and an execution that succeeds has found what was committed
-// before it began. `npm run test:histories` plays thousands; a failure prints the seed and the shortest history.
+// before it began. `npm run test:histories` plays thousands; a failure prints the seed (ISTHMUS_HISTORY_SEED plays it
+// again) and the shortest history.
+//
+// Seen to fail: the newest transaction taken as horizon (an update in a transaction open across an execution was lost), the
+// last transaction of a span left out (lost likewise), pages without locks (a record went back to an older version).
 
 const RUNS = Number(process.env["ISTHMUS_HISTORIES"] ?? 100);
 const SEED = process.env["ISTHMUS_HISTORY_SEED"];
@@ -21,17 +25,28 @@ const SEED = process.env["ISTHMUS_HISTORY_SEED"];
 const REPLICA_RUNS = Math.ceil(RUNS / 4);
 /** Each needs a primary and a replica of its own. */
 const FAILOVER_RUNS = Math.max(2, Math.ceil(RUNS / 50));
-/** Per history, on a busy machine, with what it takes to shorten one that fails. */
+/** How long a history that fails is shortened. */
+const SHORTEN_MS = 60_000;
+/** Enough on a busy machine. */
 const TIMEOUT_MS = 180_000 + RUNS * 5_000;
 
 const ENTITIES = [offices, profiles, doctors, patients];
 /** Records of one history share pages and lie on several. */
 const PAGES = { ISTHMUS_PAGE_SIZE: "2", ISTHMUS_PAGE_SIZE_MAX: "3" };
 
-/** Checks a property over random histories; prints how to play the one again that fails. */
+/** Checks a property over random histories, and shortens the first that fails, but not for ever. */
 async function forAll(histories: fc.Arbitrary<History>, numRuns: number, check: (history: History) => Promise<void>) {
-  const seed = SEED === undefined ? {} : { seed: Number(SEED) };
-  await fc.assert(fc.asyncProperty(histories, check), { numRuns, ...seed, interruptAfterTimeLimit: TIMEOUT_MS - 30_000 });
+  let failedAt: number | undefined;
+  const property = fc.asyncProperty(histories, async (history) => {
+    if (failedAt !== undefined && Date.now() - failedAt > SHORTEN_MS) return;
+    try {
+      await check(history);
+    } catch (error) {
+      failedAt ??= Date.now();
+      throw error;
+    }
+  });
+  await fc.assert(property, { numRuns, ...(SEED === undefined ? {} : { seed: Number(SEED) }) });
 }
 
 /** The oracle of xmin: every record that is in the source agrees; what is left over was deleted there after it had landed. */
@@ -41,12 +56,18 @@ function expectAllButDeletes({ after, landed, model }: Played): void {
 }
 
 describe("random histories over one server", () => {
+  let source: LegacyServer;
   let stage: Stage;
   beforeAll(async () => {
-    const test = await createInProcess({ env: PAGES, entities: ENTITIES });
-    stage = await openStage(test, test.source.superuserUrl);
+    // Its own: the target's transactions beside it would part the last legacy transaction from the end of a span.
+    source = await createLegacyServer();
+    const test = await createInProcess({ env: { ...PAGES, SOURCE_DB_URL: source.readerUrl }, entities: ENTITIES });
+    stage = await openStage(test, source.writerUrl);
   });
-  afterAll(() => closeStage(stage));
+  afterAll(async () => {
+    await closeStage(stage);
+    await source[Symbol.asyncDispose]();
+  });
 
   it(
     "xmin finds everything but deletes",
@@ -100,7 +121,7 @@ describe("random histories in which the primary is lost", () => {
 async function replicaStage(source: ReplicatedSource): Promise<Stage> {
   const test = await createInProcess({ env: { ...PAGES, SOURCE_DB_URL: source.readerUrl }, entities: ENTITIES });
   const reader = connect({
-    url: source.primary.url("isthmus_reader", "local-reader", "legacy"),
+    url: source.primaryReaderUrl,
     tls: "disable",
     poolSize: 4,
     idleTimeoutSeconds: 30,

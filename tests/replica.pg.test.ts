@@ -142,7 +142,7 @@ describe("a source on which nothing may be created", () => {
   });
 
   it("a replica that lags behind the last horizon is waited for: nothing begins, and a page is tried again", async () => {
-    const primary: Context = { ...test.context, source: connect({ ...CONNECTION, url: readerOnPrimary(source) }) };
+    const primary: Context = { ...test.context, source: connect({ ...CONNECTION, url: source.primaryReaderUrl }) };
     await source.caughtUp();
     await source.pause();
     await legacy(insert(10, "ten"));
@@ -210,7 +210,7 @@ describe("a source on which nothing may be created", () => {
   });
 
   it("a promoted replica is read in full: what only the lost primary had committed is taken back", async () => {
-    const primary: Context = { ...test.context, source: connect({ ...CONNECTION, url: readerOnPrimary(source) }) };
+    const primary: Context = { ...test.context, source: connect({ ...CONNECTION, url: source.primaryReaderUrl }) };
     await source.cutOff();
     await legacy(rename(1, "one, lost"));
     await legacy(insert(12, "twelve, lost"));
@@ -238,8 +238,3 @@ const CONNECTION = {
   connectTimeoutSeconds: 5,
   applicationName: "isthmus",
 } as const;
-
-/** The same role on the primary, as behind an address that serves either node. */
-function readerOnPrimary({ primary }: ReplicatedSource): string {
-  return primary.url("isthmus_reader", "local-reader", "legacy");
-}

@@ -46,6 +46,8 @@ export const SESSIONS = 3;
 export const KEYS = [1, 2, 3, 4, 5] as const;
 const ENTITIES = [["offices"], ["patients"], ["offices", "patients"]] as const;
 
+type Weighted<T> = readonly [weight: number, arbitrary: fc.Arbitrary<T>];
+
 const session = fc.nat({ max: SESSIONS - 1 });
 const table = fc.constantFrom<Table>("office", "patient", "patient");
 const key = fc.constantFrom(...KEYS);
@@ -61,7 +63,7 @@ const write = { session, table, key, office: fc.nat({ max: KEYS.length }), stamp
 
 const of = <Name extends Step["do"], Rest extends object>(name: Name, rest: fc.Arbitrary<Rest>) =>
   rest.map((fields) => ({ do: name, ...fields }));
-const LEGACY: readonly [number, fc.Arbitrary<Step>][] = [
+const LEGACY: readonly Weighted<Step>[] = [
   [6, of("begin", fc.record({ session }))],
   [6, of("insert", fc.record(write))],
   [12, of("update", fc.record(write))],
@@ -76,7 +78,7 @@ const LEGACY: readonly [number, fc.Arbitrary<Step>][] = [
   [1, of("rollback prepared", fc.record({ nth }))],
   [1, of("vacuum", fc.record({ how: fc.constantFrom("", "full", "freeze"), table }))],
 ];
-const SYNC: readonly [number, fc.Arbitrary<Step>][] = [
+const SYNC: readonly Weighted<Step>[] = [
   [5, of("start", fc.record({ entities: fc.constantFrom(...ENTITIES), node }))],
   [10, of("page", fc.record({ nth, node }))],
   [2, of("page again", fc.record({ nth }))],
@@ -84,25 +86,43 @@ const SYNC: readonly [number, fc.Arbitrary<Step>][] = [
   [2, of("ask", fc.record({ table, keys }))],
   [3, of("second chain", fc.record({ table, keys }))],
 ];
-const HELD: readonly [number, fc.Arbitrary<Step>][] = [
+const HELD: readonly Weighted<Step>[] = [
   [3, of("hold", fc.record({ nth, statements: fc.nat({ max: 8 }) }))],
   [2, fc.constant({ do: "open" })],
 ];
-const LAG: readonly [number, fc.Arbitrary<Step>][] = [
+const LAG: readonly Weighted<Step>[] = [
   [3, fc.constant({ do: "pause" })],
   [2, fc.constant({ do: "resume" })],
 ];
 
-function histories(kinds: readonly (readonly [number, fc.Arbitrary<Step>])[], longest: number): fc.Arbitrary<History> {
-  const step = fc.oneof(...kinds.map(([weight, arbitrary]) => ({ weight, arbitrary })));
+/** Two chains over one record: a page of the first is held somewhere, the record changes, the second reads it. */
+const race: fc.Arbitrary<Step[]> = fc
+  .record({ session, table, key, statements: fc.nat({ max: 8 }) })
+  .map(({ session, table, key, statements }): Step[] => {
+    const change = { do: "update", session, table, key, office: 0, stamp: "now" } as const;
+    return [
+      { do: "drain" },
+      change,
+      { do: "start", entities: [`${table}s`], node: "standby" },
+      { do: "second chain", table, keys: [key] },
+      { do: "hold", nth: 0, statements },
+      change,
+      { do: "page", nth: 0, node: "standby" },
+      { do: "open" },
+    ];
+  });
+
+function histories(kinds: readonly Weighted<Step>[], scenes: readonly Weighted<Step[]>[] = []): fc.Arbitrary<History> {
+  const single = kinds.map(([weight, arbitrary]) => ({ weight, arbitrary: arbitrary.map((step) => [step]) }));
+  const steps = fc.oneof(...single, ...scenes.map(([weight, arbitrary]) => ({ weight, arbitrary })));
   return fc.record({
     landed: fc.boolean(),
-    steps: fc.array(step, { minLength: 4, maxLength: longest, size: "max" }),
+    steps: fc.array(steps, { minLength: 4, maxLength: 40, size: "max" }).map((some) => some.flat()),
     ends: fc.array(fc.boolean(), { minLength: 12, maxLength: 12 }),
   });
 }
 
 /** Legacy sessions and executions over one server. */
-export const plainHistories = histories([...LEGACY, ...SYNC, ...HELD], 40);
+export const plainHistories = histories([...LEGACY, ...SYNC, ...HELD], [[3, race]]);
 /** The same, read from a replica that lags now and then. */
-export const laggingHistories = histories([...LEGACY, ...SYNC, ...LAG], 40);
+export const laggingHistories = histories([...LEGACY, ...SYNC, ...LAG]);

@@ -5,7 +5,7 @@ import { Gate, gated } from "./gate.ts";
 import { KEYS, SESSIONS, type History, type Node, type Stamp, type Step } from "./history-steps.ts";
 import type { InProcess } from "./in-process.ts";
 import { differenceOf, LegacyModel, nameOf, type Difference, type Name, type Row, type Table } from "./legacy-model.ts";
-import type { ReplicatedSource } from "./replica.ts";
+import { until, type ReplicatedSource } from "./replica.ts";
 
 /** Where a history is played: a source for legacy sessions to write, and the pipeline that reads it. */
 export interface Stage {
@@ -43,8 +43,6 @@ const BOTH = Object.values(ENTITY_OF);
 
 /** A second is enough for what waits for nobody; a session that would wait has not happened. */
 const LOCK_TIMEOUT_MS = 4;
-/** A page beside one that is held may wait for it. */
-const PATIENCE_MS = 25;
 /** updated_at of the history's second 0. */
 const EPOCH_MS = Date.UTC(2030, 0, 1);
 const timeOf = (second: number | null) => (second === null ? null : new Date(EPOCH_MS + second * 1_000).toISOString());
@@ -172,6 +170,7 @@ class Player implements AsyncDisposable {
       delete from public.sync_row_states where entity_id in (${ENTITY_IDS});
       delete from public.sync_conflicts; delete from public.sync_pending_keys; delete from public.sync_alerts;
       delete from public.sync_page_log; delete from public.sync_reports; delete from public.sync_chains;
+      update public.sync_executions set status = 'failed' where status = 'running';
       delete from public.sync_executions e where not exists (select from public.sync_checkpoints k where k.execution_id = e.id);`);
     await replica?.lag.caughtUp();
   }
@@ -429,9 +428,22 @@ class Player implements AsyncDisposable {
     if (this.#inFlight.length === 0) await page;
     else {
       this.#inFlight.push(page);
-      await Promise.race([page, new Promise((enough) => setTimeout(enough, PATIENCE_MS))]);
+      await this.#endsOrWaits(page);
     }
     await this.#observe();
+  }
+
+  /** A page beside one that is held ends, or waits for that one's locks. */
+  async #endsOrWaits(page: Promise<PageOutcome>): Promise<void> {
+    let ended = false;
+    const end = () => (ended = true);
+    page.then(end, end);
+    await until("the page ends or waits", async () => {
+      const waiting = await this.#stage.test.target.admin`
+        select from pg_stat_activity
+         where datname = current_database() and usename = 'isthmus_worker' and wait_event_type = 'Lock'`;
+      return ended || waiting.length > 0;
+    });
   }
 
   /** A page may fail only because the replica lags, and its message comes again; or because another server has taken over. */

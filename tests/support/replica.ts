@@ -1,4 +1,5 @@
 import { spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { appendFileSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import postgres, { type Sql } from "postgres";
@@ -25,6 +26,28 @@ const SETTINGS = {
   wal_retrieve_retry_interval: "100ms",
 } as const;
 
+/** A legacy server alone: transaction ids pass there only when the legacy application writes. */
+export interface LegacyServer extends AsyncDisposable {
+  readonly server: LocalPostgres;
+  readonly writerUrl: string;
+  readonly readerUrl: string;
+}
+
+/** Starts it, with the legacy schema and no rows. */
+export async function createLegacyServer(): Promise<LegacyServer> {
+  const folder = newFolder();
+  const { server, writerUrl } = await startPrimary(folder);
+  return {
+    server,
+    writerUrl,
+    readerUrl: readerUrl(server),
+    [Symbol.asyncDispose]: async () => {
+      await server.remove();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
 /** A legacy server and its physical replica, by streaming replication, which falls behind as far as a test wants. */
 export interface ReplicatedSource extends AsyncDisposable {
   readonly primary: LocalPostgres;
@@ -33,6 +56,8 @@ export interface ReplicatedSource extends AsyncDisposable {
   readonly writerUrl: string;
   /** isthmus_reader on the standby: the role may only read, and so may everybody there. */
   readonly readerUrl: string;
+  /** The same role on the primary, as behind an address that serves either node. */
+  readonly primaryReaderUrl: string;
   /** The superuser on the primary. */
   readonly onPrimary: Sql;
   /** The superuser on the standby, for what a test must see or steer. */
@@ -51,10 +76,8 @@ export interface ReplicatedSource extends AsyncDisposable {
 
 /** Starts both servers, with the legacy schema and no rows. */
 export async function createReplicatedSource(): Promise<ReplicatedSource> {
-  const folder = join(LOCAL, `tests-${process.pid}-replica-${Math.random().toString(36).slice(2, 8)}`);
-  const primary = await startPostgres({ name: "primary", dataDir: join(folder, "primary"), settings: SETTINGS });
-  const { owner } = await prepareSource(primary, { database: DATABASE });
-  await createLegacySchema(owner);
+  const folder = newFolder();
+  const { server: primary, writerUrl } = await startPrimary(folder);
   const standby = await startStandby(primary, folder);
   const onPrimary = postgres(primary.superuserUrl(DATABASE), { max: 4, onnotice: () => undefined });
   const onStandby = postgres(standby.superuserUrl(DATABASE), { max: 2, onnotice: () => undefined });
@@ -62,8 +85,9 @@ export async function createReplicatedSource(): Promise<ReplicatedSource> {
   return {
     primary,
     standby,
-    writerUrl: owner,
-    readerUrl: standby.url("isthmus_reader", "local-reader", DATABASE),
+    writerUrl,
+    readerUrl: readerUrl(standby),
+    primaryReaderUrl: readerUrl(primary),
     onPrimary,
     onStandby,
     pause: async () => {
@@ -95,6 +119,17 @@ export async function createReplicatedSource(): Promise<ReplicatedSource> {
       rmSync(folder, { recursive: true, force: true });
     },
   };
+}
+
+/** Swept with the other folders of this process, should it be killed. */
+const newFolder = () => join(LOCAL, `tests-${process.pid}-legacy-${randomBytes(3).toString("hex")}`);
+const readerUrl = (server: LocalPostgres) => server.url("isthmus_reader", "local-reader", DATABASE);
+
+async function startPrimary(folder: string): Promise<{ server: LocalPostgres; writerUrl: string }> {
+  const server = await startPostgres({ name: "primary", dataDir: join(folder, "primary"), settings: SETTINGS });
+  const { owner } = await prepareSource(server, { database: DATABASE });
+  await createLegacySchema(owner);
+  return { server, writerUrl: owner };
 }
 
 /** The embedded server comes without pg_basebackup: this is what that does. */
