@@ -563,7 +563,9 @@ class Player implements AsyncDisposable {
                 select 'patient', p.legacy_patient_id, p.suffix, o.legacy_office_id, p.source_updated_at
                   from public.patients p left join public.offices o on o.id = p.assigned_office_id) r) as rows,
              (select json_agg(case entity_type when 'offices' then 'office ' else 'patient ' end || source_record_id)
-                from public.sync_conflicts where state in ('waiting', 'open')) as waiting,
+                from (select entity_type, source_record_id from public.sync_conflicts where state in ('waiting', 'open')
+                      union all select e.entity_type, k.legacy_id
+                        from public.sync_pending_keys k join public.sync_entities e on e.id = k.entity_id) w) as waiting,
              (select json_agg(json_build_object('id', id, 'status', status))
                 from public.sync_executions where id = any (${running}::uuid[]) and status <> 'running') as ended`;
     return { rows: rowsOf(row?.rows ?? []), waiting: new Set(row?.waiting), ended: row?.ended ?? [] };
@@ -572,6 +574,7 @@ class Player implements AsyncDisposable {
 
 interface TargetState {
   readonly rows: ReadonlyMap<Name, Row>;
+  /** Waits for its parent, or has been asked for: released since, for one. */
   readonly waiting: ReadonlySet<Name>;
   readonly ended: readonly { readonly id: string; readonly status: string }[];
 }
