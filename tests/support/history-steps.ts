@@ -1,8 +1,11 @@
 import fc from "fast-check";
 import type { Table } from "./legacy-model.ts";
 
-/** How a legacy write sets updated_at: as it should, not at all, to nothing, or by a clock that jumped. */
-export type Stamp = "now" | "bypass" | "null" | "past" | "future";
+/**
+ * How a legacy write sets updated_at: as it should, in the same moment as the last one, not at all, to nothing, or by a clock that went
+ * back, is some seconds ahead, or years.
+ */
+export type Stamp = "now" | "the same" | "bypass" | "null" | "past" | "ahead" | "future";
 
 /** One step of a history. A step that makes no sense where it stands does nothing. */
 export type Step =
@@ -55,8 +58,8 @@ const keys = fc.uniqueArray(key, { minLength: 1, maxLength: 3 });
 const nth = fc.nat({ max: 7 });
 const stamp = fc.oneof(
   { weight: 6, arbitrary: fc.constant<Stamp>("now") },
-  { weight: 3, arbitrary: fc.constant<Stamp>("bypass") },
-  { weight: 1, arbitrary: fc.constantFrom<Stamp>("null", "past", "future") },
+  { weight: 4, arbitrary: fc.constantFrom<Stamp>("the same", "bypass") },
+  { weight: 2, arbitrary: fc.constantFrom<Stamp>("null", "past", "ahead", "future") },
 );
 const node = fc.constantFrom<Node>("standby", "standby", "primary");
 const write = { session, table, key, office: fc.nat({ max: KEYS.length }), stamp };
@@ -112,6 +115,19 @@ const race: fc.Arbitrary<Step[]> = fc
     ];
   });
 
+/** A record is gone when its page looks for it, and back before it would be deleted. */
+const comesBack: fc.Arbitrary<Step[]> = fc
+  .record({ session, key, pages: fc.integer({ min: 1, max: 3 }) })
+  .map(({ session, key, pages }): Step[] => [
+    { do: "drain" },
+    { do: "delete", session, table: "patient", key },
+    { do: "ask", table: "patient", keys: [key] },
+    { do: "start", entities: ["patients"], node: "standby" },
+    ...Array.from({ length: pages }, () => ({ do: "page", nth: 0, node: "standby" }) as const),
+    { do: "insert", session, table: "patient", key, office: 0, stamp: "now" },
+    { do: "page", nth: 0, node: "standby" },
+  ]);
+
 function histories(kinds: readonly Weighted<Step>[], scenes: readonly Weighted<Step[]>[] = []): fc.Arbitrary<History> {
   const single = kinds.map(([weight, arbitrary]) => ({ weight, arbitrary: arbitrary.map((step) => [step]) }));
   const steps = fc.oneof(...single, ...scenes.map(([weight, arbitrary]) => ({ weight, arbitrary })));
@@ -123,6 +139,12 @@ function histories(kinds: readonly Weighted<Step>[], scenes: readonly Weighted<S
 }
 
 /** Legacy sessions and executions over one server. */
-export const plainHistories = histories([...LEGACY, ...SYNC, ...HELD], [[3, race]]);
+export const plainHistories = histories(
+  [...LEGACY, ...SYNC, ...HELD],
+  [
+    [3, race],
+    [2, comesBack],
+  ],
+);
 /** The same, read from a replica that lags now and then. */
 export const laggingHistories = histories([...LEGACY, ...SYNC, ...LAG]);

@@ -1,4 +1,4 @@
-// The oracle of the histories: what legacy sessions did, kept in memory. It shares nothing with what it judges.
+// What legacy sessions did, kept in memory. It shares nothing with what is judged by it.
 
 export type Table = "office" | "patient";
 
@@ -14,12 +14,24 @@ export interface Row {
 /** `office 3` */
 export type Name = `${Table} ${number}`;
 export const nameOf = (table: Table, key: number): Name => `${table} ${key}`;
+export const keyOf = (name: Name): number => Number(name.split(" ")[1]);
+
+/** Stamps from here on lie ahead of every clock. */
+export const FUTURE = 2 * 10 ** 9;
+
+/** Where a row stands in the order of stamps, then keys; undefined: nowhere that a clock would reach. */
+export type Place = readonly [stamp: number, key: number];
+export function placeOf(name: Name, row: Row | null | undefined): Place | undefined {
+  const stamp = row?.stamp ?? null;
+  return stamp === null || stamp >= FUTURE ? undefined : [stamp, keyOf(name)];
+}
+export const isBehind = (one: Place, other: Place): boolean => one[0] < other[0] || (one[0] === other[0] && one[1] < other[1]);
 
 /** A committed change of a row; null: it was deleted. */
 export interface Change {
   readonly name: Name;
   readonly row: Row | null;
-  /** The stamp is higher than any that had been committed before: whoever asks for higher stamps finds it. */
+  /** The row stands beyond all that had been committed before: whoever has read these looks for it still. */
   readonly beyond: boolean;
 }
 
@@ -36,7 +48,7 @@ export class LegacyModel {
   #changes: Change[] = [];
   readonly #open = new Map<number, Frames>();
   #prepared = new Map<string, readonly Write[]>();
-  #highest = -Infinity;
+  #highest: Place = [-Infinity, 0];
 
   /** How many changes are committed: a point in time. */
   get now(): number {
@@ -53,8 +65,16 @@ export class LegacyModel {
     return rows;
   }
 
-  changesSince(at: number): readonly Change[] {
-    return this.#changes.slice(at);
+  /** Changes of a row since it became what it was at a point in time, that one included. */
+  changesOf(name: Name, at: number): readonly Change[] {
+    const from = this.#changes.slice(0, at).findLastIndex((change) => change.name === name);
+    return this.#changes.slice(Math.max(0, from)).filter((change) => change.name === name);
+  }
+
+  /** Whether a row was there all the time since. */
+  stayed(name: Name, since: number): boolean {
+    const changes = this.changesOf(name, since);
+    return this.rows(since).has(name) && changes.every(({ row }) => row !== null);
   }
 
   get prepared(): readonly string[] {
@@ -123,7 +143,7 @@ export class LegacyModel {
     this.#prepared.delete(transaction);
   }
 
-  /** What a replica has that receives nothing from here on. */
+  /** What a replica has that receives nothing from here on. @returns what makes the model forget the rest. */
   received(): () => void {
     const [changes, prepared, highest] = [this.#changes, new Map(this.#prepared), this.#highest];
     return () => {
@@ -139,9 +159,11 @@ export class LegacyModel {
   #commit(writes: readonly Write[]): void {
     const last = new Map(writes.map((write) => [write.name, write]));
     const before = this.#highest;
-    const changes = [...last.values()].map(({ name, row }) => ({ name, row, beyond: (row?.stamp ?? -Infinity) > before }));
-    this.#changes = [...this.#changes, ...changes];
-    this.#highest = Math.max(before, ...changes.map(({ row }) => row?.stamp ?? -Infinity));
+    for (const { name, row } of last.values()) {
+      const place = placeOf(name, row);
+      this.#changes = [...this.#changes, { name, row, beyond: place !== undefined && isBehind(before, place) }];
+      if (place && isBehind(this.#highest, place)) this.#highest = place;
+    }
   }
 }
 
@@ -154,6 +176,7 @@ export interface Difference {
   /** On both sides, unlike. */
   readonly changed: readonly Name[];
 }
+export const NO_DIFFERENCE: Difference = { missing: [], surplus: [], changed: [] };
 
 export function differenceOf(source: ReadonlyMap<Name, Row>, target: ReadonlyMap<Name, Row>): Difference {
   return {
@@ -165,17 +188,3 @@ export function differenceOf(source: ReadonlyMap<Name, Row>, target: ReadonlyMap
       .sort(),
   };
 }
-
-/** What each capture must find alone: the records that may not differ after it, of those that are in the source. */
-export const MUST_AGREE = {
-  /** Every record: only deletes stay unseen. */
-  xmin: () => () => true,
-  /**
-   * Those whose last change carried a stamp beyond all that were committed before it, and those unchanged since both
-   * sides were equal. What bypassed the stamp, came late, or was stamped with nothing or the past may be missed.
-   */
-  modified: (model: LegacyModel, since: number) => {
-    const last = new Map(model.changesSince(since).map((change) => [change.name, change]));
-    return (name: Name) => last.get(name)?.beyond ?? true;
-  },
-} as const satisfies Record<string, (model: LegacyModel, since: number) => (name: Name) => boolean>;
