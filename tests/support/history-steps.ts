@@ -115,6 +115,12 @@ const race: fc.Arbitrary<Step[]> = fc
     ];
   });
 
+/** A record is written again between the plan of an execution and its page. */
+const neverRests: fc.Arbitrary<Step[]> = fc.record({ session, table, key }).map(({ session, table, key }): Step[] => {
+  const change = { do: "update", session, table, key, office: 0, stamp: "now" } as const;
+  return [{ do: "drain" }, change, { do: "start", entities: [`${table}s`], node: "standby" }, change, { do: "drain" }];
+});
+
 /** A record is gone when its page looks for it, and back before it would be deleted. */
 const comesBack: fc.Arbitrary<Step[]> = fc
   .record({ session, key, pages: fc.integer({ min: 1, max: 3 }) })
@@ -143,6 +149,7 @@ export const plainHistories = histories(
   [...LEGACY, ...SYNC, ...HELD],
   [
     [3, race],
+    [2, neverRests],
     [2, comesBack],
   ],
 );

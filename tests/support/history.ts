@@ -178,7 +178,8 @@ class Player implements AsyncDisposable {
   async #take(step: Step): Promise<void> {
     switch (step.do) {
       case "start":
-        return void (await this.#start(step.entities, step.node));
+        await this.#start(step.entities, step.node);
+        return;
       case "page": {
         const [message] = this.#stage.test.queue.splice(step.nth % Math.max(1, this.#stage.test.queue.length), 1);
         if (message) await this.#page(message, step.node);
@@ -285,8 +286,7 @@ class Player implements AsyncDisposable {
   async #page(message: PageMessage, node: Node): Promise<void> {
     if (this.#inFlight.length > 1) await this.#open();
     await this.#readerIsReady();
-    this.#sent.push(message);
-    if (this.#inFlight.length === 0) this.#pagesBegan = this.#shown;
+    this.#sends(message);
     const page = this.#judged(message, this.#stage.test.run(message, this.#context(node)));
     if (this.#inFlight.length === 0) await page;
     else {
@@ -294,6 +294,13 @@ class Player implements AsyncDisposable {
       await this.#endsOrWaits(page);
     }
     await this.#observe();
+  }
+
+  #sends(message: PageMessage): void {
+    this.#sent.push(message);
+    if (this.#inFlight.length === 0) this.#pagesBegan = this.#shown;
+    const execution = this.#executions.get(message.execution);
+    if (execution) execution.paged ??= this.#shown;
   }
 
   /** A page beside one that is held ends, or waits for that one's locks. */
@@ -326,8 +333,7 @@ class Player implements AsyncDisposable {
     const [message] = test.queue.splice(nth % Math.max(1, test.queue.length), 1);
     if (!message) return;
     await this.#readerIsReady();
-    this.#sent.push(message);
-    this.#pagesBegan = this.#shown;
+    this.#sends(message);
     const gate = new Gate(statements);
     this.#gate = gate;
     const page = this.#judged(message, test.run(message, gated(test.context, gate)));
