@@ -15,12 +15,12 @@ const MEGABYTE = 1_048_576;
  * Asks each table once per horizon, however many entities join it. A large one is not looked at: it gets its chain, whose
  * pages are bounded where this look is not.
  */
-export function changedTables({ source, config }: Context, to: string): ChangedTables {
+export function changedTables({ source, config }: Context): ChangedTables {
   const looksAt = async (table: string) => (await tableBytes(source, table)) <= config.ISTHMUS_LOOK_MB * MEGABYTE;
   const answers = new Map<string, boolean>();
   return async (table, from) => {
     const question = `${table} ${from}`;
-    const answer = answers.get(question) ?? (!(await looksAt(table)) || (await hasChangedRows(source, table, from, to)));
+    const answer = answers.get(question) ?? (!(await looksAt(table)) || (await hasChangedRows(source, table, from)));
     answers.set(question, answer);
     return answer;
   };

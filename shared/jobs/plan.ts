@@ -74,7 +74,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
   await openEntities(target, sourceId, names, dryRun);
 
   const known = new Map((await checkpoints(target, sourceId)).map((checkpoint) => [checkpoint.entity, checkpoint]));
-  const changed = changedTables(context, position.xmax);
+  const changed = changedTables(context);
   const chains: object[] = [];
   const idle: object[] = [];
   const restored: string[] = [];

@@ -63,7 +63,7 @@ async function rowsOf(
 ): Promise<Scanned<JoinRow>> {
   if (written) {
     const pace = { rows: chain.page_size, budgetMs: config.ISTHMUS_SCAN_SECONDS * 1_000, clock };
-    return scanPage(source, writtenJoinRows(join, written), { cursor: chain.cursor, file: chain.table_file }, pace);
+    return scanPage(source, writtenJoinRows(join, written.from), { cursor: chain.cursor, file: chain.table_file }, pace);
   }
   const rows = await ask<JoinRow>(source, joinRows(join, chain.cursor, chain.page_size));
   return { rows, cursor: rows.at(-1)?.id ?? null, file: null, done: rows.length < chain.page_size };

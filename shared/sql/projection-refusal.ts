@@ -18,12 +18,12 @@ export async function projectionRefusal(source: Queryable, entity: Entity, chang
   const statements: KeyQuery[] = [
     { text: projectionSql(entity), parameters: ["{}"] },
     changes
-      ? windowQuery(changedRecords(entity, written), "keys", null, 1, 1)
+      ? windowQuery(changedRecords(entity, written.from), "keys", null, 1, 1)
       : allKeys(entity, { after: null, upTo: null, limit: 1 }),
     ...consumedJoins(entity).flatMap((join) => [
       joinRows(join, null, 1),
       ...(changes
-        ? [windowQuery(writtenJoinRows(join, written), "keys", null, 1, 1), dependantKeys(entity, join, [], written, 1)]
+        ? [windowQuery(writtenJoinRows(join, written.from), "keys", null, 1, 1), dependantKeys(entity, join, [], written, 1)]
         : []),
     ]),
   ];

@@ -26,9 +26,9 @@ export function joinRows(join: ConsumedJoin, after: string | null, limit: number
   };
 }
 
-/** The rows of a joined table that were written in a span, to be found by a scan. Gives JoinRow. */
-export function writtenJoinRows(join: ConsumedJoin, written: Written): Scan {
-  return { table: join.table, key: join.key, values: consumedOf(join), written };
+/** The rows of a joined table that were written since a horizon, to be found by a scan. Gives JoinRow. */
+export function writtenJoinRows(join: ConsumedJoin, from: string): Scan {
+  return { table: join.table, key: join.key, values: consumedOf(join), from };
 }
 
 /**

@@ -5,7 +5,7 @@ import { ident } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import type { KeyQuery } from "./source-keys.ts";
-import { changedParameters, scannedSql } from "./xid.ts";
+import { scannedParameter, scannedSql } from "./xid.ts";
 
 /** Rows written in [from, to). */
 export interface Written {
@@ -18,7 +18,8 @@ export interface Scan {
   readonly key: string;
   /** What a row `w` tells besides its key: SQL by name. */
   readonly values: Readonly<Record<string, string>>;
-  readonly written: Written;
+  /** Looks for rows written by this transaction or a later one. */
+  readonly from: string;
 }
 
 /** Where a scan stands. */
@@ -44,9 +45,9 @@ export interface Scanned<Row> extends Place {
   readonly done: boolean;
 }
 
-/** The records of an entity whose own row was written in a span. */
-export function changedRecords(entity: Entity, written: Written): Scan {
-  return { table: entity.source.table, key: entity.source.key, values: {}, written };
+/** The records of an entity whose own row was written since a horizon. */
+export function changedRecords(entity: Entity, from: string): Scan {
+  return { table: entity.source.table, key: entity.source.key, values: {}, from };
 }
 
 /**
@@ -146,7 +147,7 @@ function fileWindow(scan: Scan, cursor: string | null, size: number, room: numbe
              from (select coalesce(json_agg(r), '[]') as rows from (
                      select w.ctid::text as place, ${valuesSql(scan)}
                        from ${table} w
-                      where w.ctid > $4::text::tid and w.ctid <= $5::text::tid and ${scannedSql("w.xmin", 6, 7)}
+                      where w.ctid > $4::text::tid and w.ctid <= $5::text::tid and ${scannedSql("w.xmin", 6)}
                       order by w.ctid limit $1) r) changed,
                   (select pg_relation_filenode('${table}'::regclass)::text as file,
                           pg_relation_size('${table}'::regclass) / current_setting('block_size')::bigint as blocks) f`,
@@ -156,7 +157,7 @@ function fileWindow(scan: Scan, cursor: string | null, size: number, room: numbe
       (lastBlock + 1n).toString(),
       `(${after >> LINE_BITS},${after & LAST_LINE})`,
       `(${lastBlock},${LAST_LINE})`,
-      ...changedParameters(scan.written.from, scan.written.to),
+      scannedParameter(scan.from),
     ],
   };
 }
@@ -173,9 +174,9 @@ function keyWindow(scan: Scan, cursor: string | null, size: number, room: number
              from span s, (select coalesce(json_agg(r), '[]') as rows from (
                      select ${key}::text as place, ${valuesSql(scan)}
                        from ${table} w
-                      where ${key} > $2::text::bigint and ${key} <= (select last from span) and ${scannedSql("w.xmin", 4, 5)}
+                      where ${key} > $2::text::bigint and ${key} <= (select last from span) and ${scannedSql("w.xmin", 4)}
                       order by ${key} limit $1) r) changed`,
-    parameters: [room, cursor ?? LOWEST, size, ...changedParameters(scan.written.from, scan.written.to)],
+    parameters: [room, cursor ?? LOWEST, size, scannedParameter(scan.from)],
   };
 }
 

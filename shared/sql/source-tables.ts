@@ -2,7 +2,7 @@ import type { Queryable } from "../db/connect.ts";
 import { ident } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
-import { changedParameters, scannedSql } from "./xid.ts";
+import { scannedParameter, scannedSql } from "./xid.ts";
 
 export interface TableSize {
   readonly lowest: string | null;
@@ -38,13 +38,10 @@ export async function tableBytes(source: Queryable, table: string): Promise<numb
   return row.bytes;
 }
 
-/** Whether a table has a row that was written in [from, to). */
-export async function hasChangedRows(source: Queryable, table: string, from: string, to: string): Promise<boolean> {
-  const rows = await query(
-    source,
-    "source",
-    `select from public.${ident(table)} where ${scannedSql("xmin", 1, 2)} limit 1`,
-    changedParameters(from, to),
-  );
+/** Whether a table has a row that was written by this transaction or a later one. */
+export async function hasChangedRows(source: Queryable, table: string, from: string): Promise<boolean> {
+  const rows = await query(source, "source", `select from public.${ident(table)} where ${scannedSql("xmin", 1)} limit 1`, [
+    scannedParameter(from),
+  ]);
   return rows.length > 0;
 }

@@ -20,14 +20,19 @@ export function changedSql(xmin: string, fromParameter: number, spanParameter: n
 }
 
 /**
- * The same, for scans of many rows: an age costs a tenth of the text that changedSql takes an xmin through, and rules almost
- * every row out. No row of the span is older than its beginning, counted from the same present, as long as that lies fewer
- * than 2^31 transactions back; beyond it the age is negative, and then nothing is ruled out.
+ * SQL for "written by this transaction or a later one", for scans of many rows; parameter: its id mod 2^32. There is no end: a record
+ * that is written again before its page comes must not escape, or one that never rests would never land. Ages, which cost a
+ * tenth of the text that changedSql takes an xmin through, count from the statement's present, and it sees nothing younger. One of
+ * 2^31 transactions or more is negative; from there on nothing is ruled out.
  */
-export function scannedSql(xmin: string, fromParameter: number, spanParameter: number): string {
-  const age = `age($${fromParameter}::text::xid)`;
-  return `age(${xmin}) <= (select case when ${age} < 0 then ${XID_HALF - 1n} else ${age} end)
-              and ${changedSql(xmin, fromParameter, spanParameter)}`;
+export function scannedSql(xmin: string, fromParameter: number): string {
+  const age = `(select age($${fromParameter}::text::xid))`;
+  return `(${age} < 0 or age(${xmin}) between 0 and ${age})`;
+}
+
+/** The parameter of scannedSql. */
+export function scannedParameter(from: string): string {
+  return (BigInt(from) % XID_MODULUS).toString();
 }
 
 /** SQL for "this xmin is of a transaction since this one that the statement sees"; parameter: the 64-bit id. */
@@ -39,5 +44,5 @@ export function writtenSinceSql(xmin: string, parameter: number, version: number
 
 /** The two parameters of changedSql. */
 export function changedParameters(from: string, to: string): [string, string] {
-  return [(BigInt(from) % XID_MODULUS).toString(), (BigInt(to) - BigInt(from)).toString()];
+  return [scannedParameter(from), (BigInt(to) - BigInt(from)).toString()];
 }

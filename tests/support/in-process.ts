@@ -19,14 +19,15 @@ export interface InProcess extends AsyncDisposable {
   readonly target: TestDatabase;
   readonly context: Context;
   readonly queue: PageMessage[];
-  start(request?: Partial<SelectionRequest>): Promise<BegunExecution>;
+  /** `using`: with another context, which reads another node for one. */
+  start(request?: Partial<SelectionRequest>, using?: Context): Promise<BegunExecution>;
   run(message: PageMessage, context?: Context): Promise<PageOutcome>;
   /** Runs the queued pages of joined rows, so that the next in the queue is one of records. */
   runJoins(): Promise<PageOutcome[]>;
   /** Runs every queued message until none is left. */
-  drain(): Promise<PageOutcome[]>;
+  drain(using?: Context): Promise<PageOutcome[]>;
   /** start and drain; throws when the execution did not succeed. */
-  sync(request?: Partial<SelectionRequest>): Promise<BegunExecution>;
+  sync(request?: Partial<SelectionRequest>, using?: Context): Promise<BegunExecution>;
 }
 
 export async function createInProcess(
@@ -85,7 +86,8 @@ export async function createInProcess(
     },
   };
   const run = (message: PageMessage, using = context) => runPage(using, message, validate);
-  const start = (request: Partial<SelectionRequest> = {}) => startSync(context, { triggeredBy: "http:test", ...request });
+  const start = (request: Partial<SelectionRequest> = {}, using = context) =>
+    startSync(using, { triggeredBy: "http:test", ...request });
   const runJoins = async () => {
     const joins = await target.admin<{ id: string }[]>`select id from public.sync_chains where capture = 'joins'`;
     const ids = new Set(joins.map(({ id }) => id));
@@ -97,9 +99,9 @@ export async function createInProcess(
       outcomes.push(await run(message));
     }
   };
-  const drain = async () => {
+  const drain = async (using = context) => {
     const outcomes: PageOutcome[] = [];
-    for (let message = queue.shift(); message; message = queue.shift()) outcomes.push(await run(message));
+    for (let message = queue.shift(); message; message = queue.shift()) outcomes.push(await run(message, using));
     return outcomes;
   };
   return {
@@ -111,9 +113,9 @@ export async function createInProcess(
     run,
     runJoins,
     drain,
-    sync: async (request) => {
-      const begun = await start(request);
-      const outcomes = await drain();
+    sync: async (request, using) => {
+      const begun = await start(request, using);
+      const outcomes = await drain(using);
       const [row] = await target.admin<
         { status: string; errors: unknown }[]
       >`select status, errors from public.sync_executions where id = ${begun.execution}`;

@@ -27,9 +27,8 @@ export async function detect(
         ? ofSource(source, allKeys(entity, range), limit)
         : sentOrLanded(source, target, entity, claim, range);
     case "xmin": {
-      const written = { from: chain.changed_from ?? execution.horizon, to: execution.snapshot_xmax };
       const place = { cursor: chain.cursor, file: chain.table_file };
-      const scanned = await scanPage(source, changedRecords(entity, written), place, { ...pace, rows: limit });
+      const scanned = await scanPage(source, changedRecords(entity, chain.changed_from ?? execution.horizon), place, { ...pace, rows: limit });
       const { cursor, file: tableFile, done } = scanned;
       return { ids: scanned.rows.map((row) => row.id), cursor, tableFile, done, waived: 0, pending: [] };
     }
