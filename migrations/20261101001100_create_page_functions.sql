@@ -36,11 +36,12 @@ begin
                'table_file', v_chain.table_file::text, 'up_to', v_chain.up_to::text),
     'execution', (select jsonb_build_object('id', e.id, 'horizon', e.horizon::text, 'snapshot_xmax', e.snapshot_xmax::text,
                            'system_identifier', e.system_identifier, 'timeline', e.timeline, 'database_oid', e.database_oid::text,
-                           -- Nothing older than what was read already, by whichever execution.
+                           -- Beside one that reads a few keys, another may have read a newer state. A whole one has looked at its checkpoints.
                            'not_before', greatest(e.horizon, (
                               select max(k.horizon) from public.sync_checkpoints k join public.sync_entities t on t.id = v_chain.entity_id
                                where k.source_id = t.source_id and k.entity_type = t.entity_type
-                                 and (k.system_identifier, k.timeline, k.database_oid) = (e.system_identifier, e.timeline, e.database_oid)))::text,
+                                 and (k.system_identifier, k.timeline, k.database_oid) = (e.system_identifier, e.timeline, e.database_oid)
+                                 and not exists (select from public.sync_chains c where c.execution_id = e.id and c.capture = 'validate')))::text,
                            'entities', e.entities, 'dry_run', e.dry_run, 'page_size', e.request -> 'pageSize',
                            'compared', array(select t.entity_type from public.sync_entities t
                                               where exists (select from public.sync_chains c where c.execution_id = e.id and c.entity_id = t.id

@@ -160,7 +160,7 @@ describe("docs/deployment.md", () => {
   });
 
   it("names only commands of `npm run sync` and npm scripts that exist", async () => {
-    const commands = [...page.matchAll(/npm run (?:--silent )?sync -- ([a-z]+)/g)].map((command) => command[1] ?? "");
+    const commands = [...page.matchAll(/npm run (?:--silent )?sync -- ([a-z-]+)/g)].map((command) => command[1] ?? "");
     let help = "";
     const terminal = { env: {}, err: () => undefined, interactive: false, pause: () => Promise.resolve() };
     await runSyncCli(["--help"], { ...terminal, out: (text) => (help += text) });

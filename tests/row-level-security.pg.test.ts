@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { TransactionSql } from "postgres";
+import { deletesRows } from "../shared/entities/define-entity.ts";
 import { registry } from "../shared/entities/registry.gen.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
 
@@ -25,6 +26,7 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
   sync_adoption_rows: TEAM,
   sync_contract_checks: TEAM,
   sync_side_effects: TEAM,
+  sync_brakes: TEAM,
   uuid_mappings_enhanced: TEAM,
   sync_conflicts: REVIEWERS,
   sync_conflict_values: NOBODY,
@@ -33,6 +35,8 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
   sync_planned_records: NOBODY,
   sync_planned_keys: NOBODY,
 };
+/** Columns that somebody may set through the Data API, where the policies let them. */
+const SETTABLE: Readonly<Record<string, readonly string[]>> = { sync_brakes: ["confirmed_by"] };
 /** What the worker may do besides reading, table by table: i insert, u update (of some column), d delete. */
 const WORKER: Readonly<Record<string, string>> = {
   sync_sources: "siu",
@@ -50,6 +54,7 @@ const WORKER: Readonly<Record<string, string>> = {
   sync_adoption_rows: "siud",
   sync_contract_checks: "siu",
   sync_side_effects: "siud",
+  sync_brakes: "siu",
   uuid_mappings_enhanced: "siu",
   sync_conflicts: "siu",
   sync_conflict_values: "i",
@@ -58,9 +63,7 @@ const WORKER: Readonly<Record<string, string>> = {
   sync_row_states: "siud",
   sync_join_rows: "siud",
   // Deleting only where records can leave.
-  ...Object.fromEntries(
-    registry.map(({ source, target }) => [target.table, source.predicate?.onLeave === "delete" ? "siud" : "siu"]),
-  ),
+  ...Object.fromEntries(registry.map((entity) => [entity.target.table, deletesRows(entity) ? "siud" : "siu"])),
 };
 
 describe("row level security and grants", () => {
@@ -81,6 +84,7 @@ describe("row level security and grants", () => {
     await admin`
       insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
       select max(execution_id::text)::uuid, min(entity_id), 1, 'test' from public.sync_page_log`;
+    await admin`insert into public.sync_brakes (entity_id, kind, records, landed) select min(id), 'delete', 9, 10 from public.sync_entities`;
     await admin`insert into public.sync_alerts (kind, severity, message) values ('test', 'warning', 'test')`;
     await admin`insert into public.sync_conflict_values select id, '{}' from public.sync_conflicts limit 1`;
     tables = (
@@ -139,7 +143,20 @@ describe("row level security and grants", () => {
     await refused(as(role, (tx) => tx.unsafe(`insert into public.${table} default values`)));
     await refused(as(role, (tx) => tx.unsafe(`delete from public.${table}`)));
     await refused(as(role, (tx) => tx.unsafe(`truncate public.${table}`)));
-    expect(await columnsOf(table, database, "update")).toEqual([]);
+    expect(await columnsOf(table, database, "update")).toEqual(database === "authenticated" ? (SETTABLE[table] ?? []) : []);
+  });
+
+  it("lets an operator confirm a brake, and nobody else, the worker included", async () => {
+    const confirm = async (role: Role) =>
+      as(
+        role,
+        async (tx) => (await tx`update public.sync_brakes set confirmed_by = 'me' where closed_at is null returning id`).length,
+      );
+    expect(await confirm("reviewer")).toBe(0);
+    expect(await confirm("authenticated")).toBe(0);
+    await refused(confirm("anon"));
+    await refused(test.context.target`update public.sync_brakes set confirmed_by = 'me'`);
+    expect(await confirm("operator")).toBe(1);
   });
 
   it("goes by app_metadata, not by what a user can write into their own metadata", async () => {
@@ -155,14 +172,16 @@ describe("row level security and grants", () => {
     await refused(as("reviewer", (tx) => tx`select namespace from public.sync_sources`));
   });
 
-  it("lets nobody but the worker call the functions in sync, except the one that the policies use, and triggers nobody", async () => {
+  it("lets nobody but the worker call the functions in sync, except the one that the policies use, and triggers and decisions nobody", async () => {
     const functions = await test.target.admin<{ name: string; trigger: boolean; roles: string[] }[]>`
       select p.proname as name, p.prorettype = 'trigger'::regtype as trigger, array(select r from unnest(array['anon', 'authenticated', 'service_role', 'isthmus_worker', 'public']) r
                where has_function_privilege(case r when 'public' then 'anon' else r end, p.oid, 'execute')) as roles
         from pg_proc p where p.pronamespace = 'sync'::regnamespace order by 1`;
     expect(functions.length).toBeGreaterThan(15);
     for (const { name, trigger, roles } of functions)
-      expect(roles, name).toEqual(trigger ? [] : name === "caller_role" ? ["authenticated"] : ["isthmus_worker"]);
+      expect(roles, name).toEqual(
+        trigger || name === "keep_deleted" ? [] : name === "caller_role" ? ["authenticated"] : ["isthmus_worker"],
+      );
   });
 
   it.each(Object.entries(WORKER))("the worker on %s: %s", async (table, rights) => {
