@@ -28,7 +28,10 @@ export async function detect(
         : sentOrLanded(source, target, entity, claim, range);
     case "xmin": {
       const place = { cursor: chain.cursor, file: chain.table_file };
-      const scanned = await scanPage(source, changedRecords(entity, chain.changed_from ?? execution.horizon), place, { ...pace, rows: limit });
+      const scanned = await scanPage(source, changedRecords(entity, chain.changed_from ?? execution.horizon), place, {
+        ...pace,
+        rows: limit,
+      });
       const { cursor, file: tableFile, done } = scanned;
       return { ids: scanned.rows.map((row) => row.id), cursor, tableFile, done, waived: 0, pending: [] };
     }
