@@ -3,17 +3,15 @@ import { isDecimal } from "../entities/rules.ts";
 import type { Claim, Context, PageMessage, PageOutcome } from "../pipeline/types.ts";
 import {
   commitValidation,
-  firstRoundPosition,
   moneyColumns,
   sourceBucket,
   sourceTotals,
   targetBucket,
   targetTotals,
-  unchangedSince,
   unsettledKeys,
   type BucketTotals,
 } from "../sql/control-totals.ts";
-import { sourcePosition } from "../sql/source-position.ts";
+import { knownDigests, sourceDigests } from "../sql/digests.ts";
 import { reportPlan } from "./report-plan.ts";
 
 /**
@@ -45,8 +43,6 @@ export async function validate(
 }
 
 interface Comparison {
-  /** First transaction id not assigned when the comparison began: what is written later is not a difference. */
-  readonly position: string;
   readonly source: Readonly<Record<string, string>>;
   readonly target: Readonly<Record<string, string>>;
   readonly unsettled: number;
@@ -56,12 +52,10 @@ interface Comparison {
 
 async function compare(context: Context, claim: Claim, entity: Entity, entityId: number): Promise<Comparison> {
   const { source, target } = context;
-  const position = await sourcePosition(source);
   const unsettled = await unsettledKeys(target, entityId, entity);
   const sourceSide = await sourceTotals(source, entity, unsettled);
   const targetSide = await targetTotals(target, entityId, entity, unsettled);
 
-  const first = await firstRoundPosition(target, claim.execution.id, entity.name);
   const differing: string[] = [];
   let surplus = 0;
   for (const bucket of differingBuckets(sourceSide, targetSide)) {
@@ -75,18 +69,33 @@ async function compare(context: Context, claim: Claim, entity: Entity, entityId:
       if (!landed || moneyColumns(entity).some((money) => landed[money.target] !== row[money.target])) unlike.push(id);
     }
     // In the first round a later change is read once more like any other difference; after that it excuses itself.
-    const stays = claim.chain.round === 2 ? await unchangedSince(source, entity, unlike, first ?? position.xmin) : unlike;
+    const stays = claim.chain.round === 2 ? await asTheyWereRead(context, entityId, entity, unlike) : unlike;
     differing.push(...stays);
     surplus += here.size;
   }
   return {
-    position: position.xmin,
     source: total(sourceSide),
     target: total(targetSide),
     unsettled: unsettled.length,
     surplus,
     differing,
   };
+}
+
+/**
+ * Which of these records the source still has as they were read last, by their hashes. One that is not known was not there a round
+ * ago, or it would have been read since.
+ */
+async function asTheyWereRead(
+  { source, target }: Context,
+  entityId: number,
+  entity: Entity,
+  ids: readonly string[],
+): Promise<string[]> {
+  const spans = ids.map((id) => ({ from: BigInt(id) - 1n, to: BigInt(id) }));
+  const known = new Map((await knownDigests(target, entityId, spans)).map(({ id, digest }) => [id, digest]));
+  const now = await sourceDigests(source, entity, spans);
+  return now.filter(({ id, digest }) => known.get(id) === digest).map(({ id }) => id);
 }
 
 /** Buckets whose counts or sums are not the same on both sides. */

@@ -1,12 +1,9 @@
 import type { Queryable } from "../db/connect.ts";
 import { ident, integerArray } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
-import { columnsOf, pathTo } from "../entities/consumed-joins.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import type { Claim, PageMessage } from "../pipeline/types.ts";
-import { columnSql, drivingSql, joinSql, joinsSql, keySql, whereSql } from "./projection.ts";
-import { serverVersion } from "./source-version.ts";
-import { writtenSinceSql } from "./xid.ts";
+import { columnSql, drivingSql, joinsSql, keySql, whereSql } from "./projection.ts";
 
 /** Keys are summed in buckets of 2^14 neighbours, and only buckets that differ are looked into. */
 const BUCKET_BITS = 14;
@@ -89,42 +86,6 @@ export async function sourceBucket(
   );
 }
 
-/**
- * Which of these records the source still has as they were at a transaction id: neither their own rows nor those of other
- * tables, by which they are records or have their amounts, were written since.
- */
-export async function unchangedSince(
-  source: Queryable,
-  entity: Entity,
-  ids: readonly string[],
-  since: string,
-): Promise<string[]> {
-  const version = await serverVersion(source);
-  const own = writtenSinceSql(`${ident(entity.source.alias)}.xmin`, 2, version);
-  const others = comparedSteps(entity).map((path) => {
-    const joined = path.map(([alias, step]) => joinSql(alias, step, "join")).join(" ");
-    const written = path.map(([alias]) => writtenSinceSql(`${ident(alias)}.xmin`, 2, version)).join(" or ");
-    return `exists (select from (select) driving ${joined} where ${written})`;
-  });
-  const rows = await query<{ id: string }>(
-    source,
-    "source",
-    `select ${keySql(entity)}::text as id ${fromProjection(entity)}
-        and ${keySql(entity)} = any ($1::text::bigint[]) and not (${[own, ...others].join(" or ")})`,
-    [integerArray(ids), since],
-  );
-  return rows.map((row) => row.id);
-}
-
-/** The ways from the driving table to each other one that decides what is compared: which rows are records, and their amounts. */
-function comparedSteps(entity: Entity): ReturnType<typeof pathTo>[] {
-  const { joins, watches } = entity.source;
-  const sql = [whereSql(entity), ...moneyColumns(entity).map((money) => money.source)].join("\n");
-  return Object.keys({ ...joins, ...watches })
-    .filter((alias) => joins[alias]?.required === true || columnsOf(alias, sql).length > 0)
-    .map((alias) => pathTo(`${alias}.`, { ...joins, ...watches }));
-}
-
 export async function targetBucket(
   target: Queryable,
   entityId: number,
@@ -142,17 +103,6 @@ export async function targetBucket(
         and not exists (select from unnest($2::text::bigint[]) x where x = s.legacy_id)`,
     [entityId, integerArray(unsettled), bucket],
   );
-}
-
-/** Where the source stood when the first round compared an entity. */
-export async function firstRoundPosition(target: Queryable, execution: string, entity: string): Promise<string | undefined> {
-  const rows = await query<{ position: string | null }>(
-    target,
-    "target",
-    "select body ->> 'position' as position from public.sync_reports where execution_id = $1 and kind = $2 and round = 1",
-    [execution, `control_totals:${entity}`],
-  );
-  return rows[0]?.position ?? undefined;
 }
 
 export async function commitValidation(

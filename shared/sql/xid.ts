@@ -1,5 +1,3 @@
-import { snapshotSql } from "./source-version.ts";
-
 /**
  * Transaction ids. A row's xmin is 32 bits wide; horizons are 64 bits (xid8). A row is changed when its xmin lies in
  * [from, to) modulo 2^32, which is exact as long as fewer than 2^31 transactions lie between.
@@ -33,13 +31,6 @@ export function scannedSql(xmin: string, fromParameter: number): string {
 /** The parameter of scannedSql. */
 export function scannedParameter(from: string): string {
   return (BigInt(from) % XID_MODULUS).toString();
-}
-
-/** SQL for "this xmin is of a transaction since this one that the statement sees"; parameter: the 64-bit id. */
-export function writtenSinceSql(xmin: string, parameter: number, version: number): string {
-  const snapshot = snapshotSql(version);
-  const since = `$${parameter}::text::bigint`;
-  return `((${xmin}::text::bigint - ${since} % ${XID_MODULUS} + ${XID_MODULUS}) % ${XID_MODULUS}) < ${snapshot.xmax(snapshot.current)}::text::bigint - ${since}`;
 }
 
 /** The two parameters of changedSql. */
