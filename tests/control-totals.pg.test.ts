@@ -4,7 +4,7 @@ import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 /** Runs an execution, with an edit of the source just before the first page of each round of the comparison. */
 async function editedBetween(test: Pipeline, entities: string[], edits: readonly (() => Promise<unknown>)[]) {
   const left = new Map(edits.map((edit, index) => [index + 1, edit]));
-  const { execution } = await test.start({ entities });
+  const { execution } = await test.start({ entities, capture: "digest" });
   for (let message = test.queue.shift(); message; message = test.queue.shift()) {
     const [chain] = await test.target.admin<
       { round: number }[]

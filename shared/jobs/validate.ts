@@ -4,6 +4,7 @@ import type { Claim, Context, PageMessage, PageOutcome } from "../pipeline/types
 import {
   commitValidation,
   moneyColumns,
+  readOnceMore,
   sourceBucket,
   sourceTotals,
   targetBucket,
@@ -69,7 +70,7 @@ async function compare(context: Context, claim: Claim, entity: Entity, entityId:
       if (!landed || moneyColumns(entity).some((money) => landed[money.target] !== row[money.target])) unlike.push(id);
     }
     // In the first round a later change is read once more like any other difference; after that it excuses itself.
-    const stays = claim.chain.round === 2 ? await asTheyWereRead(context, entityId, entity, unlike) : unlike;
+    const stays = claim.chain.round === 2 ? await asTheyWereRead(context, claim, entityId, entity, unlike) : unlike;
     differing.push(...stays);
     surplus += here.size;
   }
@@ -84,18 +85,20 @@ async function compare(context: Context, claim: Claim, entity: Entity, entityId:
 
 /**
  * Which of these records the source still has as they were read last, by their hashes. One that is not known was not there a round
- * ago, or it would have been read since.
+ * ago; if it was, and has been read since, it must not be unknown.
  */
 async function asTheyWereRead(
   { source, target }: Context,
+  claim: Claim,
   entityId: number,
   entity: Entity,
   ids: readonly string[],
 ): Promise<string[]> {
   const spans = ids.map((id) => ({ from: BigInt(id) - 1n, to: BigInt(id) }));
   const known = new Map((await knownDigests(target, entityId, spans)).map(({ id, digest }) => [id, digest]));
+  const reread = new Set(await readOnceMore(target, claim.execution.id, entity.name));
   const now = await sourceDigests(source, entity, spans);
-  return now.filter(({ id, digest }) => known.get(id) === digest).map(({ id }) => id);
+  return now.filter(({ id, digest }) => (known.has(id) ? known.get(id) === digest : reread.has(id))).map(({ id }) => id);
 }
 
 /** Buckets whose counts or sums are not the same on both sides. */

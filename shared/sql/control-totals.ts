@@ -105,6 +105,18 @@ export async function targetBucket(
   );
 }
 
+/** The records that differed in the first round, and have been read once more since. */
+export async function readOnceMore(target: Queryable, execution: string, entity: string): Promise<string[]> {
+  const rows = await query<{ id: string }>(
+    target,
+    "target",
+    `select jsonb_array_elements_text(body -> 'differing') as id from public.sync_reports
+      where execution_id = $1 and kind = $2 and round = 1`,
+    [execution, `control_totals:${entity}`],
+  );
+  return rows.map((row) => row.id);
+}
+
 export async function commitValidation(
   target: Queryable,
   claim: Claim,
