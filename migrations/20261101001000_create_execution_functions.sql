@@ -56,12 +56,13 @@ begin
   end if;
   update public.sync_executions set metrics = sync.execution_metrics(p_execution) where id = p_execution;
   if p_status = 'succeeded' then
-    -- What was confirmed is done now; what is not asked for any more was undone in the source.
+    -- What was confirmed is done now; what is not asked for any more was undone in the source. Only an execution that has looked for
+    -- changes can tell.
     update public.sync_brakes b set closed_at = now()
       from public.sync_executions x join public.sync_entities e on e.source_id = x.source_id and e.entity_type = any (x.entities)
-     where x.id = p_execution and not x.dry_run and b.entity_id = e.id and b.closed_at is null
-       and case b.kind when 'delete' then not exists (select from public.sync_pending_keys k where k.entity_id = e.id and k.gone)
-             else exists (select from public.sync_chains c where c.execution_id = x.id and c.entity_id = e.id and c.capture in ('full', 'xmin', 'digest')) end;
+     where x.id = p_execution and not x.dry_run and x.request ->> 'capture' is distinct from 'modified' and b.entity_id = e.id and b.closed_at is null
+       and exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'validate')
+       and not exists (select from public.sync_pending_keys k where k.entity_id = e.id and k.gone);
     update public.sync_alerts a set closed_at = now()
      where a.kind = 'brake' and a.closed_at is null
        and not exists (select from public.sync_brakes b where b.entity_id = a.entity_id and b.closed_at is null);

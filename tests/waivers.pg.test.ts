@@ -124,8 +124,9 @@ describe("a predicate", () => {
       select id, k, 'test' from public.sync_entities, unnest('{1,2,8}'::bigint[]) k where entity_type = 'operations'`;
     // The release reads what is pending and compares nothing.
     const { execution } = await test.start(only);
+    const [now] = await test.source.admin<{ at: string }[]>`select pg_snapshot_xmax(pg_current_snapshot())::text as at`;
     await test.target
-      .admin`update public.sync_chains set changed_from = '9000000000'::xid8 where execution_id = ${execution} and capture = 'xmin'`;
+      .admin`update public.sync_chains set changed_from = ${now?.at ?? "0"}::xid8 where execution_id = ${execution} and capture = 'xmin'`;
     await test.drain();
     expect(await outcome({ execution })).toEqual({ read: 3, inserted: 1, deleted: 1, ...waived(1) });
     expect((await test.target.admin`select from public.sync_pending_keys`).length).toBe(0);
