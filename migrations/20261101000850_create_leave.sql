@@ -1,6 +1,6 @@
 -- Purpose: what becomes of landed records that have left their entity's predicate, or that the source no longer has.
 -- Locks:   the target rows of the page, which sync.load_records has locked.
--- Reverse: drop the function.
+-- Reverse: drop the functions.
 
 create function sync.referenced_sql(p_entity public.sync_entities, p_plan uuid) returns text
 language sql stable security invoker set search_path = '' as $$
