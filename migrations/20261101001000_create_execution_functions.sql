@@ -219,9 +219,9 @@ begin
       select count(*), max(generation) into v_gone, v_up_to from public.sync_planned_keys k
        where k.execution_id = p_execution.id and k.entity_id = v_entity.id and k.gone;
     else
-      -- What was refused before, and is only asked about again, does not count.
+      -- A delete that was refused before, and is only asked about again, does not count: nothing was read when that was queued.
       select count(*) filter (where not exists (
-               select from public.sync_conflicts c where c.entity_id = k.entity_id and c.source_record_id = k.legacy_id and c.state = 'open')),
+               select from public.sync_conflicts c where c.entity_id = k.entity_id and c.source_record_id = k.legacy_id and c.state = 'open' and c.source_digest is null)),
              max(generation)
         into v_gone, v_up_to from public.sync_pending_keys k where k.entity_id = v_entity.id and k.gone;
     end if;

@@ -336,6 +336,19 @@ describe("the brake", () => {
     expect(await brakes(test)).toEqual([]);
   });
 
+  it("counts deleted records that were in the queue for another reason", async () => {
+    await using test = await made();
+    await test.target.admin`alter table public.offices add constraint no_bad check (name <> 'bad')`;
+    await test.source.admin`update public.dispatch_office set name = 'bad' where id <= 8`;
+    await test.sync(only);
+    expect(await test.live("offices")).toHaveLength(8);
+    await test.source.admin`delete from public.dispatch_office where id <= 8`;
+    const { execution } = await test.start({ ...only, capture: "digest" });
+    await test.drain();
+    expect(await test.status(execution)).toMatchObject({ status: "failed", errors: [{ code: "BRAKE_APPLIED", records: 8 }] });
+    expect(await landed(test)).toBe(20);
+  });
+
   it("is released by itself when the records are back", async () => {
     await using test = await made();
     await test.source.admin`create table kept as select * from public.dispatch_office`;
