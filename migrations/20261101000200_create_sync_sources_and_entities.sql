@@ -13,6 +13,7 @@ create table public.sync_sources (
   server_start      text,
   capabilities      jsonb not null default '{}',
   target_identity   text,
+  written_since     xid8 not null default '0',
   created_at        timestamptz not null default now(),
   updated_at        timestamptz not null default now()
 );
@@ -25,6 +26,8 @@ comment on column public.sync_sources.system_identifier is
 comment on column public.sync_sources.timeline is 'Timeline of that server; it changes with a failover or a restore.';
 comment on column public.sync_sources.target_identity is
   'Which database this one was when the last execution began; another one now means that it was restored from a backup, or copied.';
+comment on column public.sync_sources.written_since is
+  'The first transaction of this database that the sync can have written in. A copy loads older rows, all of them in one transaction perhaps.';
 comment on column public.sync_sources.in_recovery is 'True when the server read last was a replica.';
 comment on column public.sync_sources.database_oid is 'Which database of that server; one that was dropped and restored under its name has another.';
 comment on column public.sync_sources.server_start is 'Since when that server runs. One that was put back to an older state has started since.';

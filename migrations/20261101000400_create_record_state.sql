@@ -41,12 +41,15 @@ create table public.sync_row_states (
   left_hash bigint,
   source_digest bigint,
   gone_at   timestamptz,
+  written_by xid,
   check (num_nonnulls(seen, seen_hash) = 1 and num_nonnulls("left", left_hash) = 1),
   primary key (entity_id, legacy_id)
 ) with (fillfactor = 85);
 comment on table public.sync_row_states is 'Per landed record: what the source said and what the target held after the last decision.';
 comment on column public.sync_row_states.seen is 'The source values last decided on, cast to the target types.';
 comment on column public.sync_row_states."left" is 'The target values after that decision, read back after triggers; what differs now was changed by somebody else.';
+comment on column public.sync_row_states.written_by is
+  'The transaction that had written the target row when all of it was as left: while it is the same, nobody has edited it. Null: compare.';
 comment on column public.sync_row_states.seen_hash is 'Instead of seen, where the entity keeps hashes.';
 comment on column public.sync_row_states.left_hash is 'Instead of left, where the entity keeps hashes: tells that the target row was edited, not in which field.';
 comment on column public.sync_row_states.source_digest is 'Hash of the projected record, computed on the source: a digest compares it with what the source has now.';

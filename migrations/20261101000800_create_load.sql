@@ -157,11 +157,13 @@ begin
         from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
        where p.n between $1 and $2 and q.action = 'update' and t.id = p._uuid
     $q$, v_target, v_sets),
+    -- What deferred triggers do to the rows belongs to what the sync leaves.
+    'set constraints all immediate',
     -- Read back after triggers: for a changed field what stands there now, for the others what was left before,
     -- so that somebody else's edit of them stays visible.
     format($q$
       with after as (
-        select q.n, q.legacy_id, q.new, q.raw, q.digest, q.action,
+        select q.n, q.legacy_id, q.new, q.raw, q.digest, q.action, o.now, t.xmin as written_by,
                case when q.action = 'insert' then o.now
                     else (select jsonb_object_agg(e.key, case when q.changed ? e.key then e.value else q."left" -> e.key end)
                             from jsonb_each(o.now) e)
@@ -172,12 +174,12 @@ begin
          where q.n between $1 and $2
            and (q.action in ('insert', 'update') or (q.action = 'unchanged' and (q.new is distinct from q.seen or q.restated)))
       ), state as (
-        insert into %6$I.sync_row_states as s (entity_id, legacy_id, raw, synced_at, source_digest, seen, "left", seen_hash, left_hash)
-        select %3$s, legacy_id, raw, now(), digest, %5$s from after
+        insert into %6$I.sync_row_states as s (entity_id, legacy_id, raw, synced_at, source_digest, written_by, seen, "left", seen_hash, left_hash)
+        select %3$s, legacy_id, raw, now(), digest, case when "left" = now then written_by end, %5$s from after
         on conflict (entity_id, legacy_id) do update
            set raw = excluded.raw, synced_at = excluded.synced_at, seen = excluded.seen, "left" = excluded."left",
                seen_hash = excluded.seen_hash, left_hash = excluded.left_hash,
-               source_digest = excluded.source_digest, gone_at = null
+               source_digest = excluded.source_digest, written_by = excluded.written_by, gone_at = null
       )
       update pg_temp.page_plan q set altered = true
         from after a
@@ -199,7 +201,7 @@ begin
 end
 $$;
 comment on function sync.load_statements(public.sync_entities, text) is
-  'The statements that classify and write a slice of a page: plan, insert, update, row states, mappings. $1, $2: the slice. p_schema: public, or pg_temp for a plan.';
+  'The statements that classify and write a slice of a page: plan, insert, update, deferred triggers, row states, mappings. $1, $2: the slice. p_schema: public, or pg_temp for a plan.';
 
 -- Settings are pinned, so that a comparison never depends on the session.
 create function sync.load_records(p_entity public.sync_entities, p_records json, p_left bigint[], p_soft bigint[], p_plan uuid) returns void

@@ -22,9 +22,11 @@ begin
       join public.uuid_mappings_enhanced m on m.source_id = %2$s and m.entity_type = %3$L and m.legacy_id = s.legacy_id
       join public.%1$I t on t.id = m.entity_uuid
      where s.entity_id = %4$s and s.gone_at is null
+       and %7$s is not true
        and case when s.left_hash is null then %5$s
                 else s.left_hash <> hashtextextended((select to_jsonb(x)::text from (select %6$s) x), 0) end
-  $q$, v_entity.target_table, v_entity.source_id, v_entity.entity_type, v_entity.id, v_differ, sync.owned_columns(v_entity));
+  $q$, v_entity.target_table, v_entity.source_id, v_entity.entity_type, v_entity.id, v_differ, sync.owned_columns(v_entity),
+    sync.untouched_sql(v_entity));
 end
 $$;
 comment on function sync.edited_records(smallint, text[]) is

@@ -25,7 +25,11 @@ declare
   v_latest   bigint := coalesce((select max(ordinal) from public.sync_executions), 0);
 begin
   select target_identity into v_known from public.sync_sources where id = p_source_id for no key update;
-  update public.sync_sources set target_identity = v_identity where id = p_source_id and target_identity is distinct from v_identity;
+  update public.sync_sources
+     set target_identity = v_identity,
+         written_since = case when regexp_replace(v_known, '/.*/', '/') <> regexp_replace(v_identity, '/.*/', '/') then pg_current_xact_id()
+                         else written_since end
+   where id = p_source_id and target_identity is distinct from v_identity;
   if coalesce(v_known, v_identity) = v_identity and coalesce(p_witness, 0) <= v_latest then
     return false;
   end if;

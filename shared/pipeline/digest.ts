@@ -16,10 +16,10 @@ import {
 } from "../sql/digests.ts";
 import type { Claim, Context, PageMessage } from "./types.ts";
 
-/** Buckets of 4,096 keys, and of 64 where those differ: a difference costs some kilobytes, whatever the table's size. */
-const BUCKET_BITS = [12, 6] as const;
-/** Most records that a page lists, on either side; where more differ, it ends before them. */
-const MOST_RECORDS = 20_000;
+/** Buckets of 4,096 keys, of 256 where those differ, and of 16: a difference costs few kilobytes, whatever the table's size. */
+const BUCKET_BITS = [12, 8, 4] as const;
+/** Most buckets, and then records, that a page lists on either side; where more differ, it ends before them. */
+const MOST_LISTED = 20_000;
 
 /**
  * A page of a digest: compares the hashes of the source's records with those that were read last, summed by key range on
@@ -38,16 +38,17 @@ export async function digest(context: Context, claim: Claim, entity: Entity): Pr
   };
   const { last, rows } = await windowEnd(source, entity, whole, chain.page_size);
   let window = rows < chain.page_size || last === null ? whole : { ...whole, to: BigInt(last) };
-  const drifted = await driftedRows(target, entityId, window, MOST_RECORDS);
-  if (drifted.length === MOST_RECORDS) window = { ...window, to: BigInt(drifted.at(-1)?.id ?? window.to) };
+  const drifted = await driftedRows(target, entityId, window, MOST_LISTED);
+  if (drifted.length === MOST_LISTED) window = { ...window, to: BigInt(drifted.at(-1)?.id ?? window.to) };
 
   let records = 0;
   let spans: readonly Span[] = [window];
-  for (const bits of BUCKET_BITS) {
+  for (const [level, bits] of BUCKET_BITS.entries()) {
     if (spans.length === 0) break;
     const here = await sourceBuckets(source, entity, spans, bits);
-    if (bits === BUCKET_BITS[0]) records = here.reduce((sum, { n }) => sum + Number(n), 0);
-    const { differing, end } = differingSpans(here, await knownBuckets(target, entityId, spans, bits), window, bits);
+    if (level === 0) records = here.reduce((sum, { n }) => sum + Number(n), 0);
+    const known = await knownBuckets(target, entityId, spans, bits);
+    const { differing, end } = differingSpans(here, known, window, bits, MOST_LISTED << (BUCKET_BITS[level + 1] ?? 0));
     spans = differing;
     window = { ...window, to: end };
   }
@@ -89,14 +90,14 @@ const NOTHING = { missing: [], surplus: [], changed: [] };
 
 /**
  * Spans of the buckets that are not the same on both sides, ascending, within a window; and where the window ends when these
- * have more records than a page lists.
+ * have more than `most` records.
  */
 export function differingSpans(
   source: readonly Bucket[],
   known: readonly Bucket[],
   window: Span,
   bits: number,
-  most = MOST_RECORDS,
+  most = MOST_LISTED,
 ): { differing: readonly Span[]; end: bigint } {
   const there = new Map(source.map((one) => [one.bucket, one]));
   const here = new Map(known.map((one) => [one.bucket, one]));
