@@ -51,6 +51,7 @@ create table public.sync_entities (
   depends_on      text[] not null default '{}',
   columns         jsonb not null,
   on_delete       jsonb not null default '{"policy": "review"}',
+  conflicts       jsonb not null default '{"strategy": "source_wins", "deleted": "manual_review", "fields": {}, "types": {}}',
   predicate       jsonb,
   history         text not null default 'values' check (history in ('values', 'hashes')),
   definition_hash text not null,
@@ -67,6 +68,8 @@ comment on column public.sync_entities.columns is
   'The target columns the sync owns: [{name, type, money, sensitive, parent}]. No other column is ever written.';
 comment on column public.sync_entities.on_delete is
   'What becomes of the target row of a record that the source no longer has: {policy: hard | soft | ignore | review, set: {column: value}} (set: soft only).';
+comment on column public.sync_entities.conflicts is
+  'Who wins where both sides changed something: {strategy, fields: {field: strategy}, types: {conflict type: strategy}, deleted: strategy (target rows that somebody deleted)}. A field''s own counts before its type''s, and that before strategy.';
 comment on column public.sync_entities.predicate is
   'Which records are not transferred, and what becomes of one that leaves: {rule, reason, on_leave}; null: all are transferred.';
 comment on column public.sync_entities.history is

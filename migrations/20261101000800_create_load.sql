@@ -25,9 +25,89 @@ end
 $$;
 comment on function sync.active_if_same(uuid, uuid) is 'One record, one UUID, forever: a mapping revives only under its own id.';
 
-create function sync.load_slice(p_statements text[], p_from integer, p_to integer) returns void
+-- Unique values that change places collide row by row, whatever the order: so rows whose value another one of the slice is to
+-- get give it up first, but only when a slice was rejected for it.
+create function sync.vacate_statements(p_entity public.sync_entities, p_schema text) returns text[]
+language plpgsql stable security invoker set search_path = '' as $$
+begin
+  return array(
+    select format($q$
+      update %1$I.%2$I t set %3$I = %4$s
+        from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
+       where p.n between $1 and $2 and q.written ? %3$L and t.id = p._uuid
+         and exists (select from pg_temp.page_rows o join pg_temp.page_plan w on w.n = o.n
+                      where o.n between $1 and $2 and o.n <> p.n and w.action in ('insert', 'update', 'review') and %5$s)
+    $q$, p_schema, p_entity.target_table, v.name, case when v.nullable then 'null' else 't.id::text' end,
+      (select string_agg(format('(o.%1$I)::%2$s = t.%1$I', a.attname, format_type(a.atttypid, null)), ' and ')
+         from pg_catalog.pg_attribute a where a.attrelid = i.indrelid and a.attnum = any (i.indkey::smallint[])))
+      from pg_catalog.pg_index i
+      cross join lateral (
+        select a.attname as name, not a.attnotnull as nullable from pg_catalog.pg_attribute a
+         where a.attrelid = i.indrelid and a.attnum = any (i.indkey::smallint[])
+           and (not a.attnotnull or a.atttypid in ('text'::regtype, 'varchar'::regtype))
+         order by a.attnotnull, a.attnum limit 1) v
+     where i.indrelid = to_regclass(format('public.%I', p_entity.target_table)) and i.indisunique and not i.indisprimary
+       and 0 <> all (i.indkey::smallint[]) and sync.are_owned(p_entity, i.indrelid, i.indkey::smallint[]));
+end
+$$;
+comment on function sync.vacate_statements(public.sync_entities, text) is
+  'The statements by which rows of a slice give up unique values that others of it are to get. $1, $2: the slice.';
+
+create function sync.find_clash(p_entity public.sync_entities, p_schema text, p_n integer, p_index text) returns uuid
+language plpgsql stable security invoker set search_path = '' as $$
+declare
+  v_keys text[] := (select keys from sync.unique_keys(p_entity) where name = p_index);
+  v_id   uuid;
+begin
+  if v_keys is null then
+    return null;
+  end if;
+  execute format($q$
+    select t.id from (select %1$s from (select p._uuid as id, %2$s from pg_temp.page_rows p where p.n = $1) v) k
+      join (select id, %1$s from %3$I.%4$I) t on %5$s and t.id <> (select _uuid from pg_temp.page_rows where n = $1) limit 1
+  $q$, (select string_agg(format('%s as _k%s', e, n), ', ' order by n) from unnest(v_keys) with ordinality x (e, n)),
+    (select string_agg(format('(p.%1$I)::%2$s as %1$I', c ->> 'name', c ->> 'type'), ', ') from jsonb_array_elements(p_entity.columns) c),
+    p_schema, p_entity.target_table,
+    (select string_agg(format('t._k%1$s is not distinct from k._k%1$s', n), ' and ') from generate_subscripts(v_keys, 1) n))
+    into v_id using p_n;
+  return v_id;
+end
+$$;
+comment on function sync.find_clash(public.sync_entities, text, integer, text) is
+  'The target row that holds the unique value of a rejected record; null where the index is over columns that the sync may not read.';
+
+create function sync.unfit_column(p_entity public.sync_entities, p_n integer) returns text
+language plpgsql stable security invoker set search_path = '' as $$
+declare
+  v_column record;
+begin
+  for v_column in
+    select a.attname as name, format_type(a.atttypid, null) as type, format_type(a.atttypid, a.atttypmod) as exact,
+           case when a.atttypid in ('varchar'::regtype, 'bpchar'::regtype) and a.atttypmod > 0 then a.atttypmod - 4 end as width
+      from jsonb_array_elements(p_entity.columns) with ordinality c (col, n)
+      join pg_catalog.pg_attribute a
+        on a.attrelid = to_regclass(format('public.%I', p_entity.target_table)) and a.attname = c.col ->> 'name' and not a.attisdropped
+     order by c.n
+  loop
+    begin
+      execute format('select 1 / (case when %s then 0 else 1 end) from (select (p.%I)::%s as value from pg_temp.page_rows p where p.n = $1) x',
+        case when v_column.width is null then 'value is null and false' else format('length(rtrim(value::text)) > %s', v_column.width) end,
+        v_column.name, case when v_column.width is null then v_column.exact else v_column.type end) using p_n;
+    exception when data_exception or program_limit_exceeded then
+      return v_column.name;
+    end;
+  end loop;
+  return null;
+end
+$$;
+comment on function sync.unfit_column(public.sync_entities, integer) is 'The column that cannot take a rejected record''s value: of another type, too long, out of range, no member of its enum.';
+
+create function sync.load_slice(p_entity public.sync_entities, p_schema text, p_statements text[], p_from integer, p_to integer, p_vacate boolean)
+returns void
 language plpgsql security invoker set search_path = '' as $$
 declare
+  -- Behind what classifies, before what writes: insert, update, deferred triggers, row states, mappings.
+  v_writes     integer := cardinality(p_statements) - 4;
   v_statement  text;
   v_state      text;
   v_constraint text;
@@ -35,7 +115,9 @@ declare
   v_middle     integer;
 begin
   begin
-    foreach v_statement in array p_statements loop
+    foreach v_statement in array case when not p_vacate then p_statements
+      else p_statements[:v_writes - 1] || sync.vacate_statements(p_entity, p_schema) || p_statements[v_writes:] end
+    loop
       execute v_statement using p_from, p_to;
     end loop;
     if exists (select from pg_temp.page_plan where n between p_from and p_to and altered) then
@@ -50,17 +132,23 @@ begin
     end if;
   end;
   if p_from = p_to then
-    insert into pg_temp.page_rejects (n, sqlstate, constraint_name, column_name)
-    values (p_from, v_state, nullif(v_constraint, ''), nullif(v_column, ''));
+    insert into pg_temp.page_rejects (n, sqlstate, constraint_name, column_name, other)
+    values (p_from, v_state, nullif(v_constraint, ''),
+            coalesce(nullif(v_column, ''), case when v_state ~ '^22' then sync.unfit_column(p_entity, p_from) end),
+            case when v_state = '23505' then sync.find_clash(p_entity, p_schema, p_from, v_constraint) end);
+    return;
+  end if;
+  if v_state = '23505' and not p_vacate then
+    perform sync.load_slice(p_entity, p_schema, p_statements, p_from, p_to, true);
     return;
   end if;
   v_middle := (p_from + p_to) / 2;
-  perform sync.load_slice(p_statements, p_from, v_middle);
-  perform sync.load_slice(p_statements, v_middle + 1, p_to);
+  perform sync.load_slice(p_entity, p_schema, p_statements, p_from, v_middle, false);
+  perform sync.load_slice(p_entity, p_schema, p_statements, v_middle + 1, p_to, false);
 end
 $$;
-comment on function sync.load_slice(text[], integer, integer) is
-  'Runs the load statements for the records n in [from, to]; on a rejected record halves the slice until it stands alone.';
+comment on function sync.load_slice(public.sync_entities, text, text[], integer, integer, boolean) is
+  'Runs the load statements for the records n in [from, to]; on a rejected record halves the slice until it stands alone. p_vacate: unique values of the slice are given up first.';
 
 create function sync.owned_columns(p_entity public.sync_entities) returns text
 language sql immutable security invoker set search_path = '' as $$
@@ -81,7 +169,19 @@ language sql immutable security invoker set search_path = ''
 return $q$case when s.left_hash is null then s."left" when s.left_hash = hashtextextended(o.now::text, 0) then o.now else '{}' end$q$;
 comment on function sync.left_sql() is 'What a row state s left in the target, given the present values o.now.';
 
-create function sync.load_statements(p_entity public.sync_entities, p_schema text) returns text[]
+create function sync.decided_fields(p_decided jsonb, p_decision text) returns text[]
+language sql immutable security invoker set search_path = '' as $$
+  select array_agg(key order by key) from jsonb_each_text(p_decided) where value = p_decision
+$$;
+comment on function sync.decided_fields(jsonb, text) is 'The fields of a record about which one thing was decided; null: none.';
+
+create function sync.seen_but(p_new jsonb, p_seen jsonb, p_decided jsonb) returns jsonb
+language sql immutable security invoker set search_path = '' as $$
+  select p_new - f.names || sync.pick(coalesce(p_seen, '{}'), f.names) from (select sync.decided_fields(p_decided, 'review') as names) f
+$$;
+comment on function sync.seen_but(jsonb, jsonb, jsonb) is 'The new values as seen, but for the fields that a person is to decide.';
+
+create function sync.load_statements(p_entity public.sync_entities, p_schema text, p_of_request text) returns text[]
 language plpgsql stable security invoker set search_path = '' as $$
 declare
   v_typed   text; -- the new values as typed columns of p
@@ -98,8 +198,9 @@ begin
   select string_agg(format('(p.%1$I)::%2$s as %1$I', c.name, c.type), ', ' order by c.n),
          string_agg(format('%I', c.name), ', ' order by c.n),
          string_agg(format('(p.%I)::%s', c.name, c.type), ', ' order by c.n),
-         string_agg(format('%1$I = case when q.written ? %2$L then (p.%1$I)::%3$s else t.%1$I end',
-                           c.name, c.name, c.type), ', ' order by c.n),
+         string_agg(format('%1$I = case when q.written ? %2$L then %4$s else t.%1$I end', c.name, c.name, c.type,
+                           format(case c.type when 'jsonb' then 'case when q.decided ->> %2$L = ''merge'' then q.written -> %2$L else (p.%1$I)::jsonb end'
+                                              else '(p.%1$I)::%3$s' end, c.name, c.name, c.type)), ', ' order by c.n),
          coalesce(array_agg(c.name) filter (where c.type = 'numeric'), '{}')
     into v_typed, v_names, v_values, v_sets, v_numbers
     from (select d.col ->> 'name' as name, d.col ->> 'type' as type, d.n
@@ -109,16 +210,17 @@ begin
     -- Classify. The target rows were locked by the statement before the first slice, so this one sees them
     -- as they will be written.
     format($q$
-      insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, raw, digest, restated)
+      insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, decided, raw, digest, restated)
       select r.n, r._key, r._uuid,
              case when r.undecided then 'ambiguous'
                   when r.t_id is null and r.seen is null and r.mapped is null then 'insert'
-                  when r.t_id is null then 'target_deleted'
+                  when r.t_id is null then %11$L
                   -- Adopted, and never reconciled: every field is judged as if the source had changed it.
                   when r.seen is null and r.mapped is distinct from r._uuid then 'target_unmapped'
+                  when c.decided @? '$.* ? (@ == "review")' then 'review'
                   when c.written <> '{}' then 'update'
                   else 'unchanged' end,
-             r.new, r.seen, r."left", r.now, c.changed, c.written, r._raw, r._digest, r.restated
+             r.new, r.seen, r."left", r.now, c.changed, c.written, c.decided, r._raw, r._digest, r.restated
         from (select p.n, p._key, p._uuid, p._raw, p._digest, v.new, %8$s as seen, %9$s as "left", t.id as t_id, o.now,
                      m.entity_uuid as mapped, a.undecided,
                      p._raw is distinct from s.raw or (s.seen_hash is null) <> (%7$L = 'values')
@@ -138,13 +240,23 @@ begin
                 cross join lateral (select to_jsonb(x) as now from (select %4$s) x offset 0) o
                where p.n between $1 and $2 offset 0) r
         cross join lateral (
-          select coalesce(jsonb_object_agg(e.key, e.value), '{}') as changed,
-                 coalesce(jsonb_object_agg(e.key, e.value)
-                          filter (where e.value is distinct from r.now -> e.key), '{}') as written
+          select coalesce(jsonb_object_agg(e.key, e.value) filter (where d.decision <> 'review'), '{}') as changed,
+                 coalesce(jsonb_object_agg(e.key, case when d.decision = 'merge' then sync.merge_objects(x.seen, x.source, x.target, x."left")
+                                                       else x.source end)
+                          filter (where d.decision in ('take', 'overwrite', 'merge')), '{}') as written,
+                 jsonb_object_agg(e.key, d.decision) filter (where d.decision in ('overwrite', 'retain', 'merge', 'review')) as decided
             from jsonb_each(case when r.t_id is null or r.new = r.seen then '{}' else r.new end) e
+            cross join lateral (
+              select e.value as source, r.seen -> e.key as seen, r.now -> e.key as target, r."left" -> e.key as "left",
+                     -- What a person has put back is theirs to decide again.
+                     case when exists (select from public.sync_conflicts k
+                                        where k.entity_id = %3$s and k.source_record_id = r._key and k.state = 'open' and k.decisions > 0)
+                          then 'manual_review' else %12$L::jsonb ->> e.key end as strategy) x
+            cross join lateral (select %13$s as decision offset 0) d
            where e.value is distinct from r.seen -> e.key) c
     $q$, v_typed, v_target, p_entity.id, v_current, p_entity.source_id, p_entity.entity_type, p_entity.history,
-      sync.seen_sql(), sync.left_sql(), p_schema),
+      sync.seen_sql(), sync.left_sql(), p_schema, case p_entity.conflicts ->> 'deleted' when 'source_wins' then 'insert' else 'target_deleted' end,
+      sync.field_strategies(p_entity, p_of_request), sync.decision_sql()),
     format($q$
       insert into %1$s (id, %2$s)
       select p._uuid, %3$s
@@ -155,7 +267,7 @@ begin
     format($q$
       update %1$s t set %2$s
         from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
-       where p.n between $1 and $2 and q.action = 'update' and t.id = p._uuid
+       where p.n between $1 and $2 and q.action in ('update', 'review') and q.written <> '{}' and t.id = p._uuid
     $q$, v_target, v_sets),
     -- What deferred triggers do to the rows belongs to what the sync leaves.
     'set constraints all immediate',
@@ -163,7 +275,8 @@ begin
     -- so that somebody else's edit of them stays visible.
     format($q$
       with after as (
-        select q.n, q.legacy_id, q.new, q.raw, q.digest, q.action, o.now, t.xmin as written_by,
+        select q.n, q.legacy_id, q.raw, q.digest, q.action, o.now,
+               case when q.action = 'review' then sync.seen_but(q.new, q.seen, q.decided) else q.new end as new, t.xmin as written_by,
                case when q.action = 'insert' then o.now
                     else (select jsonb_object_agg(e.key, case when q.changed ? e.key then e.value else q."left" -> e.key end)
                             from jsonb_each(o.now) e)
@@ -172,7 +285,8 @@ begin
           join %1$s t on t.id = q.id
           cross join lateral (select to_jsonb(x) as now from (select %2$s) x) o
          where q.n between $1 and $2
-           and (q.action in ('insert', 'update') or (q.action = 'unchanged' and (q.new is distinct from q.seen or q.restated)))
+           and (q.action in ('insert', 'update')
+                or (q.action = 'unchanged' or q.action = 'review' and %7$L = 'values') and (q.new is distinct from q.seen or q.restated))
       ), state as (
         insert into %6$I.sync_row_states as s (entity_id, legacy_id, raw, synced_at, source_digest, written_by, seen, "left", seen_hash, left_hash)
         select %3$s, legacy_id, raw, now(), digest, case when "left" = now then written_by end, %5$s from after
@@ -186,7 +300,7 @@ begin
        where a.n = q.n
          and exists (select from unnest(%4$L::text[]) k
                       where (q.action = 'insert' or q.written ? k) and a."left" -> k is distinct from q.new -> k)
-    $q$, v_target, v_current, p_entity.id, v_numbers, v_kept, p_schema),
+    $q$, v_target, v_current, p_entity.id, v_numbers, v_kept, p_schema, p_entity.history),
     format($q$
       insert into %5$I.uuid_mappings_enhanced as m
         (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table)
@@ -200,11 +314,12 @@ begin
   ];
 end
 $$;
-comment on function sync.load_statements(public.sync_entities, text) is
-  'The statements that classify and write a slice of a page: plan, insert, update, deferred triggers, row states, mappings. $1, $2: the slice. p_schema: public, or pg_temp for a plan.';
+comment on function sync.load_statements(public.sync_entities, text, text) is
+  'The statements that classify and write a slice of a page: plan, insert, update, deferred triggers, row states, mappings. $1, $2: the slice. p_schema: public, or pg_temp for a plan. p_of_request: as for sync.field_strategies.';
 
 -- Settings are pinned, so that a comparison never depends on the session.
-create function sync.load_records(p_entity public.sync_entities, p_records json, p_left bigint[], p_soft bigint[], p_plan uuid) returns void
+create function sync.load_records(p_entity public.sync_entities, p_records json, p_left bigint[], p_soft bigint[], p_plan uuid, p_of_request text)
+returns void
 language plpgsql security invoker
 set search_path = '' set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'iso_8601'
 set extra_float_digits = 1 as $$
@@ -224,10 +339,10 @@ begin
 
   create temp table page_plan (
     n integer primary key, legacy_id bigint not null, id uuid not null, action text not null,
-    new jsonb, seen jsonb, "left" jsonb, now jsonb, changed jsonb, written jsonb, raw jsonb, digest bigint,
+    new jsonb, seen jsonb, "left" jsonb, now jsonb, changed jsonb, written jsonb, decided jsonb, raw jsonb, digest bigint,
     fields text, altered boolean not null default false, restated boolean not null default false
   ) on commit drop;
-  create temp table page_rejects (n integer primary key, sqlstate text not null, constraint_name text, column_name text)
+  create temp table page_rejects (n integer primary key, sqlstate text not null, constraint_name text, column_name text, other uuid)
     on commit drop;
   execute format(
     'create temp table page_rows on commit drop as
@@ -259,22 +374,22 @@ begin
       p_entity.target_table);
   end if;
   if v_count > 0 then
-    v_statements := sync.load_statements(p_entity, v_schema);
+    v_statements := sync.load_statements(p_entity, v_schema, p_of_request);
     if p_plan is not null then
       v_statements := v_statements[1] || sync.clash_statements(p_plan, p_entity) || v_statements[2:];
     end if;
-    perform sync.load_slice(v_statements, 1, v_count);
+    perform sync.load_slice(p_entity, v_schema, v_statements, 1, v_count, false);
   end if;
   if v_left > 0 then
-    perform sync.load_slice(sync.leave_statements(p_entity, p_plan), v_count + 1, v_count + v_left);
+    perform sync.load_slice(p_entity, v_schema, sync.leave_statements(p_entity, p_plan), v_count + 1, v_count + v_left, false);
   end if;
   if v_soft > 0 then
-    perform sync.load_slice(sync.soft_statements(p_entity, p_plan), v_count + v_left + 1, v_count + v_left + v_soft);
+    perform sync.load_slice(p_entity, v_schema, sync.soft_statements(p_entity, p_plan), v_count + v_left + 1, v_count + v_left + v_soft, false);
   end if;
 end
 $$;
-comment on function sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid) is
-  'Loads the records of a page: [{_key, _uuid, _raw, _digest, <column>: text}], deletes those of the legacy ids p_left that have landed, and marks those of p_soft. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit. p_plan: the execution whose plan it is; then everything is written to shadows.';
+comment on function sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) is
+  'Loads the records of a page: [{_key, _uuid, _raw, _digest, <column>: text}], deletes those of the legacy ids p_left that have landed, and marks those of p_soft. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit. p_plan: the execution whose plan it is; then everything is written to shadows. p_of_request: as for sync.field_strategies.';
 
 create function sync.leaving_rows(p_entity public.sync_entities, p_schema text, p_after integer, p_ids bigint[]) returns integer
 language plpgsql security invoker set search_path = '' as $$
@@ -296,9 +411,11 @@ comment on function sync.leaving_rows(public.sync_entities, text, integer, bigin
 
 revoke all on function sync.leaving_rows(public.sync_entities, text, integer, bigint[]) from public;
 grant execute on function sync.leaving_rows(public.sync_entities, text, integer, bigint[]) to isthmus_worker;
-revoke all on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.load_slice(text[], integer, integer),
-  sync.owned_columns(public.sync_entities), sync.seen_sql(), sync.left_sql(), sync.load_statements(public.sync_entities, text),
-  sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid) from public;
-grant execute on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.load_slice(text[], integer, integer),
-  sync.owned_columns(public.sync_entities), sync.seen_sql(), sync.left_sql(), sync.load_statements(public.sync_entities, text),
-  sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid) to isthmus_worker;
+revoke all on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.vacate_statements(public.sync_entities, text), sync.find_clash(public.sync_entities, text, integer, text),
+  sync.unfit_column(public.sync_entities, integer), sync.load_slice(public.sync_entities, text, text[], integer, integer, boolean),
+  sync.owned_columns(public.sync_entities), sync.seen_sql(), sync.left_sql(), sync.decided_fields(jsonb, text), sync.seen_but(jsonb, jsonb, jsonb), sync.load_statements(public.sync_entities, text, text),
+  sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) from public;
+grant execute on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.vacate_statements(public.sync_entities, text), sync.find_clash(public.sync_entities, text, integer, text),
+  sync.unfit_column(public.sync_entities, integer), sync.load_slice(public.sync_entities, text, text[], integer, integer, boolean),
+  sync.owned_columns(public.sync_entities), sync.seen_sql(), sync.left_sql(), sync.decided_fields(jsonb, text), sync.seen_but(jsonb, jsonb, jsonb), sync.load_statements(public.sync_entities, text, text),
+  sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) to isthmus_worker;

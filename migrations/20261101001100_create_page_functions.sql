@@ -93,7 +93,7 @@ end
 $$;
 comment on function sync.hold_chain(uuid, bigint) is 'Locks the chain for the commit of a page under its lease. Raises IS010 when another delivery has it.';
 
-create function sync.page_rejections() returns jsonb
+create function sync.page_rejections(p_entity public.sync_entities, p_of_request text) returns jsonb
 language plpgsql security invoker set search_path = '' as $$
 begin
   return coalesce((
@@ -104,26 +104,46 @@ begin
                           when j.sqlstate = 'IS002' or j.constraint_name ~ '^uuid_mappings_enhanced_' then 'uuid_mapping_conflict'
                           when j.sqlstate ~ '^(22|54|IS)' then 'schema_mismatch'
                           else 'business_rule_violation' end,
+             'retry', case when j.sqlstate = '23505' and j.other is not null then 'clash' else 'target' end,
              'remedy', case when p._leaves then sync.leave_remedy(j.sqlstate)
-                            when j.sqlstate = '23505' then 'Another target row holds the same unique value: correct one of the two.'
+                            when j.sqlstate = '23505' then coalesce('Record ' || m.legacy_id || ' holds', 'Another target row holds') || ' the same unique value: correct one of the two.'
                             when j.sqlstate ~ '^(23|44)' then 'The target refuses the record: correct it in the source, or change the constraint.'
                             when j.sqlstate = 'IS001' then 'The target cannot hold the number exactly: widen the column.'
                             when j.sqlstate ~ '^22' then 'A value does not fit the target column: correct it in the source, or widen the column.'
                             when j.sqlstate = '54000' then 'A value is too long for an index of the target: shorten it in the source, or change the index.'
                             else 'A trigger of the target refuses the record: correct it in the source, or change the trigger.' end,
-             'data', jsonb_build_object('sqlstate', j.sqlstate, 'constraint', j.constraint_name), 'digest', p._digest))
-      from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n), '[]') || coalesce((
+             'data', jsonb_strip_nulls(jsonb_build_object('sqlstate', j.sqlstate, 'constraint', j.constraint_name,
+                       'clashes_with', case when j.other is not null then jsonb_build_object('legacy_id', m.legacy_id, 'id', j.other) end)),
+             'digest', p._digest))
+      from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
+      left join public.uuid_mappings_enhanced m on m.entity_type = p_entity.entity_type and m.entity_uuid = j.other), '[]') || coalesce((
     select jsonb_agg(jsonb_build_object(
-             'k', q.legacy_id, 'state', 'open', 'rule', q.action, 'field', q.fields,
+             'k', q.legacy_id, 'state', 'open', 'rule', q.action, 'field', q.fields, 'retry', 'person',
              'type', case when q.action in ('target_unmapped', 'ambiguous') then 'uuid_mapping_conflict'
                           when q.action = 'left_kept' then 'business_rule_violation' else 'concurrent_modification' end,
-             'remedy', case q.action when 'target_deleted' then 'Somebody deleted the target row: restore it, or delete the record in the source.'
+             'remedy', case q.action when 'target_deleted' then 'Somebody deleted the target row. source_wins: it is written again. target_wins: it stays away.'
                                      when 'target_unmapped' then 'A target row has the id that this record would get: remove the row.'
-                                     else sync.leave_remedy(q.action) end, 'digest', q.digest))
-      from pg_temp.page_plan q where q.action ~ '^(target|left)_' or q.action = 'ambiguous'), '[]');
+                                     else sync.leave_remedy(q.action) end,
+             'evidence', case q.action when 'target_deleted' then jsonb_build_object('record', q.new)
+                                       when 'left_edited' then jsonb_build_object('target', sync.pick(q.now, string_to_array(q.fields, ', ')), 'left', q."left") end,
+             'digest', q.digest))
+      from pg_temp.page_plan q where q.action ~ '^(target|left)_' or q.action = 'ambiguous'), '[]') || coalesce((
+    select jsonb_agg(jsonb_build_object(
+             'k', q.legacy_id, 'state', 'open', 'rule', 'both_changed', 'type', 'concurrent_modification', 'retry', 'person',
+             'field', array_to_string(f.names, ', '),
+             'policy', (select string_agg(x.policy, ', ' order by x.policy) from (select distinct
+                          (sync.field_strategies(p_entity, p_of_request) ->> n) || ' ' || sync.strategy_origin(p_entity, p_of_request, n) as policy
+                            from unnest(f.names) n) x),
+             'remedy', 'Both sides have changed it. source_wins: the old application''s value is written. target_wins: the row stays as it is. merge: the values in resolution_data are written.',
+             'evidence', jsonb_build_object('seen', sync.pick(q.seen, f.names), 'source', sync.pick(q.new, f.names), 'target', sync.pick(q.now, f.names),
+                           'left', sync.pick(q."left", f.names), 'record', case when p_entity.history = 'hashes' then q.new end),
+             'digest', q.digest))
+      from pg_temp.page_plan q cross join lateral (select sync.decided_fields(q.decided, 'review') as names) f
+     where q.action = 'review'), '[]');
 end
 $$;
-comment on function sync.page_rejections() is 'What the database or the present state of the target refused of a page, as issues.';
+comment on function sync.page_rejections(public.sync_entities, text) is
+  'What the database, the present state of the target or a policy stopped of a page, as issues.';
 
 create function sync.commit_page(p_chain uuid, p_lease bigint, p_records text, p_issues jsonb, p_page jsonb) returns jsonb
 language plpgsql security invoker set search_path = '' as $$
@@ -134,38 +154,30 @@ declare
   v_gone     bigint[];
   v_surplus  jsonb;
   v_begun    timestamptz := clock_timestamp();
+  v_request  text;
 begin
   v_chain := sync.hold_chain(p_chain, p_lease);
   select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
+  select request ->> 'conflictStrategy' into v_request from public.sync_executions where id = v_chain.execution_id;
   v_gone := sync.gone_landed(v_entity, p_page, null);
+  perform sync.hold_queue(v_entity, p_records::json, p_issues, p_page);
   perform sync.check_leaving(v_chain, v_entity, sync.leaving(v_entity, v_outside));
   perform sync.load_records(v_entity, p_records::json, sync.leaving(v_entity, v_outside) || sync.deleting(v_chain, v_entity, 'hard', v_gone),
-    sync.deleting(v_chain, v_entity, 'soft', v_gone), null);
+    sync.deleting(v_chain, v_entity, 'soft', v_gone), null, v_request);
 
-  perform sync.collect_issues(v_entity, p_issues || sync.page_rejections() || sync.deletes_to_review(v_chain, v_entity, v_gone));
+  perform sync.collect_issues(v_entity, p_issues || sync.page_rejections(v_entity, v_request) || sync.deletes_to_review(v_chain, v_entity, v_gone));
   perform sync.queue_records(v_entity, v_chain.execution_id);
   perform sync.check_nulled(v_chain, v_entity);
 
-  -- What source_wins overwrote stays readable as a decided conflict.
-  with overwritten as materialized (
-    select * from sync.page_overwritten()
-  ), decided as (
-    insert into public.sync_conflicts
-      (state, entity_id, entity_type, source_record_id, conflict_type, field, rule, remedy, conflict_data,
-       resolution_strategy, resolved_at, resolved_by, source_table, target_table, target_record_id, execution_id, resolved_in)
-    select 'resolved', v_entity.id, v_entity.entity_type, o.legacy_id, 'concurrent_modification',
-           array_to_string(o.fields, ', '), 'source_wins', 'Decided by policy; the overwritten value is kept.',
-           jsonb_build_object('fields', o.fields), 'source_wins', now(), 'policy', v_entity.source_table,
-           v_entity.target_table, o.id, v_chain.execution_id, v_chain.execution_id
-      from overwritten o
-    returning id, source_record_id
-  )
-  insert into public.sync_conflict_values (conflict_id, "values")
-  select d.id, o.kept from decided d join overwritten o on o.legacy_id = d.source_record_id;
+  perform sync.keep_decided(v_entity, v_chain.execution_id, v_request);
 
   perform sync.record_warnings(v_entity.id, v_chain.execution_id, p_page -> 'warnings');
 
-  -- Landed after all.
+  -- Landed after all, or no difference any more.
+  update public.sync_conflicts c set standing = false
+    from pg_temp.page_plan q
+   where c.entity_id = v_entity.id and c.source_record_id = q.legacy_id and c.standing
+     and q.action in ('insert', 'update', 'unchanged', 'review', 'delete', 'soft');
   update public.sync_conflicts c
      set state = 'resolved', resolved_at = now(), resolved_by = 'sync', resolved_in = v_chain.execution_id
     from pg_temp.page_plan q
@@ -180,6 +192,10 @@ begin
    where c.entity_id = v_entity.id and c.source_record_id = g::bigint and c.state in ('waiting', 'open')
      and case when v_chain.deletes then not exists (select from pg_temp.page_issues i where i.k = c.source_record_id)
               else c.source_record_id <> all (v_gone) end;
+
+  update public.sync_conflicts c set standing = false
+   where c.entity_id = v_entity.id and c.standing
+     and c.source_record_id in (select jsonb_array_elements_text(p_page -> 'gone')::bigint union all select unnest(v_outside));
 
   -- Not to be transferred any more: likewise.
   update public.sync_conflicts c
@@ -272,19 +288,68 @@ $$;
 comment on function sync.request_keys(public.sync_executions, public.sync_chains, jsonb) is
   'Has the missing parents and the dependants of selected records read as well.';
 
-create function sync.page_overwritten() returns table (legacy_id bigint, id uuid, kept jsonb, fields text[])
+create function sync.page_overwritten() returns table (n integer, legacy_id bigint, id uuid, kept jsonb, fields text[])
 language plpgsql security invoker set search_path = '' as $$
 begin
   return query
-  select q.legacy_id, q.id, jsonb_object_agg(k, q.now -> k), array_agg(k order by k)
+  select q.n, q.legacy_id, q.id, jsonb_object_agg(k, q.now -> k), array_agg(k order by k)
     from pg_temp.page_plan q cross join lateral jsonb_object_keys(q.written) k
-   where q.action in ('update', 'soft') and q.now -> k is distinct from q."left" -> k
-     -- Where nobody knows what was left (hashes, an adopted row, a new field): what a field held is kept, that it was empty is not.
-     and (q."left" ? k or q.now -> k <> 'null')
-   group by q.legacy_id, q.id;
+   where (q.action = 'soft' and q.now -> k is distinct from q."left" -> k and (q."left" ? k or q.now -> k <> 'null')
+          or q.action in ('update', 'review') and q.decided ->> k = 'overwrite')
+   group by q.n, q.legacy_id, q.id;
 end
 $$;
 comment on function sync.page_overwritten() is 'Edits by people that the updates of a page overwrite.';
+
+create function sync.hold_queue(p_entity public.sync_entities, p_records json, p_issues jsonb, p_page jsonb) returns void
+language sql security invoker set search_path = '' as $$
+  -- Before the target rows: whoever decides on a record has its row here first, and then wants the target row.
+  select count(*) from (
+    select from public.sync_conflicts c
+     where c.entity_id = p_entity.id and (c.state in ('waiting', 'open') or c.standing)
+       and c.source_record_id in (
+         select (r ->> '_key')::bigint from json_array_elements(p_records) r
+         union select (i ->> 'k')::bigint from jsonb_array_elements(p_issues) i
+         union select g::bigint from jsonb_array_elements_text(p_page -> 'gone' || (p_page -> 'outside')) g)
+     order by c.source_record_id, c.id for no key update) held
+$$;
+comment on function sync.hold_queue(public.sync_entities, json, jsonb, jsonb) is
+  'Locks what the queue has of a page''s records: a decision under way is waited for, and one that follows sees what the page has done.';
+
+create function sync.keep_decided(p_entity public.sync_entities, p_execution uuid, p_of_request text) returns void
+language plpgsql security invoker set search_path = '' as $$
+begin
+  if not exists (select from pg_temp.page_plan where action in ('update', 'unchanged', 'review', 'soft') and (decided is not null or action = 'soft')) then
+    return;
+  end if;
+  with decided as materialized (
+    select gen_random_uuid() as conflict_id, x.*, q.seen, q.new, q.now, q."left", q.digest, q.action
+      from (select o.n, o.legacy_id, o.id, 'source_wins'::public.conflict_resolution_strategy as strategy, o.fields from sync.page_overwritten() o
+            union all
+            select r.n, r.legacy_id, r.id, 'target_wins', sync.decided_fields(r.decided, 'retain') from pg_temp.page_plan r
+             where r.action in ('update', 'unchanged', 'review') and r.decided @? '$.* ? (@ == "retain")') x
+      join pg_temp.page_plan q on q.n = x.n
+  ), kept as (
+    insert into public.sync_conflicts
+      (id, state, entity_id, entity_type, source_record_id, conflict_type, field, differences, rule, policy, remedy, conflict_data,
+       resolution_strategy, resolved_at, resolved_by, source_table, target_table, target_record_id, execution_id, resolved_in, source_digest)
+    select d.conflict_id, 'resolved', p_entity.id, p_entity.entity_type, d.legacy_id, 'concurrent_modification', array_to_string(d.fields, ', '),
+           sync.differences(p_entity.columns, d.fields, d.seen, d.new, d.now, true), 'both_changed',
+           d.strategy || ' ' || sync.strategy_origin(p_entity, p_of_request, d.fields[1]),
+           'Decided by policy; what was not written is kept. Set another strategy, and it is written instead.',
+           jsonb_build_object('fields', d.fields), d.strategy, now(), 'policy', p_entity.source_table, p_entity.target_table, d.id, p_execution,
+           p_execution, d.digest
+      from decided d
+  )
+  insert into public.sync_conflict_values (conflict_id, seen, source, target, "left", after, record)
+  select d.conflict_id, sync.pick(d.seen, d.fields), case when d.action <> 'soft' then sync.pick(d.new, d.fields) end, sync.pick(d.now, d.fields),
+         sync.pick(d."left", d.fields), case when d.action <> 'soft' then sync.pick(case d.strategy when 'source_wins' then d.new else d.now end, d.fields) end,
+         case when p_entity.history = 'hashes' then d.new end
+    from decided d;
+end
+$$;
+comment on function sync.keep_decided(public.sync_entities, uuid, text) is
+  'What a policy has decided on a page where both sides had changed something: as decided conflicts, with the values that were not written.';
 
 create function sync.leaving(p_entity public.sync_entities, p_outside bigint[]) returns bigint[]
 language sql immutable security invoker set search_path = ''
@@ -334,7 +399,8 @@ comment on function sync.deleting(public.sync_chains, public.sync_entities, text
 create function sync.deletes_to_review(p_chain public.sync_chains, p_entity public.sync_entities, p_gone bigint[]) returns jsonb
 language sql stable security invoker set search_path = '' as $$
   select coalesce(jsonb_agg(jsonb_build_object('k', k, 'state', 'open', 'type', 'business_rule_violation', 'rule', 'deleted_in_source',
-           'remedy', 'The source no longer has this record. If its target row is to go too, delete it; if it is to stay: select sync.keep_deleted(<id of this entry>).')), '[]')
+           'retry', 'person',
+           'remedy', 'The source no longer has this record. source_wins: its target row is deleted too. target_wins: the row stays.')), '[]')
     from unnest(sync.deleting(p_chain, p_entity, 'review', p_gone)) k
    where k <> all (sync.without_row(p_entity, p_gone))
 $$;
@@ -394,7 +460,7 @@ begin
   return (select jsonb_object_agg(k, n) from (
     select e.key as k, count(*) as n
       from pg_temp.page_plan q cross join lateral jsonb_each(q.written) e
-     where q.action = 'update' and e.value = 'null' and coalesce(q.now -> e.key, 'null') <> 'null' group by 1) x);
+     where q.action in ('update', 'review') and e.value = 'null' and coalesce(q.now -> e.key, 'null') <> 'null' group by 1) x);
 end
 $$;
 comment on function sync.page_nulled() is 'How many records of the page lose their value in a column: {column: n}; null: none.';
@@ -486,9 +552,10 @@ begin
            'inserted', count(*) filter (where action = 'insert'), 'updated', count(*) filter (where action = 'update'),
            'unchanged', count(*) filter (where action = 'unchanged'), 'deleted', count(*) filter (where action in ('delete', 'soft')),
            'waived', (p_page ->> 'waived')::integer + jsonb_array_length(p_page -> 'outside')
-             - (select count(*) from pg_temp.page_rows where _leaves and p_page -> 'outside' ? _key::text),
-           'waiting', (select count(*) from pg_temp.page_issues where state = 'waiting'),
-           'in_conflict', (select count(*) from pg_temp.page_issues where state = 'open'))
+             - (select count(*) from pg_temp.page_rows where _leaves and p_page -> 'outside' ? _key::text)
+             + (select count(*) from pg_temp.page_issues where settled),
+           'waiting', (select count(*) from pg_temp.page_issues where state = 'waiting' and not settled),
+           'in_conflict', (select count(*) from pg_temp.page_issues where state = 'open' and not settled))
     into v_counts from pg_temp.page_plan;
   -- Of the keys without a record, those that had landed were looked at where they are deleted.
   v_gone := case when p_chain.deletes then
@@ -671,7 +738,8 @@ revoke all on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync
   sync.page_nulled(), sync.check_nulled(public.sync_chains, public.sync_entities),
   sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint), sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]),
   sync.claim_page(uuid, integer, integer), sync.lock_records(smallint, bigint[]),
-  sync.hold_chain(uuid, bigint), sync.page_rejections(), sync.request_keys(public.sync_executions, public.sync_chains, jsonb),
+  sync.hold_chain(uuid, bigint), sync.page_rejections(public.sync_entities, text), sync.hold_queue(public.sync_entities, json, jsonb, jsonb),
+  sync.keep_decided(public.sync_entities, uuid, text), sync.request_keys(public.sync_executions, public.sync_chains, jsonb),
   sync.move_watermark(uuid, public.sync_entities), sync.page_overwritten(), sync.leaving(public.sync_entities, bigint[]),
   sync.page_surplus(public.sync_chains, public.sync_entities, jsonb),
   sync.end_page(public.sync_chains, public.sync_entities, jsonb, jsonb, timestamptz),
@@ -685,7 +753,8 @@ grant execute on function sync.gone_landed(public.sync_entities, jsonb, uuid), s
   sync.page_nulled(), sync.check_nulled(public.sync_chains, public.sync_entities),
   sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint), sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]),
   sync.claim_page(uuid, integer, integer), sync.lock_records(smallint, bigint[]),
-  sync.hold_chain(uuid, bigint), sync.page_rejections(), sync.request_keys(public.sync_executions, public.sync_chains, jsonb),
+  sync.hold_chain(uuid, bigint), sync.page_rejections(public.sync_entities, text), sync.hold_queue(public.sync_entities, json, jsonb, jsonb),
+  sync.keep_decided(public.sync_entities, uuid, text), sync.request_keys(public.sync_executions, public.sync_chains, jsonb),
   sync.move_watermark(uuid, public.sync_entities), sync.page_overwritten(), sync.leaving(public.sync_entities, bigint[]),
   sync.page_surplus(public.sync_chains, public.sync_entities, jsonb),
   sync.end_page(public.sync_chains, public.sync_entities, jsonb, jsonb, timestamptz),

@@ -9,12 +9,12 @@ language sql stable security invoker set search_path = '' as $$
     from public.sync_row_states s
    where s.entity_id = p_entity_id and s.legacy_id > p_from and s.legacy_id <= p_to and s.gone_at is null
      and not exists (select from public.sync_conflicts c
-                      where c.entity_id = p_entity_id and c.source_record_id = s.legacy_id and c.state in ('waiting', 'open')
+                      where c.entity_id = p_entity_id and c.source_record_id = s.legacy_id and (c.state in ('waiting', 'open') or c.standing)
                         and (c.source_digest is not null or c.rule = 'deleted_in_source'))
   union all
   select c.source_record_id, c.source_digest
     from public.sync_conflicts c
-   where c.entity_id = p_entity_id and c.source_record_id > p_from and c.source_record_id <= p_to and c.state in ('waiting', 'open')
+   where c.entity_id = p_entity_id and c.source_record_id > p_from and c.source_record_id <= p_to and (c.state in ('waiting', 'open') or c.standing)
      and c.source_digest is not null
 $$;
 comment on function sync.known_records(smallint, bigint, bigint) is
@@ -58,7 +58,7 @@ begin
                 when s.left_hash is null then (select to_jsonb(x) from (select %5$s) x) <> s."left"
                 else s.left_hash <> hashtextextended((select to_jsonb(x)::text from (select %5$s) x), 0) end
        and not exists (select from public.sync_conflicts c
-                        where c.entity_id = %4$s and c.source_record_id = s.legacy_id and c.state = 'open' and c.rule = 'target_deleted')
+                        where c.entity_id = %4$s and c.source_record_id = s.legacy_id and (c.state = 'open' or c.standing) and c.rule = 'target_deleted')
      order by s.legacy_id limit %8$s
   $q$, v_entity.target_table, v_entity.source_id, v_entity.entity_type, v_entity.id, sync.owned_columns(v_entity), p_from, p_to, p_limit,
     sync.untouched_sql(v_entity));

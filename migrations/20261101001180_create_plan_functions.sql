@@ -12,13 +12,15 @@ declare
   v_gone    bigint[];
   v_surplus jsonb;
   v_begun   timestamptz := clock_timestamp();
+  v_request text;
 begin
   v_chain := sync.hold_chain(p_chain, p_lease);
   select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
+  select request ->> 'conflictStrategy' into v_request from public.sync_executions where id = v_chain.execution_id;
   v_gone := sync.gone_landed(v_entity, p_page, v_chain.execution_id);
   perform sync.load_records(v_entity, p_records::json, sync.leaving(v_entity, v_outside) || sync.deleting(v_chain, v_entity, 'hard', v_gone),
-    sync.deleting(v_chain, v_entity, 'soft', v_gone), v_chain.execution_id);
-  perform sync.collect_issues(v_entity, p_issues || sync.page_rejections() || sync.deletes_to_review(v_chain, v_entity, v_gone));
+    sync.deleting(v_chain, v_entity, 'soft', v_gone), v_chain.execution_id, v_request);
+  perform sync.collect_issues(v_entity, p_issues || sync.page_rejections(v_entity, v_request) || sync.deletes_to_review(v_chain, v_entity, v_gone));
   v_surplus := sync.page_surplus(v_chain, v_entity, p_page);
   perform sync.note_planned(v_chain.execution_id, v_entity, v_outside, v_gone, p_page);
   perform sync.plan_released(x, v_entity.id, array(select legacy_id from pg_temp.page_plan where action = 'insert'))
@@ -92,7 +94,7 @@ begin
    where q.action = 'unchanged' and (sync.is_known(p_execution, p_entity.id, q.legacy_id)
       or exists (select from jsonb_to_recordset(p_page -> 'warnings') as x (k bigint) where x.k = q.legacy_id));
   insert into pg_temp.page_outcomes (legacy_id, id, outcome, rule, field, remedy, parent_entity_id, parent_legacy_id)
-  select i.k, p._uuid, case i.state when 'waiting' then 'waiting' else 'in_conflict' end, i.rule, i.field,
+  select i.k, p._uuid, case when i.settled then 'waived' when i.state = 'waiting' then 'waiting' else 'in_conflict' end, i.rule, i.field,
          case when i.state = 'open' then i.remedy else 'Waits for its parent, which is in the queue or not among these entities.' end,
          i.parent_entity_id, i."parentId"
     from pg_temp.page_issues i left join pg_temp.page_rows p on p._key = i.k;

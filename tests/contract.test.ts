@@ -57,6 +57,7 @@ function entity(
       columns,
       ignored: { cover: "a picture", sold_at: "not of a book" },
     },
+    conflicts: { strategy: "source_wins", deleted: "manual_review", fields: {}, types: {} },
     onDelete: "review",
     history: "values",
     fields: { [`legacy_${table}_id`]: directCopy(KEY), ...fields },

@@ -74,7 +74,7 @@ const rows = (test: Pipeline) =>
 const kept = async (test: Pipeline) =>
   (
     await test.target.admin<{ id: number; values: Partial<Values> }[]>`
-      select c.source_record_id::integer as id, v."values" from public.sync_conflicts c
+      select c.source_record_id::integer as id, v.target as "values" from public.sync_conflicts c
         join public.sync_conflict_values v on v.conflict_id = c.id where c.state = 'resolved' order by c.source_record_id, c.first_seen_at`
   ).map(({ id, values }) => ({ id, values }));
 

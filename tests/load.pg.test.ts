@@ -107,7 +107,7 @@ describe("reconciling and loading a page", () => {
     await test.sync({ entities: ["payments"] });
     expect(await payment(11)).toMatchObject({ paid_amount: "6.00" });
     const [kept] = await test.target.admin`
-      select c.state, c.conflict_type, c.resolution_strategy, c.resolved_by, c.field, v."values" from public.sync_conflicts c
+      select c.state, c.conflict_type, c.resolution_strategy, c.resolved_by, c.field, v.target as "values" from public.sync_conflicts c
         join public.sync_conflict_values v on v.conflict_id = c.id where c.source_record_id = 11`;
     expect(kept).toEqual({
       state: "resolved",

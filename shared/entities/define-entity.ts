@@ -63,6 +63,25 @@ export interface Predicate {
 export type OnDelete<Marks = Readonly<Record<string, boolean | string>>> =
   "hard" | { readonly soft: Marks } | "ignore" | "review";
 
+/** Who wins where both sides have changed a field: the user's four strategies. merge: a JSON object key by key, anything else is put to a person. */
+export const STRATEGIES = ["source_wins", "target_wins", "merge", "manual_review"] as const;
+export type Strategy = (typeof STRATEGIES)[number];
+
+/** Who wins in a conflict. A field's own strategy counts before its type's, and that before the entity's. */
+export interface Conflicts<Name extends string = string> {
+  /** Default: source_wins; what it overwrites is kept in the queue. */
+  readonly strategy?: Strategy;
+  readonly fields?: Readonly<Partial<Record<Name, Strategy>>>;
+  /** Of what the target cannot take, target_wins says: leave it as it is until the source changes the record. Default: a person decides. */
+  readonly types?: {
+    readonly concurrent_modification?: Strategy;
+  } & Readonly<
+    Partial<Record<"business_rule_violation" | "schema_mismatch" | "uuid_mapping_conflict", "target_wins" | "manual_review">>
+  >;
+  /** Target rows that somebody has deleted: written again, left away, or (default) a person decides. */
+  readonly deleted?: "source_wins" | "target_wins" | "manual_review";
+}
+
 /** What is remembered of each record: whole values, or 8-byte hashes of them for records that hardly anybody edits. */
 export type History = "values" | "hashes";
 
@@ -101,6 +120,8 @@ export interface EntitySpec<
   };
   /** Default: a person decides. */
   readonly onDelete?: OnDelete<Readonly<Partial<Record<keyof TargetTables[TargetOf<N>] & string, boolean | string>>>>;
+  /** Default: the source wins. */
+  readonly conflicts?: Conflicts<keyof F & string>;
   /** Default: values. Hashes tell that a record was edited, not in which field; a record takes a fraction of the room. */
   readonly history?: History;
   readonly fields: (
@@ -128,6 +149,7 @@ export interface Entity {
     readonly ignored: Readonly<Partial<Record<string, string>>>;
   };
   readonly onDelete: OnDelete;
+  readonly conflicts: Required<Conflicts>;
   readonly history: History;
   /** Target column → field, the legacy key first. */
   readonly fields: Readonly<Record<string, Field>>;
@@ -169,6 +191,7 @@ export function defineEntity<
       filters: spec.source.filters ?? [],
     },
     onDelete: (spec.onDelete ?? "review") as OnDelete,
+    conflicts: { strategy: "source_wins", deleted: "manual_review", fields: {}, types: {}, ...spec.conflicts },
     history: spec.history ?? "values",
     fields,
     rules: spec.rules ?? [],
@@ -186,13 +209,15 @@ export function definitionOf(entity: Entity): unknown {
   const ruleOf = ({ holds, ...rule }: { holds: (value: never) => boolean }) => [rule, holds.toString()];
   // How records are found and selected changes none of them.
   const { modified: _modified, dated: _dated, filters: _filters, ...source } = entity.source;
+  // Nor does who wins in a conflict.
+  const { conflicts: _conflicts, ...rest } = entity;
   return {
-    ...entity,
+    ...rest,
     source,
     rules: entity.rules.map(ruleOf),
     fields: Object.entries(entity.fields).map(([name, field]) => {
-      const { decide: _, rules, ...rest } = field;
-      return [name, rest, rules.map(ruleOf), decisionsOf(field)];
+      const { decide: _, rules, ...plain } = field;
+      return [name, plain, rules.map(ruleOf), decisionsOf(field)];
     }),
   };
 }

@@ -1,4 +1,4 @@
-import type { Entity } from "../entities/define-entity.ts";
+import type { Entity, Strategy } from "../entities/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
 import type { Context } from "../pipeline/types.ts";
 import {
@@ -27,6 +27,8 @@ export interface ExecutionRequest {
   readonly priorities?: readonly string[] | undefined;
   /** Records of a page, instead of the configured number. */
   readonly pageSize?: number | undefined;
+  /** Who wins where both sides have changed a field, whatever the entities declare. */
+  readonly conflictStrategy?: Strategy | undefined;
   /** Tells what a run would do, and writes nothing. */
   readonly dryRun?: boolean | undefined;
   readonly triggeredBy: string;
@@ -50,7 +52,7 @@ export interface BegunExecution {
  */
 export async function startExecution(context: Context, request: ExecutionRequest): Promise<BegunExecution> {
   const { source, target, config, hashes } = context;
-  const { dryRun = false, pageSize } = request;
+  const { dryRun = false, pageSize, conflictStrategy } = request;
   const requested = dependencyOrder(selectEntities(context, request.entities), request.priorities);
 
   const sourceId = await beginSource(target, config.SOURCE_NAME);
@@ -105,6 +107,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
       ...(dryRun ? { dryRun } : {}),
       ...(request.priorities ? { priorities: request.priorities } : {}),
       ...(pageSize === undefined ? {} : { pageSize }),
+      ...(conflictStrategy === undefined ? {} : { conflictStrategy }),
     },
     entities: names,
     page_size: pageSize ?? config.ISTHMUS_PAGE_SIZE,

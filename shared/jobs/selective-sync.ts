@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { Entity } from "../entities/define-entity.ts";
+import { STRATEGIES, type Entity } from "../entities/define-entity.ts";
 import { sourceKinds } from "../schema/column-kinds.gen.ts";
 import { compiledKind } from "../schema/kinds.ts";
 import type { Selection } from "../sql/selected-keys.ts";
@@ -62,6 +62,8 @@ const shape = z.strictObject({
   pageSize: z.number().int().min(1).max(LARGEST_PAGE).optional(),
   /** Read the records again, too, that refer to the selected ones. */
   dependants: z.boolean().optional(),
+  /** Who wins where both sides have changed a field, whatever the entities declare. */
+  conflictStrategy: z.enum(STRATEGIES).optional(),
   /** Take over the ids of rows that an earlier migration left in the target, instead of a sync. */
   adopt: z.literal(true).optional(),
   /** Tell what would be done, and change nothing. */
@@ -136,7 +138,8 @@ function problemsOf(config: SelectiveSyncConfig, entities: Entities): FieldProbl
   for (const [name, columns] of Object.entries(filters)) problems.push(...filterProblems(entities.get(name), columns));
   if (!isSelection(config)) {
     if (config.dependants) problems.push({ path: ["dependants"], message: "belongs to legacyIds, filters or dateRange" });
-    if (adopt) problems.push(...strangers(config, ["capture", "priorities", "pageSize"], "does not belong to adopt"));
+    if (adopt)
+      problems.push(...strangers(config, ["capture", "priorities", "pageSize", "conflictStrategy"], "does not belong to adopt"));
     return problems;
   }
   const chosen = `legacyIds, filters and dateRange read their records whatever has changed: leave capture out`;

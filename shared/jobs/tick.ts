@@ -4,7 +4,7 @@ import type { Context } from "../pipeline/types.ts";
 import { failJob, setNextExecution, takeDueJobs, type DueJob } from "../sql/jobs.ts";
 import { overduePages } from "../sql/pages.ts";
 import { beginExecution, beginSource, checkpoints } from "../sql/plan.ts";
-import { advanceExecutions, entitiesWithPendingKeys, releaseWaiting } from "../sql/release.ts";
+import { advanceExecutions, entitiesWithPendingKeys, releaseWaiting, tendQueue } from "../sql/release.ts";
 import { forgetClosedPlans } from "../sql/planned-records.ts";
 import { sourcePosition } from "../sql/source-position.ts";
 import { holdsWhatWasRead } from "./choose-capture.ts";
@@ -31,6 +31,7 @@ export interface TickReport {
 export async function tick(context: Context): Promise<TickReport> {
   const resent = await guarded(context, "sweep", () => sweep(context), 0);
   const started = await guarded(context, "jobs", () => startDueJobs(context), []);
+  await guarded(context, "queue", () => tend(context), undefined);
   const released = await guarded(context, "release", () => release(context), []);
   await guarded(context, "forget", () => forgetClosedPlans(context.target, FORGET_ROWS), undefined);
   return { started, resent, released };
@@ -88,6 +89,10 @@ function nextTimeOrNull(job: DueJob, now: Date): Date | null {
   } catch {
     return null;
   }
+}
+
+async function tend({ target, config }: Context): Promise<void> {
+  await tendQueue(target, await beginSource(target, config.SOURCE_NAME), config.ISTHMUS_QUEUE_AGE_HOURS);
 }
 
 /** Waiting records whose parents have landed since, outside of any running execution. */

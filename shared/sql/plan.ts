@@ -49,6 +49,7 @@ export async function registerEntities(
     legacy_key: entity.target.legacyKey,
     depends_on: entity.dependsOn,
     on_delete: onDeleteOf(entity),
+    conflicts: entity.conflicts,
     predicate: predicateOf(entity),
     history: entity.history,
     rules: entity.rules.map((rule) => ({

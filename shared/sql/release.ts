@@ -6,6 +6,16 @@ export async function releaseWaiting(target: Queryable, sourceId: number): Promi
   await query(target, "target", "select sync.release_waiting($1::integer::smallint)", [sourceId]);
 }
 
+/** Asks for every record whose next attempt is due, counts the queue, and raises an alert where records have been in it for too long. */
+export async function tendQueue(target: Queryable, sourceId: number, ageHours: number): Promise<void> {
+  await query(
+    target,
+    "target",
+    "select sync.retry_due($1::integer::smallint), sync.count_queue($1::integer::smallint), sync.alert_old_records($1::integer::smallint, $2)",
+    [sourceId, ageHours],
+  );
+}
+
 /** Entities with keys to read again that no running execution covers. Gone ones, and what a brake holds, are for the next execution that looks for changes. */
 export async function entitiesWithPendingKeys(target: Queryable, sourceId: number): Promise<string[]> {
   const rows = await query<{ entity: string }>(
