@@ -188,8 +188,8 @@ create table public.sync_page_log (
   constraint waived_by_a_rule check (waived = 0 or waived_by is not null)
 );
 comment on table public.sync_page_log is 'One row per committed page: what was read and what became of it.';
-comment on column public.sync_page_log.waived is 'Rows of the source that are not transferred, because they do not satisfy the entity''s predicate.';
-comment on column public.sync_page_log.waived_by is 'The predicate, with its version.';
+comment on column public.sync_page_log.waived is 'Rows of the source that are not transferred: they do not satisfy the entity''s predicate, or a decision stands.';
+comment on column public.sync_page_log.waived_by is 'The predicate, with its version; decision: sync_conflicts.standing.';
 comment on column public.sync_page_log.absent is 'Keys that have no record in the projection any more, and no row that is deleted by this page.';
 comment on column public.sync_page_log.surplus is 'Full passes only: target rows in the key range of the page that are duplicates of a record.';
 comment on column public.sync_page_log.nulled is 'How many records lost their value in a column: {column: n}. The brake adds them up.';

@@ -10,9 +10,7 @@ declare
   v_entity  text := p_definition ->> 'entity_type';
   v_columns jsonb;
   v_id      smallint;
-  v_before  jsonb;
 begin
-  select conflicts into v_before from public.sync_entities where source_id = p_source_id and entity_type = v_entity;
   -- The type without its modifier: a value is compared as it is, and the column's own limit is checked
   -- on assignment, where it raises instead of cutting.
   select jsonb_agg(d.col || jsonb_build_object('type', format_type(a.atttypid, null)) order by d.n)
@@ -35,15 +33,7 @@ begin
          on_delete = excluded.on_delete, conflicts = excluded.conflicts, predicate = excluded.predicate, history = excluded.history,
          definition_hash = excluded.definition_hash, updated_at = now()
    where e.definition_hash is distinct from excluded.definition_hash or e.columns is distinct from excluded.columns
-      or e.conflicts is distinct from excluded.conflicts
   returning id into v_id;
-  if v_id is not null and v_before <> p_definition -> 'conflicts' then
-    -- What another policy has stopped is judged by this one.
-    insert into public.sync_pending_keys (entity_id, legacy_id, reason)
-    select v_id, source_record_id, 'rule_changed' from public.sync_conflicts
-     where entity_id = v_id and (state = 'open' and decisions = 0 or standing and resolved_by = 'policy') order by source_record_id
-    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
-  end if;
   if v_id is null then
     select id into v_id from public.sync_entities where source_id = p_source_id and entity_type = v_entity;
   end if;

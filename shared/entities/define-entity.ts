@@ -209,15 +209,13 @@ export function definitionOf(entity: Entity): unknown {
   const ruleOf = ({ holds, ...rule }: { holds: (value: never) => boolean }) => [rule, holds.toString()];
   // How records are found and selected changes none of them.
   const { modified: _modified, dated: _dated, filters: _filters, ...source } = entity.source;
-  // Nor does who wins in a conflict.
-  const { conflicts: _conflicts, ...rest } = entity;
   return {
-    ...rest,
+    ...entity,
     source,
     rules: entity.rules.map(ruleOf),
     fields: Object.entries(entity.fields).map(([name, field]) => {
-      const { decide: _, rules, ...plain } = field;
-      return [name, plain, rules.map(ruleOf), decisionsOf(field)];
+      const { decide: _, rules, ...rest } = field;
+      return [name, rest, rules.map(ruleOf), decisionsOf(field)];
     }),
   };
 }
