@@ -94,10 +94,13 @@ async function asTheyWereRead(
   entity: Entity,
   ids: readonly string[],
 ): Promise<string[]> {
-  const spans = ids.map((id) => ({ from: BigInt(id) - 1n, to: BigInt(id) }));
+  const spans = ids
+    .map(BigInt)
+    .sort((a, b) => (a < b ? -1 : 1))
+    .map((id) => ({ from: id - 1n, to: id }));
   const known = new Map((await knownDigests(target, entityId, spans)).map(({ id, digest }) => [id, digest]));
   const reread = new Set(await readOnceMore(target, claim.execution.id, entity.name));
-  const now = await sourceDigests(source, entity, spans);
+  const now = await sourceDigests(source, entity, spans, 0);
   return now.filter(({ id, digest }) => (known.has(id) ? known.get(id) === digest : reread.has(id))).map(({ id }) => id);
 }
 

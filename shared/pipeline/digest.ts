@@ -43,19 +43,21 @@ export async function digest(context: Context, claim: Claim, entity: Entity): Pr
 
   let records = 0;
   let spans: readonly Span[] = [window];
+  let width: number | undefined;
   for (const [level, bits] of BUCKET_BITS.entries()) {
     if (spans.length === 0) break;
-    const here = await sourceBuckets(source, entity, spans, bits);
+    const here = await sourceBuckets(source, entity, spans, width, bits);
     if (level === 0) records = here.reduce((sum, { n }) => sum + Number(n), 0);
     const known = await knownBuckets(target, entityId, spans, bits);
     const { differing, end } = differingSpans(here, known, window, bits, MOST_LISTED << (BUCKET_BITS[level + 1] ?? 0));
     spans = differing;
+    width = bits;
     window = { ...window, to: end };
   }
   const unlike =
     spans.length === 0
       ? NOTHING
-      : differingKeys(await sourceDigests(source, entity, spans), await knownDigests(target, entityId, spans));
+      : differingKeys(await sourceDigests(source, entity, spans, width), await knownDigests(target, entityId, spans));
   const within = drifted.filter(({ id }) => BigInt(id) <= window.to);
   const findings: DigestFindings = {
     records,

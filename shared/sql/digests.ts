@@ -37,24 +37,35 @@ export async function windowEnd(source: Queryable, entity: Entity, { from, to }:
   );
 }
 
-/** Buckets of 2^bits keys of the records that the source has now. */
-export async function sourceBuckets(source: Queryable, entity: Entity, spans: readonly Span[], bits: number): Promise<Bucket[]> {
+/** Buckets of 2^bits keys of the records that the source has now. `within`: the width of the spans, where these are buckets. */
+export async function sourceBuckets(
+  source: Queryable,
+  entity: Entity,
+  spans: readonly Span[],
+  within: number | undefined,
+  bits: number,
+): Promise<Bucket[]> {
   return query<Bucket>(
     source,
     "source",
     `select (q."${KEY}"::bigint >> ${bits})::text as bucket, count(*)::text as n, sum(${DIGEST_SQL})::text as digest
-       from (${spansSql(entity)}) q group by 1`,
-    arraysOf(spans),
+       from (${spansSql(entity, within)}) q group by 1`,
+    spansOf(spans, within),
   );
 }
 
 /** The records that the source has now, each with its hash. */
-export async function sourceDigests(source: Queryable, entity: Entity, spans: readonly Span[]): Promise<KeyDigest[]> {
+export async function sourceDigests(
+  source: Queryable,
+  entity: Entity,
+  spans: readonly Span[],
+  within: number | undefined,
+): Promise<KeyDigest[]> {
   return query<KeyDigest>(
     source,
     "source",
-    `select q."${KEY}" as id, ${DIGEST_SQL}::text as digest from (${spansSql(entity)}) q`,
-    arraysOf(spans),
+    `select q."${KEY}" as id, ${DIGEST_SQL}::text as digest from (${spansSql(entity, within)}) q`,
+    spansOf(spans, within),
   );
 }
 
@@ -137,11 +148,23 @@ export async function commitDigestPage(
   return row.dispatch;
 }
 
-/** Records whose keys lie in the spans of $1 and $2. */
-function spansSql(entity: Entity): string {
+/**
+ * Records whose keys lie in the spans: between $1 and $2, and in the buckets of $3. Not a join on ranges: for that the planner
+ * goes through the whole table once for each.
+ */
+function spansSql(entity: Entity, within: number | undefined): string {
   const key = keySql(entity);
-  const from = `unnest($1::text::bigint[], $2::text::bigint[]) b (low, high) join ${drivingSql(entity)} on ${key} > b.low and ${key} <= b.high`;
-  return recordsSql(entity, from, whereSql(entity));
+  const inBuckets = within === undefined ? "" : ` and ${key} >> ${within} in (select unnest($3::text::bigint[]))`;
+  return recordsSql(
+    entity,
+    drivingSql(entity),
+    `${key} > $1::text::bigint and ${key} <= $2::text::bigint${inBuckets} and (${whereSql(entity)})`,
+  );
+}
+
+function spansOf(spans: readonly Span[], within: number | undefined): string[] {
+  const ends = [String(spans[0]?.from ?? LOWEST), String(spans.at(-1)?.to ?? LOWEST)];
+  return within === undefined ? ends : [...ends, integerArray(spans.map(({ to }) => String(to >> BigInt(within))))];
 }
 
 function arraysOf(spans: readonly Span[]): [string, string] {
