@@ -4,6 +4,7 @@ import { Command, InvalidArgumentError } from "commander";
 import postgres from "postgres";
 import { applyEdits } from "./dataset/edit.ts";
 import { loadLegacy } from "./dataset/load.ts";
+import { editBothSides, printConflicts } from "./demo/both-sides.ts";
 import { freshFolder } from "./demo/folder.ts";
 import { printConnections, printQueries } from "./demo/look-around.ts";
 import { acknowledgeSideEffects } from "./demo/side-effects.ts";
@@ -98,11 +99,22 @@ async function show(platform: Platform): Promise<void> {
   const second = await runAndWatch(platform, {});
   await printSummary(platform, target, source, second);
 
+  heading("Both sides change the same records");
+  const entities = await editBothSides(platform, target);
+  line(dim("  By default the source wins, and what it overwrites is kept. This time a person is to decide."));
+
+  heading("Third run: conflicts");
+  const third = await runAndWatch(platform, { entities, conflictStrategy: "manual_review" });
+  await printSummary(platform, target, source, third);
+
+  heading("What waits for a decision");
+  await printConflicts(target);
+
   heading("Where to look");
   printConnections(platform);
   printQueries();
   line(`\nDone in ${((Date.now() - began) / 1_000).toFixed(0)} s.`);
-  if (first.status !== "succeeded" || second.status !== "succeeded") process.exitCode = 1;
+  if ([first, second, third].some(({ status }) => status !== "succeeded")) process.exitCode = 1;
   await Promise.all([target.end(), source.end()]);
   if (options.keep) {
     line("Everything stays up. Press Ctrl-C to stop it.");

@@ -103,8 +103,8 @@ async function printMoney(target: Sql, source: Sql): Promise<void> {
     const [queued] = await target<{ ids: string }[]>`
       select coalesce(array_agg(source_record_id), '{}')::text as ids from public.sync_conflicts c
        where entity_type = ${money.entity} and state in ('waiting', 'open')
-         and not exists (select from public.uuid_mappings_enhanced m
-                          where m.entity_type = ${money.entity} and m.legacy_id = c.source_record_id)`;
+         and (rule = 'target_deleted' or not exists (
+               select from public.uuid_mappings_enhanced m where m.entity_type = ${money.entity} and m.legacy_id = c.source_record_id))`;
     const [there] = await source.unsafe<{ total: string; held: string }[]>(
       `select coalesce(sum(${money.price}), 0)::text as total,
               coalesce(sum(${money.price}) filter (where ${money.key} = any ($1::text::bigint[])), 0)::text as held

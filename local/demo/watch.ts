@@ -48,7 +48,7 @@ const POLL_MS = 250;
 /** Starts an execution over HTTP, as production would, and shows its progress until it is closed. */
 export async function runAndWatch(
   platform: Platform,
-  request: { entities?: readonly string[]; capture?: "auto" | "full" },
+  request: { entities?: readonly string[]; capture?: "auto" | "full"; conflictStrategy?: "manual_review" },
 ): Promise<ExecutionState> {
   const answer = await platform.call("sync-trigger", { body: request });
   const begun = (await answer.json()) as { execution: string; entities: string[]; chains: { entity: string; capture: string }[] };
