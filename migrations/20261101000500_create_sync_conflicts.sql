@@ -121,7 +121,7 @@ create table public.sync_audit (
   id          bigint generated always as identity primary key,
   at          timestamptz not null default clock_timestamp(),
   actor       text not null,
-  action      text not null check (action in ('decided', 'reopened', 'revealed', 'replayed')),
+  action      text not null check (action in ('decided', 'reopened', 'revealed')),
   conflict_id uuid references public.sync_conflicts (id) on delete set null,
   entity_id   smallint references public.sync_entities (id),
   legacy_id   bigint,

@@ -91,7 +91,7 @@ begin
   loop
     begin
       execute format('select 1 / (case when %s then 0 else 1 end) from (select (p.%I)::%s as value from pg_temp.page_rows p where p.n = $1) x',
-        case when v_column.width is null then 'value is null and false' else format('length(rtrim(value::text)) > %s', v_column.width) end,
+        case when v_column.width is null then 'length(value::text) < 0' else format('length(rtrim(value::text)) > %s', v_column.width) end,
         v_column.name, case when v_column.width is null then v_column.exact else v_column.type end) using p_n;
     exception when data_exception or program_limit_exceeded then
       return v_column.name;

@@ -163,9 +163,12 @@ begin
      where e.source_id = p_source_id group by 1, 2
   loop
     if v_old.n > 0 then
-      perform sync.raise_alert('queue_old', 'warning', null, v_old.entity_id,
-        format('Records of %s have been in the queue for more than %s hours.', v_old.entity_type, p_hours),
-        jsonb_build_object('oldest_at', v_old.oldest_at));
+      insert into public.sync_alerts as a (kind, severity, source_id, entity_id, message, details)
+      values ('queue_old', 'warning', p_source_id, v_old.entity_id,
+              format('Records of %s have been in the queue for more than %s hours.', v_old.entity_type, p_hours),
+              jsonb_build_object('oldest_at', v_old.oldest_at))
+      on conflict (kind, entity_id) where closed_at is null do update
+         set occurrences = a.occurrences + 1, last_seen_at = now(), message = excluded.message, details = excluded.details;
     else
       update public.sync_alerts set closed_at = now() where kind = 'queue_old' and entity_id = v_old.entity_id and closed_at is null;
     end if;

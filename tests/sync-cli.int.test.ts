@@ -200,6 +200,20 @@ describe("npm run sync --", () => {
     expect((await sync(["queue"])).out).toMatch(/^operations +open +\S+ +2 /m);
   });
 
+  it("replay has records of the queue read again, all or some, and only counts them with --dry-run", async () => {
+    const pending = async () =>
+      (await target<{ id: string }[]>`select legacy_id::text as id from public.sync_pending_keys where reason = 'replayed'`)
+        .length;
+    expect((await sync(["replay", "--dry-run"])).out).toBe("2 records would be read again.\n");
+    expect(await pending()).toBe(0);
+    expect((await sync(["replay", "--entity", "patients"])).out).toBe("0 records are read again with the next tick.\n");
+    expect((await sync(["replay", "--type", "unheard_of"])).code).toBe(2);
+    const replayed = await sync(["replay", "--entity", "operations", "--type", "business_rule_violation", "--json"]);
+    expect(JSON.parse(replayed.out)).toEqual({ records: 2, dryRun: false });
+    expect(await pending()).toBe(2);
+    await target`delete from public.sync_pending_keys where reason = 'replayed'`;
+  });
+
   it("grants prints what lets the worker write exactly the entities' columns", async () => {
     const { code, out } = await sync(["grants"]);
     expect(code).toBe(0);

@@ -1,4 +1,4 @@
-import { Command, CommanderError } from "commander";
+import { Command, CommanderError, Option } from "commander";
 import { z } from "zod";
 import { registry } from "../../shared/entities/registry.gen.ts";
 import { workerGrants } from "../../shared/jobs/grants.ts";
@@ -19,7 +19,7 @@ import { callFunction } from "./call-function.ts";
 import { onTarget } from "./on-target.ts";
 import { formatTable, type Terminal } from "./output.ts";
 import { Problem, toProblem } from "./problem.ts";
-import { readQueue } from "./queue.ts";
+import { readQueue, replayQueue, type ReplaySelection } from "./queue.ts";
 import { setupSource } from "./setup-source.ts";
 import { requestOf, withSelection, type SelectionOptions } from "./selection.ts";
 import { createSchedule, removeSchedule, SCHEDULE_ID } from "./schedule.ts";
@@ -31,6 +31,14 @@ import { showPreview } from "./show-preview.ts";
 import { watchExecution } from "./watch.ts";
 
 export type ExitCode = 0 | 1 | 2;
+
+const CONFLICT_TYPES = [
+  "concurrent_modification",
+  "foreign_key_violation",
+  "business_rule_violation",
+  "schema_mismatch",
+  "uuid_mapping_conflict",
+] as const;
 
 /** Runs one command. Exit code 1: it failed, or the execution it shows has; 2: the command was not given what it needs. */
 export async function runSyncCli(args: readonly string[], terminal: Terminal): Promise<ExitCode> {
@@ -188,6 +196,21 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
         rows.length === 0
           ? "The queue is empty.\n"
           : formatTable(["entity", "state", "rule", "records", "oldest", "what to do"], rows),
+      );
+    });
+
+  program
+    .command("replay")
+    .description("have records of the queue read again now, all or some (over TARGET_DB_URL); the next tick reads them")
+    .option("--entity <name>", "only of this entity")
+    .option("--rule <rule>", "only what this rule, constraint or SQLSTATE has stopped, as queue shows it")
+    .addOption(new Option("--type <type>", "only conflicts of this type").choices(CONFLICT_TYPES))
+    .option("--dry-run", "only tell how many there are")
+    .action(async ({ dryRun = false, ...selection }: ReplaySelection & { dryRun?: boolean }) => {
+      const records = await replayQueue(env(), selection, dryRun);
+      print(
+        { records, dryRun },
+        dryRun ? `${records} records would be read again.\n` : `${records} records are read again with the next tick.\n`,
       );
     });
 

@@ -1,4 +1,5 @@
 import { Option, type Command } from "commander";
+import { STRATEGIES } from "../../shared/entities/define-entity.ts";
 import { Problem } from "./problem.ts";
 
 export interface SelectionOptions {
@@ -11,6 +12,7 @@ export interface SelectionOptions {
   readonly first?: readonly string[];
   readonly dependants?: boolean;
   readonly pageSize?: string;
+  readonly conflicts?: string;
 }
 
 /** Adds what a run or a plan may be asked for beside the names of entities. */
@@ -25,7 +27,13 @@ export function withSelection(command: Command): Command {
     .option("--to <time>", "and before this time")
     .option("--first <entity>", "run this entity first, as far as its parents allow it; repeatable", repeated)
     .option("--dependants", "read the records that refer to the selected ones as well")
-    .option("--page-size <records>", "records of a page");
+    .option("--page-size <records>", "records of a page")
+    .addOption(
+      new Option(
+        "--conflicts <strategy>",
+        "who wins where both sides have changed a field, whatever the entities declare",
+      ).choices(STRATEGIES),
+    );
 }
 
 /** The request that a command line stands for. @throws Problem with exit code 2 when an option is not of its form. */
@@ -41,6 +49,7 @@ export function requestOf(entities: readonly string[], options: SelectionOptions
     ...(first ? { priorities: first } : {}),
     ...(options.dependants === true ? { dependants: true } : {}),
     ...(pageSize === undefined ? {} : { pageSize: Number(pageSize) }),
+    ...(options.conflicts === undefined ? {} : { conflictStrategy: options.conflicts }),
   };
 }
 
