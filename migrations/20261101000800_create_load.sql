@@ -271,14 +271,14 @@ begin
     $q$, v_target, v_sets),
     -- What deferred triggers do to the rows belongs to what the sync leaves.
     'set constraints all immediate',
-    -- Read back after triggers: for a changed field what stands there now, for the others what was left before,
-    -- so that somebody else's edit of them stays visible.
+    -- Read back after triggers: for a field that the source or a trigger of this write has changed what stands there now, for
+    -- the others what was left before, so that somebody else's edit of them stays visible.
     format($q$
       with after as (
         select q.n, q.legacy_id, q.raw, q.digest, q.action, o.now,
                case when q.action = 'review' then sync.seen_but(q.new, q.seen, q.decided) else q.new end as new, t.xmin as written_by,
-               case when q.action = 'insert' then o.now
-                    else (select jsonb_object_agg(e.key, case when q.changed ? e.key then e.value else q."left" -> e.key end)
+               case when q.action = 'insert' or q."left" = q.now then o.now
+                    else (select jsonb_object_agg(e.key, case when q.changed ? e.key or e.value is distinct from q.now -> e.key then e.value else q."left" -> e.key end)
                             from jsonb_each(o.now) e)
                end as "left"
           from pg_temp.page_plan q

@@ -77,6 +77,29 @@ describe("a digest", () => {
     });
   });
 
+  it("sees an edit of a row that the sync has written since, and what deferred triggers make of a row is none", async () => {
+    await using test = await clinic(4);
+    await test.target.admin`update public.operations set card_brand = 'edited' where legacy_operation_id = 1`;
+    await test.source.admin`update public.dispatch_operation set price = 50 where id = 1`;
+    await test.target.admin.unsafe(`
+      create function public.round_up() returns trigger language plpgsql as $$
+        begin update public.operations set square_order_id = 'deferred' where id = new.id and square_order_id is distinct from 'deferred'; return null; end $$;
+      create constraint trigger round_up after update on public.operations deferrable initially deferred for each row execute function public.round_up();
+      grant update (square_order_id) on public.operations to isthmus_worker`);
+    await test.source.admin`update public.dispatch_operation set price = 60 where id = 2`;
+    await test.sync(only);
+    expect(
+      (
+        await test.target
+          .admin`select card_brand, square_order_id from public.operations where legacy_operation_id in (1, 2) order by legacy_operation_id`
+      ).map((row) => ({ ...row })),
+    ).toEqual([
+      { card_brand: "edited", square_order_id: "deferred" },
+      { card_brand: null, square_order_id: "deferred" },
+    ]);
+    expect(await report(test, (await test.sync(digest)).execution)).toMatchObject({ edited: [1] });
+  });
+
   it("does not ask again for what waits or is in conflict, until the source changes it", async () => {
     await using test = await clinic(20);
     await test.source.admin`update public.dispatch_operation set type = 99 where id = 5`;
