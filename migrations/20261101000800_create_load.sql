@@ -132,6 +132,13 @@ begin
     end if;
   end;
   if p_from = p_to then
+    if v_state = '23505' and p_schema = 'pg_temp' then
+      -- What it clashes with was put into the shadow by statements that are undone by now.
+      foreach v_statement in array p_statements[:v_writes - 1] loop
+        execute v_statement using p_from, p_to;
+      end loop;
+      delete from pg_temp.page_plan where n = p_from;
+    end if;
     insert into pg_temp.page_rejects (n, sqlstate, constraint_name, column_name, other)
     values (p_from, v_state, nullif(v_constraint, ''),
             coalesce(nullif(v_column, ''), case when v_state ~ '^22' then sync.unfit_column(p_entity, p_from) end),
