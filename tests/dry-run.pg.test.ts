@@ -129,6 +129,25 @@ describe("what the database would reject", () => {
     await change(5, "6");
     expect((await agreed()).slice(-1)).toEqual([["5", "in_conflict", "one_phone", null]]);
   });
+
+  it("is found of one record alone: three others of its page that pass a unique value round land, one that wants it too does not", async () => {
+    await using test = await createPipeline();
+    await test.target.admin`alter table public.offices add constraint one_phone unique (phone)`;
+    for (let id = 1; id <= 9; id++) await test.seed.office(id);
+    await test.source.admin`update public.dispatch_office set phone = id::text`;
+    await test.sync(offices);
+    await test.source.admin`
+      update public.dispatch_office o set phone = x.phone
+        from (values (1, '2'), (2, '3'), (3, '1'), (4, '5'), (5, '4'), (6, '7'), (8, '1')) x (id, phone) where o.id = x.id`;
+    const { outcomes } = await expectAgreement(test, offices);
+    expect(outcomes.map(({ legacyId, outcome, rule }) => [legacyId, outcome, rule])).toEqual([
+      ...["1", "2", "3", "4", "5"].map((id) => [id, "updated", null]),
+      ["6", "in_conflict", "one_phone"],
+      ["8", "in_conflict", "one_phone"],
+    ]);
+    const rows = await test.target.admin<{ phone: string }[]>`select phone from public.offices order by legacy_office_id`;
+    expect(rows.map(({ phone }) => phone)).toEqual(["2", "3", "1", "5", "4", "6", "7", "8", "9"]);
+  });
 });
 
 describe("what waits", () => {
