@@ -132,6 +132,13 @@ begin
     end if;
   end;
   if p_from = p_to then
+    if v_state = '23505' and p_schema = 'pg_temp' then
+      -- What it clashes with was put into the shadow by statements that are undone by now.
+      foreach v_statement in array p_statements[:v_writes - 1] loop
+        execute v_statement using p_from, p_to;
+      end loop;
+      delete from pg_temp.page_plan where n = p_from;
+    end if;
     insert into pg_temp.page_rejects (n, sqlstate, constraint_name, column_name, other)
     values (p_from, v_state, nullif(v_constraint, ''),
             coalesce(nullif(v_column, ''), case when v_state ~ '^22' then sync.unfit_column(p_entity, p_from) end),
@@ -149,6 +156,35 @@ end
 $$;
 comment on function sync.load_slice(public.sync_entities, text, text[], integer, integer, boolean) is
   'Runs the load statements for the records n in [from, to]; on a rejected record halves the slice until it stands alone. p_vacate: unique values of the slice are given up first.';
+
+create function sync.load_cycles(p_entity public.sync_entities, p_schema text, p_statements text[], p_after integer) returns void
+language plpgsql security invoker set search_path = '' as $$
+declare
+  v_after integer := p_after;
+  v_cycle integer[];
+begin
+  for v_cycle in
+    with recursive edge as materialized (
+      select j.n, k.n as holder
+        from pg_temp.page_rejects j join pg_temp.page_rows p on p._uuid = j.other join pg_temp.page_rejects k on k.n = p.n
+       where j.sqlstate = '23505' and k.sqlstate = '23505'
+    ), walk (first, n, path) as (
+      select n, holder, array[n] from edge
+      union all
+      -- Longer ones are seldom, and wait for another page.
+      select w.first, e.holder, w.path || e.n from walk w join edge e on e.n = w.n
+       where w.n <> w.first and w.n <> all (w.path) and cardinality(w.path) < 10)
+    select path from walk where n = first and first = (select min(x) from unnest(path) x) order by first
+  loop
+    delete from pg_temp.page_rejects where n = any (v_cycle);
+    update pg_temp.page_rows p set n = v_after + x.i from unnest(v_cycle) with ordinality x (n, i) where p.n = x.n;
+    perform sync.load_slice(p_entity, p_schema, p_statements, v_after + 1, v_after + cardinality(v_cycle), true);
+    v_after := v_after + cardinality(v_cycle);
+  end loop;
+end
+$$;
+comment on function sync.load_cycles(public.sync_entities, text, text[], integer) is
+  'Loads rejected records together that exchange unique values among each other, and that other rejects of the page had parted. p_after: their new numbers begin behind it.';
 
 create function sync.owned_columns(p_entity public.sync_entities) returns text
 language sql immutable security invoker set search_path = '' as $$
@@ -379,6 +415,7 @@ begin
       v_statements := v_statements[1] || sync.clash_statements(p_plan, p_entity) || v_statements[2:];
     end if;
     perform sync.load_slice(p_entity, v_schema, v_statements, 1, v_count, false);
+    perform sync.load_cycles(p_entity, v_schema, v_statements, v_count + v_left + v_soft);
   end if;
   if v_left > 0 then
     perform sync.load_slice(p_entity, v_schema, sync.leave_statements(p_entity, p_plan), v_count + 1, v_count + v_left, false);
@@ -413,9 +450,11 @@ revoke all on function sync.leaving_rows(public.sync_entities, text, integer, bi
 grant execute on function sync.leaving_rows(public.sync_entities, text, integer, bigint[]) to isthmus_worker;
 revoke all on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.vacate_statements(public.sync_entities, text), sync.find_clash(public.sync_entities, text, integer, text),
   sync.unfit_column(public.sync_entities, integer), sync.load_slice(public.sync_entities, text, text[], integer, integer, boolean),
+  sync.load_cycles(public.sync_entities, text, text[], integer),
   sync.owned_columns(public.sync_entities), sync.seen_sql(), sync.left_sql(), sync.decided_fields(jsonb, text), sync.seen_but(jsonb, jsonb, jsonb), sync.load_statements(public.sync_entities, text, text),
   sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) from public;
 grant execute on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.vacate_statements(public.sync_entities, text), sync.find_clash(public.sync_entities, text, integer, text),
   sync.unfit_column(public.sync_entities, integer), sync.load_slice(public.sync_entities, text, text[], integer, integer, boolean),
+  sync.load_cycles(public.sync_entities, text, text[], integer),
   sync.owned_columns(public.sync_entities), sync.seen_sql(), sync.left_sql(), sync.decided_fields(jsonb, text), sync.seen_but(jsonb, jsonb, jsonb), sync.load_statements(public.sync_entities, text, text),
   sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) to isthmus_worker;

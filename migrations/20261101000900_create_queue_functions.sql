@@ -116,16 +116,25 @@ begin
 
   -- Two records may hold what the other one is to get: read together, they can change places.
   insert into public.sync_pending_keys (entity_id, legacy_id, reason)
-  select p_entity.id, k, 'clash'
-    from (select i.k from pg_temp.page_queued q join pg_temp.page_issues i on i.k = q.k where q.added and i.retry = 'clash'
-          union select (i.data #>> '{clashes_with,legacy_id}')::bigint
-            from pg_temp.page_queued q join pg_temp.page_issues i on i.k = q.k where q.added and i.retry = 'clash') x (k)
-   where k is not null order by k
+  select p_entity.id, k, 'clash' from sync.clash_keys(array(select q.k from pg_temp.page_queued q where q.added)) k order by k
   on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
 end
 $$;
 comment on function sync.queue_records(public.sync_entities, uuid) is
   'Puts the records of pg_temp.page_issues into sync_conflicts.';
+
+create function sync.clash_keys(p_new bigint[]) returns setof bigint
+language plpgsql stable security invoker set search_path = '' as $$
+begin
+  return query
+  select i.k from pg_temp.page_issues i where i.k = any (p_new) and i.retry = 'clash'
+  union
+  select h.k from pg_temp.page_issues i cross join lateral (select (i.data #>> '{clashes_with,legacy_id}')::bigint as k) h
+   where i.k = any (p_new) and i.retry = 'clash' and h.k is not null;
+end
+$$;
+comment on function sync.clash_keys(bigint[]) is
+  'Of records that a page puts into the queue anew, those that clash for a unique value, with the records that hold it.';
 
 create function sync.retry_due(p_source_id smallint) returns bigint
 language sql security invoker set search_path = '' as $$
@@ -240,10 +249,10 @@ comment on function sync.record_warnings(smallint, uuid, jsonb) is
   'Notes which records of a page have landed although they break a rule, and forgets those that no longer do.';
 
 revoke all on function sync.collect_issues(public.sync_entities, jsonb), sync.next_attempt(text, integer), sync.queue_records(public.sync_entities, uuid),
-  sync.retry_due(smallint), sync.count_queue(smallint), sync.alert_old_records(smallint, integer),
+  sync.clash_keys(bigint[]), sync.retry_due(smallint), sync.count_queue(smallint), sync.alert_old_records(smallint, integer),
   sync.replay(text, text, public.conflict_type_enum), sync.release_waiting(smallint),
   sync.record_warnings(smallint, uuid, jsonb) from public;
 grant execute on function sync.collect_issues(public.sync_entities, jsonb), sync.next_attempt(text, integer), sync.queue_records(public.sync_entities, uuid),
-  sync.retry_due(smallint), sync.count_queue(smallint), sync.alert_old_records(smallint, integer),
+  sync.clash_keys(bigint[]), sync.retry_due(smallint), sync.count_queue(smallint), sync.alert_old_records(smallint, integer),
   sync.replay(text, text, public.conflict_type_enum), sync.release_waiting(smallint),
   sync.record_warnings(smallint, uuid, jsonb) to isthmus_worker;

@@ -192,8 +192,14 @@ begin
                      then 'resolution_data lacks ' || (select string_agg(k, ', ' order by k) from jsonb_array_elements_text(w -> 'fields') k where not w -> 'put' ? k)
                    when w ->> 'strategy' = 'merge' and exists (select from jsonb_each(w -> 'put') k where k.value = '"•••"')
                      then 'resolution_data holds a masked value'
+                   when w ->> 'strategy' = 'merge' and exists (
+                        select from jsonb_each(w -> 'put') k join public.sync_conflict_values v on v.conflict_id = (w ->> 'id')::uuid
+                          cross join lateral (values (v.seen -> k.key), (v.source -> k.key), (v.target -> k.key)) x (whole)
+                         where k.value <> x.whole and k.value = sync.shown_value(x.whole))
+                     then 'resolution_data holds a value that differences shows cut short'
                    when not (select array_agg(k) from jsonb_object_keys(w -> 'put') k) <@ v_owned then 'a field is no longer the sync''s own'
-                 end as why, 'The fields are those in the column field.' as hint
+                 end as why,
+                 'The fields are those in the column field; their values, unmasked and whole: select sync.reveal(''' || (w ->> 'id') || ''').' as hint
             from jsonb_array_elements(v_work) w) w
     join public.sync_conflicts c on c.id = w.id
    where w.why is not null order by c.first_seen_at, c.id limit 1;
@@ -204,6 +210,10 @@ begin
   execute format('select count(*) from (select from %s t where t.id in (select (w ->> ''row'')::uuid from jsonb_array_elements($1) w) order by t.id for no key update of t) l',
     v_table) using v_work;
   create temp table if not exists decided_rows (id uuid primary key, row uuid, key bigint, why text, "left" jsonb, left_hash bigint) on commit drop;
+  -- A trigger that somebody else hung on a table of theirs would run with the owner's rights.
+  if not exists (select from pg_catalog.pg_class where oid = 'pg_temp.decided_rows'::regclass and pg_get_userbyid(relowner) = current_user) then
+    raise exception 'pg_temp.decided_rows belongs to somebody else' using errcode = '42501';
+  end if;
   truncate pg_temp.decided_rows;
   execute format($q$
     insert into pg_temp.decided_rows (id, row, key, why)
@@ -242,9 +252,10 @@ begin
   select c as conflict into v_first
     from jsonb_array_elements(v_work) w join pg_temp.decided_rows d on d.id = (w ->> 'id')::uuid join public.sync_conflicts c on c.id = d.id
     cross join lateral jsonb_each(w -> 'put') p
-   where p.key = any (v_exact) and d."left" -> p.key is distinct from p.value order by c.first_seen_at, c.id limit 1;
+   -- Text that reads as a number would do, and so would NaN, which is none.
+   where p.key = any (v_exact) and (d."left" -> p.key is distinct from p.value or jsonb_typeof(p.value) = 'string') order by c.first_seen_at, c.id limit 1;
   if found then
-    perform sync.refuse_decision(v_first.conflict, 'the target cannot hold the number exactly', 'Write one that fits its column.');
+    perform sync.refuse_decision(v_first.conflict, 'the target cannot hold the number exactly', 'Write one that fits its column, without quotes.');
   end if;
 
   update public.sync_conflict_values v

@@ -93,7 +93,7 @@ end
 $$;
 comment on function sync.hold_chain(uuid, bigint) is 'Locks the chain for the commit of a page under its lease. Raises IS010 when another delivery has it.';
 
-create function sync.page_rejections(p_entity public.sync_entities, p_of_request text) returns jsonb
+create function sync.page_rejections(p_entity public.sync_entities, p_plan uuid, p_of_request text) returns jsonb
 language plpgsql security invoker set search_path = '' as $$
 begin
   return coalesce((
@@ -106,17 +106,19 @@ begin
                           else 'business_rule_violation' end,
              'retry', case when j.sqlstate = '23505' and j.other is not null then 'clash' else 'target' end,
              'remedy', case when p._leaves then sync.leave_remedy(j.sqlstate)
-                            when j.sqlstate = '23505' then coalesce('Record ' || m.legacy_id || ' holds', 'Another target row holds') || ' the same unique value: correct one of the two.'
+                            when j.sqlstate = '23505' then coalesce('Record ' || h.legacy_id || ' holds', 'Another target row holds') || ' the same unique value: correct one of the two.'
                             when j.sqlstate ~ '^(23|44)' then 'The target refuses the record: correct it in the source, or change the constraint.'
                             when j.sqlstate = 'IS001' then 'The target cannot hold the number exactly: widen the column.'
                             when j.sqlstate ~ '^22' then 'A value does not fit the target column: correct it in the source, or widen the column.'
                             when j.sqlstate = '54000' then 'A value is too long for an index of the target: shorten it in the source, or change the index.'
                             else 'A trigger of the target refuses the record: correct it in the source, or change the trigger.' end,
              'data', jsonb_strip_nulls(jsonb_build_object('sqlstate', j.sqlstate, 'constraint', j.constraint_name,
-                       'clashes_with', case when j.other is not null then jsonb_build_object('legacy_id', m.legacy_id, 'id', j.other) end)),
+                       'clashes_with', case when j.other is not null then jsonb_build_object('legacy_id', h.legacy_id, 'id', j.other) end)),
              'digest', p._digest))
       from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
-      left join public.uuid_mappings_enhanced m on m.entity_type = p_entity.entity_type and m.entity_uuid = j.other), '[]') || coalesce((
+      left join public.uuid_mappings_enhanced m on m.entity_type = p_entity.entity_type and m.entity_uuid = j.other
+      left join public.sync_planned_records r on r.execution_id = p_plan and r.entity_id = p_entity.id and r.id = j.other
+      cross join lateral (select coalesce(m.legacy_id, r.legacy_id) as legacy_id) h), '[]') || coalesce((
     select jsonb_agg(jsonb_build_object(
              'k', q.legacy_id, 'state', 'open', 'rule', q.action, 'field', q.fields, 'retry', 'person',
              'type', case when q.action in ('target_unmapped', 'ambiguous') then 'uuid_mapping_conflict'
@@ -142,8 +144,8 @@ begin
      where q.action = 'review'), '[]');
 end
 $$;
-comment on function sync.page_rejections(public.sync_entities, text) is
-  'What the database, the present state of the target or a policy stopped of a page, as issues.';
+comment on function sync.page_rejections(public.sync_entities, uuid, text) is
+  'What the database, the present state of the target or a policy stopped of a page, as issues. p_plan, p_of_request: as for sync.load_records.';
 
 create function sync.commit_page(p_chain uuid, p_lease bigint, p_records text, p_issues jsonb, p_page jsonb) returns jsonb
 language plpgsql security invoker set search_path = '' as $$
@@ -165,7 +167,7 @@ begin
   perform sync.load_records(v_entity, p_records::json, sync.leaving(v_entity, v_outside) || sync.deleting(v_chain, v_entity, 'hard', v_gone),
     sync.deleting(v_chain, v_entity, 'soft', v_gone), null, v_request);
 
-  perform sync.collect_issues(v_entity, p_issues || sync.page_rejections(v_entity, v_request) || sync.deletes_to_review(v_chain, v_entity, v_gone));
+  perform sync.collect_issues(v_entity, p_issues || sync.page_rejections(v_entity, null, v_request) || sync.deletes_to_review(v_chain, v_entity, v_gone));
   perform sync.queue_records(v_entity, v_chain.execution_id);
   perform sync.check_nulled(v_chain, v_entity);
 
@@ -739,7 +741,7 @@ revoke all on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync
   sync.page_nulled(), sync.check_nulled(public.sync_chains, public.sync_entities),
   sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint), sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]),
   sync.claim_page(uuid, integer, integer), sync.lock_records(smallint, bigint[]),
-  sync.hold_chain(uuid, bigint), sync.page_rejections(public.sync_entities, text), sync.hold_queue(public.sync_entities, json, jsonb, jsonb),
+  sync.hold_chain(uuid, bigint), sync.page_rejections(public.sync_entities, uuid, text), sync.hold_queue(public.sync_entities, json, jsonb, jsonb),
   sync.keep_decided(public.sync_entities, uuid, text), sync.request_keys(public.sync_executions, public.sync_chains, jsonb),
   sync.move_watermark(uuid, public.sync_entities), sync.page_overwritten(), sync.leaving(public.sync_entities, bigint[]),
   sync.page_surplus(public.sync_chains, public.sync_entities, jsonb),
@@ -754,7 +756,7 @@ grant execute on function sync.gone_landed(public.sync_entities, jsonb, uuid), s
   sync.page_nulled(), sync.check_nulled(public.sync_chains, public.sync_entities),
   sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint), sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]),
   sync.claim_page(uuid, integer, integer), sync.lock_records(smallint, bigint[]),
-  sync.hold_chain(uuid, bigint), sync.page_rejections(public.sync_entities, text), sync.hold_queue(public.sync_entities, json, jsonb, jsonb),
+  sync.hold_chain(uuid, bigint), sync.page_rejections(public.sync_entities, uuid, text), sync.hold_queue(public.sync_entities, json, jsonb, jsonb),
   sync.keep_decided(public.sync_entities, uuid, text), sync.request_keys(public.sync_executions, public.sync_chains, jsonb),
   sync.move_watermark(uuid, public.sync_entities), sync.page_overwritten(), sync.leaving(public.sync_entities, bigint[]),
   sync.page_surplus(public.sync_chains, public.sync_entities, jsonb),

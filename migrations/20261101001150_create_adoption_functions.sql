@@ -197,7 +197,7 @@ begin
   insert into public.uuid_mappings_enhanced (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table)
   values (v_entity.source_id, v_entity.entity_type, v_conflict.source_record_id, p_id, v_entity.source_table, v_entity.target_table);
   update public.sync_conflicts
-     set state = 'resolved', resolved_at = now(), resolved_by = session_user, resolution_strategy = 'manual_review',
+     set state = 'resolved', resolved_at = now(), resolved_by = session_user,
          resolution_data = jsonb_build_object('id', p_id), target_record_id = p_id
    where id = p_conflict;
   insert into public.sync_pending_keys (entity_id, legacy_id, reason)

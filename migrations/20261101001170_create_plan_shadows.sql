@@ -136,7 +136,7 @@ language plpgsql stable security invoker set search_path = '' as $$
 declare
   v_columns text := sync.shadow_columns(p_entity);
   v_new     text := format('(select p._uuid as id, %s from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
-                              where p.n between $1 and $2 and q.action in (''insert'', ''update'')) v',
+                              where p.n between $1 and $2 and q.action in (''insert'', ''update'', ''review'')) v',
     (select string_agg(format('(p.%1$I)::%2$s as %1$I', d.col ->> 'name', d.col ->> 'type'), ', ')
        from jsonb_array_elements(p_entity.columns) d (col)));
 begin

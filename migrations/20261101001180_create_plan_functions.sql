@@ -20,8 +20,11 @@ begin
   v_gone := sync.gone_landed(v_entity, p_page, v_chain.execution_id);
   perform sync.load_records(v_entity, p_records::json, sync.leaving(v_entity, v_outside) || sync.deleting(v_chain, v_entity, 'hard', v_gone),
     sync.deleting(v_chain, v_entity, 'soft', v_gone), v_chain.execution_id, v_request);
-  perform sync.collect_issues(v_entity, p_issues || sync.page_rejections(v_entity, v_request) || sync.deletes_to_review(v_chain, v_entity, v_gone));
+  perform sync.collect_issues(v_entity, p_issues || sync.page_rejections(v_entity, v_chain.execution_id, v_request) || sync.deletes_to_review(v_chain, v_entity, v_gone));
   v_surplus := sync.page_surplus(v_chain, v_entity, p_page);
+  insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+  select v_chain.execution_id, v_entity.id, k, 'clash' from sync.clash_keys(sync.newly_stopped(v_chain.execution_id, v_entity.id)) k order by k
+  on conflict (execution_id, entity_id, legacy_id) do update set generation = default;
   perform sync.note_planned(v_chain.execution_id, v_entity, v_outside, v_gone, p_page);
   perform sync.plan_released(x, v_entity.id, array(select legacy_id from pg_temp.page_plan where action = 'insert'))
     from public.sync_executions x where x.id = v_chain.execution_id;
@@ -75,9 +78,12 @@ language plpgsql security invoker set search_path = '' as $$
 begin
   execute format($q$
     create temp table page_outcomes on commit drop as
-    select q.legacy_id, q.id, case q.action when 'insert' then 'inserted' when 'update' then 'updated' else 'deleted' end as outcome,
-           case when w.legacy_id is not null then 'source_wins' end as rule, array_to_string(w.fields, ', ') as field,
-           case when w.legacy_id is not null then 'Edits in the target are overwritten; what they held is kept.' end as remedy,
+    select q.legacy_id, q.id,
+           case q.action when 'insert' then 'inserted' when 'update' then 'updated' when 'review' then 'in_conflict' else 'deleted' end as outcome,
+           case when i.k is not null then i.rule when w.legacy_id is not null then 'source_wins' end as rule,
+           case when i.k is not null then i.field else array_to_string(w.fields, ', ') end as field,
+           case when i.k is not null then i.remedy
+                when w.legacy_id is not null then 'Edits in the target are overwritten; what they held is kept.' end as remedy,
            null::smallint as parent_entity_id, null::bigint as parent_legacy_id,
            q.action <> 'delete' as lands,
            case when q.action <> 'delete' then to_jsonb(t) end as row_after,
@@ -87,7 +93,9 @@ begin
       left join pg_temp.%1$I t on t.id = q.id
       left join pg_temp.sync_row_states s on s.legacy_id = q.legacy_id
       left join sync.page_overwritten() w on w.legacy_id = q.legacy_id
-     where q.action in ('insert', 'update', 'delete', 'soft')
+      left join pg_temp.page_issues i on q.action = 'review' and i.k = q.legacy_id
+     -- What a person is to decide of a record keeps nothing from its other fields.
+     where q.action in ('insert', 'update', 'delete', 'soft') or q.action = 'review' and q.written <> '{}'
   $q$, p_entity.target_table, coalesce(sync.key_hashes(p_entity), 'null::bigint[]'));
   insert into pg_temp.page_outcomes (legacy_id, id, outcome)
   select q.legacy_id, q.id, 'unchanged' from pg_temp.page_plan q
@@ -97,7 +105,8 @@ begin
   select i.k, p._uuid, case when i.settled then 'waived' when i.state = 'waiting' then 'waiting' else 'in_conflict' end, i.rule, i.field,
          case when i.state = 'open' then i.remedy else 'Waits for its parent, which is in the queue or not among these entities.' end,
          i.parent_entity_id, i."parentId"
-    from pg_temp.page_issues i left join pg_temp.page_rows p on p._key = i.k;
+    from pg_temp.page_issues i left join pg_temp.page_rows p on p._key = i.k
+   where not exists (select from pg_temp.page_outcomes o where o.legacy_id = i.k and o.outcome = 'in_conflict');
   insert into pg_temp.page_outcomes (legacy_id, outcome, rule, remedy)
   select k, 'waived', p_entity.predicate ->> 'rule', p_entity.predicate ->> 'reason' from unnest(p_outside) k
    where not exists (select from pg_temp.page_outcomes o where o.legacy_id = k);
@@ -136,6 +145,22 @@ end
 $$;
 comment on function sync.note_planned(uuid, public.sync_entities, bigint[], bigint[], jsonb) is
   'Notes what would become of the records of a page. Unchanged and absent ones only where something else is known of them: the rest is counted in sync_page_log.';
+
+create function sync.newly_stopped(p_execution uuid, p_entity_id smallint) returns bigint[]
+language plpgsql stable security invoker set search_path = '' as $$
+begin
+  return array(
+    select i.k from pg_temp.page_issues i
+      left join public.sync_planned_records r on r.execution_id = p_execution and r.entity_id = p_entity_id and r.legacy_id = i.k
+     where case when r.legacy_id is not null then (r.rule, r.field) is distinct from (i.rule, i.field) or r.outcome not in ('in_conflict', 'waived')
+                else not exists (
+                  select from public.sync_conflicts c
+                   where c.entity_id = p_entity_id and c.source_record_id = i.k and (c.state = i.state or c.standing) and c.rule = i.rule
+                     and c.field is not distinct from i.field) end);
+end
+$$;
+comment on function sync.newly_stopped(uuid, smallint) is
+  'Of the records that something stops on a page of a dry run, those that neither this execution nor the queue knows as stopped by it.';
 
 create function sync.is_known(p_execution uuid, p_entity_id smallint, p_legacy_id bigint) returns boolean
 language sql stable security invoker set search_path = '' as $$
@@ -276,10 +301,10 @@ $$;
 comment on function sync.forget_closed_plans(integer) is 'Deletes some of what dry runs that failed have left behind.';
 
 revoke all on function sync.plan_page(uuid, bigint, text, jsonb, jsonb), sync.plan_join_page(uuid, bigint, bigint[], jsonb),
-  sync.note_planned(uuid, public.sync_entities, bigint[], bigint[], jsonb), sync.is_known(uuid, smallint, bigint),
+  sync.note_planned(uuid, public.sync_entities, bigint[], bigint[], jsonb), sync.newly_stopped(uuid, smallint), sync.is_known(uuid, smallint, bigint),
   sync.plan_released(public.sync_executions, smallint, bigint[]), sync.plan_report(uuid, public.sync_entities),
   sync.commit_plan(uuid, bigint, integer, integer), sync.forget_plan(uuid, smallint, integer), sync.forget_closed_plans(integer) from public;
 grant execute on function sync.plan_page(uuid, bigint, text, jsonb, jsonb), sync.plan_join_page(uuid, bigint, bigint[], jsonb),
-  sync.note_planned(uuid, public.sync_entities, bigint[], bigint[], jsonb), sync.is_known(uuid, smallint, bigint),
+  sync.note_planned(uuid, public.sync_entities, bigint[], bigint[], jsonb), sync.newly_stopped(uuid, smallint), sync.is_known(uuid, smallint, bigint),
   sync.plan_released(public.sync_executions, smallint, bigint[]), sync.plan_report(uuid, public.sync_entities),
   sync.commit_plan(uuid, bigint, integer, integer), sync.forget_plan(uuid, smallint, integer), sync.forget_closed_plans(integer) to isthmus_worker;

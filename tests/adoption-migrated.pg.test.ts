@@ -140,7 +140,7 @@ describe("a target that a real migration filled", () => {
     expect([...clean].filter(([key, line]) => here.has(key) && here.get(key) !== line)).toEqual([]);
     const [kept] = await test.target.admin<{ n: number }[]>`
       select count(*)::integer as n from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
-       where c.entity_type = 'orders' and c.resolution_strategy = 'source_wins' and v."values" ? 'doctor_id'`;
+       where c.entity_type = 'orders' and c.resolution_strategy = 'source_wins' and v.target ? 'doctor_id'`;
     expect(kept?.n).toBeGreaterThan(50);
   });
 

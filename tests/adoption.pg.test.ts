@@ -71,7 +71,7 @@ describe("a target that already holds rows", () => {
     ]);
     expect([
       ...(await test.target.admin`
-      select c.source_record_id::integer as id, c.state, c.conflict_type as type, c.resolution_strategy as by, v."values"
+      select c.source_record_id::integer as id, c.state, c.conflict_type as type, c.resolution_strategy as by, v.target as held
         from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id`),
     ]).toEqual([
       {
@@ -79,7 +79,7 @@ describe("a target that already holds rows", () => {
         state: "resolved",
         type: "concurrent_modification",
         by: "source_wins",
-        values: { name: "office one", country: "US" },
+        held: { name: "office one", country: "US" },
       },
     ]);
     const [counts] = await test.target.admin`

@@ -194,17 +194,17 @@ describe("values of sensitive columns", () => {
     const of = (id = "") => queue.filter((one) => one.id === id).map(({ state, rule }) => `${state} ${rule}`);
     expect(of(fate?.refused)).toContain("open P0001");
     expect(of(fate?.parked)).toContain(`open ${name}.parks_one@1`);
-    expect(of(fate?.overwritten)).toContain("resolved source_wins");
+    expect(of(fate?.overwritten)).toContain("resolved both_changed");
     if (breakable(entity) !== undefined) expect(of(fate?.waiting)).toContain("waiting parent_missing@1");
     const unknown = queue.find((one) => one.id === fate?.unknown && one.rule.endsWith("known_code@1"));
     expect(JSON.parse(unknown?.data ?? "{}")).toMatchObject({ raw: "•••" });
     const [warned] = await admin<{ n: number }[]>`
       select count(*)::integer as n from public.sync_warnings where rule = ${`${name}.always_warns@1`}`;
     expect(warned?.n).toBeGreaterThan(3);
-    const [kept] = await admin<{ values: string }[]>`
-      select v."values"::text as values from public.sync_conflict_values v join public.sync_conflicts c on c.id = v.conflict_id
+    const [kept] = await admin<{ held: string }[]>`
+      select v.target::text as held from public.sync_conflict_values v join public.sync_conflicts c on c.id = v.conflict_id
        where c.entity_type = ${name} and c.source_record_id = ${fate?.overwritten ?? ""}`;
-    expect(showsMarker(kept?.values ?? "")).toBe(true);
+    expect(showsMarker(kept?.held ?? "")).toBe(true);
   });
 
   it("are in the tables that nobody but the database's owner can read, and in no other table of the sync", async () => {

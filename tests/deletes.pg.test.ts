@@ -159,30 +159,27 @@ describe("a record that the source deleted", () => {
 
   it("is put to a person when the policy is review, who lets it go or keeps it", async () => {
     await test.sync(family);
-    await remove("operation", 32, 33);
-    expect(await counts(await test.sync({ ...family, capture: "digest" }))).toEqual({ deleted: 0, conflict: 2 });
-    expect(await test.live("operations")).toMatchObject([32, 33].map((id) => ({ id, state: "open", rule: "deleted_in_source" })));
+    await remove("operation", 31, 32, 33);
+    expect(await counts(await test.sync({ ...family, capture: "digest" }))).toEqual({ deleted: 0, conflict: 3 });
+    expect(await test.live("operations")).toMatchObject(
+      [31, 32, 33].map((id) => ({ id, state: "open", rule: "deleted_in_source" })),
+    );
     // Known already: not asked for again by any look.
     expect(await counts(await test.sync({ ...family, capture: "digest" }))).toEqual({ deleted: 0, conflict: 0 });
-    expect(await test.live("operations")).toHaveLength(2);
-    const entry = async (id: number) =>
-      (
-        await test.target.admin<
-          { id: string }[]
-        >`select id from public.sync_conflicts where source_record_id = ${id} and state = 'open'`
-      )[0]?.id ?? "";
-    await test.target.admin`select sync.keep_deleted(${await entry(32)})`;
-    await expect(
-      test.target.admin`select sync.keep_deleted(${await entry(31)}::uuid)`.catch((error: unknown) =>
-        Promise.reject(error as Error),
-      ),
-    ).rejects.toThrow();
+    expect(await test.live("operations")).toHaveLength(3);
+    const decide = (id: number, strategy: string) => test.target.admin`
+      update public.sync_conflicts set resolution_strategy = ${strategy}::public.conflict_resolution_strategy
+       where entity_type = 'operations' and source_record_id = ${id} and state = 'open'`;
+    await decide(31, "source_wins");
+    expect(await ids("operations")).toEqual([32, 33, 41, 42, 43]);
+    await decide(32, "target_wins");
     await test.target.admin`delete from public.operations where legacy_operation_id = 33`;
     await test.target.admin`
       insert into public.sync_pending_keys (entity_id, legacy_id, reason) select id, 33, 'test' from public.sync_entities where entity_type = 'operations'`;
     await test.sync(family);
     expect(await test.live("operations")).toEqual([]);
-    expect(await ids("operations")).toEqual([31, 32, 41, 42, 43]);
+    expect(await ids("operations")).toEqual([32, 41, 42, 43]);
+    expect(await mapping("operations", 31)).toMatchObject({ status: "deleted" });
     expect(await mapping("operations", 32)).toMatchObject({ status: "active", gone: true });
     expect(await mapping("operations", 33)).toMatchObject({ status: "deleted" });
     expect(await counts(await test.sync({ ...family, capture: "digest" }))).toEqual({ deleted: 0, conflict: 0 });

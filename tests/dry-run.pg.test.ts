@@ -100,6 +100,54 @@ describe("what the database would reject", () => {
       ["9", "in_conflict", "one_phone"],
     ]);
   });
+
+  it("is found of a record that waits for a decision, whose other fields are written all the same; two that change places are planned together", async () => {
+    await using test = await createPipeline({ env: inTwos });
+    await test.target.admin`alter table public.offices add constraint one_phone unique (phone)`;
+    for (const id of [1, 2, 3, 4, 5, 6]) await test.seed.office(id);
+    await test.source.admin`update public.dispatch_office set phone = id::text`;
+    await test.sync(offices);
+    const change = async (id: number, phone: string) =>
+      test.source.admin`update public.dispatch_office set phone = ${phone}, name = 'renamed' where id = ${id}`;
+    const agreed = async () =>
+      (await expectAgreement(test, { ...offices, conflictStrategy: "manual_review" })).outcomes.map(
+        ({ legacyId, outcome, rule, field }) => [legacyId, outcome, rule, field],
+      );
+    // 1 frees a number that 4 takes, and a person has changed its name too; 2 and 3 are not of one page.
+    await test.target.admin`update public.offices set name = 'by hand' where legacy_office_id in (1, 5)`;
+    await change(1, "11");
+    await change(2, "3");
+    await change(4, "1");
+    await change(3, "2");
+    expect(await agreed()).toEqual([
+      ["1", "in_conflict", "both_changed", "name"],
+      ["2", "updated", null, null],
+      ["3", "updated", null, null],
+      ["4", "updated", null, null],
+    ]);
+    expect((await test.target.admin`select phone from public.offices where legacy_office_id = 1`)[0]).toEqual({ phone: "11" });
+    await change(5, "6");
+    expect((await agreed()).slice(-1)).toEqual([["5", "in_conflict", "one_phone", null]]);
+  });
+
+  it("is found of one record alone: three others of its page that pass a unique value round land, one that wants it too does not", async () => {
+    await using test = await createPipeline();
+    await test.target.admin`alter table public.offices add constraint one_phone unique (phone)`;
+    for (let id = 1; id <= 9; id++) await test.seed.office(id);
+    await test.source.admin`update public.dispatch_office set phone = id::text`;
+    await test.sync(offices);
+    await test.source.admin`
+      update public.dispatch_office o set phone = x.phone
+        from (values (1, '2'), (2, '3'), (3, '1'), (4, '5'), (5, '4'), (6, '7'), (8, '1')) x (id, phone) where o.id = x.id`;
+    const { outcomes } = await expectAgreement(test, offices);
+    expect(outcomes.map(({ legacyId, outcome, rule }) => [legacyId, outcome, rule])).toEqual([
+      ...["1", "2", "3", "4", "5"].map((id) => [id, "updated", null]),
+      ["6", "in_conflict", "one_phone"],
+      ["8", "in_conflict", "one_phone"],
+    ]);
+    const rows = await test.target.admin<{ phone: string }[]>`select phone from public.offices order by legacy_office_id`;
+    expect(rows.map(({ phone }) => phone)).toEqual(["2", "3", "1", "5", "4", "6", "7", "8", "9"]);
+  });
 });
 
 describe("what waits", () => {

@@ -22,7 +22,7 @@ describe("a person who edits a field while a page carries another value of it ov
   const kept = async (text: string) =>
     (
       await test.target.admin`select from public.sync_conflict_values v join public.sync_conflicts c on c.id = v.conflict_id
-      where v."values" ->> 'name' = ${text} and c.state = 'resolved' and c.resolution_strategy = 'source_wins'`
+      where v.target ->> 'name' = ${text} and c.state = 'resolved' and c.resolution_strategy = 'source_wins'`
     ).length;
 
   it.each(Array.from({ length: PAGE_STATEMENTS + 1 }, (_, held) => held))(
@@ -93,9 +93,10 @@ describe("a person whose transaction is still open when the page comes to write"
     }
     await test.drain();
     const rows = await test.target.admin<{ name: string }[]>`select name from public.offices`;
-    const values = await test.target.admin<{ values: object }[]>`select "values" from public.sync_conflict_values`;
+    const overwritten = await test.target.admin<{ target: object }[]>`
+      select target from public.sync_conflict_values where target is not null`;
     expect(rows.map((row) => row.name)).toEqual(kind === "delete" ? [] : ["source"]);
-    expect(values.map((row) => row.values)).toEqual(kind === "edit" ? [{ name: "person" }] : []);
+    expect(overwritten.map((row) => row.target)).toEqual(kind === "edit" ? [{ name: "person" }] : []);
     expect(await test.live("offices")).toMatchObject(
       kind === "delete" ? [{ id: 1, state: "open", type: "concurrent_modification", rule: "target_deleted" }] : [],
     );

@@ -113,15 +113,17 @@ export async function happened(target: Sql, execution: string, before: Landed): 
   }
   for (const key of before.keys()) if (!after.has(key)) found.set(...record(key, "deleted"));
   const queue = await target<(PlannedRecord & { state: string })[]>`
-    select c.entity_type as entity, c.source_record_id as "legacyId", c.state, c.rule, c.field, p.entity_type as parent,
+    select c.entity_type as entity, c.source_record_id as "legacyId", c.state, c.field,
+           case when c.state = 'resolved' then 'source_wins' else c.rule end as rule, p.entity_type as parent,
            c.parent_legacy_id as "parentId"
       from public.sync_conflicts c left join public.sync_entities p on p.id = c.parent_entity_id
-     where (c.state in ('waiting', 'open') or c.rule = 'source_wins' and c.execution_id = ${execution})
-       and c.last_seen_at >= (select started_at from public.sync_executions where id = ${execution})`;
+     where (c.state in ('waiting', 'open') or c.resolution_strategy = 'source_wins' and c.resolved_by = 'policy' and c.execution_id = ${execution})
+       and c.last_seen_at >= (select started_at from public.sync_executions where id = ${execution})
+     order by c.state <> 'resolved'`;
   for (const { state, ...entry } of queue) {
     const key = `${entry.entity} ${entry.legacyId}`;
     const landed = found.get(key);
-    if (entry.rule === "source_wins" && landed) found.set(key, { ...landed, rule: entry.rule, field: entry.field });
+    if (state === "resolved" && landed) found.set(key, { ...landed, rule: entry.rule, field: entry.field });
     else found.set(...record(key, state === "waiting" ? "waiting" : "in_conflict", { ...entry, row: landed?.row ?? null }));
   }
   return [...found.values()].sort(byRecord);
