@@ -130,7 +130,7 @@ describe("two objects that are merged", () => {
   const edited = (before: JsonObject): fc.Arbitrary<Json> =>
     fc
       .tuple(
-        mostly(fc.constant([]), fc.subarray(Object.keys(before))),
+        mostly(fc.constant<string[]>([]), fc.subarray(Object.keys(before))),
         fc.oneof(fc.constant({}), fc.dictionary(fc.constantFrom("a", "b", "c"), scalar, { maxKeys: 1, noNullPrototype: true })),
         fc.record(
           Object.fromEntries(
