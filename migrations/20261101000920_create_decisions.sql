@@ -204,7 +204,7 @@ begin
 
   execute format('select count(*) from (select from %s t where t.id in (select (w ->> ''row'')::uuid from jsonb_array_elements($1) w) order by t.id for no key update of t) l',
     v_table) using v_work;
-  create temp table if not exists decided_rows (id uuid primary key, row uuid, key bigint, why text, "left" jsonb, left_hash bigint) on commit drop;
+  create temp table if not exists decided_rows (id uuid primary key, row uuid, key bigint, why text, "left" jsonb) on commit drop;
   truncate pg_temp.decided_rows;
   execute format($q$
     insert into pg_temp.decided_rows (id, row, key, why)
@@ -237,16 +237,9 @@ begin
 
   execute format($q$
     update pg_temp.decided_rows d
-       set "left" = o.now,
-           -- Edits of other fields stay edits: what the sync left there is what the source says.
-           left_hash = (select hashtextextended(jsonb_object_agg(e.key, case
-                            when w -> 'fields' ? e.key then coalesce(w -> 'left' -> e.key, e.value)
-                            when e.value = w -> 'record' -> e.key then e.value
-                            else w -> 'record' -> e.key end)::text, 0) from jsonb_each(o.now) e)
-      from %1$s t cross join lateral (select to_jsonb(x) as now from (select %2$s) x offset 0) o
-      cross join jsonb_array_elements($1) w
-     where t.id = d.row and d.id = (w ->> 'id')::uuid
-  $q$, v_table, sync.owned_columns(p_entity)) using v_work;
+       set "left" = o.now
+      from %1$s t cross join lateral (select to_jsonb(x) as now from (select %2$s) x offset 0) o where t.id = d.row
+  $q$, v_table, sync.owned_columns(p_entity));
   select c as conflict into v_first
     from jsonb_array_elements(v_work) w join pg_temp.decided_rows d on d.id = (w ->> 'id')::uuid join public.sync_conflicts c on c.id = d.id
     cross join lateral jsonb_each(w -> 'put') p
@@ -270,7 +263,12 @@ begin
          seen_hash = case when s.seen_hash is not null then
            coalesce(case when w ->> 'strategy' is null then (w #>> '{hashes,seen}')::bigint else hashtextextended((w -> 'record')::text, 0) end, 0) end,
          left_hash = case when s.left_hash is not null then
-           coalesce(case when w ->> 'strategy' is null then (w #>> '{hashes,left}')::bigint else d.left_hash end, 0) end,
+           coalesce(case when w ->> 'strategy' is null then (w #>> '{hashes,left}')::bigint else (
+             -- Edits of other fields stay edits: what the sync has left there is what the source says.
+             select hashtextextended(jsonb_object_agg(e.key, case
+                      when w -> 'fields' ? e.key then coalesce(w -> 'left' -> e.key, e.value)
+                      when e.value = w -> 'record' -> e.key then e.value
+                      else w -> 'record' -> e.key end)::text, 0) from jsonb_each(d."left") e) end, 0) end,
          source_digest = (w ->> 'digest')::bigint, written_by = null, synced_at = now()
     from jsonb_array_elements(v_work) w
     cross join lateral (select array(select jsonb_array_elements_text(w -> 'fields')) as names) f
