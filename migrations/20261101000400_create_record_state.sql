@@ -47,7 +47,7 @@ create table public.sync_row_states (
 ) with (fillfactor = 85);
 comment on table public.sync_row_states is 'Per landed record: what the source said and what the target held after the last decision.';
 comment on column public.sync_row_states.seen is 'The source values last decided on, cast to the target types.';
-comment on column public.sync_row_states."left" is 'The target values after that decision, read back after triggers; what differs now was changed by somebody else.';
+comment on column public.sync_row_states."left" is 'The target values after that decision, read back after triggers; what differs now was changed by somebody else. Of a field that the target keeps, or that was merged, the source''s value: what the target has of its own stays an edit.';
 comment on column public.sync_row_states.written_by is
   'The transaction that had written the target row when all of it was as left: while it is the same, nobody has edited it. Null: compare.';
 comment on column public.sync_row_states.seen_hash is 'Instead of seen, where the entity keeps hashes.';

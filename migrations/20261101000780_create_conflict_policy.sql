@@ -70,17 +70,19 @@ declare
   v_key    text;
   v_value  jsonb;
 begin
-  if jsonb_typeof(p_source) <> 'object' or jsonb_typeof(p_target) <> 'object' then
+  if jsonb_typeof(p_source) is distinct from 'object' or jsonb_typeof(p_target) is distinct from 'object' then
     return null;
   end if;
   for v_key in select k from (select jsonb_object_keys(p_source) union select jsonb_object_keys(p_target)) x (k) order by k loop
-    -- A key that is not there is a value like any other.
-    if (p_source -> v_key) is not distinct from (p_target -> v_key) or (p_target -> v_key) is not distinct from (p_left -> v_key) and p_left is not null then
-      v_value := p_source -> v_key;
-    elsif (p_source -> v_key) is not distinct from (p_seen -> v_key) and p_seen is not null then
+    -- A key that is not there is a value like any other. What neither side has changed stays as it is in the target.
+    if (p_source -> v_key) is not distinct from (p_target -> v_key)
+      or (p_source -> v_key) is not distinct from (p_seen -> v_key) and p_seen is not null then
       v_value := p_target -> v_key;
+    elsif (p_target -> v_key) is not distinct from (p_left -> v_key) and p_left is not null then
+      v_value := p_source -> v_key;
     else
-      v_value := sync.merge_objects(p_seen -> v_key, p_source -> v_key, p_target -> v_key, p_left -> v_key);
+      v_value := sync.merge_objects(case when p_seen is not null then coalesce(p_seen -> v_key, 'null') end, p_source -> v_key, p_target -> v_key,
+                                    case when p_left is not null then coalesce(p_left -> v_key, 'null') end);
       if v_value is null then
         return null;
       end if;

@@ -308,13 +308,16 @@ begin
     -- What deferred triggers do to the rows belongs to what the sync leaves.
     'set constraints all immediate',
     -- Read back after triggers: for a field that the source or a trigger of this write has changed what stands there now, for
-    -- the others what was left before, so that somebody else's edit of them stays visible.
+    -- the others what was left before, so that somebody else's edit of them stays visible. What the target keeps of its own
+    -- against the source's new value is such an edit, too: of that one.
     format($q$
       with after as (
         select q.n, q.legacy_id, q.raw, q.digest, q.action, o.now,
                case when q.action = 'review' then sync.seen_but(q.new, q.seen, q.decided) else q.new end as new, t.xmin as written_by,
                case when q.action = 'insert' or q."left" = q.now then o.now
-                    else (select jsonb_object_agg(e.key, case when q.changed ? e.key or e.value is distinct from q.now -> e.key then e.value else q."left" -> e.key end)
+                    else (select jsonb_object_agg(e.key, case when q.decided ->> e.key in ('retain', 'merge') then q.new -> e.key
+                                                              when q.changed ? e.key or e.value is distinct from q.now -> e.key then e.value
+                                                              else q."left" -> e.key end)
                             from jsonb_each(o.now) e)
                end as "left"
           from pg_temp.page_plan q
@@ -322,7 +325,9 @@ begin
           cross join lateral (select to_jsonb(x) as now from (select %2$s) x) o
          where q.n between $1 and $2
            and (q.action in ('insert', 'update')
-                or (q.action = 'unchanged' or q.action = 'review' and %7$L = 'values') and (q.new is distinct from q.seen or q.restated))
+                -- Of hashes nothing fits any more when some fields are written while others are open; else the old ones stay.
+                or (q.action = 'unchanged' or q.action = 'review' and (%7$L = 'values' or q.written <> '{}'))
+                   and (q.new is distinct from q.seen or q.restated))
       ), state as (
         insert into %6$I.sync_row_states as s (entity_id, legacy_id, raw, synced_at, source_digest, written_by, seen, "left", seen_hash, left_hash)
         select %3$s, legacy_id, raw, now(), digest, case when "left" = now then written_by end, %5$s from after

@@ -53,6 +53,10 @@ begin
     perform sync.refuse_decision(old, 'which row it is has to be chosen', old.remedy);
   elsif old.state = 'resolved' and (old.decisions = 0 and old.resolved_by <> 'policy' or old.resolution_strategy is null) then
     perform sync.refuse_decision(old, 'it was resolved without a decision', 'There is nothing to put back.');
+  elsif new.resolution_strategy is null and exists (
+        select from public.sync_conflicts c
+         where c.entity_id = old.entity_id and c.source_record_id = old.source_record_id and c.state in ('waiting', 'open')) then
+    perform sync.refuse_decision(old, 'something else stops this record by now', 'Decide on the row of this record whose state is open or waiting.');
   end if;
   new.decisions := old.decisions + 1;
   new.next_attempt_at := null;
@@ -158,6 +162,7 @@ declare
   v_first   record;
 begin
   -- expect: what the row must hold now; put: what is written; seen, left: what is remembered then, left null: what stands there.
+  -- What the target keeps against the source's value, or gets instead of it, counts as somebody's edit of that value.
   select jsonb_agg(jsonb_build_object('id', c.id, 'row', c.target_record_id, 'key', c.source_record_id, 'fields', to_jsonb(f.names),
            'strategy', c.resolution_strategy, 'again', p_before ->> c.id::text is not null,
            'expect', case when p_before ->> c.id::text is null then v.target else v.after end,
@@ -166,7 +171,7 @@ begin
                        when p_before ->> c.id::text is null then '{}' else v.target end,
            'was_seen', case when p_before ->> c.id::text is null then v.seen else v.source end,
            'seen', case when c.resolution_strategy is null then v.seen else v.source end,
-           'left', case when c.resolution_strategy is null then v."left" end,
+           'left', case when c.resolution_strategy is null then v."left" when c.resolution_strategy <> 'source_wins' then v.source end,
            'record', v.record, 'hashes', v.hashes, 'digest', c.source_digest))
     into v_work
     from public.sync_conflicts c
@@ -181,10 +186,6 @@ begin
   select c.*, w.why, w.hint into v_first
     from (select (w ->> 'id')::uuid as id, case
                    when w ->> 'expect' is null then 'what it would put back is not known'
-                   when w ->> 'strategy' is null and exists (
-                        select from public.sync_conflicts o where o.entity_id = p_entity.id and o.source_record_id = (w ->> 'key')::bigint
-                           and o.state in ('waiting', 'open') and o.id <> (w ->> 'id')::uuid)
-                     then 'something else stops this record by now'
                    when w ->> 'strategy' = 'merge' and exists (select from jsonb_object_keys(w -> 'put') k where not w -> 'fields' ? k)
                      then 'resolution_data names ' || (select string_agg(k, ', ' order by k) from jsonb_object_keys(w -> 'put') k where not w -> 'fields' ? k)
                           || ', which this conflict is not about'
@@ -209,7 +210,7 @@ begin
 
   execute format('select count(*) from (select from %s t where t.id in (select (w ->> ''row'')::uuid from jsonb_array_elements($1) w) order by t.id for no key update of t) l',
     v_table) using v_work;
-  create temp table if not exists decided_rows (id uuid primary key, row uuid, key bigint, why text, "left" jsonb, left_hash bigint) on commit drop;
+  create temp table if not exists decided_rows (id uuid primary key, row uuid, key bigint, why text, "left" jsonb) on commit drop;
   -- A trigger that somebody else hung on a table of theirs would run with the owner's rights.
   if not exists (select from pg_catalog.pg_class where oid = 'pg_temp.decided_rows'::regclass and pg_get_userbyid(relowner) = current_user) then
     raise exception 'pg_temp.decided_rows belongs to somebody else' using errcode = '42501';
@@ -246,7 +247,7 @@ begin
 
   execute format($q$
     update pg_temp.decided_rows d
-       set "left" = o.now, left_hash = hashtextextended(o.now::text, 0)
+       set "left" = o.now
       from %1$s t cross join lateral (select to_jsonb(x) as now from (select %2$s) x offset 0) o where t.id = d.row
   $q$, v_table, sync.owned_columns(p_entity));
   select c as conflict into v_first
@@ -266,13 +267,19 @@ begin
     join pg_temp.decided_rows d on d.id = (w ->> 'id')::uuid
     left join public.sync_row_states s on s.entity_id = p_entity.id and s.legacy_id = d.key
    where v.conflict_id = d.id;
+  -- Of hashes, 0 is what nothing fits.
   update public.sync_row_states s
-     set seen = s.seen || (w -> 'seen'),
-         "left" = s."left" || case when w ->> 'left' is null then sync.pick(d."left", f.names) else w -> 'left' end,
+     set seen = s.seen - f.names || (w -> 'seen'),
+         "left" = s."left" - f.names || case when w ->> 'left' is null then sync.pick(d."left", f.names) else w -> 'left' end,
          seen_hash = case when s.seen_hash is not null then
-           case when w ->> 'strategy' is null then (w #>> '{hashes,seen}')::bigint else hashtextextended((w -> 'record')::text, 0) end end,
+           coalesce(case when w ->> 'strategy' is null then (w #>> '{hashes,seen}')::bigint else hashtextextended((w -> 'record')::text, 0) end, 0) end,
          left_hash = case when s.left_hash is not null then
-           case when w ->> 'strategy' is null then (w #>> '{hashes,left}')::bigint else d.left_hash end end,
+           coalesce(case when w ->> 'strategy' is null then (w #>> '{hashes,left}')::bigint else (
+             -- Edits of other fields stay edits: what the sync has left there is what the source says.
+             select hashtextextended(jsonb_object_agg(e.key, case
+                      when w -> 'fields' ? e.key then coalesce(w -> 'left' -> e.key, e.value)
+                      when e.value = w -> 'record' -> e.key then e.value
+                      else w -> 'record' -> e.key end)::text, 0) from jsonb_each(d."left") e) end, 0) end,
          source_digest = (w ->> 'digest')::bigint, written_by = null, synced_at = now()
     from jsonb_array_elements(v_work) w
     cross join lateral (select array(select jsonb_array_elements_text(w -> 'fields')) as names) f

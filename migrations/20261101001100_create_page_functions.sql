@@ -331,6 +331,12 @@ begin
             select r.n, r.legacy_id, r.id, 'target_wins', sync.decided_fields(r.decided, 'retain') from pg_temp.page_plan r
              where r.action in ('update', 'unchanged', 'review') and r.decided @? '$.* ? (@ == "retain")') x
       join pg_temp.page_plan q on q.n = x.n
+     -- A difference that stays is told once.
+     where x.strategy <> 'target_wins' or not exists (
+             select from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
+              where c.entity_id = p_entity.id and c.source_record_id = x.legacy_id and c.rule = 'both_changed'
+                and c.resolved_by = 'policy' and c.resolution_strategy = 'target_wins' and c.field = array_to_string(x.fields, ', ')
+                and v.source = sync.pick(q.new, x.fields) and v.target = sync.pick(q.now, x.fields))
   ), kept as (
     insert into public.sync_conflicts
       (id, state, entity_id, entity_type, source_record_id, conflict_type, field, differences, rule, policy, remedy, conflict_data,

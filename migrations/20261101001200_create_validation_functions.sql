@@ -16,14 +16,6 @@ begin
     return;
   end if;
   select * into strict v_entity from public.sync_entities where id = p_entity_id;
-  -- Decided for what the target holds: the sides differ, and everybody knows.
-  return query execute format($q$
-    select s.legacy_id from public.sync_row_states s
-     where s.entity_id = $1 and s.legacy_id in (
-             select source_record_id from public.sync_conflicts
-              where entity_id = $1 and state = 'resolved' and rule = 'both_changed' and resolution_strategy in ('target_wins', 'merge'))
-       and case when s.seen_hash is null then %s else s.seen_hash <> s.left_hash end
-  $q$, (select string_agg(format('s.seen -> %1$L is distinct from s."left" -> %1$L', c), ' or ') from unnest(p_columns) c)) using p_entity_id;
   return query execute format($q$
     select s.legacy_id
       from public.sync_row_states s
@@ -38,7 +30,7 @@ begin
 end
 $$;
 comment on function sync.edited_records(smallint, text[]) is
-  'Landed records whose target row no longer holds what the sync left in one of these columns (kept as hashes: in any column), or was decided to hold something else than the source.';
+  'Landed records whose target row no longer holds what the sync left in one of these columns (kept as hashes: in any column); what was decided for the target is such an edit.';
 
 create function sync.commit_validation(p_chain uuid, p_lease bigint, p_entity_id smallint, p_report jsonb, p_recheck bigint[],
   p_last boolean, p_lease_seconds integer) returns jsonb

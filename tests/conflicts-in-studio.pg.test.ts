@@ -144,15 +144,18 @@ describe.each<History>(["values", "hashes"])("a field that both sides have chang
       "2002.00",
       "7.50",
     ]);
-    // And the next change of the source is one like any other.
+    // The next change of the source is one like any other where the source has won, and asked about where the target holds its own.
     await test.source.admin`update public.dispatch_operation set price = 9 where id in (1, 2, 3)`;
     await test.sync(only);
     expect([(await rowOf(test, 1))?.amount, (await rowOf(test, 2))?.amount, (await rowOf(test, 3))?.amount]).toEqual([
       "9.00",
-      "9.00",
-      "9.00",
+      "2002.00",
+      "7.50",
     ]);
-    expect(await test.live("operations")).toEqual([]);
+    expect(await test.live("operations")).toMatchObject([
+      { id: 2, rule: "both_changed" },
+      { id: 3, rule: "both_changed" },
+    ]);
   });
 
   it("can be put back and decided again, until something has moved on", async () => {
