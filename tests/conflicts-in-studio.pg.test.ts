@@ -175,7 +175,7 @@ describe.each<History>(["values", "hashes"])("a field that both sides have chang
     await decide("'target_wins'");
     await decide("'source_wins'");
     expect(await rowOf(test, 1)).toEqual({ amount: "1001.00", brand: "source", last: "1234" });
-    expect((await auditOf(test)).map(({ action, strategy }) => [action, strategy])).toEqual([
+    expect((await auditOf(test)).map(({ action, strategy }) => [String(action), strategy as string | null])).toEqual([
       ["decided", "source_wins"],
       ["reopened", null],
       ["decided", "target_wins"],

@@ -220,7 +220,8 @@ describe("a decision beside a page of the same records", () => {
   it("that is not committed yet is waited for: committed or rolled back, nothing of it is overwritten", async () => {
     for (const commits of [true, false]) {
       await using test = await openConflict();
-      let [release, over] = [() => undefined as void, Promise.resolve() as Promise<unknown>];
+      let release: () => void = () => undefined;
+      let over: Promise<unknown> = Promise.resolve();
       await runPage(test, async (_, text) => {
         if (!text.includes("commit_page")) return;
         const held = new Promise<void>((resolve) => (release = resolve));
@@ -244,7 +245,8 @@ describe("a decision beside a page of the same records", () => {
 
   it("an edit of the target row in flight is waited for, and stays, whatever the field", async () => {
     await using test = await openConflict();
-    let [release, over] = [() => undefined as void, Promise.resolve() as Promise<unknown>];
+    let release: () => void = () => undefined;
+    let over: Promise<unknown> = Promise.resolve();
     await runPage(test, async (_, text) => {
       if (!text.includes("commit_page")) return;
       const held = new Promise<void>((resolve) => (release = resolve));
