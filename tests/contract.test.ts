@@ -97,6 +97,7 @@ function fitting(): Catalogs {
     hidden: false,
     empty: true,
     delete: false,
+    xmin: true,
     columns: { id: column("uuid"), [legacyKey]: column("bigint", true), ...columns },
     primaryKey: ["id"],
     unique: ["id", legacyKey],
@@ -407,6 +408,7 @@ describe("the check of the catalogs", () => {
     ["a source column that the target's text takes as well", (c) => (bookColumn(c, "title").type = "uuid"), "source_column_type"],
     ["no right to the transaction id", (c) => (bookColumn(c, "xmin").readable = false), "capture_impossible"],
     ["no right to delete where nothing leaves", (c) => (target(c).delete = false), undefined],
+    ["no right to see who wrote a target row last", (c) => (target(c).xmin = false), "target_grant_missing"],
   ])("judges %s", (_, change, code) => {
     const codes = found(change).map((finding) => finding.code);
     expect(codes).toEqual(code === undefined ? [] : [code]);

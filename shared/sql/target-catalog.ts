@@ -29,6 +29,8 @@ export interface TargetCatalogTable {
   readonly empty: boolean;
   /** Whether the role that writes may delete rows. */
   readonly delete: boolean;
+  /** Whether it may see which transaction has written a row. */
+  readonly xmin: boolean;
   readonly columns: Readonly<Record<string, TargetCatalogColumn>>;
   readonly primaryKey: readonly string[];
   /** Columns that a unique index over the whole table and nothing else keeps unique. */
@@ -52,6 +54,7 @@ export const TARGET_CATALOG = `
            'relkind', c.relkind,
            'hidden', row_security_active(c.oid),
            'delete', has_table_privilege(c.oid, 'delete'),
+           'xmin', case when c.relkind in ('r', 'p') then has_column_privilege(c.oid, 'xmin', 'select') else true end,
            'empty', c.relkind = 'r' and pg_relation_size(c.oid) = 0,
            'columns', (
              select jsonb_object_agg(a.attname, jsonb_build_object(

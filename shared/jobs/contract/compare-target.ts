@@ -127,7 +127,8 @@ function checkRights(find: Find, entity: Entity, table: TargetCatalogTable, role
     columns.some((column) => table.columns[column]?.[right] === false) ? [right] : [];
   const withId = table.columns["id"] ? ["id", ...owned] : owned;
   const deletes = deletesRows(entity) && !table.delete ? ["delete"] : [];
-  const missing = [...lacks("select", withId), ...lacks("insert", withId), ...lacks("update", owned), ...deletes];
+  const reads = table.xmin ? lacks("select", withId) : ["select"];
+  const missing = [...reads, ...lacks("insert", withId), ...lacks("update", owned), ...deletes];
   const findings: Finding[] = [];
   if (missing.length > 0) {
     findings.push(
