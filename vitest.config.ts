@@ -1,13 +1,21 @@
 import { defineConfig } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
 
-/** Minutes of waiting for leases: it runs beside all the others instead of after them. */
-const LONGEST = "tests/faults.int.test.ts";
+/** Minutes each; the first waits for leases most of the time. They run beside all the others instead of after them. */
+const LONGEST = [
+  "tests/faults.int.test.ts",
+  "tests/histories.pg.test.ts",
+  "tests/dry-run.pg.test.ts",
+  "tests/whole-clinic.int.test.ts",
+];
 
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     const sorted = await super.sort(files);
-    const rank = ({ moduleId }: TestSpecification) => (moduleId.endsWith(LONGEST) ? 0 : 1);
+    const rank = ({ moduleId }: TestSpecification) => {
+      const place = LONGEST.findIndex((file) => moduleId.endsWith(file));
+      return place < 0 ? LONGEST.length : place;
+    };
     return sorted.sort((a, b) => rank(a) - rank(b));
   }
 }

@@ -46,7 +46,10 @@ begin
                            'compared', case when v_chain.capture = 'validate' then to_jsonb(array(
                               select t.entity_type from public.sync_entities t
                                where exists (select from public.sync_chains c where c.execution_id = e.id and c.entity_id = t.id
-                                                and c.capture not in ('modified', 'selection', 'keys'))
+                                                and c.capture not in ('modified', 'selection', 'keys')
+                                                -- A look that has found nothing to read is no reason to compare a large table.
+                                                and (c.capture in ('full', 'digest') or exists (
+                                                       select from public.sync_page_log l where l.execution_id = e.id and l.entity_id = t.id and l.read > 0)))
                                order by array_position(e.entities, t.entity_type::text))) else '[]' end)
                     from public.sync_executions e where e.id = v_chain.execution_id),
     'severities', sync.rule_severities(),
