@@ -74,6 +74,15 @@ export interface ReplicatedSource extends AsyncDisposable {
   failOver(): Promise<void>;
 }
 
+const RECOVERY_CONFLICT = "40001";
+
+/** A statement on a standby, or undefined when replay has cancelled it. */
+const unlessCancelled = <T>(statement: Promise<T>) =>
+  statement.catch((error: unknown) => {
+    if ((error as { code?: string }).code === RECOVERY_CONFLICT) return undefined;
+    throw error;
+  });
+
 /** Starts both servers, with the legacy schema and no rows. */
 export async function createReplicatedSource(): Promise<ReplicatedSource> {
   const folder = newFolder();
@@ -98,7 +107,8 @@ export async function createReplicatedSource(): Promise<ReplicatedSource> {
       });
     },
     resume: async () => {
-      await onStandby`select pg_wal_replay_resume()`;
+      // What is replayed at once may cancel the very statement that has resumed it.
+      await unlessCancelled(onStandby`select pg_wal_replay_resume()`);
       await caughtUp();
     },
     caughtUp,
@@ -169,9 +179,9 @@ async function catchUp(primary: Sql, standby: Sql): Promise<void> {
   // Flushed and at the end of everything that has been written so far.
   const [end] = await primary<{ lsn: string }[]>`select pg_logical_emit_message(false, 'test', '', true)::text as lsn`;
   await until("the standby catches up", async () => {
-    const [row] = await standby<{ reached: boolean }[]>`
-      select pg_last_wal_replay_lsn() >= ${end?.lsn ?? ""}::text::pg_lsn as reached`;
-    return row?.reached === true;
+    const rows = await unlessCancelled(standby<{ reached: boolean }[]>`
+      select pg_last_wal_replay_lsn() >= ${end?.lsn ?? ""}::text::pg_lsn as reached`);
+    return rows?.[0]?.reached === true;
   });
 }
 
