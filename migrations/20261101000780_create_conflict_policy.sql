@@ -103,20 +103,23 @@ language sql immutable security invoker set search_path = '' as $$
 $$;
 comment on function sync.pick(jsonb, text[]) is 'Of an object, some keys, as far as it has them.';
 
-create function sync.shown_value(p_value jsonb) returns jsonb
+create function sync.shown_value(p_value jsonb, p_fields integer) returns jsonb
 language sql immutable security invoker set search_path = '' as $$
-  select case when length(p_value::text) <= 500 then p_value
-              else to_jsonb(left(coalesce(p_value #>> '{}', p_value::text), 400) || '… (' || length(coalesce(p_value #>> '{}', p_value::text)) || ' characters)') end
+  select case when length(p_value::text) <= l.most + 20 then p_value
+              else to_jsonb(left(coalesce(p_value #>> '{}', p_value::text), l.most) || '… (' || length(coalesce(p_value #>> '{}', p_value::text)) || ' characters)') end
+    -- The table editor cuts a cell off at 16 kB; three values of each field have to fit into it.
+    from (select greatest(20, least(400, 3000 / p_fields)) as most) l
 $$;
-comment on function sync.shown_value(jsonb) is 'A value as the queue shows it: what is longer than the table editor shows whole is cut short.';
+comment on function sync.shown_value(jsonb, integer) is
+  'A value as the queue shows it: cut short, so that all that differs in p_fields fields fits into a cell of the table editor.';
 
 create function sync.differences(p_columns jsonb, p_fields text[], p_seen jsonb, p_source jsonb, p_target jsonb, p_masked boolean) returns jsonb
 language sql immutable security invoker set search_path = '' as $$
   select jsonb_object_agg(f.name, case
       when p_masked and coalesce((c.col ->> 'sensitive')::boolean, true)
         then jsonb_build_object('seen', '•••', 'source', '•••', 'target', '•••')
-      when p_masked then jsonb_build_object('seen', sync.shown_value(p_seen -> f.name), 'source', sync.shown_value(p_source -> f.name),
-                                            'target', sync.shown_value(p_target -> f.name))
+      when p_masked then jsonb_build_object('seen', sync.shown_value(p_seen -> f.name, cardinality(p_fields)), 'source', sync.shown_value(p_source -> f.name, cardinality(p_fields)),
+                                            'target', sync.shown_value(p_target -> f.name, cardinality(p_fields)))
       else jsonb_build_object('seen', p_seen -> f.name, 'source', p_source -> f.name, 'target', p_target -> f.name) end)
     from unnest(p_fields) f (name)
     left join jsonb_array_elements(p_columns) c (col) on c.col ->> 'name' = f.name
@@ -126,8 +129,8 @@ comment on function sync.differences(jsonb, text[], jsonb, jsonb, jsonb, boolean
 
 revoke all on function sync.field_strategies(public.sync_entities, text), sync.strategy_origin(public.sync_entities, text, text), sync.decision_sql(),
   sync.decide(public.conflict_type_enum, jsonb, jsonb, jsonb, jsonb, public.conflict_resolution_strategy),
-  sync.merge_objects(jsonb, jsonb, jsonb, jsonb), sync.pick(jsonb, text[]), sync.shown_value(jsonb),
+  sync.merge_objects(jsonb, jsonb, jsonb, jsonb), sync.pick(jsonb, text[]), sync.shown_value(jsonb, integer),
   sync.differences(jsonb, text[], jsonb, jsonb, jsonb, boolean) from public;
 grant execute on function sync.field_strategies(public.sync_entities, text), sync.strategy_origin(public.sync_entities, text, text), sync.decision_sql(),
-  sync.merge_objects(jsonb, jsonb, jsonb, jsonb), sync.pick(jsonb, text[]), sync.shown_value(jsonb),
+  sync.merge_objects(jsonb, jsonb, jsonb, jsonb), sync.pick(jsonb, text[]), sync.shown_value(jsonb, integer),
   sync.differences(jsonb, text[], jsonb, jsonb, jsonb, boolean) to isthmus_worker;

@@ -196,7 +196,7 @@ begin
                    when w ->> 'strategy' = 'merge' and exists (
                         select from jsonb_each(w -> 'put') k join public.sync_conflict_values v on v.conflict_id = (w ->> 'id')::uuid
                           cross join lateral (values (v.seen -> k.key), (v.source -> k.key), (v.target -> k.key)) x (whole)
-                         where k.value <> x.whole and k.value = sync.shown_value(x.whole))
+                         where k.value <> x.whole and k.value = sync.shown_value(x.whole, jsonb_array_length(w -> 'fields')))
                      then 'resolution_data holds a value that differences shows cut short'
                    when not (select array_agg(k) from jsonb_object_keys(w -> 'put') k) <@ v_owned then 'a field is no longer the sync''s own'
                  end as why,

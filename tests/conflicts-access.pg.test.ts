@@ -419,7 +419,7 @@ describe("what resolution_data can write", () => {
     // What the queue shows of it is cut short; so is what would be written.
     const [shown] = await test.target.admin<
       { text: string }[]
-    >`select sync.shown_value(to_jsonb(${LONG}::text)) #>> '{}' as text`;
+    >`select sync.shown_value(to_jsonb(${LONG}::text), cardinality(string_to_array(field, ', '))) #>> '{}' as text from public.sync_conflicts where id = ${conflict.id}`;
     expect(shown?.text).toMatch(/… \(1000 characters\)$/);
     expect(await outcomeOf(decide(conflict, "merge", merged({ notes: shown?.text })))).toBe("IS022");
     expect(await stateOf(conflict)).toEqual({ state: "open", strategy: null, by: null });

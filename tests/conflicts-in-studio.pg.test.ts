@@ -447,6 +447,12 @@ describe("what the queue shows and keeps", () => {
       card_brand: { target: expect.stringContaining("(20000 characters)") as string },
     });
     expect(JSON.stringify(open).length).toBeLessThan(3_000);
+    // All fields at once fit into a cell as well.
+    const [cell] = await test.target.admin<{ size: number }[]>`
+      select length(sync.differences((select jsonb_agg(jsonb_build_object('name', 'field_' || n, 'sensitive', false)) from generate_series(1, 50) n),
+               (select array_agg('field_' || n) from generate_series(1, 50) n), v.whole, v.whole, v.whole, true)::text) as size
+        from (select jsonb_object_agg('field_' || n, repeat('x', 5000)) as whole from generate_series(1, 50) n) v`;
+    expect(cell?.size).toBeLessThan(16_000);
     const [shown] = await studio<{ reveal: unknown }>(test, `select sync.reveal('${open.id}')`);
     expect(shown?.reveal).toMatchObject({
       card_last: { seen: "1234", source: "7777", target: "8888" },
