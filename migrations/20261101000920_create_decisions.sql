@@ -358,6 +358,15 @@ begin
     perform sync.refuse_decision(v_first, 'other rows refer to its target row', 'Decide on these first.');
   end if;
   execute format($q$
+    select c.* from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
+      join %1$s t on t.id = c.target_record_id cross join lateral (select to_jsonb(x) as now from (select %2$s) x offset 0) o
+     where c.id = any ($1) and c.rule = 'left_edited' and c.resolution_strategy = 'source_wins' and sync.pick(o.now, array(select jsonb_object_keys(v.target))) <> v.target
+     order by c.first_seen_at, c.id limit 1
+  $q$, v_table, sync.owned_columns(p_entity)) into v_first using p_ids;
+  if v_first.id is not null then
+    perform sync.refuse_decision(v_first, 'the target holds other values than it shows', v_again);
+  end if;
+  execute format($q$
     with kept as (
       insert into public.sync_conflict_values as k (conflict_id, target)
       select c.id, o.now from public.sync_conflicts c join %1$s t on t.id = c.target_record_id

@@ -293,11 +293,11 @@ $$;
 comment on function sync.request_keys(public.sync_executions, public.sync_chains, jsonb) is
   'Has the missing parents and the dependants of selected records read as well.';
 
-create function sync.page_overwritten() returns table (n integer, legacy_id bigint, id uuid, kept jsonb, fields text[])
+create function sync.page_overwritten() returns table (n integer, legacy_id bigint, id uuid, fields text[])
 language plpgsql security invoker set search_path = '' as $$
 begin
   return query
-  select q.n, q.legacy_id, q.id, jsonb_object_agg(k, q.now -> k), array_agg(k order by k)
+  select q.n, q.legacy_id, q.id, array_agg(k order by k)
     from pg_temp.page_plan q cross join lateral jsonb_object_keys(q.written) k
    where (q.action = 'soft' and q.now -> k is distinct from q."left" -> k and (q."left" ? k or q.now -> k <> 'null')
           or q.action in ('update', 'review') and q.decided ->> k = 'overwrite')

@@ -208,6 +208,15 @@ describe("a record that the source deleted", () => {
     await remove("operation", 32, 33);
     expect(await counts(await test.sync({ ...family, capture: "digest" }))).toEqual({ deleted: 1, conflict: 1 });
     expect(await test.live("operations")).toMatchObject([{ id: 32, rule: "left_edited", field: "card_brand" }]);
+    // An edit that the queue does not show is not deleted with the row.
+    const letGo = () =>
+      test.target
+        .admin`update public.sync_conflicts set resolution_strategy = 'source_wins' where rule = 'left_edited' and state = 'open'`;
+    await test.target.admin`update public.operations set card_brand = 'edited again' where legacy_operation_id = 32`;
+    await expect(letGo()).rejects.toThrow("the target holds other values than it shows");
+    await test.target.admin`update public.operations set card_brand = 'edited' where legacy_operation_id = 32`;
+    await letGo();
+    expect(await ids("operations")).not.toContain(32);
   });
 
   it("is planned as it is done", async () => {

@@ -89,6 +89,9 @@ it("another database with the old state in its place is recognised by its identi
     expect(begun.chains.map(({ capture }) => capture)).toEqual(["xmin", "digest"]);
     await inStep(test);
     expect(await alerts(test)).toEqual([{ severity: "critical", occurrences: 1 }]);
+    // Which transaction wrote a row says nothing of what came with the copy.
+    const [source] = await test.target.admin`select written_since::text <> '0' as moved from public.sync_sources`;
+    expect(source).toEqual({ moved: true });
     expect((await test.sync()).chains).toEqual([]);
   } finally {
     await server.end();
