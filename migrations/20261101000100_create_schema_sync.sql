@@ -36,7 +36,7 @@ create type public.sync_chain_state as enum ('blocked', 'open', 'done', 'failed'
 -- Who is calling, for the policies below: the role in app_metadata (never user_metadata, which a user
 -- can edit). Null outside the Data API.
 create function sync.caller_role() returns text
-language sql stable security invoker set search_path = ''
+language sql stable security invoker set search_path = pg_catalog, pg_temp
 as $$ select auth.jwt() -> 'app_metadata' ->> 'isthmus_role' $$;
 comment on function sync.caller_role() is
   'operator, reviewer or null: isthmus_role in the app_metadata of the signed-in user.';

@@ -28,7 +28,7 @@ grant select, insert, delete on public.sync_adoption_rows to isthmus_worker;
 grant update (undecided) on public.sync_adoption_rows to isthmus_worker;
 
 create function sync.refuse_undecided() returns trigger
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   if exists (select from public.sync_adoption_rows where undecided) and exists (
     select from new_mappings m

@@ -40,7 +40,7 @@ grant select, insert on public.sync_brakes to isthmus_worker;
 grant update (records, landed, execution_id, last_seen_at, closed_at) on public.sync_brakes to isthmus_worker;
 
 create function sync.stamp_brake() returns trigger
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   if new.confirmed_by is distinct from old.confirmed_by then
     if old.closed_at is not null then
@@ -59,14 +59,14 @@ comment on function sync.stamp_brake() is 'Stamps a confirmation; one that was g
 create trigger stamp_brake before update on public.sync_brakes for each row execute function sync.stamp_brake();
 
 create function sync.brake_holds(p_entity_id smallint, p_kind text, p_field text) returns boolean
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select confirmed_at is null from public.sync_brakes
    where entity_id = p_entity_id and kind = p_kind and field is not distinct from p_field and closed_at is null
 $$;
 comment on function sync.brake_holds(smallint, text, text) is 'True: it was pulled, and nobody has confirmed it. False: somebody has. Null: it was not pulled.';
 
 create function sync.pull_brake(p_execution uuid, p_entity_id smallint, p_kind text, p_field text, p_records bigint, p_landed bigint) returns boolean
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_confirmed boolean;
 begin

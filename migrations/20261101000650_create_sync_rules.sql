@@ -51,7 +51,7 @@ alter table public.sync_entities add column rules jsonb not null default '[]';
 comment on column public.sync_entities.rules is 'Its business rules, from the entity file: [{rule, severity, fields, remedy}].';
 
 create function sync.rule_severities() returns jsonb
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select coalesce(jsonb_object_agg(rule, severity), '{}')
     from (select distinct on (rule) rule, severity from public.sync_rule_overrides
            where valid_from <= now() and (valid_to is null or valid_to > now())
@@ -60,7 +60,7 @@ $$;
 comment on function sync.rule_severities() is 'The severities that overrides give to rules now: {rule: severity}.';
 
 create function sync.check_rule_override() returns trigger
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_known text;
 begin
@@ -76,7 +76,7 @@ $$;
 comment on function sync.check_rule_override() is 'A misspelled rule would override nothing, silently.';
 
 create function sync.apply_rule_override() returns trigger
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   insert into public.sync_pending_keys (entity_id, legacy_id, reason)
   select entity_id, legacy_id, 'rule_changed'

@@ -59,7 +59,7 @@ grant select on public.sync_side_effects to authenticated;
 grant select, insert, update, delete on public.sync_side_effects to isthmus_worker;
 
 create function sync.stamp_acknowledgement() returns trigger
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   if new.acknowledged_at is null then
     new.acknowledged_by := null;
@@ -74,7 +74,7 @@ create trigger stamp_acknowledgement before insert or update on public.sync_side
   for each row execute function sync.stamp_acknowledgement();
 
 create function sync.unacknowledged_effects(p_source_id smallint) returns jsonb
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select coalesce(jsonb_agg(e order by e ->> 'table', e ->> 'kind', e ->> 'name'), '[]')
     from public.sync_contract_checks c, jsonb_array_elements(c.effects) e
    where c.source_id = p_source_id
@@ -86,7 +86,7 @@ comment on function sync.unacknowledged_effects(smallint) is
   'The effects of the last check that nobody has acknowledged as they are now. A deleted row acknowledges nothing.';
 
 create function sync.store_contract_check(p_source_id smallint, p_check jsonb) returns jsonb
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   insert into public.sync_contract_checks as c (source_id, definitions, source_fingerprint, target_fingerprint, findings, effects)
   values (p_source_id, p_check ->> 'definitions', p_check ->> 'sourceFingerprint', p_check ->> 'targetFingerprint',
@@ -114,7 +114,7 @@ comment on function sync.store_contract_check(smallint, jsonb) is
   'Keeps a comparison and the effects it found, and returns those that nobody has acknowledged.';
 
 create function sync.alert_contract(p_source_id smallint, p_alerts jsonb, p_mended jsonb, p_warned jsonb) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   insert into public.sync_alerts as a (kind, severity, source_id, entity_id, message, details)
   select n.kind, n.severity, p_source_id, e.id, n.message, n.details
@@ -134,7 +134,7 @@ comment on function sync.alert_contract(smallint, jsonb, jsonb, jsonb) is
   'Opens alerts of what does not fit, closes those of entities that fit again, and keeps of which warnings an alert has told.';
 
 create function sync.acknowledge_side_effects(p_tables jsonb, p_by text) returns setof public.sync_side_effects
-language sql security invoker set search_path = '' as $$
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_side_effects set acknowledged_at = now(), acknowledged_by = p_by
    where acknowledged_at is null and (p_tables is null or table_name in (select jsonb_array_elements_text(p_tables)))
   returning *

@@ -4,7 +4,7 @@
 -- Reverse: drop the functions.
 
 create function sync.register_entity(p_source_id smallint, p_definition jsonb) returns smallint
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_table   regclass := to_regclass(format('public.%I', p_definition ->> 'target_table'));
   v_entity  text := p_definition ->> 'entity_type';
@@ -44,7 +44,7 @@ comment on function sync.register_entity(smallint, jsonb) is
   'Writes one entity definition and resolves its column types from the catalog. A column that is missing has none: the check of the contract keeps its entity from running.';
 
 create function sync.open_entity(p_entity_id smallint, p_dry_run boolean) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_entity public.sync_entities;
   v_any    boolean;

@@ -3,7 +3,7 @@
 -- Reverse: drop the functions.
 
 create function sync.field_strategies(p_entity public.sync_entities, p_of_request text) returns jsonb
-language sql immutable security invoker set search_path = '' as $$
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select jsonb_object_agg(c ->> 'name', coalesce(p_of_request, p_entity.conflicts -> 'fields' ->> (c ->> 'name'),
            p_entity.conflicts -> 'types' ->> 'concurrent_modification', p_entity.conflicts ->> 'strategy')
            ::public.conflict_resolution_strategy)
@@ -13,7 +13,7 @@ comment on function sync.field_strategies(public.sync_entities, text) is
   'Which strategy decides each field that both sides have changed: {field: strategy}. p_of_request: the one that a job or request asks for; it counts before all others.';
 
 create function sync.strategy_origin(p_entity public.sync_entities, p_of_request text, p_field text) returns text
-language sql immutable security invoker set search_path = '' as $$
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select case when p_of_request is not null then 'of this request'
               when p_entity.conflicts -> 'fields' ? p_field then 'of the field ' || p_field
               when p_entity.conflicts -> 'types' ? 'concurrent_modification' then 'of the type concurrent_modification'
@@ -24,7 +24,7 @@ comment on function sync.strategy_origin(public.sync_entities, text, text) is 'W
 -- Seen and left are NULL where nobody knows them: of an adopted row, a new field, or a hash that no longer fits. What is
 -- empty then holds nothing that could be lost.
 create function sync.decision_sql() returns text
-language sql immutable security invoker set search_path = ''
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
 return $q$case
   when x.source is not distinct from x.seen then case when x.target is not distinct from x."left" then 'none' else 'keep' end
   when x.source is not distinct from x.target then 'agree'
@@ -39,7 +39,7 @@ comment on function sync.decision_sql() is
 
 create function sync.decide(p_type public.conflict_type_enum, p_seen jsonb, p_source jsonb, p_target jsonb, p_left jsonb,
   p_strategy public.conflict_resolution_strategy) returns text
-language plpgsql immutable security invoker set search_path = '' as $$
+language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_decision text;
 begin
@@ -64,7 +64,7 @@ comment on function sync.decide(public.conflict_type_enum, jsonb, jsonb, jsonb, 
   'What becomes of a field or record, for every type of conflict and strategy; raises case_not_found for what it does not know.';
 
 create function sync.merge_objects(p_seen jsonb, p_source jsonb, p_target jsonb, p_left jsonb) returns jsonb
-language plpgsql immutable security invoker set search_path = '' as $$
+language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_merged jsonb := '{}';
   v_key    text;
@@ -98,13 +98,13 @@ comment on function sync.merge_objects(jsonb, jsonb, jsonb, jsonb) is
   'Both sides'' changes of a JSON object, key by key. Null: both have changed the same key, or one is no object.';
 
 create function sync.pick(p_values jsonb, p_keys text[]) returns jsonb
-language sql immutable security invoker set search_path = '' as $$
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select coalesce(jsonb_object_agg(k, p_values -> k), '{}') from unnest(p_keys) k where p_values ? k
 $$;
 comment on function sync.pick(jsonb, text[]) is 'Of an object, some keys, as far as it has them.';
 
 create function sync.shown_value(p_value jsonb, p_fields integer) returns jsonb
-language sql immutable security invoker set search_path = '' as $$
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select case when length(p_value::text) <= l.most + 20 then p_value
               else to_jsonb(left(coalesce(p_value #>> '{}', p_value::text), l.most) || '… (' || length(coalesce(p_value #>> '{}', p_value::text)) || ' characters)') end
     -- The table editor cuts a cell off at 16 kB; three values of each field have to fit into it.
@@ -114,7 +114,7 @@ comment on function sync.shown_value(jsonb, integer) is
   'A value as the queue shows it: cut short, so that all that differs in p_fields fields fits into a cell of the table editor.';
 
 create function sync.differences(p_columns jsonb, p_fields text[], p_seen jsonb, p_source jsonb, p_target jsonb, p_masked boolean) returns jsonb
-language sql immutable security invoker set search_path = '' as $$
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select jsonb_object_agg(f.name, case
       when p_masked and coalesce((c.col ->> 'sensitive')::boolean, true)
         then jsonb_build_object('seen', '•••', 'source', '•••', 'target', '•••')

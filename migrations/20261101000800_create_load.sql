@@ -9,13 +9,13 @@
 -- that refuses it (09, 27, P0, and every class that the standard leaves to applications: 5 to 9, I to Z). PostgreSQL's own
 -- classes among those concern the page (53 to 58: resources, limits, operators, disk; XX: internal), as does everything else.
 create function sync.is_record_error(p_sqlstate text) returns boolean
-language sql immutable security invoker set search_path = ''
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$
   select p_sqlstate in ('54000', 'IS001', 'IS002') or p_sqlstate ~ '^(09|21|22|23|27|44|[5-9I-Z])' and p_sqlstate !~ '^(5[3-8]|IS|XX)'
 $$;
 
 create function sync.active_if_same(p_mapped uuid, p_id uuid) returns public.mapping_sync_status
-language plpgsql immutable security invoker set search_path = '' as $$
+language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   if p_mapped <> p_id then
     raise exception using errcode = 'IS002', message = 'the legacy id is already mapped to another id';
@@ -28,7 +28,7 @@ comment on function sync.active_if_same(uuid, uuid) is 'One record, one UUID, fo
 -- Unique values that change places collide row by row, whatever the order: so rows whose value another one of the slice is to
 -- get give it up first, but only when a slice was rejected for it.
 create function sync.vacate_statements(p_entity public.sync_entities, p_schema text) returns text[]
-language plpgsql stable security invoker set search_path = '' as $$
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   return array(
     select format($q$
@@ -54,7 +54,7 @@ comment on function sync.vacate_statements(public.sync_entities, text) is
   'The statements by which rows of a slice give up unique values that others of it are to get. $1, $2: the slice.';
 
 create function sync.find_clash(p_entity public.sync_entities, p_schema text, p_n integer, p_index text) returns uuid
-language plpgsql stable security invoker set search_path = '' as $$
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_keys text[] := (select keys from sync.unique_keys(p_entity) where name = p_index);
   v_id   uuid;
@@ -77,7 +77,7 @@ comment on function sync.find_clash(public.sync_entities, text, integer, text) i
   'The target row that holds the unique value of a rejected record; null where the index is over columns that the sync may not read.';
 
 create function sync.unfit_column(p_entity public.sync_entities, p_n integer) returns text
-language plpgsql stable security invoker set search_path = '' as $$
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_column record;
 begin
@@ -104,7 +104,7 @@ comment on function sync.unfit_column(public.sync_entities, integer) is 'The col
 
 create function sync.load_slice(p_entity public.sync_entities, p_schema text, p_statements text[], p_from integer, p_to integer, p_vacate boolean)
 returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   -- Behind what classifies, before what writes: insert, update, deferred triggers, row states, mappings.
   v_writes     integer := cardinality(p_statements) - 4;
@@ -158,7 +158,7 @@ comment on function sync.load_slice(public.sync_entities, text, text[], integer,
   'Runs the load statements for the records n in [from, to]; on a rejected record halves the slice until it stands alone. p_vacate: unique values of the slice are given up first.';
 
 create function sync.load_cycles(p_entity public.sync_entities, p_schema text, p_statements text[], p_after integer) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_after integer := p_after;
   v_cycle integer[];
@@ -187,7 +187,7 @@ comment on function sync.load_cycles(public.sync_entities, text, text[], integer
   'Loads rejected records together that exchange unique values among each other, and that other rejects of the page had parted. p_after: their new numbers begin behind it.';
 
 create function sync.owned_columns(p_entity public.sync_entities) returns text
-language sql immutable security invoker set search_path = '' as $$
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select string_agg(format('t.%I', d.col ->> 'name'), ', ' order by d.n)
     from jsonb_array_elements(p_entity.columns) with ordinality d (col, n)
 $$;
@@ -196,29 +196,29 @@ comment on function sync.owned_columns(public.sync_entities) is 'The columns of 
 -- A hash that still fits stands for the present value; one that does not for a value of which nothing is known, '{}'. The
 -- text of a jsonb is hashed: jsonb's own hash repeats itself every sixteen fields, so that two that change alike cancel out.
 create function sync.seen_sql() returns text
-language sql immutable security invoker set search_path = ''
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
 return $q$case when s.seen_hash is null then s.seen when s.seen_hash = hashtextextended(v.new::text, 0) then v.new else '{}' end$q$;
 comment on function sync.seen_sql() is 'What a row state s saw, given the new values v.new.';
 
 create function sync.left_sql() returns text
-language sql immutable security invoker set search_path = ''
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
 return $q$case when s.left_hash is null then s."left" when s.left_hash = hashtextextended(o.now::text, 0) then o.now else '{}' end$q$;
 comment on function sync.left_sql() is 'What a row state s left in the target, given the present values o.now.';
 
 create function sync.decided_fields(p_decided jsonb, p_decision text) returns text[]
-language sql immutable security invoker set search_path = '' as $$
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select array_agg(key order by key) from jsonb_each_text(p_decided) where value = p_decision
 $$;
 comment on function sync.decided_fields(jsonb, text) is 'The fields of a record about which one thing was decided; null: none.';
 
 create function sync.seen_but(p_new jsonb, p_seen jsonb, p_decided jsonb) returns jsonb
-language sql immutable security invoker set search_path = '' as $$
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select p_new - f.names || sync.pick(coalesce(p_seen, '{}'), f.names) from (select sync.decided_fields(p_decided, 'review') as names) f
 $$;
 comment on function sync.seen_but(jsonb, jsonb, jsonb) is 'The new values as seen, but for the fields that a person is to decide.';
 
 create function sync.load_statements(p_entity public.sync_entities, p_schema text, p_of_request text) returns text[]
-language plpgsql stable security invoker set search_path = '' as $$
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_typed   text; -- the new values as typed columns of p
   v_current text := sync.owned_columns(p_entity); -- the same columns of the target row t
@@ -362,7 +362,7 @@ comment on function sync.load_statements(public.sync_entities, text, text) is
 create function sync.load_records(p_entity public.sync_entities, p_records json, p_left bigint[], p_soft bigint[], p_plan uuid, p_of_request text)
 returns void
 language plpgsql security invoker
-set search_path = '' set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'iso_8601'
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'iso_8601'
 set extra_float_digits = 1 as $$
 declare
   v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
@@ -434,7 +434,7 @@ comment on function sync.load_records(public.sync_entities, json, bigint[], bigi
   'Loads the records of a page: [{_key, _uuid, _raw, _digest, <column>: text}], deletes those of the legacy ids p_left that have landed, and marks those of p_soft. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit. p_plan: the execution whose plan it is; then everything is written to shadows. p_of_request: as for sync.field_strategies.';
 
 create function sync.leaving_rows(p_entity public.sync_entities, p_schema text, p_after integer, p_ids bigint[]) returns integer
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_count integer;
 begin

@@ -3,7 +3,7 @@
 -- Reverse: drop the functions.
 
 create function sync.referenced_sql(p_entity public.sync_entities, p_plan uuid) returns text
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select coalesce(string_agg(format(
       case when has_any_column_privilege(c.conrelid, 'select') then
         'exists (select from %s r where r.%I = t.%I' || case when p_plan is null then ')' else
@@ -22,7 +22,7 @@ comment on function sync.referenced_sql(public.sync_entities, uuid) is
   'SQL: whether rows refer to the target row t by a foreign key that would delete or empty them without a word (in a plan: by any). A table that the sync may not look into counts as referring.';
 
 create function sync.leave_statements(p_entity public.sync_entities, p_plan uuid) returns text[]
-language plpgsql stable security invoker set search_path = '' as $$
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
   v_target text := format('%I.%I', v_schema, p_entity.target_table);
@@ -64,7 +64,7 @@ comment on function sync.leave_statements(public.sync_entities, uuid) is
   'The statements that delete a slice of the records that have left: plan, delete, row states, mappings. $1, $2: the slice. p_plan: the execution whose plan it is; then over shadows.';
 
 create function sync.tombstone_statements(p_entity public.sync_entities, p_schema text) returns text[]
-language plpgsql stable security invoker set search_path = '' as $$
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   return array[
     format($q$
@@ -83,7 +83,7 @@ comment on function sync.tombstone_statements(public.sync_entities, text) is
   'The statements that forget the records of a slice whose rows are gone, but for their ids.';
 
 create function sync.soft_statements(p_entity public.sync_entities, p_plan uuid) returns text[]
-language plpgsql stable security invoker set search_path = '' as $$
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
   v_target text := format('%I.%I', v_schema, p_entity.target_table);
@@ -121,7 +121,7 @@ comment on function sync.soft_statements(public.sync_entities, uuid) is
   'The statements that mark a slice of deleted records in their rows, and forget those whose rows are gone: plan, mark, row states. $1, $2: the slice. p_plan: as for leave_statements.';
 
 create function sync.leave_remedy(p_cause text) returns text
-language sql immutable security invoker set search_path = '' as $$
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select 'The source no longer wants this record here, but its target row ' || case
     when p_cause in ('23503', 'left_referenced') then 'is referred to by others: delete these first.'
     when p_cause = 'left_edited' then 'was edited by somebody. source_wins: it is deleted all the same, and what it held is kept. target_wins: it stays.'

@@ -3,7 +3,7 @@
 -- Reverse: drop the functions.
 
 create function sync.collect_issues(p_entity public.sync_entities, p_issues jsonb) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   create temp table page_issues on commit drop as
   select i.*, parent.id as parent_entity_id, false as settled
@@ -43,14 +43,14 @@ comment on function sync.collect_issues(public.sync_entities, jsonb) is
   'What stops records of a page, into pg_temp.page_issues: [{k, state, type, field, rule, policy, retry, remedy, data, evidence, parent, parentId, digest}]; evidence: {seen, source, target, left, record}.';
 
 create function sync.next_attempt(p_class text, p_attempts integer) returns timestamptz
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   -- Whether somebody has changed a constraint or trigger nobody tells: after 5 minutes, then twice as long each time, up to a day.
   select case when p_class in ('target', 'clash') then now() + least(interval '1 day', interval '5 minutes' * 2 ^ least(p_attempts - 1, 20)) end
 $$;
 comment on function sync.next_attempt(text, integer) is 'When a record is read again though nothing told that its cause is gone; null: only when something tells.';
 
 create function sync.queue_records(p_entity public.sync_entities, p_execution uuid) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   if not exists (select from pg_temp.page_issues) then
     return;
@@ -124,7 +124,7 @@ comment on function sync.queue_records(public.sync_entities, uuid) is
   'Puts the records of pg_temp.page_issues into sync_conflicts.';
 
 create function sync.clash_keys(p_new bigint[]) returns setof bigint
-language plpgsql stable security invoker set search_path = '' as $$
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   return query
   select i.k from pg_temp.page_issues i where i.k = any (p_new) and i.retry = 'clash'
@@ -137,7 +137,7 @@ comment on function sync.clash_keys(bigint[]) is
   'Of records that a page puts into the queue anew, those that clash for a unique value, with the records that hold it.';
 
 create function sync.retry_due(p_source_id smallint) returns bigint
-language sql security invoker set search_path = '' as $$
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
   with due as (
     insert into public.sync_pending_keys (entity_id, legacy_id, reason)
     select c.entity_id, c.source_record_id, 'retried'
@@ -151,7 +151,7 @@ $$;
 comment on function sync.retry_due(smallint) is 'Asks for the records whose next attempt is due to be read again.';
 
 create function sync.count_queue(p_source_id smallint) returns void
-language sql security invoker set search_path = '' as $$
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
   delete from public.sync_queue_counts q using public.sync_entities e where e.id = q.entity_id and e.source_id = p_source_id;
   insert into public.sync_queue_counts (entity_id, entity_type, state, conflict_type, retry_class, records, oldest_at, next_attempt_at)
   select c.entity_id, c.entity_type, c.state, c.conflict_type, c.retry_class, count(*), min(c.first_seen_at), min(c.next_attempt_at)
@@ -161,7 +161,7 @@ $$;
 comment on function sync.count_queue(smallint) is 'Counts the queue for those who may not see its records.';
 
 create function sync.alert_old_records(p_source_id smallint, p_hours integer) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_old record;
 begin
@@ -187,7 +187,7 @@ $$;
 comment on function sync.alert_old_records(smallint, integer) is 'Raises the alert queue_old for entities with records that have been in the queue for so long, and closes it for the others.';
 
 create function sync.replay(p_entity_type text default null, p_rule text default null, p_type public.conflict_type_enum default null) returns bigint
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_count bigint;
 begin
@@ -206,7 +206,7 @@ comment on function sync.replay(text, text, public.conflict_type_enum) is
   'Has records of the queue read again now, all or some: of one entity, stopped by one rule, of one type. Returns how many; the next tick reads them. For the SQL editor, and npm run sync -- replay.';
 
 create function sync.release_waiting(p_source_id smallint) returns bigint
-language sql security invoker set search_path = '' as $$
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
   with released as (
     insert into public.sync_pending_keys (entity_id, legacy_id, reason)
     select c.entity_id, c.source_record_id, 'released'
@@ -231,7 +231,7 @@ comment on function sync.release_waiting(smallint) is
   'Asks for every waiting record whose parent has landed to be read again. A query, not a signal: safe to run at any time.';
 
 create function sync.record_warnings(p_entity_id smallint, p_execution uuid, p_warnings jsonb) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   delete from public.sync_warnings w
    using pg_temp.page_plan p

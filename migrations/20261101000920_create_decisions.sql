@@ -7,14 +7,14 @@
 -- application's tables: what it writes are columns that the sync owns, and no others.
 
 create function sync.actor(p_name text) returns text
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select case when auth.jwt() ->> 'sub' is not null then coalesce(auth.jwt() ->> 'email', auth.jwt() ->> 'sub')
               else coalesce(nullif(btrim(p_name), ''), session_user) end
 $$;
 comment on function sync.actor(text) is 'Who is deciding: the signed-in reviewer, or else the name that was given, or the database user.';
 
 create function sync.refuse_decision(p_conflict public.sync_conflicts, p_why text, p_hint text) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   raise exception '% % (conflict %): %', p_conflict.entity_type, p_conflict.source_record_id, p_conflict.id, p_why
     using errcode = 'IS022', hint = p_hint || ' Nothing was changed.';
@@ -23,7 +23,7 @@ $$;
 comment on function sync.refuse_decision(public.sync_conflicts, text, text) is 'Raises IS022: which record, why not, and what to do.';
 
 create function sync.check_decision() returns trigger
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_changed boolean := new.resolution_strategy is distinct from old.resolution_strategy;
 begin
@@ -80,7 +80,7 @@ create trigger check_decision before update of resolution_strategy, resolution_d
   for each row execute function sync.check_decision();
 
 create function sync.apply_decisions() returns trigger
-language plpgsql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   v_entity public.sync_entities;
   v_group  record;
@@ -115,7 +115,7 @@ create trigger apply_decisions after update on public.sync_conflicts
 -- Settings are pinned as they are where rows are loaded.
 create function sync.carry_out(p_entity public.sync_entities, p_ids uuid[], p_before jsonb) returns void
 language plpgsql security invoker
-set search_path = '' set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'iso_8601'
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'iso_8601'
 set extra_float_digits = 1 as $$
 declare
   v_state      text;
@@ -153,7 +153,7 @@ comment on function sync.carry_out(public.sync_entities, uuid[], jsonb) is
   'Carries out decisions on conflicts of one entity, all or none; the first that is refused is named. p_before: the strategies before, {id: strategy}.';
 
 create function sync.decide_fields(p_entity public.sync_entities, p_ids uuid[], p_before jsonb) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_table   text := format('public.%I', p_entity.target_table);
   v_owned   text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c);
@@ -291,7 +291,7 @@ comment on function sync.decide_fields(public.sync_entities, uuid[], jsonb) is
   'Decisions on fields that both sides have changed: target rows, row states and what is needed to put them back.';
 
 create function sync.decide_rows(p_entity public.sync_entities, p_ids uuid[], p_before jsonb) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_table text := format('public.%I', p_entity.target_table);
   v_again text := format('Have it read again: select sync.replay(%L).', p_entity.entity_type);
@@ -389,7 +389,7 @@ comment on function sync.decide_rows(public.sync_entities, uuid[], jsonb) is
   'Decisions on whole records: written again, deleted, or left as they are.';
 
 create function sync.reveal(p_conflict uuid) returns jsonb
-language plpgsql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   v_conflict public.sync_conflicts;
   v_values   public.sync_conflict_values;

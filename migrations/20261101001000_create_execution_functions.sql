@@ -3,7 +3,7 @@
 -- Reverse: drop the functions.
 
 create function sync.execution_metrics(p_execution uuid) returns jsonb
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with pages as (
     select coalesce(sum(read), 0) as processed,
            coalesce(sum(inserted + updated + unchanged + deleted + waived), 0) as succeeded,
@@ -32,7 +32,7 @@ comment on function sync.execution_metrics(uuid) is
 
 create function sync.finish_execution(p_execution uuid, p_status public.sync_execution_status, p_errors jsonb)
 returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_braked jsonb := (select jsonb_agg(jsonb_build_object('code', 'BRAKE_APPLIED', 'entity', e.entity_type, 'kind', b.kind, 'field', b.field,
                               'records', b.records, 'landed', b.landed, 'brake', b.id))
@@ -82,7 +82,7 @@ comment on function sync.finish_execution(uuid, public.sync_execution_status, js
 
 create function sync.raise_alert(p_kind text, p_severity text, p_execution uuid, p_entity_id smallint, p_message text, p_details jsonb)
 returns void
-language sql security invoker set search_path = '' as $$
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
   insert into public.sync_alerts as a (kind, severity, source_id, entity_id, execution_id, message, details)
   select p_kind, p_severity, e.source_id, p_entity_id, e.id, p_message, p_details
     from public.sync_executions e where e.id = p_execution
@@ -94,7 +94,7 @@ comment on function sync.raise_alert(text, text, uuid, smallint, text, jsonb) is
   'Opens an alert, or counts it again while it is open.';
 
 create function sync.advance_execution(p_execution uuid) returns setof uuid
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_execution public.sync_executions;
   v_page_size integer;
@@ -190,7 +190,7 @@ comment on function sync.advance_execution(uuid) is
   'Opens the chains whose turn has come and returns them for dispatch; finishes the execution when a chain has failed.';
 
 create function sync.add_deletes(p_execution public.sync_executions, p_page_size integer) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_entity  public.sync_entities;
   v_gone    bigint;

@@ -3,7 +3,7 @@
 -- Reverse: drop the functions.
 
 create function sync.claim_page(p_chain uuid, p_page integer, p_lease_seconds integer) returns jsonb
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_chain   public.sync_chains;
   v_now     timestamptz := clock_timestamp();
@@ -64,7 +64,7 @@ comment on function sync.claim_page(uuid, integer, integer) is
   'Claims the next page of a chain. outcome: claimed, or closed, stale, leased: nothing to do for this message.';
 
 create function sync.lock_records(p_entity_id smallint, p_legacy_ids bigint[]) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_slot integer;
 begin
@@ -81,7 +81,7 @@ comment on function sync.lock_records(smallint, bigint[]) is
   'Orders this page against others that hold the same records. Taken before the projection is read, held to the commit.';
 
 create function sync.hold_chain(p_chain uuid, p_lease bigint) returns public.sync_chains
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_chain public.sync_chains;
 begin
@@ -97,7 +97,7 @@ $$;
 comment on function sync.hold_chain(uuid, bigint) is 'Locks the chain for the commit of a page under its lease. Raises IS010 when another delivery has it.';
 
 create function sync.page_rejections(p_entity public.sync_entities, p_plan uuid, p_of_request text) returns jsonb
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   return coalesce((
     select jsonb_agg(jsonb_build_object(
@@ -151,7 +151,7 @@ comment on function sync.page_rejections(public.sync_entities, uuid, text) is
   'What the database, the present state of the target or a policy stopped of a page, as issues. p_plan, p_of_request: as for sync.load_records.';
 
 create function sync.commit_page(p_chain uuid, p_lease bigint, p_records text, p_issues jsonb, p_page jsonb) returns jsonb
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_chain    public.sync_chains;
   v_entity   public.sync_entities;
@@ -239,7 +239,7 @@ comment on function sync.commit_page(uuid, bigint, text, jsonb, jsonb) is
   'Everything a page changes: target rows, mappings, row states, queue, released children, counters, cursor, checkpoint and the next chains.';
 
 create function sync.request_keys(p_execution public.sync_executions, p_chain public.sync_chains, p_page jsonb) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_entity smallint;
 begin
@@ -294,7 +294,7 @@ comment on function sync.request_keys(public.sync_executions, public.sync_chains
   'Has the missing parents and the dependants of selected records read as well.';
 
 create function sync.page_overwritten() returns table (n integer, legacy_id bigint, id uuid, fields text[])
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   return query
   select q.n, q.legacy_id, q.id, array_agg(k order by k)
@@ -307,7 +307,7 @@ $$;
 comment on function sync.page_overwritten() is 'Edits by people that the updates of a page overwrite.';
 
 create function sync.hold_queue(p_entity public.sync_entities, p_records json, p_issues jsonb, p_page jsonb) returns void
-language sql security invoker set search_path = '' as $$
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
   -- Before the target rows: whoever decides on a record has its row here first, and then wants the target row.
   select count(*) from (
     select from public.sync_conflicts c
@@ -322,7 +322,7 @@ comment on function sync.hold_queue(public.sync_entities, json, jsonb, jsonb) is
   'Locks what the queue has of a page''s records: a decision under way is waited for, and one that follows sees what the page has done.';
 
 create function sync.keep_decided(p_entity public.sync_entities, p_execution uuid, p_of_request text) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   if not exists (select from pg_temp.page_plan where action in ('update', 'unchanged', 'review', 'soft') and (decided is not null or action = 'soft')) then
     return;
@@ -363,12 +363,12 @@ comment on function sync.keep_decided(public.sync_entities, uuid, text) is
   'What a policy has decided on a page where both sides had changed something: as decided conflicts, with the values that were not written.';
 
 create function sync.leaving(p_entity public.sync_entities, p_outside bigint[]) returns bigint[]
-language sql immutable security invoker set search_path = ''
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$ select case when p_entity.predicate ->> 'on_leave' = 'delete' then p_outside else '{}' end $$;
 comment on function sync.leaving(public.sync_entities, bigint[]) is 'Of the records outside the predicate, those that are deleted where they have landed.';
 
 create function sync.gone_landed(p_entity public.sync_entities, p_page jsonb, p_plan uuid) returns bigint[]
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select coalesce(array_agg(g::bigint order by g::bigint), '{}')
     from jsonb_array_elements_text(p_page -> 'gone') g
     left join public.uuid_mappings_enhanced m
@@ -383,7 +383,7 @@ comment on function sync.gone_landed(public.sync_entities, jsonb, uuid) is
   'Of the keys of a page that have no record, those that had landed and are not known to be gone. p_plan: as this dry run has planned it.';
 
 create function sync.without_row(p_entity public.sync_entities, p_ids bigint[]) returns bigint[]
-language plpgsql stable security invoker set search_path = '' as $$
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_ids bigint[];
 begin
@@ -397,7 +397,7 @@ $$;
 comment on function sync.without_row(public.sync_entities, bigint[]) is 'Of landed records, those whose target row somebody has deleted.';
 
 create function sync.deleting(p_chain public.sync_chains, p_entity public.sync_entities, p_policy text, p_gone bigint[]) returns bigint[]
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select case when not p_chain.deletes then '{}'
               when p_entity.on_delete ->> 'policy' = p_policy then p_gone
               -- What a person has deleted already is only forgotten.
@@ -408,7 +408,7 @@ comment on function sync.deleting(public.sync_chains, public.sync_entities, text
   'Of the records that the source no longer has, those that this page deletes in one way: hard or soft, or puts to review.';
 
 create function sync.deletes_to_review(p_chain public.sync_chains, p_entity public.sync_entities, p_gone bigint[]) returns jsonb
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select coalesce(jsonb_agg(jsonb_build_object('k', k, 'state', 'open', 'type', 'business_rule_violation', 'rule', 'deleted_in_source',
            'retry', 'person',
            'remedy', 'The source no longer has this record. source_wins: its target row is deleted too. target_wins: the row stays.')), '[]')
@@ -419,7 +419,7 @@ comment on function sync.deletes_to_review(public.sync_chains, public.sync_entit
   'The records that the source no longer has and that a person decides on, as issues.';
 
 create function sync.keep_gone(p_entity public.sync_entities, p_outside bigint[], p_gone bigint[]) returns void
-language sql security invoker set search_path = '' as $$
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
   insert into public.sync_row_states as s (entity_id, legacy_id, seen, "left", gone_at)
   select p_entity.id, k, '{}', '{}', now()
     from unnest(case when p_entity.on_delete ->> 'policy' = 'ignore' then p_gone else '{}' end
@@ -432,7 +432,7 @@ comment on function sync.keep_gone(public.sync_entities, bigint[], bigint[]) is
   'Notes of landed records that their rows stay although the source no longer has them, or no longer wants them here.';
 
 create function sync.ask_for_missing(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_gone bigint[]) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   -- Looked at under its lock and gone: deleted at the end of the execution, when its children are.
   if not p_chain.deletes and p_entity.on_delete ->> 'policy' <> 'ignore' then
@@ -450,7 +450,7 @@ comment on function sync.ask_for_missing(public.sync_chains, public.sync_entitie
   'Has landed records that the source does not have deleted, and those that a full pass did not meet looked at.';
 
 create function sync.missing_keys(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb) returns setof bigint
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select k.legacy_id
     from (select m.legacy_id
             from public.uuid_mappings_enhanced m
@@ -466,7 +466,7 @@ comment on function sync.missing_keys(public.sync_chains, public.sync_entities, 
   'Landed records in the key range of a full pass''s page that are not among its records.';
 
 create function sync.page_nulled() returns jsonb
-language plpgsql stable security invoker set search_path = '' as $$
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   return (select jsonb_object_agg(k, n) from (
     select e.key as k, count(*) as n
@@ -477,7 +477,7 @@ $$;
 comment on function sync.page_nulled() is 'How many records of the page lose their value in a column: {column: n}; null: none.';
 
 create function sync.check_brake(p_chain public.sync_chains, p_entity public.sync_entities, p_kind text, p_field text, p_records bigint) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_holds     boolean := sync.brake_holds(p_entity.id, p_kind, p_field);
   v_execution public.sync_executions;
@@ -504,7 +504,7 @@ comment on function sync.check_brake(public.sync_chains, public.sync_entities, t
   'Raises IS040 when an execution has come to delete or empty more of an entity''s records than the brake lets pass.';
 
 create function sync.check_leaving(p_chain public.sync_chains, p_entity public.sync_entities, p_outside bigint[]) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_records bigint := (select count(*) from public.uuid_mappings_enhanced m
                         where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.sync_status = 'active'
@@ -520,7 +520,7 @@ comment on function sync.check_leaving(public.sync_chains, public.sync_entities,
   'The brake on records that leave their predicate: they are deleted page by page.';
 
 create function sync.check_nulled(p_chain public.sync_chains, p_entity public.sync_entities) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_field record;
 begin
@@ -538,7 +538,7 @@ comment on function sync.check_nulled(public.sync_chains, public.sync_entities) 
   'Raises IS040 when an execution would take the value of a column from more of an entity''s records than the brake lets pass.';
 
 create function sync.page_surplus(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb) returns jsonb
-language plpgsql stable security invoker set search_path = '' as $$
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   if p_chain.capture <> 'full' then
     return '{"count": 0}';
@@ -552,7 +552,7 @@ comment on function sync.page_surplus(public.sync_chains, public.sync_entities, 
 
 create function sync.end_page(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_surplus jsonb,
   p_begun timestamptz) returns jsonb
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_counts   jsonb;
   v_gone     integer;
@@ -598,7 +598,7 @@ comment on function sync.end_page(public.sync_chains, public.sync_entities, json
   'Counts and logs a page, moves its chain, and tells what came of it and what to dispatch.';
 
 create function sync.close_page(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_wall_ms numeric) returns uuid[]
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_done boolean := (p_page ->> 'done')::boolean;
 begin
@@ -630,13 +630,13 @@ comment on function sync.close_page(public.sync_chains, public.sync_entities, js
   'Moves a chain behind the page that is being committed and closes it with its last page; returns what to dispatch.';
 
 create function sync.latest_starts(p_starts text[], p_start text) returns text[]
-language sql immutable security invoker set search_path = '' as $$
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select (p_start || array_remove(p_starts, p_start))[1:8]
 $$;
 comment on function sync.latest_starts(text[], text) is 'Server starts with this one at their head, at most eight.';
 
 create function sync.move_watermark(p_execution uuid, p_entity public.sync_entities) returns void
-language sql security invoker set search_path = '' as $$
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_checkpoints k
      set watermark_at = c.cursor_at, watermark_id = c."cursor", job_id = e.job_id, execution_id = e.id, updated_at = now()
     from public.sync_chains c join public.sync_executions e on e.id = c.execution_id
@@ -648,7 +648,7 @@ comment on function sync.move_watermark(uuid, public.sync_entities) is
   'Moves the watermark to where a modified chain that is through has come, never back. The horizon stays: stamps do not tell of every change.';
 
 create function sync.close_chain(p_execution uuid, p_entity public.sync_entities) returns uuid[]
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   -- A full pass, and not only a range of keys beside an incremental one.
   v_whole boolean := exists (select from public.sync_chains
@@ -693,7 +693,7 @@ comment on function sync.close_chain(uuid, public.sync_entities) is
   'Moves the entity''s checkpoint when its last chain is done and opens what comes next.';
 
 create function sync.give_back_page(p_chain uuid, p_lease bigint, p_error jsonb, p_retry_seconds integer) returns jsonb
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_chain    public.sync_chains;
   v_dispatch uuid[];
@@ -726,7 +726,7 @@ comment on function sync.give_back_page(uuid, bigint, jsonb, integer) is
   'Gives a claimed page back after an error, to be tried again after some seconds, or fails the chain.';
 
 create function sync.overdue_chains(p_lease_seconds integer, p_limit integer) returns setof jsonb
-language sql security invoker set search_path = '' as $$
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
   with due as (
     select id from public.sync_chains
      where state = 'open' and due_at <= clock_timestamp()

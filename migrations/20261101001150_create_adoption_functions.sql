@@ -5,7 +5,7 @@
 
 -- One sort of an unindexed legacy key stays in memory.
 create function sync.adopt_page(p_chain uuid, p_lease bigint, p_lease_seconds integer) returns jsonb
-language plpgsql security invoker set search_path = '' set work_mem = '64MB' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set work_mem = '64MB' as $$
 declare
   v_chain    public.sync_chains;
   v_entity   public.sync_entities;
@@ -58,7 +58,7 @@ comment on function sync.adopt_page(uuid, bigint, integer) is
   'Takes over the ids of one page of target rows, in the order of their legacy ids: mappings, queue, counters, cursor and the next page.';
 
 create function sync.find_rows(p_entity public.sync_entities, p_after bigint, p_limit integer) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   -- With ties: the rows of one legacy id are judged together, so no page ends among them.
   execute format($q$
@@ -82,7 +82,7 @@ comment on function sync.find_rows(public.sync_entities, bigint, integer) is
   'Reads the next target rows by legacy id into pg_temp.page_found, each with its verdict: adopted, mapped (already), surplus or claimed (the id or the row is taken), undecided.';
 
 create function sync.keep_verdicts(p_entity public.sync_entities, p_chain public.sync_chains, p_last bigint) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   -- What an earlier adoption found among these ids is found anew.
   delete from public.sync_adoption_rows
@@ -123,7 +123,7 @@ comment on function sync.keep_verdicts(public.sync_entities, public.sync_chains,
   'Writes what find_rows found: mappings, ambiguous and surplus rows, and their queue entries.';
 
 create function sync.close_adoption(p_execution uuid, p_entity public.sync_entities) returns uuid[]
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_report jsonb;
 begin
@@ -145,7 +145,7 @@ comment on function sync.close_adoption(uuid, public.sync_entities) is
   'When the entity''s last adopt chain is done: its report, and from then on it may mint.';
 
 create function sync.adoption_report(p_execution uuid, p_entity public.sync_entities) returns jsonb
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_keyless bigint;
 begin
@@ -161,7 +161,7 @@ comment on function sync.adoption_report(uuid, public.sync_entities) is
   'Legacy ids adopted and ambiguous, rows behind them, and rows without a legacy id, which belong to the application.';
 
 create function sync.adopt_as(p_conflict uuid, p_id uuid) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_conflict public.sync_conflicts;
   v_entity   public.sync_entities;
@@ -209,7 +209,7 @@ comment on function sync.adopt_as(uuid, uuid) is
   'A person''s decision: of the rows that share the conflict''s legacy id, this one is the record. The others stay and are surplus. For the SQL editor, and npm run sync -- adopt-as.';
 
 create function sync.surplus_of(p_entity public.sync_entities, p_from bigint, p_to bigint) returns jsonb
-language plpgsql stable security invoker set search_path = '' as $$
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_duplicates bigint;
 begin

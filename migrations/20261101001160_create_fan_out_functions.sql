@@ -4,7 +4,7 @@
 
 create function sync.compare_join_rows(p_entity_id smallint, p_join_id integer, p_rows bigint[], p_links bigint[], p_digests bigint[],
   p_plan uuid) returns jsonb
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with differing as (
     select r.link as new, s.link as old
       from unnest(p_rows, p_links, p_digests) as r (id, link, digest)
@@ -25,7 +25,7 @@ comment on function sync.compare_join_rows(smallint, integer, bigint[], bigint[]
 
 create function sync.commit_join_page(p_chain uuid, p_lease bigint, p_rows bigint[], p_links bigint[], p_digests bigint[],
   p_keys bigint[], p_page jsonb) returns jsonb
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_chain  public.sync_chains := sync.hold_chain(p_chain, p_lease);
   v_entity public.sync_entities;
@@ -58,7 +58,7 @@ comment on function sync.commit_join_page(uuid, bigint, bigint[], bigint[], bigi
   'Everything a page of joined rows changes: what was consumed of them, the records to read again, cursor and the next chains.';
 
 create function sync.keys_to_list(p_chain public.sync_chains, p_keys bigint[]) returns setof bigint
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select distinct k from unnest(p_keys) k
    where not exists (select from public.sync_chains c
                       where c.execution_id = p_chain.execution_id and c.entity_id = p_chain.entity_id and c.capture = 'full'
@@ -70,7 +70,7 @@ comment on function sync.keys_to_list(public.sync_chains, bigint[]) is
 
 create function sync.end_join_page(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_begun timestamptz)
 returns jsonb
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_wall_ms  numeric := (p_page ->> 'wall_ms')::numeric + extract(epoch from clock_timestamp() - p_begun) * 1000;
   v_dispatch uuid[];
@@ -89,7 +89,7 @@ comment on function sync.end_join_page(public.sync_chains, public.sync_entities,
 
 create function sync.replace_join_rows(p_chain public.sync_chains, p_rows bigint[], p_links bigint[], p_digests bigint[],
   p_page jsonb, p_full boolean) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   if p_full then
     -- A full pass has all rows between its cursors: what is not among them is gone.
@@ -123,7 +123,7 @@ comment on function sync.replace_join_rows(public.sync_chains, bigint[], bigint[
   'Notes what was consumed of the rows of a page. A row that belongs to no record is not noted.';
 
 create function sync.add_range(p_chain public.sync_chains, p_range jsonb) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_before  bigint := (p_range ->> 'lowest')::bigint - 1;
   v_highest bigint := (p_range ->> 'highest')::bigint;

@@ -3,7 +3,7 @@
 -- Reverse: drop the functions.
 
 create function sync.known_records(p_entity_id smallint, p_from bigint, p_to bigint) returns table (legacy_id bigint, digest bigint)
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   -- What was stopped last counts for a record in the queue, whether it had landed before or not.
   select s.legacy_id, s.source_digest
     from public.sync_row_states s
@@ -21,14 +21,14 @@ comment on function sync.known_records(smallint, bigint, bigint) is
   'Landed and queued records in a key range, each with the hash of the projected record as it was read last.';
 
 create function sync.known_buckets(p_entity_id smallint, p_from bigint, p_to bigint, p_bits integer) returns table (bucket bigint, n bigint, digest numeric)
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select k.legacy_id >> p_bits, count(*), coalesce(sum(k.digest), 0) from sync.known_records(p_entity_id, p_from, p_to) k group by 1
 $$;
 comment on function sync.known_buckets(smallint, bigint, bigint, integer) is
   'How many records each bucket of 2^p_bits neighbouring keys has, and the sum of their hashes.';
 
 create function sync.untouched_sql(p_entity public.sync_entities) returns text
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select format('(t.xmin = s.written_by and age(t.xmin) < %s)',
                 least(2147483647, pg_snapshot_xmax(pg_current_snapshot())::text::bigint - x.written_since::text::bigint))
     from public.sync_sources x where x.id = p_entity.source_id
@@ -40,7 +40,7 @@ comment on function sync.untouched_sql(public.sync_entities) is
 create function sync.drifted_rows(p_entity_id smallint, p_from bigint, p_to bigint, p_limit integer)
 returns table (legacy_id bigint, missing boolean)
 language plpgsql stable security invoker
-set search_path = '' set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'iso_8601'
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'iso_8601'
 set extra_float_digits = 1 as $$
 declare
   v_entity public.sync_entities;
@@ -68,7 +68,7 @@ comment on function sync.drifted_rows(smallint, bigint, bigint, integer) is
   'Landed records in a key range whose target row is gone (missing) or no longer what the sync left.';
 
 create function sync.commit_digest_page(p_chain uuid, p_lease bigint, p_keys bigint[], p_found jsonb, p_page jsonb) returns jsonb
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_chain  public.sync_chains := sync.hold_chain(p_chain, p_lease);
   v_entity public.sync_entities;
@@ -96,7 +96,7 @@ comment on function sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb
   'What a page of a digest found: the records to read again, the report, cursor and the next chains.';
 
 create function sync.merge_found(p_before jsonb, p_found jsonb) returns jsonb
-language sql immutable security invoker set search_path = '' as $$
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select jsonb_object_agg(f.key, case
       when jsonb_typeof(f.value) = 'number' then to_jsonb(coalesce((p_before ->> f.key)::bigint, 0) + f.value::bigint)
       else jsonb_build_object('count', coalesce((p_before -> f.key ->> 'count')::bigint, 0) + jsonb_array_length(f.value),

@@ -8,7 +8,7 @@
 -- foreign keys (parents are looked up before) and the application's triggers.
 
 create function sync.are_owned(p_entity public.sync_entities, p_table oid, p_columns smallint[]) returns boolean
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select not exists (
     select from pg_catalog.pg_attribute a
      where a.attrelid = p_table and a.attnum = any (p_columns) and a.attname <> 'id'
@@ -17,13 +17,13 @@ $$;
 comment on function sync.are_owned(public.sync_entities, oid, smallint[]) is 'Whether the sync owns all these columns of its target table (id is always its own).';
 
 create function sync.shadow_columns(p_entity public.sync_entities) returns text
-language sql immutable security invoker set search_path = '' as $$
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select 'id, ' || string_agg(quote_ident(d.col ->> 'name'), ', ' order by d.n) from jsonb_array_elements(p_entity.columns) with ordinality d (col, n)
 $$;
 comment on function sync.shadow_columns(public.sync_entities) is 'id and the columns that the sync owns, by name.';
 
 create function sync.unique_keys(p_entity public.sync_entities) returns table (name text, definition text, keys text[], nulls_equal boolean)
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select c.relname::text, pg_get_indexdef(i.indexrelid),
          array(select pg_get_indexdef(i.indexrelid, k, false) from generate_series(1, i.indnkeyatts) k), i.indnullsnotdistinct
     from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
@@ -37,7 +37,7 @@ $$;
 comment on function sync.unique_keys(public.sync_entities) is 'The unique indexes of an entity''s target table over columns that the sync owns.';
 
 create function sync.create_shadow(p_entity public.sync_entities) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_table oid := format('public.%I', p_entity.target_table)::regclass;
   v_line  text;
@@ -74,7 +74,7 @@ comment on function sync.create_shadow(public.sync_entities) is
   'pg_temp.<target table>: the owned columns, with NOT NULL, CHECKs and unique indexes under their own names.';
 
 create function sync.shadow_page(p_execution uuid, p_entity public.sync_entities, p_left bigint[]) returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_columns text := sync.shadow_columns(p_entity);
 begin
@@ -132,7 +132,7 @@ comment on function sync.shadow_page(uuid, public.sync_entities, bigint[]) is
   'Fills the shadows of target table, row states and mappings with what a page''s records would find there.';
 
 create function sync.clash_statements(p_execution uuid, p_entity public.sync_entities) returns text[]
-language plpgsql stable security invoker set search_path = '' as $$
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_columns text := sync.shadow_columns(p_entity);
   v_new     text := format('(select p._uuid as id, %s from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
@@ -168,7 +168,7 @@ comment on function sync.clash_statements(uuid, public.sync_entities) is
   'The statements that put into the shadow whatever a slice''s new values could clash with: rows of the target, and planned ones. $1, $2: the slice.';
 
 create function sync.key_hashes(p_entity public.sync_entities) returns text
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   -- Two records never share the id or the legacy key.
   select 'array[' || string_agg(format('hashtextextended(row(%L, %s)::text, 0)', u.name, array_to_string(u.keys, ', ')), ', ') || ']'
     from sync.unique_keys(p_entity) u

@@ -4,7 +4,7 @@
 -- Reverse: drop the functions.
 
 create function sync.plan_page(p_chain uuid, p_lease bigint, p_records text, p_issues jsonb, p_page jsonb) returns jsonb
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_chain   public.sync_chains;
   v_entity  public.sync_entities;
@@ -47,7 +47,7 @@ comment on function sync.plan_page(uuid, bigint, text, jsonb, jsonb) is
   'commit_page of a dry run: the same statements over shadows; what came of it is noted, and nothing of the application or of the sync''s memory is written.';
 
 create function sync.plan_join_page(p_chain uuid, p_lease bigint, p_keys bigint[], p_page jsonb) returns jsonb
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_chain  public.sync_chains := sync.hold_chain(p_chain, p_lease);
   v_entity public.sync_entities;
@@ -74,7 +74,7 @@ comment on function sync.plan_join_page(uuid, bigint, bigint[], jsonb) is
 
 create function sync.note_planned(p_execution uuid, p_entity public.sync_entities, p_outside bigint[], p_gone bigint[], p_page jsonb)
 returns void
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   execute format($q$
     create temp table page_outcomes on commit drop as
@@ -147,7 +147,7 @@ comment on function sync.note_planned(uuid, public.sync_entities, bigint[], bigi
   'Notes what would become of the records of a page. Unchanged and absent ones only where something else is known of them: the rest is counted in sync_page_log.';
 
 create function sync.newly_stopped(p_execution uuid, p_entity_id smallint) returns bigint[]
-language plpgsql stable security invoker set search_path = '' as $$
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   return array(
     select i.k from pg_temp.page_issues i
@@ -163,7 +163,7 @@ comment on function sync.newly_stopped(uuid, smallint) is
   'Of the records that something stops on a page of a dry run, those that neither this execution nor the queue knows as stopped by it.';
 
 create function sync.is_known(p_execution uuid, p_entity_id smallint, p_legacy_id bigint) returns boolean
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select exists (select from public.sync_planned_records r
                   where r.execution_id = p_execution and r.entity_id = p_entity_id and r.legacy_id = p_legacy_id)
       or exists (select from public.sync_conflicts c
@@ -172,7 +172,7 @@ $$;
 comment on function sync.is_known(uuid, smallint, bigint) is 'Whether a record is in the queue or has been planned in this execution.';
 
 create function sync.plan_released(p_execution public.sync_executions, p_parent smallint, p_parents bigint[]) returns void
-language sql security invoker set search_path = '' as $$
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
   insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
   select p_execution.id, w.entity_id, w.legacy_id, 'released'
     from (select r.entity_id, r.legacy_id, r.parent_entity_id, r.parent_legacy_id
@@ -203,7 +203,7 @@ comment on function sync.plan_released(public.sync_executions, smallint, bigint[
   'release_waiting of a dry run: what waits, in the queue or by this plan, for a parent that has landed or would land. p_parent, p_parents: only for these.';
 
 create function sync.plan_report(p_execution uuid, p_entity public.sync_entities) returns jsonb
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with outcomes as (
     select outcome, rule, field, count(*) as n, min(remedy) as remedy, (array_agg(legacy_id order by legacy_id))[1:20] as examples
       from public.sync_planned_records where execution_id = p_execution and entity_id = p_entity.id and outcome <> 'unchanged'
@@ -236,7 +236,7 @@ comment on function sync.plan_report(uuid, public.sync_entities) is
   'What a dry run found for one entity: counts, why, up to 20 legacy ids of each, and the money of what would be inserted and updated. No values of a row.';
 
 create function sync.commit_plan(p_chain uuid, p_lease bigint, p_lease_seconds integer, p_rows integer) returns jsonb
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_chain     public.sync_chains := sync.hold_chain(p_chain, p_lease);
   v_execution public.sync_executions;
@@ -275,7 +275,7 @@ comment on function sync.commit_plan(uuid, bigint, integer, integer) is
   'The last chain of a dry run: reports entity by entity, forgets what it had noted of the records, and finishes the execution.';
 
 create function sync.forget_plan(p_execution uuid, p_entity_id smallint, p_rows integer) returns boolean
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_count integer;
 begin
@@ -290,7 +290,7 @@ comment on function sync.forget_plan(uuid, smallint, integer) is
   'Deletes some of what a dry run has noted of an entity''s records; true: there may be more.';
 
 create function sync.forget_closed_plans(p_rows integer) returns void
-language sql security invoker set search_path = '' as $$
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
   select sync.forget_plan(x.id, e.id, p_rows)
     from public.sync_executions x join public.sync_entities e on e.source_id = x.source_id
    where x.dry_run and x.status <> 'running'

@@ -5,7 +5,7 @@
 -- Settings are pinned as they are where rows are loaded.
 create function sync.edited_records(p_entity_id smallint, p_columns text[]) returns setof bigint
 language plpgsql stable security invoker
-set search_path = '' set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'iso_8601'
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'iso_8601'
 set extra_float_digits = 1 as $$
 declare
   v_entity public.sync_entities;
@@ -34,7 +34,7 @@ comment on function sync.edited_records(smallint, text[]) is
 
 create function sync.commit_validation(p_chain uuid, p_lease bigint, p_entity_id smallint, p_report jsonb, p_recheck bigint[],
   p_last boolean, p_lease_seconds integer) returns jsonb
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_chain    public.sync_chains;
   v_entity   public.sync_entities;

@@ -3,7 +3,7 @@
 -- Reverse: drop the functions.
 
 create function sync.begin_source(p_name text) returns smallint
-language sql security invoker set search_path = '' as $$
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
   insert into public.sync_sources (name) values (p_name)
   on conflict (name) do update set name = excluded.name
   returning id
@@ -11,14 +11,14 @@ $$;
 comment on function sync.begin_source(text) is 'The id of a source, registered on first use with a namespace of its own.';
 
 create function sync.target_identity() returns text
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select c.system_identifier::text || '/' || p.timeline_id || '/' || d.oid
     from pg_control_system() c, pg_control_checkpoint() p, pg_catalog.pg_database d where d.datname = current_database()
 $$;
 comment on function sync.target_identity() is 'Server, timeline and database that this is: another one after a restore from a backup.';
 
 create function sync.notice_target(p_source_id smallint, p_witness bigint) returns boolean
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_identity text := sync.target_identity();
   v_known    text;
@@ -48,7 +48,7 @@ comment on function sync.notice_target(smallint, bigint) is
   'True: this database was restored since the last execution; then both sides are compared. p_witness: the last execution that the cache remembers.';
 
 create function sync.begin_execution(p_plan jsonb) returns jsonb
-language plpgsql security invoker set search_path = '' as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_source    public.sync_sources;
   v_entities  text[] := array(select jsonb_array_elements_text(p_plan -> 'entities'));

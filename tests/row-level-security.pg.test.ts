@@ -197,7 +197,7 @@ describe("row level security and grants", () => {
     {
       title: "every function of ours says where it looks up names",
       finds: `select proname as name from pg_proc where pronamespace = 'sync'::regnamespace
-                 and not coalesce(proconfig @> array['search_path=""'], false)`,
+                 and not coalesce(proconfig @> array['search_path=pg_catalog, pg_temp'], false)`,
       broken: "alter function sync.decision_sql() set search_path = public",
     },
     {
