@@ -3,6 +3,44 @@
 -- Locks:   row locks on sync_entities.
 -- Reverse: drop the functions.
 
+-- format_type(oid, -1), not (oid, null): the latter calls char(n) character and bit(n) bit, which SQL reads as length 1, so that a
+-- cast to either cuts in silence.
+create function sync.column_types(p_table regclass) returns table (name text, type text, exact text)
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with recursive step as (
+    select a.attname, a.atttypid as type, a.atttypmod as modifier
+      from pg_catalog.pg_attribute a where a.attrelid = p_table and a.attnum > 0 and not a.attisdropped
+    union all
+    select s.attname, t.typbasetype, greatest(s.modifier, t.typtypmod)
+      from step s join pg_catalog.pg_type t on t.oid = s.type and t.typtype = 'd'
+  )
+  select s.attname, format_type(s.type, -1), format_type(s.type, s.modifier)
+    from step s join pg_catalog.pg_type t on t.oid = s.type and t.typtype <> 'd'
+$$;
+comment on function sync.column_types(regclass) is
+  'Columns of a table with their types, behind domains: type without its modifier, which holds every value as the source has it, and exact, which the column holds.';
+
+create function sync.fits_sql(p_name text, p_type text, p_exact text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select '(' || string_agg(format(c.condition, p_name, p_type, p_exact), ' and ') || ')'
+    from (values
+      -- What these types read from a text they cut, round or move to another zone without an error.
+      (p_type = 'real', '(p.%1$I)::real::text::numeric = (p.%1$I)::numeric'),
+      (p_type = 'double precision', '(p.%1$I)::double precision::text::numeric = (p.%1$I)::numeric'),
+      (p_type = 'name', '(p.%1$I)::name::text = p.%1$I'),
+      (p_type = '"char"', '(p.%1$I)::"char"::text = p.%1$I'),
+      (p_type = 'time without time zone', $c$p.%1$I ~ '^\d\d?:\d\d(:\d\d(\.\d+)?)?$'$c$),
+      (p_type = 'timestamp without time zone', '(p.%1$I)::timestamptz = (p.%1$I)::timestamp::timestamptz'),
+      -- A date may lie beyond what a timestamp holds.
+      (p_type = 'date', $c$case when p.%1$I ~ '^\d{4,7}-\d\d-\d\d( BC)?$' then true else (p.%1$I)::timestamptz = (p.%1$I)::date::timestamptz end$c$),
+      -- What a modifier would cut, round or pad. Two texts may be equal but for blanks at their end.
+      (p_exact <> p_type and p_type = 'character varying', '(p.%1$I)::%2$s::text = (p.%1$I)::%3$s::text'),
+      (p_exact <> p_type and p_type <> 'character varying', '(p.%1$I)::%2$s = (p.%1$I)::%2$s::%3$s')) c (applies, condition)
+   where c.applies
+$$;
+comment on function sync.fits_sql(text, text, text) is
+  'SQL over the text p.<name>: whether a column of that type holds the value exactly; null where every value that can be read as the type fits. Time zone UTC.';
+
 create function sync.register_entity(p_source_id smallint, p_definition jsonb) returns smallint
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -11,13 +49,10 @@ declare
   v_columns jsonb;
   v_id      smallint;
 begin
-  -- The type without its modifier: a value is compared as it is, and the column's own limit is checked
-  -- on assignment, where it raises instead of cutting.
-  select jsonb_agg(d.col || jsonb_build_object('type', format_type(a.atttypid, null)) order by d.n)
+  select jsonb_agg(d.col || jsonb_build_object('type', c.type, 'exact', c.exact) order by d.n)
     into v_columns
     from jsonb_array_elements(p_definition -> 'columns') with ordinality d (col, n)
-    left join pg_catalog.pg_attribute a
-      on a.attrelid = v_table and a.attname = d.col ->> 'name' and a.attnum > 0 and not a.attisdropped;
+    left join sync.column_types(v_table) c on c.name = d.col ->> 'name';
 
   insert into public.sync_entities as e
     (source_id, entity_type, source_table, target_table, legacy_key, depends_on, columns, rules, on_delete, conflicts, predicate, history,
@@ -66,5 +101,5 @@ $$;
 comment on function sync.open_entity(smallint, boolean) is
   'Allows minting for an entity whose target table is empty. Raises IS021 when it holds rows nobody has adopted. p_dry_run: only tells whether it would.';
 
-revoke all on function sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) from public;
-grant execute on function sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) to isthmus_worker;
+revoke all on function sync.column_types(regclass), sync.fits_sql(text, text, text), sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) from public;
+grant execute on function sync.column_types(regclass), sync.fits_sql(text, text, text), sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) to isthmus_worker;

@@ -38,7 +38,7 @@ begin
          and exists (select from pg_temp.page_rows o join pg_temp.page_plan w on w.n = o.n
                       where o.n between $1 and $2 and o.n <> p.n and w.action in ('insert', 'update', 'review') and %5$s)
     $q$, p_schema, p_entity.target_table, v.name, case when v.nullable then 'null' else 't.id::text' end,
-      (select string_agg(format('(o.%1$I)::%2$s = t.%1$I', a.attname, format_type(a.atttypid, null)), ' and ')
+      (select string_agg(format('(o.%1$I)::%2$s = t.%1$I', a.attname, format_type(a.atttypid, -1)), ' and ')
          from pg_catalog.pg_attribute a where a.attrelid = i.indrelid and a.attnum = any (i.indkey::smallint[])))
       from pg_catalog.pg_index i
       cross join lateral (
@@ -80,22 +80,21 @@ create function sync.unfit_column(p_entity public.sync_entities, p_n integer) re
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_column record;
+  v_fits   boolean;
 begin
   for v_column in
-    select a.attname as name, format_type(a.atttypid, null) as type, format_type(a.atttypid, a.atttypmod) as exact,
-           case when a.atttypid in ('varchar'::regtype, 'bpchar'::regtype) and a.atttypmod > 0 then a.atttypmod - 4 end as width
-      from jsonb_array_elements(p_entity.columns) with ordinality c (col, n)
-      join pg_catalog.pg_attribute a
-        on a.attrelid = to_regclass(format('public.%I', p_entity.target_table)) and a.attname = c.col ->> 'name' and not a.attisdropped
-     order by c.n
+    select c.col ->> 'name' as name, c.col ->> 'type' as type, c.col ->> 'exact' as exact
+      from jsonb_array_elements(p_entity.columns) with ordinality c (col, n) order by c.n
   loop
     begin
-      execute format('select 1 / (case when %s then 0 else 1 end) from (select (p.%I)::%s as value from pg_temp.page_rows p where p.n = $1) x',
-        case when v_column.width is null then 'length(value::text) < 0' else format('length(rtrim(value::text)) > %s', v_column.width) end,
-        v_column.name, case when v_column.width is null then v_column.exact else v_column.type end) using p_n;
+      execute format('select count((p.%I)::%s) >= 0 and coalesce(bool_and(%s), true) from pg_temp.page_rows p where p.n = $1', v_column.name, v_column.type,
+        coalesce(sync.fits_sql(v_column.name, v_column.type, v_column.exact), 'true')) into v_fits using p_n;
     exception when data_exception or program_limit_exceeded then
       return v_column.name;
     end;
+    if not v_fits then
+      return v_column.name;
+    end if;
   end loop;
   return null;
 end
@@ -121,7 +120,7 @@ begin
       execute v_statement using p_from, p_to;
     end loop;
     if exists (select from pg_temp.page_plan where n between p_from and p_to and altered) then
-      raise exception using errcode = 'IS001', message = 'the target changed a number on write';
+      raise exception using errcode = 'IS001', message = 'the target cannot hold a value exactly, or changed a number on write';
     end if;
     set constraints all immediate;
     return;
@@ -141,7 +140,7 @@ begin
     end if;
     insert into pg_temp.page_rejects (n, sqlstate, constraint_name, column_name, other)
     values (p_from, v_state, nullif(v_constraint, ''),
-            coalesce(nullif(v_column, ''), case when v_state ~ '^22' then sync.unfit_column(p_entity, p_from) end),
+            coalesce(nullif(v_column, ''), case when v_state ~ '^(22|IS001)' then sync.unfit_column(p_entity, p_from) end),
             case when v_state = '23505' then sync.find_clash(p_entity, p_schema, p_from, v_constraint) end);
     return;
   end if;
@@ -221,6 +220,7 @@ create function sync.load_statements(p_entity public.sync_entities, p_schema tex
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_typed   text; -- the new values as typed columns of p
+  v_fits    text; -- whether the target can hold all of them exactly
   v_current text := sync.owned_columns(p_entity); -- the same columns of the target row t
   v_target  text := format('%I.%I', p_schema, p_entity.target_table);
   v_kept    text := case p_entity.history
@@ -231,22 +231,25 @@ declare
   v_sets    text;
   v_numbers text[];
 begin
-  select string_agg(format('(p.%1$I)::%2$s as %1$I', c.name, c.type), ', ' order by c.n),
+  -- Compared is what the column would hold. Whether that is all of the value is asked beside it: a cast cuts without an error.
+  select string_agg(format('(p.%1$I)::%2$s%3$s as %1$I', c.name, c.type, '::' || nullif(c.exact, c.type)), ', ' order by c.n),
+         coalesce(string_agg(format('%s is not false', sync.fits_sql(c.name, c.type, c.exact)), ' and ' order by c.n)
+                    filter (where sync.fits_sql(c.name, c.type, c.exact) is not null), 'true'),
          string_agg(format('%I', c.name), ', ' order by c.n),
          string_agg(format('(p.%I)::%s', c.name, c.type), ', ' order by c.n),
          string_agg(format('%1$I = case when q.written ? %2$L then %4$s else t.%1$I end', c.name, c.name, c.type,
                            format(case c.type when 'jsonb' then 'case when q.decided ->> %2$L = ''merge'' then q.written -> %2$L else (p.%1$I)::jsonb end'
                                               else '(p.%1$I)::%3$s' end, c.name, c.name, c.type)), ', ' order by c.n),
          coalesce(array_agg(c.name) filter (where c.type = 'numeric'), '{}')
-    into v_typed, v_names, v_values, v_sets, v_numbers
-    from (select d.col ->> 'name' as name, d.col ->> 'type' as type, d.n
+    into v_typed, v_fits, v_names, v_values, v_sets, v_numbers
+    from (select d.col ->> 'name' as name, d.col ->> 'type' as type, d.col ->> 'exact' as exact, d.n
             from jsonb_array_elements(p_entity.columns) with ordinality d (col, n)) c;
 
   return array[
     -- Classify. The target rows were locked by the statement before the first slice, so this one sees them
     -- as they will be written.
     format($q$
-      insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, decided, raw, digest, restated)
+      insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, decided, raw, digest, restated, altered)
       select r.n, r._key, r._uuid,
              case when r.undecided then 'ambiguous'
                   when r.t_id is null and r.seen is null and r.mapped is null then 'insert'
@@ -256,8 +259,8 @@ begin
                   when c.decided @? '$.* ? (@ == "review")' then 'review'
                   when c.written <> '{}' then 'update'
                   else 'unchanged' end,
-             r.new, r.seen, r."left", r.now, c.changed, c.written, c.decided, r._raw, r._digest, r.restated
-        from (select p.n, p._key, p._uuid, p._raw, p._digest, v.new, %8$s as seen, %9$s as "left", t.id as t_id, o.now,
+             r.new, r.seen, r."left", r.now, c.changed, c.written, c.decided, r._raw, r._digest, r.restated, not r.fits
+        from (select p.n, p._key, p._uuid, p._raw, p._digest, v.new, %14$s as fits, %8$s as seen, %9$s as "left", t.id as t_id, o.now,
                      m.entity_uuid as mapped, a.undecided,
                      p._raw is distinct from s.raw or (s.seen_hash is null) <> (%7$L = 'values')
                        or p._digest is distinct from s.source_digest or s.gone_at is not null as restated
@@ -292,7 +295,7 @@ begin
            where e.value is distinct from r.seen -> e.key) c
     $q$, v_typed, v_target, p_entity.id, v_current, p_entity.source_id, p_entity.entity_type, p_entity.history,
       sync.seen_sql(), sync.left_sql(), p_schema, case p_entity.conflicts ->> 'deleted' when 'source_wins' then 'insert' else 'target_deleted' end,
-      sync.field_strategies(p_entity, p_of_request), sync.decision_sql()),
+      sync.field_strategies(p_entity, p_of_request), sync.decision_sql(), v_fits),
     format($q$
       insert into %1$s (id, %2$s)
       select p._uuid, %3$s

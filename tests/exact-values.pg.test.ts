@@ -1,0 +1,79 @@
+import { describe, expect, it } from "vitest";
+import { createStranger, ENTITY } from "./support/stranger.ts";
+
+/** Target type → source type, values that it holds exactly, and values that it would cut, round or otherwise alter. */
+const TYPES: readonly { type: string; from: string; holds: readonly string[]; alters: readonly string[] }[] = [
+  { type: "char(2)", from: "text", holds: ["CH", "C"], alters: ["CHF"] },
+  { type: "char(10)", from: "char(12)", holds: ["8001", "0123456789"], alters: ["01234567891"] },
+  { type: '"char"', from: "text", holds: ["x"], alters: ["xy"] },
+  { type: "varchar(3)", from: "text", holds: ["abc", "äöü", ""], alters: ["abcd", "ab  "] },
+  { type: "name", from: "text", holds: ["a".repeat(63)], alters: ["a".repeat(64), `${"a".repeat(62)}ä`] },
+  { type: "bit(3)", from: "text", holds: ["101"], alters: ["1011", "10"] },
+  { type: "bit varying(3)", from: "text", holds: ["101", "1", ""], alters: ["1011"] },
+  { type: "numeric(5,2)", from: "numeric", holds: ["1.5", "999.99", "-0.10", "NaN"], alters: ["1.005", "1000"] },
+  { type: "numeric(3,-2)", from: "numeric", holds: ["1200"], alters: ["1234"] },
+  { type: "smallint", from: "numeric", holds: ["3"], alters: ["3.5", "40000"] },
+  { type: "real", from: "double precision", holds: ["0.5", "1e10"], alters: ["0.1234567891", "1e300"] },
+  { type: "timestamptz(0)", from: "timestamptz", holds: ["2026-01-02 03:04:05+00"], alters: ["2026-01-02 03:04:05.6+00"] },
+  {
+    type: "timestamp(3)",
+    from: "timestamp",
+    holds: ["2026-01-02 03:04:05.123", "infinity"],
+    alters: ["2026-01-02 03:04:05.1234"],
+  },
+  { type: "time(0)", from: "time", holds: ["03:04:05"], alters: ["03:04:05.6"] },
+  { type: "interval(0)", from: "interval", holds: ["-1 days -02:03:04"], alters: ["1.6 seconds"] },
+  { type: "interval hour to minute", from: "interval", holds: ["02:03:00"], alters: ["02:03:04"] },
+  { type: "date", from: "timestamp", holds: ["2026-01-02 00:00:00"], alters: ["2026-01-02 03:04:05"] },
+  { type: "varchar(2)[]", from: "text[]", holds: ["{ab,cd}"], alters: ["{abc}"] },
+  { type: "cidr", from: "text", holds: ["10.0.0.0/8"], alters: ["10.0.0.1/8"] },
+];
+
+describe("a value lands exactly as the source has it, or the record is in the queue", () => {
+  it.each(TYPES)("$type", async ({ type, from, holds, alters }) => {
+    // Types that a field of this kind is not compiled for are computed into, as an entity file would.
+    await using test = await createStranger({
+      source: "old",
+      target: "fresh",
+      columns: { value: { type, sourceType: from } },
+      computed: true,
+    });
+    for (const [n, value] of [...holds, ...alters].entries()) {
+      await test.source.admin.unsafe(`insert into public.old (id, value) values (${n + 1}, $v$${value}$v$)`);
+    }
+    await test.sync({ capture: "full" });
+    const landed = await test.target.admin<{ id: number }[]>`select legacy_id::integer as id from public.fresh order by 1`;
+    expect(landed.map(({ id }) => id)).toEqual(holds.map((_, n) => n + 1));
+    const queued = await test.live(ENTITY);
+    expect(queued.map(({ id, type: kind, field }) => [id, kind, field])).toEqual(
+      alters.map((_, n) => [holds.length + n + 1, "schema_mismatch", "value"]),
+    );
+    // Equal in the target's own type, whatever the text looks like.
+    const there = await test.source.admin.unsafe<{ id: string; value: string }[]>(
+      "select id, value::text from public.old order by id",
+    );
+    for (const { id, value } of there.slice(0, holds.length)) {
+      const [same] = await test.target.admin.unsafe<{ same: boolean }[]>(
+        `select value::text = ($2::text::${type})::text as same from public.fresh where legacy_id = $1`,
+        [id, value],
+      );
+      expect(same?.same, value).toBe(true);
+    }
+  });
+
+  it("a change that only a wider type shows is a change", async () => {
+    await using test = await createStranger({
+      source: "old",
+      target: "fresh",
+      columns: { country: { type: "char(2)" }, zip: { type: "char(10)" }, currency: { type: "char(3) not null" } },
+    });
+    await test.source.admin`insert into public.old (id, country, zip, currency) values (1, 'CH', '8001', 'CHF')`;
+    await test.sync();
+    const row = async () => (await test.target.admin`select country, rtrim(zip) as zip, currency from public.fresh`)[0];
+    expect(await row()).toEqual({ country: "CH", zip: "8001", currency: "CHF" });
+    await test.source.admin`update public.old set country = 'CN', currency = 'CNY'`;
+    await test.sync();
+    expect(await row()).toEqual({ country: "CN", zip: "8001", currency: "CNY" });
+    expect(await test.live(ENTITY)).toEqual([]);
+  });
+});
