@@ -27,7 +27,7 @@ export interface ConnectOptions {
 export function connect(options: ConnectOptions): Sql {
   const { hostname, port } = new URL(options.url.replace(/^postgres(ql)?:/, "http:"));
   const { socket } = options;
-  return postgres(options.url, {
+  return postgres(withoutParameters(options.url), {
     max: options.poolSize,
     idle_timeout: options.idleTimeoutSeconds,
     connect_timeout: options.connectTimeoutSeconds,
@@ -38,6 +38,17 @@ export function connect(options: ConnectOptions): Sql {
     ssl: tlsOptions(options, hostname),
     ...(socket ? { socket: () => socket(hostname, Number(port || 5432)) } : {}),
   } as postgres.Options<Record<string, postgres.PostgresType>>);
+}
+
+/**
+ * An address as other tools copy it carries parameters of theirs (pgbouncer, connection_limit, sslmode, sslrootcert). The driver would send
+ * each to the server as a setting: an unknown one is refused, and a known one would replace a setting of ours. `options` stays, because
+ * Supavisor can take the project's reference from it.
+ */
+export function withoutParameters(url: string): string {
+  const [address = "", parameters = ""] = url.split(/\?(.*)/s);
+  const options = new URLSearchParams(parameters).get("options");
+  return options === null ? address : `${address}?${new URLSearchParams({ options }).toString()}`;
 }
 
 function tlsOptions(options: ConnectOptions, hostname: string): false | object {
