@@ -116,6 +116,9 @@ create table public.sync_chains (
   lease_until  timestamptz,
   sends        integer not null default 0,
   due_at       timestamptz,
+  unclaimed    integer not null default 0,
+  refusals     integer not null default 0,
+  waits_since  timestamptz,
   failures     integer not null default 0,
   last_error   jsonb,
   created_at   timestamptz not null default now(),
@@ -146,6 +149,10 @@ comment on column public.sync_chains.page is 'Number of the page to run next; a 
 comment on column public.sync_chains.round is 'validate: 1, or 2 after the records that differed were read once more.';
 comment on column public.sync_chains.lease is 'Fencing token: a page commits only under the lease it claimed.';
 comment on column public.sync_chains.due_at is 'When sync-tick sends the next page again if nobody has committed it.';
+comment on column public.sync_chains.sends is 'How often sync-tick has sent the next page again: part of the message''s deduplication id.';
+comment on column public.sync_chains.unclaimed is 'Messages that the queue accepted from sync-tick and no function has answered by taking the page.';
+comment on column public.sync_chains.refusals is 'How often in a row the queue did not accept the message; last_error says why.';
+comment on column public.sync_chains.waits_since is 'Since when the next page is due and no function has taken it; null: it is not, or it is under way.';
 comment on column public.sync_chains.last_error is 'Code and remedy of the last failure; never values of a row.';
 create index sync_chains_execution_id_idx on public.sync_chains (execution_id);
 create index sync_chains_entity_id_idx on public.sync_chains (entity_id);

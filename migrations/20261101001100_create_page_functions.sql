@@ -26,7 +26,8 @@ begin
          lease_until = v_now + make_interval(secs => p_lease_seconds),
          due_at = v_now + make_interval(secs => p_lease_seconds),
          page_size = case when v_crashed then greatest(50, page_size / 2) else page_size end,
-         failures = failures + v_crashed::integer
+         failures = failures + v_crashed::integer,
+         unclaimed = 0, refusals = 0, waits_since = null
    where id = p_chain
   returning * into v_chain;
   return jsonb_build_object(
@@ -725,24 +726,6 @@ $$;
 comment on function sync.give_back_page(uuid, bigint, jsonb, integer) is
   'Gives a claimed page back after an error, to be tried again after some seconds, or fails the chain.';
 
-create function sync.overdue_chains(p_lease_seconds integer, p_limit integer) returns setof jsonb
-language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  with due as (
-    select id from public.sync_chains
-     where state = 'open' and due_at <= clock_timestamp()
-     order by due_at limit p_limit
-     for update skip locked
-  ), sent as (
-    update public.sync_chains c
-       set sends = c.sends + 1, due_at = clock_timestamp() + make_interval(secs => p_lease_seconds)
-      from due where due.id = c.id
-    returning c.id, c.page, c.execution_id, c.sends
-  )
-  select jsonb_build_object('chain', id, 'page', page, 'execution', execution_id, 'sends', sends) from sent
-$$;
-comment on function sync.overdue_chains(integer, integer) is
-  'The sweep: open chains whose message is overdue, marked as sent again.';
-
 revoke all on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync.without_row(public.sync_entities, bigint[]),
   sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
   sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]), sync.keep_gone(public.sync_entities, bigint[], bigint[]),
@@ -757,7 +740,7 @@ revoke all on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync
   sync.end_page(public.sync_chains, public.sync_entities, jsonb, jsonb, timestamptz),
   sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric),
   sync.commit_page(uuid, bigint, text, jsonb, jsonb), sync.latest_starts(text[], text), sync.close_chain(uuid, public.sync_entities),
-  sync.give_back_page(uuid, bigint, jsonb, integer), sync.overdue_chains(integer, integer) from public;
+  sync.give_back_page(uuid, bigint, jsonb, integer) from public;
 grant execute on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync.without_row(public.sync_entities, bigint[]),
   sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
   sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]), sync.keep_gone(public.sync_entities, bigint[], bigint[]),
@@ -772,4 +755,4 @@ grant execute on function sync.gone_landed(public.sync_entities, jsonb, uuid), s
   sync.end_page(public.sync_chains, public.sync_entities, jsonb, jsonb, timestamptz),
   sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric),
   sync.commit_page(uuid, bigint, text, jsonb, jsonb), sync.latest_starts(text[], text), sync.close_chain(uuid, public.sync_entities),
-  sync.give_back_page(uuid, bigint, jsonb, integer), sync.overdue_chains(integer, integer) to isthmus_worker;
+  sync.give_back_page(uuid, bigint, jsonb, integer) to isthmus_worker;

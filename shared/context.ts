@@ -4,9 +4,9 @@ import { connect } from "./db/connect.ts";
 import { registry } from "./entities/registry.gen.ts";
 import { definitionHash, validateRegistry } from "./entities/validate-registry.ts";
 import { IsthmusError } from "./errors.ts";
-import { createPageQueue } from "./pipeline/chain.ts";
 import { createMappingCache } from "./pipeline/mapping-cache.ts";
 import type { Context } from "./pipeline/types.ts";
+import { createPageQueue } from "./queue/page-queue.ts";
 import type { Runtime } from "./runtime.ts";
 
 /**

@@ -147,8 +147,15 @@ export const ERRORS = {
   QUEUE_UNAVAILABLE: {
     status: 503,
     retryable: true,
-    meaning: "QStash did not accept the next pages.",
-    remedy: "Nothing to do: sync-tick sends them again.",
+    meaning: "QStash did not answer, or could not take the next pages for now.",
+    remedy: "Nothing to do: sync-tick sends them again. If it stays, check QSTASH_URL and QStash's status page.",
+  },
+  QUEUE_REFUSED: {
+    status: 503,
+    retryable: true,
+    meaning: "QStash refuses the next pages: its quota is used up, the token may not publish, or a message is not accepted.",
+    remedy:
+      "See reason: for quota wait until it begins anew or take a larger plan, for token set a QSTASH_TOKEN that may publish. sync-tick sends the pages again by itself.",
   },
   INTERNAL: {
     status: 500,

@@ -49,13 +49,14 @@ const LAYERS: readonly Layer[] = [
   { files: /^shared\/http\//, may: [/^shared\/http\//, BASE], rule: "http imports only http and the base" },
   {
     files: /^shared\/jobs\//,
-    may: [/^shared\/(jobs|sql|db|entities|schema)\//, BASE],
-    rule: "jobs import sql, db, entities and the schemas",
+    may: [/^shared\/(jobs|queue|sql|db|entities|schema)\//, BASE],
+    rule: "jobs import the queue, sql, db, entities and the schemas",
   },
+  { files: /^shared\/queue\//, may: [/^shared\/(queue|sql|db)\//, BASE], rule: "the queue imports sql, db and the base" },
   {
     files: /^shared\/pipeline\/run-page\.ts$/,
-    may: [/^shared\/(pipeline|sql|db|entities)\//, BASE],
-    rule: "run-page imports the stages, sql and db",
+    may: [/^shared\/(pipeline|queue|sql|db|entities)\//, BASE],
+    rule: "run-page imports the stages, the queue, sql and db",
   },
   {
     files: /^shared\/pipeline\/detect\//,

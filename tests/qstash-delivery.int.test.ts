@@ -40,11 +40,45 @@ describe("publishing", () => {
     expect(destination.received.at(-1)).toMatchObject({ path: "/b", body: '{"n":2}' });
   });
 
-  it("refuses a batch as a whole when one of its messages is malformed", async () => {
-    const bad = [{ url: destination.url }, { url: "not-a-url" }];
-    await expect(client.batch(bad)).rejects.toThrow(/invalid destination url/);
+  it("takes a batch in part: an error stands in the place of a message that is refused, the others are sent", async () => {
+    const answers: unknown[] = await client.batch([
+      { url: destination.url },
+      { url: "not-a-url" },
+      { url: `${destination.url}/b` },
+    ]);
+    const accepted = { messageId: expect.stringMatching(/^msg_/) as string };
+    expect(answers).toMatchObject([accepted, { error: expect.stringContaining("invalid destination url") as string }, accepted]);
     await qstash.idle();
-    expect(destination.received).toEqual([]);
+    expect(destination.received.map(({ path }) => path).sort()).toEqual(["/", "/b"]);
+    const answer = await fetch(`${qstash.url}/v2/batch`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${qstash.token}` },
+      body: '{"no": "list"}',
+    });
+    expect(answer.status).toBe(400);
+  });
+
+  it("refuses what the day's quota does not hold, a batch from the message on that does not fit", async () => {
+    qstash.faults.quota = { left: 2, resetsAt: 1_772_409_600_000 };
+    const three = ["/1", "/2", "/3"].map((path) => ({ url: destination.url + path }));
+    const answers: unknown[] = await client.batch(three);
+    expect(answers[2]).toEqual({ error: expect.stringContaining("quota") as string });
+    const used = { name: "QstashDailyRatelimitError", status: 429, remaining: "0", reset: "1772409600" };
+    await expect(client.batch(three)).rejects.toMatchObject(used);
+    await expect(client.publish({ url: destination.url })).rejects.toMatchObject(used);
+    qstash.faults.quota = null;
+    await client.publish({ url: destination.url });
+    await qstash.idle();
+    expect(destination.received.map(({ path }) => path).sort()).toEqual(["/", "/1", "/2"]);
+  });
+
+  it("is silent when told to, before an answer or within it", async () => {
+    for (const silence of ["before", "within"] as const) {
+      qstash.faults.silence = silence;
+      const headers = { authorization: `Bearer ${qstash.token}` };
+      const asked = fetch(`${qstash.url}/v2/keys`, { headers, signal: AbortSignal.timeout(300) });
+      await expect(asked.then((answer) => answer.text())).rejects.toMatchObject({ name: "TimeoutError" });
+    }
   });
 
   it("answers 401 in JSON without the right token, and delivers nothing", async () => {

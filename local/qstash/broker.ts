@@ -93,6 +93,27 @@ export class Broker {
     return { messageId: message.messageId, url: message.url };
   }
 
+  /** The headers in which the vendor tells of the daily quota. */
+  quotaHeaders(): Record<string, string> {
+    const { quota } = this.options.faults;
+    if (quota === null) return {};
+    return {
+      "RateLimit-Limit": "1000",
+      "RateLimit-Remaining": String(quota.left),
+      "RateLimit-Reset": String(Math.floor(quota.resetsAt / 1_000)),
+    };
+  }
+
+  /** Lets a request's message in. Throws RequestRefused where the plan, or a test, takes no more. */
+  admit({ url, body }: Pick<Publish, "url" | "body">): void {
+    const { quota, refuse } = this.options.faults;
+    const said = refuse?.({ url, body: body.toString("utf8") });
+    if (said !== undefined) throw new RequestRefused(400, said);
+    if (quota === null) return;
+    if (quota.left <= 0) throw new RequestRefused(429, "quota maxRequestsPerDay exceeded", this.quotaHeaders());
+    quota.left--;
+  }
+
   /** Sends a message of the past once more, signed anew, whatever became of it. Not tried again. */
   redeliver(messageId: string): Promise<DeliveryRecord> {
     const message = this.messages.get(messageId) ?? this.#finished.get(messageId);

@@ -8,11 +8,20 @@ export interface QstashFaults {
   delay: readonly [min: number, max: number] | null;
   /** Lets later messages overtake earlier ones: each first try waits a random time below `REORDER_WINDOW_MS`. */
   reorder: boolean;
+  /** Messages that the plan still takes today, and when the next day begins (Unix milliseconds); null: as many as come. */
+  quota: { left: number; readonly resetsAt: number } | null;
+  /** Messages that are refused with this text, as those of a batch are one by one; null: none. */
+  refuse: ((message: { readonly url: string; readonly body: string }) => string | undefined) | null;
+  /** none · before: connections are accepted and nothing is answered · within: answers begin and do not end. */
+  silence: "none" | "before" | "within";
 }
 
 export const REORDER_WINDOW_MS = 50;
 
-export const NO_FAULTS: Readonly<QstashFaults> = { duplicate: 0, drop: 0, delay: null, reorder: false };
+export const NO_FAULTS: Readonly<QstashFaults> = {
+  ...{ duplicate: 0, drop: 0, delay: null, reorder: false },
+  ...{ quota: null, refuse: null, silence: "none" },
+};
 
 /** The fate of one message: never sent, or sent once or twice after the given extra waits. */
 export type Fate = { readonly dropped: true } | { readonly dropped: false; readonly waitsMs: readonly number[] };

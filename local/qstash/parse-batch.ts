@@ -18,9 +18,9 @@ export interface BatchEntry {
   readonly body: Buffer;
 }
 
-/** The messages of `POST /v2/batch`. Throws RequestRefused when any of them is malformed. */
-export function parseBatch(body: Buffer): readonly BatchEntry[] {
-  return readBatch(body).map(({ destination, headers, body: text }) => {
+/** The messages of `POST /v2/batch`, each as a call that throws RequestRefused when it is malformed. Throws so itself when the body is no batch. */
+export function parseBatch(body: Buffer): readonly (() => BatchEntry)[] {
+  return readBatch(body).map(({ destination, headers, body: text }) => () => {
     const lowered: Record<string, readonly string[]> = {};
     for (const [name, value] of Object.entries(headers ?? {})) lowered[name.toLowerCase()] = [value];
     const settings = parsePublishSettings(lowered satisfies HeaderMap);

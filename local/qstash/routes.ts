@@ -23,6 +23,7 @@ export interface RouteContext {
 export interface Answer {
   readonly status: number;
   readonly body?: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 interface Call {
@@ -95,14 +96,30 @@ function publish(context: RouteContext, call: Call): Answer {
   if (call.headers["upstash-cron"] !== undefined) return createSchedule(context, call);
   const settings = parsePublishSettings(call.headers);
   const url = parseDestination(call.captured);
+  context.broker.admit({ url, body: call.body });
   const published = context.broker.publish({ url, settings, body: call.body, callerIp: call.callerIp });
   return { status: published.deduplicated === true ? 202 : 200, body: published };
 }
 
 function batch(context: RouteContext, call: Call): Answer {
-  // All are read before the first is accepted: a malformed one refuses the batch as a whole.
   const entries = parseBatch(call.body);
-  return answer(entries.map((entry) => context.broker.publish({ ...entry, callerIp: call.callerIp })));
+  const refused: RequestRefused[] = [];
+  // Each is taken or refused by itself; an error stands in the place of a refused one.
+  const answers = entries.map((entry) => {
+    try {
+      const message = entry();
+      context.broker.admit(message);
+      return context.broker.publish({ ...message, callerIp: call.callerIp });
+    } catch (error) {
+      if (!(error instanceof RequestRefused)) throw error;
+      refused.push(error);
+      return { error: error.message };
+    }
+  });
+  // A plan that takes no more refuses the request before it looks into it.
+  const used = refused.find(({ status }) => status === 429);
+  if (used !== undefined && refused.length === entries.length) throw used;
+  return { status: 200, body: answers, headers: context.broker.quotaHeaders() };
 }
 
 function createSchedule(context: RouteContext, call: Call): Answer {

@@ -100,9 +100,11 @@ class QstashService implements LocalQstash {
       onChange: () => this.#queuePump(),
     });
     this.#server = createServer((request, response) => {
-      void this.#answer(request).then(({ status, body }) => {
-        response.writeHead(status, { "content-type": "application/json" });
-        response.end(JSON.stringify(body));
+      if (this.faults.silence === "before") return;
+      void this.#answer(request).then(({ status, body, headers }) => {
+        response.writeHead(status, { "content-type": "application/json", ...headers });
+        if (this.faults.silence === "within") response.write(" ");
+        else response.end(JSON.stringify(body));
       });
     });
   }
@@ -181,7 +183,8 @@ class QstashService implements LocalQstash {
       if (!body) throw new RequestRefused(413, "the message is larger than 10 MB");
       return route(this.#routeContext(), request, body);
     } catch (error) {
-      if (error instanceof RequestRefused) return { status: error.status, body: { error: error.message } };
+      if (error instanceof RequestRefused)
+        return { status: error.status, body: { error: error.message }, headers: error.headers };
       return { status: 500, body: { error: error instanceof Error ? error.message : "internal error" } };
     }
   }

@@ -90,6 +90,7 @@ export class RequestRefused extends Error {
   constructor(
     readonly status: number,
     message: string,
+    readonly headers: Readonly<Record<string, string>> = {},
   ) {
     super(message);
     this.name = "RequestRefused";

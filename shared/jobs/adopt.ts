@@ -1,5 +1,6 @@
 import { inTransaction } from "../db/query.ts";
 import type { Context } from "../pipeline/types.ts";
+import { sendPages } from "../queue/send-pages.ts";
 import { previewAdoption, type AdoptionPreview } from "../sql/adoption.ts";
 import { beginExecution, beginSource, registerEntities } from "../sql/plan.ts";
 import { sourcePosition } from "../sql/source-position.ts";
@@ -35,12 +36,7 @@ export async function startAdoption(context: Context, request: AdoptionRequest):
     brake: brakeOf(config),
     contract: { paused: contract.paused, warnings: contract.warnings },
   });
-  try {
-    await context.queue.send(begun.dispatch);
-  } catch {
-    // The execution stands; sync-tick sends its pages.
-    context.log.error("page.not_sent", { execution: begun.execution });
-  }
+  await sendPages(context, begun.dispatch);
   return { execution: begun.execution, entities: names, chains, paused: contract.paused, warnings: contract.warnings };
 }
 

@@ -1,6 +1,7 @@
 import type { Entity } from "../entities/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
 import type { Context } from "../pipeline/types.ts";
+import { sendPages } from "../queue/send-pages.ts";
 import { beginExecution, beginSource, checkpoints, openEntities, registerEntities } from "../sql/plan.ts";
 import { sourcePosition } from "../sql/source-position.ts";
 import { allPaused, keepContract } from "./contract/keep-contract.ts";
@@ -72,12 +73,7 @@ export async function startSelection(context: Context, request: SelectionRequest
     ),
     contract: { paused, warnings },
   });
-  try {
-    await context.queue.send(begun.dispatch);
-  } catch {
-    // The execution stands; sync-tick sends its pages.
-    context.log.error("page.not_sent", { execution: begun.execution });
-  }
+  await sendPages(context, begun.dispatch);
   const byKeys = runnable.filter(({ name }) => Object.hasOwn(asked.legacyIds ?? {}, name));
   return {
     execution: begun.execution,

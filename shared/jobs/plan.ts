@@ -1,6 +1,7 @@
 import type { Entity, Strategy } from "../entities/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
 import type { Context } from "../pipeline/types.ts";
+import { sendPages } from "../queue/send-pages.ts";
 import {
   activeExecution,
   beginExecution,
@@ -119,12 +120,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
     contract: { paused: contract.paused, warnings: contract.warnings },
   });
   if (!dryRun) await context.cache.rememberExecution(begun.ordinal);
-  try {
-    await context.queue.send(begun.dispatch);
-  } catch {
-    // The execution stands; sync-tick sends its pages.
-    context.log.error("page.not_sent", { execution: begun.execution });
-  }
+  await sendPages(context, begun.dispatch);
   return {
     execution: begun.execution,
     entities: names,

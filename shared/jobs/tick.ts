@@ -1,11 +1,12 @@
 import { Cron } from "croner";
 import { describeError, describeIssues, ERRORS, IsthmusError } from "../errors.ts";
 import type { Context } from "../pipeline/types.ts";
+import { sendPages } from "../queue/send-pages.ts";
 import { failJob, setNextExecution, takeDueJobs, type DueJob } from "../sql/jobs.ts";
-import { overduePages } from "../sql/pages.ts";
 import { beginExecution, beginSource, checkpoints } from "../sql/plan.ts";
 import { advanceExecutions, entitiesWithPendingKeys, releaseWaiting, tendQueue } from "../sql/release.ts";
 import { forgetClosedPlans } from "../sql/planned-records.ts";
+import { overduePages, tellRefusedSends } from "../sql/sending.ts";
 import { sourcePosition } from "../sql/source-position.ts";
 import { holdsWhatWasRead } from "./choose-capture.ts";
 import { keepContract } from "./contract/keep-contract.ts";
@@ -56,9 +57,9 @@ function requestOf({ entities }: Context, job: DueJob): SelectiveSyncConfig {
 async function sweep(context: Context): Promise<number> {
   const sourceId = await beginSource(context.target, context.config.SOURCE_NAME);
   await advanceExecutions(context.target, sourceId);
-  const overdue = await overduePages(context.target, context.config.ISTHMUS_LEASE_SECONDS, SWEEP_LIMIT);
-  await context.queue.send(overdue);
-  return overdue.length;
+  const sent = await sendPages(context, await overduePages(context.target, SWEEP_LIMIT));
+  await tellRefusedSends(context.target, sourceId);
+  return sent;
 }
 
 async function startDueJobs(context: Context): Promise<string[]> {
@@ -97,7 +98,7 @@ async function tend({ target, config }: Context): Promise<void> {
 
 /** Waiting records whose parents have landed since, outside of any running execution. */
 async function release(context: Context): Promise<string[]> {
-  const { target, source, config, queue } = context;
+  const { target, source, config } = context;
   const sourceId = await beginSource(target, config.SOURCE_NAME);
   await releaseWaiting(target, sourceId);
   const pending = (await entitiesWithPendingKeys(target, sourceId)).flatMap((name) => context.entities.get(name) ?? []);
@@ -120,7 +121,7 @@ async function release(context: Context): Promise<string[]> {
     idle: [],
     brake: brakeOf(config),
   });
-  await queue.send(begun.dispatch);
+  await sendPages(context, begun.dispatch);
   return entities;
 }
 

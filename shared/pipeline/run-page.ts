@@ -3,6 +3,7 @@ import { inTransaction } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { KEY } from "../entities/define-entity.ts";
 import { describeError, ERRORS, IsthmusError } from "../errors.ts";
+import { sendPages } from "../queue/send-pages.ts";
 import { adoptPage } from "../sql/adoption.ts";
 import { claimPage, commitPage, giveBackPage, lockRecords, openPage } from "../sql/pages.ts";
 import { compareSource, sourcePosition } from "../sql/source-position.ts";
@@ -29,7 +30,7 @@ export async function runPage(context: Context, message: PageMessage, validate: 
   try {
     if (claim.chain.capture === "validate") {
       const { dispatch, outcome } = await validate(context, claim);
-      await sendNext(context, dispatch);
+      await sendPages(context, dispatch);
       return outcome;
     }
     if (claim.chain.capture === "adopt") return await adopt(context, claim);
@@ -43,7 +44,7 @@ export async function runPage(context: Context, message: PageMessage, validate: 
       throw error;
     });
     await cache.write(cacheKeys(claim), page.uncached);
-    await sendNext(context, page.committed.dispatch);
+    await sendPages(context, page.committed.dispatch);
     return { outcome: "committed", read: page.read, counts: page.committed.counts, next: page.committed.dispatch.length };
   } catch (error) {
     return recover(context, claim, error);
@@ -53,7 +54,7 @@ export async function runPage(context: Context, message: PageMessage, validate: 
 /** Takes over the ids of one page of target rows: a single statement there, no row travels. */
 async function adopt(context: Context, claim: Claim): Promise<PageOutcome> {
   const { dispatch, ...counts } = await adoptPage(context.target, claim, context.config.ISTHMUS_LEASE_SECONDS);
-  await sendNext(context, dispatch);
+  await sendPages(context, dispatch);
   return { outcome: "adopted", ...counts, next: dispatch.length };
 }
 
@@ -61,7 +62,7 @@ async function adopt(context: Context, claim: Claim): Promise<PageOutcome> {
 async function fanOutPage(context: Context, claim: Claim): Promise<PageOutcome> {
   await assertSameSource(context, claim);
   const { asked, dispatch } = await fanOut(context, claim, entityOf(context, claim));
-  await sendNext(context, dispatch);
+  await sendPages(context, dispatch);
   return { outcome: "fanned_out", asked, next: dispatch.length };
 }
 
@@ -69,7 +70,7 @@ async function fanOutPage(context: Context, claim: Claim): Promise<PageOutcome> 
 async function digestPage(context: Context, claim: Claim): Promise<PageOutcome> {
   await assertSameSource(context, claim);
   const { records, differing, dispatch } = await digest(context, claim, entityOf(context, claim));
-  await sendNext(context, dispatch);
+  await sendPages(context, dispatch);
   return { outcome: "compared", records, differing, next: dispatch.length };
 }
 
@@ -174,15 +175,6 @@ async function assertSameSource(context: Context, claim: Claim): Promise<void> {
   if (whereabouts !== "same") throw new IsthmusError("SOURCE_CHANGED");
 }
 
-/** The rows are committed; a queue that does not answer costs time, not pages. */
-async function sendNext(context: Context, messages: readonly PageMessage[]): Promise<void> {
-  try {
-    await context.queue.send(messages);
-  } catch (error) {
-    context.log.error("page.not_sent", { ...describeError(error), chains: messages.map((message) => message.chain) });
-  }
-}
-
 /** Longest pause before a failed page is tried again. */
 const LONGEST_PAUSE_SECONDS = 300;
 
@@ -195,9 +187,9 @@ async function recover(context: Context, claim: Claim, error: unknown): Promise<
   const open = await openPage(context.target, claim.chain.id);
   if (!open) return { outcome: "closed" };
   if (open.page !== claim.chain.page) {
-    await sendNext(context, [open]);
+    await sendPages(context, [open]);
     return { outcome: "stale" };
   }
-  await sendNext(context, await giveBackPage(context.target, claim, described, retrySeconds));
+  await sendPages(context, await giveBackPage(context.target, claim, described, retrySeconds));
   return { outcome: "failed", error: described, retrySeconds };
 }

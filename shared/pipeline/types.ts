@@ -5,6 +5,7 @@ import type { Sql } from "../db/connect.ts";
 import type { DescribedError } from "../errors.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import type { Log } from "../log.ts";
+import type { Refusal } from "../queue/refusal.ts";
 import type { Meter } from "../runtime.ts";
 
 /** What every stage may use. Built once per worker. */
@@ -31,8 +32,14 @@ export interface PageMessage {
 }
 
 export interface PageQueue {
-  /** @throws IsthmusError QUEUE_UNAVAILABLE; nothing is lost, the sweep sends again. */
-  send(messages: readonly PageMessage[]): Promise<void>;
+  /** Sends within a few seconds or not at all. @returns what the queue did not accept: nothing is lost, the sweep sends it again. */
+  send(messages: readonly PageMessage[]): Promise<readonly RefusedPage[]>;
+}
+
+/** A message that the queue did not accept. */
+export interface RefusedPage {
+  readonly message: PageMessage;
+  readonly refusal: Refusal;
 }
 
 /** A cache of mappings. It may forget, fail or lie: a lie is recognised and read as nothing. */

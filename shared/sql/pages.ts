@@ -104,12 +104,3 @@ export async function openPage(target: Queryable, chain: string): Promise<PageMe
   );
   return rows[0];
 }
-
-/** The sweep: chains whose message is overdue, marked as sent once more. */
-export async function overduePages(target: Queryable, leaseSeconds: number, limit: number): Promise<PageMessage[]> {
-  const rows = await query<{ message: PageMessage }>(target, "target", "select sync.overdue_chains($1, $2) as message", [
-    leaseSeconds,
-    limit,
-  ]);
-  return rows.map((row) => row.message);
-}

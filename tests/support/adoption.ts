@@ -1,7 +1,7 @@
 import { startAdoption } from "../../shared/jobs/adopt.ts";
 import type { Sql } from "../../shared/db/connect.ts";
 import type { Context, PageOutcome } from "../../shared/pipeline/types.ts";
-import { overduePages } from "../../shared/sql/pages.ts";
+import { overduePages } from "../../shared/sql/sending.ts";
 import type { InProcess } from "./in-process.ts";
 
 /** Takes over the target's ids; throws when that did not succeed. */
@@ -60,7 +60,7 @@ export async function sweep(test: InProcess): Promise<void> {
   await test.target.admin`
     update public.sync_chains set due_at = now() - interval '1 second', lease_until = lease_until - interval '1 hour' where state = 'open'`;
   test.queue.length = 0;
-  test.queue.push(...(await overduePages(test.context.target, 60, 200)));
+  test.queue.push(...(await overduePages(test.context.target, 200)));
 }
 
 /** Everything an adoption decides. */

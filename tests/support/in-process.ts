@@ -81,7 +81,7 @@ export async function createInProcess(
       send: (messages) => {
         if (options.onMessage) messages.forEach(options.onMessage);
         queue.push(...messages);
-        return Promise.resolve();
+        return Promise.resolve([]);
       },
     },
   };

@@ -1,0 +1,88 @@
+-- Purpose: the outbox: which pages are to be sent again, what became of a message that was sent, and who is told.
+-- Locks:   the rows of the chains that were sent.
+-- Reverse: drop the functions and public.sync_queue_looks.
+
+create function sync.overdue_chains(p_limit integer) returns setof jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id, 'sends', c.sends + 1)
+    from public.sync_chains c
+   where c.state = 'open' and c.due_at <= clock_timestamp()
+   order by c.due_at limit p_limit
+$$;
+comment on function sync.overdue_chains(integer) is
+  'The sweep: the messages that are overdue. Nothing is marked before the queue has accepted them: two sweeps at once send the same deduplication id.';
+
+create function sync.note_sends(p_lease_seconds integer, p_sends jsonb) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  -- A chain that nobody takes is sent again after one lease, two, four, up to this.
+  c_longest constant integer := greatest(300, p_lease_seconds);
+begin
+  perform from public.sync_chains c
+    where c.id in (select s.chain from jsonb_to_recordset(p_sends) as s (chain uuid)) order by c.id for no key update;
+  update public.sync_chains c
+     set sends = c.sends + (s.refusal is null)::integer,
+         unclaimed = c.unclaimed + (s.refusal is null)::integer,
+         refusals = case when s.refusal is null then 0 else c.refusals + 1 end,
+         last_error = case when s.refusal is not null then s.refusal
+                           when c.last_error ->> 'code' not in ('QUEUE_REFUSED', 'QUEUE_UNAVAILABLE') then c.last_error end,
+         waits_since = coalesce(c.waits_since, least(c.due_at, clock_timestamp())),
+         due_at = clock_timestamp() + make_interval(secs => least(c_longest, p_lease_seconds
+                    * 2 ^ least(30, case when s.refusal is null then c.unclaimed else c.refusals end)))
+    from jsonb_to_recordset(p_sends) as s (chain uuid, page integer, sends integer, refusal jsonb)
+   where c.id = s.chain and c.state = 'open' and c.page = s.page
+     -- The first message of a page (sends 0) is only noted when the queue refused it. What another sweep noted stands.
+     and c.sends = greatest(s.sends, 1) - 1
+     -- Taken meanwhile: the message did what it was for.
+     and (c.lease_until is null or c.lease_until <= clock_timestamp());
+end
+$$;
+comment on function sync.note_sends(integer, jsonb) is
+  'Marks chains by what the queue said of their messages ({chain, page, sends, refusal}): accepted, or refused, to be sent again after a growing pause.';
+
+create function sync.tell_refused_sends(p_source_id smallint) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_told jsonb;
+begin
+  -- A blip of a minute is nobody's work. What QStash refuses with a reason stays until somebody acts, or the day is over.
+  select jsonb_build_object('chains', count(*), 'since', min(c.waits_since), 'error', (array_agg(c.last_error order by c.refusals desc))[1])
+    into v_told
+    from public.sync_chains c join public.sync_executions e on e.id = c.execution_id
+   where c.state = 'open' and c.refusals > 0 and e.source_id = p_source_id
+  having bool_or(c.refusals > 1 or c.last_error ->> 'code' = 'QUEUE_REFUSED');
+  if v_told is null then
+    perform sync.close_alert('queue_refused', p_source_id);
+    return;
+  end if;
+  perform sync.open_alert('queue_refused', 'critical', p_source_id,
+    format('QStash does not take the messages of %s chains since %s (%s). %s', v_told ->> 'chains',
+      to_char((v_told ->> 'since')::timestamptz at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'),
+      concat_ws(', ', v_told #>> '{error,reason}', 'status ' || (v_told #>> '{error,status}'), 'until ' || (v_told #>> '{error,resetsAt}')),
+      v_told #>> '{error,remedy}'),
+    v_told);
+end
+$$;
+comment on function sync.tell_refused_sends(smallint) is
+  'Opens the alert queue_refused while the queue does not accept what the open chains send, and closes it when it does again.';
+
+create function sync.open_alert(p_kind text, p_severity text, p_source_id smallint, p_message text, p_details jsonb) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  insert into public.sync_alerts as a (kind, severity, source_id, message, details)
+  values (p_kind, p_severity, p_source_id, p_message, p_details)
+  on conflict (kind, entity_id) where closed_at is null do update
+     set occurrences = a.occurrences + 1, last_seen_at = now(), message = excluded.message, details = excluded.details
+$$;
+comment on function sync.open_alert(text, text, smallint, text, jsonb) is
+  'Opens an alert that belongs to no execution, or counts it again while it is open.';
+
+create function sync.close_alert(p_kind text, p_source_id smallint) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_alerts set closed_at = now() where kind = p_kind and source_id = p_source_id and closed_at is null
+$$;
+comment on function sync.close_alert(text, smallint) is 'Closes an alert whose cause is gone.';
+
+revoke all on function sync.overdue_chains(integer), sync.note_sends(integer, jsonb), sync.tell_refused_sends(smallint),
+  sync.open_alert(text, text, smallint, text, jsonb), sync.close_alert(text, smallint) from public;
+grant execute on function sync.overdue_chains(integer), sync.note_sends(integer, jsonb), sync.tell_refused_sends(smallint),
+  sync.open_alert(text, text, smallint, text, jsonb), sync.close_alert(text, smallint) to isthmus_worker;

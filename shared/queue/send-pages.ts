@@ -1,0 +1,29 @@
+import { describeError } from "../errors.ts";
+import type { Context, PageMessage } from "../pipeline/types.ts";
+import { noteSends } from "../sql/sending.ts";
+import { describeRefusal } from "./refusal.ts";
+
+/**
+ * Sends pages that are committed to be run. A queue that does not take them costs time, not pages: their chains' rows
+ * tell that, and sync-tick sends them again.
+ * @returns how many the queue has accepted.
+ */
+export async function sendPages(context: Context, messages: readonly PageMessage[]): Promise<number> {
+  if (messages.length === 0) return 0;
+  const { queue, target, config, log } = context;
+  try {
+    const refused = new Map((await queue.send(messages)).map(({ message, refusal }) => [message, describeRefusal(refusal)]));
+    for (const [{ chain, page }, refusal] of refused) log.error("page.not_sent", { chain, page, ...refusal });
+    // Of a first message only a refusal is news: its chain is due again after a lease anyway.
+    const notes = messages.filter((message) => refused.has(message) || (message.sends ?? 0) > 0);
+    await noteSends(
+      target,
+      config.ISTHMUS_LEASE_SECONDS,
+      notes.map((message) => ({ ...message, sends: message.sends ?? 0, refusal: refused.get(message) ?? null })),
+    );
+    return messages.length - refused.size;
+  } catch (error) {
+    log.error("page.not_sent", { ...describeError(error), chains: messages.map(({ chain }) => chain) });
+    return 0;
+  }
+}

@@ -1,0 +1,194 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { startQstash, type LocalQstash } from "../local/qstash/server.ts";
+import { tick } from "../shared/jobs/tick.ts";
+import type { Context, PageMessage } from "../shared/pipeline/types.ts";
+import { createPageQueue } from "../shared/queue/page-queue.ts";
+import { QSTASH_TIMEOUT_MS } from "../shared/queue/qstash.ts";
+import { sendPages } from "../shared/queue/send-pages.ts";
+import { overduePages } from "../shared/sql/sending.ts";
+import { createInProcess, type InProcess } from "./support/in-process.ts";
+
+const ENTITIES = ["offices", "brackets", "storages"];
+const TOMORROW = Date.now() + 9 * 3_600_000;
+
+describe("sending pages through QStash", () => {
+  let test: InProcess;
+  let qstash: LocalQstash;
+  let context: Context;
+  let messages: PageMessage[];
+  const logs: string[] = [];
+
+  beforeAll(async () => {
+    test = await createInProcess({ onLog: (line) => logs.push(line) });
+  });
+  afterAll(() => test[Symbol.asyncDispose]());
+
+  /** One open chain per entity, whose first messages have been lost. */
+  beforeEach(async () => {
+    qstash = await startQstash();
+    const config = { ...test.context.config, QSTASH_URL: qstash.url, QSTASH_TOKEN: qstash.token };
+    context = { ...test.context, config, queue: createPageQueue(config) };
+    logs.length = 0;
+    test.queue.length = 0;
+    await test.start({ entities: ENTITIES, capture: "full" });
+    messages = test.queue.splice(0);
+    expect(messages.length).toBe(ENTITIES.length);
+    await overdue();
+  });
+  afterEach(async () => {
+    await qstash.stop();
+    await test.target.admin`delete from public.sync_executions`;
+    await test.target.admin`delete from public.sync_alerts`;
+  });
+
+  const overdue = () =>
+    test.target.admin`update public.sync_chains set due_at = now() - interval '1 second' where state = 'open'`;
+  const chains = () =>
+    test.target.admin<
+      { id: string; sends: number; unclaimed: number; refusals: number; code: string | null; reason: string; pause: number }[]
+    >`
+      select id, sends, unclaimed, refusals, last_error ->> 'code' as code, last_error ->> 'reason' as reason,
+             round(extract(epoch from due_at - now()))::integer as pause
+        from public.sync_chains where state = 'open' order by id`;
+  const alerts = () =>
+    test.target.admin<{ kind: string; severity: string; message: string; details: { error: object }; open: boolean }[]>`
+      select kind, severity, message, details, closed_at is null as open from public.sync_alerts order by first_seen_at`;
+  const sweep = async () => {
+    await overdue();
+    return (await tick(context)).resent;
+  };
+
+  it("gives up a queue that takes the connection and says nothing, or begins an answer and does not end it", async () => {
+    await using second = await startQstash({ faults: { silence: "within" } }).then((other) => ({
+      queue: createPageQueue({ ...context.config, QSTASH_URL: other.url, QSTASH_TOKEN: other.token }),
+      [Symbol.asyncDispose]: () => other.stop(),
+    }));
+    qstash.faults.silence = "before";
+    const began = Date.now();
+    const [before, within] = await Promise.all([context.queue.send(messages), second.queue.send(messages)]);
+    expect(Date.now() - began).toBeLessThan(QSTASH_TIMEOUT_MS + 2_000);
+    for (const refused of [before, within]) {
+      expect(refused.map(({ refusal }) => refusal)).toEqual(messages.map(() => ({ reason: "timeout" })));
+    }
+  });
+
+  it("takes each entry of a batch for itself: what was accepted is sent, what was refused is due again and says why", async () => {
+    const refused = messages[1]?.chain ?? "";
+    qstash.faults.refuse = ({ body }) => (body.includes(refused) ? "somebody else's words" : undefined);
+    expect(await sweep()).toBe(2);
+    expect(qstash.stats().published).toBe(2);
+    for (const chain of await chains()) {
+      expect(chain).toMatchObject(
+        chain.id === refused
+          ? { sends: 0, unclaimed: 0, refusals: 1, code: "QUEUE_REFUSED", reason: "request" }
+          : { sends: 1, unclaimed: 1, refusals: 0, code: null },
+      );
+    }
+    expect(logs.filter((line) => line.includes("page.not_sent")).length).toBe(1);
+    expect(logs.join("")).not.toContain("somebody else's words");
+
+    // Its next message is a new one for the queue's deduplication only when the last one was accepted.
+    qstash.faults.refuse = null;
+    expect(await sweep()).toBe(3);
+    expect(qstash.stats()).toMatchObject({ published: 5, deduplicated: 0 });
+    expect((await chains()).map(({ sends, code }) => ({ sends, code })).sort((a, b) => a.sends - b.sends)).toEqual([
+      { sends: 1, code: null },
+      { sends: 2, code: null },
+      { sends: 2, code: null },
+    ]);
+  });
+
+  it("tells of a used-up quota at once, with its end, and asks ever more rarely; the alert closes when it is over", async () => {
+    qstash.faults.quota = { left: 0, resetsAt: TOMORROW };
+    const pauses: number[][] = [];
+    const [{ since } = { since: new Date() }] = await test.target.admin<{ since: Date }[]>`
+      select due_at as since from public.sync_chains where state = 'open' limit 1`;
+    for (let minute = 0; minute < 6; minute++) {
+      expect(await sweep()).toBe(0);
+      pauses.push((await chains()).map(({ pause }) => pause));
+    }
+    expect(pauses).toEqual([60, 120, 240, 300, 300, 300].map((pause) => messages.map(() => pause)));
+    const resetsAt = new Date(Math.floor(TOMORROW / 1_000) * 1_000).toISOString();
+    expect(await alerts()).toMatchObject([
+      {
+        kind: "queue_refused",
+        severity: "critical",
+        open: true,
+        message: expect.stringContaining("3 chains") as string,
+        details: { chains: 3, error: { code: "QUEUE_REFUSED", reason: "quota", status: 429, resetsAt } },
+      },
+    ]);
+    // The query of docs/operations.md: what waits is found although it is due later.
+    const [waiting] = await test.target.admin<{ n: number; since: Date }[]>`
+      select count(*)::integer as n, min(waits_since) as since from public.sync_chains where state = 'open' and waits_since is not null`;
+    expect(waiting?.n).toBe(3);
+    expect(Math.abs((waiting?.since.getTime() ?? 0) - since.getTime())).toBeLessThan(2_000);
+
+    qstash.faults.quota = null;
+    expect(await sweep()).toBe(3);
+    expect(await alerts()).toMatchObject([{ kind: "queue_refused", open: false }]);
+  });
+
+  it("knows a quota that ends within a batch, although the entries do not say so", async () => {
+    qstash.faults.quota = { left: 1, resetsAt: TOMORROW };
+    expect(await sweep()).toBe(1);
+    expect((await chains()).map(({ reason }) => reason).filter(Boolean)).toEqual(["quota", "quota"]);
+  });
+
+  it("logs and notes a batch of which every entry was refused, also where an execution begins", async () => {
+    qstash.faults.refuse = () => "no";
+    expect(await sendPages(context, messages)).toBe(0);
+    expect(logs.filter((line) => line.includes("page.not_sent")).length).toBe(3);
+    expect(await chains()).toMatchObject(messages.map(() => ({ refusals: 1, code: "QUEUE_REFUSED" })));
+  });
+
+  it("does not tell of a minute without an answer, but of the second", async () => {
+    await qstash.stop();
+    await sweep();
+    expect(await alerts()).toEqual([]);
+    await sweep();
+    expect(await alerts()).toMatchObject([{ kind: "queue_refused", details: { error: { reason: "unreachable" } } }]);
+  });
+
+  it("tells of a token that may not publish", async () => {
+    const config = { ...context.config, QSTASH_TOKEN: "outdated" };
+    context = { ...context, config, queue: createPageQueue(config) };
+    await sweep();
+    expect(await alerts()).toMatchObject([{ kind: "queue_refused", details: { error: { reason: "token", status: 401 } } }]);
+  });
+
+  it("sends the same message again when it died between the queue's answer and the mark", async () => {
+    expect((await context.queue.send(await overduePages(context.target, 200))).length).toBe(0);
+    expect(await sweep()).toBe(3);
+    expect(qstash.stats()).toMatchObject({ published: 3, deduplicated: 3 });
+    expect(await chains()).toMatchObject(messages.map(() => ({ sends: 1, unclaimed: 1 })));
+  });
+
+  it("sends a page that nobody takes ever more rarely, and counts anew once it was taken", async () => {
+    const pauses: number[] = [];
+    for (let minute = 0; minute < 5; minute++) {
+      await sweep();
+      pauses.push((await chains())[0]?.pause ?? 0);
+    }
+    expect(pauses).toEqual([60, 120, 240, 300, 300]);
+    const [message] = await overduePages(context.target, 200).then(async () => {
+      await overdue();
+      return overduePages(context.target, 1);
+    });
+    if (message === undefined) throw new Error("nothing is overdue");
+    await test.run(message);
+    const [row] = await test.target.admin`
+      select unclaimed, refusals, waits_since from public.sync_chains where id = ${message.chain}`;
+    expect(row).toEqual({ unclaimed: 0, refusals: 0, waits_since: null });
+  });
+
+  it("leaves a chain alone that was taken while its message was under way", async () => {
+    const [message] = await overduePages(context.target, 1);
+    if (message === undefined) throw new Error("nothing is overdue");
+    await test.target.admin`
+      update public.sync_chains set lease_until = now() + interval '50 seconds', due_at = now() + interval '50 seconds' where id = ${message.chain}`;
+    qstash.faults.refuse = () => "no";
+    await sendPages(context, [message]);
+    expect((await chains()).find(({ id }) => id === message.chain)).toMatchObject({ refusals: 0, code: null });
+  });
+});
