@@ -31,6 +31,8 @@ const schema = z.object({
   SUPABASE_SECRET_KEYS: dictionary,
   SUPABASE_PUBLISHABLE_KEYS: dictionary,
   SUPABASE_JWKS: optional,
+  /** Who issues users' tokens. Default: SUPABASE_URL + /auth/v1. */
+  ISTHMUS_TOKEN_ISSUER: z.url().optional(),
   /** Public base address of the functions: what QStash calls and signs. Default: SUPABASE_URL + /functions/v1. */
   FUNCTIONS_URL: z.url().optional(),
   QSTASH_URL: z.url().default("https://qstash.upstash.io"),
@@ -74,7 +76,10 @@ const schema = z.object({
   ISTHMUS_ACQUIRE_TIMEOUT_SECONDS: integer(30),
 });
 
-export type Config = Readonly<z.output<typeof schema>> & { readonly FUNCTIONS_URL: string };
+export type Config = Readonly<z.output<typeof schema>> & {
+  readonly FUNCTIONS_URL: string;
+  readonly ISTHMUS_TOKEN_ISSUER: string;
+};
 
 /**
  * Reads the environment once, into a frozen object.
@@ -89,8 +94,10 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     });
   }
   const config = result.data;
+  const project = config.SUPABASE_URL.replace(/\/$/, "");
   return Object.freeze({
     ...config,
-    FUNCTIONS_URL: (config.FUNCTIONS_URL ?? `${config.SUPABASE_URL.replace(/\/$/, "")}/functions/v1`).replace(/\/$/, ""),
+    FUNCTIONS_URL: (config.FUNCTIONS_URL ?? `${project}/functions/v1`).replace(/\/$/, ""),
+    ISTHMUS_TOKEN_ISSUER: config.ISTHMUS_TOKEN_ISSUER ?? `${project}/auth/v1`,
   });
 }

@@ -15,6 +15,18 @@ export const ERRORS = {
     meaning: "The request body or query is not what the function expects.",
     remedy: "Correct the named field.",
   },
+  BODY_TOO_LARGE: {
+    status: 413,
+    retryable: false,
+    meaning: "The request body is longer than the function takes; the limit is in the answer.",
+    remedy: "Split the request: ask for fewer ids or values at a time. Nothing of it was read beyond the limit.",
+  },
+  BODY_TOO_SLOW: {
+    status: 408,
+    retryable: true,
+    meaning: "The request body did not arrive in time.",
+    remedy: "Send the request again, over a network that carries it in a few seconds.",
+  },
   UNAUTHENTICATED: {
     status: 401,
     retryable: false,

@@ -103,6 +103,32 @@ describe("the functions over HTTP", () => {
     });
   });
 
+  describe("bodies", () => {
+    const large = Buffer.alloc(20 * 1_048_576, " ");
+
+    it.each(["sync-trigger", "sync-page", "sync-tick"])(
+      "%s refuses 20 MB by the length they claim, or once it knows who sends them, and stays alive and small",
+      async (name) => {
+        const { functions } = test.platform;
+        functions.resetInvocations();
+        const unsaid = () => new Blob([large]).stream();
+        for (const [headers, body, status] of [
+          [{}, large, 413],
+          [{}, unsaid(), 401],
+          [machine(), unsaid(), 413],
+        ] as const) {
+          const answer = await request(name, { method: "POST", headers, body, duplex: "half" });
+          expect((await refusal(answer)).status).toBe(status);
+        }
+        while (functions.invocations().length < 3) await new Promise((soon) => setTimeout(soon, 10));
+        for (const { killed, memoryBytes } of functions.invocations()) {
+          expect(killed).toBeUndefined();
+          expect(memoryBytes).toBeLessThan(100 * 1_048_576);
+        }
+      },
+    );
+  });
+
   describe("requests", () => {
     it.each([
       ["{", /not JSON/],

@@ -1,7 +1,6 @@
 import { z } from "zod";
 import { createContext, once } from "../../shared/context.ts";
-import { IsthmusError } from "../../shared/errors.ts";
-import { authenticate } from "../../shared/http/authenticate.ts";
+import { admit } from "../../shared/http/admit.ts";
 import { parseBody } from "../../shared/http/parse.ts";
 import { answer, respondJson } from "../../shared/http/respond.ts";
 import { validate } from "../../shared/jobs/validate.ts";
@@ -16,15 +15,15 @@ const message = z.object({
   sends: z.number().int().min(0).optional(),
 });
 
+/** A message is two ids and two numbers, some 150 bytes. */
+const ADMISSION = { methods: ["POST"], callers: ["qstash", "machine"], largestBody: 4_096 } as const;
+
 /** One page of one entity per invocation. Duplicate, late or reordered deliveries change nothing and answer 200. */
 export function createHandler(runtime: Runtime): (request: Request) => Promise<Response> {
   const context = once(() => createContext(runtime));
   return (request) =>
     answer(runtime.log, async () => {
-      if (request.method !== "POST") throw new IsthmusError("METHOD_NOT_ALLOWED");
-      const body = await request.text();
-      const { config } = context();
-      await authenticate(request, body, config, "sync-page", ["qstash", "machine"]);
+      const { body } = await admit(request, () => context().config, "sync-page", ADMISSION);
       const page = parseBody(message, body);
       const outcome = await runPage(context(), page, validate);
       runtime.log.info("page", { ...page, ...outcome });

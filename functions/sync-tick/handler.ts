@@ -1,9 +1,11 @@
 import { createContext, once } from "../../shared/context.ts";
-import { IsthmusError } from "../../shared/errors.ts";
-import { authenticate } from "../../shared/http/authenticate.ts";
+import { admit } from "../../shared/http/admit.ts";
 import { answer, respondJson } from "../../shared/http/respond.ts";
 import { tick } from "../../shared/jobs/tick.ts";
 import type { Runtime } from "../../shared/runtime.ts";
+
+/** Nothing is looked for in the body: the schedules send `{}` or nothing. */
+const ADMISSION = { methods: ["POST"], callers: ["qstash", "machine"], largestBody: 4_096 } as const;
 
 /**
  * Called every minute by pg_cron or a QStash schedule. Answers at once and works on in the background, because pg_net
@@ -13,9 +15,7 @@ export function createHandler(runtime: Runtime): (request: Request) => Promise<R
   const context = once(() => createContext(runtime));
   return (request) =>
     answer(runtime.log, async () => {
-      if (request.method !== "POST") throw new IsthmusError("METHOD_NOT_ALLOWED");
-      const body = await request.text();
-      await authenticate(request, body, context().config, "sync-tick", ["qstash", "machine"]);
+      await admit(request, () => context().config, "sync-tick", ADMISSION);
       runtime.waitUntil(
         tick(context()).then((report) => {
           runtime.log.info("tick", { ...report });

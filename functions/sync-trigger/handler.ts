@@ -1,7 +1,8 @@
 import { z } from "zod";
 import { createContext, once } from "../../shared/context.ts";
 import { IsthmusError } from "../../shared/errors.ts";
-import { authenticate, callerName } from "../../shared/http/authenticate.ts";
+import { admit } from "../../shared/http/admit.ts";
+import { callerName } from "../../shared/http/authenticate.ts";
 import { parseBody } from "../../shared/http/parse.ts";
 import { answer, respondJson } from "../../shared/http/respond.ts";
 import { previewAdoptions } from "../../shared/jobs/adopt.ts";
@@ -12,6 +13,13 @@ import { start } from "../../shared/jobs/start.ts";
 import type { Context } from "../../shared/pipeline/types.ts";
 import type { Runtime } from "../../shared/runtime.ts";
 import { executionState, latestExecutions } from "../../shared/sql/execution-state.ts";
+
+const ADMISSION = {
+  methods: ["GET", "POST"],
+  callers: ["machine", "user", "qstash"],
+  // The 10,000 ids that a request may name take a quarter of it; filters may name values as long as a sentence.
+  largestBody: 1_048_576,
+} as const;
 
 const acknowledgeRequest = z.strictObject({
   /** Target tables; without it: all. */
@@ -28,8 +36,7 @@ export function createHandler(runtime: Runtime): (request: Request) => Promise<R
   const context = once(() => createContext(runtime));
   return (request) =>
     answer(runtime.log, async () => {
-      const body = request.method === "POST" ? await request.text() : "";
-      const caller = await authenticate(request, body, context().config, "sync-trigger", ["machine", "user", "qstash"]);
+      const { caller, body } = await admit(request, () => context().config, "sync-trigger", ADMISSION);
       switch (request.method) {
         case "POST": {
           if (caller.kind === "user" && caller.role !== "operator") {
