@@ -112,6 +112,8 @@ create table public.sync_chains (
   cursor_at    text,
   page         integer not null default 0,
   page_size    integer not null check (page_size > 0),
+  slow_growth  boolean not null default false,
+  crashes      integer not null default 0,
   round        integer not null default 1,
   lease        bigint not null default 0,
   lease_until  timestamptz,
@@ -147,6 +149,9 @@ comment on column public.sync_chains.table_file is 'Scans by place: the file of 
 comment on column public.sync_chains."cursor" is 'The last key committed (joins capture: of the joined table; scans by place: block and line of the last row looked at).';
 comment on column public.sync_chains.cursor_at is 'modified capture: the time stamp that goes with the last key, as the source writes it.';
 comment on column public.sync_chains.page is 'Number of the page to run next; a message for another page is late and does nothing.';
+comment on column public.sync_chains.page_size is 'How many records the next page takes at most; it halves, down to one, with every page that a limit ends.';
+comment on column public.sync_chains.slow_growth is 'A limit has ended or cut a page: from then on each page is larger than the one before by a quarter at most.';
+comment on column public.sync_chains.crashes is 'How often the worker of the page of one record that is next was killed. At two its record goes to the queue without being read.';
 comment on column public.sync_chains.round is 'validate: 1, or 2 after the records that differed were read once more.';
 comment on column public.sync_chains.lease is 'Fencing token: a page commits only under the lease it claimed.';
 comment on column public.sync_chains.due_at is 'When sync-tick sends the next page again if nobody has committed it.';

@@ -39,8 +39,8 @@ begin
   update public.sync_chains
      set page = page + 1, "cursor" = coalesce(v_page.last, "cursor"),
          -- A page must stay far within its lease, whatever the database took for it.
-         page_size = case when v_wall_ms > p_lease_seconds * 500 then greatest(50, page_size / 2) else page_size end,
-         lease_until = null, sends = 0, failures = 0, last_error = null,
+         page_size = case when v_wall_ms > p_lease_seconds * 500 then greatest(1, page_size / 2) else page_size end,
+         lease_until = null, sends = 0, failures = 0, crashes = 0, last_error = null,
          state = case when v_done then 'done' else 'open' end::public.sync_chain_state,
          closed_at = case when v_done then now() end,
          due_at = case when not v_done then clock_timestamp() + make_interval(secs => p_lease_seconds) end

@@ -138,6 +138,32 @@ export const ERRORS = {
     meaning: "The target refused a statement that no single record caused.",
     remedy: "Check the grants of isthmus_worker and that all migrations are applied; the SQLSTATE says which.",
   },
+  SOURCE_LIMIT: {
+    status: 503,
+    retryable: true,
+    meaning: "A time or memory limit of the source ended a statement.",
+    remedy:
+      "Nothing to do for a page: it is tried again with half as many records, down to one. Where the error stays, raise the limit that the SQLSTATE names (statement_timeout, temp_file_limit …) for the source role.",
+  },
+  TARGET_LIMIT: {
+    status: 503,
+    retryable: true,
+    meaning: "A time or memory limit of the target ended a statement or a transaction.",
+    remedy:
+      "Nothing to do for a page: it is tried again with half as many records, down to one. Where the error stays, raise the limit that the SQLSTATE names (statement_timeout, lock_timeout …) for isthmus_worker.",
+  },
+  RECORDS_MOVED: {
+    status: 503,
+    retryable: true,
+    meaning: "Another page has committed records of the same keys since this one read them.",
+    remedy: "Nothing to do: the page reads its records again at once.",
+  },
+  CACHE_OUTDATED: {
+    status: 503,
+    retryable: true,
+    meaning: "The target refused an id that the cache had given.",
+    remedy: "Nothing to do: the page resolves its ids again from the table.",
+  },
   LEASE_LOST: {
     status: 200,
     retryable: false,

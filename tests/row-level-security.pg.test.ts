@@ -35,6 +35,7 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
   sync_join_rows: NOBODY,
   sync_planned_records: NOBODY,
   sync_planned_keys: NOBODY,
+  sync_record_slots: TEAM,
 };
 /** Columns that somebody may set through the Data API, where the policies let them. */
 const SETTABLE: Readonly<Record<string, readonly string[]>> = {
@@ -74,6 +75,7 @@ const WORKER: Readonly<Record<string, string>> = {
   sync_queue_counts: "sid",
   sync_planned_records: "siud",
   sync_planned_keys: "siud",
+  sync_record_slots: "siu",
   sync_row_states: "siud",
   sync_join_rows: "siud",
   // Deleting only where records can leave.

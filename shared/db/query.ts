@@ -71,6 +71,8 @@ export async function inTransaction<Result>(db: Sql, side: Side, work: (tx: Tran
 /** SQLSTATEs raised by our own functions (migrations/), by meaning. */
 const OWN_STATES: Readonly<Record<string, ErrorCode>> = {
   IS010: "LEASE_LOST",
+  IS011: "RECORDS_MOVED",
+  IS012: "CACHE_OUTDATED",
   IS021: "TARGET_NOT_EMPTY",
   IS022: "DECISION_REFUSED",
   IS030: "EXECUTION_ACTIVE",
@@ -82,6 +84,11 @@ const OWN_STATES: Readonly<Record<string, ErrorCode>> = {
  * lack of resources (53), an operator's intervention or a cancelled statement (57), system errors (58), lock not available.
  */
 const TRANSIENT = /^(08|40|53|57|58)|^55P03$|^25006$/;
+
+/**
+ * A limit that less work would have kept: statement, lock, idle-in-transaction and transaction timeouts, memory, temporary files.
+ */
+const LIMIT = /^(57014|55P03|25P03|25P04|53200|53400)$/;
 
 function toIsthmusError(error: unknown, side: Side): IsthmusError {
   if (error instanceof IsthmusError) return error;
@@ -98,6 +105,13 @@ function toIsthmusError(error: unknown, side: Side): IsthmusError {
         ...(typeof hint === "string" ? { hint } : {}),
       },
     });
+  }
+  if (LIMIT.test(state)) {
+    return new IsthmusError(
+      side === "source" ? "SOURCE_LIMIT" : "TARGET_LIMIT",
+      `A limit of the ${side} ended a statement (SQLSTATE ${state}).`,
+      { cause: error, detail: { sqlstate: state } },
+    );
   }
   // Only the server's own errors carry a SQLSTATE: EPIPE, too, has five letters.
   if (name === "PostgresError" && !TRANSIENT.test(state)) {

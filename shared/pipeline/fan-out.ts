@@ -6,6 +6,7 @@ import { commitJoinPage, differingLinks } from "../sql/join-rows.ts";
 import { dependantKeys, dependantRange, joinRows, writtenJoinRows, type JoinRow } from "../sql/source-joins.ts";
 import type { KeyQuery } from "../sql/source-keys.ts";
 import { scanPage, type Scanned, type Written } from "../sql/source-scan.ts";
+import { nextWindowSize } from "./page-size.ts";
 import type { Claim, Context, PageMessage } from "./types.ts";
 
 /**
@@ -33,7 +34,7 @@ export async function fanOut(context: Context, claim: Claim, entity: Entity): Pr
     cpu_ms: cpuNow === null || started.cpu === null ? null : cpuNow - started.cpu,
     peak_rss_bytes: meter.rssBytes(),
     wall_ms: clock() - started.wall,
-    next_page_size: chain.page_size,
+    next_page_size: nextWindowSize({ current: chain.page_size, maximum: config.ISTHMUS_JOIN_ROWS, slow: chain.slow_growth }),
     lease_seconds: config.ISTHMUS_LEASE_SECONDS,
     definition_hash: context.hashes.get(entity.name) ?? "",
   });

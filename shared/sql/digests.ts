@@ -37,20 +37,24 @@ export async function windowEnd(source: Queryable, entity: Entity, { from, to }:
   );
 }
 
-/** Buckets of 2^bits keys of the records that the source has now. `within`: the width of the spans, where these are buckets. */
+/**
+ * Buckets of 2^bits keys of the records that the source has now. `within`: the width of the spans, where these are buckets;
+ * `without`: records that it cannot compute.
+ */
 export async function sourceBuckets(
   source: Queryable,
   entity: Entity,
   spans: readonly Span[],
   within: number | undefined,
   bits: number,
+  without: readonly string[] = [],
 ): Promise<Bucket[]> {
   return query<Bucket>(
     source,
     "source",
     `select (q."${KEY}"::bigint >> ${bits})::text as bucket, count(*)::text as n, sum(${DIGEST_SQL})::text as digest
        from (${spansSql(entity, within)}) q group by 1`,
-    spansOf(spans, within),
+    spansOf(spans, within, without),
   );
 }
 
@@ -60,12 +64,13 @@ export async function sourceDigests(
   entity: Entity,
   spans: readonly Span[],
   within: number | undefined,
+  without: readonly string[] = [],
 ): Promise<KeyDigest[]> {
   return query<KeyDigest>(
     source,
     "source",
     `select q."${KEY}" as id, ${DIGEST_SQL}::text as digest from (${spansSql(entity, within)}) q`,
-    spansOf(spans, within),
+    spansOf(spans, within, without),
   );
 }
 
@@ -149,21 +154,23 @@ export async function commitDigestPage(
 }
 
 /**
- * Records whose keys lie in the spans: between $1 and $2, and in the buckets of $3. Not a join on ranges: for that the planner
- * goes through the whole table once for each.
+ * Records whose keys lie in the spans: between $1 and $2, and in the buckets of $4; but those of $3. Not a join on ranges: for that
+ * the planner goes through the whole table once for each.
  */
 function spansSql(entity: Entity, within: number | undefined): string {
   const key = keySql(entity);
-  const inBuckets = within === undefined ? "" : ` and ${key} >> ${within} in (select unnest($3::text::bigint[]))`;
+  const inBuckets = within === undefined ? "" : ` and ${key} >> ${within} in (select unnest($4::text::bigint[]))`;
   return recordsSql(
     entity,
     drivingSql(entity),
-    `${key} > $1::text::bigint and ${key} <= $2::text::bigint${inBuckets} and (${whereSql(entity)})`,
+    // The predicate of a record that is left out may be what cannot be computed.
+    `${key} > $1::text::bigint and ${key} <= $2::text::bigint${inBuckets}
+      and case when ${key} = any ($3::text::bigint[]) then false else (${whereSql(entity)}) end`,
   );
 }
 
-function spansOf(spans: readonly Span[], within: number | undefined): string[] {
-  const ends = [String(spans[0]?.from ?? LOWEST), String(spans.at(-1)?.to ?? LOWEST)];
+function spansOf(spans: readonly Span[], within: number | undefined, without: readonly string[]): string[] {
+  const ends = [String(spans[0]?.from ?? LOWEST), String(spans.at(-1)?.to ?? LOWEST), integerArray(without)];
   return within === undefined ? ends : [...ends, integerArray(spans.map(({ to }) => String(to >> BigInt(within))))];
 }
 
