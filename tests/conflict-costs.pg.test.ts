@@ -37,7 +37,7 @@ it(
       const [row] = await test.target.admin<{ text: string }[]>`select pg_get_functiondef(${name}::regproc) as text`;
       return row?.text ?? "";
     };
-    const threeWay = [await definitionOf("sync.load_statements"), await definitionOf("sync.decision_sql")];
+    const threeWay = [await definitionOf("sync.classify_statement"), await definitionOf("sync.decision_sql")];
     // What the source says is written, without a look at what the target holds or what was left there.
     const blind = [
       (threeWay[0] ?? "")
