@@ -90,8 +90,8 @@ begin
             cross join lateral (
               select e.value as source, r.seen -> e.key as seen, r.now -> e.key as target, r."left" -> e.key as "left",
                      -- What a person has put back is theirs to decide again.
-                     case when exists (select from public.sync_conflicts k
-                                        where k.entity_id = %3$s and k.source_record_id = r._key and k.state = 'open' and k.decisions > 0)
+                     case when (select k.id from public.sync_conflicts k
+                                 where k.entity_id = %3$s and k.source_record_id = r._key and k.state = 'open' and k.decisions > 0 limit 1) is not null
                           then 'manual_review' else %12$L::jsonb ->> e.key end as strategy) x
             cross join lateral (select %13$s as decision offset 0) d
            where e.value is distinct from r.seen -> e.key) c

@@ -28,6 +28,15 @@ async function page(test: Pipeline): Promise<{ ms: number; counts: object }> {
   return { ms, counts: outcome.outcome === "committed" ? outcome.counts : outcome };
 }
 
+let landing: Promise<number> | undefined;
+/** How long a page of records that land takes: measured once. */
+async function landed(): Promise<number> {
+  await using test = await clinic();
+  const { ms, counts } = await page(test);
+  expect(counts).toMatchObject({ inserted: ROWS });
+  return ms;
+}
+
 const brands = (when: string) => `
   create table public.brands (name text primary key);
   alter table public.operations add constraint one_brand foreign key (card_brand) references public.brands ${when}`;
@@ -55,17 +64,16 @@ describe("a page whose 5,000 records are all refused", () => {
        create trigger refuse before insert or update on public.operations for each row execute function public.refuse()`,
     ],
   ])("by %s takes at most ten times as long as one that lands", { timeout: 300_000 }, async (_, rule, field, prepare) => {
-    await using landing = await clinic();
-    const landed = await page(landing);
-    expect(landed.counts).toMatchObject({ inserted: ROWS });
+    landing ??= landed();
+    const ms = await landing;
     await using test = await clinic();
     await test.target.admin.unsafe(prepare);
     const refused = await page(test);
     expect(refused.counts).toMatchObject({ inserted: 0, in_conflict: ROWS });
     const queue = await test.target.admin`select rule, field, count(*)::integer as n from public.sync_conflicts group by 1, 2`;
     expect(queue.map((row) => ({ ...row }))).toEqual([{ rule, field, n: ROWS }]);
-    process.stdout.write(`landed ${landed.ms.toFixed()} ms, refused ${refused.ms.toFixed()} ms\n`);
-    expect(refused.ms).toBeLessThan(10 * landed.ms);
+    process.stdout.write(`landed ${ms.toFixed()} ms, refused ${refused.ms.toFixed()} ms\n`);
+    expect(refused.ms).toBeLessThan(10 * ms);
     expect(refused.ms).toBeLessThan(60_000);
   });
 });
