@@ -204,6 +204,7 @@ set extra_float_digits = 1 as $$
 declare
   v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
   v_count  integer;
+  v_apart  integer;
   v_left   integer;
   v_soft   integer;
   v_reads  text[];
@@ -221,12 +222,14 @@ begin
     new jsonb, seen jsonb, "left" jsonb, now jsonb, changed jsonb, written jsonb, decided jsonb, raw jsonb, digest bigint,
     fields text, altered boolean not null default false, restated boolean not null default false
   ) on commit drop;
+  create temp table page_relatives (n integer primary key, k bigint not null, state text not null default 'open', field text, parent bigint)
+    on commit drop;
   create temp table page_rejects (n integer primary key, sqlstate text not null, constraint_name text, column_name text, other uuid)
     on commit drop;
   execute format(
     'create temp table page_rows on commit drop as
-       select (row_number() over (order by x._uuid))::integer as n, false as _leaves, x.*
-         from json_to_recordset($1) as x (_key bigint, _uuid uuid, _raw jsonb, _digest bigint, %s)',
+       select (row_number() over (order by x._together is not null, x._uuid))::integer as n, false as _leaves, x.*
+         from json_to_recordset($1) as x (_key bigint, _uuid uuid, _raw jsonb, _digest bigint, _together jsonb, %s)',
     (select string_agg(format('%I text', c ->> 'name'), ', ') from jsonb_array_elements(p_entity.columns) c))
     using p_records;
   get diagnostics v_count = row_count;
@@ -252,12 +255,18 @@ begin
       'select count(*) from (select 1 from public.%I t join pg_temp.page_rows p on p._uuid = t.id where p._leaves order by t.id for update of t) l',
       p_entity.target_table);
   end if;
+  select count(*) into v_apart from pg_temp.page_rows where _together is not null;
   if v_count > 0 then
     v_reads := array[sync.classify_statement(p_entity, v_schema, p_of_request)]
       || case when p_plan is not null then sync.clash_statements(p_plan, p_entity) else '{}' end;
     v_writes := sync.write_statements(p_entity, v_schema);
-    perform sync.load_slice(p_entity, v_schema, v_reads, v_writes, 1, v_count);
-    perform sync.load_circles(p_entity, v_schema, v_reads, v_writes, v_count + v_left + v_soft);
+    if v_count > v_apart then
+      perform sync.load_slice(p_entity, v_schema, v_reads, v_writes, 1, v_count - v_apart);
+      perform sync.load_circles(p_entity, v_schema, v_reads, v_writes);
+    end if;
+    if v_apart > 0 then
+      perform sync.load_relatives(p_entity, v_schema, v_reads, v_writes);
+    end if;
   end if;
   if v_left > 0 then
     v_writes := sync.leave_statements(p_entity, p_plan);
@@ -270,7 +279,7 @@ begin
 end
 $$;
 comment on function sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) is
-  'Loads the records of a page: [{_key, _uuid, _raw, _digest, <column>: text}], deletes those of the legacy ids p_left that have landed, and marks those of p_soft. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit. p_plan: the execution whose plan it is; then everything is written to shadows. p_of_request: as for sync.field_strategies.';
+  'Loads the records of a page: [{_key, _uuid, _raw, _digest, _together, <column>: text}], deletes those of the legacy ids p_left that have landed, and marks those of p_soft. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit. p_plan: the execution whose plan it is; then everything is written to shadows. p_of_request: as for sync.field_strategies.';
 
 create function sync.leaving_rows(p_entity public.sync_entities, p_schema text, p_after integer, p_ids bigint[]) returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$

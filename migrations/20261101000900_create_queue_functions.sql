@@ -52,7 +52,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function sync.next_attempt(text, integer) is 'When a record is read again though nothing told that its cause is gone; null: only when something tells.';
 
-create function sync.queue_records(p_entity public.sync_entities, p_execution uuid) returns void
+create function sync.queue_records(p_entity public.sync_entities, p_execution uuid, p_page_size integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_known uuid[];
@@ -125,10 +125,70 @@ begin
   insert into public.sync_pending_keys (entity_id, legacy_id, reason)
   select p_entity.id, k, 'clash' from sync.clash_keys(array(select q.k from pg_temp.page_queued q where q.added)) k order by k
   on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+  perform sync.ask_for_circles(p_entity, null, array(select q.k from pg_temp.page_queued q where q.added order by q.k), 10 * p_page_size);
 end
 $$;
-comment on function sync.queue_records(public.sync_entities, uuid) is
-  'Puts the records of pg_temp.page_issues into sync_conflicts.';
+comment on function sync.queue_records(public.sync_entities, uuid, integer) is
+  'Puts the records of pg_temp.page_issues into sync_conflicts. p_page_size: of the chain.';
+
+create function sync.ask_for_circles(p_entity public.sync_entities, p_plan uuid, p_new bigint[], p_longest integer) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+  v_keys   bigint[];
+  v_next   integer[];
+  v_circle bigint[];
+begin
+  -- A circle closes with the record that comes into the queue last. What is followed is bounded, as a circle that a page takes is.
+  with recursive met as (
+    select k from unnest(p_new) k
+    union
+    select w.next from met cross join lateral sync.waits_for(p_entity.id, p_plan, met.k) w (next) where w.next is not null
+  ), numbered as materialized (
+    select m.k, w.next, (row_number() over ())::integer as i
+      from (select k from met limit cardinality(p_new) + 100000) m cross join lateral sync.waits_for(p_entity.id, p_plan, m.k) w (next))
+  select array_agg(n.k order by n.i), array_agg(t.i order by n.i) into v_keys, v_next
+    from numbered n left join numbered t on t.k = n.next;
+  if v_keys is null then
+    return;
+  end if;
+  for v_circle in select array(select v_keys[x] from unnest(c) x) from sync.circles(v_next) c loop
+    if p_plan is not null then
+      insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason, circle)
+      select p_plan, p_entity.id, k, 'circle', (select min(x) from unnest(v_circle) x) from unnest(v_circle) k
+       where cardinality(v_circle) <= p_longest order by k
+      on conflict (execution_id, entity_id, legacy_id) do update set generation = default, gone = false, circle = excluded.circle;
+    elsif cardinality(v_circle) > p_longest then
+      update public.sync_conflicts c
+         set remedy = format('%s records wait for each other in a circle, and a page takes at most %s such records: change one of them in the source, or raise the page size.',
+                             cardinality(v_circle), p_longest)
+       where c.id = any (sync.queue_rows(p_entity.id, v_circle)) and c.state in ('waiting', 'open');
+    else
+      insert into public.sync_pending_keys (entity_id, legacy_id, reason, circle)
+      select p_entity.id, k, 'circle', (select min(x) from unnest(v_circle) x) from unnest(v_circle) k order by k
+      on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false, circle = excluded.circle;
+    end if;
+  end loop;
+end
+$$;
+comment on function sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer) is
+  'Asks for the records that wait for each other in a circle, for their parent or for a unique value, to be read in one page: the circles that the records p_new have closed. p_longest: how many records a page takes. p_plan: the dry run that asks.';
+
+create function sync.waits_for(p_entity_id smallint, p_plan uuid, p_legacy_id bigint) returns bigint
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select w.next
+    from (select 1 as rank, case when r.outcome = 'waiting' and r.parent_entity_id = p_entity_id then r.parent_legacy_id end as next
+            from public.sync_planned_records r
+           where r.execution_id = p_plan and r.entity_id = p_entity_id and r.legacy_id = p_legacy_id
+          union all
+          select 2, case when c.state = 'open' then (c.conflict_data #>> '{clashes_with,legacy_id}')::bigint
+                         when c.parent_entity_id = p_entity_id then c.parent_legacy_id end
+            from public.sync_conflicts c
+           where c.entity_id = p_entity_id and c.source_record_id = p_legacy_id and c.state in ('waiting', 'open')
+             and (c.state = 'waiting' or c.retry_class = 'clash')) w
+   order by w.rank limit 1
+$$;
+comment on function sync.waits_for(smallint, uuid, bigint) is
+  'The record of the same entity that a record of the queue waits for: its parent, or the one that holds its unique value. Null: none. p_plan: as this dry run has planned it.';
 
 create function sync.queue_rows(p_entity_id smallint, p_legacy_ids bigint[]) returns uuid[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -291,11 +351,11 @@ $$;
 comment on function sync.record_warnings(smallint, uuid, jsonb) is
   'Notes which records of a page have landed although they break a rule, and forgets those that no longer do.';
 
-revoke all on function sync.queue_rows(smallint, bigint[]), sync.collect_issues(public.sync_entities, jsonb), sync.next_attempt(text, integer), sync.queue_records(public.sync_entities, uuid),
+revoke all on function sync.queue_rows(smallint, bigint[]), sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer), sync.waits_for(smallint, uuid, bigint), sync.collect_issues(public.sync_entities, jsonb), sync.next_attempt(text, integer), sync.queue_records(public.sync_entities, uuid, integer),
   sync.clash_keys(bigint[]), sync.retry_due(smallint), sync.count_queue(smallint), sync.alert_old_records(smallint, integer),
   sync.replay(text, text, public.conflict_type_enum), sync.release_waiting(smallint),
   sync.record_warnings(smallint, uuid, jsonb) from public;
-grant execute on function sync.queue_rows(smallint, bigint[]), sync.collect_issues(public.sync_entities, jsonb), sync.next_attempt(text, integer), sync.queue_records(public.sync_entities, uuid),
+grant execute on function sync.queue_rows(smallint, bigint[]), sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer), sync.waits_for(smallint, uuid, bigint), sync.collect_issues(public.sync_entities, jsonb), sync.next_attempt(text, integer), sync.queue_records(public.sync_entities, uuid, integer),
   sync.clash_keys(bigint[]), sync.retry_due(smallint), sync.count_queue(smallint), sync.alert_old_records(smallint, integer),
   sync.replay(text, text, public.conflict_type_enum), sync.release_waiting(smallint),
   sync.record_warnings(smallint, uuid, jsonb) to isthmus_worker;

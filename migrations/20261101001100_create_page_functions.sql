@@ -126,6 +126,12 @@ begin
       left join public.sync_planned_records r on r.execution_id = p_plan and r.entity_id = p_entity.id and r.id = j.other
       cross join lateral (select coalesce(m.legacy_id, r.legacy_id) as legacy_id) h), '[]') || coalesce((
     select jsonb_agg(jsonb_build_object(
+             'k', r.k, 'state', 'waiting', 'type', 'foreign_key_violation', 'field', r.field, 'rule', 'parent_missing@1',
+             'remedy', format('Waits until %1$s %2$s has landed; see that record in this queue. Nothing to do here.', p_entity.entity_type, r.parent),
+             'data', jsonb_build_object('parent', p_entity.entity_type, 'parentId', r.parent::text),
+             'parent', p_entity.entity_type, 'parentId', r.parent, 'digest', p._digest))
+      from pg_temp.page_relatives r join pg_temp.page_rows p on p.n = r.n where r.state = 'waits'), '[]') || coalesce((
+    select jsonb_agg(jsonb_build_object(
              'k', q.legacy_id, 'state', 'open', 'rule', q.action, 'field', q.fields, 'retry', 'person',
              'type', case when q.action in ('target_unmapped', 'ambiguous') then 'uuid_mapping_conflict'
                           when q.action = 'left_kept' then 'business_rule_violation' else 'concurrent_modification' end,
@@ -177,7 +183,7 @@ begin
     sync.deleting(v_chain, v_entity, 'soft', v_gone), null, v_request);
 
   perform sync.collect_issues(v_entity, p_issues || sync.page_rejections(v_entity, null, v_request) || sync.deletes_to_review(v_chain, v_entity, v_gone));
-  perform sync.queue_records(v_entity, v_chain.execution_id);
+  perform sync.queue_records(v_entity, v_chain.execution_id, v_chain.page_size);
   perform sync.check_nulled(v_chain, v_entity);
 
   perform sync.keep_decided(v_entity, v_chain.execution_id, v_request);

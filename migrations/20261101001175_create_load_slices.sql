@@ -15,7 +15,7 @@
 create function sync.is_record_error(p_sqlstate text) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$
-  select p_sqlstate in ('54000', 'IS001', 'IS002') or p_sqlstate ~ '^(09|21|22|23|27|44|[5-9I-Z])' and p_sqlstate !~ '^(5[3-8]|IS|XX)'
+  select p_sqlstate in ('54000', 'IS001', 'IS002', 'IS003') or p_sqlstate ~ '^(09|21|22|23|27|44|[5-9I-Z])' and p_sqlstate !~ '^(5[3-8]|IS|XX)'
 $$;
 
 create function sync.active_if_same(p_mapped uuid, p_id uuid) returns public.mapping_sync_status
@@ -338,10 +338,12 @@ end
 $$;
 comment on function sync.circles(integer[]) is 'Of n things, each of which waits for at most one other (p_next[i], null: none): those that wait for each other in a circle.';
 
-create function sync.load_circles(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[], p_after integer) returns void
+create function sync.load_circles(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_after  integer := p_after;
+  -- The new numbers begin behind those of the page.
+  v_last   integer := (select max(n) from pg_temp.page_rows);
+  v_after  integer := v_last;
   v_n      integer[];
   v_next   integer[];
   v_circle integer[];
@@ -366,16 +368,16 @@ begin
       end if;
       v_after := v_after + cardinality(v_circle);
     end loop;
-    exit when v_after = p_after;
+    exit when v_after = v_last;
     if v_together = 1 then
-      perform sync.load_slice(p_entity, p_schema, p_reads, p_writes, p_after + 1, v_after);
-      v_all := array(select generate_series(p_after + 1, v_after));
+      perform sync.load_slice(p_entity, p_schema, p_reads, p_writes, v_last + 1, v_after);
+      v_all := array(select generate_series(v_last + 1, v_after));
     end if;
   end loop;
 end
 $$;
-comment on function sync.load_circles(public.sync_entities, text, text[], text[], integer) is
-  'Loads rejected records together that exchange unique values among each other, and that other rejects of the page had parted. p_after: their new numbers begin behind it.';
+comment on function sync.load_circles(public.sync_entities, text, text[], text[]) is
+  'Loads rejected records together that exchange unique values among each other, and that other rejects of the page had parted.';
 
 revoke all on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.refuse_altered(integer, integer),
   sync.prepare_statements(text, text[]), sync.forget_statements(text), sync.try_slice(text[], boolean, integer, integer),
@@ -383,11 +385,11 @@ revoke all on function sync.is_record_error(text), sync.active_if_same(uuid, uui
   sync.clash_sql(public.sync_entities, text, text), sync.holds(text, text), sync.name_unfit_columns(public.sync_entities, integer, integer),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
   sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.circles(integer[]),
-  sync.load_circles(public.sync_entities, text, text[], text[], integer) from public;
+  sync.load_circles(public.sync_entities, text, text[], text[]) from public;
 grant execute on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.refuse_altered(integer, integer),
   sync.prepare_statements(text, text[]), sync.forget_statements(text), sync.try_slice(text[], boolean, integer, integer),
   sync.find_givers(public.sync_entities, text, integer, integer), sync.vacated_fields(public.sync_entities), sync.vacate_statements(public.sync_entities, text),
   sync.clash_sql(public.sync_entities, text, text), sync.holds(text, text), sync.name_unfit_columns(public.sync_entities, integer, integer),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
   sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.circles(integer[]),
-  sync.load_circles(public.sync_entities, text, text[], text[], integer) to isthmus_worker;
+  sync.load_circles(public.sync_entities, text, text[], text[]) to isthmus_worker;
