@@ -128,12 +128,16 @@ create table public.sync_pending_keys (
   requested_at timestamptz not null default now(),
   generation   bigint not null default nextval('public.sync_pending_keys_generation_seq'),
   gone         boolean not null default false,
+  circle       bigint,
   primary key (entity_id, legacy_id)
 );
+create index sync_pending_keys_circle_idx on public.sync_pending_keys (entity_id, circle) where circle is not null;
 comment on table public.sync_pending_keys is 'Records to read again: released, requested, found different by a control total or a digest, or changed through a joined row (fan_out).';
 comment on column public.sync_pending_keys.gone is 'The source no longer has it, but it has landed: the end of an execution deletes it, children before parents, as its entity says.';
+comment on column public.sync_pending_keys.circle is
+  'The least key of records that wait for each other in a circle: a page reads all of them, or they would wait for ever.';
 comment on column public.sync_pending_keys.reason is
-  'released, requested, dependants (requested with the records that refer to it), parent (of a requested one), fan_out, control_total, digest, missing (not met by a full pass), clash (for a unique value), retried, replayed, rule_changed or gone.';
+  'released, requested, dependants (requested with the records that refer to it), parent (of a requested one), fan_out, control_total, digest, missing (not met by a full pass), clash (for a unique value), circle (of records that wait for each other), retried, replayed, rule_changed or gone.';
 comment on column public.sync_pending_keys.generation is
   'Moves when a key is requested again, so that a page deletes only the request it has answered.';
 

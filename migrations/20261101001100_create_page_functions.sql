@@ -129,9 +129,17 @@ begin
                        'clashes_with', case when j.other is not null then jsonb_build_object('legacy_id', h.legacy_id, 'id', j.other) end)),
              'digest', p._digest))
       from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
-      left join public.uuid_mappings_enhanced m on m.entity_type = p_entity.entity_type and m.entity_uuid = j.other
+      left join lateral (
+        select m.legacy_id from public.uuid_mappings_enhanced m
+         where m.entity_type = p_entity.entity_type and m.entity_uuid = j.other limit 1) m on true
       left join public.sync_planned_records r on r.execution_id = p_plan and r.entity_id = p_entity.id and r.id = j.other
       cross join lateral (select coalesce(m.legacy_id, r.legacy_id) as legacy_id) h), '[]') || coalesce((
+    select jsonb_agg(jsonb_build_object(
+             'k', r.k, 'state', 'waiting', 'type', 'foreign_key_violation', 'field', r.field, 'rule', 'parent_missing@1',
+             'remedy', format('Waits until %1$s %2$s has landed; see that record in this queue. Nothing to do here.', p_entity.entity_type, r.parent),
+             'data', jsonb_build_object('parent', p_entity.entity_type, 'parentId', r.parent::text),
+             'parent', p_entity.entity_type, 'parentId', r.parent, 'digest', p._digest))
+      from pg_temp.page_relatives r join pg_temp.page_rows p on p.n = r.n where r.state = 'waits'), '[]') || coalesce((
     select jsonb_agg(jsonb_build_object(
              'k', q.legacy_id, 'state', 'open', 'rule', q.action, 'field', q.fields, 'retry', 'person',
              'type', case when q.action in ('target_unmapped', 'ambiguous') then 'uuid_mapping_conflict'
@@ -160,8 +168,9 @@ $$;
 comment on function sync.page_rejections(public.sync_entities, uuid, text) is
   'What the database, the present state of the target or a policy stopped of a page, as issues. p_plan, p_of_request: as for sync.load_records.';
 
+-- No plan is kept from one page to the next: it would be one for the small tables of then.
 create function sync.commit_page(p_chain uuid, p_lease bigint, p_records text, p_issues jsonb, p_page jsonb) returns jsonb
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
 declare
   v_chain    public.sync_chains;
   v_entity   public.sync_entities;
@@ -170,6 +179,8 @@ declare
   v_surplus  jsonb;
   v_begun    timestamptz := clock_timestamp();
   v_request  text;
+  v_absent   bigint[] := array(select g::bigint from jsonb_array_elements_text(p_page -> 'gone') g);
+  v_queued   uuid[];
 begin
   v_chain := sync.hold_page(p_chain, p_lease, p_page -> 'versions');
   select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
@@ -182,7 +193,7 @@ begin
   perform sync.check_cached((p_page ->> 'cache_hits')::integer);
 
   perform sync.collect_issues(v_entity, p_issues || sync.page_rejections(v_entity, null, v_request) || sync.deletes_to_review(v_chain, v_entity, v_gone));
-  perform sync.queue_records(v_entity, v_chain.execution_id);
+  perform sync.queue_records(v_entity, v_chain.execution_id, v_chain.page_size);
   perform sync.check_nulled(v_chain, v_entity);
 
   perform sync.keep_decided(v_entity, v_chain.execution_id, v_request);
@@ -190,28 +201,26 @@ begin
   perform sync.record_warnings(v_entity.id, v_chain.execution_id, p_page -> 'warnings');
 
   -- Landed after all, or no difference any more.
-  update public.sync_conflicts c set standing = false
-    from pg_temp.page_plan q
-   where c.entity_id = v_entity.id and c.source_record_id = q.legacy_id and c.standing
-     and q.action in ('insert', 'update', 'unchanged', 'review', 'delete', 'soft');
+  v_queued := sync.queue_rows(v_entity.id, array(
+    select legacy_id from pg_temp.page_plan where action in ('insert', 'update', 'unchanged', 'review', 'delete', 'soft') order by legacy_id));
+  update public.sync_conflicts c set standing = false where c.id = any (v_queued) and c.standing;
   update public.sync_conflicts c
      set state = 'resolved', resolved_at = now(), resolved_by = 'sync', resolved_in = v_chain.execution_id
     from pg_temp.page_plan q
-   where c.entity_id = v_entity.id and c.source_record_id = q.legacy_id and c.state in ('waiting', 'open')
+   where c.id = any (v_queued) and c.source_record_id = q.legacy_id and c.state in ('waiting', 'open')
      and q.action in ('insert', 'update', 'unchanged');
 
   -- Gone from the source: nothing is left to wait for or to decide. A record that would wait for ever is released for ever.
   -- What had landed is decided on where it is deleted.
   update public.sync_conflicts c
      set state = 'resolved', resolved_at = now(), resolved_by = 'sync: gone from the source', resolved_in = v_chain.execution_id
-    from jsonb_array_elements_text(p_page -> 'gone') g
-   where c.entity_id = v_entity.id and c.source_record_id = g::bigint and c.state in ('waiting', 'open')
+   where c.entity_id = v_entity.id and c.source_record_id = any (v_absent) and c.state in ('waiting', 'open')
      and case when v_chain.deletes then not exists (select from pg_temp.page_issues i where i.k = c.source_record_id)
               else c.source_record_id <> all (v_gone) end;
 
   update public.sync_conflicts c set standing = false
    where c.entity_id = v_entity.id and c.standing
-     and c.source_record_id in (select jsonb_array_elements_text(p_page -> 'gone')::bigint union all select unnest(v_outside));
+     and c.source_record_id = any (v_absent || v_outside);
 
   -- Not to be transferred any more: likewise.
   update public.sync_conflicts c
@@ -220,11 +229,14 @@ begin
    where c.entity_id = v_entity.id and c.source_record_id = any (v_outside) and c.state in ('waiting', 'open')
      and not exists (select from pg_temp.page_issues i where i.k = c.source_record_id);
 
-  -- Children that waited for a record of this page.
+  -- Children that waited for a record of this page: as many as the commit bears. sync.release_waiting asks for the others.
   insert into public.sync_pending_keys (entity_id, legacy_id, reason)
   select c.entity_id, c.source_record_id, 'released'
-    from public.sync_conflicts c join pg_temp.page_plan q on q.legacy_id = c.parent_legacy_id and q.action = 'insert'
-   where c.state = 'waiting' and c.parent_entity_id = v_entity.id
+    from (select w.* from pg_temp.page_plan q
+           cross join lateral (
+             select c.entity_id, c.source_record_id from public.sync_conflicts c
+              where c.state = 'waiting' and c.parent_entity_id = v_entity.id and c.parent_legacy_id = q.legacy_id offset 0) w
+           where q.action = 'insert' limit 10000) c
    order by c.entity_id, c.source_record_id
   on conflict (entity_id, legacy_id) do nothing;
 
@@ -253,20 +265,20 @@ create function sync.request_keys(p_execution public.sync_executions, p_chain pu
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_entity smallint;
+  v_asked  bigint[] := array(select a.k from jsonb_to_recordset(p_page -> 'pending') as a (k bigint, r text) where a.r in ('requested', 'dependants', 'parent'));
 begin
   create temp table page_requests on commit drop as
   -- Who asks for a record asks for the parents that it waits for, once per execution: two may wait for each other.
   select i.parent_entity_id as entity_id, i."parentId" as legacy_id, 'parent' as reason
     from pg_temp.page_issues i
    where i.state = 'waiting' and i.parent_entity_id is not null
-     and (p_execution.selective or exists (
-           select from jsonb_to_recordset(p_page -> 'pending') as a (k bigint, r text)
-            where a.k = i.k and a.r in ('requested', 'dependants', 'parent')))
-     and not exists (select from public.sync_conflicts c
-                      where c.entity_id = i.parent_entity_id and c.source_record_id = i."parentId"
-                        and c.state in ('waiting', 'open') and c.last_seen_at >= p_execution.started_at)
-     and not exists (select from public.sync_planned_records r
-                      where r.execution_id = p_execution.id and r.entity_id = i.parent_entity_id and r.legacy_id = i."parentId")
+     and (p_execution.selective or i.k = any (v_asked))
+     -- One index probe per record, whatever the planner thinks.
+     and (select c.id from public.sync_conflicts c
+           where c.entity_id = i.parent_entity_id and c.source_record_id = i."parentId"
+             and c.state in ('waiting', 'open') and c.last_seen_at >= p_execution.started_at limit 1) is null
+     and (select r.legacy_id from public.sync_planned_records r
+           where r.execution_id = p_execution.id and r.entity_id = i.parent_entity_id and r.legacy_id = i."parentId" limit 1) is null
    union
   -- Of its own entity a page has them all at once: such records may refer to each other in a circle.
   select e.id, d.k, case when e.id = p_chain.entity_id then 'requested' else 'dependants' end
@@ -322,11 +334,11 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
   -- Before the target rows: whoever decides on a record has its row here first, and then wants the target row.
   select count(*) from (
     select from public.sync_conflicts c
-     where c.entity_id = p_entity.id and (c.state in ('waiting', 'open') or c.standing)
-       and c.source_record_id in (
-         select (r ->> '_key')::bigint from json_array_elements(p_records) r
-         union select (i ->> 'k')::bigint from jsonb_array_elements(p_issues) i
-         union select g::bigint from jsonb_array_elements_text(p_page -> 'gone' || (p_page -> 'outside')) g)
+     where c.id = any ((select sync.queue_rows(p_entity.id, array(
+             select (r ->> '_key')::bigint from json_array_elements(p_records) r
+             union select (i ->> 'k')::bigint from jsonb_array_elements(p_issues) i
+             union select g::bigint from jsonb_array_elements_text(p_page -> 'gone' || (p_page -> 'outside')) g)))::uuid[])
+       and (c.state in ('waiting', 'open') or c.standing)
      order by c.source_record_id, c.id for no key update) held
 $$;
 comment on function sync.hold_queue(public.sync_entities, json, jsonb, jsonb) is

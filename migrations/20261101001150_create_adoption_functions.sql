@@ -104,7 +104,7 @@ begin
     select jsonb_agg(jsonb_build_object('k', legacy_id, 'state', 'open', 'rule', 'adoption.ambiguous', 'type', 'uuid_mapping_conflict',
                                         'remedy', 'Several target rows have this legacy id.') order by legacy_id)
       from (select distinct legacy_id from pg_temp.page_found where verdict = 'undecided') u), '[]'));
-  perform sync.queue_records(p_entity, p_chain.execution_id);
+  perform sync.queue_records(p_entity, p_chain.execution_id, p_chain.page_size);
   -- Corrected since: one row is left and adopted now, or none, and then the record is inserted like any other.
   with settled as (
     update public.sync_conflicts c

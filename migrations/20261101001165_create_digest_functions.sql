@@ -8,9 +8,10 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select s.legacy_id, s.source_digest
     from public.sync_row_states s
    where s.entity_id = p_entity_id and s.legacy_id > p_from and s.legacy_id <= p_to and s.gone_at is null
-     and not exists (select from public.sync_conflicts c
-                      where c.entity_id = p_entity_id and c.source_record_id = s.legacy_id and (c.state in ('waiting', 'open') or c.standing)
-                        and (c.source_digest is not null or c.rule = 'deleted_in_source'))
+     -- One index probe per record, whatever the planner thinks.
+     and (select c.id from public.sync_conflicts c
+           where c.entity_id = p_entity_id and c.source_record_id = s.legacy_id and (c.state in ('waiting', 'open') or c.standing)
+             and (c.source_digest is not null or c.rule = 'deleted_in_source') limit 1) is null
   union all
   select c.source_record_id, c.source_digest
     from public.sync_conflicts c
@@ -57,8 +58,8 @@ begin
                 when %9$s is true then false
                 when s.left_hash is null then (select to_jsonb(x) from (select %5$s) x) <> s."left"
                 else s.left_hash <> hashtextextended((select to_jsonb(x)::text from (select %5$s) x), 0) end
-       and not exists (select from public.sync_conflicts c
-                        where c.entity_id = %4$s and c.source_record_id = s.legacy_id and (c.state = 'open' or c.standing) and c.rule = 'target_deleted')
+       and (select c.id from public.sync_conflicts c
+             where c.entity_id = %4$s and c.source_record_id = s.legacy_id and (c.state = 'open' or c.standing) and c.rule = 'target_deleted' limit 1) is null
      order by s.legacy_id limit %8$s
   $q$, v_entity.target_table, v_entity.source_id, v_entity.entity_type, v_entity.id, sync.owned_columns(v_entity), p_from, p_to, p_limit,
     sync.untouched_sql(v_entity));

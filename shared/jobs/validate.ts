@@ -1,6 +1,7 @@
 import type { Entity } from "../entities/define-entity.ts";
 import type { Claim, Context, PageMessage, PageOutcome } from "../pipeline/types.ts";
 import {
+  changedInTarget,
   commitValidation,
   moneyColumns,
   readOnceMore,
@@ -19,7 +20,8 @@ import { reportPlan } from "./report-plan.ts";
 /**
  * Compares both sides of one entity per page: how many settled records there are and what their money columns add up
  * to, exactly. Buckets that differ are drilled to keys; these are read once more, and what then remains fails the
- * execution. A record that the source changed again since is not a difference. An entity in which nothing was found to do is
+ * execution. A record that the source changed again since is not a difference, nor is one whose target row somebody deleted or
+ * edited since. An entity in which nothing was found to do is
  * not compared.
  */
 export async function validate(
@@ -36,7 +38,7 @@ export async function validate(
   const dispatch = await commitValidation(context.target, claim, {
     entityId: result ? entityId : null,
     report: result ?? {},
-    recheck: result?.differing ?? [],
+    recheck: claim.chain.round === 1 ? (result?.differing ?? []) : (result?.excused ?? []),
     last: index >= names.length - 1,
     leaseSeconds: context.config.ISTHMUS_LEASE_SECONDS,
   });
@@ -50,6 +52,8 @@ interface Comparison {
   readonly unsettled: number;
   readonly surplus: number;
   readonly differing: readonly string[];
+  /** Second round: records whose target row somebody deleted or edited meanwhile. They are read again, as after any such change. */
+  readonly excused: readonly string[];
 }
 
 async function compare(context: Context, claim: Claim, entity: Entity, entityId: number): Promise<Comparison> {
@@ -61,6 +65,7 @@ async function compare(context: Context, claim: Claim, entity: Entity, entityId:
   const targetSide = await targetTotals(target, entityId, entity, unsettled);
 
   const differing: string[] = [];
+  const excused: string[] = [];
   let surplus = 0;
   for (const bucket of differingBuckets(sourceSide, targetSide)) {
     const there = await sourceBucket(source, entity, unsettled, bucket);
@@ -74,7 +79,9 @@ async function compare(context: Context, claim: Claim, entity: Entity, entityId:
     }
     // In the first round a later change is read once more like any other difference; after that it excuses itself.
     const stays = claim.chain.round === 2 ? await asTheyWereRead(context, claim, entityId, entity, unlike) : unlike;
-    differing.push(...stays);
+    const changed = claim.chain.round === 2 ? await changedInTarget(target, entityId, entity, stays) : [];
+    excused.push(...changed);
+    differing.push(...stays.filter((id) => !changed.includes(id)));
     surplus += here.size;
   }
   return {
@@ -83,6 +90,7 @@ async function compare(context: Context, claim: Claim, entity: Entity, entityId:
     unsettled: unsettled.length,
     surplus,
     differing,
+    excused,
   };
 }
 

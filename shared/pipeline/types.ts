@@ -160,7 +160,9 @@ export interface LoadRecord {
   readonly _raw: Readonly<Record<string, string | null>> | null;
   /** Hash of the record as the source has it. */
   readonly _digest: string | null;
-  readonly [column: string]: string | null | Readonly<Record<string, string | null>>;
+  /** Legacy ids of records on the same page without which it does not land, by the field that refers to them. */
+  readonly _together?: Readonly<Record<string, string>>;
+  readonly [column: string]: string | null | undefined | Readonly<Record<string, string | null>>;
 }
 
 /** A record that does not land with this page. */

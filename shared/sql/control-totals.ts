@@ -40,6 +40,28 @@ export async function unsettledKeys(target: Queryable, entityId: number, entity:
   return rows.map((row) => row.id);
 }
 
+/** Of these records, those whose target row somebody has deleted, or edited in a column of money, since it was written. */
+export async function changedInTarget(
+  target: Queryable,
+  entityId: number,
+  entity: Entity,
+  ids: readonly string[],
+): Promise<string[]> {
+  if (ids.length === 0) return [];
+  const columns = moneyColumns(entity).map((money) => money.target);
+  const rows = await query<{ id: string }>(
+    target,
+    "target",
+    `select d.legacy_id::text as id
+       from unnest($3::text::bigint[]) k cross join lateral sync.drifted_rows($1::integer::smallint, k - 1, k, 1) d where d.missing
+     union
+     select k::text from sync.edited_records($1::integer::smallint, array(select jsonb_array_elements_text($2::text::jsonb))) k
+      where k = any ($3::text::bigint[])`,
+    [entityId, JSON.stringify(columns), integerArray(ids)],
+  );
+  return rows.map((row) => row.id);
+}
+
 /**
  * Counts and sums of the source's settled records. What a statement over all of them cannot compute, or has no time for, is asked for
  * in halves; records that cannot be computed are left out, and named.

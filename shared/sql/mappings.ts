@@ -36,8 +36,10 @@ export async function findMappings(
     "target",
     `select k.entity, k."legacyId"::text as "legacyId", m.entity_uuid::text as uuid, m.sync_status = 'active' as active
        from json_to_recordset($2::text::json) as k (entity text, "legacyId" bigint)
-       join public.uuid_mappings_enhanced m
-         on m.source_id = $1 and m.entity_type = k.entity and m.legacy_id = k."legacyId"`,
+      -- One index probe per key, whatever the planner thinks of a table that has just grown.
+      cross join lateral (
+        select u.entity_uuid, u.sync_status from public.uuid_mappings_enhanced u
+         where u.source_id = $1 and u.entity_type = k.entity and u.legacy_id = k."legacyId" limit 1) m`,
     [sourceId, JSON.stringify(keys)],
   );
 }

@@ -39,9 +39,11 @@ export async function detect(
       const keys = await (execution.dry_run
         ? plannedKeys(target, execution.id, chain.entity_id ?? 0, range.after, limit, chain.up_to)
         : pendingKeys(target, chain.entity_id ?? 0, range.after, limit, chain.up_to));
-      const ids = keys.map((key) => key.k);
+      const page = keys.filter((key) => !key.beside);
       // Deletes run downwards; locks are taken upwards all the same.
-      return pageOf(chain.deletes ? ids.toReversed() : ids, limit, { pending: keys, cursor: ids.at(-1) ?? null });
+      const ids = keys.map((key) => key.k).sort((a, b) => (BigInt(a) < BigInt(b) ? -1 : 1));
+      const pending = keys.map(({ k, g, r }) => ({ k, g, r }));
+      return { ...pageOf(ids, limit, { pending, cursor: page.at(-1)?.k ?? null }), done: page.length < limit };
     }
     case "modified":
       return modified(source, entity, claim);
