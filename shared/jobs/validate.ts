@@ -1,4 +1,5 @@
 import type { Entity } from "../entities/define-entity.ts";
+import { IsthmusError } from "../errors.ts";
 import { isDecimal } from "../entities/rules.ts";
 import type { Claim, Context, PageMessage, PageOutcome } from "../pipeline/types.ts";
 import {
@@ -55,6 +56,7 @@ async function compare(context: Context, claim: Claim, entity: Entity, entityId:
   const { source, target } = context;
   const unsettled = await unsettledKeys(target, entityId, entity);
   const sourceSide = await sourceTotals(source, entity, unsettled);
+  assertKeysPresent(entity, sourceSide);
   const targetSide = await targetTotals(target, entityId, entity, unsettled);
 
   const differing: string[] = [];
@@ -83,6 +85,17 @@ async function compare(context: Context, claim: Claim, entity: Entity, entityId:
   };
 }
 
+/** Rows without a key are in no range of keys: nothing else finds them. @throws IsthmusError KEY_BROKEN */
+function assertKeysPresent(
+  { name, source: { table, key } }: Entity,
+  buckets: readonly { readonly bucket: string | null }[],
+): void {
+  if (buckets.every(({ bucket }) => bucket !== null)) return;
+  throw new IsthmusError("KEY_BROKEN", `${table}.${key}, the key of ${name}, is null in some row of the source.`, {
+    detail: { entity: name, table, column: key },
+  });
+}
+
 /**
  * Which of these records the source still has as they were read last, by their hashes. One that is not known was not there a round
  * ago; if it was, and has been read since, it must not be unknown.
@@ -97,7 +110,7 @@ async function asTheyWereRead(
   const spans = ids
     .map(BigInt)
     .sort((a, b) => (a < b ? -1 : 1))
-    .map((id) => ({ from: id - 1n, to: id }));
+    .map((id) => ({ from: id, to: id }));
   const known = new Map((await knownDigests(target, entityId, spans)).map(({ id, digest }) => [id, digest]));
   const reread = new Set(await readOnceMore(target, claim.execution.id, entity.name));
   const now = await sourceDigests(source, entity, spans, 0);
