@@ -136,7 +136,7 @@ create table public.sync_chains (
 );
 comment on table public.sync_chains is
   'The pages of one entity and key range within an execution. The row is also the outbox: an open chain whose due_at has passed is sent again.';
-comment on column public.sync_chains.range_from is 'Keys above this one (null: from the first).';
+comment on column public.sync_chains.range_from is 'Keys from this one on (null: from the first).';
 comment on column public.sync_chains.range_to is 'Keys up to this one (null: to the last).';
 comment on column public.sync_chains.changed_from is 'Rows written by this transaction id or a later one (xmin; joins, where null is all rows).';
 comment on column public.sync_chains.join_id is 'joins capture: which joined table''s rows are looked at, as in sync_join_rows.';

@@ -479,7 +479,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
             from public.uuid_mappings_enhanced m
            where p_chain.capture = 'full'
              and m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.sync_status = 'active'
-             and m.legacy_id > coalesce(p_chain."cursor", p_chain.range_from, -9223372036854775808)
+             and m.legacy_id >= coalesce(p_chain."cursor", p_chain.range_from, '-9223372036854775808') and m.legacy_id is distinct from p_chain."cursor"
              and m.legacy_id <= case when (p_page ->> 'done')::boolean then coalesce(p_chain.range_to, 9223372036854775807) else (p_page ->> 'cursor')::bigint end
           except select p::bigint from jsonb_array_elements_text(p_page -> 'present') p) k
    -- One index probe per record, whatever the planner thinks.
@@ -566,7 +566,7 @@ begin
   if p_chain.capture <> 'full' then
     return '{"count": 0}';
   end if;
-  return sync.surplus_of(p_entity, coalesce(p_chain."cursor", p_chain.range_from, -9223372036854775808),
+  return sync.surplus_of(p_entity, p_chain."cursor", p_chain.range_from,
     case when (p_page ->> 'done')::boolean then coalesce(p_chain.range_to, 9223372036854775807) else (p_page ->> 'cursor')::bigint end);
 end
 $$;
@@ -623,6 +623,12 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_done boolean := (p_page ->> 'done')::boolean;
 begin
+  if not v_done and coalesce((p_page ->> 'cursor')::bigint, p_chain."cursor") is not distinct from p_chain."cursor"
+     and coalesce(p_page ->> 'cursor_at', p_chain.cursor_at) is not distinct from p_chain.cursor_at
+     and coalesce((p_page ->> 'table_file')::bigint, p_chain.table_file) is not distinct from p_chain.table_file then
+    raise exception 'entity %: a page of capture % ended where it began', p_entity.entity_type, p_chain.capture
+      using errcode = 'IS050', detail = jsonb_build_object('entity', p_entity.entity_type, 'capture', p_chain.capture)::text;
+  end if;
   update public.sync_chains
      set page = page + 1, "cursor" = coalesce((p_page ->> 'cursor')::bigint, "cursor"),
          cursor_at = coalesce(p_page ->> 'cursor_at', cursor_at), table_file = coalesce((p_page ->> 'table_file')::bigint, table_file),
@@ -664,7 +670,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
     from public.sync_chains c join public.sync_executions e on e.id = c.execution_id
    where c.execution_id = p_execution and c.entity_id = p_entity.id and c.capture = 'modified' and c.state = 'done' and not e.dry_run
      and k.source_id = p_entity.source_id and k.entity_type = p_entity.entity_type
-     and (c.cursor_at::timestamptz, c."cursor") > (k.watermark_at::timestamptz, k.watermark_id)
+     and (c.cursor_at::timestamptz, c."cursor") >= (k.watermark_at::timestamptz, coalesce(k.watermark_id, '-9223372036854775808'))
 $$;
 comment on function sync.move_watermark(uuid, public.sync_entities) is
   'Moves the watermark to where a modified chain that is through has come, never back. The horizon stays: stamps do not tell of every change.';
@@ -699,7 +705,7 @@ begin
     on conflict (source_id, entity_type) do update
        set job_id = excluded.job_id, execution_id = excluded.execution_id, last_processed_id = excluded.last_processed_id,
            records_processed = excluded.records_processed, checkpoint_data = excluded.checkpoint_data,
-           horizon = excluded.horizon, watermark_at = excluded.watermark_at, watermark_id = default,
+           horizon = excluded.horizon, watermark_at = excluded.watermark_at, watermark_id = null,
            system_identifier = excluded.system_identifier, timeline = excluded.timeline,
            database_oid = excluded.database_oid,
            -- What was known of other servers does not hold after everything was read from this one.
@@ -741,6 +747,11 @@ begin
   if p_error ->> 'code' = 'BRAKE_APPLIED' then
     perform sync.pull_brake(v_chain.execution_id, v_chain.entity_id, p_error ->> 'kind', p_error ->> 'field', (p_error ->> 'records')::bigint,
       (p_error ->> 'landed')::bigint);
+  end if;
+  if p_error ->> 'code' = 'KEY_BROKEN' then
+    -- The rows are asked before the next execution, which leaves the entity out while they say so.
+    update public.sync_contract_checks set source_fingerprint = ''
+     where source_id = (select source_id from public.sync_executions where id = v_chain.execution_id);
   end if;
   if p_error ->> 'code' = 'SELECTION_TOO_LARGE' then
     -- Asked for without them, or every later execution would fail on it.

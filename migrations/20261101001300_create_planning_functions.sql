@@ -142,7 +142,7 @@ begin
 
   -- Nothing was written there since the last horizon: the plan itself has looked.
   update public.sync_checkpoints k
-     set horizon = v_execution.horizon, watermark_at = v_execution.source_time, watermark_id = default, execution_id = v_execution.id,
+     set horizon = v_execution.horizon, watermark_at = v_execution.source_time, watermark_id = null, execution_id = v_execution.id,
          server_starts = sync.latest_starts(k.server_starts, v_execution.server_start), updated_at = now()
     from jsonb_to_recordset(p_plan -> 'idle') as i (entity text, horizon text)
    where k.source_id = v_source.id and k.entity_type = i.entity and k.horizon = i.horizon::xid8;

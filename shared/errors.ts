@@ -88,6 +88,19 @@ export const ERRORS = {
     meaning: "The target or the source does not have what the entity files say of every entity that was asked for.",
     remedy: "Mend what findings names, each with its remedy; npm run sync -- check shows them all. Nothing was written.",
   },
+  KEY_BROKEN: {
+    status: 409,
+    retryable: false,
+    meaning: "What should identify the rows of a source table repeats, or is null in some row.",
+    remedy:
+      "Correct the rows, or name another column as the key, and keep them so with a unique index; npm run sync -- check asks the rows again.",
+  },
+  PAGE_STANDS_STILL: {
+    status: 500,
+    retryable: false,
+    meaning: "A page ended where it began although more should follow: the next one would do the same, without an end.",
+    remedy: "Report it with the entity and the execution. Other entities go on.",
+  },
   CAPTURE_IMPOSSIBLE: {
     status: 409,
     retryable: false,

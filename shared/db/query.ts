@@ -77,6 +77,7 @@ const OWN_STATES: Readonly<Record<string, ErrorCode>> = {
   IS022: "DECISION_REFUSED",
   IS030: "EXECUTION_ACTIVE",
   IS040: "BRAKE_APPLIED",
+  IS050: "PAGE_STANDS_STILL",
 };
 
 /**

@@ -1,4 +1,5 @@
 import type { Entity } from "../entities/define-entity.ts";
+import { IsthmusError } from "../errors.ts";
 import type { Claim, Context, PageMessage, PageOutcome } from "../pipeline/types.ts";
 import {
   changedInTarget,
@@ -62,6 +63,7 @@ async function compare(context: Context, claim: Claim, entity: Entity, entityId:
   // What the source cannot compute goes to the queue where it is read, not here.
   const { totals: sourceSide, refused } = await sourceTotals(source, entity, known);
   const unsettled = [...new Set([...known, ...refused])];
+  assertKeysPresent(entity, sourceSide);
   const targetSide = await targetTotals(target, entityId, entity, unsettled);
 
   const differing: string[] = [];
@@ -94,6 +96,17 @@ async function compare(context: Context, claim: Claim, entity: Entity, entityId:
   };
 }
 
+/** Rows without a key are in no range of keys: nothing else finds them. @throws IsthmusError KEY_BROKEN */
+function assertKeysPresent(
+  { name, source: { table, key } }: Entity,
+  buckets: readonly { readonly bucket: string | null }[],
+): void {
+  if (buckets.every(({ bucket }) => bucket !== null)) return;
+  throw new IsthmusError("KEY_BROKEN", `${table}.${key}, the key of ${name}, is null in some row of the source.`, {
+    detail: { entity: name, table, column: key },
+  });
+}
+
 /**
  * Which of these records the source still has as they were read last, by their hashes. One that is not known was not there a round
  * ago; if it was, and has been read since, it must not be unknown.
@@ -108,7 +121,7 @@ async function asTheyWereRead(
   const spans = ids
     .map(BigInt)
     .sort((a, b) => (a < b ? -1 : 1))
-    .map((id) => ({ from: id - 1n, to: id }));
+    .map((id) => ({ from: id, to: id }));
   const known = new Map((await knownDigests(target, entityId, spans)).map(({ id, digest }) => [id, digest]));
   const reread = new Set(await readOnceMore(target, claim.execution.id, entity.name));
   const [first, last] = [spans[0], spans.at(-1)];
@@ -118,7 +131,7 @@ async function asTheyWereRead(
     entity,
     { from: first.from, to: last.to },
     ({ from, to }) =>
-    sourceDigests(source, entity, spans.filter((span) => span.to > from && span.to <= to), 0), // prettier-ignore
+    sourceDigests(source, entity, spans.filter((span) => span.to >= from && span.to <= to), 0), // prettier-ignore
   );
   const now = results.flat();
   return now.filter(({ id, digest }) => (known.has(id) ? known.get(id) === digest : reread.has(id))).map(({ id }) => id);

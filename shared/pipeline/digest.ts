@@ -2,10 +2,8 @@ import type { Entity } from "../entities/define-entity.ts";
 import {
   commitDigestPage,
   driftedRows,
-  HIGHEST,
   knownBuckets,
   knownDigests,
-  LOWEST,
   sourceBuckets,
   sourceDigests,
   windowEnd,
@@ -14,6 +12,7 @@ import {
   type KeyDigest,
   type Span,
 } from "../sql/digests.ts";
+import { HIGHEST, LOWEST } from "../sql/key-range.ts";
 import { stateOfRecord } from "../sql/read-records.ts";
 import { inSpans } from "../sql/uncomputable.ts";
 import { nextWindowSize } from "./page-size.ts";
@@ -37,7 +36,7 @@ export async function digest(context: Context, claim: Claim, entity: Entity): Pr
   const started = { wall: clock(), cpu: meter.cpuMs() };
   const entityId = chain.entity_id ?? 0;
   const whole: Span = {
-    from: BigInt(chain.cursor ?? chain.range_from ?? LOWEST),
+    from: chain.cursor === null ? BigInt(chain.range_from ?? LOWEST) : BigInt(chain.cursor) + 1n,
     to: BigInt(chain.range_to ?? HIGHEST),
   };
   const { last, rows } = await windowEnd(source, entity, whole, chain.page_size);
@@ -157,7 +156,7 @@ export function differingSpans(
     const size = Math.max(...[there, here].map((side) => Number(side.get(String(bucket))?.n ?? 0)));
     if (differing.length > 0 && listed + size > most) return { differing, end: differing.at(-1)?.to ?? window.to };
     listed += size;
-    const [low, high] = [bucket * width - 1n, bucket * width + width - 1n];
+    const [low, high] = [bucket * width, bucket * width + width - 1n];
     differing.push({ from: low < window.from ? window.from : low, to: high > window.to ? window.to : high });
   }
   return { differing, end: window.to };

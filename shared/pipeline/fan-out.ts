@@ -2,6 +2,7 @@ import { consumedJoins, type ConsumedJoin } from "../entities/consumed-joins.ts"
 import type { Entity } from "../entities/define-entity.ts";
 import type { Sql } from "../db/connect.ts";
 import { query } from "../db/query.ts";
+import { IsthmusError } from "../errors.ts";
 import { commitJoinPage, differingLinks } from "../sql/join-rows.ts";
 import { dependantKeys, dependantRange, joinRows, writtenJoinRows, type JoinRow } from "../sql/source-joins.ts";
 import type { KeyQuery } from "../sql/source-keys.ts";
@@ -67,6 +68,12 @@ async function rowsOf(
     return scanPage(source, writtenJoinRows(join, written.from), { cursor: chain.cursor, file: chain.table_file }, pace);
   }
   const rows = await ask<JoinRow>(source, joinRows(join, chain.cursor, chain.page_size));
+  const repeated = rows.find((row, index) => row.id === rows[index - 1]?.id);
+  if (repeated) {
+    throw new IsthmusError("KEY_BROKEN", `Several rows of ${join.table} have the same ${join.key}, which should identify one.`, {
+      detail: { table: join.table, column: join.key, legacy_ids: [repeated.id] },
+    });
+  }
   return { rows, cursor: rows.at(-1)?.id ?? null, file: null, done: rows.length < chain.page_size };
 }
 

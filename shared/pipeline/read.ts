@@ -3,6 +3,7 @@ import type { Sql } from "../db/connect.ts";
 import { KEY, type Entity, type SourceRow } from "../entities/define-entity.ts";
 import { readRecords, refusedColumn, stateOfRecord } from "../sql/read-records.ts";
 import { SENT } from "../sql/projection.ts";
+import { assertEachOnce } from "./each-once.ts";
 
 export interface Projected {
   readonly rows: readonly SourceRow[];
@@ -36,6 +37,7 @@ const MOST_REFUSED = 25;
  * Fetches the current records of the keys through the entity's projection, every column as text (microseconds,
  * infinity and exact decimals survive). A key without a record is simply missing from the answer. When the source cannot compute
  * a statement because of a record's data, halves are read, down to the guilty records.
+ * @throws IsthmusError KEY_BROKEN
  */
 export async function readProjection(
   source: Sql,
@@ -62,6 +64,10 @@ export async function readProjection(
       return read(from);
     try {
       const found = await readRecords(source, entity, ids.slice(from, to), budget.bytes - bytes);
+      assertEachOnce(
+        entity,
+        found.rows.map((row) => row[KEY] ?? ""),
+      );
       rows.push(...found.rows);
       bytes += found.bytes;
       if (found.beyond !== undefined) return read(ids.indexOf(found.beyond));

@@ -75,6 +75,7 @@ export interface Chain {
   readonly lease: number;
   readonly failures: number;
   readonly cursor: string | null;
+  /** The first key and the last one; null: no bound. */
   readonly range_from: string | null;
   readonly range_to: string | null;
   readonly changed_from: string | null;

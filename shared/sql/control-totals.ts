@@ -5,7 +5,8 @@ import type { Entity } from "../entities/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
 import type { Claim, PageMessage } from "../pipeline/types.ts";
 import { addDecimals } from "./decimals.ts";
-import { HIGHEST, LOWEST, type Span } from "./digests.ts";
+import type { Span } from "./digests.ts";
+import { HIGHEST, LOWEST } from "./key-range.ts";
 import { columnSql, drivingSql, joinsSql, keySql, whereSql } from "./projection.ts";
 import { inSpans } from "./uncomputable.ts";
 
@@ -53,7 +54,7 @@ export async function changedInTarget(
     target,
     "target",
     `select d.legacy_id::text as id
-       from unnest($3::text::bigint[]) k cross join lateral sync.drifted_rows($1::integer::smallint, k - 1, k, 1) d where d.missing
+       from unnest($3::text::bigint[]) k cross join lateral sync.drifted_rows($1::integer::smallint, k, k, 1) d where d.missing
      union
      select k::text from sync.edited_records($1::integer::smallint, array(select jsonb_array_elements_text($2::text::jsonb))) k
       where k = any ($3::text::bigint[])`,
@@ -89,7 +90,7 @@ async function spanTotals(source: Queryable, entity: Entity, unsettled: readonly
     "source",
     `select (${keySql(entity)} >> ${BUCKET_BITS})::text as bucket, ${["count(*)::text as n", ...sums].join(", ")}
        ${fromProjection(entity)}
-        and ${keySql(entity)} > $2::text::bigint and ${keySql(entity)} <= $3::text::bigint
+        and (${keySql(entity)} between $2::text::bigint and $3::text::bigint or ${keySql(entity)} is null)
         and not exists (select from unnest($1::text::bigint[]) x where x = ${keySql(entity)})
       group by 1`,
     [integerArray(unsettled), String(from), String(to)],

@@ -5,7 +5,7 @@ import { KEY, type Entity } from "../entities/define-entity.ts";
 import type { Claim, PageMessage } from "../pipeline/types.ts";
 import { DIGEST_SQL, drivingSql, keySql, recordsSql, whereSql } from "./projection.ts";
 
-/** Keys above `from` and up to `to`. */
+/** Keys from `from` up to `to`, both among them. */
 export interface Span {
   readonly from: bigint;
   readonly to: bigint;
@@ -21,9 +21,6 @@ export interface KeyDigest {
   readonly digest: string | null;
 }
 
-export const LOWEST = -(2n ** 63n);
-export const HIGHEST = 2n ** 63n - 1n;
-
 /** The key that ends a window of `limit` rows of the driving table, and how many it has. */
 export async function windowEnd(source: Queryable, entity: Entity, { from, to }: Span, limit: number) {
   const key = keySql(entity);
@@ -32,7 +29,7 @@ export async function windowEnd(source: Queryable, entity: Entity, { from, to }:
     "source",
     `select max(id)::text as last, count(*)::integer as rows
        from (select ${key} as id from ${drivingSql(entity)}
-              where ${key} > $1::text::bigint and ${key} <= $2::text::bigint order by ${key} limit $3) w`,
+              where ${key} between $1::text::bigint and $2::text::bigint order by ${key} limit $3) w`,
     [String(from), String(to), limit],
   );
 }
@@ -164,13 +161,14 @@ function spansSql(entity: Entity, within: number | undefined): string {
     entity,
     drivingSql(entity),
     // The predicate of a record that is left out may be what cannot be computed.
-    `${key} > $1::text::bigint and ${key} <= $2::text::bigint${inBuckets}
+    `${key} between $1::text::bigint and $2::text::bigint${inBuckets}
       and case when ${key} = any ($3::text::bigint[]) then false else (${whereSql(entity)}) end`,
   );
 }
 
 function spansOf(spans: readonly Span[], within: number | undefined, without: readonly string[]): string[] {
-  const ends = [String(spans[0]?.from ?? LOWEST), String(spans.at(-1)?.to ?? LOWEST), integerArray(without)];
+  // Without spans: no key.
+  const ends = [String(spans[0]?.from ?? 1n), String(spans.at(-1)?.to ?? 0n), integerArray(without)];
   return within === undefined ? ends : [...ends, integerArray(spans.map(({ to }) => String(to >> BigInt(within))))];
 }
 

@@ -19,7 +19,7 @@ export async function projectionRefusal(source: Queryable, entity: Entity, chang
     { text: projectionSql(entity), parameters: ["{}", "0"] },
     changes
       ? windowQuery(changedRecords(entity, written.from), "keys", null, 1, 1)
-      : allKeys(entity, { after: null, upTo: null, limit: 1 }),
+      : allKeys(entity, { from: null, after: null, upTo: null, limit: 1 }),
     ...consumedJoins(entity).flatMap((join) => [
       joinRows(join, null, 1),
       ...(changes

@@ -20,7 +20,9 @@ export async function readRecords(
   ids: readonly string[],
   budgetBytes: number,
 ): Promise<ReadRecords> {
-  const all = await query<SourceRow>(source, "source", projectionSql(entity), [integerArray(ids), String(budgetBytes)]);
+  // One row more than keys is enough to know that a key repeats: a joined table may have a million for each.
+  const sql = `${projectionSql(entity)} limit ${ids.length + 1}`;
+  const all = await query<SourceRow>(source, "source", sql, [integerArray(ids), String(budgetBytes)]);
   const sizes = all.map((row) => Number(row[BYTES]));
   const fits = sizes.findIndex((bytes) => bytes > budgetBytes);
   const rows = fits < 0 ? all : all.slice(0, fits);

@@ -34,7 +34,7 @@ export async function inSpans<Result>(
   // Spans yet to be asked, the lowest on top.
   const spans: Span[] = [whole];
   for (let span = spans.pop(); span; span = spans.pop()) {
-    if (refused.length >= MOST_REFUSED) return { results, refused, end: span.from };
+    if (refused.length >= MOST_REFUSED) return { results, refused, end: span.from - 1n };
     try {
       results.push(await run(span));
     } catch (error) {
@@ -48,7 +48,7 @@ export async function inSpans<Result>(
         continue;
       }
       const middle = BigInt(first) + (BigInt(last) - BigInt(first)) / 2n;
-      spans.push({ from: middle, to: span.to }, { from: span.from, to: middle });
+      spans.push({ from: middle + 1n, to: span.to }, { from: span.from, to: middle });
     }
   }
   return { results, refused, end: whole.to };
@@ -61,7 +61,7 @@ async function keysOf(source: Queryable, entity: Entity, { from, to }: Span) {
     source,
     "source",
     `select min(${key})::text as first, max(${key})::text as last from ${drivingSql(entity)}
-      where ${key} > $1::text::bigint and ${key} <= $2::text::bigint`,
+      where ${key} between $1::text::bigint and $2::text::bigint`,
     [String(from), String(to)],
   );
 }
