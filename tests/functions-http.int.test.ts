@@ -459,4 +459,44 @@ describe("the functions over HTTP", () => {
       });
     });
   });
+
+  // Last: the functions know no key any more afterwards.
+  describe("when both signing keys are outdated", () => {
+    it("the check says so, a person is told within minutes, and the messages do not pile up", async () => {
+      const { platform, target } = test;
+      await target`alter table public.operations add column if not exists card_brand text`;
+      platform.qstash.rotateKeys();
+      platform.qstash.rotateKeys();
+      const check = (await (await request("sync-trigger?check", { headers: machine() })).json()) as {
+        ok: boolean;
+        reachable: { qstash: object };
+      };
+      expect(check).toMatchObject({ ok: false, reachable: { qstash: { reachable: false, reason: "signature_refused" } } });
+
+      const delivered = platform.qstash.history().length;
+      const { published } = platform.qstash.stats();
+      const { execution } = await test.start({ entities: ["offices"], capture: "full" });
+      const told = async () => {
+        await platform.call("sync-tick", { body: {} });
+        return target<{ severity: string; message: string; details: object }[]>`
+          select severity, message, details from public.sync_alerts where kind = 'deliveries_refused' and closed_at is null`;
+      };
+      await expect.poll(told, { timeout: 60_000, interval: 1_000 }).toMatchObject([
+        {
+          severity: "critical",
+          message: expect.stringContaining("set QSTASH_CURRENT_SIGNING_KEY and QSTASH_NEXT_SIGNING_KEY anew") as string,
+          details: { statuses: { 401: expect.any(Number) as number }, signingKeysOutdated: true },
+        },
+      ]);
+      const [chain] = await target<{ n: number; sends: number; state: string }[]>`
+        select count(*)::integer as n, max(sends) as sends, min(state::text) as state from public.sync_chains
+         where execution_id = ${execution} and state = 'open'`;
+      expect(chain).toMatchObject({ state: "open" });
+      const answers = platform.qstash.history().slice(delivered);
+      expect(answers.every(({ status }) => status === 401)).toBe(true);
+      // The first message of each chain, and one after each of the first growing pauses.
+      expect(platform.qstash.stats().published - published).toBeLessThanOrEqual((chain?.n ?? 0) * (1 + (chain?.sends ?? 0)));
+      await target`update public.sync_executions set status = 'failed', completed_at = now() where id = ${execution}`;
+    });
+  });
 });

@@ -10,6 +10,7 @@ import { createLegacySchema } from "../local/dataset/schema.ts";
 import { startPlatform, type Platform } from "../local/platform.ts";
 import { registry } from "../shared/entities/registry.gen.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
+import { scheduleId } from "../shared/queue/installation.ts";
 
 const ROOT = resolve(import.meta.dirname, "..");
 const begun = z.object({ execution: z.uuid(), entities: z.array(z.string()) });
@@ -223,18 +224,40 @@ describe("npm run sync --", () => {
 
   it("schedule creates one schedule however often it runs, and --remove takes it away", async () => {
     const schedules = () => new Client({ baseUrl: platform.qstash.url, token: platform.qstash.token }).schedules.list();
-    expect(await sync(["schedule", "--remove"])).toMatchObject({ code: 0, out: "Schedule isthmus-sync-tick is removed.\n" });
+    const id = scheduleId(platform.functions.url);
+    expect(await sync(["schedule", "--remove"])).toMatchObject({ code: 0, out: `Schedule ${id} is removed.\n` });
     expect(await schedules()).toEqual([]);
-    expect((await sync(["schedule", "--remove"])).out).toBe("There is no schedule isthmus-sync-tick.\n");
-    await sync(["schedule"], { FUNCTIONS_URL: "https://old.invalid/functions/v1/" });
+    expect((await sync(["schedule", "--remove"])).out).toBe(`There is no schedule ${id}.\n`);
+    await sync(["schedule"]);
     const { code, out } = await sync(["schedule"]);
     expect({ code, out }).toEqual({
       code: 0,
-      out: `QStash calls ${platform.functions.url}/sync-tick every minute (schedule isthmus-sync-tick).\n`,
+      out: `QStash calls ${platform.functions.url}/sync-tick every minute (schedule ${id}).\n`,
     });
     expect(await schedules()).toMatchObject([
-      { scheduleId: "isthmus-sync-tick", cron: "* * * * *", destination: `${platform.functions.url}/sync-tick` },
+      { scheduleId: id, cron: "* * * * *", destination: `${platform.functions.url}/sync-tick` },
     ]);
+  });
+
+  it("schedule leaves other installations of the account alone, and names what stands under the old name", async () => {
+    const { schedules } = new Client({ baseUrl: platform.qstash.url, token: platform.qstash.token });
+    const own = scheduleId(platform.functions.url);
+    const ids = async () => (await schedules.list()).map((schedule) => schedule.scheduleId).sort();
+    const staging = { FUNCTIONS_URL: "https://abcdefghij.supabase.co/functions/v1/" };
+    await sync(["schedule"], staging);
+    expect(await ids()).toEqual([own, "isthmus-sync-tick-abcdefghij"].sort());
+    await sync(["schedule", "--remove"], staging);
+    expect(await ids()).toEqual([own]);
+
+    const old = { scheduleId: "isthmus-sync-tick", cron: "* * * * *" };
+    await schedules.create({ ...old, destination: "https://other.invalid/sync-tick" });
+    expect((await sync(["schedule", "--remove"])).out).toBe(
+      `Schedule ${own} is removed.\nSchedule isthmus-sync-tick calls https://other.invalid/sync-tick, another installation: it is left alone.\n`,
+    );
+    expect(await ids()).toEqual(["isthmus-sync-tick"]);
+    await schedules.create({ ...old, destination: `${platform.functions.url}/sync-tick` });
+    expect((await sync(["schedule"])).out).toContain("Schedule isthmus-sync-tick, which called the same address, is removed.\n");
+    expect(await ids()).toEqual([own]);
   });
 
   it("tick calls sync-tick once", async () => {

@@ -22,12 +22,13 @@ import { Problem, toProblem } from "./problem.ts";
 import { readQueue, replayQueue, type ReplaySelection } from "./queue.ts";
 import { setupSource } from "./setup-source.ts";
 import { requestOf, withSelection, type SelectionOptions } from "./selection.ts";
-import { createSchedule, removeSchedule, SCHEDULE_ID } from "./schedule.ts";
+import { createSchedule, removeSchedule } from "./schedule.ts";
 import { withEnvFile } from "./settings.ts";
 import { showCheck, showFindings, showInspection, showSideEffects } from "./show-check.ts";
 import { showExecution } from "./show-execution.ts";
 import { showPlan } from "./show-plan.ts";
 import { showPreview } from "./show-preview.ts";
+import { showSchedule } from "./show-schedule.ts";
 import { watchExecution } from "./watch.ts";
 
 export type ExitCode = 0 | 1 | 2;
@@ -266,16 +267,8 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
     .description("call sync-tick every minute through QStash, where the project has no pg_cron")
     .option("--remove", "remove the schedule")
     .action(async ({ remove }: { remove?: boolean }) => {
-      if (remove === true) {
-        const removed = await removeSchedule(env());
-        print(
-          { scheduleId: SCHEDULE_ID, removed },
-          removed ? `Schedule ${SCHEDULE_ID} is removed.\n` : `There is no schedule ${SCHEDULE_ID}.\n`,
-        );
-        return;
-      }
-      const destination = await createSchedule(env());
-      print({ scheduleId: SCHEDULE_ID, destination }, `QStash calls ${destination} every minute (schedule ${SCHEDULE_ID}).\n`);
+      const done = remove === true ? await removeSchedule(env()) : await createSchedule(env());
+      print(done, showSchedule(done));
     });
 
   program

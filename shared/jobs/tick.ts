@@ -14,6 +14,7 @@ import { brakeOf } from "./plan.ts";
 import { FORGET_ROWS } from "./report-plan.ts";
 import { selectiveSync, type SelectiveSyncConfig } from "./selective-sync.ts";
 import { start } from "./start.ts";
+import { watchDeliveries } from "./watch-deliveries.ts";
 
 /** A job taken by a tick that dies is due again after this long. */
 const HOLD_SECONDS = 300;
@@ -34,6 +35,7 @@ export async function tick(context: Context): Promise<TickReport> {
   const started = await guarded(context, "jobs", () => startDueJobs(context), []);
   await guarded(context, "queue", () => tend(context), undefined);
   const released = await guarded(context, "release", () => release(context), []);
+  await guarded(context, "deliveries", () => watch(context), undefined);
   await guarded(context, "forget", () => forgetClosedPlans(context.target, FORGET_ROWS), undefined);
   return { started, resent, released };
 }
@@ -94,6 +96,10 @@ function nextTimeOrNull(job: DueJob, now: Date): Date | null {
 
 async function tend({ target, config }: Context): Promise<void> {
   await tendQueue(target, await beginSource(target, config.SOURCE_NAME), config.ISTHMUS_QUEUE_AGE_HOURS);
+}
+
+async function watch(context: Context): Promise<void> {
+  await watchDeliveries(context, await beginSource(context.target, context.config.SOURCE_NAME));
 }
 
 /** Waiting records whose parents have landed since, outside of any running execution. */
