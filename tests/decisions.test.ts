@@ -8,7 +8,7 @@ import { equalSecrets } from "../shared/http/authenticate.ts";
 import { HIGHEST, LOWEST } from "../shared/sql/key-range.ts";
 import { chooseCapture, splitRange } from "../shared/jobs/choose-capture.ts";
 import { dependencyOrder, withAncestors } from "../shared/jobs/dependency-order.ts";
-import { nextTime } from "../shared/jobs/tick.ts";
+import { nextTime } from "../shared/jobs/start-jobs.ts";
 import { differingBuckets, total } from "../shared/jobs/validate.ts";
 import { registry } from "../shared/entities/registry.gen.ts";
 import { createBuilders } from "../shared/entities/fields.ts";

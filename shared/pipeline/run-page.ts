@@ -72,9 +72,7 @@ function entityOf(context: Context, claim: Claim): Entity {
   const name = Object.keys(claim.entities).find((key) => claim.entities[key]?.id === claim.chain.entity_id);
   const entity = name === undefined ? undefined : context.entities.get(name);
   if (!entity) {
-    throw new IsthmusError("CONTRACT_BROKEN", `This deployment has no entity ${name ?? "with that id"}.`, {
-      detail: { hint: "Deploy the version of the functions that has the entity file, or start a new execution." },
-    });
+    throw new IsthmusError("DEPLOYMENT_BEHIND", `This deployment has no entity ${name ?? "with that id"}.`);
   }
   return entity;
 }
@@ -96,11 +94,11 @@ async function recover(context: Context, claim: Claim, error: unknown): Promise<
   const described = describeError(cause);
   const given = whatNow(context, claim, error);
   context.log.error("page.failed", { ...described, chain: claim.chain.id, page: claim.chain.page });
-  if (described.code === "LEASE_LOST") return { outcome: "leased" };
   // The commit may have gone through although its answer was lost: the chain's row knows.
   // A connection that the server has ended fails the statement that is sent next, too.
   const open = await openPage(context.target, claim.chain.id).catch(() => openPage(context.target, claim.chain.id));
   if (!open) return { outcome: "closed" };
+  if (described.code === "LEASE_LOST") return { outcome: "leased" };
   if (open.page !== claim.chain.page) {
     await sendPages(context, [open]);
     return { outcome: "stale" };
