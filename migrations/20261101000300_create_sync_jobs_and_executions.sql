@@ -88,6 +88,7 @@ alter table public.sync_executions enable row level security;
 create policy team_reads on public.sync_executions for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
 revoke all on public.sync_executions from anon, authenticated, service_role;
+revoke all on sequence public.sync_executions_ordinal_seq from anon, authenticated, service_role;
 grant select on public.sync_executions to authenticated;
 grant select, insert, update on public.sync_executions to isthmus_worker;
 

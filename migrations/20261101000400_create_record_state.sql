@@ -29,6 +29,7 @@ revoke all on public.uuid_mappings_enhanced from anon, authenticated, service_ro
 grant select on public.uuid_mappings_enhanced to authenticated;
 grant select, insert on public.uuid_mappings_enhanced to isthmus_worker;
 grant update (sync_status, last_validated_at) on public.uuid_mappings_enhanced to isthmus_worker;
+grant select, update (sync_status) on public.uuid_mappings_enhanced to isthmus_decisions;
 
 create table public.sync_row_states (
   entity_id smallint not null references public.sync_entities (id),
@@ -59,7 +60,7 @@ comment on column public.sync_row_states.raw is 'Raw legacy codes and texts behi
 alter table public.sync_row_states enable row level security;
 create policy nobody_reads on public.sync_row_states for select to authenticated using (false);
 revoke all on public.sync_row_states from anon, authenticated, service_role;
-grant select, insert, update, delete on public.sync_row_states to isthmus_worker;
+grant select, insert, update, delete on public.sync_row_states to isthmus_worker, isthmus_decisions;
 
 create table public.sync_checkpoints (
   source_id         smallint not null references public.sync_sources (id),

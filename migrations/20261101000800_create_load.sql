@@ -466,3 +466,4 @@ grant execute on function sync.is_record_error(text), sync.active_if_same(uuid, 
   sync.load_cycles(public.sync_entities, text, text[], integer),
   sync.owned_columns(public.sync_entities), sync.seen_sql(), sync.left_sql(), sync.decided_fields(jsonb, text), sync.seen_but(jsonb, jsonb, jsonb), sync.load_statements(public.sync_entities, text, text),
   sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) to isthmus_worker;
+grant execute on function sync.is_record_error(text), sync.owned_columns(public.sync_entities) to isthmus_decisions;

@@ -177,6 +177,8 @@ begin
     raise exception 'there is no open conflict % about rows that share a legacy id', p_conflict
       using errcode = 'IS022', hint = 'They are listed by: select * from sync_conflicts where state = ''open'' and rule = ''adoption.ambiguous''';
   end if;
+  -- The owner may be the one who calls: the table and the column that are looked at are those that the owner has released.
+  v_entity := sync.released_entity(v_entity.id);
   select * into v_row from public.sync_adoption_rows
    where entity_id = v_entity.id and legacy_id = v_conflict.source_record_id and id = p_id and undecided;
   if not found or v_row.claimed_by is not null then

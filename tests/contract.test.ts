@@ -98,6 +98,7 @@ function fitting(): Catalogs {
     empty: true,
     delete: false,
     xmin: true,
+    released: Object.fromEntries(["authors", "books"].map((entity) => [entity, [legacyKey, ...Object.keys(columns)]])),
     columns: { id: column("uuid"), [legacyKey]: column("bigint", true), ...columns },
     primaryKey: ["id"],
     unique: ["id", legacyKey],
@@ -346,6 +347,14 @@ const CASES: readonly Case[] = [
     nearMiss: (c) => Object.assign(column(c, "id"), { update: false }) && Object.assign(column(c, "notes"), { insert: false }),
     on: {},
     remedy: /grant select \(id, .*update \(.*"title".*on public\."books" to "worker";/,
+  },
+  {
+    code: "target_not_released",
+    violate: (c) => (target(c).released["books"] = target(c).released["books"]?.filter((name) => name !== "title") ?? []),
+    // Nobody decides on it.
+    nearMiss: (c) => (target(c).released["books"] = target(c).released["books"]?.filter((name) => name !== "notes") ?? []),
+    on: { severity: "warn" },
+    remedy: /select sync\.release_entity\('books', 'books', array\['legacy_book_id', .*'title'/,
   },
 ];
 

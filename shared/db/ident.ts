@@ -4,6 +4,12 @@ export function ident(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
 }
 
+/** Quotes one SQL literal, for SQL that is printed; a statement that runs binds its values. */
+export function literal(value: string): string {
+  if (/[\u0000\\]/.test(value)) throw new RangeError("An SQL literal must hold neither NUL nor a backslash.");
+  return `'${value.replaceAll("'", "''")}'`;
+}
+
 /** A PostgreSQL array literal of integers and NULLs, bound as text and cast in SQL: `$1::text::bigint[]`. */
 export function integerArray(values: readonly (string | number | bigint | null)[]): string {
   for (const value of values) {
