@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import type { TransactionSql } from "postgres";
+import postgres, { type TransactionSql } from "postgres";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { asRole, outcomeOf, type Role } from "./support/data-api.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
@@ -262,7 +262,9 @@ describe("what a reviewer may write", () => {
 
   it("cannot be made to run as somebody else: tables and types of the caller's own are not looked at", async () => {
     const conflict = next();
-    await asReviewer(async (tx) => {
+    // Their objects stay until the session ends.
+    const session = postgres(test.target.superuserUrl, { max: 1, onnotice: () => undefined, fetch_types: false });
+    const forged = async (tx: TransactionSql) => {
       await tx.unsafe(`
         create function pg_temp.run_as_another() returns boolean language plpgsql as
           $$ begin raise exception 'ran as %', current_user using errcode = 'AT000'; end $$;
@@ -285,7 +287,8 @@ describe("what a reviewer may write", () => {
           create trigger run before insert on pg_temp."${name}" for each row execute function pg_temp.run_on_insert();
           grant all on pg_temp."${name}" to public`);
       await tx`update public.sync_conflicts set resolution_strategy = 'target_wins' where id = ${conflict.id}`;
-    });
+    };
+    await asRole(session, "reviewer", forged, REVIEWER).finally(() => session.end());
     expect(await stateOf(conflict)).toMatchObject({ state: "resolved", by: REVIEWER.email });
     expect(await orderOf(conflict)).toMatchObject({ notes: SECRET });
   });
