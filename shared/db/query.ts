@@ -19,7 +19,23 @@ export async function query<Row extends object>(
   try {
     return dense(await db.unsafe<Row[]>(text, parameters as postgres.ParameterOrJSON<never>[]));
   } catch (error) {
-    throw toIsthmusError(error, side);
+    throw toIsthmusError(await lastWords(db, error), side);
+  }
+}
+
+/**
+ * A server that ends a connection says why (a time limit, an operator), but the driver rejects the statement with
+ * CONNECTION_CLOSED, keeps what the server said, and fails the next statement of that connection with it, although that one was
+ * carried out. So a statement that does nothing takes it away, and what the server said is the error.
+ */
+async function lastWords(db: Queryable, error: unknown): Promise<unknown> {
+  if ((error as { code?: unknown } | null)?.code !== "CONNECTION_CLOSED" || !("begin" in db)) return error;
+  try {
+    await db.unsafe("select 1");
+    return error;
+  } catch (left) {
+    const { name, severity } = (left ?? {}) as Readonly<Record<string, unknown>>;
+    return name === "PostgresError" && severity === "FATAL" ? left : error;
   }
 }
 
@@ -63,7 +79,7 @@ export async function inTransaction<Result>(db: Sql, side: Side, work: (tx: Tran
       }
     })) as Result;
   } catch (error) {
-    throw toIsthmusError(error, side);
+    throw toIsthmusError(await lastWords(db, error), side);
   } finally {
     over = true;
   }

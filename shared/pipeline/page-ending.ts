@@ -10,7 +10,7 @@ export type EndedBy = "time" | "memory" | "record" | undefined;
 export function endedBy(error: unknown): EndedBy {
   const { code, sqlstate } = describeError(error) as { code: string; sqlstate?: unknown };
   const state = typeof sqlstate === "string" ? sqlstate : "";
-  if (code === "SOURCE_LIMIT" || code === "TARGET_LIMIT") return /^53/.test(state) ? "memory" : "time";
+  if (code === "SOURCE_LIMIT" || code === "TARGET_LIMIT") return state.startsWith("53") ? "memory" : "time";
   if (code === "SOURCE_REFUSED" || code === "TARGET_REFUSED") {
     if (state.startsWith("54")) return "memory";
     return code === "TARGET_REFUSED" && OF_DATA.test(state) ? "record" : undefined;

@@ -95,8 +95,7 @@ async function recover(context: Context, claim: Claim, error: unknown): Promise<
   const given = whatNow(context, claim, error);
   context.log.error("page.failed", { ...described, chain: claim.chain.id, page: claim.chain.page });
   // The commit may have gone through although its answer was lost: the chain's row knows.
-  // A connection that the server has ended fails the statement that is sent next, too.
-  const open = await openPage(context.target, claim.chain.id).catch(() => openPage(context.target, claim.chain.id));
+  const open = await openPage(context.target, claim.chain.id);
   if (!open) return { outcome: "closed" };
   if (described.code === "LEASE_LOST") return { outcome: "leased" };
   if (open.page !== claim.chain.page) {

@@ -32,8 +32,9 @@ export type Overweight =
 export function overweightIssue(id: string, why: Overweight, bytes: number | undefined): Issue {
   const size = bytes === undefined ? {} : { bytes };
   const told = "error" in why ? describeError(why.error) : undefined;
-  const at = told === undefined ? "" : ` (${told.code}, SQLSTATE ${String(told["sqlstate"] ?? "none")})`;
-  const limit = told === undefined ? {} : { limit: told.code, sqlstate: told["sqlstate"] ?? null };
+  const sqlstate = typeof told?.["sqlstate"] === "string" ? told["sqlstate"] : "none";
+  const at = told === undefined ? "" : ` (${told.code}, SQLSTATE ${sqlstate})`;
+  const limit = told === undefined ? {} : { limit: told.code, sqlstate };
   switch (why.by) {
     case "bytes":
       return issue(id, "record_too_large", { ...size, most_bytes: why.most }, "source",
@@ -48,7 +49,7 @@ export function overweightIssue(id: string, why: Overweight, bytes: number | und
       return issue(id, "time_limit", { ...size, ...limit }, "target",
         `A time limit ended the page of this one record${at}: raise that limit, or see what holds the record up, such as a trigger, or a lock on its target row. It is tried again by itself.`); // prettier-ignore
     case "record":
-      return issue(id, `target_${String(told?.["sqlstate"] ?? "")}`, { ...size, ...limit }, "target",
+      return issue(id, `target_${sqlstate}`, { ...size, ...limit }, "target",
         `The target refuses the page of this one record${at}: correct the record in the source, or what refuses it in the target. It is tried again by itself.`); // prettier-ignore
   }
 }

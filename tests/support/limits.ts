@@ -9,7 +9,7 @@ export function officesWith(sql: string, column = "address"): Entity {
   return {
     ...offices,
     source: { ...offices.source, columns: { ...offices.source.columns, [column]: { type: "text", sql } } },
-  } as Entity;
+  };
 }
 
 export interface Limits {
@@ -24,7 +24,7 @@ export interface Limits {
 export async function limited({ worker = {}, reader = {}, entity = offices, env = {} }: Limits): Promise<Pipeline> {
   const test = await createPipeline({
     entities: [entity],
-    env: { ISTHMUS_PAGE_SIZE: "40", ISTHMUS_CHAINS_PER_ENTITY: "1", ...env },
+    env: { ISTHMUS_PAGE_SIZE: "40", ISTHMUS_CHAINS_PER_ENTITY: "1", ISTHMUS_POOL_SIZE: "1", ...env },
   });
   await restrict(test.target, "isthmus_worker", worker);
   await restrict(test.source, "isthmus_reader", reader);
