@@ -19,6 +19,9 @@ begin
   if v_chain.lease_until > v_now then
     return jsonb_build_object('outcome', 'leased');
   end if;
+  if sync.cancel_chain(v_chain) then
+    return jsonb_build_object('outcome', 'closed');
+  end if;
   -- A lease that ran out was never given back: the function was killed, perhaps for its memory. Try smaller.
   v_crashed := v_chain.lease_until is not null;
   update public.sync_chains
@@ -641,7 +644,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_checkpoints k
      set watermark_at = c.cursor_at, watermark_id = c."cursor", job_id = e.job_id, execution_id = e.id, updated_at = now()
     from public.sync_chains c join public.sync_executions e on e.id = c.execution_id
-   where c.execution_id = p_execution and c.entity_id = p_entity.id and c.capture = 'modified' and c.state = 'done' and not e.dry_run
+   where c.execution_id = p_execution and c.entity_id = p_entity.id and c.capture = 'modified' and c.state = 'done' and not e.dry_run and e.status = 'running'
      and k.source_id = p_entity.source_id and k.entity_type = p_entity.entity_type
      and (c.cursor_at::timestamptz, c."cursor") > (k.watermark_at::timestamptz, k.watermark_id)
 $$;
@@ -657,8 +660,9 @@ declare
 begin
   perform from public.sync_executions where id = p_execution for no key update;
   perform sync.move_watermark(p_execution, p_entity);
-  -- A plan moves nothing. The horizon moves only when the last chain that looks for changes is through.
-  if not exists (select from public.sync_executions where id = p_execution and dry_run)
+  -- A plan moves nothing, nor does what was cancelled while its last page was at work. The horizon moves only when the last chain that looks
+  -- for changes is through.
+  if exists (select from public.sync_executions where id = p_execution and not dry_run and status = 'running')
      and not exists (select from public.sync_chains
                       where execution_id = p_execution and entity_id = p_entity.id and capture not in ('keys', 'selection', 'modified') and state <> 'done') then
     insert into public.sync_checkpoints as k

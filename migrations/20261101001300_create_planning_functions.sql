@@ -147,7 +147,7 @@ begin
     from jsonb_to_recordset(p_plan -> 'idle') as i (entity text, horizon text)
    where k.source_id = v_source.id and k.entity_type = i.entity and k.horizon = i.horizon::xid8;
 
-  update public.sync_jobs set last_execution_at = now(), status = 'running' where id = v_execution.job_id;
+  perform sync.begin_job(v_execution.job_id);
   -- A statement of its own: a query does not see the chains that a function it calls has just made.
   v_dispatch := array(select sync.advance_execution(v_execution.id));
   return jsonb_build_object('execution', v_execution.id, 'ordinal', v_execution.ordinal, 'dispatch', (

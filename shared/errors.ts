@@ -57,6 +57,39 @@ export const ERRORS = {
     meaning: "A running execution already covers one of the entities.",
     remedy: "Wait for it to finish; its id is in the answer.",
   },
+  EXECUTION_CLOSED: {
+    status: 409,
+    retryable: false,
+    meaning: "The execution has ended already: it cannot be cancelled, nor set to anything else.",
+    remedy: "Nothing to do. npm run sync -- executions lists those that run.",
+  },
+  EXECUTION_CANCELLED: {
+    status: 409,
+    retryable: false,
+    meaning: "A person has cancelled the execution.",
+    remedy:
+      "Nothing is half done: every page is one commit. Start again when it suits; the next execution goes on from the last checkpoints.",
+  },
+  PAGE_STALLED: {
+    status: 500,
+    retryable: false,
+    meaning:
+      "A page made no progress in as many tries, or for as long, as the configuration allows; its chain was stopped alone.",
+    remedy:
+      "Mend what cause says, then start again. What was committed stays, and the next execution goes on from the last checkpoints.",
+  },
+  EXECUTION_STALLED: {
+    status: 500,
+    retryable: false,
+    meaning: "No page of the execution could begin for as long as the configuration allows.",
+    remedy: "Start again. If it happens again, report it with the rows of sync_chains of this execution.",
+  },
+  DEPLOYMENT_BEHIND: {
+    status: 503,
+    retryable: true,
+    meaning: "The function that took a page does not have what the execution was planned with: it is of another deployment.",
+    remedy: "It is tried again, and the new deployment takes it. If it stays, deploy all functions of one version.",
+  },
   CAPTURE_UNBACKED: {
     status: 409,
     retryable: false,

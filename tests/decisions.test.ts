@@ -7,7 +7,7 @@ import { describeError, ERRORS, IsthmusError } from "../shared/errors.ts";
 import { equalSecrets } from "../shared/http/authenticate.ts";
 import { chooseCapture, splitRange } from "../shared/jobs/choose-capture.ts";
 import { dependencyOrder, withAncestors } from "../shared/jobs/dependency-order.ts";
-import { nextTime } from "../shared/jobs/tick.ts";
+import { nextTime } from "../shared/jobs/start-jobs.ts";
 import { addDecimals, differingBuckets, total } from "../shared/jobs/validate.ts";
 import { registry } from "../shared/entities/registry.gen.ts";
 import { createBuilders } from "../shared/entities/fields.ts";

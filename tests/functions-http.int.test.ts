@@ -170,16 +170,38 @@ describe("the functions over HTTP", () => {
       await test.target`delete from public.offices`;
     });
 
-    it("answers 202, then 409 with the running execution's id while it covers an entity", async () => {
-      const { execution } = await test.start({ entities: ["offices"] });
-      // The pages may be done already: hold one execution open by a chain that nobody works on.
-      await test.finish(execution);
-      await test.target`update public.sync_executions set status = 'running', completed_at = null where id = ${execution}`;
+    it("answers 202, then 409 with the running execution's id while it covers an entity, until an operator cancels that one", async () => {
+      const { execution: ended } = await test.start({ entities: ["offices"] });
+      await test.finish(ended);
+      // One that nobody works on.
+      const [held] = await test.target<{ id: string }[]>`
+        insert into public.sync_executions (source_id, triggered_by, entities, horizon, snapshot_xmax, system_identifier, timeline, database_oid,
+                                            server_start, source_time)
+        select source_id, 'http:test', entities, horizon, snapshot_xmax, system_identifier, timeline, database_oid, server_start, source_time
+          from public.sync_executions where id = ${ended} returning id`;
+      const execution = held?.id ?? "";
       const answer = await refusal(
         await request("sync-trigger", { method: "POST", headers: machine(), body: '{"entities": ["offices"]}' }),
       );
       expect(answer).toMatchObject({ status: 409, code: "EXECUTION_ACTIVE", execution });
-      await test.target`update public.sync_executions set status = 'succeeded', completed_at = now() where id = ${execution}`;
+
+      const cancel = (headers: Record<string, string>, body: object) =>
+        request("sync-trigger?cancel", { method: "POST", headers, body: JSON.stringify(body) });
+      const team = (role: string) => bearer(test.platform.userToken({ isthmus_role: role }));
+      expect(await refusal(await cancel(team("reviewer"), { execution }))).toMatchObject({ status: 403, code: "FORBIDDEN" });
+      for (const body of [{}, { execution: "latest" }, { all: false }, { execution, all: true }])
+        expect(await refusal(await cancel(machine(), body))).toMatchObject({ status: 400, code: "REQUEST_INVALID" });
+      const cancelled = await cancel(team("operator"), { execution });
+      expect({ status: cancelled.status, body: await cancelled.json() }).toEqual({
+        status: 200,
+        body: { cancelled: [{ execution, status: "cancelled", pagesAtWork: 0 }] },
+      });
+      expect(await refusal(await cancel(machine(), { execution }))).toMatchObject({ status: 409, code: "EXECUTION_CLOSED" });
+      expect(await refusal(await cancel(machine(), { execution: ended }))).toMatchObject({
+        status: 409,
+        code: "EXECUTION_CLOSED",
+      });
+      await test.finish((await test.start({ entities: ["offices"] })).execution);
     });
 
     it("answers 503 while a database is down, at once and every time, and works again when it is back", async () => {

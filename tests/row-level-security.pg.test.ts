@@ -39,6 +39,7 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
 /** Columns that somebody may set through the Data API, where the policies let them. */
 const SETTABLE: Readonly<Record<string, readonly string[]>> = {
   sync_brakes: ["confirmed_by"],
+  sync_executions: ["status"],
   sync_conflicts: ["resolution_strategy", "resolution_data"],
 };
 /** Functions that are called as whoever asks, and those that only the role of decisions calls. */

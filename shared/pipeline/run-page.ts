@@ -159,9 +159,7 @@ function entityOf(context: Context, claim: Claim): Entity {
   const name = Object.keys(claim.entities).find((key) => claim.entities[key]?.id === claim.chain.entity_id);
   const entity = name === undefined ? undefined : context.entities.get(name);
   if (!entity) {
-    throw new IsthmusError("CONTRACT_BROKEN", `This deployment has no entity ${name ?? "with that id"}.`, {
-      detail: { hint: "Deploy the version of the functions that has the entity file, or start a new execution." },
-    });
+    throw new IsthmusError("DEPLOYMENT_BEHIND", `This deployment has no entity ${name ?? "with that id"}.`);
   }
   return entity;
 }
@@ -181,11 +179,11 @@ const LONGEST_PAUSE_SECONDS = 300;
 async function recover(context: Context, claim: Claim, error: unknown): Promise<PageOutcome> {
   const described = describeError(error);
   context.log.error("page.failed", { ...described, chain: claim.chain.id, page: claim.chain.page });
-  if (described.code === "LEASE_LOST") return { outcome: "leased" };
   const retrySeconds = ERRORS[described.code].retryable ? Math.min(LONGEST_PAUSE_SECONDS, 2 ** claim.chain.failures) : null;
   // The commit may have gone through although its answer was lost: the chain's row knows.
   const open = await openPage(context.target, claim.chain.id);
   if (!open) return { outcome: "closed" };
+  if (described.code === "LEASE_LOST") return { outcome: "leased" };
   if (open.page !== claim.chain.page) {
     await sendPages(context, [open]);
     return { outcome: "stale" };

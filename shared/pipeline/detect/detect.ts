@@ -67,7 +67,7 @@ async function modified(source: Sql, entity: Entity, { chain }: Claim): Promise<
 
 function stampOf({ name, source: { modified } }: Entity): string {
   if (modified !== undefined) return modified;
-  throw new IsthmusError("CONTRACT_BROKEN", `This deployment knows no column by which modified rows of ${name} are found.`);
+  throw new IsthmusError("DEPLOYMENT_BEHIND", `This deployment knows no column by which modified rows of ${name} are found.`);
 }
 
 async function ofSource(source: Sql, keys: ReturnType<typeof allKeys>, limit: number): Promise<DetectedKeys> {
