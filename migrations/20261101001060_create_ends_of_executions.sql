@@ -112,13 +112,14 @@ create function sync.stalled_error(p_chain public.sync_chains, p_why text, p_min
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select jsonb_strip_nulls(jsonb_build_object(
            'code', 'PAGE_STALLED', 'entity', n.entity, 'capture', p_chain.capture, 'page', p_chain.page,
-           'tries', p_chain.failures + n.killed::integer, 'sends', p_chain.sends, 'cause', n.cause,
-           'passes', p_why <> 'tries' and n.cause is null or not n.killed and n.cause ->> 'code' ~ '_(UNAVAILABLE|BEHIND)$',
+           'tries', p_chain.failures + n.killed::integer, 'cause', n.cause,
+           'passes', p_why <> 'tries' and n.cause is null or not n.killed and n.cause ->> 'code' ~ '_(UNAVAILABLE|BEHIND)$|^QUEUE_',
            'message', format('%s of %s made no progress: %s.', case when p_chain.capture = 'validate' then 'The comparison' else 'Page ' || p_chain.page end,
              coalesce(n.entity, 'both sides'),
              case when n.killed then format('it was begun %s times, and the last function that took it was killed', p_chain.failures + 1)
+                  when p_chain.refusals > 0 then format('the queue did not take its message %s times', p_chain.refusals)
                   when n.cause is not null then format('it failed %s times, the last time with %s', p_chain.failures, n.cause ->> 'code')
-                  when p_chain.sends > 0 then format('it was sent %s times and not begun', p_chain.sends)
+                  when p_chain.unclaimed > 0 then format('it was sent %s times and not begun', p_chain.unclaimed)
                   else format('nothing has moved for %s minutes', p_minutes) end),
            'remedy', case when n.killed then 'See the log of sync-page; lower ISTHMUS_PAGE_SIZE_MAX if it was its memory.'
                           when n.cause is not null then n.cause ->> 'remedy'
@@ -150,10 +151,10 @@ begin
             -- Whoever took it has failed, or was killed, so often.
             when c.failures + (c.lease_until is not null)::integer >= p_tries then 'tries'
             -- Nobody takes it, and nothing of any execution moves: no queue, or no function.
-            when c.sends >= p_tries and v_latest <= clock_timestamp() - make_interval(mins => least(p_tries, p_minutes)) then 'sends'
+            when c.unclaimed >= p_tries and v_latest <= clock_timestamp() - make_interval(mins => least(p_tries, p_minutes)) then 'unclaimed'
             -- Nothing of this execution moves. After a time without ticks, or a restored database, it is tried before it is judged.
             when v_moved_at <= clock_timestamp() - make_interval(mins => p_minutes)
-             and (greatest(c.sends, c.failures) >= 3 or c.due_at > clock_timestamp() + make_interval(mins => p_minutes)) then 'minutes' end as why) w
+             and (greatest(c.unclaimed, c.refusals, c.failures) >= 3 or c.due_at > clock_timestamp() + make_interval(mins => p_minutes)) then 'minutes' end as why) w
          where c.execution_id = v_execution.id and c.state = 'open' and (c.lease_until is null or c.lease_until <= clock_timestamp())
            and w.why is not null
          order by c.id for update of c skip locked

@@ -37,12 +37,12 @@ const openAlerts = async (test: Pipeline) =>
   ).map(({ kind, entity }) => (entity === null ? kind : `${kind} ${entity}`));
 
 /** Nothing has moved for so long, as the database's clock sees it. */
-async function letPass(test: Pipeline, minutes: number, sends: number): Promise<void> {
+async function letPass(test: Pipeline, minutes: number, unclaimed: number): Promise<void> {
   await test.target.admin`alter table public.sync_chains disable trigger note_progress`;
   await test.target
     .admin`update public.sync_executions set started_at = started_at - make_interval(mins => ${minutes}) where status = 'running'`;
   await test.target
-    .admin`update public.sync_chains set moved_at = moved_at - make_interval(mins => ${minutes}), sends = ${sends} where state = 'open'`;
+    .admin`update public.sync_chains set moved_at = moved_at - make_interval(mins => ${minutes}), unclaimed = ${unclaimed} where state = 'open'`;
   await test.target
     .admin`update public.sync_chains set moved_at = moved_at - make_interval(mins => ${minutes}) where state <> 'open'`;
   await test.target.admin`alter table public.sync_chains enable trigger note_progress`;
