@@ -71,6 +71,7 @@ create table public.sync_checkpoints (
   records_processed bigint not null default 0,
   checkpoint_data   jsonb not null default '{}',
   horizon           xid8 not null,
+  snapshot_xmax     xid8,
   system_identifier text not null,
   timeline          integer not null,
   database_oid      bigint not null,
@@ -84,6 +85,7 @@ create table public.sync_checkpoints (
 );
 comment on table public.sync_checkpoints is 'Where an entity stands: everything committed on the source before its horizon has been read.';
 comment on column public.sync_checkpoints.horizon is 'The next incremental pass looks at rows written by this transaction id or a later one.';
+comment on column public.sync_checkpoints.snapshot_xmax is 'First transaction id not yet assigned when the horizon was taken: rows written before it may have been read although they lie beyond the horizon.';
 comment on column public.sync_checkpoints.definition_hash is 'The entity definition under which the horizon was reached; mixed and unfinished force a full pass.';
 comment on column public.sync_checkpoints.server_starts is
   'Starts of the servers that answered for this entity, the latest first, at most eight: several may stand behind one address. Under another one the source may have been put back and have moved on since.';

@@ -38,7 +38,7 @@ begin
   returning * into v_chain;
   return jsonb_build_object(
     'outcome', 'claimed',
-    'chain', to_jsonb(v_chain) || jsonb_build_object('changed_from', v_chain.changed_from::text,
+    'chain', to_jsonb(v_chain) || jsonb_build_object('changed_from', v_chain.changed_from::text, 'seen_before', v_chain.seen_before::text,
                'range_from', v_chain.range_from::text, 'range_to', v_chain.range_to::text, 'cursor', v_chain."cursor"::text,
                'table_file', v_chain.table_file::text, 'up_to', v_chain.up_to::text),
     'execution', (select jsonb_build_object('id', e.id, 'horizon', e.horizon::text, 'snapshot_xmax', e.snapshot_xmax::text,
@@ -694,12 +694,12 @@ begin
                       where execution_id = p_execution and entity_id = p_entity.id and capture not in ('keys', 'selection', 'modified') and state <> 'done') then
     insert into public.sync_checkpoints as k
       (source_id, entity_type, job_id, execution_id, last_processed_id, records_processed, checkpoint_data,
-       horizon, watermark_at, system_identifier, timeline, database_oid, server_starts, definition_hash)
+       horizon, snapshot_xmax, watermark_at, system_identifier, timeline, database_oid, server_starts, definition_hash)
     select p_entity.source_id, p_entity.entity_type, e.job_id, e.id,
            max(c."cursor") filter (where c.capture <> 'joins' and coalesce(c.table_file, 0) = 0),
            (select coalesce(sum(l.read), 0) from public.sync_page_log l where l.execution_id = e.id and l.entity_id = p_entity.id),
            jsonb_build_object('capture', coalesce(min(c.capture::text) filter (where c.capture <> 'joins'), 'joins')),
-           e.horizon, e.source_time, e.system_identifier, e.timeline, e.database_oid, array[e.server_start],
+           e.horizon, e.snapshot_xmax, e.source_time, e.system_identifier, e.timeline, e.database_oid, array[e.server_start],
            case when count(distinct c.definition_hash) = 1 then min(c.definition_hash) else 'mixed' end
       from public.sync_executions e
       join public.sync_chains c on c.execution_id = e.id and c.entity_id = p_entity.id
@@ -709,7 +709,7 @@ begin
     on conflict (source_id, entity_type) do update
        set job_id = excluded.job_id, execution_id = excluded.execution_id, last_processed_id = excluded.last_processed_id,
            records_processed = excluded.records_processed, checkpoint_data = excluded.checkpoint_data,
-           horizon = excluded.horizon, watermark_at = excluded.watermark_at, watermark_id = null,
+           horizon = excluded.horizon, snapshot_xmax = excluded.snapshot_xmax, watermark_at = excluded.watermark_at, watermark_id = null,
            system_identifier = excluded.system_identifier, timeline = excluded.timeline,
            database_oid = excluded.database_oid,
            -- What was known of other servers does not hold after everything was read from this one.

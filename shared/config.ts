@@ -71,6 +71,8 @@ const schema = z.object({
   ISTHMUS_BRAKE_SHARE: z.coerce.number().gt(0).max(1).default(0.1),
   /** The brake does not look at up to so many records. */
   ISTHMUS_BRAKE_RECORDS: integer(100, 0),
+  /** A transaction of the source that has been open for longer is told of. */
+  ISTHMUS_HORIZON_MINUTES: integer(15, 1),
   ISTHMUS_QUEUE_AGE_HOURS: integer(72, 1),
   /** Life of a cached mapping (uuid_mappings_ttl of the original design). */
   ISTHMUS_CACHE_TTL_SECONDS: integer(3_600),

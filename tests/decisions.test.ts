@@ -43,6 +43,7 @@ const checkpoint = {
   horizon: "4000",
   server_starts: ["sunday", "monday"],
   definition_hash: HASH,
+  snapshot_xmax: null,
   watermark_at: watermark.at,
   watermark_id: watermark.id,
 };

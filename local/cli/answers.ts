@@ -80,6 +80,8 @@ export const executionState = z.object({
   queue: z.array(z.object({ entity: z.string(), state: z.string(), rule: z.string(), count })),
   waivers: z.array(z.object({ rule: z.string(), count })),
   warnings: z.array(z.object({ rule: z.string(), count })),
+  /** What stands in the way of executions now; older functions tell none. */
+  notices: z.array(z.string()).default([]),
 });
 export const executionList = z.object({
   executions: z.array(

@@ -87,6 +87,8 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
 
   const begin = async (request: object) => {
     const begun = parseAnswer(begunExecution, await callFunction(env(), "sync-trigger", request));
+    const held = begun.warnings.filter(({ code }) => code === "horizon_held");
+    if (held.length > 0) terminal.err(showFindings(held));
     if (begun.paused.length > 0) {
       const leftOut = begun.paused.flatMap(({ findings }) => findings);
       terminal.err(`Left out: ${begun.paused.map(({ entity }) => entity).join(", ")}.\n${showFindings(leftOut)}`);

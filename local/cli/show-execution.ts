@@ -31,6 +31,7 @@ export function showExecution(state: ExecutionState): string {
     const rows = state.warnings.map(({ rule, count }) => [rule, count]);
     parts.push("\nLanded although they break a rule:\n", formatTable(["rule", "records"], rows));
   }
+  for (const notice of state.notices) parts.push(`\n${notice}\n`);
   const metrics = Object.entries(state.metrics ?? {});
   if (metrics.length > 0) {
     parts.push(

@@ -79,6 +79,8 @@ export interface Chain {
   readonly range_from: string | null;
   readonly range_to: string | null;
   readonly changed_from: string | null;
+  /** xmin capture: what was written before this transaction, the last run may have read. */
+  readonly seen_before: string | null;
   /** keys capture: records that the source no longer has are deleted as their entity says. */
   readonly deletes: boolean;
   /** deletes: the last generation of keys that belongs to this chain. */

@@ -3,7 +3,7 @@ import { integerArray } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
 import { KEY, type Entity } from "../entities/define-entity.ts";
 import type { Claim, PageMessage } from "../pipeline/types.ts";
-import { DIGEST_SQL, drivingSql, keySql, recordsSql, whereSql } from "./projection.ts";
+import { DIGEST_SQL, drivingSql, keySql, recordsOfKeysSql, recordsSql, whereSql } from "./projection.ts";
 
 /** Keys from `from` up to `to`, both among them. */
 export interface Span {
@@ -68,6 +68,16 @@ export async function sourceDigests(
     "source",
     `select q."${KEY}" as id, ${DIGEST_SQL}::text as digest from (${spansSql(entity, within)}) q`,
     spansOf(spans, within, without),
+  );
+}
+
+/** The records of these keys that the source has now, each with its hash. */
+export async function digestsOfKeys(source: Queryable, entity: Entity, ids: readonly string[]): Promise<KeyDigest[]> {
+  return query<KeyDigest>(
+    source,
+    "source",
+    `select q."${KEY}" as id, ${DIGEST_SQL}::text as digest from (${recordsOfKeysSql(entity, whereSql(entity))}) q`,
+    [integerArray(ids)],
   );
 }
 

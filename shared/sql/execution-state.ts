@@ -49,6 +49,8 @@ export async function executionState(target: Queryable, id: string): Promise<Rec
          'waivers', (select coalesce(jsonb_agg(jsonb_build_object('rule', v.rule, 'count', v.n) order by v.rule), '[]')
                        from (select waived_by as rule, sum(waived) as n from public.sync_page_log
                               where execution_id = x.id and waived > 0 group by 1) v),
+         'notices', (select coalesce(jsonb_agg(a.message), '[]') from public.sync_alerts a
+                      where a.source_id = x.source_id and a.kind = 'horizon_held' and a.closed_at is null),
          'warnings', (select coalesce(jsonb_agg(jsonb_build_object('rule', w.rule, 'count', w.n) order by w.rule), '[]')
                         from (select w.rule, count(*) as n from public.sync_warnings w join public.sync_entities e on e.id = w.entity_id
                                where e.source_id = x.source_id and e.entity_type = any (x.entities) group by 1) w)) as state

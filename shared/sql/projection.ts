@@ -95,6 +95,11 @@ export function columnProbeSql(entity: Entity, column: ColumnSource): string {
   return `select (${columnSql(column)})::text as value from ${keysSql(entity)} ${joinsSql(entity)} where ${memberSql(entity)}`;
 }
 
+/** Records of the keys in $1, an array of integers as text. */
+export function recordsOfKeysSql(entity: Entity, where: string): string {
+  return recordsSql(entity, keysSql(entity), where);
+}
+
 function keysSql(entity: Entity): string {
   return `unnest($1::text::bigint[]) k (id) join ${drivingSql(entity)} on ${keySql(entity)} = k.id`;
 }

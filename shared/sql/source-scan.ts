@@ -46,9 +46,22 @@ export interface Scanned<Row> extends Place {
   readonly done: boolean;
 }
 
-/** The records of an entity whose own row was written since a horizon. */
-export function changedRecords(entity: Entity, from: string): Scan {
-  return { table: entity.source.table, key: entity.source.key, values: {}, from };
+/** A record whose own row was written since a horizon. */
+export interface WrittenRecord {
+  readonly id: string;
+  /** It was written before the last run looked, which may have read it. */
+  readonly seen?: boolean;
+}
+
+/**
+ * The records of an entity whose own row was written since a horizon. `seenBefore`: the first transaction id that was not assigned
+ * when the last run looked. Gives WrittenRecord.
+ */
+export function changedRecords(entity: Entity, from: string, seenBefore: string | null = null): Scan {
+  const mayBeSeen = seenBefore !== null && BigInt(seenBefore) > BigInt(from);
+  // Ages, for the reason that scannedSql gives.
+  const values = mayBeSeen ? { seen: `age(w.xmin) > (select age('${scannedParameter(seenBefore)}'::xid))` } : {};
+  return { table: entity.source.table, key: entity.source.key, values, from };
 }
 
 /**
@@ -65,6 +78,8 @@ export async function scanPage<Row extends { readonly id: string }>(
   scan: Scan,
   from: Place,
   pace: Pace,
+  /** Which of a window's rows count. */
+  choose: (rows: readonly Row[]) => Promise<readonly Row[]> = (rows) => Promise.resolve(rows),
 ): Promise<Scanned<Row>> {
   const way = await chooseWay(source, scan.table);
   const found = new Map<string, Row>();
@@ -83,7 +98,8 @@ export async function scanPage<Row extends { readonly id: string }>(
       continue;
     }
     file = window.file;
-    for (const { place: _, ...row } of window.rows) found.set(row.id, row as unknown as Row);
+    for (const row of await choose(window.rows.map(({ place: _, ...values }) => values as unknown as Row)))
+      found.set(row.id, row);
     const full = window.rows.length === room;
     const last = window.rows.at(-1)?.place;
     cursor = full && last !== undefined ? placeToCursor(last) : (window.last ?? cursor);

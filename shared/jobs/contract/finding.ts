@@ -37,12 +37,16 @@ export const FINDINGS = {
   side_effect: ["fatal", "What a write to the table sets off has not been acknowledged."],
 } as const satisfies Readonly<Record<string, readonly ["fatal" | "warn", string]>>;
 
-/** What an inspection of the source finds besides: nothing of it stops an entity. */
+/** What an inspection of the source, or a plan, finds besides: nothing of it stops an entity. */
 export const INSPECTED = {
   source_key_not_indexed: ["warn", "The key of a source table has no index that leads with it."],
   source_modified_unusable: ["warn", "The modification time that an entity names cannot be paged through."],
   source_modified_not_indexed: ["warn", "The modification time that an entity names has no index."],
   source_role_excess: ["warn", "The source role may do more than read."],
+  horizon_held: [
+    "warn",
+    "A transaction of the source has been open for long, so that runs look at the rows written since again and again.",
+  ],
   source_replica_cancels: ["warn", "The replica cancels long queries."],
 } as const satisfies Readonly<Record<string, readonly ["warn", string]>>;
 

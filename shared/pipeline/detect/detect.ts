@@ -10,7 +10,8 @@ import { assertEachOnce } from "../each-once.ts";
 import type { Claim, DetectedKeys } from "../types.ts";
 import type { KeyRange } from "../../sql/key-range.ts";
 import { allKeys, modifiedKeys, sentOrLandedKeys } from "../../sql/source-keys.ts";
-import { changedRecords, scanPage, type Pace } from "../../sql/source-scan.ts";
+import { changedRecords, scanPage, type Pace, type WrittenRecord } from "../../sql/source-scan.ts";
+import { unread } from "./unread.ts";
 
 /**
  * Finds the keys of the next page of a chain, as its capture says. State is read later, under the page's locks.
@@ -33,10 +34,13 @@ async function find(source: Sql, target: Sql, entity: Entity, claim: Claim, pace
         : sentOrLanded(source, target, entity, claim, range);
     case "xmin": {
       const place = { cursor: chain.cursor, file: chain.table_file };
-      const scanned = await scanPage(source, changedRecords(entity, chain.changed_from ?? execution.horizon), place, {
-        ...pace,
-        rows: limit,
-      });
+      const scanned = await scanPage<WrittenRecord>(
+        source,
+        changedRecords(entity, chain.changed_from ?? execution.horizon, chain.seen_before),
+        place,
+        { ...pace, rows: limit },
+        (rows) => unread(source, target, entity, chain.entity_id ?? 0, rows),
+      );
       const { cursor, file: tableFile, done } = scanned;
       return { ids: scanned.rows.map((row) => row.id), cursor, tableFile, done, waived: 0, pending: [] };
     }
