@@ -1,7 +1,7 @@
 -- Purpose: the schema for helper functions (never exposed through the Data API), the least-privileged
---          worker role and the enum types of the control tables.
+--          worker role, the role that decisions run as, and the enum types of the control tables.
 -- Locks:   none on existing objects.
--- Reverse: drop schema sync cascade; drop role isthmus_worker; drop the types.
+-- Reverse: drop schema sync cascade; drop the roles isthmus_worker and isthmus_decisions; drop the types.
 
 create schema sync;
 comment on schema sync is 'Isthmus helper functions. Not exposed through the Data API.';
@@ -13,12 +13,18 @@ begin
   if not exists (select from pg_roles where rolname = 'isthmus_worker') then
     create role isthmus_worker with login bypassrls noinherit nocreatedb nocreaterole;
   end if;
+  -- Nobody logs in as this role. Decisions run with its rights, which are those on released tables (sync_released_entities).
+  if not exists (select from pg_roles where rolname = 'isthmus_decisions') then
+    create role isthmus_decisions with nologin bypassrls noinherit nocreatedb nocreaterole;
+  end if;
 end
 $$;
+-- Only a member of a role can give functions to it, and replace them later.
+grant isthmus_decisions to current_user;
 
 revoke all on schema sync from public;
-grant usage on schema sync to isthmus_worker;
-grant usage on schema public to isthmus_worker;
+grant usage on schema sync to isthmus_worker, isthmus_decisions;
+grant usage on schema public to isthmus_worker, isthmus_decisions;
 
 create type public.sync_schedule_type as enum ('daily', 'weekly', 'on_demand', 'cron');
 create type public.sync_job_status as enum ('pending', 'running', 'succeeded', 'failed', 'paused');
@@ -33,13 +39,30 @@ create type public.sync_conflict_state as enum ('waiting', 'open', 'resolved', '
 create type public.sync_capture as enum ('full', 'xmin', 'modified', 'selection', 'digest', 'keys', 'joins', 'adopt', 'validate');
 create type public.sync_chain_state as enum ('blocked', 'open', 'done', 'failed', 'cancelled');
 
+-- PostgreSQL lets everybody make columns and functions of a new type. The worker has such columns in temporary tables, and
+-- the Data API sets the strategy of a conflict.
+revoke all on type public.sync_schedule_type, public.sync_job_status, public.sync_execution_status, public.conflict_type_enum,
+  public.conflict_resolution_strategy, public.mapping_sync_status, public.sync_conflict_state, public.sync_capture,
+  public.sync_chain_state from public;
+grant usage on type public.sync_schedule_type, public.sync_job_status, public.sync_execution_status, public.conflict_type_enum,
+  public.conflict_resolution_strategy, public.mapping_sync_status, public.sync_conflict_state, public.sync_capture,
+  public.sync_chain_state to isthmus_worker;
+grant usage on type public.conflict_resolution_strategy to authenticated;
+
+-- What auth.jwt() returns. Decisions ask for it too, as a role that has no rights on the schema auth.
+create function sync.claims() returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(nullif(current_setting('request.jwt.claim', true), ''), nullif(current_setting('request.jwt.claims', true), ''))::jsonb
+$$;
+comment on function sync.claims() is 'The token of the signed-in user. Null outside the Data API.';
+
 -- Who is calling, for the policies below: the role in app_metadata (never user_metadata, which a user
 -- can edit). Null outside the Data API.
 create function sync.caller_role() returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp
-as $$ select auth.jwt() -> 'app_metadata' ->> 'isthmus_role' $$;
+as $$ select sync.claims() -> 'app_metadata' ->> 'isthmus_role' $$;
 comment on function sync.caller_role() is
   'operator, reviewer or null: isthmus_role in the app_metadata of the signed-in user.';
-revoke all on function sync.caller_role() from public;
+revoke all on function sync.claims(), sync.caller_role() from public;
 grant usage on schema sync to authenticated;
-grant execute on function sync.caller_role() to authenticated;
+grant execute on function sync.claims(), sync.caller_role() to authenticated, isthmus_decisions;

@@ -85,3 +85,4 @@ revoke all on public.sync_entities from anon, authenticated, service_role;
 revoke all on sequence public.sync_entities_id_seq from anon, authenticated, service_role;
 grant select on public.sync_entities to authenticated;
 grant select, insert, update on public.sync_entities to isthmus_worker;
+grant select on public.sync_entities to isthmus_decisions;

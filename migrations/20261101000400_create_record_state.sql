@@ -29,6 +29,7 @@ revoke all on public.uuid_mappings_enhanced from anon, authenticated, service_ro
 grant select on public.uuid_mappings_enhanced to authenticated;
 grant select, insert on public.uuid_mappings_enhanced to isthmus_worker;
 grant update (sync_status, last_validated_at) on public.uuid_mappings_enhanced to isthmus_worker;
+grant select, update (sync_status) on public.uuid_mappings_enhanced to isthmus_decisions;
 
 create table public.sync_row_states (
   entity_id smallint not null references public.sync_entities (id),
@@ -59,7 +60,7 @@ comment on column public.sync_row_states.raw is 'Raw legacy codes and texts behi
 alter table public.sync_row_states enable row level security;
 create policy nobody_reads on public.sync_row_states for select to authenticated using (false);
 revoke all on public.sync_row_states from anon, authenticated, service_role;
-grant select, insert, update, delete on public.sync_row_states to isthmus_worker;
+grant select, insert, update, delete on public.sync_row_states to isthmus_worker, isthmus_decisions;
 
 create table public.sync_checkpoints (
   source_id         smallint not null references public.sync_sources (id),
@@ -76,7 +77,7 @@ create table public.sync_checkpoints (
   server_starts     text[] not null,
   definition_hash   text not null,
   watermark_at      text not null,
-  watermark_id      bigint not null default -9223372036854775808,
+  watermark_id      bigint,
   created_at        timestamptz not null default now(),
   updated_at        timestamptz not null default now(),
   primary key (source_id, entity_type)
@@ -88,7 +89,7 @@ comment on column public.sync_checkpoints.server_starts is
   'Starts of the servers that answered for this entity, the latest first, at most eight: several may stand behind one address. Under another one the source may have been put back and have moved on since.';
 comment on column public.sync_checkpoints.last_processed_id is 'The last key of the pass; null after a scan by place.';
 comment on column public.sync_checkpoints.watermark_at is 'modified capture: where the next pass begins. The source''s clock when the horizon was taken, then the last time stamp read, as the source writes it.';
-comment on column public.sync_checkpoints.watermark_id is 'The key up to which rows of that time stamp have been read.';
+comment on column public.sync_checkpoints.watermark_id is 'The key up to which rows of that time stamp have been read; null: none of them.';
 create index sync_checkpoints_job_id_idx on public.sync_checkpoints (job_id);
 create index sync_checkpoints_execution_id_idx on public.sync_checkpoints (execution_id);
 

@@ -90,7 +90,11 @@ create policy reviewers_decide on public.sync_conflicts for update to authentica
   using ((select sync.caller_role()) = 'reviewer') with check ((select sync.caller_role()) = 'reviewer');
 revoke all on public.sync_conflicts from anon, authenticated, service_role;
 grant select, update (resolution_strategy, resolution_data) on public.sync_conflicts to authenticated;
-grant select, insert, update on public.sync_conflicts to isthmus_worker;
+-- The worker opens, tries again and closes. It never sets a strategy or counts a decision of a row that is there.
+grant select, insert, update (state, remedy, resolution_data, resolved_by, resolved_at, resolved_in, policy, conflict_data, last_seen_at, attempts,
+    retry_class, next_attempt_at, target_record_id, standing, source_digest)
+  on public.sync_conflicts to isthmus_worker;
+grant select on public.sync_conflicts to isthmus_decisions;
 
 create table public.sync_conflict_values (
   conflict_id uuid primary key references public.sync_conflicts (id) on delete cascade,
@@ -116,6 +120,7 @@ create policy nobody_reads on public.sync_conflict_values for select to authenti
 revoke all on public.sync_conflict_values from anon, authenticated, service_role;
 -- The worker knows these values: they are in the rows that it writes.
 grant select, insert, update on public.sync_conflict_values to isthmus_worker;
+grant select, insert (conflict_id, target), update (target, after, hashes) on public.sync_conflict_values to isthmus_decisions;
 
 create table public.sync_audit (
   id          bigint generated always as identity primary key,
@@ -138,6 +143,7 @@ create policy team_reads on public.sync_audit for select to authenticated
 revoke all on public.sync_audit from anon, authenticated, service_role;
 revoke all on sequence public.sync_audit_id_seq from anon, authenticated, service_role;
 grant select on public.sync_audit to authenticated;
+grant insert (actor, action, conflict_id, entity_id, legacy_id, fields, strategy) on public.sync_audit to isthmus_decisions;
 
 create table public.sync_queue_counts (
   entity_id       smallint not null references public.sync_entities (id),

@@ -36,7 +36,7 @@ create policy operators_confirm on public.sync_brakes for update to authenticate
   using ((select sync.caller_role()) = 'operator') with check ((select sync.caller_role()) = 'operator');
 revoke all on public.sync_brakes from anon, authenticated, service_role;
 grant select, update (confirmed_by) on public.sync_brakes to authenticated;
-grant select, insert on public.sync_brakes to isthmus_worker;
+grant select, insert (entity_id, kind, field, records, landed, execution_id) on public.sync_brakes to isthmus_worker;
 grant update (records, landed, execution_id, last_seen_at, closed_at) on public.sync_brakes to isthmus_worker;
 
 create function sync.stamp_brake() returns trigger

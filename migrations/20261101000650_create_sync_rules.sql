@@ -3,6 +3,8 @@
 -- Reverse: drop table public.sync_warnings, public.sync_rule_overrides; drop the functions and the type.
 
 create type public.sync_rule_severity as enum ('park', 'warn');
+revoke all on type public.sync_rule_severity from public;
+grant usage on type public.sync_rule_severity to isthmus_worker;
 
 create table public.sync_rule_overrides (
   id         uuid primary key default gen_random_uuid(),

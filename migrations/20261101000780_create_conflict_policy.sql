@@ -134,3 +134,5 @@ revoke all on function sync.field_strategies(public.sync_entities, text), sync.s
 grant execute on function sync.field_strategies(public.sync_entities, text), sync.strategy_origin(public.sync_entities, text, text), sync.decision_sql(),
   sync.merge_objects(jsonb, jsonb, jsonb, jsonb), sync.pick(jsonb, text[]), sync.shown_value(jsonb, integer),
   sync.differences(jsonb, text[], jsonb, jsonb, jsonb, boolean) to isthmus_worker;
+grant execute on function sync.pick(jsonb, text[]), sync.shown_value(jsonb, integer), sync.differences(jsonb, text[], jsonb, jsonb, jsonb, boolean)
+  to isthmus_decisions;

@@ -307,3 +307,4 @@ revoke all on function sync.owned_columns(public.sync_entities), sync.seen_sql()
 grant execute on function sync.owned_columns(public.sync_entities), sync.seen_sql(), sync.left_sql(), sync.decided_fields(jsonb, text),
   sync.seen_but(jsonb, jsonb, jsonb), sync.classify_statement(public.sync_entities, text, text), sync.write_statements(public.sync_entities, text),
   sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) to isthmus_worker;
+grant execute on function sync.owned_columns(public.sync_entities) to isthmus_decisions;

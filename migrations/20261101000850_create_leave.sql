@@ -5,7 +5,7 @@
 create function sync.referenced_sql(p_entity public.sync_entities, p_plan uuid) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select coalesce(string_agg(format(
-      case when has_any_column_privilege(c.conrelid, 'select') then
+      case when has_column_privilege(c.conrelid, child.attnum, 'select') and has_column_privilege(c.confrelid, parent.attnum, 'select') then
         'exists (select from %s r where r.%I = t.%I' || case when p_plan is null then ')' else
           ' and not exists (select from public.sync_planned_records n join public.sync_entities e on e.id = n.entity_id
                              where n.execution_id = %4$L and e.target_table = %5$L and n.id = r.id and n.lands is false))' end
@@ -132,5 +132,6 @@ comment on function sync.leave_remedy(text) is 'What to do about a record that h
 
 revoke all on function sync.referenced_sql(public.sync_entities, uuid), sync.leave_statements(public.sync_entities, uuid),
   sync.tombstone_statements(public.sync_entities, text), sync.soft_statements(public.sync_entities, uuid), sync.leave_remedy(text) from public;
+grant execute on function sync.referenced_sql(public.sync_entities, uuid) to isthmus_decisions;
 grant execute on function sync.referenced_sql(public.sync_entities, uuid), sync.leave_statements(public.sync_entities, uuid),
   sync.tombstone_statements(public.sync_entities, text), sync.soft_statements(public.sync_entities, uuid), sync.leave_remedy(text) to isthmus_worker;

@@ -15,7 +15,7 @@
 create function sync.is_record_error(p_sqlstate text) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$
-  select p_sqlstate in ('54000', 'IS001', 'IS002', 'IS003') or p_sqlstate ~ '^(09|21|22|23|27|44|[5-9I-Z])' and p_sqlstate !~ '^(5[3-8]|IS|XX)'
+  select p_sqlstate in ('54000', '54001', 'IS001', 'IS002', 'IS003') or p_sqlstate ~ '^(09|21|22|23|27|44|[5-9I-Z])' and p_sqlstate !~ '^(5[3-8]|IS|XX)'
 $$;
 
 create function sync.active_if_same(p_mapped uuid, p_id uuid) returns public.mapping_sync_status
@@ -393,3 +393,4 @@ grant execute on function sync.is_record_error(text), sync.active_if_same(uuid, 
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
   sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.circles(integer[]),
   sync.load_circles(public.sync_entities, text, text[], text[]) to isthmus_worker;
+grant execute on function sync.is_record_error(text) to isthmus_decisions;

@@ -142,12 +142,12 @@ begin
 
   -- Nothing was written there since the last horizon: the plan itself has looked.
   update public.sync_checkpoints k
-     set horizon = v_execution.horizon, watermark_at = v_execution.source_time, watermark_id = default, execution_id = v_execution.id,
+     set horizon = v_execution.horizon, watermark_at = v_execution.source_time, watermark_id = null, execution_id = v_execution.id,
          server_starts = sync.latest_starts(k.server_starts, v_execution.server_start), updated_at = now()
     from jsonb_to_recordset(p_plan -> 'idle') as i (entity text, horizon text)
    where k.source_id = v_source.id and k.entity_type = i.entity and k.horizon = i.horizon::xid8;
 
-  update public.sync_jobs set last_execution_at = now(), status = 'running' where id = v_execution.job_id;
+  perform sync.begin_job(v_execution.job_id);
   -- A statement of its own: a query does not see the chains that a function it calls has just made.
   v_dispatch := array(select sync.advance_execution(v_execution.id));
   return jsonb_build_object('execution', v_execution.id, 'ordinal', v_execution.ordinal, 'dispatch', (

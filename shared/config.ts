@@ -48,6 +48,10 @@ const schema = z.object({
   ISTHMUS_ADOPT_PAGE_SIZE: integer(20_000),
   /** How long a page may take before another delivery may take over. */
   ISTHMUS_LEASE_SECONDS: integer(60),
+  /** A page that has made no progress in so many tries stops its chain, alone. */
+  ISTHMUS_PAGE_TRIES: integer(20, 3),
+  /** So do all pages of an execution of which nothing has moved for so long. */
+  ISTHMUS_STALLED_MINUTES: integer(60, 5),
   /** Pages that run at the same time (the original design's concurrency limit). */
   ISTHMUS_PARALLEL_PAGES: integer(5),
   /** A full pass gives an entity one chain per this many rows, up to ISTHMUS_CHAINS_PER_ENTITY. */

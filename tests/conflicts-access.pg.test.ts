@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import type { TransactionSql } from "postgres";
+import postgres, { type TransactionSql } from "postgres";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { asRole, outcomeOf, type Role } from "./support/data-api.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
@@ -260,18 +260,36 @@ describe("what a reviewer may write", () => {
       expect(await outcomeOf(asReviewer((tx) => tx.unsafe(`select ${call}`))), call).toBe("42501");
   });
 
-  it("cannot be made to run as somebody else: a table of the name that decisions use stops them", async () => {
+  it("cannot be made to run as somebody else: tables and types of the caller's own are not looked at", async () => {
     const conflict = next();
-    const forged = asReviewer(async (tx) => {
+    // Their objects stay until the session ends.
+    const session = postgres(test.target.superuserUrl, { max: 1, onnotice: () => undefined, fetch_types: false });
+    const forged = async (tx: TransactionSql) => {
       await tx.unsafe(`
-        create temp table decided_rows (id uuid primary key, row uuid, key bigint, why text, "left" jsonb, left_hash bigint);
-        create function pg_temp.run_as_owner() returns trigger language plpgsql as
-          $$ begin update public.orders set notes = current_user; return new; end $$;
-        create trigger run_as_owner before insert on pg_temp.decided_rows for each row execute function pg_temp.run_as_owner();
-        grant all on pg_temp.decided_rows to public`);
+        create function pg_temp.run_as_another() returns boolean language plpgsql as
+          $$ begin raise exception 'ran as %', current_user using errcode = 'AT000'; end $$;
+        create function pg_temp.run_on_insert() returns trigger language plpgsql as
+          $$ begin raise exception 'ran as %', current_user using errcode = 'AT000'; end $$`);
+      for (const name of ["uuid", "text", "jsonb", "int8", "int4", "int2", "bool", "name", "timestamptz"])
+        await tx.unsafe(`create domain pg_temp.${name} as pg_catalog.${name} check (pg_temp.run_as_another())`);
+      for (const name of [
+        "decided_rows",
+        "decided",
+        "before",
+        "sync_conflicts",
+        "sync_entities",
+        "sync_row_states",
+        "orders",
+        "pg_class",
+      ])
+        await tx.unsafe(`
+          create temp table "${name}" (id pg_catalog.uuid, row pg_catalog.uuid, key pg_catalog.int8, why pg_catalog.text, "left" pg_catalog.jsonb);
+          create trigger run before insert on pg_temp."${name}" for each row execute function pg_temp.run_on_insert();
+          grant all on pg_temp."${name}" to public`);
       await tx`update public.sync_conflicts set resolution_strategy = 'target_wins' where id = ${conflict.id}`;
-    });
-    expect(await outcomeOf(forged)).toBe("42501");
+    };
+    await asRole(session, "reviewer", forged, REVIEWER).finally(() => session.end());
+    expect(await stateOf(conflict)).toMatchObject({ state: "resolved", by: REVIEWER.email });
     expect(await orderOf(conflict)).toMatchObject({ notes: SECRET });
   });
 });

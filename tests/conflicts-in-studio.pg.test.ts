@@ -503,7 +503,8 @@ describe("what the queue shows and keeps", () => {
     await bothChange(test, 1);
     await test.sync(only);
     await test.target.admin.unsafe(`
-      create table public.who (n serial, setting text); grant all on public.who to postgres; grant usage on sequence public.who_n_seq to postgres;
+      create table public.who (n serial, setting text); grant all on public.who to postgres, isthmus_decisions;
+      grant usage on sequence public.who_n_seq to postgres, isthmus_decisions;
       create function public.note_writer() returns trigger language plpgsql as $$ begin insert into public.who (setting) values (current_setting('isthmus.sync', true)); return new; end $$;
       create trigger note_writer after update on public.operations for each row execute function public.note_writer()`);
     await studio(

@@ -11,6 +11,7 @@ const REVIEWERS = { ...NOBODY, reviewer: "s" } as const;
 const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
   sync_sources: TEAM,
   sync_entities: TEAM,
+  sync_released_entities: TEAM,
   sync_jobs: TEAM,
   sync_executions: TEAM,
   sync_chains: TEAM,
@@ -34,19 +35,27 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
   sync_join_rows: NOBODY,
   sync_planned_records: NOBODY,
   sync_planned_keys: NOBODY,
+  sync_record_slots: TEAM,
 };
 /** Columns that somebody may set through the Data API, where the policies let them. */
 const SETTABLE: Readonly<Record<string, readonly string[]>> = {
   sync_brakes: ["confirmed_by"],
+  sync_executions: ["status"],
   sync_conflicts: ["resolution_strategy", "resolution_data"],
 };
-/** Functions that are called as whoever asks, and those that only the owner of the decisions calls. */
-const OF_REVIEWERS = ["actor", "caller_role", "refuse_decision", "reveal"];
-const OF_DECISIONS = ["carry_out", "decide", "decide_fields", "decide_rows"];
+/** Functions that are called as whoever asks, and those that only the role of decisions calls. */
+const OF_REVIEWERS = ["actor", "caller_role", "claims", "refuse_decision", "reveal"];
+const OF_DECISIONS = ["apply_decisions", "carry_out", "decide_fields", "decide_rows", "delete_decided", "write_again"];
+/** Of the worker and of decisions. */
+const OF_BOTH = ["differences", "is_record_error", "owned_columns", "pick", "referenced_sql", "released_entity", "shown_value"];
+/** What only the owner of the database calls, and nobody. */
+const OF_OWNER = ["call_tick", "grant_released", "read_secret", "release_entity", "withdraw_entity"];
+const OF_NOBODY = ["decide"];
 /** What the worker may do besides reading, table by table: i insert, u update (of some column), d delete. */
 const WORKER: Readonly<Record<string, string>> = {
   sync_sources: "siu",
   sync_entities: "siu",
+  sync_released_entities: "s",
   sync_jobs: "su",
   sync_executions: "siu",
   sync_chains: "siu",
@@ -67,6 +76,7 @@ const WORKER: Readonly<Record<string, string>> = {
   sync_queue_counts: "sid",
   sync_planned_records: "siud",
   sync_planned_keys: "siud",
+  sync_record_slots: "siu",
   sync_row_states: "siud",
   sync_join_rows: "siud",
   // Deleting only where records can leave.
@@ -206,6 +216,68 @@ describe("row level security and grants", () => {
         "select proname as name from pg_proc where pronamespace = 'sync'::regnamespace and prosecdef and proname not in ('apply_decisions', 'reveal')",
       broken: "alter function sync.replay(text, text, public.conflict_type_enum) security definer",
     },
+    {
+      title: "what runs with more rights than its caller belongs to the role of decisions",
+      finds: `select proname as name from pg_proc where pronamespace in ('sync'::regnamespace, 'public'::regnamespace) and prosecdef
+                 and pg_get_userbyid(proowner) <> 'isthmus_decisions'`,
+      broken: "alter function sync.reveal(uuid) owner to postgres",
+    },
+    {
+      title: "no function of ours is everybody's",
+      finds: `select proname as name from pg_proc cross join lateral aclexplode(coalesce(proacl, acldefault('f', proowner))) x
+               where pronamespace = 'sync'::regnamespace and x.grantee in (0, 'anon'::regrole, 'service_role'::regrole)`,
+      broken: "grant execute on function sync.call_tick() to public",
+    },
+    {
+      title: "no sequence of ours is anybody's but the worker's",
+      finds: `select relname as name from pg_class cross join lateral aclexplode(relacl) x
+               where relnamespace = 'public'::regnamespace and relkind = 'S' and relname ~ '^(sync|uuid)_'
+                 and x.grantee not in (relowner, 'isthmus_worker'::regrole)`,
+      broken: "grant update on sequence public.sync_executions_ordinal_seq to service_role",
+    },
+    {
+      title: "no type of ours is everybody's",
+      finds: `select typname as name from pg_type cross join lateral aclexplode(coalesce(typacl, acldefault('T', typowner))) x
+               where typnamespace = 'public'::regnamespace and typtype in ('e', 'd') and typname ~ '^(sync|conflict|mapping)_'
+                 and x.grantee in (0, 'anon'::regrole, 'service_role'::regrole)`,
+      broken: "create domain public.sync_name as text",
+    },
+    {
+      title: "the role of decisions owns nothing but these functions",
+      finds: `select relname as name from pg_class where relowner = 'isthmus_decisions'::regrole
+              union all select typname from pg_type where typowner = 'isthmus_decisions'::regrole and typrelid = 0 and typelem = 0
+              union all select nspname from pg_namespace where nspowner = 'isthmus_decisions'::regrole
+              union all select proname from pg_proc where proowner = 'isthmus_decisions'::regrole and proname not in ('apply_decisions', 'reveal')`,
+      broken: "alter function sync.carry_out(public.sync_entities, uuid[], jsonb) owner to isthmus_decisions",
+    },
+    {
+      title: "the roles of the sync create nothing",
+      finds: `select nspname as name from pg_namespace, unnest(array['isthmus_decisions', 'isthmus_worker']) role
+               where nspname !~ '^pg_(temp|toast)' and has_schema_privilege(role, oid, 'create')`,
+      broken: "grant create on schema sync to isthmus_decisions",
+    },
+    {
+      title: "nobody takes on the roles of the sync but the owner of the database",
+      finds: `select pg_get_userbyid(member) as name from pg_auth_members where roleid in ('isthmus_decisions'::regrole, 'isthmus_worker'::regrole)
+                 and pg_get_userbyid(member) not in ('postgres', 'supabase_admin')
+              union all select pg_get_userbyid(roleid) from pg_auth_members where member in ('isthmus_decisions'::regrole, 'isthmus_worker'::regrole)`,
+      broken: "grant isthmus_decisions to service_role",
+    },
+    {
+      title: "decisions may write exactly the columns that are released",
+      finds: `select relname || '.' || attname as name from pg_class c join pg_attribute on attrelid = c.oid and attnum > 0 and not attisdropped
+               where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') and relname !~ '^(sync|uuid)_'
+                 and has_column_privilege('isthmus_decisions', c.oid, attnum, 'update') <> exists (
+                       select from public.sync_released_entities where target_table = relname and attname = any (columns))`,
+      broken: "grant update (notes) on public.offices to isthmus_decisions",
+    },
+    {
+      title: "nobody hangs a function on a table that the sync writes",
+      finds: `select relname as name from pg_class c, unnest(array['anon', 'authenticated', 'service_role', 'isthmus_worker', 'isthmus_decisions']) role
+               where relnamespace = 'public'::regnamespace and has_table_privilege(role, c.oid, 'trigger')
+                 and (relname ~ '^(sync|uuid)_' or relname in (select target_table from public.sync_released_entities))`,
+      broken: "grant trigger on public.offices to anon",
+    },
   ];
   it.each(LINTS)("$title", async ({ finds, broken }) => {
     expect([...(await test.target.admin.unsafe(finds))]).toEqual([]);
@@ -226,14 +298,18 @@ describe("row level security and grants", () => {
 
   it("lets nobody but the worker call the functions in sync, except what policies and decisions call as whoever asks, and those of decisions nobody", async () => {
     const functions = await test.target.admin<{ name: string; trigger: boolean; roles: string[] }[]>`
-      select p.proname as name, p.prorettype = 'trigger'::regtype as trigger, array(select r from unnest(array['anon', 'authenticated', 'service_role', 'isthmus_worker', 'public']) r
-               where has_function_privilege(case r when 'public' then 'anon' else r end, p.oid, 'execute')) as roles
+      select p.proname as name, p.prorettype = 'trigger'::regtype as trigger,
+             array(select r from unnest(array['anon', 'authenticated', 'service_role', 'isthmus_worker', 'isthmus_decisions']) r
+                    where has_function_privilege(r, p.oid, 'execute')) as roles
         from pg_proc p where p.pronamespace = 'sync'::regnamespace order by 1`;
     expect(functions.length).toBeGreaterThan(15);
-    for (const { name, trigger, roles } of functions)
-      expect(roles, name).toEqual(
-        trigger || OF_DECISIONS.includes(name) ? [] : OF_REVIEWERS.includes(name) ? ["authenticated"] : ["isthmus_worker"],
-      );
+    const rolesOf = (name: string, trigger: boolean) => {
+      if (OF_DECISIONS.includes(name)) return ["isthmus_decisions"];
+      if (trigger || OF_OWNER.includes(name) || OF_NOBODY.includes(name)) return [];
+      if (OF_REVIEWERS.includes(name)) return ["authenticated", "isthmus_decisions"];
+      return OF_BOTH.includes(name) ? ["isthmus_worker", "isthmus_decisions"] : ["isthmus_worker"];
+    };
+    for (const { name, trigger, roles } of functions) expect(roles, name).toEqual(rolesOf(name, trigger));
   });
 
   it.each(Object.entries(WORKER))("the worker on %s: %s", async (table, rights) => {

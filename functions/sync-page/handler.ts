@@ -2,7 +2,7 @@ import { z } from "zod";
 import { createContext, once } from "../../shared/context.ts";
 import { admit } from "../../shared/http/admit.ts";
 import { parseBody } from "../../shared/http/parse.ts";
-import { answer, respondJson } from "../../shared/http/respond.ts";
+import { answer, parseJson, respondJson } from "../../shared/http/respond.ts";
 import { validate } from "../../shared/jobs/validate.ts";
 import { runPage } from "../../shared/pipeline/run-page.ts";
 import type { PageOutcome } from "../../shared/pipeline/types.ts";
@@ -18,12 +18,16 @@ const message = z.object({
 /** A message is two ids and two numbers, some 150 bytes. */
 const ADMISSION = { methods: ["POST"], callers: ["qstash", "machine"], largestBody: 4_096 } as const;
 
+/** Sent by the check of the installation: that it arrives and its signature is known is all it asks. */
+const probe = z.strictObject({ check: z.literal(true) });
+
 /** One page of one entity per invocation. Duplicate, late or reordered deliveries change nothing and answer 200. */
 export function createHandler(runtime: Runtime): (request: Request) => Promise<Response> {
   const context = once(() => createContext(runtime));
   return (request) =>
     answer(runtime.log, async () => {
       const { body } = await admit(request, () => context().config, "sync-page", ADMISSION);
+      if (probe.safeParse(parseJson(body)).success) return respondJson(200, { outcome: "checked" });
       const page = parseBody(message, body);
       const outcome = await runPage(context(), page, validate);
       runtime.log.info("page", { ...page, ...outcome });

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { createContext, once } from "../../shared/context.ts";
 import { IsthmusError } from "../../shared/errors.ts";
 import { admit } from "../../shared/http/admit.ts";
-import { callerName } from "../../shared/http/authenticate.ts";
+import { callerName, type Caller } from "../../shared/http/authenticate.ts";
 import { parseBody } from "../../shared/http/parse.ts";
 import { answer, respondJson } from "../../shared/http/respond.ts";
 import { previewAdoptions } from "../../shared/jobs/adopt.ts";
@@ -12,6 +12,7 @@ import { selectiveSync } from "../../shared/jobs/selective-sync.ts";
 import { start } from "../../shared/jobs/start.ts";
 import type { Context } from "../../shared/pipeline/types.ts";
 import type { Runtime } from "../../shared/runtime.ts";
+import { cancelExecutions, type Cancelled } from "../../shared/sql/ends.ts";
 import { executionState, latestExecutions } from "../../shared/sql/execution-state.ts";
 
 const ADMISSION = {
@@ -28,8 +29,10 @@ const acknowledgeRequest = z.strictObject({
   by: z.string().min(1).max(100).optional(),
 });
 
+const cancelRequest = z.union([z.strictObject({ execution: z.uuid() }), z.strictObject({ all: z.literal(true) })]);
+
 /**
- * POST starts an execution on demand, or accepts what writes set off (?acknowledge); neither is for reviewers. GET tells
+ * POST starts an execution on demand, cancels one (?cancel), or accepts what writes set off (?acknowledge); none is for reviewers. GET tells
  * the state of an execution (?execution=ID) or of the latest ones, or whether everything is in order (?check), or how changes of the source can be found (?inspect).
  */
 export function createHandler(runtime: Runtime): (request: Request) => Promise<Response> {
@@ -40,9 +43,12 @@ export function createHandler(runtime: Runtime): (request: Request) => Promise<R
       switch (request.method) {
         case "POST": {
           if (caller.kind === "user" && caller.role !== "operator") {
-            throw new IsthmusError("FORBIDDEN", `A ${caller.role} may see executions, not start them.`);
+            throw new IsthmusError("FORBIDDEN", `A ${caller.role} may see executions, not start or cancel them.`);
           }
-          if (new URL(request.url).searchParams.has("acknowledge")) {
+          const asks = new URL(request.url).searchParams;
+          if (asks.has("cancel"))
+            return respondJson(200, { cancelled: await cancel(context(), parseBody(cancelRequest, body), caller) });
+          if (asks.has("acknowledge")) {
             const { tables, by } = parseBody(acknowledgeRequest, body);
             const accepted = await acknowledge(context(), tables, [callerName(caller), by].filter(Boolean).join(" "));
             return respondJson(200, accepted);
@@ -62,6 +68,18 @@ export function createHandler(runtime: Runtime): (request: Request) => Promise<R
     });
 }
 
+async function cancel({ target, log }: Context, asked: z.output<typeof cancelRequest>, caller: Caller): Promise<Cancelled[]> {
+  const execution = "execution" in asked ? asked.execution : null;
+  if (execution !== null && !(await executionState(target, execution))) throw noExecution(execution);
+  const cancelled = await cancelExecutions(target, execution, callerName(caller));
+  log.info("execution.cancelled", { cancelled });
+  return cancelled;
+}
+
+function noExecution(id: string): IsthmusError {
+  return new IsthmusError("NOT_FOUND", `There is no execution ${id}.`);
+}
+
 async function state(context: Context, url: URL): Promise<unknown> {
   if (url.searchParams.has("check")) return checkInstallation(context);
   if (url.searchParams.has("inspect")) return inspectSource(context);
@@ -69,6 +87,6 @@ async function state(context: Context, url: URL): Promise<unknown> {
   if (id === null) return { executions: await latestExecutions(context.target, 20) };
   if (!z.uuid().safeParse(id).success) throw new IsthmusError("REQUEST_INVALID", "execution: must be a UUID.");
   const found = await executionState(context.target, id);
-  if (!found) throw new IsthmusError("NOT_FOUND", `There is no execution ${id}.`);
+  if (!found) throw noExecution(id);
   return found;
 }

@@ -1,5 +1,5 @@
 import type { Entity } from "../entities/define-entity.ts";
-import { isDecimal } from "../entities/rules.ts";
+import { IsthmusError } from "../errors.ts";
 import type { Claim, Context, PageMessage, PageOutcome } from "../pipeline/types.ts";
 import {
   changedInTarget,
@@ -13,7 +13,9 @@ import {
   unsettledKeys,
   type BucketTotals,
 } from "../sql/control-totals.ts";
+import { addDecimals } from "../sql/decimals.ts";
 import { knownDigests, sourceDigests } from "../sql/digests.ts";
+import { inSpans } from "../sql/uncomputable.ts";
 import { reportPlan } from "./report-plan.ts";
 
 /**
@@ -57,8 +59,11 @@ interface Comparison {
 
 async function compare(context: Context, claim: Claim, entity: Entity, entityId: number): Promise<Comparison> {
   const { source, target } = context;
-  const unsettled = await unsettledKeys(target, entityId, entity);
-  const sourceSide = await sourceTotals(source, entity, unsettled);
+  const known = await unsettledKeys(target, entityId, entity);
+  // What the source cannot compute goes to the queue where it is read, not here.
+  const { totals: sourceSide, refused } = await sourceTotals(source, entity, known);
+  const unsettled = [...new Set([...known, ...refused])];
+  assertKeysPresent(entity, sourceSide);
   const targetSide = await targetTotals(target, entityId, entity, unsettled);
 
   const differing: string[] = [];
@@ -91,6 +96,17 @@ async function compare(context: Context, claim: Claim, entity: Entity, entityId:
   };
 }
 
+/** Rows without a key are in no range of keys: nothing else finds them. @throws IsthmusError KEY_BROKEN */
+function assertKeysPresent(
+  { name, source: { table, key } }: Entity,
+  buckets: readonly { readonly bucket: string | null }[],
+): void {
+  if (buckets.every(({ bucket }) => bucket !== null)) return;
+  throw new IsthmusError("KEY_BROKEN", `${table}.${key}, the key of ${name}, is null in some row of the source.`, {
+    detail: { entity: name, table, column: key },
+  });
+}
+
 /**
  * Which of these records the source still has as they were read last, by their hashes. One that is not known was not there a round
  * ago; if it was, and has been read since, it must not be unknown.
@@ -105,10 +121,19 @@ async function asTheyWereRead(
   const spans = ids
     .map(BigInt)
     .sort((a, b) => (a < b ? -1 : 1))
-    .map((id) => ({ from: id - 1n, to: id }));
+    .map((id) => ({ from: id, to: id }));
   const known = new Map((await knownDigests(target, entityId, spans)).map(({ id, digest }) => [id, digest]));
   const reread = new Set(await readOnceMore(target, claim.execution.id, entity.name));
-  const now = await sourceDigests(source, entity, spans, 0);
+  const [first, last] = [spans[0], spans.at(-1)];
+  if (!first || !last) return [];
+  const { results } = await inSpans(
+    source,
+    entity,
+    { from: first.from, to: last.to },
+    ({ from, to }) =>
+    sourceDigests(source, entity, spans.filter((span) => span.to >= from && span.to <= to), 0), // prettier-ignore
+  );
+  const now = results.flat();
   return now.filter(({ id, digest }) => (known.has(id) ? known.get(id) === digest : reread.has(id))).map(({ id }) => id);
 }
 
@@ -131,24 +156,4 @@ export function total(buckets: readonly BucketTotals[]): Record<string, string> 
     for (const [column, value] of Object.entries(columns)) sums[column] = addDecimals(sums[column] ?? "0", value ?? "0");
   }
   return sums;
-}
-
-/** Adds two decimal texts without a floating point number in between; NaN when one of them is no finite number. */
-export function addDecimals(a: string, b: string): string {
-  if (!isDecimal(a) || !isDecimal(b)) return "NaN";
-  const scale = Math.max(decimals(a), decimals(b));
-  const sum = scaled(a, scale) + scaled(b, scale);
-  if (scale === 0) return sum.toString();
-  const digits = (sum < 0n ? -sum : sum).toString().padStart(scale + 1, "0");
-  const text = `${sum < 0n ? "-" : ""}${digits.slice(0, -scale)}.${digits.slice(-scale)}`;
-  return text.replace(/\.?0+$/, "");
-}
-
-function decimals(text: string): number {
-  return text.split(".")[1]?.length ?? 0;
-}
-
-function scaled(text: string, scale: number): bigint {
-  const [whole = "0", fraction = ""] = text.split(".");
-  return BigInt(whole + fraction.padEnd(scale, "0"));
 }

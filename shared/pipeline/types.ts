@@ -67,10 +67,15 @@ export interface Chain {
   readonly capture: "full" | "xmin" | "modified" | "selection" | "digest" | "keys" | "joins" | "adopt" | "validate";
   readonly page: number;
   readonly page_size: number;
+  /** A limit has ended or cut a page of the chain. */
+  readonly slow_growth: boolean;
+  /** How often this page, of one record, has ended with its worker. */
+  readonly crashes: number;
   readonly round: number;
   readonly lease: number;
   readonly failures: number;
   readonly cursor: string | null;
+  /** The first key and the last one; null: no bound. */
   readonly range_from: string | null;
   readonly range_to: string | null;
   readonly changed_from: string | null;
@@ -170,6 +175,8 @@ export interface Issue {
   readonly rule: string;
   readonly remedy: string;
   readonly data: Readonly<Record<string, unknown>>;
+  /** What has the record read again; default: parent, rule or source, by what stops it. */
+  readonly retry?: "source" | "target";
   readonly parent?: string;
   readonly parentId?: string;
   /** Hash of the record as the source has it. */
@@ -189,7 +196,6 @@ export interface CommittedPage {
   /** Legacy ids of the records that landed for the first time. */
   readonly landed: readonly string[];
   readonly surplus: number;
-  readonly foreign_key_rejects: number;
   readonly dispatch: readonly PageMessage[];
 }
 
@@ -206,5 +212,6 @@ export type PageOutcome =
   | { readonly outcome: "compared"; readonly records: number; readonly differing: number; readonly next: number }
   | { readonly outcome: "reported"; readonly next: number }
   | { readonly outcome: "validated"; readonly passed: boolean; readonly differences: number }
+  | { readonly outcome: "smaller"; readonly error: DescribedError; readonly pageSize: number }
   | { readonly outcome: "failed"; readonly error: DescribedError; readonly retrySeconds: number | null }
   | NoClaim;

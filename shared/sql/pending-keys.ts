@@ -1,6 +1,7 @@
 import type { Queryable } from "../db/connect.ts";
 import { query } from "../db/query.ts";
 import type { PendingKey } from "../pipeline/types.ts";
+import { keysBefore, keysBehind } from "./key-range.ts";
 
 /** A key of a page. `beside`: it stands beyond the page, which takes it because it is one of a circle. */
 export type FoundKey = PendingKey & { readonly beside: boolean };
@@ -56,7 +57,8 @@ export function pageOfKeys(
 
 /** Condition and order of a page of keys: the parameters of its cursor, and of the last generation. */
 function nextKeys(upTo: string | null, cursor: number, generation: number): string {
+  const at = `$${cursor}::text::bigint`;
   return upTo === null
-    ? `not gone and legacy_id > coalesce($${cursor}::text::bigint, -9223372036854775808) order by legacy_id`
-    : `gone and generation <= $${generation}::text::bigint and legacy_id < coalesce($${cursor}::text::bigint, 9223372036854775807) order by legacy_id desc`;
+    ? `not gone and ${keysBehind("legacy_id", at)} order by legacy_id`
+    : `gone and generation <= $${generation}::text::bigint and ${keysBefore("legacy_id", at)} order by legacy_id desc`;
 }

@@ -14,9 +14,9 @@ export interface Checkpoint {
   /** Starts of the servers that answered for the entity. */
   readonly server_starts: readonly string[];
   readonly definition_hash: string;
-  /** What is stamped later, or then with a higher key, no run has read as modified. */
+  /** What is stamped later, or then with a higher key (null: with any), no run has read as modified. */
   readonly watermark_at: string;
-  readonly watermark_id: string;
+  readonly watermark_id: string | null;
 }
 
 /** Registers the source on first use and returns its id. */

@@ -4,6 +4,7 @@ import type { Queryable } from "../db/connect.ts";
 import { ident } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
+import { keysBehind } from "./key-range.ts";
 import type { KeyQuery } from "./source-keys.ts";
 import { scannedParameter, scannedSql } from "./xid.ts";
 
@@ -166,21 +167,21 @@ function fileWindow(scan: Scan, cursor: string | null, size: number, room: numbe
 function keyWindow(scan: Scan, cursor: string | null, size: number, room: number): KeyQuery {
   const table = `public.${ident(scan.table)}`;
   const key = `w.${ident(scan.key)}`;
+  const behind = keysBehind(key, "$2::text::bigint");
   return {
     text: `with span as materialized (
              select max(id) as last, count(*) < $3 as ends from (
-               select ${key} as id from ${table} w where ${key} > $2::text::bigint order by ${key} limit $3) k)
+               select ${key} as id from ${table} w where ${behind} order by ${key} limit $3) k)
            select '${KEYS}' as file, s.last::text as last, s.ends, changed.rows
              from span s, (select coalesce(json_agg(r), '[]') as rows from (
                      select ${key}::text as place, ${valuesSql(scan)}
                        from ${table} w
-                      where ${key} > $2::text::bigint and ${key} <= (select last from span) and ${scannedSql("w.xmin", 4)}
+                      where ${behind} and ${key} <= (select last from span) and ${scannedSql("w.xmin", 4)}
                       order by ${key} limit $1) r) changed`,
-    parameters: [room, cursor ?? LOWEST, size, scannedParameter(scan.from)],
+    parameters: [room, cursor, size, scannedParameter(scan.from)],
   };
 }
 
-const LOWEST = "-9223372036854775808";
 const LINE_BITS = 16n;
 const LAST_LINE = 65_535n;
 const LAST_BLOCK = 4_294_967_294n;

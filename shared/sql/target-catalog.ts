@@ -31,6 +31,8 @@ export interface TargetCatalogTable {
   readonly delete: boolean;
   /** Whether it may see which transaction has written a row. */
   readonly xmin: boolean;
+  /** Of each entity that is released for this table: the columns that decisions may read and write. */
+  readonly released: Readonly<Record<string, readonly string[]>>;
   readonly columns: Readonly<Record<string, TargetCatalogColumn>>;
   readonly primaryKey: readonly string[];
   /** Columns that a unique index over the whole table and nothing else keeps unique. */
@@ -56,6 +58,14 @@ export const TARGET_CATALOG = `
            'delete', has_table_privilege(c.oid, 'delete'),
            'xmin', case when c.relkind in ('r', 'p') then has_column_privilege(c.oid, 'xmin', 'select') else true end,
            'empty', c.relkind = 'r' and pg_relation_size(c.oid) = 0,
+           'released', (
+             select coalesce(jsonb_object_agg(r.entity_type, (
+               select coalesce(jsonb_agg(a.attname order by a.attnum), '[]') from pg_attribute a
+                where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attname = any (r.columns)
+                  and has_column_privilege('isthmus_decisions', c.oid, a.attnum, 'select')
+                  and has_column_privilege('isthmus_decisions', c.oid, a.attnum, 'insert')
+                  and has_column_privilege('isthmus_decisions', c.oid, a.attnum, 'update'))), '{}')
+               from public.sync_released_entities r where r.target_table = c.relname),
            'columns', (
              select jsonb_object_agg(a.attname, jsonb_build_object(
                'type', format_type(t.oid, null),

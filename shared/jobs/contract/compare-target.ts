@@ -138,6 +138,15 @@ function checkRights(find: Find, entity: Entity, table: TargetCatalogTable, role
       }),
     );
   }
+  const released = table.released[entity.name] ?? [];
+  if (owned.some((column) => !released.includes(column))) {
+    findings.push(
+      find("target_not_released", {
+        message: `The entity is not released as it is defined now: decisions on its conflicts are refused.`,
+        remedy: workerGrants([entity], role).replaceAll("\n", " "),
+      }),
+    );
+  }
   if (table.hidden) {
     findings.push(
       find("target_rows_hidden", {

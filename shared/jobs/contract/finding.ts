@@ -8,6 +8,10 @@ export const FINDINGS = {
     "fatal",
     "The column by which an entity's changed rows are found or dated has no time zone, so it is no moment.",
   ],
+  source_key_type: ["fatal", "What identifies the rows of a source table is not smallint, integer or bigint."],
+  source_key_null: ["fatal", "What identifies the rows of a source table is null in some row."],
+  source_key_repeated: ["fatal", "Several rows of a source table have what should identify one, or be joined to one record."],
+  source_key_unproven: ["warn", "Nothing of the source keeps a key unique or present, and asking its rows took too long."],
   source_not_readable: ["fatal", "The source role may not read what the entity needs."],
   source_rows_hidden: ["fatal", "Row level security filters what the source role sees: rows would be missing silently."],
   capture_impossible: [
@@ -29,6 +33,7 @@ export const FINDINGS = {
   target_foreign_key_missing: ["warn", "A column that holds a parent's id has no foreign key."],
   target_foreign_key_elsewhere: ["fatal", "A column that holds a parent's id has a foreign key to another table or column."],
   target_grant_missing: ["fatal", "The worker lacks rights on the target table."],
+  target_not_released: ["warn", "Nobody has released what decisions on the entity have to read and write."],
   side_effect: ["fatal", "What a write to the table sets off has not been acknowledged."],
 } as const satisfies Readonly<Record<string, readonly ["fatal" | "warn", string]>>;
 

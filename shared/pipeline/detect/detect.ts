@@ -6,21 +6,26 @@ import { landedKeys } from "../../sql/mappings.ts";
 import { pendingKeys } from "../../sql/pending-keys.ts";
 import { plannedKeys } from "../../sql/planned-records.ts";
 import { parseSelection, selectedKeys } from "../../sql/selected-keys.ts";
+import { assertEachOnce } from "../each-once.ts";
 import type { Claim, DetectedKeys } from "../types.ts";
-import { allKeys, modifiedKeys, sentOrLandedKeys, type KeyRange } from "../../sql/source-keys.ts";
+import type { KeyRange } from "../../sql/key-range.ts";
+import { allKeys, modifiedKeys, sentOrLandedKeys } from "../../sql/source-keys.ts";
 import { changedRecords, scanPage, type Pace } from "../../sql/source-scan.ts";
 
-/** Finds the keys of the next page of a chain, as its capture says. State is read later, under the page's locks. */
-export async function detect(
-  source: Sql,
-  target: Sql,
-  entity: Entity,
-  claim: Claim,
-  pace: Omit<Pace, "rows">,
-): Promise<DetectedKeys> {
+/**
+ * Finds the keys of the next page of a chain, as its capture says. State is read later, under the page's locks.
+ * @throws IsthmusError KEY_BROKEN
+ */
+export async function detect(...args: Parameters<typeof find>): Promise<DetectedKeys> {
+  const keys = await find(...args);
+  assertEachOnce(args[2], keys.ids);
+  return keys;
+}
+
+async function find(source: Sql, target: Sql, entity: Entity, claim: Claim, pace: Omit<Pace, "rows">): Promise<DetectedKeys> {
   const { chain, execution } = claim;
   const limit = chain.page_size;
-  const range = { after: chain.cursor ?? chain.range_from, upTo: chain.range_to, limit };
+  const range = { from: chain.range_from, after: chain.cursor, upTo: chain.range_to, limit };
   switch (chain.capture) {
     case "full":
       return entity.source.predicate === undefined
@@ -59,7 +64,7 @@ export async function detect(
 
 /** In the order of the stamps, as far as the watermark goes; its keys ascend for the locks. */
 async function modified(source: Sql, entity: Entity, { chain }: Claim): Promise<DetectedKeys> {
-  const after = { at: chain.cursor_at ?? "-infinity", id: chain.cursor ?? "" };
+  const after = { at: chain.cursor_at ?? "-infinity", id: chain.cursor };
   const keys = modifiedKeys(entity, stampOf(entity), after, chain.until_at ?? "-infinity", chain.page_size);
   const rows = await query<{ id: string; at: string }>(source, "source", keys.text, keys.parameters);
   const last = rows.at(-1);
@@ -69,7 +74,7 @@ async function modified(source: Sql, entity: Entity, { chain }: Claim): Promise<
 
 function stampOf({ name, source: { modified } }: Entity): string {
   if (modified !== undefined) return modified;
-  throw new IsthmusError("CONTRACT_BROKEN", `This deployment knows no column by which modified rows of ${name} are found.`);
+  throw new IsthmusError("DEPLOYMENT_BEHIND", `This deployment knows no column by which modified rows of ${name} are found.`);
 }
 
 async function ofSource(source: Sql, keys: ReturnType<typeof allKeys>, limit: number): Promise<DetectedKeys> {

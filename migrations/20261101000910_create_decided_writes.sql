@@ -1,0 +1,270 @@
+-- Purpose: what a decision writes: into the target's rows, into row states and mappings, and beside the conflict, to put it back.
+-- Locks:   the decisions' target rows, in id order.
+-- Reverse: drop the functions.
+--
+-- These run as isthmus_decisions. p_entity comes from sync.released_entity, so that each name that becomes SQL was released by
+-- the owner; what conflicts and their values say is bound or looked up among these names.
+
+create function sync.decide_fields(p_entity public.sync_entities, p_ids uuid[], p_before jsonb) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_table   text := format('public.%I', p_entity.target_table);
+  v_owned   text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c);
+  v_now     text := format('select to_jsonb(isthmus_row) as now from (select %s from %s t where t.id = (w ->> ''row'')::uuid limit 1) isthmus_row',
+                           sync.owned_columns(p_entity), v_table);
+  v_exact   text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c where c ->> 'type' = 'numeric');
+  v_work    jsonb;
+  v_first   record;
+begin
+  -- expect: what the row must hold now; put: what is written; seen, left: what is remembered then, left null: what stands there.
+  -- What the target keeps against the source's value, or gets instead of it, counts as somebody's edit of that value.
+  select jsonb_agg(jsonb_build_object('id', c.id, 'row', c.target_record_id, 'key', c.source_record_id, 'fields', to_jsonb(f.names),
+           'strategy', c.resolution_strategy, 'again', p_before ->> c.id::text is not null,
+           'expect', case when p_before ->> c.id::text is null then v.target else v.after end,
+           'put', case when c.resolution_strategy = 'source_wins' then v.source
+                       when c.resolution_strategy = 'merge' then c.resolution_data
+                       when p_before ->> c.id::text is null then '{}' else v.target end,
+           'was_seen', case when p_before ->> c.id::text is null then v.seen else v.source end,
+           'seen', case when c.resolution_strategy is null then v.seen else v.source end,
+           'left', case when c.resolution_strategy is null then v."left" when c.resolution_strategy <> 'source_wins' then v.source end,
+           'record', v.record, 'hashes', v.hashes, 'digest', c.source_digest))
+    into v_work
+    from unnest(p_ids) i (id)
+    cross join lateral (select * from public.sync_conflicts where id = i.id and rule = 'both_changed' limit 1) c
+    left join lateral (select * from public.sync_conflict_values where conflict_id = c.id limit 1) v on true
+    cross join lateral (select string_to_array(c.field, ', ') as names) f;
+  if v_work is null then
+    return;
+  end if;
+
+  -- What was decided is judged by the record alone.
+  select c.*, w.why, w.hint into v_first
+    from (select (w ->> 'id')::uuid as id, case
+                   when w ->> 'expect' is null then 'what it would put back is not known'
+                   when w ->> 'strategy' = 'merge' and exists (select from jsonb_object_keys(w -> 'put') k where not w -> 'fields' ? k)
+                     then 'resolution_data names ' || (select string_agg(k, ', ' order by k) from jsonb_object_keys(w -> 'put') k where not w -> 'fields' ? k)
+                          || ', which this conflict is not about'
+                   when w ->> 'strategy' = 'merge' and exists (select from jsonb_array_elements_text(w -> 'fields') k where not w -> 'put' ? k)
+                     then 'resolution_data lacks ' || (select string_agg(k, ', ' order by k) from jsonb_array_elements_text(w -> 'fields') k where not w -> 'put' ? k)
+                   when w ->> 'strategy' = 'merge' and exists (select from jsonb_each(w -> 'put') k where k.value = '"•••"')
+                     then 'resolution_data holds a masked value'
+                   when w ->> 'strategy' = 'merge' and exists (
+                        select from jsonb_each(w -> 'put') k join public.sync_conflict_values v on v.conflict_id = (w ->> 'id')::uuid
+                          cross join lateral (values (v.seen -> k.key), (v.source -> k.key), (v.target -> k.key)) x (whole)
+                         where k.value <> x.whole and k.value = sync.shown_value(x.whole, jsonb_array_length(w -> 'fields')))
+                     then 'resolution_data holds a value that differences shows cut short'
+                   when not (select array_agg(k) from jsonb_object_keys(w -> 'put') k) <@ v_owned then 'a field is no longer the sync''s own'
+                 end as why,
+                 'The fields are those in the column field; their values, unmasked and whole: select sync.reveal(''' || (w ->> 'id') || ''').' as hint
+            from jsonb_array_elements(v_work) w) w
+    join public.sync_conflicts c on c.id = w.id
+   where w.why is not null order by c.first_seen_at, c.id limit 1;
+  if found then
+    perform sync.refuse_decision(x, v_first.why, v_first.hint) from public.sync_conflicts x where x.id = v_first.id;
+  end if;
+
+  -- Rows are found one by one, by their ids: nobody knows how many decisions there are when this is planned, and how many rows.
+  execute format($q$
+    select count(*) from (
+      select from (select distinct (w ->> 'row')::uuid as row from jsonb_array_elements($1) w order by 1 offset 0) d
+        cross join lateral (select from %s t where t.id = d.row limit 1 for no key update of t) l) locked
+  $q$, v_table) using v_work;
+  execute format($q$
+    select jsonb_agg(w || jsonb_build_object('held', jsonb_build_object('seen', s.seen_hash, 'left', s.left_hash), 'why', case
+             when o.now is null then 'its target row is gone'
+             when sync.pick(o.now, f.names) <> w -> 'expect' then 'the target holds other values than it shows'
+             when s.legacy_id is null or s.gone_at is not null
+               or s.seen_hash is null and sync.pick(s.seen, f.names) <> w -> 'was_seen'
+               or s.seen_hash is not null and (w ->> 'again')::boolean and s.seen_hash <> hashtextextended((w -> 'record')::text, 0)
+               then 'the source has gone on since' end))
+      from jsonb_array_elements($1) w
+      cross join lateral (select array(select jsonb_array_elements_text(w -> 'fields')) as names) f
+      left join lateral (%1$s) o on true
+      left join lateral (select legacy_id, gone_at, seen, seen_hash, left_hash from public.sync_row_states
+                          where entity_id = %2$s and legacy_id = (w ->> 'key')::bigint limit 1) s on true
+  $q$, v_now, p_entity.id) into v_work using v_work;
+  select c as conflict, w ->> 'why' as why into v_first from jsonb_array_elements(v_work) w join public.sync_conflicts c on c.id = (w ->> 'id')::uuid
+   where w ->> 'why' is not null order by c.first_seen_at, c.id limit 1;
+  if found then
+    perform sync.refuse_decision(v_first.conflict, v_first.why,
+      'Have it read again, and decide on what it shows then: select sync.replay(''' || p_entity.entity_type || ''').');
+  end if;
+
+  execute format($q$
+    update %1$s t set %2$s
+      from (select (w ->> 'row')::uuid as row, w -> 'put' as put, jsonb_populate_record(null::%1$s, w -> 'put') as new
+              from jsonb_array_elements($1) w where w -> 'put' <> '{}' offset 0) d
+     where t.id = d.row
+  $q$, v_table, (select string_agg(format('%1$I = case when d.put ? %1$L then (d.new).%1$I else t.%1$I end', name), ', ') from unnest(v_owned) name where name <> 'id')) using v_work;
+
+  execute format($q$
+    select jsonb_agg(w || jsonb_build_object('now', o.now)) from jsonb_array_elements($1) w cross join lateral (%s) o
+  $q$, v_now) into v_work using v_work;
+  select c as conflict into v_first
+    from jsonb_array_elements(v_work) w cross join lateral jsonb_each(w -> 'put') p join public.sync_conflicts c on c.id = (w ->> 'id')::uuid
+   -- Text that reads as a number would do, and so would NaN, which is none.
+   where p.key = any (v_exact) and (w -> 'now' -> p.key is distinct from p.value or jsonb_typeof(p.value) = 'string') order by c.first_seen_at, c.id limit 1;
+  if found then
+    perform sync.refuse_decision(v_first.conflict, 'the target cannot hold the number exactly', 'Write one that fits its column, without quotes.');
+  end if;
+
+  update public.sync_conflict_values v
+     set after = case when w ->> 'strategy' is not null then sync.pick(w -> 'now', array(select jsonb_array_elements_text(w -> 'fields'))) end,
+         hashes = case when (w ->> 'again')::boolean then v.hashes else w -> 'held' end
+    from jsonb_array_elements(v_work) w
+   where v.conflict_id = (w ->> 'id')::uuid;
+  -- Of hashes, 0 is what nothing fits.
+  update public.sync_row_states s
+     set seen = s.seen - f.names || (w -> 'seen'),
+         "left" = s."left" - f.names || case when w ->> 'left' is null then sync.pick(w -> 'now', f.names) else w -> 'left' end,
+         seen_hash = case when s.seen_hash is not null then
+           coalesce(case when w ->> 'strategy' is null then (w #>> '{hashes,seen}')::bigint else hashtextextended((w -> 'record')::text, 0) end, 0) end,
+         left_hash = case when s.left_hash is not null then
+           coalesce(case when w ->> 'strategy' is null then (w #>> '{hashes,left}')::bigint else (
+             -- Edits of other fields stay edits: what the sync has left there is what the source says.
+             select hashtextextended(jsonb_object_agg(e.key, case
+                      when w -> 'fields' ? e.key then coalesce(w -> 'left' -> e.key, e.value)
+                      when e.value = w -> 'record' -> e.key then e.value
+                      else w -> 'record' -> e.key end)::text, 0) from jsonb_each(w -> 'now') e) end, 0) end,
+         source_digest = (w ->> 'digest')::bigint, written_by = null, synced_at = now()
+    from jsonb_array_elements(v_work) w
+    cross join lateral (select array(select jsonb_array_elements_text(w -> 'fields')) as names) f
+   where s.entity_id = p_entity.id and s.legacy_id = (w ->> 'key')::bigint;
+end
+$$;
+comment on function sync.decide_fields(public.sync_entities, uuid[], jsonb) is
+  'Decisions on fields that both sides have changed: target rows, row states and what is needed to put them back.';
+
+create function sync.decide_rows(p_entity public.sync_entities, p_ids uuid[], p_before jsonb) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_table text := format('public.%I', p_entity.target_table);
+  v_first public.sync_conflicts;
+  v_ids   uuid[];
+  v_back  uuid[];
+  v_gone  uuid[];
+begin
+  select array_agg(c.id), array_agg(c.id) filter (where c.rule = 'target_deleted' and c.resolution_strategy = 'source_wins'),
+         array_agg(c.id) filter (where c.rule in ('deleted_in_source', 'left_edited') and c.resolution_strategy = 'source_wins')
+    into v_ids, v_back, v_gone
+    from unnest(p_ids) i (id)
+    cross join lateral (select * from public.sync_conflicts where id = i.id and rule <> 'both_changed' limit 1) c;
+  if v_ids is null then
+    return;
+  end if;
+  -- A row that was written or deleted by a decision is not put back: it may have changed since, or others refer to it.
+  select c.* into v_first from public.sync_conflicts c
+   where c.id = any (v_ids) and p_before ->> c.id::text = 'source_wins' order by c.first_seen_at, c.id limit 1;
+  if found then
+    perform sync.refuse_decision(v_first, 'a row that was written or deleted is not put back', 'Change the row itself.');
+  end if;
+
+  -- Their target rows, in id order, before anything is read of them.
+  execute format($q$
+    select count(*) from (
+      select from (select target_record_id from public.sync_conflicts where id = any ($1) order by 1 offset 0) c
+        cross join lateral (select from %s t where t.id = c.target_record_id limit 1 for update of t) l) locked
+  $q$, v_table) using v_back || v_gone;
+
+  -- Deleted in the source, or no longer wanted here: the row stays.
+  insert into public.sync_row_states as s (entity_id, legacy_id, seen, "left", gone_at)
+  select p_entity.id, source_record_id, '{}', '{}', now() from public.sync_conflicts
+   where id = any (v_ids) and rule in ('deleted_in_source', 'left_edited') and resolution_strategy = 'target_wins'
+  on conflict (entity_id, legacy_id) do update set gone_at = now(), source_digest = null;
+  update public.sync_row_states s set gone_at = null
+    from public.sync_conflicts c
+   where c.id = any (v_ids) and c.rule in ('deleted_in_source', 'left_edited') and c.resolution_strategy is null
+     and s.entity_id = p_entity.id and s.legacy_id = c.source_record_id;
+  if v_back is not null then
+    perform sync.write_again(p_entity, v_back);
+  end if;
+  if v_gone is not null then
+    perform sync.delete_decided(p_entity, v_gone);
+  end if;
+end
+$$;
+comment on function sync.decide_rows(public.sync_entities, uuid[], jsonb) is
+  'Decisions on whole records: written again, deleted, or left as they are.';
+
+create function sync.write_again(p_entity public.sync_entities, p_ids uuid[]) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_table text := format('public.%I', p_entity.target_table);
+  v_owned text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c);
+  v_first public.sync_conflicts;
+begin
+  select c.* into v_first from public.sync_conflicts c left join public.sync_conflict_values v on v.conflict_id = c.id
+   where c.id = any (p_ids) and v.record is null order by c.first_seen_at, c.id limit 1;
+  if found then
+    perform sync.refuse_decision(v_first, 'what the source says of it is not known', format('Have it read again: select sync.replay(%L).', p_entity.entity_type));
+  end if;
+  execute format($q$
+    insert into %1$s (id, %2$s)
+    select d.id, %3$s
+      from (select c.target_record_id as id, jsonb_populate_record(null::%1$s, v.record) as new
+              from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
+             where c.id = any ($1) order by c.target_record_id offset 0) d
+  $q$, v_table, (select string_agg(quote_ident(name), ', ') from unnest(v_owned) name),
+    (select string_agg(format('(d.new).%I', name), ', ') from unnest(v_owned) name)) using p_ids;
+  execute format($q$
+    update public.sync_row_states s
+       set seen = case when s.seen_hash is null then v.record end, "left" = case when s.left_hash is null then o.now end,
+           seen_hash = case when s.seen_hash is not null then hashtextextended(v.record::text, 0) end,
+           left_hash = case when s.left_hash is not null then hashtextextended(o.now::text, 0) end,
+           source_digest = c.source_digest, written_by = null, gone_at = null, synced_at = now()
+      from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
+      join %1$s t on t.id = c.target_record_id
+      cross join lateral (select to_jsonb(isthmus_row) as now from (select %2$s) isthmus_row offset 0) o
+     where c.id = any ($1) and s.entity_id = c.entity_id and s.legacy_id = c.source_record_id
+  $q$, v_table, sync.owned_columns(p_entity)) using p_ids;
+end
+$$;
+comment on function sync.write_again(public.sync_entities, uuid[]) is 'Target rows that somebody deleted are written again, under their ids.';
+
+create function sync.delete_decided(p_entity public.sync_entities, p_ids uuid[]) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_table text := format('public.%I', p_entity.target_table);
+  v_first public.sync_conflicts;
+begin
+  -- Nobody deletes or empties, without a word, what refers to the row.
+  execute format($q$
+    select c.* from public.sync_conflicts c join %1$s t on t.id = c.target_record_id
+     where c.id = any ($1) and (%2$s) order by c.first_seen_at, c.id limit 1
+  $q$, v_table, sync.referenced_sql(p_entity, null)) into v_first using p_ids;
+  if v_first.id is not null then
+    perform sync.refuse_decision(v_first, 'other rows refer to its target row', 'Decide on these first.');
+  end if;
+  execute format($q$
+    select c.* from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
+      join %1$s t on t.id = c.target_record_id
+      cross join lateral (select to_jsonb(isthmus_row) as now from (select %2$s) isthmus_row offset 0) o
+     where c.id = any ($1) and c.rule = 'left_edited' and sync.pick(o.now, array(select jsonb_object_keys(v.target))) <> v.target
+     order by c.first_seen_at, c.id limit 1
+  $q$, v_table, sync.owned_columns(p_entity)) into v_first using p_ids;
+  if v_first.id is not null then
+    perform sync.refuse_decision(v_first, 'the target holds other values than it shows', format('Have it read again: select sync.replay(%L).', p_entity.entity_type));
+  end if;
+  execute format($q$
+    with kept as (
+      insert into public.sync_conflict_values as k (conflict_id, target)
+      select c.id, o.now from public.sync_conflicts c join %1$s t on t.id = c.target_record_id
+        cross join lateral (select to_jsonb(isthmus_row) as now from (select %2$s) isthmus_row) o
+       where c.id = any ($1)
+      on conflict (conflict_id) do update set target = excluded.target)
+    delete from %1$s t using public.sync_conflicts c where c.id = any ($1) and t.id = c.target_record_id
+  $q$, v_table, sync.owned_columns(p_entity)) using p_ids;
+  with gone as (
+    delete from public.sync_row_states s using public.sync_conflicts c
+     where c.id = any (p_ids) and s.entity_id = c.entity_id and s.legacy_id = c.source_record_id)
+  update public.uuid_mappings_enhanced m set sync_status = 'deleted' from public.sync_conflicts c
+   where c.id = any (p_ids) and m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = c.source_record_id;
+end
+$$;
+comment on function sync.delete_decided(public.sync_entities, uuid[]) is
+  'Target rows of records that the source no longer has are deleted; what they held is kept.';
+
+revoke all on function sync.decide_fields(public.sync_entities, uuid[], jsonb), sync.decide_rows(public.sync_entities, uuid[], jsonb),
+  sync.write_again(public.sync_entities, uuid[]), sync.delete_decided(public.sync_entities, uuid[]) from public;
+grant execute on function sync.decide_fields(public.sync_entities, uuid[], jsonb), sync.decide_rows(public.sync_entities, uuid[], jsonb),
+  sync.write_again(public.sync_entities, uuid[]), sync.delete_decided(public.sync_entities, uuid[]) to isthmus_decisions;
