@@ -31,6 +31,7 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
   sync_conflict_values: NOBODY,
   sync_audit: TEAM,
   sync_queue_counts: TEAM,
+  sync_queue_looks: TEAM,
   sync_row_states: NOBODY,
   sync_join_rows: NOBODY,
   sync_planned_records: NOBODY,
@@ -74,6 +75,7 @@ const WORKER: Readonly<Record<string, string>> = {
   sync_conflicts: "siu",
   sync_conflict_values: "siu",
   sync_queue_counts: "sid",
+  sync_queue_looks: "siu",
   sync_planned_records: "siud",
   sync_planned_keys: "siud",
   sync_record_slots: "siu",
@@ -105,6 +107,7 @@ describe("row level security and grants", () => {
     await admin`insert into public.sync_alerts (kind, severity, message) values ('test', 'warning', 'test')`;
     await admin`insert into public.sync_conflict_values select id, '{}' from public.sync_conflicts limit 1`;
     await admin`insert into public.sync_audit (actor, action) values ('test', 'revealed')`;
+    await admin`select sync.take_look(id, 'deliveries', 1) from public.sync_sources`;
     await admin`select sync.count_queue(id) from public.sync_sources`;
     tables = (
       await admin<{ name: string }[]>`
