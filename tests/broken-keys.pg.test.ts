@@ -129,7 +129,7 @@ describe("a key that becomes untrue behind the check", () => {
     return {
       pages: pages.length,
       status,
-      errors: errors?.map(({ code, entity, legacy_ids: ids }) => [code, entity, ids].flat().join(" ")),
+      errors: errors?.map(({ code, entity, legacy_ids: ids }) => [code, entity, ...(ids ?? [])].join(" ")),
     };
   };
 
