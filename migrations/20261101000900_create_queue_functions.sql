@@ -65,7 +65,9 @@ begin
   create temp table page_queued on commit drop as
   with same as (
     update public.sync_conflicts c
-       set attempts = c.attempts + 1, last_seen_at = now(), source_digest = i.digest, remedy = i.remedy, conflict_data = coalesce(i.data, '{}'),
+       set attempts = c.attempts + 1, last_seen_at = now(), source_digest = i.digest,
+           -- What was found out about a circle stays while the record says the same.
+           remedy = case when c.conflict_data = coalesce(i.data, '{}') then c.remedy else i.remedy end, conflict_data = coalesce(i.data, '{}'),
            policy = coalesce(i.policy, c.policy), retry_class = i.retry, next_attempt_at = sync.next_attempt(i.retry, c.attempts + 1)
       from pg_temp.page_issues i
      where c.id = any (v_known) and c.source_record_id = i.k

@@ -92,7 +92,8 @@ describe("records that wait for one parent", () => {
       expect(await test.status(execution)).toMatchObject({ status: "succeeded" });
       expect(await test.target.admin`select count(*)::integer as n from public.operations`).toMatchObject([{ n: WAITING }]);
       expect(await test.target.admin`select from public.sync_conflicts where state in ('waiting', 'open')`).toHaveLength(0);
-      expect(pending).toBe(10_000);
+      // The parent's commit releases some, the end of its chain more: each asks for 10,000 at most.
+      expect(pending).toBe(Math.min(WAITING, 20_000));
       expect(times.length).toBeGreaterThan((WAITING / size) * 0.9);
       const [first, last] = [times.slice(0, 5), times.slice(-5)].map(median);
       process.stdout.write(

@@ -156,12 +156,12 @@ interface Relative {
 /** The largest set of relatives that refer to each other, and to records that land anyway, alone: circles among them. */
 function landingTogether(relatives: readonly Relative[], landing: ReadonlySet<string>): ReadonlySet<Relative> {
   const keys = new Set(relatives.map(({ record }) => record._key));
-  const parentsOf = ({ record }: Relative) => Object.values(record._together ?? {});
+  const needed = ({ record }: Relative) => Object.values(record._together ?? {});
   const children = new Map<string, Relative[]>();
   for (const relative of relatives)
-    for (const key of parentsOf(relative)) children.set(key, [...(children.get(key) ?? []), relative]);
+    for (const key of needed(relative)) children.set(key, [...(children.get(key) ?? []), relative]);
   const together = new Set(relatives);
-  const left = relatives.filter((relative) => parentsOf(relative).some((key) => !keys.has(key) && !landing.has(key)));
+  const left = relatives.filter((relative) => needed(relative).some((key) => !keys.has(key) && !landing.has(key)));
   for (const relative of left) {
     together.delete(relative);
     left.push(...(children.get(relative.record._key) ?? []).filter((child) => together.delete(child)));
