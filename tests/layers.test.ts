@@ -32,8 +32,8 @@ const LAYERS: readonly Layer[] = [
       /^functions\/deno-runtime\.ts$/,
       /^shared\/(http|jobs|pipeline)\//,
       /^shared\/(context|runtime|errors|log|config)\.ts$/,
-      // The state of an execution is one query and one answer: a job around it would only pass it through.
-      /^shared\/sql\/execution-state\.ts$/,
+      // The state of an execution, and its end, is one query and one answer: a job around either would only pass it through.
+      /^shared\/sql\/(execution-state|ends)\.ts$/,
     ],
     packages: /^zod$/,
     strict: true as const,

@@ -3,7 +3,7 @@ import type { Sql } from "../db/connect.ts";
 import { KEY, type Entity, type SourceRow } from "../entities/define-entity.ts";
 import { readRecords, refusedColumn, stateOfRecord } from "../sql/read-records.ts";
 import { SENT } from "../sql/projection.ts";
-import { assertEachOnce } from "./each-once.ts";
+import { assertEachOnce } from "../sql/each-once.ts";
 
 export interface Projected {
   readonly rows: readonly SourceRow[];

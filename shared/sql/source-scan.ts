@@ -60,7 +60,9 @@ export interface WrittenRecord {
 export function changedRecords(entity: Entity, from: string, seenBefore: string | null = null): Scan {
   const mayBeSeen = seenBefore !== null && BigInt(seenBefore) > BigInt(from);
   // Ages, for the reason that scannedSql gives.
-  const values = mayBeSeen ? { seen: `age(w.xmin) > (select age('${scannedParameter(seenBefore)}'::xid))` } : {};
+  const values: Readonly<Record<string, string>> = mayBeSeen
+    ? { seen: `age(w.xmin) > (select age('${scannedParameter(seenBefore)}'::xid))` }
+    : {};
   return { table: entity.source.table, key: entity.source.key, values, from };
 }
 

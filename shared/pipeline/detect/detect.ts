@@ -6,7 +6,7 @@ import { landedKeys } from "../../sql/mappings.ts";
 import { pendingKeys } from "../../sql/pending-keys.ts";
 import { plannedKeys } from "../../sql/planned-records.ts";
 import { parseSelection, selectedKeys } from "../../sql/selected-keys.ts";
-import { assertEachOnce } from "../each-once.ts";
+import { assertEachOnce } from "../../sql/each-once.ts";
 import type { Claim, DetectedKeys } from "../types.ts";
 import type { KeyRange } from "../../sql/key-range.ts";
 import { allKeys, modifiedKeys, sentOrLandedKeys } from "../../sql/source-keys.ts";
