@@ -24,7 +24,10 @@ const ADMISSION = {
 } as const;
 
 /** What may stand behind the question mark. Another word is refused: POST ?dryRun would be a run. */
-const QUESTIONS: Readonly<Record<string, readonly string[]>> = { GET: ["execution", "check", "inspect"], POST: ["acknowledge", "cancel"] };
+const QUESTIONS: Readonly<Record<string, readonly string[]>> = {
+  GET: ["execution", "check", "inspect"],
+  POST: ["acknowledge", "cancel"],
+};
 
 const acknowledgeRequest = z.strictObject({
   /** Target tables; without it: all. */
