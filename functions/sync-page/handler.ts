@@ -1,8 +1,8 @@
 import { z } from "zod";
 import { createContext, once } from "../../shared/context.ts";
 import { admit } from "../../shared/http/admit.ts";
-import { parseBody } from "../../shared/http/parse.ts";
-import { answer, parseJson, respondJson } from "../../shared/http/respond.ts";
+import { parseBody, parseJson } from "../../shared/http/parse.ts";
+import { answer, respondJson } from "../../shared/http/respond.ts";
 import { validate } from "../../shared/jobs/validate.ts";
 import { runPage } from "../../shared/pipeline/run-page.ts";
 import type { PageOutcome } from "../../shared/pipeline/types.ts";

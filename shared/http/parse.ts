@@ -10,7 +10,8 @@ export function parseBody<Schema extends z.ZodType>(schema: Schema, body: string
   throw new IsthmusError("REQUEST_INVALID", describeIssues(issues), { detail: { fields: fieldsOf(issues) } });
 }
 
-function parseJson(body: string): unknown {
+/** Parses a JSON body; an empty one is an empty object. @throws IsthmusError REQUEST_INVALID, for a key that stands twice too. */
+export function parseJson(body: string): unknown {
   if (body.trim() === "") return {};
   let parsed: unknown;
   try {
