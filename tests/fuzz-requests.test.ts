@@ -113,7 +113,7 @@ describe("what is read of a request", { timeout: 60_000 }, () => {
   const entities = new Map(registry.map((entity) => [entity.name, entity]));
   const schema = selectiveSync(entities);
   type Raw = Record<string, unknown>;
-  const names = (value: unknown) => Object.keys((value ?? {})).sort();
+  const names = (value: unknown) => Object.keys(value ?? {}).sort();
 
   it("3,000 requests: nothing of one that is accepted vanishes, and no more is selected than it names", () => {
     let accepted = 0;
