@@ -275,11 +275,29 @@ export function describeError(error: unknown): DescribedError {
   return { ...known.detail, code: known.code, message: known.message, remedy: hint };
 }
 
+/** So many problems are told of one by one; a list of ten thousand wrong ids would drown the first. */
+const MOST_ISSUES = 20;
+/** Of what a request says itself, so much is repeated. */
+const LONGEST_NAME = 60;
+const LONGEST_MESSAGE = 2_000;
+
 /** What is wrong with which field, as one line: `legacyIds.patients[2]: must be an integer`. */
 export function describeIssues(issues: readonly { readonly path: readonly PropertyKey[]; readonly message: string }[]): string {
-  return issues.map(({ path, message }) => (path.length > 0 ? `${fieldName(path)}: ${message}` : message)).join("; ");
+  const told = issues.slice(0, MOST_ISSUES).map(({ path, message }) => {
+    const short = message.length > LONGEST_MESSAGE ? `${message.slice(0, LONGEST_MESSAGE)} …` : message;
+    return path.length > 0 ? `${fieldName(path)}: ${short}` : short;
+  });
+  const more = issues.length - told.length;
+  return [...told, ...(more > 0 ? [`and ${more.toLocaleString("en")} more`] : [])].join("; ");
 }
 
-export function fieldName(path: readonly PropertyKey[]): string {
-  return path.map((step, n) => (typeof step === "number" ? `[${step}]` : `${n > 0 ? "." : ""}${String(step)}`)).join("");
+/** The fields that have a problem, as many as are told of. */
+export function fieldsOf(issues: readonly { readonly path: readonly PropertyKey[] }[]): string[] {
+  return issues.slice(0, MOST_ISSUES).map(({ path }) => fieldName(path));
+}
+
+function fieldName(path: readonly PropertyKey[]): string {
+  return path
+    .map((step, n) => (typeof step === "number" ? `[${step}]` : `${n > 0 ? "." : ""}${String(step).slice(0, LONGEST_NAME)}`))
+    .join("");
 }

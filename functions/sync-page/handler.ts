@@ -1,18 +1,20 @@
 import { z } from "zod";
 import { createContext, once } from "../../shared/context.ts";
 import { admit } from "../../shared/http/admit.ts";
-import { parseBody } from "../../shared/http/parse.ts";
-import { answer, parseJson, respondJson } from "../../shared/http/respond.ts";
+import { parseBody, parseJson } from "../../shared/http/parse.ts";
+import { answer, respondJson } from "../../shared/http/respond.ts";
 import { validate } from "../../shared/jobs/validate.ts";
 import { runPage } from "../../shared/pipeline/run-page.ts";
 import type { PageOutcome } from "../../shared/pipeline/types.ts";
 import type { Runtime } from "../../shared/runtime.ts";
 
+/** As large as the column that holds it. */
+const count = z.number().int().min(0).max(2_147_483_647);
 const message = z.object({
   execution: z.uuid(),
   chain: z.uuid(),
-  page: z.number().int().min(0),
-  sends: z.number().int().min(0).optional(),
+  page: count,
+  sends: count.optional(),
 });
 
 /** A message is two ids and two numbers, some 150 bytes. */

@@ -34,6 +34,8 @@ export function selectedKeys(entity: Entity, range: KeyRange, { filters, dated }
   );
   if (dated?.from !== undefined) conditions.push(`${column(dated.column)} >= ${bind(dated.from)}::timestamptz`);
   if (dated?.to !== undefined) conditions.push(`${column(dated.column)} < ${bind(dated.to)}::timestamptz`);
+  // What names no record selects none.
+  if (conditions.length === 0) conditions.push("false");
   return {
     text: `select ${key}::text as id from ${drivingSql(entity)}
             where ${[keysBehind(key, "$1::text::bigint"), ...conditions].join(" and ")} order by ${key} limit $2`,
