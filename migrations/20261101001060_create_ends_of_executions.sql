@@ -92,7 +92,12 @@ create function sync.cancel_executions(p_execution uuid, p_by text) returns json
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_cancelled uuid[];
+  v_ended     public.sync_execution_status := (select status from public.sync_executions where id = p_execution and status <> 'running');
 begin
+  if v_ended is not null then
+    raise exception 'execution % has ended already: it is %', p_execution, v_ended
+      using errcode = 'IS031', hint = 'Nothing to do. npm run sync -- executions lists those that run.';
+  end if;
   -- p_execution null: all that run.
   with cancelled as (
     update public.sync_executions set status = 'cancelled', cancelled_by = p_by
