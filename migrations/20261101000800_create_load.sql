@@ -46,8 +46,10 @@ begin
          coalesce(string_agg(format('%s is not false', sync.fits_sql(c.name, c.type, c.exact)), ' and ' order by c.n)
                     filter (where sync.fits_sql(c.name, c.type, c.exact) is not null), 'true')
     into v_typed, v_fits
-    from (select d.col ->> 'name' as name, d.col ->> 'type' as type, d.col ->> 'exact' as exact, d.n
-            from jsonb_array_elements(p_entity.columns) with ordinality d (col, n)) c;
+    -- As the catalog has them now: a type may have been altered since the entity was registered.
+    from (select d.col ->> 'name' as name, coalesce(t.type, d.col ->> 'type') as type, coalesce(t.exact, d.col ->> 'type') as exact, d.n
+            from jsonb_array_elements(p_entity.columns) with ordinality d (col, n)
+            left join sync.column_types(to_regclass(format('public.%I', p_entity.target_table))) t on t.name = d.col ->> 'name') c;
   -- The target rows were locked by a statement before this one, which sees them as they will be written.
   return
     format($q$

@@ -206,8 +206,9 @@ begin
     return;
   end if;
   for v_column in
-    select c.col ->> 'name' as name, c.col ->> 'type' as type, c.col ->> 'exact' as exact
-      from jsonb_array_elements(p_entity.columns) with ordinality c (col, n) order by c.n
+    select t.name, t.type, t.exact
+      from jsonb_array_elements(p_entity.columns) with ordinality c (col, n)
+      join sync.column_types(to_regclass(format('public.%I', p_entity.target_table))) t on t.name = c.col ->> 'name' order by c.n
   loop
     v_fits := format('count((p.value)::%s) >= 0 and coalesce(bool_and(%s), true)', v_column.type,
       coalesce(sync.fits_sql('value', v_column.type, v_column.exact), 'true'));

@@ -487,6 +487,8 @@ describe("the functions over HTTP", () => {
     it("the check says so, a person is told within minutes, and the messages do not pile up", async () => {
       const { platform, target } = test;
       await target`alter table public.operations add column if not exists card_brand text`;
+      // QStash's log is asked once in two minutes, and an earlier test may have had it asked.
+      await target`delete from public.sync_queue_looks`;
       platform.qstash.rotateKeys();
       platform.qstash.rotateKeys();
       const check = (await (await request("sync-trigger?check", { headers: machine() })).json()) as {
