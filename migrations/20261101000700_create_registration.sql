@@ -49,7 +49,7 @@ declare
   v_columns jsonb;
   v_id      smallint;
 begin
-  select jsonb_agg(d.col || jsonb_build_object('type', c.type, 'exact', c.exact) order by d.n)
+  select jsonb_agg(d.col || jsonb_build_object('type', c.type) order by d.n)
     into v_columns
     from jsonb_array_elements(p_definition -> 'columns') with ordinality d (col, n)
     left join sync.column_types(v_table) c on c.name = d.col ->> 'name';

@@ -83,8 +83,9 @@ declare
   v_fits   boolean;
 begin
   for v_column in
-    select c.col ->> 'name' as name, c.col ->> 'type' as type, c.col ->> 'exact' as exact
-      from jsonb_array_elements(p_entity.columns) with ordinality c (col, n) order by c.n
+    select t.name, t.type, t.exact
+      from jsonb_array_elements(p_entity.columns) with ordinality c (col, n)
+      join sync.column_types(to_regclass(format('public.%I', p_entity.target_table))) t on t.name = c.col ->> 'name' order by c.n
   loop
     begin
       execute format('select count((p.%I)::%s) >= 0 and coalesce(bool_and(%s), true) from pg_temp.page_rows p where p.n = $1', v_column.name, v_column.type,
@@ -242,8 +243,10 @@ begin
                                               else '(p.%1$I)::%3$s' end, c.name, c.name, c.type)), ', ' order by c.n),
          coalesce(array_agg(c.name) filter (where c.type = 'numeric'), '{}')
     into v_typed, v_fits, v_names, v_values, v_sets, v_numbers
-    from (select d.col ->> 'name' as name, d.col ->> 'type' as type, d.col ->> 'exact' as exact, d.n
-            from jsonb_array_elements(p_entity.columns) with ordinality d (col, n)) c;
+    -- As the catalog has them now: a type may have been altered since the entity was registered.
+    from (select d.col ->> 'name' as name, coalesce(t.type, d.col ->> 'type') as type, coalesce(t.exact, d.col ->> 'type') as exact, d.n
+            from jsonb_array_elements(p_entity.columns) with ordinality d (col, n)
+            left join sync.column_types(to_regclass(format('public.%I', p_entity.target_table))) t on t.name = d.col ->> 'name') c;
 
   return array[
     -- Classify. The target rows were locked by the statement before the first slice, so this one sees them

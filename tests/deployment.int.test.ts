@@ -154,6 +154,7 @@ describe("docs/deployment.md", () => {
       const said = rows.get(name) ?? "";
       if (name in minimal) expect(said, name).toBe(name.startsWith("SUPABASE_") ? "set by the platform" : "required");
       else if (name === "FUNCTIONS_URL") expect(said).toBe("`SUPABASE_URL` + `/functions/v1`");
+      else if (name === "ISTHMUS_TOKEN_ISSUER") expect(said).toBe("`SUPABASE_URL` + `/auth/v1`");
       else if (value === undefined) expect(said, name).toBe(name.startsWith("SUPABASE_") ? "set by the platform" : "none");
       else expect(said, name).toBe(`\`${JSON.stringify(value).replaceAll('"', "")}\``);
     }

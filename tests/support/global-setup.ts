@@ -16,7 +16,10 @@ export default async function setup(project: TestProject): Promise<() => Promise
   removeOldServers();
   const templates = await preparedTemplates();
   const servers: LocalPostgres[] = [];
-  const workers = Math.min(project.config.maxWorkers, project.globalConfig.maxWorkers);
+  // Fewer only where the command line says so; without its option there is no number.
+  const asked: unknown = project.globalConfig.maxWorkers;
+  const workers =
+    typeof asked === "number" && asked >= 1 ? Math.min(project.config.maxWorkers, asked) : project.config.maxWorkers;
   const ready = await Promise.allSettled(
     Array.from({ length: workers }, async (_, index) => {
       servers[index] = await startPostgres({ name: "tests", dataDir: folderOf(index), settings: SETTINGS, copyOf: templates });
