@@ -7,7 +7,6 @@ import { freePort } from "./ports.ts";
 import { startPostgres, type LocalPostgres } from "./postgres.ts";
 import { startQstash, type LocalQstash } from "./qstash/server.ts";
 import { startRedis, type LocalRedis } from "./redis/server.ts";
-import { scheduleId } from "../shared/queue/installation.ts";
 import { prepareSource, prepareSupabase } from "./target/supabase.ts";
 
 export interface PlatformOptions {
@@ -108,7 +107,7 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
 
     // What pg_cron does on a hosted project, a QStash schedule does where there is none.
     await new Client({ baseUrl: qstash.url, token: qstash.token }).schedules.create({
-      scheduleId: scheduleId(functions.url),
+      scheduleId: "isthmus-sync-tick",
       destination: `${functions.url}/sync-tick`,
       cron: "* * * * *",
     });

@@ -1,4 +1,3 @@
-import { reportedHeaders } from "./types.ts";
 import type { DeliveryResult, Message } from "./types.ts";
 
 /** The JSON that a callback (and, with `dlqId`, a failure callback) receives about a delivery. */
@@ -6,7 +5,7 @@ export function callbackBody(message: Message, result: DeliveryResult, dlqId: st
   return Buffer.from(
     JSON.stringify({
       status: result.status,
-      header: reportedHeaders(result.headers),
+      header: result.headers,
       body: (result.body.length > 0 ? result.body : Buffer.from(result.error ?? "")).toString("base64"),
       retried: message.retried,
       maxRetries: message.settings.retries,
@@ -14,7 +13,7 @@ export function callbackBody(message: Message, result: DeliveryResult, dlqId: st
       sourceMessageId: message.messageId,
       url: message.url,
       method: message.settings.method,
-      sourceHeader: reportedHeaders(message.settings.forward),
+      sourceHeader: message.settings.forward,
       sourceBody: message.body.toString("base64"),
       notBefore: message.notBefore,
       createdAt: message.createdAt,

@@ -39,8 +39,6 @@ export interface QstashOptions {
 export interface LocalQstash {
   readonly url: string;
   readonly token: string;
-  /** Lists and reads, and publishes nothing. */
-  readonly readOnlyToken: string;
   readonly currentSigningKey: string;
   readonly nextSigningKey: string;
   readonly faults: QstashFaults;
@@ -74,7 +72,6 @@ export async function startQstash(options: QstashOptions = {}): Promise<LocalQst
 
 class QstashService implements LocalQstash {
   readonly token: string;
-  readonly readOnlyToken = `local-qstash-read-${randomUUID()}`;
   readonly faults: QstashFaults;
   currentSigningKey: string;
   nextSigningKey: string;
@@ -181,9 +178,7 @@ class QstashService implements LocalQstash {
 
   async #answer(request: IncomingMessage): Promise<Answer> {
     try {
-      const right = this.#rightOf(request);
-      if (right === undefined) throw new RequestRefused(401, "unable to authenticate: invalid token");
-      if (right === "read" && request.method !== "GET") throw new RequestRefused(403, "the token is read-only");
+      if (!this.#isAuthorized(request)) throw new RequestRefused(401, "unable to authenticate: invalid token");
       const body = await readBody(request, MAX_BODY_BYTES);
       if (!body) throw new RequestRefused(413, "the message is larger than 10 MB");
       return route(this.#routeContext(), request, body);
@@ -194,11 +189,9 @@ class QstashService implements LocalQstash {
     }
   }
 
-  #rightOf(request: IncomingMessage): "all" | "read" | undefined {
+  #isAuthorized(request: IncomingMessage): boolean {
     const digest = (text: string) => createHash("sha256").update(text).digest();
-    const isGiven = (token: string) => timingSafeEqual(digest(request.headers.authorization ?? ""), digest(`Bearer ${token}`));
-    if (isGiven(this.token)) return "all";
-    return isGiven(this.readOnlyToken) ? "read" : undefined;
+    return timingSafeEqual(digest(request.headers.authorization ?? ""), digest(`Bearer ${this.token}`));
   }
 
   #routeContext(): RouteContext {

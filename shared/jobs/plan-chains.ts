@@ -37,14 +37,11 @@ export async function fullChains({ source, config }: Context, entity: Entity, dr
   ];
 }
 
-/**
- * Changed rows of joined tables, and changed records; no chain where nothing was written. `seenBefore`: what was written before this
- * transaction, the last run may have read.
- */
+/** Changed rows of joined tables, and changed records; no chain where nothing was written. */
 export async function changedChains(
   { config }: Context,
   entity: Entity,
-  { from, seenBefore }: { readonly from: string; readonly seenBefore: string | null },
+  from: string,
   changed: ChangedTables,
 ): Promise<object[]> {
   const chains: object[] = [];
@@ -53,7 +50,7 @@ export async function changedChains(
       chains.push({ capture: "joins", join_id: id, changed_from: from, page_size: config.ISTHMUS_JOIN_ROWS });
     }
   }
-  if (await changed(entity.source.table, from)) chains.push({ capture: "xmin", changed_from: from, seen_before: seenBefore });
+  if (await changed(entity.source.table, from)) chains.push({ capture: "xmin", changed_from: from });
   return chains;
 }
 

@@ -17,7 +17,6 @@ import { assertBacked } from "./backed.ts";
 import { chooseCapture, type Choice, type RequestedCapture } from "./choose-capture.ts";
 import { keepContract, type KeptContract } from "./contract/keep-contract.ts";
 import { dependencyOrder } from "./dependency-order.ts";
-import { heldHorizon } from "./held-horizon.ts";
 import { changedChains, changedTables, digestChain, fullChains, modifiedChains } from "./plan-chains.ts";
 
 export interface ExecutionRequest {
@@ -78,13 +77,6 @@ export async function startExecution(context: Context, request: ExecutionRequest
   await openEntities(target, sourceId, names, dryRun);
 
   const known = new Map((await checkpoints(target, sourceId)).map((checkpoint) => [checkpoint.entity, checkpoint]));
-  const held = await heldHorizon(
-    source,
-    position,
-    names.flatMap((name) => known.get(name) ?? []),
-    config.ISTHMUS_HORIZON_MINUTES,
-  );
-  const warnings = [...contract.warnings, ...(held ? [held.finding] : [])];
   const changed = changedTables(context);
   const chains: object[] = [];
   const idle: object[] = [];
@@ -99,7 +91,6 @@ export async function startExecution(context: Context, request: ExecutionRequest
       changed,
       blind: blind.has(entity.name),
       until: position.source_time,
-      seenBefore: known.get(entity.name)?.snapshot_xmax ?? null,
     });
     if (choice.capture === "full" && choice.reason === "source_restored") restored.push(entity.name);
     chains.push(...work.map((chain) => ({ entity: entity.name, ...chain })));
@@ -126,8 +117,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
     idle: dryRun ? [] : idle,
     brake: brakeOf(config),
     restored,
-    horizon_held: held ? { message: `${held.finding.message} ${held.finding.remedy}`, details: held.details } : null,
-    contract: { paused: contract.paused, warnings },
+    contract: { paused: contract.paused, warnings: contract.warnings },
   });
   if (!dryRun) await context.cache.rememberExecution(begun.ordinal);
   await sendPages(context, begun.dispatch);
@@ -136,7 +126,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
     entities: names,
     chains: chains as { entity: string; capture: string }[],
     paused: contract.paused,
-    warnings,
+    warnings: contract.warnings,
   };
 }
 
@@ -157,8 +147,6 @@ interface ChainOptions {
   readonly blind: boolean;
   /** The source's clock. */
   readonly until: string;
-  /** The first transaction id that was not assigned when the entity's last run looked. */
-  readonly seenBefore: string | null;
 }
 
 /** The chains in which an entity's records are found, as was chosen. */
@@ -166,7 +154,7 @@ async function chainsFor(
   context: Context,
   entity: Entity,
   choice: Exclude<Choice, { readonly capture: "wait" }>,
-  { dryRun, changed, blind, until, seenBefore }: ChainOptions,
+  { dryRun, changed, blind, until }: ChainOptions,
 ): Promise<object[]> {
   switch (choice.capture) {
     case "full":
@@ -175,10 +163,7 @@ async function chainsFor(
       return modifiedChains(context, entity, choice.after, until);
     case "xmin":
       if (blind) return [digestChain(context)];
-      return [
-        ...(await changedChains(context, entity, { from: choice.from, seenBefore }, changed)),
-        ...(choice.digest ? [digestChain(context)] : []),
-      ];
+      return [...(await changedChains(context, entity, choice.from, changed)), ...(choice.digest ? [digestChain(context)] : [])];
   }
 }
 
