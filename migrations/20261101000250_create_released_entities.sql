@@ -109,7 +109,7 @@ begin
   -- sync_entities is written by the worker: names that become SQL are the owner's, and types the catalog's.
   v_entity.target_table := v_released.target_table;
   v_entity.columns := (
-    select jsonb_agg(jsonb_build_object('name', a.attname, 'type', format_type(a.atttypid, null)) order by r.n)
+    select jsonb_agg(jsonb_build_object('name', a.attname, 'type', format_type(a.atttypid, -1)) order by r.n)
       from unnest(v_released.columns) with ordinality r (name, n)
       join pg_attribute a on a.attrelid = format('public.%I', v_released.target_table)::regclass and a.attname = r.name and a.attnum > 0 and not a.attisdropped
      where r.name = any (v_names));

@@ -1,6 +1,6 @@
 -- Purpose: the outbox: which pages are to be sent again, what became of a message that was sent, and who is told.
 -- Locks:   the rows of the chains that were sent.
--- Reverse: drop the functions and public.sync_queue_looks.
+-- Reverse: drop the functions.
 
 create function sync.overdue_chains(p_limit integer) returns setof jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
