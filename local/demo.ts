@@ -9,6 +9,7 @@ import { freshFolder } from "./demo/folder.ts";
 import { printConnections, printQueries } from "./demo/look-around.ts";
 import { acknowledgeSideEffects } from "./demo/side-effects.ts";
 import { runAndWatch } from "./demo/watch.ts";
+import { whenToldToStop } from "./demo/stop.ts";
 import { printSummary } from "./demo/summary.ts";
 import { dim, heading, hush, line } from "./demo/terminal.ts";
 import { startPlatform, type Platform } from "./platform.ts";
@@ -41,23 +42,17 @@ const starting = startPlatform({
   env: { ISTHMUS_LEASE_SECONDS: "20" },
   acknowledge: false,
 });
-for (const [signal, code] of [
-  ["SIGINT", 130],
-  ["SIGTERM", 143],
-] as const) {
-  process.on(signal, () => {
-    if (stopping) return;
-    stopping = true;
-    line("\nStopping …");
-    hush();
-    // Work that is under way loses its servers; the driver may then throw where nobody can catch it.
-    process.on("uncaughtException", () => undefined);
-    void starting
-      .then((platform) => platform.stop())
-      .catch(() => undefined)
-      .then(() => process.exit(code));
-  });
-}
+whenToldToStop((exitCode) => {
+  stopping = true;
+  line("\nStopping …");
+  hush();
+  // Work that is under way loses its servers; the driver may then throw where nobody can catch it.
+  process.on("uncaughtException", () => undefined);
+  void starting
+    .then((platform) => platform.stop())
+    .catch(() => undefined)
+    .then(() => process.exit(exitCode));
+});
 try {
   const platform = await starting;
   if (!stopping) await show(platform);

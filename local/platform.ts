@@ -7,6 +7,7 @@ import { freePort } from "./ports.ts";
 import { startPostgres, type LocalPostgres } from "./postgres.ts";
 import { startQstash, type LocalQstash } from "./qstash/server.ts";
 import { startRedis, type LocalRedis } from "./redis/server.ts";
+import { scheduleId } from "../shared/queue/installation.ts";
 import { prepareSource, prepareSupabase } from "./target/supabase.ts";
 
 export interface PlatformOptions {
@@ -107,7 +108,7 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
 
     // What pg_cron does on a hosted project, a QStash schedule does where there is none.
     await new Client({ baseUrl: qstash.url, token: qstash.token }).schedules.create({
-      scheduleId: "isthmus-sync-tick",
+      scheduleId: scheduleId(functions.url),
       destination: `${functions.url}/sync-tick`,
       cron: "* * * * *",
     });

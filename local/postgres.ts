@@ -49,11 +49,12 @@ const SETTINGS: Readonly<Record<string, string>> = {
   log_timezone: "UTC",
 };
 
-// The server ends with us, however we end: when our end of its standard input closes, it is told to stop.
+// The server ends with us, however we end: when our end of its standard input closes, it is told to stop. Told again, because a
+// server that has only just been started does not listen to signals yet.
 const WATCHED = `
   exec 3<&0
   "$0" "$@" </dev/null 3<&- & server=$!
-  { read -r _ <&3; kill -INT "$server"; } 2>/dev/null & watcher=$!
+  { read -r _ <&3; while kill -INT "$server"; do sleep 0.2; done; } 2>/dev/null & watcher=$!
   wait "$server"; status=$?
   kill "$watcher" 2>/dev/null
   exit "$status"`;

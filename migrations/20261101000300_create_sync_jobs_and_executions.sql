@@ -14,6 +14,8 @@ create table public.sync_jobs (
   status            public.sync_job_status not null default 'pending',
   configuration     jsonb not null default '{}',
   created_at        timestamptz not null default now(),
+  attempts          integer not null default 0,
+  last_error        jsonb,
   check (schedule_type = 'on_demand' or cron_expression is not null)
 );
 comment on table public.sync_jobs is 'What is synced on a schedule. sync-tick starts every enabled job that is due.';
@@ -23,6 +25,30 @@ comment on column public.sync_jobs.next_execution_at is
   'When the job is due. Set by sync-tick from cron_expression; set it to now() to run the job at the next tick.';
 comment on column public.sync_jobs.configuration is
   'As the body of sync-trigger, for example {"entities": ["patients"], "capture": "full"}; all optional: all entities, the cheapest safe capture.';
+comment on column public.sync_jobs.attempts is 'How often it was tried in vain since it last began an execution.';
+comment on column public.sync_jobs.last_error is
+  'Code, message and remedy of what kept it from beginning, or of the execution that failed; empty once it begins again. Never values of a row.';
+
+create function sync.renew_job() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  -- What somebody has changed deserves a fresh look.
+  new.attempts := 0;
+  new.last_error := null;
+  new.status := case when new.status = 'failed' then 'pending'::public.sync_job_status else new.status end;
+  if (new.cron_expression, new.time_zone) is distinct from (old.cron_expression, old.time_zone)
+     and new.next_execution_at is not distinct from old.next_execution_at then
+    new.next_execution_at := null;
+  end if;
+  return new;
+end
+$$;
+comment on function sync.renew_job() is 'Forgets the failure of a job whose time, zone or configuration was changed, and has its next time reckoned anew.';
+revoke all on function sync.renew_job() from public;
+create trigger renew_job before update of cron_expression, time_zone, configuration, enabled on public.sync_jobs
+  for each row when ((new.cron_expression, new.time_zone, new.configuration, new.enabled)
+    is distinct from (old.cron_expression, old.time_zone, old.configuration, old.enabled))
+  execute function sync.renew_job();
 
 alter table public.sync_jobs enable row level security;
 create policy team_reads on public.sync_jobs for select to authenticated
@@ -30,7 +56,7 @@ create policy team_reads on public.sync_jobs for select to authenticated
 revoke all on public.sync_jobs from anon, authenticated, service_role;
 grant select on public.sync_jobs to authenticated;
 grant select on public.sync_jobs to isthmus_worker;
-grant update (last_execution_at, next_execution_at, status) on public.sync_jobs to isthmus_worker;
+grant update (last_execution_at, next_execution_at, status, attempts, last_error) on public.sync_jobs to isthmus_worker;
 
 insert into public.sync_jobs (name, schedule_type, cron_expression, time_zone, configuration)
 values ('daily', 'daily', '0 2 * * *', 'UTC', '{"capture": "digest"}');
@@ -61,7 +87,8 @@ create table public.sync_executions (
   selective         boolean not null default false,
   ordinal           bigint not null generated always as identity,
   brake_share       numeric not null default 0.1,
-  brake_records     integer not null default 100
+  brake_records     integer not null default 100,
+  cancelled_by      text
 );
 comment on table public.sync_executions is 'One run. It is succeeded only when every record read is accounted for and no chain is open.';
 comment on column public.sync_executions.metrics is
@@ -80,16 +107,21 @@ comment on column public.sync_executions.ordinal is
   'Counts executions. The cache remembers the last one: when it remembers a later one, this database was put back to an older state.';
 comment on column public.sync_executions.selective is 'Reads records that a request selected, changed or not: it moves no checkpoint, compares nothing, and may run beside others.';
 comment on column public.sync_executions.dry_run is 'A plan: tells what a run would do and why (sync_reports, kind plan), and writes nothing else.';
+comment on column public.sync_executions.status is 'Set it to cancelled to end an execution that runs: pages at work may commit, no other begins.';
+comment on column public.sync_executions.cancelled_by is 'Who ended it before its time.';
 create index sync_executions_job_id_idx on public.sync_executions (job_id);
 create index sync_executions_source_id_idx on public.sync_executions (source_id);
 create index sync_executions_running_idx on public.sync_executions (started_at) where status = 'running';
+create index sync_executions_cancelled_idx on public.sync_executions (started_at) where status = 'cancelled' and metrics is null;
 
 alter table public.sync_executions enable row level security;
 create policy team_reads on public.sync_executions for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
+create policy operators_cancel on public.sync_executions for update to authenticated
+  using ((select sync.caller_role()) = 'operator') with check ((select sync.caller_role()) = 'operator' and status = 'cancelled');
 revoke all on public.sync_executions from anon, authenticated, service_role;
 revoke all on sequence public.sync_executions_ordinal_seq from anon, authenticated, service_role;
-grant select on public.sync_executions to authenticated;
+grant select, update (status) on public.sync_executions to authenticated;
 grant select, insert, update on public.sync_executions to isthmus_worker;
 
 create table public.sync_chains (
@@ -101,6 +133,7 @@ create table public.sync_chains (
   range_from   bigint,
   range_to     bigint,
   changed_from xid8,
+  seen_before  xid8,
   join_id      integer,
   definition_hash text,
   deletes      boolean not null default false,
@@ -112,6 +145,8 @@ create table public.sync_chains (
   cursor_at    text,
   page         integer not null default 0,
   page_size    integer not null check (page_size > 0),
+  slow_growth  boolean not null default false,
+  crashes      integer not null default 0,
   round        integer not null default 1,
   lease        bigint not null default 0,
   lease_until  timestamptz,
@@ -123,6 +158,7 @@ create table public.sync_chains (
   failures     integer not null default 0,
   last_error   jsonb,
   created_at   timestamptz not null default now(),
+  moved_at     timestamptz not null default clock_timestamp(),
   closed_at    timestamptz,
   check ((capture = 'validate') = (entity_id is null)),
   check ((capture = 'joins') = (join_id is not null)),
@@ -134,7 +170,7 @@ create table public.sync_chains (
 );
 comment on table public.sync_chains is
   'The pages of one entity and key range within an execution. The row is also the outbox: an open chain whose due_at has passed is sent again.';
-comment on column public.sync_chains.range_from is 'Keys above this one (null: from the first).';
+comment on column public.sync_chains.range_from is 'Keys from this one on (null: from the first).';
 comment on column public.sync_chains.range_to is 'Keys up to this one (null: to the last).';
 comment on column public.sync_chains.changed_from is 'Rows written by this transaction id or a later one (xmin; joins, where null is all rows).';
 comment on column public.sync_chains.join_id is 'joins capture: which joined table''s rows are looked at, as in sync_join_rows.';
@@ -144,9 +180,13 @@ comment on column public.sync_chains.up_to is 'deletes: the last generation of p
 comment on column public.sync_chains.selection is 'selection capture: which records a request asked for.';
 comment on column public.sync_chains.until_at is 'modified capture: the source''s clock when the chain was planned; what is stamped later belongs to a later run.';
 comment on column public.sync_chains.table_file is 'Scans by place: the file of the table; when it is rewritten, its rows move and the scan begins anew.';
+comment on column public.sync_chains.seen_before is 'xmin capture: what was written before this transaction, the last run may have read; it is read again where its hash differs.';
 comment on column public.sync_chains."cursor" is 'The last key committed (joins capture: of the joined table; scans by place: block and line of the last row looked at).';
 comment on column public.sync_chains.cursor_at is 'modified capture: the time stamp that goes with the last key, as the source writes it.';
 comment on column public.sync_chains.page is 'Number of the page to run next; a message for another page is late and does nothing.';
+comment on column public.sync_chains.page_size is 'How many records the next page takes at most; it halves, down to one, with every page that a limit ends.';
+comment on column public.sync_chains.slow_growth is 'A limit has ended or cut a page: from then on each page is larger than the one before by a quarter at most.';
+comment on column public.sync_chains.crashes is 'How often the worker of the page of one record that is next was killed. At two its record goes to the queue without being read.';
 comment on column public.sync_chains.round is 'validate: 1, or 2 after the records that differed were read once more.';
 comment on column public.sync_chains.lease is 'Fencing token: a page commits only under the lease it claimed.';
 comment on column public.sync_chains.due_at is 'When sync-tick sends the next page again if nobody has committed it.';
@@ -154,10 +194,25 @@ comment on column public.sync_chains.sends is 'How often sync-tick has sent the 
 comment on column public.sync_chains.unclaimed is 'Messages that the queue accepted from sync-tick and no function has answered by taking the page.';
 comment on column public.sync_chains.refusals is 'How often in a row the queue did not accept the message; last_error says why.';
 comment on column public.sync_chains.waits_since is 'Since when the next page is due and no function has taken it; null: it is not, or it is under way.';
+comment on column public.sync_chains.failures is 'Tries of the page since the last progress: failed, or never told of.';
+comment on column public.sync_chains.moved_at is 'The last progress: it was opened or closed, a page was committed, or given back to be tried smaller.';
 comment on column public.sync_chains.last_error is 'Code and remedy of the last failure; never values of a row.';
 create index sync_chains_execution_id_idx on public.sync_chains (execution_id);
 create index sync_chains_entity_id_idx on public.sync_chains (entity_id);
 create index sync_chains_due_idx on public.sync_chains (due_at) where state = 'open';
+
+create function sync.note_progress() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  new.moved_at := clock_timestamp();
+  return new;
+end
+$$;
+comment on function sync.note_progress() is 'Stamps the progress of a chain, whichever function it was that moved it.';
+revoke all on function sync.note_progress() from public;
+create trigger note_progress before update on public.sync_chains
+  for each row when (new.page <> old.page or new.state <> old.state or new.page_size < old.page_size)
+  execute function sync.note_progress();
 
 alter table public.sync_chains enable row level security;
 create policy team_reads on public.sync_chains for select to authenticated

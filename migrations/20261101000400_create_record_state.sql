@@ -71,25 +71,27 @@ create table public.sync_checkpoints (
   records_processed bigint not null default 0,
   checkpoint_data   jsonb not null default '{}',
   horizon           xid8 not null,
+  snapshot_xmax     xid8,
   system_identifier text not null,
   timeline          integer not null,
   database_oid      bigint not null,
   server_starts     text[] not null,
   definition_hash   text not null,
   watermark_at      text not null,
-  watermark_id      bigint not null default -9223372036854775808,
+  watermark_id      bigint,
   created_at        timestamptz not null default now(),
   updated_at        timestamptz not null default now(),
   primary key (source_id, entity_type)
 );
 comment on table public.sync_checkpoints is 'Where an entity stands: everything committed on the source before its horizon has been read.';
 comment on column public.sync_checkpoints.horizon is 'The next incremental pass looks at rows written by this transaction id or a later one.';
+comment on column public.sync_checkpoints.snapshot_xmax is 'First transaction id not yet assigned when the horizon was taken: rows written before it may have been read although they lie beyond the horizon.';
 comment on column public.sync_checkpoints.definition_hash is 'The entity definition under which the horizon was reached; mixed and unfinished force a full pass.';
 comment on column public.sync_checkpoints.server_starts is
   'Starts of the servers that answered for this entity, the latest first, at most eight: several may stand behind one address. Under another one the source may have been put back and have moved on since.';
 comment on column public.sync_checkpoints.last_processed_id is 'The last key of the pass; null after a scan by place.';
 comment on column public.sync_checkpoints.watermark_at is 'modified capture: where the next pass begins. The source''s clock when the horizon was taken, then the last time stamp read, as the source writes it.';
-comment on column public.sync_checkpoints.watermark_id is 'The key up to which rows of that time stamp have been read.';
+comment on column public.sync_checkpoints.watermark_id is 'The key up to which rows of that time stamp have been read; null: none of them.';
 create index sync_checkpoints_job_id_idx on public.sync_checkpoints (job_id);
 create index sync_checkpoints_execution_id_idx on public.sync_checkpoints (execution_id);
 
@@ -128,12 +130,16 @@ create table public.sync_pending_keys (
   requested_at timestamptz not null default now(),
   generation   bigint not null default nextval('public.sync_pending_keys_generation_seq'),
   gone         boolean not null default false,
+  circle       bigint,
   primary key (entity_id, legacy_id)
 );
+create index sync_pending_keys_circle_idx on public.sync_pending_keys (entity_id, circle) where circle is not null;
 comment on table public.sync_pending_keys is 'Records to read again: released, requested, found different by a control total or a digest, or changed through a joined row (fan_out).';
 comment on column public.sync_pending_keys.gone is 'The source no longer has it, but it has landed: the end of an execution deletes it, children before parents, as its entity says.';
+comment on column public.sync_pending_keys.circle is
+  'The least key of records that wait for each other in a circle: a page reads all of them, or they would wait for ever.';
 comment on column public.sync_pending_keys.reason is
-  'released, requested, dependants (requested with the records that refer to it), parent (of a requested one), fan_out, control_total, digest, missing (not met by a full pass), clash (for a unique value), retried, replayed, rule_changed or gone.';
+  'released, requested, dependants (requested with the records that refer to it), parent (of a requested one), fan_out, control_total, digest, missing (not met by a full pass), clash (for a unique value), circle (of records that wait for each other), retried, replayed, rule_changed or gone.';
 comment on column public.sync_pending_keys.generation is
   'Moves when a key is requested again, so that a page deletes only the request it has answered.';
 

@@ -50,8 +50,11 @@ create table public.sync_planned_keys (
   reason       text not null,
   generation   bigint not null generated always as identity,
   gone         boolean not null default false,
+  circle       bigint,
   primary key (execution_id, entity_id, legacy_id)
 );
+create index sync_planned_keys_circle_idx on public.sync_planned_keys (execution_id, entity_id, circle) where circle is not null;
+comment on column public.sync_planned_keys.circle is 'As in sync_pending_keys.';
 comment on table public.sync_planned_keys is 'sync_pending_keys of a dry run: what was pending when it began, and what it would ask for: released, or changed through a joined row.';
 comment on column public.sync_planned_keys.reason is 'As in sync_pending_keys.';
 comment on column public.sync_planned_keys.generation is 'As in sync_pending_keys.';

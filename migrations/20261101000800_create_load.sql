@@ -1,190 +1,6 @@
--- Purpose: reconcile and write the records of one page, bisecting what the database rejects.
+-- Purpose: reconcile and write the records of one page.
 -- Locks:   the target rows of the page, in id order, until the page commits.
 -- Reverse: drop the functions.
---
--- A rejected record is found here and not in the caller, because an error caught in plpgsql leaves no
--- trace in the server's log, and a message such as "Key (email)=(...)" must not land there.
-
--- Errors that one record causes: its data (21, 22, 23, 44, and 54000 when a value is too long for an index), or a trigger
--- that refuses it (09, 27, P0, and every class that the standard leaves to applications: 5 to 9, I to Z). PostgreSQL's own
--- classes among those concern the page (53 to 58: resources, limits, operators, disk; XX: internal), as does everything else.
-create function sync.is_record_error(p_sqlstate text) returns boolean
-language sql immutable security invoker set search_path = pg_catalog, pg_temp
-as $$
-  select p_sqlstate in ('54000', 'IS001', 'IS002') or p_sqlstate ~ '^(09|21|22|23|27|44|[5-9I-Z])' and p_sqlstate !~ '^(5[3-8]|IS|XX)'
-$$;
-
-create function sync.active_if_same(p_mapped uuid, p_id uuid) returns public.mapping_sync_status
-language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-begin
-  if p_mapped <> p_id then
-    raise exception using errcode = 'IS002', message = 'the legacy id is already mapped to another id';
-  end if;
-  return 'active';
-end
-$$;
-comment on function sync.active_if_same(uuid, uuid) is 'One record, one UUID, forever: a mapping revives only under its own id.';
-
--- Unique values that change places collide row by row, whatever the order: so rows whose value another one of the slice is to
--- get give it up first, but only when a slice was rejected for it.
-create function sync.vacate_statements(p_entity public.sync_entities, p_schema text) returns text[]
-language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
-begin
-  return array(
-    select format($q$
-      update %1$I.%2$I t set %3$I = %4$s
-        from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
-       where p.n between $1 and $2 and q.written ? %3$L and t.id = p._uuid
-         and exists (select from pg_temp.page_rows o join pg_temp.page_plan w on w.n = o.n
-                      where o.n between $1 and $2 and o.n <> p.n and w.action in ('insert', 'update', 'review') and %5$s)
-    $q$, p_schema, p_entity.target_table, v.name, case when v.nullable then 'null' else 't.id::text' end,
-      (select string_agg(format('(o.%1$I)::%2$s = t.%1$I', a.attname, format_type(a.atttypid, -1)), ' and ')
-         from pg_catalog.pg_attribute a where a.attrelid = i.indrelid and a.attnum = any (i.indkey::smallint[])))
-      from pg_catalog.pg_index i
-      cross join lateral (
-        select a.attname as name, not a.attnotnull as nullable from pg_catalog.pg_attribute a
-         where a.attrelid = i.indrelid and a.attnum = any (i.indkey::smallint[])
-           and (not a.attnotnull or a.atttypid in ('text'::regtype, 'varchar'::regtype))
-         order by a.attnotnull, a.attnum limit 1) v
-     where i.indrelid = to_regclass(format('public.%I', p_entity.target_table)) and i.indisunique and not i.indisprimary
-       and 0 <> all (i.indkey::smallint[]) and sync.are_owned(p_entity, i.indrelid, i.indkey::smallint[]));
-end
-$$;
-comment on function sync.vacate_statements(public.sync_entities, text) is
-  'The statements by which rows of a slice give up unique values that others of it are to get. $1, $2: the slice.';
-
-create function sync.find_clash(p_entity public.sync_entities, p_schema text, p_n integer, p_index text) returns uuid
-language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_keys text[] := (select keys from sync.unique_keys(p_entity) where name = p_index);
-  v_id   uuid;
-begin
-  if v_keys is null then
-    return null;
-  end if;
-  execute format($q$
-    select t.id from (select %1$s from (select p._uuid as id, %2$s from pg_temp.page_rows p where p.n = $1) v) k
-      join (select id, %1$s from %3$I.%4$I) t on %5$s and t.id <> (select _uuid from pg_temp.page_rows where n = $1) limit 1
-  $q$, (select string_agg(format('%s as _k%s', e, n), ', ' order by n) from unnest(v_keys) with ordinality x (e, n)),
-    (select string_agg(format('(p.%1$I)::%2$s as %1$I', c ->> 'name', c ->> 'type'), ', ') from jsonb_array_elements(p_entity.columns) c),
-    p_schema, p_entity.target_table,
-    (select string_agg(format('t._k%1$s is not distinct from k._k%1$s', n), ' and ') from generate_subscripts(v_keys, 1) n))
-    into v_id using p_n;
-  return v_id;
-end
-$$;
-comment on function sync.find_clash(public.sync_entities, text, integer, text) is
-  'The target row that holds the unique value of a rejected record; null where the index is over columns that the sync may not read.';
-
-create function sync.unfit_column(p_entity public.sync_entities, p_n integer) returns text
-language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_column record;
-  v_fits   boolean;
-begin
-  for v_column in
-    select t.name, t.type, t.exact
-      from jsonb_array_elements(p_entity.columns) with ordinality c (col, n)
-      join sync.column_types(to_regclass(format('public.%I', p_entity.target_table))) t on t.name = c.col ->> 'name' order by c.n
-  loop
-    begin
-      execute format('select count((p.%I)::%s) >= 0 and coalesce(bool_and(%s), true) from pg_temp.page_rows p where p.n = $1', v_column.name, v_column.type,
-        coalesce(sync.fits_sql(v_column.name, v_column.type, v_column.exact), 'true')) into v_fits using p_n;
-    exception when data_exception or program_limit_exceeded then
-      return v_column.name;
-    end;
-    if not v_fits then
-      return v_column.name;
-    end if;
-  end loop;
-  return null;
-end
-$$;
-comment on function sync.unfit_column(public.sync_entities, integer) is 'The column that cannot take a rejected record''s value: of another type, too long, out of range, no member of its enum.';
-
-create function sync.load_slice(p_entity public.sync_entities, p_schema text, p_statements text[], p_from integer, p_to integer, p_vacate boolean)
-returns void
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  -- Behind what classifies, before what writes: insert, update, deferred triggers, row states, mappings.
-  v_writes     integer := cardinality(p_statements) - 4;
-  v_statement  text;
-  v_state      text;
-  v_constraint text;
-  v_column     text;
-  v_middle     integer;
-begin
-  begin
-    foreach v_statement in array case when not p_vacate then p_statements
-      else p_statements[:v_writes - 1] || sync.vacate_statements(p_entity, p_schema) || p_statements[v_writes:] end
-    loop
-      execute v_statement using p_from, p_to;
-    end loop;
-    if exists (select from pg_temp.page_plan where n between p_from and p_to and altered) then
-      raise exception using errcode = 'IS001', message = 'the target cannot hold a value exactly, or changed a number on write';
-    end if;
-    set constraints all immediate;
-    return;
-  exception when others or assert_failure then
-    get stacked diagnostics v_state = returned_sqlstate, v_constraint = constraint_name, v_column = column_name;
-    if not sync.is_record_error(v_state) then
-      raise;
-    end if;
-  end;
-  if p_from = p_to then
-    if v_state = '23505' and p_schema = 'pg_temp' then
-      -- What it clashes with was put into the shadow by statements that are undone by now.
-      foreach v_statement in array p_statements[:v_writes - 1] loop
-        execute v_statement using p_from, p_to;
-      end loop;
-      delete from pg_temp.page_plan where n = p_from;
-    end if;
-    insert into pg_temp.page_rejects (n, sqlstate, constraint_name, column_name, other)
-    values (p_from, v_state, nullif(v_constraint, ''),
-            coalesce(nullif(v_column, ''), case when v_state ~ '^(22|IS001)' then sync.unfit_column(p_entity, p_from) end),
-            case when v_state = '23505' then sync.find_clash(p_entity, p_schema, p_from, v_constraint) end);
-    return;
-  end if;
-  if v_state = '23505' and not p_vacate then
-    perform sync.load_slice(p_entity, p_schema, p_statements, p_from, p_to, true);
-    return;
-  end if;
-  v_middle := (p_from + p_to) / 2;
-  perform sync.load_slice(p_entity, p_schema, p_statements, p_from, v_middle, false);
-  perform sync.load_slice(p_entity, p_schema, p_statements, v_middle + 1, p_to, false);
-end
-$$;
-comment on function sync.load_slice(public.sync_entities, text, text[], integer, integer, boolean) is
-  'Runs the load statements for the records n in [from, to]; on a rejected record halves the slice until it stands alone. p_vacate: unique values of the slice are given up first.';
-
-create function sync.load_cycles(p_entity public.sync_entities, p_schema text, p_statements text[], p_after integer) returns void
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_after integer := p_after;
-  v_cycle integer[];
-begin
-  for v_cycle in
-    with recursive edge as materialized (
-      select j.n, k.n as holder
-        from pg_temp.page_rejects j join pg_temp.page_rows p on p._uuid = j.other join pg_temp.page_rejects k on k.n = p.n
-       where j.sqlstate = '23505' and k.sqlstate = '23505'
-    ), walk (first, n, path) as (
-      select n, holder, array[n] from edge
-      union all
-      -- Longer ones are seldom, and wait for another page.
-      select w.first, e.holder, w.path || e.n from walk w join edge e on e.n = w.n
-       where w.n <> w.first and w.n <> all (w.path) and cardinality(w.path) < 10)
-    select path from walk where n = first and first = (select min(x) from unnest(path) x) order by first
-  loop
-    delete from pg_temp.page_rejects where n = any (v_cycle);
-    update pg_temp.page_rows p set n = v_after + x.i from unnest(v_cycle) with ordinality x (n, i) where p.n = x.n;
-    perform sync.load_slice(p_entity, p_schema, p_statements, v_after + 1, v_after + cardinality(v_cycle), true);
-    v_after := v_after + cardinality(v_cycle);
-  end loop;
-end
-$$;
-comment on function sync.load_cycles(public.sync_entities, text, text[], integer) is
-  'Loads rejected records together that exchange unique values among each other, and that other rejects of the page had parted. p_after: their new numbers begin behind it.';
 
 create function sync.owned_columns(p_entity public.sync_entities) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -217,40 +33,25 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
 $$;
 comment on function sync.seen_but(jsonb, jsonb, jsonb) is 'The new values as seen, but for the fields that a person is to decide.';
 
-create function sync.load_statements(p_entity public.sync_entities, p_schema text, p_of_request text) returns text[]
+create function sync.classify_statement(p_entity public.sync_entities, p_schema text, p_of_request text) returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_typed   text; -- the new values as typed columns of p
   v_fits    text; -- whether the target can hold all of them exactly
   v_current text := sync.owned_columns(p_entity); -- the same columns of the target row t
   v_target  text := format('%I.%I', p_schema, p_entity.target_table);
-  v_kept    text := case p_entity.history
-    when 'values' then 'new, "left", null, null'
-    else 'null, null, hashtextextended(new::text, 0), hashtextextended("left"::text, 0)' end;
-  v_names   text;
-  v_values  text;
-  v_sets    text;
-  v_numbers text[];
 begin
   -- Compared is what the column would hold. Whether that is all of the value is asked beside it: a cast cuts without an error.
   select string_agg(format('(p.%1$I)::%2$s%3$s as %1$I', c.name, c.type, '::' || nullif(c.exact, c.type)), ', ' order by c.n),
          coalesce(string_agg(format('%s is not false', sync.fits_sql(c.name, c.type, c.exact)), ' and ' order by c.n)
-                    filter (where sync.fits_sql(c.name, c.type, c.exact) is not null), 'true'),
-         string_agg(format('%I', c.name), ', ' order by c.n),
-         string_agg(format('(p.%I)::%s', c.name, c.type), ', ' order by c.n),
-         string_agg(format('%1$I = case when q.written ? %2$L then %4$s else t.%1$I end', c.name, c.name, c.type,
-                           format(case c.type when 'jsonb' then 'case when q.decided ->> %2$L = ''merge'' then q.written -> %2$L else (p.%1$I)::jsonb end'
-                                              else '(p.%1$I)::%3$s' end, c.name, c.name, c.type)), ', ' order by c.n),
-         coalesce(array_agg(c.name) filter (where c.type = 'numeric'), '{}')
-    into v_typed, v_fits, v_names, v_values, v_sets, v_numbers
+                    filter (where sync.fits_sql(c.name, c.type, c.exact) is not null), 'true')
+    into v_typed, v_fits
     -- As the catalog has them now: a type may have been altered since the entity was registered.
     from (select d.col ->> 'name' as name, coalesce(t.type, d.col ->> 'type') as type, coalesce(t.exact, d.col ->> 'type') as exact, d.n
             from jsonb_array_elements(p_entity.columns) with ordinality d (col, n)
             left join sync.column_types(to_regclass(format('public.%I', p_entity.target_table))) t on t.name = d.col ->> 'name') c;
-
-  return array[
-    -- Classify. The target rows were locked by the statement before the first slice, so this one sees them
-    -- as they will be written.
+  -- The target rows were locked by a statement before this one, which sees them as they will be written.
+  return
     format($q$
       insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, decided, raw, digest, restated, altered)
       select r.n, r._key, r._uuid,
@@ -291,14 +92,45 @@ begin
             cross join lateral (
               select e.value as source, r.seen -> e.key as seen, r.now -> e.key as target, r."left" -> e.key as "left",
                      -- What a person has put back is theirs to decide again.
-                     case when exists (select from public.sync_conflicts k
-                                        where k.entity_id = %3$s and k.source_record_id = r._key and k.state = 'open' and k.decisions > 0)
+                     case when (select k.id from public.sync_conflicts k
+                                 where k.entity_id = %3$s and k.source_record_id = r._key and k.state = 'open' and k.decisions > 0 limit 1) is not null
                           then 'manual_review' else %12$L::jsonb ->> e.key end as strategy) x
             cross join lateral (select %13$s as decision offset 0) d
            where e.value is distinct from r.seen -> e.key) c
     $q$, v_typed, v_target, p_entity.id, v_current, p_entity.source_id, p_entity.entity_type, p_entity.history,
       sync.seen_sql(), sync.left_sql(), p_schema, case p_entity.conflicts ->> 'deleted' when 'source_wins' then 'insert' else 'target_deleted' end,
-      sync.field_strategies(p_entity, p_of_request), sync.decision_sql(), v_fits),
+      sync.field_strategies(p_entity, p_of_request), sync.decision_sql(), v_fits);
+end
+$$;
+comment on function sync.classify_statement(public.sync_entities, text, text) is
+  'The statement that classifies a slice of a page, into pg_temp.page_plan. $1, $2: the slice. p_schema: public, or pg_temp for a plan. p_of_request: as for sync.field_strategies.';
+
+create function sync.write_statements(p_entity public.sync_entities, p_schema text) returns text[]
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_current text := sync.owned_columns(p_entity);
+  v_target  text := format('%I.%I', p_schema, p_entity.target_table);
+  v_kept    text := case p_entity.history
+    when 'values' then 'new, "left", null, null'
+    else 'null, null, hashtextextended(new::text, 0), hashtextextended("left"::text, 0)' end;
+  v_names   text;
+  v_values  text;
+  v_sets    text;
+  v_numbers text[];
+begin
+  select string_agg(format('%I', c.name), ', ' order by c.n),
+         string_agg(format('(p.%I)::%s', c.name, c.type), ', ' order by c.n),
+         string_agg(format('%1$I = case when q.written ? %2$L then %4$s else t.%1$I end', c.name, c.name, c.type,
+                           format(case c.type when 'jsonb' then 'case when q.decided ->> %2$L = ''merge'' then q.written -> %2$L else (p.%1$I)::jsonb end'
+                                              else '(p.%1$I)::%3$s' end, c.name, c.name, c.type)), ', ' order by c.n),
+         coalesce(array_agg(c.name) filter (where c.type = 'numeric'), '{}')
+    into v_names, v_values, v_sets, v_numbers
+    from (select d.col ->> 'name' as name, d.col ->> 'type' as type, d.n
+            from jsonb_array_elements(p_entity.columns) with ordinality d (col, n)) c;
+
+  return array[
+    -- Known before anything is written. Of one record, what the database says of it is told rather.
+    'select sync.refuse_altered($1, $2) where $1 < $2',
     format($q$
       insert into %1$s (id, %2$s)
       select p._uuid, %3$s
@@ -357,12 +189,13 @@ begin
        order by q.legacy_id
       on conflict (source_id, entity_type, legacy_id) do update
          set sync_status = sync.active_if_same(m.entity_uuid, excluded.entity_uuid)
-    $q$, p_entity.source_id, p_entity.entity_type, p_entity.source_table, p_entity.target_table, p_schema)
+    $q$, p_entity.source_id, p_entity.entity_type, p_entity.source_table, p_entity.target_table, p_schema),
+    'select sync.refuse_altered($1, $2)'
   ];
 end
 $$;
-comment on function sync.load_statements(public.sync_entities, text, text) is
-  'The statements that classify and write a slice of a page: plan, insert, update, deferred triggers, row states, mappings. $1, $2: the slice. p_schema: public, or pg_temp for a plan. p_of_request: as for sync.field_strategies.';
+comment on function sync.write_statements(public.sync_entities, text) is
+  'The statements that write a slice of a page as pg_temp.page_plan says: insert, update, deferred triggers, row states, mappings. $1, $2: the slice. p_schema: public, or pg_temp for a plan.';
 
 -- Settings are pinned, so that a comparison never depends on the session.
 create function sync.load_records(p_entity public.sync_entities, p_records json, p_left bigint[], p_soft bigint[], p_plan uuid, p_of_request text)
@@ -373,9 +206,11 @@ set extra_float_digits = 1 as $$
 declare
   v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
   v_count  integer;
+  v_apart  integer;
   v_left   integer;
   v_soft   integer;
-  v_statements text[];
+  v_reads  text[];
+  v_writes text[];
 begin
   if p_entity.adoption_epoch = 0 and p_plan is null then
     raise exception 'entity %: nothing may be minted before the target''s ids are adopted', p_entity.entity_type
@@ -389,12 +224,14 @@ begin
     new jsonb, seen jsonb, "left" jsonb, now jsonb, changed jsonb, written jsonb, decided jsonb, raw jsonb, digest bigint,
     fields text, altered boolean not null default false, restated boolean not null default false
   ) on commit drop;
+  create temp table page_relatives (n integer primary key, k bigint not null, state text not null default 'open', field text, parent bigint)
+    on commit drop;
   create temp table page_rejects (n integer primary key, sqlstate text not null, constraint_name text, column_name text, other uuid)
     on commit drop;
   execute format(
     'create temp table page_rows on commit drop as
-       select (row_number() over (order by x._uuid))::integer as n, false as _leaves, x.*
-         from json_to_recordset($1) as x (_key bigint, _uuid uuid, _raw jsonb, _digest bigint, %s)',
+       select (row_number() over (order by x._together is not null, x._uuid))::integer as n, false as _leaves, x.*
+         from json_to_recordset($1) as x (_key bigint, _uuid uuid, _raw jsonb, _digest bigint, _together jsonb, %s)',
     (select string_agg(format('%I text', c ->> 'name'), ', ') from jsonb_array_elements(p_entity.columns) c))
     using p_records;
   get diagnostics v_count = row_count;
@@ -420,24 +257,31 @@ begin
       'select count(*) from (select 1 from public.%I t join pg_temp.page_rows p on p._uuid = t.id where p._leaves order by t.id for update of t) l',
       p_entity.target_table);
   end if;
+  select count(*) into v_apart from pg_temp.page_rows where _together is not null;
   if v_count > 0 then
-    v_statements := sync.load_statements(p_entity, v_schema, p_of_request);
-    if p_plan is not null then
-      v_statements := v_statements[1] || sync.clash_statements(p_plan, p_entity) || v_statements[2:];
+    v_reads := array[sync.classify_statement(p_entity, v_schema, p_of_request)]
+      || case when p_plan is not null then sync.clash_statements(p_plan, p_entity) else '{}' end;
+    v_writes := sync.write_statements(p_entity, v_schema);
+    if v_count > v_apart then
+      perform sync.load_slice(p_entity, v_schema, v_reads, v_writes, 1, v_count - v_apart);
+      perform sync.load_circles(p_entity, v_schema, v_reads, v_writes);
     end if;
-    perform sync.load_slice(p_entity, v_schema, v_statements, 1, v_count, false);
-    perform sync.load_cycles(p_entity, v_schema, v_statements, v_count + v_left + v_soft);
+    if v_apart > 0 then
+      perform sync.load_relatives(p_entity, v_schema, v_reads, v_writes);
+    end if;
   end if;
   if v_left > 0 then
-    perform sync.load_slice(p_entity, v_schema, sync.leave_statements(p_entity, p_plan), v_count + 1, v_count + v_left, false);
+    v_writes := sync.leave_statements(p_entity, p_plan);
+    perform sync.load_slice(p_entity, v_schema, v_writes[:1], v_writes[2:], v_count + 1, v_count + v_left);
   end if;
   if v_soft > 0 then
-    perform sync.load_slice(p_entity, v_schema, sync.soft_statements(p_entity, p_plan), v_count + v_left + 1, v_count + v_left + v_soft, false);
+    v_writes := sync.soft_statements(p_entity, p_plan);
+    perform sync.load_slice(p_entity, v_schema, v_writes[:1], v_writes[2:], v_count + v_left + 1, v_count + v_left + v_soft);
   end if;
 end
 $$;
 comment on function sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) is
-  'Loads the records of a page: [{_key, _uuid, _raw, _digest, <column>: text}], deletes those of the legacy ids p_left that have landed, and marks those of p_soft. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit. p_plan: the execution whose plan it is; then everything is written to shadows. p_of_request: as for sync.field_strategies.';
+  'Loads the records of a page: [{_key, _uuid, _raw, _digest, _together, <column>: text}], deletes those of the legacy ids p_left that have landed, and marks those of p_soft. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit. p_plan: the execution whose plan it is; then everything is written to shadows. p_of_request: as for sync.field_strategies.';
 
 create function sync.leaving_rows(p_entity public.sync_entities, p_schema text, p_after integer, p_ids bigint[]) returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -459,14 +303,10 @@ comment on function sync.leaving_rows(public.sync_entities, text, integer, bigin
 
 revoke all on function sync.leaving_rows(public.sync_entities, text, integer, bigint[]) from public;
 grant execute on function sync.leaving_rows(public.sync_entities, text, integer, bigint[]) to isthmus_worker;
-revoke all on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.vacate_statements(public.sync_entities, text), sync.find_clash(public.sync_entities, text, integer, text),
-  sync.unfit_column(public.sync_entities, integer), sync.load_slice(public.sync_entities, text, text[], integer, integer, boolean),
-  sync.load_cycles(public.sync_entities, text, text[], integer),
-  sync.owned_columns(public.sync_entities), sync.seen_sql(), sync.left_sql(), sync.decided_fields(jsonb, text), sync.seen_but(jsonb, jsonb, jsonb), sync.load_statements(public.sync_entities, text, text),
+revoke all on function sync.owned_columns(public.sync_entities), sync.seen_sql(), sync.left_sql(), sync.decided_fields(jsonb, text),
+  sync.seen_but(jsonb, jsonb, jsonb), sync.classify_statement(public.sync_entities, text, text), sync.write_statements(public.sync_entities, text),
   sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) from public;
-grant execute on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.vacate_statements(public.sync_entities, text), sync.find_clash(public.sync_entities, text, integer, text),
-  sync.unfit_column(public.sync_entities, integer), sync.load_slice(public.sync_entities, text, text[], integer, integer, boolean),
-  sync.load_cycles(public.sync_entities, text, text[], integer),
-  sync.owned_columns(public.sync_entities), sync.seen_sql(), sync.left_sql(), sync.decided_fields(jsonb, text), sync.seen_but(jsonb, jsonb, jsonb), sync.load_statements(public.sync_entities, text, text),
+grant execute on function sync.owned_columns(public.sync_entities), sync.seen_sql(), sync.left_sql(), sync.decided_fields(jsonb, text),
+  sync.seen_but(jsonb, jsonb, jsonb), sync.classify_statement(public.sync_entities, text, text), sync.write_statements(public.sync_entities, text),
   sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) to isthmus_worker;
-grant execute on function sync.is_record_error(text), sync.owned_columns(public.sync_entities) to isthmus_decisions;
+grant execute on function sync.owned_columns(public.sync_entities) to isthmus_decisions;

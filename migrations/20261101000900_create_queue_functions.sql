@@ -33,10 +33,13 @@ begin
                          when state = 'open' and type <> 'concurrent_modification' and rule <> 'deleted_in_source'
                               and p_entity.conflicts -> 'types' ->> type::text = 'target_wins' then 'of the type ' || type end as name
             from pg_temp.page_issues) p
-   where p.k = i.k and (p.name is not null or exists (
-           select from public.sync_conflicts c
+   where p.k = i.k and (p.name is not null or (
+           -- One index probe per record, whatever the planner thinks.
+           select c.id from public.sync_conflicts c
             where c.entity_id = p_entity.id and c.source_record_id = i.k and c.standing and c.source_digest is not distinct from i.digest
-              and (c.conflict_type, c.rule) = (i.type, i.rule) and c.field is not distinct from i.field));
+              and (c.conflict_type, c.rule) = (i.type, i.rule) and c.field is not distinct from i.field limit 1) is not null);
+  create index on pg_temp.page_issues (k);
+  analyze pg_temp.page_issues (k, state, rule, retry);
 end
 $$;
 comment on function sync.collect_issues(public.sync_entities, jsonb) is
@@ -49,20 +52,25 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function sync.next_attempt(text, integer) is 'When a record is read again though nothing told that its cause is gone; null: only when something tells.';
 
-create function sync.queue_records(p_entity public.sync_entities, p_execution uuid) returns void
+create function sync.queue_records(p_entity public.sync_entities, p_execution uuid, p_page_size integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_known uuid[];
 begin
   if not exists (select from pg_temp.page_issues) then
     return;
   end if;
+  v_known := sync.queue_rows(p_entity.id, array(select k from pg_temp.page_issues order by k));
   -- The same trouble again: one more attempt. Another one: the old row is superseded, the new one carries on.
   create temp table page_queued on commit drop as
   with same as (
     update public.sync_conflicts c
-       set attempts = c.attempts + 1, last_seen_at = now(), source_digest = i.digest, remedy = i.remedy, conflict_data = coalesce(i.data, '{}'),
+       set attempts = c.attempts + 1, last_seen_at = now(), source_digest = i.digest,
+           -- What was found out about a circle stays while the record says the same.
+           remedy = case when c.conflict_data = coalesce(i.data, '{}') then c.remedy else i.remedy end, conflict_data = coalesce(i.data, '{}'),
            policy = coalesce(i.policy, c.policy), retry_class = i.retry, next_attempt_at = sync.next_attempt(i.retry, c.attempts + 1)
       from pg_temp.page_issues i
-     where c.entity_id = p_entity.id and c.source_record_id = i.k
+     where c.id = any (v_known) and c.source_record_id = i.k
        and (c.state = i.state and not i.settled or c.standing and i.settled and c.source_digest is not distinct from i.digest)
        and c.conflict_type = i.type and c.rule = i.rule and c.field is not distinct from i.field
        and c.parent_entity_id is not distinct from i.parent_entity_id
@@ -76,14 +84,14 @@ begin
   -- Left standing only what still holds; the record goes on as what stops it now.
   update public.sync_conflicts c set standing = false
     from pg_temp.page_issues i
-   where c.entity_id = p_entity.id and c.source_record_id = i.k and c.standing
+   where c.id = any (v_known) and c.source_record_id = i.k and c.standing
      and not exists (select from pg_temp.page_queued s where s.id = c.id);
 
   with superseded as (
     update public.sync_conflicts c
        set state = 'superseded', next_attempt_at = null
       from pg_temp.page_issues i
-     where c.entity_id = p_entity.id and c.source_record_id = i.k and c.state in ('waiting', 'open')
+     where c.id = any (v_known) and c.source_record_id = i.k and c.state in ('waiting', 'open')
        and not exists (select from pg_temp.page_queued s where s.id = c.id)
     returning c.source_record_id, c.attempts, c.first_seen_at, c.decisions
   ), added as (
@@ -102,8 +110,9 @@ begin
            case when i.settled then now() end, case when i.settled then 'policy' end, i.settled
       from pg_temp.page_issues i
       left join superseded s on s.source_record_id = i.k
-      left join public.uuid_mappings_enhanced m
-        on m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = i.k
+      left join lateral (
+        select m.entity_uuid from public.uuid_mappings_enhanced m
+         where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = i.k limit 1) m on true
      where not exists (select from pg_temp.page_queued q where q.k = i.k)
      order by i.k
     returning id, source_record_id as k)
@@ -118,10 +127,84 @@ begin
   insert into public.sync_pending_keys (entity_id, legacy_id, reason)
   select p_entity.id, k, 'clash' from sync.clash_keys(array(select q.k from pg_temp.page_queued q where q.added)) k order by k
   on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+  perform sync.ask_for_circles(p_entity, null, array(select q.k from pg_temp.page_queued q where q.added order by q.k), 10 * p_page_size);
 end
 $$;
-comment on function sync.queue_records(public.sync_entities, uuid) is
-  'Puts the records of pg_temp.page_issues into sync_conflicts.';
+comment on function sync.queue_records(public.sync_entities, uuid, integer) is
+  'Puts the records of pg_temp.page_issues into sync_conflicts. p_page_size: of the chain.';
+
+create function sync.ask_for_circles(p_entity public.sync_entities, p_plan uuid, p_new bigint[], p_longest integer) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+  v_keys   bigint[];
+  v_next   integer[];
+  v_circle bigint[];
+begin
+  -- A circle closes with the record that comes into the queue last. What is followed is bounded, as a circle that a page takes is.
+  with recursive met as (
+    select k from unnest(p_new) k
+    union
+    select w.next from met cross join lateral sync.waits_for(p_entity.id, p_plan, met.k) w (next) where w.next is not null
+  ), numbered as materialized (
+    select m.k, w.next, (row_number() over ())::integer as i
+      from (select k from met limit cardinality(p_new) + 100000) m cross join lateral sync.waits_for(p_entity.id, p_plan, m.k) w (next))
+  select array_agg(n.k order by n.i), array_agg(t.i order by n.i) into v_keys, v_next
+    from numbered n left join numbered t on t.k = n.next;
+  if v_keys is null then
+    return;
+  end if;
+  for v_circle in select array(select v_keys[x] from unnest(c) x) from sync.circles(v_next) c loop
+    if p_plan is not null then
+      insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason, circle)
+      select p_plan, p_entity.id, k, 'circle', (select min(x) from unnest(v_circle) x) from unnest(v_circle) k
+       where cardinality(v_circle) <= p_longest order by k
+      on conflict (execution_id, entity_id, legacy_id) do update set generation = default, gone = false, circle = excluded.circle;
+    elsif cardinality(v_circle) > p_longest then
+      update public.sync_conflicts c
+         set remedy = format('%s records wait for each other in a circle, and a page takes at most %s such records: change one of them in the source, or raise the page size.',
+                             cardinality(v_circle), p_longest)
+       where c.id = any (sync.queue_rows(p_entity.id, v_circle)) and c.state in ('waiting', 'open');
+    else
+      insert into public.sync_pending_keys (entity_id, legacy_id, reason, circle)
+      select p_entity.id, k, 'circle', (select min(x) from unnest(v_circle) x) from unnest(v_circle) k order by k
+      on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false, circle = excluded.circle;
+    end if;
+  end loop;
+end
+$$;
+comment on function sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer) is
+  'Asks for the records that wait for each other in a circle, for their parent or for a unique value, to be read in one page: the circles that the records p_new have closed. p_longest: how many records a page takes. p_plan: the dry run that asks.';
+
+create function sync.waits_for(p_entity_id smallint, p_plan uuid, p_legacy_id bigint) returns bigint
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select w.next
+    from (select 1 as rank, case when r.outcome = 'waiting' and r.parent_entity_id = p_entity_id then r.parent_legacy_id end as next
+            from public.sync_planned_records r
+           where r.execution_id = p_plan and r.entity_id = p_entity_id and r.legacy_id = p_legacy_id
+          union all
+          select 2, case when c.state = 'open' then (c.conflict_data #>> '{clashes_with,legacy_id}')::bigint
+                         when c.parent_entity_id = p_entity_id then c.parent_legacy_id end
+            from public.sync_conflicts c
+           where c.entity_id = p_entity_id and c.source_record_id = p_legacy_id and c.state in ('waiting', 'open')
+             and (c.state = 'waiting' or c.retry_class = 'clash')) w
+   order by w.rank limit 1
+$$;
+comment on function sync.waits_for(smallint, uuid, bigint) is
+  'The record of the same entity that a record of the queue waits for: its parent, or the one that holds its unique value. Null: none. p_plan: as this dry run has planned it.';
+
+create function sync.queue_rows(p_entity_id smallint, p_legacy_ids bigint[]) returns uuid[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- One index probe per record, whatever the planner thinks: a page must not cost more when the queue is long.
+  select coalesce(array_agg(c.id), '{}')
+    from unnest(p_legacy_ids) k
+    cross join lateral (
+      select c.id from public.sync_conflicts c
+       where c.entity_id = p_entity_id and c.source_record_id = k and c.state in ('waiting', 'open')
+      union all
+      select c.id from public.sync_conflicts c where c.entity_id = p_entity_id and c.source_record_id = k and c.standing
+      offset 0) c
+$$;
+comment on function sync.queue_rows(smallint, bigint[]) is 'The rows of the queue that are live or stand for these records of an entity.';
 
 create function sync.clash_keys(p_new bigint[]) returns setof bigint
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -206,36 +289,58 @@ comment on function sync.replay(text, text, public.conflict_type_enum) is
   'Has records of the queue read again now, all or some: of one entity, stopped by one rule, of one type. Returns how many; the next tick reads them. For the SQL editor, and npm run sync -- replay.';
 
 create function sync.release_waiting(p_source_id smallint) returns bigint
-language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  with released as (
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+  -- A chain that ends asks for the next ones, and every tick does.
+  c_at_once constant bigint := 10000;
+  v_entity  public.sync_entities;
+  v_count   bigint;
+  v_total   bigint := 0;
+begin
+  for v_entity in select * from public.sync_entities e where e.source_id = p_source_id order by e.id loop
     insert into public.sync_pending_keys (entity_id, legacy_id, reason)
-    select c.entity_id, c.source_record_id, 'released'
-      from public.sync_conflicts c
-      join public.sync_entities parent on parent.id = c.parent_entity_id and parent.source_id = p_source_id
-      -- One index probe per waiting record, whatever the planner thinks of a table that has just grown.
-      cross join lateral (
-        select from public.uuid_mappings_enhanced m
-         where m.source_id = parent.source_id and m.entity_type = parent.entity_type
-           and m.legacy_id = c.parent_legacy_id and m.sync_status = 'active'
-         limit 1) landed
-     where c.state = 'waiting'
-       -- A key that a page is about to settle is not waited for: that page may be waiting for a lock of ours.
-       and not exists (select from public.sync_pending_keys k where k.entity_id = c.entity_id and k.legacy_id = c.source_record_id)
-     order by c.entity_id, c.source_record_id
-    on conflict (entity_id, legacy_id) do nothing
-    returning 1
-  )
-  select count(*) from released
+    select r.entity_id, r.source_record_id, 'released'
+      from (
+        -- From one parent to the next: of 200,000 records that wait for one parent only those are looked at that are released.
+        with recursive parent as (
+          (select c.parent_legacy_id as id from public.sync_conflicts c
+            where c.state = 'waiting' and c.parent_entity_id = v_entity.id order by c.parent_legacy_id limit 1)
+          union all
+          select (select c.parent_legacy_id from public.sync_conflicts c
+                   where c.state = 'waiting' and c.parent_entity_id = v_entity.id and c.parent_legacy_id > p.id order by c.parent_legacy_id limit 1)
+            from parent p where p.id is not null)
+        select w.entity_id, w.source_record_id
+          from parent p
+          cross join lateral (
+            select from public.uuid_mappings_enhanced m
+             where m.source_id = v_entity.source_id and m.entity_type = v_entity.entity_type and m.legacy_id = p.id and m.sync_status = 'active'
+             limit 1) landed
+          cross join lateral (
+            select c.entity_id, c.source_record_id from public.sync_conflicts c
+             where c.state = 'waiting' and c.parent_entity_id = v_entity.id and c.parent_legacy_id = p.id
+               -- A key that a page is about to settle is not waited for: that page may be waiting for a lock of ours.
+               and (select k.legacy_id from public.sync_pending_keys k
+                     where k.entity_id = c.entity_id and k.legacy_id = c.source_record_id) is null
+             offset 0) w
+         limit c_at_once - v_total) r
+     order by r.entity_id, r.source_record_id
+    on conflict (entity_id, legacy_id) do nothing;
+    get diagnostics v_count = row_count;
+    v_total := v_total + v_count;
+    exit when v_total >= c_at_once;
+  end loop;
+  return v_total;
+end
 $$;
 comment on function sync.release_waiting(smallint) is
-  'Asks for every waiting record whose parent has landed to be read again. A query, not a signal: safe to run at any time.';
+  'Asks for waiting records whose parent has landed to be read again, at most 10,000 of them. A query, not a signal: safe to run at any time.';
 
 create function sync.record_warnings(p_entity_id smallint, p_execution uuid, p_warnings jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   delete from public.sync_warnings w
-   using pg_temp.page_plan p
-   where w.entity_id = p_entity_id and w.legacy_id = p.legacy_id and p.action in ('insert', 'update', 'unchanged', 'delete', 'soft')
+   where w.entity_id = p_entity_id
+     and w.legacy_id = any (array(select p.legacy_id from pg_temp.page_plan p where p.action in ('insert', 'update', 'unchanged', 'delete', 'soft')))
      and not exists (select from jsonb_to_recordset(p_warnings) as x (k bigint, rule text) where x.k = w.legacy_id and x.rule = w.rule);
   insert into public.sync_warnings as w (entity_id, legacy_id, rule, execution_id)
   select distinct p_entity_id, x.k, x.rule, p_execution
@@ -248,11 +353,11 @@ $$;
 comment on function sync.record_warnings(smallint, uuid, jsonb) is
   'Notes which records of a page have landed although they break a rule, and forgets those that no longer do.';
 
-revoke all on function sync.collect_issues(public.sync_entities, jsonb), sync.next_attempt(text, integer), sync.queue_records(public.sync_entities, uuid),
+revoke all on function sync.queue_rows(smallint, bigint[]), sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer), sync.waits_for(smallint, uuid, bigint), sync.collect_issues(public.sync_entities, jsonb), sync.next_attempt(text, integer), sync.queue_records(public.sync_entities, uuid, integer),
   sync.clash_keys(bigint[]), sync.retry_due(smallint), sync.count_queue(smallint), sync.alert_old_records(smallint, integer),
   sync.replay(text, text, public.conflict_type_enum), sync.release_waiting(smallint),
   sync.record_warnings(smallint, uuid, jsonb) from public;
-grant execute on function sync.collect_issues(public.sync_entities, jsonb), sync.next_attempt(text, integer), sync.queue_records(public.sync_entities, uuid),
+grant execute on function sync.queue_rows(smallint, bigint[]), sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer), sync.waits_for(smallint, uuid, bigint), sync.collect_issues(public.sync_entities, jsonb), sync.next_attempt(text, integer), sync.queue_records(public.sync_entities, uuid, integer),
   sync.clash_keys(bigint[]), sync.retry_due(smallint), sync.count_queue(smallint), sync.alert_old_records(smallint, integer),
   sync.replay(text, text, public.conflict_type_enum), sync.release_waiting(smallint),
   sync.record_warnings(smallint, uuid, jsonb) to isthmus_worker;

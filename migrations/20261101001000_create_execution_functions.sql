@@ -43,18 +43,12 @@ begin
     p_status := 'failed';
     p_errors := coalesce(p_errors, '[]') || v_braked;
   end if;
-  update public.sync_executions e
-     set status = p_status, completed_at = clock_timestamp(), errors = p_errors,
-         records_processed = coalesce(l.processed, 0), records_succeeded = coalesce(l.succeeded, 0),
-         records_failed = coalesce(l.failed, 0)
-    from (select sum(read) as processed, sum(inserted + updated + unchanged + deleted + waived) as succeeded,
-                 sum(waiting + in_conflict) as failed
-            from public.sync_page_log where execution_id = p_execution) l
-   where e.id = p_execution and e.status = 'running';
+  update public.sync_executions set status = p_status, completed_at = clock_timestamp(), errors = p_errors
+   where id = p_execution and status = 'running';
   if not found then
     return;
   end if;
-  update public.sync_executions set metrics = sync.execution_metrics(p_execution) where id = p_execution;
+  perform sync.sum_execution(p_execution);
   if p_status = 'succeeded' then
     -- What was confirmed is done now; what is not asked for any more was undone in the source. Only an execution that has looked for
     -- changes can tell.
@@ -66,11 +60,8 @@ begin
     update public.sync_alerts a set closed_at = now()
      where a.kind = 'brake' and a.closed_at is null
        and not exists (select from public.sync_brakes b where b.entity_id = a.entity_id and b.closed_at is null);
+    perform sync.close_stalled_alerts(p_execution);
   end if;
-  update public.sync_jobs j
-     set status = case p_status when 'succeeded' then 'succeeded' else 'failed' end::public.sync_job_status
-    from public.sync_executions e
-   where e.id = p_execution and j.id = e.job_id and j.status = 'running';
   if p_status = 'failed' and not exists (select from public.sync_executions where id = p_execution and dry_run) then
     perform sync.raise_alert('execution_failed', 'critical', p_execution, null,
       'An execution failed: see errors of this execution.', jsonb_build_object('execution', p_execution));

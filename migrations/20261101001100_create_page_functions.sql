@@ -1,5 +1,5 @@
 -- Purpose: claim a page under a lease, commit it with everything it changes, or give it back.
--- Locks:   the chain's row; the execution's row when a chain closes.
+-- Locks:   the slots of a page's records, the chain's row; the execution's row when a chain closes.
 -- Reverse: drop the functions.
 
 create function sync.claim_page(p_chain uuid, p_page integer, p_lease_seconds integer) returns jsonb
@@ -19,20 +19,26 @@ begin
   if v_chain.lease_until > v_now then
     return jsonb_build_object('outcome', 'leased');
   end if;
-  -- A lease that ran out was never given back: the function was killed, perhaps for its memory. Try smaller.
+  if sync.cancel_chain(v_chain) then
+    return jsonb_build_object('outcome', 'closed');
+  end if;
+  -- A lease that ran out was never given back: the function was killed, perhaps for its memory. An eighth is tried, for each try
+  -- costs a lease. A page of one record that kills its worker again is told to the function, which puts the record into the queue.
   v_crashed := v_chain.lease_until is not null;
   update public.sync_chains
      set lease = lease + 1,
          lease_until = v_now + make_interval(secs => p_lease_seconds),
          due_at = v_now + make_interval(secs => p_lease_seconds),
-         page_size = case when v_crashed then greatest(50, page_size / 2) else page_size end,
-         failures = failures + v_crashed::integer,
+         page_size = case when v_crashed then greatest(1, page_size / 8) else page_size end,
+         slow_growth = slow_growth or v_crashed,
+         crashes = crashes + (v_crashed and page_size = 1)::integer,
+         failures = failures + (v_crashed and page_size = 1)::integer,
          unclaimed = 0, refusals = 0, waits_since = null
    where id = p_chain
   returning * into v_chain;
   return jsonb_build_object(
     'outcome', 'claimed',
-    'chain', to_jsonb(v_chain) || jsonb_build_object('changed_from', v_chain.changed_from::text,
+    'chain', to_jsonb(v_chain) || jsonb_build_object('changed_from', v_chain.changed_from::text, 'seen_before', v_chain.seen_before::text,
                'range_from', v_chain.range_from::text, 'range_to', v_chain.range_to::text, 'cursor', v_chain."cursor"::text,
                'table_file', v_chain.table_file::text, 'up_to', v_chain.up_to::text),
     'execution', (select jsonb_build_object('id', e.id, 'horizon', e.horizon::text, 'snapshot_xmax', e.snapshot_xmax::text,
@@ -64,23 +70,6 @@ $$;
 comment on function sync.claim_page(uuid, integer, integer) is
   'Claims the next page of a chain. outcome: claimed, or closed, stale, leased: nothing to do for this message.';
 
-create function sync.lock_records(p_entity_id smallint, p_legacy_ids bigint[]) returns void
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_slot integer;
-begin
-  -- One lock per 4,096 neighbouring keys, at most 256 per entity, always in the same order: pages of
-  -- disjoint ranges rarely meet, and two pages that share a record never read it at the same time.
-  for v_slot in
-    select distinct ((k >> 12) % 256)::integer from unnest(p_legacy_ids) k order by 1
-  loop
-    perform pg_advisory_xact_lock(1769173080, p_entity_id::integer * 256 + v_slot);
-  end loop;
-end
-$$;
-comment on function sync.lock_records(smallint, bigint[]) is
-  'Orders this page against others that hold the same records. Taken before the projection is read, held to the commit.';
-
 create function sync.hold_chain(p_chain uuid, p_lease bigint) returns public.sync_chains
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -96,6 +85,29 @@ begin
 end
 $$;
 comment on function sync.hold_chain(uuid, bigint) is 'Locks the chain for the commit of a page under its lease. Raises IS010 when another delivery has it.';
+
+create function sync.hold_page(p_chain uuid, p_lease bigint, p_versions jsonb) returns public.sync_chains
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  perform sync.hold_records((select entity_id from public.sync_chains where id = p_chain), p_versions);
+  return sync.hold_chain(p_chain, p_lease);
+end
+$$;
+comment on function sync.hold_page(uuid, bigint, jsonb) is
+  'The first locks of a page''s commit: its records, by their versions, and its chain. Raises IS011 or IS010 when either is not as it was.';
+
+create function sync.check_cached(p_hits integer) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if p_hits > 0 and exists (select from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
+                             where j.sqlstate = '23503' and not p._leaves) then
+    raise exception 'the target refused an id of which a cache may be the origin'
+      using errcode = 'IS012', hint = 'Nothing was written; the page resolves its ids from the table.';
+  end if;
+end
+$$;
+comment on function sync.check_cached(integer) is
+  'Raises IS012 when a record of the page refers to nothing and ids of parents came from the cache: all is rolled back and resolved from the table.';
 
 create function sync.page_rejections(p_entity public.sync_entities, p_plan uuid, p_of_request text) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -120,9 +132,17 @@ begin
                        'clashes_with', case when j.other is not null then jsonb_build_object('legacy_id', h.legacy_id, 'id', j.other) end)),
              'digest', p._digest))
       from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
-      left join public.uuid_mappings_enhanced m on m.entity_type = p_entity.entity_type and m.entity_uuid = j.other
+      left join lateral (
+        select m.legacy_id from public.uuid_mappings_enhanced m
+         where m.entity_type = p_entity.entity_type and m.entity_uuid = j.other limit 1) m on true
       left join public.sync_planned_records r on r.execution_id = p_plan and r.entity_id = p_entity.id and r.id = j.other
       cross join lateral (select coalesce(m.legacy_id, r.legacy_id) as legacy_id) h), '[]') || coalesce((
+    select jsonb_agg(jsonb_build_object(
+             'k', r.k, 'state', 'waiting', 'type', 'foreign_key_violation', 'field', r.field, 'rule', 'parent_missing@1',
+             'remedy', format('Waits until %1$s %2$s has landed; see that record in this queue. Nothing to do here.', p_entity.entity_type, r.parent),
+             'data', jsonb_build_object('parent', p_entity.entity_type, 'parentId', r.parent::text),
+             'parent', p_entity.entity_type, 'parentId', r.parent, 'digest', p._digest))
+      from pg_temp.page_relatives r join pg_temp.page_rows p on p.n = r.n where r.state = 'waits'), '[]') || coalesce((
     select jsonb_agg(jsonb_build_object(
              'k', q.legacy_id, 'state', 'open', 'rule', q.action, 'field', q.fields, 'retry', 'person',
              'type', case when q.action in ('target_unmapped', 'ambiguous') then 'uuid_mapping_conflict'
@@ -151,8 +171,9 @@ $$;
 comment on function sync.page_rejections(public.sync_entities, uuid, text) is
   'What the database, the present state of the target or a policy stopped of a page, as issues. p_plan, p_of_request: as for sync.load_records.';
 
+-- No plan is kept from one page to the next: it would be one for the small tables of then.
 create function sync.commit_page(p_chain uuid, p_lease bigint, p_records text, p_issues jsonb, p_page jsonb) returns jsonb
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
 declare
   v_chain    public.sync_chains;
   v_entity   public.sync_entities;
@@ -161,8 +182,10 @@ declare
   v_surplus  jsonb;
   v_begun    timestamptz := clock_timestamp();
   v_request  text;
+  v_absent   bigint[] := array(select g::bigint from jsonb_array_elements_text(p_page -> 'gone') g);
+  v_queued   uuid[];
 begin
-  v_chain := sync.hold_chain(p_chain, p_lease);
+  v_chain := sync.hold_page(p_chain, p_lease, p_page -> 'versions');
   select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
   select request ->> 'conflictStrategy' into v_request from public.sync_executions where id = v_chain.execution_id;
   v_gone := sync.gone_landed(v_entity, p_page, null);
@@ -170,9 +193,10 @@ begin
   perform sync.check_leaving(v_chain, v_entity, sync.leaving(v_entity, v_outside));
   perform sync.load_records(v_entity, p_records::json, sync.leaving(v_entity, v_outside) || sync.deleting(v_chain, v_entity, 'hard', v_gone),
     sync.deleting(v_chain, v_entity, 'soft', v_gone), null, v_request);
+  perform sync.check_cached((p_page ->> 'cache_hits')::integer);
 
   perform sync.collect_issues(v_entity, p_issues || sync.page_rejections(v_entity, null, v_request) || sync.deletes_to_review(v_chain, v_entity, v_gone));
-  perform sync.queue_records(v_entity, v_chain.execution_id);
+  perform sync.queue_records(v_entity, v_chain.execution_id, v_chain.page_size);
   perform sync.check_nulled(v_chain, v_entity);
 
   perform sync.keep_decided(v_entity, v_chain.execution_id, v_request);
@@ -180,28 +204,26 @@ begin
   perform sync.record_warnings(v_entity.id, v_chain.execution_id, p_page -> 'warnings');
 
   -- Landed after all, or no difference any more.
-  update public.sync_conflicts c set standing = false
-    from pg_temp.page_plan q
-   where c.entity_id = v_entity.id and c.source_record_id = q.legacy_id and c.standing
-     and q.action in ('insert', 'update', 'unchanged', 'review', 'delete', 'soft');
+  v_queued := sync.queue_rows(v_entity.id, array(
+    select legacy_id from pg_temp.page_plan where action in ('insert', 'update', 'unchanged', 'review', 'delete', 'soft') order by legacy_id));
+  update public.sync_conflicts c set standing = false where c.id = any (v_queued) and c.standing;
   update public.sync_conflicts c
      set state = 'resolved', resolved_at = now(), resolved_by = 'sync', resolved_in = v_chain.execution_id
     from pg_temp.page_plan q
-   where c.entity_id = v_entity.id and c.source_record_id = q.legacy_id and c.state in ('waiting', 'open')
+   where c.id = any (v_queued) and c.source_record_id = q.legacy_id and c.state in ('waiting', 'open')
      and q.action in ('insert', 'update', 'unchanged');
 
   -- Gone from the source: nothing is left to wait for or to decide. A record that would wait for ever is released for ever.
   -- What had landed is decided on where it is deleted.
   update public.sync_conflicts c
      set state = 'resolved', resolved_at = now(), resolved_by = 'sync: gone from the source', resolved_in = v_chain.execution_id
-    from jsonb_array_elements_text(p_page -> 'gone') g
-   where c.entity_id = v_entity.id and c.source_record_id = g::bigint and c.state in ('waiting', 'open')
+   where c.entity_id = v_entity.id and c.source_record_id = any (v_absent) and c.state in ('waiting', 'open')
      and case when v_chain.deletes then not exists (select from pg_temp.page_issues i where i.k = c.source_record_id)
               else c.source_record_id <> all (v_gone) end;
 
   update public.sync_conflicts c set standing = false
    where c.entity_id = v_entity.id and c.standing
-     and c.source_record_id in (select jsonb_array_elements_text(p_page -> 'gone')::bigint union all select unnest(v_outside));
+     and c.source_record_id = any (v_absent || v_outside);
 
   -- Not to be transferred any more: likewise.
   update public.sync_conflicts c
@@ -210,11 +232,14 @@ begin
    where c.entity_id = v_entity.id and c.source_record_id = any (v_outside) and c.state in ('waiting', 'open')
      and not exists (select from pg_temp.page_issues i where i.k = c.source_record_id);
 
-  -- Children that waited for a record of this page.
+  -- Children that waited for a record of this page: as many as the commit bears. sync.release_waiting asks for the others.
   insert into public.sync_pending_keys (entity_id, legacy_id, reason)
   select c.entity_id, c.source_record_id, 'released'
-    from public.sync_conflicts c join pg_temp.page_plan q on q.legacy_id = c.parent_legacy_id and q.action = 'insert'
-   where c.state = 'waiting' and c.parent_entity_id = v_entity.id
+    from (select w.* from pg_temp.page_plan q
+           cross join lateral (
+             select c.entity_id, c.source_record_id from public.sync_conflicts c
+              where c.state = 'waiting' and c.parent_entity_id = v_entity.id and c.parent_legacy_id = q.legacy_id offset 0) w
+           where q.action = 'insert' limit 10000) c
    order by c.entity_id, c.source_record_id
   on conflict (entity_id, legacy_id) do nothing;
 
@@ -243,20 +268,20 @@ create function sync.request_keys(p_execution public.sync_executions, p_chain pu
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_entity smallint;
+  v_asked  bigint[] := array(select a.k from jsonb_to_recordset(p_page -> 'pending') as a (k bigint, r text) where a.r in ('requested', 'dependants', 'parent'));
 begin
   create temp table page_requests on commit drop as
   -- Who asks for a record asks for the parents that it waits for, once per execution: two may wait for each other.
   select i.parent_entity_id as entity_id, i."parentId" as legacy_id, 'parent' as reason
     from pg_temp.page_issues i
    where i.state = 'waiting' and i.parent_entity_id is not null
-     and (p_execution.selective or exists (
-           select from jsonb_to_recordset(p_page -> 'pending') as a (k bigint, r text)
-            where a.k = i.k and a.r in ('requested', 'dependants', 'parent')))
-     and not exists (select from public.sync_conflicts c
-                      where c.entity_id = i.parent_entity_id and c.source_record_id = i."parentId"
-                        and c.state in ('waiting', 'open') and c.last_seen_at >= p_execution.started_at)
-     and not exists (select from public.sync_planned_records r
-                      where r.execution_id = p_execution.id and r.entity_id = i.parent_entity_id and r.legacy_id = i."parentId")
+     and (p_execution.selective or i.k = any (v_asked))
+     -- One index probe per record, whatever the planner thinks.
+     and (select c.id from public.sync_conflicts c
+           where c.entity_id = i.parent_entity_id and c.source_record_id = i."parentId"
+             and c.state in ('waiting', 'open') and c.last_seen_at >= p_execution.started_at limit 1) is null
+     and (select r.legacy_id from public.sync_planned_records r
+           where r.execution_id = p_execution.id and r.entity_id = i.parent_entity_id and r.legacy_id = i."parentId" limit 1) is null
    union
   -- Of its own entity a page has them all at once: such records may refer to each other in a circle.
   select e.id, d.k, case when e.id = p_chain.entity_id then 'requested' else 'dependants' end
@@ -312,11 +337,11 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
   -- Before the target rows: whoever decides on a record has its row here first, and then wants the target row.
   select count(*) from (
     select from public.sync_conflicts c
-     where c.entity_id = p_entity.id and (c.state in ('waiting', 'open') or c.standing)
-       and c.source_record_id in (
-         select (r ->> '_key')::bigint from json_array_elements(p_records) r
-         union select (i ->> 'k')::bigint from jsonb_array_elements(p_issues) i
-         union select g::bigint from jsonb_array_elements_text(p_page -> 'gone' || (p_page -> 'outside')) g)
+     where c.id = any ((select sync.queue_rows(p_entity.id, array(
+             select (r ->> '_key')::bigint from json_array_elements(p_records) r
+             union select (i ->> 'k')::bigint from jsonb_array_elements(p_issues) i
+             union select g::bigint from jsonb_array_elements_text(p_page -> 'gone' || (p_page -> 'outside')) g)))::uuid[])
+       and (c.state in ('waiting', 'open') or c.standing)
      order by c.source_record_id, c.id for no key update) held
 $$;
 comment on function sync.hold_queue(public.sync_entities, json, jsonb, jsonb) is
@@ -457,7 +482,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
             from public.uuid_mappings_enhanced m
            where p_chain.capture = 'full'
              and m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.sync_status = 'active'
-             and m.legacy_id > coalesce(p_chain."cursor", p_chain.range_from, -9223372036854775808)
+             and m.legacy_id >= coalesce(p_chain."cursor", p_chain.range_from, '-9223372036854775808') and m.legacy_id is distinct from p_chain."cursor"
              and m.legacy_id <= case when (p_page ->> 'done')::boolean then coalesce(p_chain.range_to, 9223372036854775807) else (p_page ->> 'cursor')::bigint end
           except select p::bigint from jsonb_array_elements_text(p_page -> 'present') p) k
    -- One index probe per record, whatever the planner thinks.
@@ -544,7 +569,7 @@ begin
   if p_chain.capture <> 'full' then
     return '{"count": 0}';
   end if;
-  return sync.surplus_of(p_entity, coalesce(p_chain."cursor", p_chain.range_from, -9223372036854775808),
+  return sync.surplus_of(p_entity, p_chain."cursor", p_chain.range_from,
     case when (p_page ->> 'done')::boolean then coalesce(p_chain.range_to, 9223372036854775807) else (p_page ->> 'cursor')::bigint end);
 end
 $$;
@@ -589,8 +614,6 @@ begin
   v_dispatch := sync.close_page(p_chain, p_entity, p_page, v_wall_ms);
   return jsonb_build_object('counts', v_counts, 'surplus', (p_surplus ->> 'count')::integer,
     'landed', (select coalesce(jsonb_agg(legacy_id::text), '[]') from pg_temp.page_plan where action = 'insert'),
-    'foreign_key_rejects', (select count(*) from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
-                              where j.sqlstate = '23503' and not p._leaves),
     'dispatch', (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id) order by d.n), '[]')
                    from unnest(v_dispatch) with ordinality d (id, n) join public.sync_chains c on c.id = d.id));
 end
@@ -603,13 +626,20 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_done boolean := (p_page ->> 'done')::boolean;
 begin
+  if not v_done and coalesce((p_page ->> 'cursor')::bigint, p_chain."cursor") is not distinct from p_chain."cursor"
+     and coalesce(p_page ->> 'cursor_at', p_chain.cursor_at) is not distinct from p_chain.cursor_at
+     and coalesce((p_page ->> 'table_file')::bigint, p_chain.table_file) is not distinct from p_chain.table_file then
+    raise exception 'entity %: a page of capture % ended where it began', p_entity.entity_type, p_chain.capture
+      using errcode = 'IS050', detail = jsonb_build_object('entity', p_entity.entity_type, 'capture', p_chain.capture)::text;
+  end if;
   update public.sync_chains
      set page = page + 1, "cursor" = coalesce((p_page ->> 'cursor')::bigint, "cursor"),
          cursor_at = coalesce(p_page ->> 'cursor_at', cursor_at), table_file = coalesce((p_page ->> 'table_file')::bigint, table_file),
          -- A page must stay far within its lease, whatever the database took for it.
-         page_size = case when p_wall_ms > (p_page ->> 'lease_seconds')::integer * 500 then greatest(50, p_chain.page_size / 2)
+         page_size = case when p_wall_ms > (p_page ->> 'lease_seconds')::integer * 500 then greatest(1, p_chain.page_size / 2)
                           else (p_page ->> 'next_page_size')::integer end,
-         lease_until = null, sends = 0, failures = 0, last_error = null,
+         slow_growth = slow_growth or coalesce((p_page ->> 'cut')::boolean, false) or p_wall_ms > (p_page ->> 'lease_seconds')::integer * 500,
+         lease_until = null, sends = 0, failures = 0, crashes = 0, last_error = null,
          state = case when v_done then 'done' else 'open' end::public.sync_chain_state,
          closed_at = case when v_done then now() end,
          due_at = case when not v_done then clock_timestamp() + make_interval(secs => (p_page ->> 'lease_seconds')::integer) end
@@ -641,9 +671,9 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_checkpoints k
      set watermark_at = c.cursor_at, watermark_id = c."cursor", job_id = e.job_id, execution_id = e.id, updated_at = now()
     from public.sync_chains c join public.sync_executions e on e.id = c.execution_id
-   where c.execution_id = p_execution and c.entity_id = p_entity.id and c.capture = 'modified' and c.state = 'done' and not e.dry_run
+   where c.execution_id = p_execution and c.entity_id = p_entity.id and c.capture = 'modified' and c.state = 'done' and not e.dry_run and e.status = 'running'
      and k.source_id = p_entity.source_id and k.entity_type = p_entity.entity_type
-     and (c.cursor_at::timestamptz, c."cursor") > (k.watermark_at::timestamptz, k.watermark_id)
+     and (c.cursor_at::timestamptz, c."cursor") >= (k.watermark_at::timestamptz, coalesce(k.watermark_id, '-9223372036854775808'))
 $$;
 comment on function sync.move_watermark(uuid, public.sync_entities) is
   'Moves the watermark to where a modified chain that is through has come, never back. The horizon stays: stamps do not tell of every change.';
@@ -657,18 +687,19 @@ declare
 begin
   perform from public.sync_executions where id = p_execution for no key update;
   perform sync.move_watermark(p_execution, p_entity);
-  -- A plan moves nothing. The horizon moves only when the last chain that looks for changes is through.
-  if not exists (select from public.sync_executions where id = p_execution and dry_run)
+  -- A plan moves nothing, nor does what was cancelled while its last page was at work. The horizon moves only when the last chain that looks
+  -- for changes is through.
+  if exists (select from public.sync_executions where id = p_execution and not dry_run and status = 'running')
      and not exists (select from public.sync_chains
                       where execution_id = p_execution and entity_id = p_entity.id and capture not in ('keys', 'selection', 'modified') and state <> 'done') then
     insert into public.sync_checkpoints as k
       (source_id, entity_type, job_id, execution_id, last_processed_id, records_processed, checkpoint_data,
-       horizon, watermark_at, system_identifier, timeline, database_oid, server_starts, definition_hash)
+       horizon, snapshot_xmax, watermark_at, system_identifier, timeline, database_oid, server_starts, definition_hash)
     select p_entity.source_id, p_entity.entity_type, e.job_id, e.id,
            max(c."cursor") filter (where c.capture <> 'joins' and coalesce(c.table_file, 0) = 0),
            (select coalesce(sum(l.read), 0) from public.sync_page_log l where l.execution_id = e.id and l.entity_id = p_entity.id),
            jsonb_build_object('capture', coalesce(min(c.capture::text) filter (where c.capture <> 'joins'), 'joins')),
-           e.horizon, e.source_time, e.system_identifier, e.timeline, e.database_oid, array[e.server_start],
+           e.horizon, e.snapshot_xmax, e.source_time, e.system_identifier, e.timeline, e.database_oid, array[e.server_start],
            case when count(distinct c.definition_hash) = 1 then min(c.definition_hash) else 'mixed' end
       from public.sync_executions e
       join public.sync_chains c on c.execution_id = e.id and c.entity_id = p_entity.id
@@ -678,7 +709,7 @@ begin
     on conflict (source_id, entity_type) do update
        set job_id = excluded.job_id, execution_id = excluded.execution_id, last_processed_id = excluded.last_processed_id,
            records_processed = excluded.records_processed, checkpoint_data = excluded.checkpoint_data,
-           horizon = excluded.horizon, watermark_at = excluded.watermark_at, watermark_id = default,
+           horizon = excluded.horizon, snapshot_xmax = excluded.snapshot_xmax, watermark_at = excluded.watermark_at, watermark_id = null,
            system_identifier = excluded.system_identifier, timeline = excluded.timeline,
            database_oid = excluded.database_oid,
            -- What was known of other servers does not hold after everything was read from this one.
@@ -693,26 +724,38 @@ $$;
 comment on function sync.close_chain(uuid, public.sync_entities) is
   'Moves the entity''s checkpoint when its last chain is done and opens what comes next.';
 
-create function sync.give_back_page(p_chain uuid, p_lease bigint, p_error jsonb, p_retry_seconds integer) returns jsonb
+create function sync.give_back_page(p_chain uuid, p_lease bigint, p_error jsonb, p_retry_seconds integer,
+  p_page_size integer default null) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_chain    public.sync_chains;
   v_dispatch uuid[];
 begin
-  -- p_retry_seconds null: trying again would not help, the chain fails.
+  -- p_retry_seconds null: trying again would not help, the chain fails. A smaller page is progress: it uses up no try. Its message
+  -- has a number of its own, whether the one before was noted or not: the queue swallows a repeated one.
   update public.sync_chains
-     set lease_until = null, failures = failures + 1, last_error = p_error,
+     set lease_until = null, failures = failures + (p_page_size is null)::integer, last_error = p_error,
+         page_size = coalesce(p_page_size, page_size), slow_growth = slow_growth or p_page_size is not null,
+         sends = sends + (p_page_size is not null)::integer,
          state = case when p_retry_seconds is null then 'failed' else 'open' end::public.sync_chain_state,
          closed_at = case when p_retry_seconds is null then now() end,
          due_at = case when p_retry_seconds is not null then clock_timestamp() + make_interval(secs => p_retry_seconds) end
    where id = p_chain and lease = p_lease and state = 'open'
   returning * into v_chain;
-  if not found or p_retry_seconds is not null then
+  if p_page_size is not null and v_chain.id is not null then
+    return jsonb_build_array(jsonb_build_object('chain', v_chain.id, 'page', v_chain.page, 'execution', v_chain.execution_id, 'sends', v_chain.sends + 1));
+  end if;
+  if v_chain.id is null or p_retry_seconds is not null then
     return '[]';
   end if;
   if p_error ->> 'code' = 'BRAKE_APPLIED' then
     perform sync.pull_brake(v_chain.execution_id, v_chain.entity_id, p_error ->> 'kind', p_error ->> 'field', (p_error ->> 'records')::bigint,
       (p_error ->> 'landed')::bigint);
+  end if;
+  if p_error ->> 'code' = 'KEY_BROKEN' then
+    -- The rows are asked before the next execution, which leaves the entity out while they say so.
+    update public.sync_contract_checks set source_fingerprint = ''
+     where source_id = (select source_id from public.sync_executions where id = v_chain.execution_id);
   end if;
   if p_error ->> 'code' = 'SELECTION_TOO_LARGE' then
     -- Asked for without them, or every later execution would fail on it.
@@ -723,8 +766,8 @@ begin
             from public.sync_chains c where c.id = any (v_dispatch));
 end
 $$;
-comment on function sync.give_back_page(uuid, bigint, jsonb, integer) is
-  'Gives a claimed page back after an error, to be tried again after some seconds, or fails the chain.';
+comment on function sync.give_back_page(uuid, bigint, jsonb, integer, integer) is
+  'Gives a claimed page back after an error: to be tried again after some seconds, at once with fewer records (p_page_size), or its chain fails. Returns what can run now.';
 
 revoke all on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync.without_row(public.sync_entities, bigint[]),
   sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
@@ -732,27 +775,27 @@ revoke all on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync
   sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]), sync.missing_keys(public.sync_chains, public.sync_entities, jsonb),
   sync.page_nulled(), sync.check_nulled(public.sync_chains, public.sync_entities),
   sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint), sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]),
-  sync.claim_page(uuid, integer, integer), sync.lock_records(smallint, bigint[]),
-  sync.hold_chain(uuid, bigint), sync.page_rejections(public.sync_entities, uuid, text), sync.hold_queue(public.sync_entities, json, jsonb, jsonb),
+  sync.claim_page(uuid, integer, integer),
+  sync.hold_chain(uuid, bigint), sync.hold_page(uuid, bigint, jsonb), sync.check_cached(integer), sync.page_rejections(public.sync_entities, uuid, text), sync.hold_queue(public.sync_entities, json, jsonb, jsonb),
   sync.keep_decided(public.sync_entities, uuid, text), sync.request_keys(public.sync_executions, public.sync_chains, jsonb),
   sync.move_watermark(uuid, public.sync_entities), sync.page_overwritten(), sync.leaving(public.sync_entities, bigint[]),
   sync.page_surplus(public.sync_chains, public.sync_entities, jsonb),
   sync.end_page(public.sync_chains, public.sync_entities, jsonb, jsonb, timestamptz),
   sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric),
   sync.commit_page(uuid, bigint, text, jsonb, jsonb), sync.latest_starts(text[], text), sync.close_chain(uuid, public.sync_entities),
-  sync.give_back_page(uuid, bigint, jsonb, integer) from public;
+  sync.give_back_page(uuid, bigint, jsonb, integer, integer) from public;
 grant execute on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync.without_row(public.sync_entities, bigint[]),
   sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
   sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]), sync.keep_gone(public.sync_entities, bigint[], bigint[]),
   sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]), sync.missing_keys(public.sync_chains, public.sync_entities, jsonb),
   sync.page_nulled(), sync.check_nulled(public.sync_chains, public.sync_entities),
   sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint), sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]),
-  sync.claim_page(uuid, integer, integer), sync.lock_records(smallint, bigint[]),
-  sync.hold_chain(uuid, bigint), sync.page_rejections(public.sync_entities, uuid, text), sync.hold_queue(public.sync_entities, json, jsonb, jsonb),
+  sync.claim_page(uuid, integer, integer),
+  sync.hold_chain(uuid, bigint), sync.hold_page(uuid, bigint, jsonb), sync.check_cached(integer), sync.page_rejections(public.sync_entities, uuid, text), sync.hold_queue(public.sync_entities, json, jsonb, jsonb),
   sync.keep_decided(public.sync_entities, uuid, text), sync.request_keys(public.sync_executions, public.sync_chains, jsonb),
   sync.move_watermark(uuid, public.sync_entities), sync.page_overwritten(), sync.leaving(public.sync_entities, bigint[]),
   sync.page_surplus(public.sync_chains, public.sync_entities, jsonb),
   sync.end_page(public.sync_chains, public.sync_entities, jsonb, jsonb, timestamptz),
   sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric),
   sync.commit_page(uuid, bigint, text, jsonb, jsonb), sync.latest_starts(text[], text), sync.close_chain(uuid, public.sync_entities),
-  sync.give_back_page(uuid, bigint, jsonb, integer) to isthmus_worker;
+  sync.give_back_page(uuid, bigint, jsonb, integer, integer) to isthmus_worker;

@@ -2,6 +2,23 @@
 -- Locks:   the rows of the chains that were sent.
 -- Reverse: drop the functions.
 
+create table public.sync_queue_looks (
+  source_id     smallint not null references public.sync_sources (id) on delete cascade,
+  what          text not null check (what in ('deliveries', 'dead_letters')),
+  looked_at     timestamptz not null,
+  dead_letters  text[] not null default '{}',
+  primary key (source_id, what)
+);
+comment on table public.sync_queue_looks is 'When sync-tick last asked QStash what became of its messages: it asks rarely.';
+comment on column public.sync_queue_looks.what is 'deliveries: its log, only while messages are sent that nobody takes. dead_letters: what it has given up.';
+comment on column public.sync_queue_looks.dead_letters is 'The ids of the latest ones (at most 100), so that each is told once.';
+alter table public.sync_queue_looks enable row level security;
+create policy team_reads on public.sync_queue_looks for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_queue_looks from anon, authenticated, service_role;
+grant select on public.sync_queue_looks to authenticated;
+grant select, insert, update on public.sync_queue_looks to isthmus_worker;
+
 create function sync.overdue_chains(p_limit integer) returns setof jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id, 'sends', c.sends + 1)
@@ -66,6 +83,43 @@ $$;
 comment on function sync.tell_refused_sends(smallint) is
   'Opens the alert queue_refused while the queue does not accept what the open chains send, and closes it when it does again.';
 
+create function sync.unclaimed_chains(p_source_id smallint) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select jsonb_build_object('chains', count(*), 'since', min(c.waits_since))
+    from public.sync_chains c join public.sync_executions e on e.id = c.execution_id
+   where c.state = 'open' and c.unclaimed > 1 and e.source_id = p_source_id
+  having count(*) > 0
+$$;
+comment on function sync.unclaimed_chains(smallint) is
+  'How many open chains the queue has accepted more than one message of and no function has taken, and since when; null: none.';
+
+create function sync.take_look(p_source_id smallint, p_what text, p_seconds integer) returns boolean
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  with look as (
+    insert into public.sync_queue_looks as l (source_id, what, looked_at) values (p_source_id, p_what, clock_timestamp())
+    on conflict (source_id, what) do update set looked_at = excluded.looked_at
+     where l.looked_at <= excluded.looked_at - make_interval(secs => p_seconds)
+    returning 1)
+  select exists (select from look)
+$$;
+comment on function sync.take_look(smallint, text, integer) is
+  'Whether QStash was not asked about this for so many seconds; from now on it was.';
+
+create function sync.note_dead_letters(p_source_id smallint, p_ids jsonb) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_known text[];
+begin
+  select dead_letters into v_known from public.sync_queue_looks
+   where source_id = p_source_id and what = 'dead_letters' for update;
+  update public.sync_queue_looks set dead_letters = array(select jsonb_array_elements_text(p_ids))
+   where source_id = p_source_id and what = 'dead_letters';
+  return (select coalesce(jsonb_agg(i), '[]') from jsonb_array_elements_text(p_ids) i where i <> all (coalesce(v_known, '{}')));
+end
+$$;
+comment on function sync.note_dead_letters(smallint, jsonb) is
+  'Remembers which dead letters QStash holds, and returns those that it did not hold at the last look.';
+
 create function sync.open_alert(p_kind text, p_severity text, p_source_id smallint, p_message text, p_details jsonb) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   insert into public.sync_alerts as a (kind, severity, source_id, message, details)
@@ -83,6 +137,8 @@ $$;
 comment on function sync.close_alert(text, smallint) is 'Closes an alert whose cause is gone.';
 
 revoke all on function sync.overdue_chains(integer), sync.note_sends(integer, jsonb), sync.tell_refused_sends(smallint),
+  sync.unclaimed_chains(smallint), sync.take_look(smallint, text, integer), sync.note_dead_letters(smallint, jsonb),
   sync.open_alert(text, text, smallint, text, jsonb), sync.close_alert(text, smallint) from public;
 grant execute on function sync.overdue_chains(integer), sync.note_sends(integer, jsonb), sync.tell_refused_sends(smallint),
+  sync.unclaimed_chains(smallint), sync.take_look(smallint, text, integer), sync.note_dead_letters(smallint, jsonb),
   sync.open_alert(text, text, smallint, text, jsonb), sync.close_alert(text, smallint) to isthmus_worker;

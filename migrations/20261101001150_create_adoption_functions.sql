@@ -39,8 +39,8 @@ begin
   update public.sync_chains
      set page = page + 1, "cursor" = coalesce(v_page.last, "cursor"),
          -- A page must stay far within its lease, whatever the database took for it.
-         page_size = case when v_wall_ms > p_lease_seconds * 500 then greatest(50, page_size / 2) else page_size end,
-         lease_until = null, sends = 0, failures = 0, last_error = null,
+         page_size = case when v_wall_ms > p_lease_seconds * 500 then greatest(1, page_size / 2) else page_size end,
+         lease_until = null, sends = 0, failures = 0, crashes = 0, last_error = null,
          state = case when v_done then 'done' else 'open' end::public.sync_chain_state,
          closed_at = case when v_done then now() end,
          due_at = case when not v_done then clock_timestamp() + make_interval(secs => p_lease_seconds) end
@@ -69,12 +69,12 @@ begin
                 when o.legacy_id is null and count(*) over (partition by r.legacy_id) = 1 then 'adopted'
                 else 'undecided' end as verdict
       from (select t.%1$I::bigint as legacy_id, t.id from public.%2$I t
-             where t.%1$I > %3$s order by t.%1$I fetch first %4$s rows with ties) r
+             where t.%1$I >= coalesce(%3$L::bigint, '-9223372036854775808') and t.%1$I is distinct from %3$L::bigint order by t.%1$I fetch first %4$s rows with ties) r
       left join public.uuid_mappings_enhanced m
         on m.source_id = %5$s and m.entity_type = %6$L and m.legacy_id = r.legacy_id
       left join public.uuid_mappings_enhanced o
         on o.entity_type = %6$L and o.entity_uuid = r.id and (o.source_id, o.legacy_id) <> (%5$s, r.legacy_id)
-  $q$, p_entity.legacy_key, p_entity.target_table, coalesce(p_after, -9223372036854775808), p_limit, p_entity.source_id,
+  $q$, p_entity.legacy_key, p_entity.target_table, p_after, p_limit, p_entity.source_id,
     p_entity.entity_type);
 end
 $$;
@@ -86,7 +86,7 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   -- What an earlier adoption found among these ids is found anew.
   delete from public.sync_adoption_rows
-   where entity_id = p_entity.id and legacy_id > coalesce(p_chain."cursor", -9223372036854775808) and legacy_id <= p_last;
+   where entity_id = p_entity.id and legacy_id >= coalesce(p_chain."cursor", '-9223372036854775808') and legacy_id is distinct from p_chain."cursor" and legacy_id <= p_last;
   insert into public.sync_adoption_rows (entity_id, legacy_id, id, undecided, claimed_by)
   select p_entity.id, f.legacy_id, f.id, f.verdict = 'undecided', f.claimed_by
     from pg_temp.page_found f where f.verdict in ('undecided', 'surplus') order by f.legacy_id, f.id;
@@ -104,13 +104,14 @@ begin
     select jsonb_agg(jsonb_build_object('k', legacy_id, 'state', 'open', 'rule', 'adoption.ambiguous', 'type', 'uuid_mapping_conflict',
                                         'remedy', 'Several target rows have this legacy id.') order by legacy_id)
       from (select distinct legacy_id from pg_temp.page_found where verdict = 'undecided') u), '[]'));
-  perform sync.queue_records(p_entity, p_chain.execution_id);
+  perform sync.queue_records(p_entity, p_chain.execution_id, p_chain.page_size);
   -- Corrected since: one row is left and adopted now, or none, and then the record is inserted like any other.
   with settled as (
     update public.sync_conflicts c
        set state = 'resolved', resolved_at = now(), resolved_by = 'adoption', resolved_in = p_chain.execution_id
      where c.entity_id = p_entity.id and c.state = 'open' and c.rule = 'adoption.ambiguous'
-       and c.source_record_id > coalesce(p_chain."cursor", -9223372036854775808) and c.source_record_id <= p_last
+       and c.source_record_id >= coalesce(p_chain."cursor", '-9223372036854775808')
+       and c.source_record_id is distinct from p_chain."cursor" and c.source_record_id <= p_last
        and not exists (select from pg_temp.page_found f where f.legacy_id = c.source_record_id and f.verdict = 'undecided')
     returning c.source_record_id
   )
@@ -210,26 +211,27 @@ $$;
 comment on function sync.adopt_as(uuid, uuid) is
   'A person''s decision: of the rows that share the conflict''s legacy id, this one is the record. The others stay and are surplus. For the SQL editor, and npm run sync -- adopt-as.';
 
-create function sync.surplus_of(p_entity public.sync_entities, p_from bigint, p_to bigint) returns jsonb
+create function sync.surplus_of(p_entity public.sync_entities, p_after bigint, p_from bigint, p_to bigint) returns jsonb
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_duplicates bigint;
 begin
   execute format(
-    'select count(*) from public.sync_adoption_rows r join public.%I t on t.id = r.id and t.%I = r.legacy_id
-      where r.entity_id = $1 and not r.undecided and r.legacy_id > $2 and r.legacy_id <= $3',
-    p_entity.target_table, p_entity.legacy_key) into v_duplicates using p_entity.id, p_from, p_to;
+    $q$select count(*) from public.sync_adoption_rows r join public.%I t on t.id = r.id and t.%I = r.legacy_id
+      where r.entity_id = $1 and not r.undecided
+        and r.legacy_id >= coalesce($2, $3, '-9223372036854775808') and r.legacy_id is distinct from $2 and r.legacy_id <= $4$q$,
+    p_entity.target_table, p_entity.legacy_key) into v_duplicates using p_entity.id, p_after, p_from, p_to;
   return jsonb_strip_nulls(jsonb_build_object('count', v_duplicates, 'duplicates', nullif(v_duplicates, 0)));
 end
 $$;
-comment on function sync.surplus_of(public.sync_entities, bigint, bigint) is
-  'Target rows in a key range that are no record: duplicates of another row.';
+comment on function sync.surplus_of(public.sync_entities, bigint, bigint, bigint) is
+  'Target rows in a key range, behind a cursor, that are no record: duplicates of another row.';
 
 revoke all on function sync.adopt_page(uuid, bigint, integer), sync.find_rows(public.sync_entities, bigint, integer),
   sync.keep_verdicts(public.sync_entities, public.sync_chains, bigint), sync.close_adoption(uuid, public.sync_entities),
   sync.adoption_report(uuid, public.sync_entities), sync.adopt_as(uuid, uuid),
-  sync.surplus_of(public.sync_entities, bigint, bigint) from public;
+  sync.surplus_of(public.sync_entities, bigint, bigint, bigint) from public;
 grant execute on function sync.adopt_page(uuid, bigint, integer), sync.find_rows(public.sync_entities, bigint, integer),
   sync.keep_verdicts(public.sync_entities, public.sync_chains, bigint), sync.close_adoption(uuid, public.sync_entities),
   sync.adoption_report(uuid, public.sync_entities), sync.adopt_as(uuid, uuid),
-  sync.surplus_of(public.sync_entities, bigint, bigint) to isthmus_worker;
+  sync.surplus_of(public.sync_entities, bigint, bigint, bigint) to isthmus_worker;

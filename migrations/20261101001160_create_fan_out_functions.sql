@@ -62,7 +62,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select distinct k from unnest(p_keys) k
    where not exists (select from public.sync_chains c
                       where c.execution_id = p_chain.execution_id and c.entity_id = p_chain.entity_id and c.capture = 'full'
-                        and c.state = 'blocked' and k > c.range_from and k <= c.range_to)
+                        and c.state = 'blocked' and k between c.range_from and c.range_to)
    order by 1
 $$;
 comment on function sync.keys_to_list(public.sync_chains, bigint[]) is
@@ -95,7 +95,7 @@ begin
     -- A full pass has all rows between its cursors: what is not among them is gone.
     delete from public.sync_join_rows s
      where s.entity_id = p_chain.entity_id and s.join_id = p_chain.join_id
-       and s.row_id > coalesce(p_chain."cursor", -9223372036854775808)
+       and s.row_id >= coalesce(p_chain."cursor", '-9223372036854775808') and s.row_id is distinct from p_chain."cursor"
        and s.row_id <= case when (p_page ->> 'done')::boolean then 9223372036854775807 else (p_page ->> 'cursor')::bigint end
        and not exists (select from unnest(p_rows) r where r = s.row_id);
   end if;
@@ -125,15 +125,15 @@ comment on function sync.replace_join_rows(public.sync_chains, bigint[], bigint[
 create function sync.add_range(p_chain public.sync_chains, p_range jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_before  bigint := (p_range ->> 'lowest')::bigint - 1;
+  v_lowest  bigint := (p_range ->> 'lowest')::bigint;
   v_highest bigint := (p_range ->> 'highest')::bigint;
 begin
   update public.sync_chains
-     set range_from = least(range_from, v_before), range_to = greatest(range_to, v_highest)
+     set range_from = least(range_from, v_lowest), range_to = greatest(range_to, v_highest)
    where execution_id = p_chain.execution_id and entity_id = p_chain.entity_id and capture = 'full' and state = 'blocked';
   if not found then
     insert into public.sync_chains (execution_id, entity_id, capture, range_from, range_to, definition_hash, page_size)
-    select p_chain.execution_id, p_chain.entity_id, 'full', v_before, v_highest, p_chain.definition_hash, max(page_size)
+    select p_chain.execution_id, p_chain.entity_id, 'full', v_lowest, v_highest, p_chain.definition_hash, max(page_size)
       from public.sync_chains where execution_id = p_chain.execution_id and capture not in ('joins', 'digest');
   end if;
 end

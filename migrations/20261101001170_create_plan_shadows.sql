@@ -22,10 +22,11 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
 $$;
 comment on function sync.shadow_columns(public.sync_entities) is 'id and the columns that the sync owns, by name.';
 
-create function sync.unique_keys(p_entity public.sync_entities) returns table (name text, definition text, keys text[], nulls_equal boolean)
+create function sync.unique_keys(p_entity public.sync_entities) returns table (name text, definition text, keys text[], nulls_equal boolean, predicate text)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select c.relname::text, pg_get_indexdef(i.indexrelid),
-         array(select pg_get_indexdef(i.indexrelid, k, false) from generate_series(1, i.indnkeyatts) k), i.indnullsnotdistinct
+         array(select pg_get_indexdef(i.indexrelid, k, false) from generate_series(1, i.indnkeyatts) k), i.indnullsnotdistinct,
+         pg_get_expr(i.indpred, i.indrelid)
     from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
    where i.indrelid = to_regclass(format('public.%I', p_entity.target_table)) and i.indisunique and i.indisvalid
      and sync.are_owned(p_entity, i.indrelid, array(

@@ -13,8 +13,9 @@ declare
   v_surplus jsonb;
   v_begun   timestamptz := clock_timestamp();
   v_request text;
+  v_new     bigint[];
 begin
-  v_chain := sync.hold_chain(p_chain, p_lease);
+  v_chain := sync.hold_page(p_chain, p_lease, p_page -> 'versions');
   select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
   select request ->> 'conflictStrategy' into v_request from public.sync_executions where id = v_chain.execution_id;
   v_gone := sync.gone_landed(v_entity, p_page, v_chain.execution_id);
@@ -22,10 +23,12 @@ begin
     sync.deleting(v_chain, v_entity, 'soft', v_gone), v_chain.execution_id, v_request);
   perform sync.collect_issues(v_entity, p_issues || sync.page_rejections(v_entity, v_chain.execution_id, v_request) || sync.deletes_to_review(v_chain, v_entity, v_gone));
   v_surplus := sync.page_surplus(v_chain, v_entity, p_page);
+  v_new := sync.newly_stopped(v_chain.execution_id, v_entity.id);
   insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
-  select v_chain.execution_id, v_entity.id, k, 'clash' from sync.clash_keys(sync.newly_stopped(v_chain.execution_id, v_entity.id)) k order by k
+  select v_chain.execution_id, v_entity.id, k, 'clash' from sync.clash_keys(v_new) k order by k
   on conflict (execution_id, entity_id, legacy_id) do update set generation = default;
   perform sync.note_planned(v_chain.execution_id, v_entity, v_outside, v_gone, p_page);
+  perform sync.ask_for_circles(v_entity, v_chain.execution_id, v_new, 10 * v_chain.page_size);
   perform sync.plan_released(x, v_entity.id, array(select legacy_id from pg_temp.page_plan where action = 'insert'))
     from public.sync_executions x where x.id = v_chain.execution_id;
   delete from public.sync_planned_keys k

@@ -53,11 +53,9 @@ begin
     insert into public.sync_reports (execution_id, kind, round, body)
     values (v_chain.execution_id, 'control_totals:' || v_entity.entity_type, v_chain.round, p_report)
     on conflict (execution_id, kind, round) do update set body = excluded.body, created_at = now();
-    if v_chain.round = 1 then
-      insert into public.sync_pending_keys (entity_id, legacy_id, reason)
-      select p_entity_id, k, 'control_total' from unnest(p_recheck) k order by k
-      on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
-    end if;
+    insert into public.sync_pending_keys (entity_id, legacy_id, reason)
+    select p_entity_id, k, 'control_total' from unnest(p_recheck) k order by k
+    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   end if;
 
   if not p_last then
@@ -90,7 +88,7 @@ begin
 end
 $$;
 comment on function sync.commit_validation(uuid, bigint, smallint, jsonb, bigint[], boolean, integer) is
-  'Stores the comparison of one entity; after the last one reads differing records once more, or finishes the execution.';
+  'Stores the comparison of one entity, and has the records p_recheck read again; after the last one compares everything once more, or finishes the execution.';
 
 revoke all on function sync.edited_records(smallint, text[]) from public;
 grant execute on function sync.edited_records(smallint, text[]) to isthmus_worker;

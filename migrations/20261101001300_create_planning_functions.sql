@@ -87,13 +87,13 @@ begin
   returning * into v_execution;
 
   insert into public.sync_chains
-    (execution_id, entity_id, capture, range_from, range_to, changed_from, join_id, selection, "cursor", cursor_at, until_at,
+    (execution_id, entity_id, capture, range_from, range_to, changed_from, seen_before, join_id, selection, "cursor", cursor_at, until_at,
      definition_hash, page_size)
-  select v_execution.id, e.id, c.capture, c.range_from, c.range_to, c.changed_from::xid8, c.join_id, c.selection, c."cursor", c.cursor_at,
+  select v_execution.id, e.id, c.capture, c.range_from, c.range_to, c.changed_from::xid8, c.seen_before::xid8, c.join_id, c.selection, c."cursor", c.cursor_at,
          c.until_at, e.definition_hash,
          coalesce(c.page_size, (p_plan ->> 'page_size')::integer)
     from jsonb_to_recordset(p_plan -> 'chains') as c
-           (entity text, capture public.sync_capture, range_from bigint, range_to bigint, changed_from text,
+           (entity text, capture public.sync_capture, range_from bigint, range_to bigint, changed_from text, seen_before text,
             join_id integer, selection jsonb, "cursor" bigint, cursor_at text, until_at text, page_size integer)
     join public.sync_entities e on e.source_id = v_source.id and e.entity_type = c.entity;
   if p_plan ->> 'kind' in ('sync', 'plan') then
@@ -108,6 +108,14 @@ begin
     perform sync.raise_alert('source_restored', 'critical', v_execution.id, null,
       'The source is a primary and stands before what was read from it already: it was restored from a backup, or lost its last transactions in a crash. Everything is read again; records that it no longer has are deleted as their entities say.',
       jsonb_build_object('entities', p_plan -> 'restored'));
+  end if;
+
+  if p_plan ->> 'kind' = 'sync' and not v_selective then
+    if jsonb_typeof(p_plan -> 'horizon_held') = 'object' then
+      perform sync.raise_alert('horizon_held', 'warning', v_execution.id, null, p_plan -> 'horizon_held' ->> 'message', p_plan -> 'horizon_held' -> 'details');
+    else
+      update public.sync_alerts set closed_at = now() where kind = 'horizon_held' and source_id = v_source.id and closed_at is null;
+    end if;
   end if;
 
   if p_plan ->> 'kind' = 'sync' then
@@ -142,12 +150,12 @@ begin
 
   -- Nothing was written there since the last horizon: the plan itself has looked.
   update public.sync_checkpoints k
-     set horizon = v_execution.horizon, watermark_at = v_execution.source_time, watermark_id = default, execution_id = v_execution.id,
+     set horizon = v_execution.horizon, snapshot_xmax = v_execution.snapshot_xmax, watermark_at = v_execution.source_time, watermark_id = null, execution_id = v_execution.id,
          server_starts = sync.latest_starts(k.server_starts, v_execution.server_start), updated_at = now()
     from jsonb_to_recordset(p_plan -> 'idle') as i (entity text, horizon text)
    where k.source_id = v_source.id and k.entity_type = i.entity and k.horizon = i.horizon::xid8;
 
-  update public.sync_jobs set last_execution_at = now(), status = 'running' where id = v_execution.job_id;
+  perform sync.begin_job(v_execution.job_id);
   -- A statement of its own: a query does not see the chains that a function it calls has just made.
   v_dispatch := array(select sync.advance_execution(v_execution.id));
   return jsonb_build_object('execution', v_execution.id, 'ordinal', v_execution.ordinal, 'dispatch', (

@@ -57,6 +57,39 @@ export const ERRORS = {
     meaning: "A running execution already covers one of the entities.",
     remedy: "Wait for it to finish; its id is in the answer.",
   },
+  EXECUTION_CLOSED: {
+    status: 409,
+    retryable: false,
+    meaning: "The execution has ended already: it cannot be cancelled, nor set to anything else.",
+    remedy: "Nothing to do. npm run sync -- executions lists those that run.",
+  },
+  EXECUTION_CANCELLED: {
+    status: 409,
+    retryable: false,
+    meaning: "A person has cancelled the execution.",
+    remedy:
+      "Nothing is half done: every page is one commit. Start again when it suits; the next execution goes on from the last checkpoints.",
+  },
+  PAGE_STALLED: {
+    status: 500,
+    retryable: false,
+    meaning:
+      "A page made no progress in as many tries, or for as long, as the configuration allows; its chain was stopped alone.",
+    remedy:
+      "Mend what cause says, then start again. What was committed stays, and the next execution goes on from the last checkpoints.",
+  },
+  EXECUTION_STALLED: {
+    status: 500,
+    retryable: false,
+    meaning: "No page of the execution could begin for as long as the configuration allows.",
+    remedy: "Start again. If it happens again, report it with the rows of sync_chains of this execution.",
+  },
+  DEPLOYMENT_BEHIND: {
+    status: 503,
+    retryable: true,
+    meaning: "The function that took a page does not have what the execution was planned with: it is of another deployment.",
+    remedy: "It is tried again, and the new deployment takes it. If it stays, deploy all functions of one version.",
+  },
   CAPTURE_UNBACKED: {
     status: 409,
     retryable: false,
@@ -87,6 +120,19 @@ export const ERRORS = {
     retryable: false,
     meaning: "The target or the source does not have what the entity files say of every entity that was asked for.",
     remedy: "Mend what findings names, each with its remedy; npm run sync -- check shows them all. Nothing was written.",
+  },
+  KEY_BROKEN: {
+    status: 409,
+    retryable: false,
+    meaning: "What should identify the rows of a source table repeats, or is null in some row.",
+    remedy:
+      "Correct the rows, or name another column as the key, and keep them so with a unique index; npm run sync -- check asks the rows again.",
+  },
+  PAGE_STANDS_STILL: {
+    status: 500,
+    retryable: false,
+    meaning: "A page ended where it began although more should follow: the next one would do the same, without an end.",
+    remedy: "Report it with the entity and the execution. Other entities go on.",
   },
   CAPTURE_IMPOSSIBLE: {
     status: 409,
@@ -137,6 +183,32 @@ export const ERRORS = {
     retryable: false,
     meaning: "The target refused a statement that no single record caused.",
     remedy: "Check the grants of isthmus_worker and that all migrations are applied; the SQLSTATE says which.",
+  },
+  SOURCE_LIMIT: {
+    status: 503,
+    retryable: true,
+    meaning: "A time or memory limit of the source ended a statement.",
+    remedy:
+      "Nothing to do for a page: it is tried again with half as many records, down to one. Where the error stays, raise the limit that the SQLSTATE names (statement_timeout, temp_file_limit …) for the source role.",
+  },
+  TARGET_LIMIT: {
+    status: 503,
+    retryable: true,
+    meaning: "A time or memory limit of the target ended a statement or a transaction.",
+    remedy:
+      "Nothing to do for a page: it is tried again with half as many records, down to one. Where the error stays, raise the limit that the SQLSTATE names (statement_timeout, lock_timeout …) for isthmus_worker.",
+  },
+  RECORDS_MOVED: {
+    status: 503,
+    retryable: true,
+    meaning: "Another page has committed records of the same keys since this one read them.",
+    remedy: "Nothing to do: the page reads its records again at once.",
+  },
+  CACHE_OUTDATED: {
+    status: 503,
+    retryable: true,
+    meaning: "The target refused an id that the cache had given.",
+    remedy: "Nothing to do: the page resolves its ids again from the table.",
   },
   LEASE_LOST: {
     status: 200,
@@ -203,11 +275,29 @@ export function describeError(error: unknown): DescribedError {
   return { ...known.detail, code: known.code, message: known.message, remedy: hint };
 }
 
+/** So many problems are told of one by one; a list of ten thousand wrong ids would drown the first. */
+const MOST_ISSUES = 20;
+/** Of what a request says itself, so much is repeated. */
+const LONGEST_NAME = 60;
+const LONGEST_MESSAGE = 2_000;
+
 /** What is wrong with which field, as one line: `legacyIds.patients[2]: must be an integer`. */
 export function describeIssues(issues: readonly { readonly path: readonly PropertyKey[]; readonly message: string }[]): string {
-  return issues.map(({ path, message }) => (path.length > 0 ? `${fieldName(path)}: ${message}` : message)).join("; ");
+  const told = issues.slice(0, MOST_ISSUES).map(({ path, message }) => {
+    const short = message.length > LONGEST_MESSAGE ? `${message.slice(0, LONGEST_MESSAGE)} …` : message;
+    return path.length > 0 ? `${fieldName(path)}: ${short}` : short;
+  });
+  const more = issues.length - told.length;
+  return [...told, ...(more > 0 ? [`and ${more.toLocaleString("en")} more`] : [])].join("; ");
 }
 
-export function fieldName(path: readonly PropertyKey[]): string {
-  return path.map((step, n) => (typeof step === "number" ? `[${step}]` : `${n > 0 ? "." : ""}${String(step)}`)).join("");
+/** The fields that have a problem, as many as are told of. */
+export function fieldsOf(issues: readonly { readonly path: readonly PropertyKey[] }[]): string[] {
+  return issues.slice(0, MOST_ISSUES).map(({ path }) => fieldName(path));
+}
+
+function fieldName(path: readonly PropertyKey[]): string {
+  return path
+    .map((step, n) => (typeof step === "number" ? `[${step}]` : `${n > 0 ? "." : ""}${String(step).slice(0, LONGEST_NAME)}`))
+    .join("");
 }

@@ -28,6 +28,7 @@ const BIG: TableFacts = {
   rows: 5_000_000,
   bytes: 5 * SCAN_BYTES_PER_SECOND,
   columns: { xmin: column("xid"), id: column("integer"), updated_at: column("timestamp with time zone") },
+  kept: { notNull: [], unique: [] },
   notNull: ["id", "updated_at"],
   indexes: [KEY],
 };

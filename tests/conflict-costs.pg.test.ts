@@ -1,25 +1,11 @@
-import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
 import { operations } from "../shared/entities/operations.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
+import { median, workerCpuMs } from "./support/cpu.ts";
 import { createInProcess } from "./support/in-process.ts";
 
 const ROWS = 5_000;
 const ROUNDS = 5;
-/** Clock ticks per second of /proc. */
-const TICKS = 100;
-
-/** CPU that server processes of a role have used, in milliseconds: what other work on the machine does not change. */
-function cpuMs(pids: readonly number[]): number {
-  const ticks = pids.map((pid) => {
-    const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
-    return Number(fields[11]) + Number(fields[12]);
-  });
-  return (ticks.reduce((sum, one) => sum + one, 0) * 1_000) / TICKS;
-}
-
-const median = (values: readonly number[]) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN;
-
 it(
   "looking for edits costs at most a quarter of the load of a page whose targets are untouched",
   { timeout: 300_000 },
@@ -37,7 +23,7 @@ it(
       const [row] = await test.target.admin<{ text: string }[]>`select pg_get_functiondef(${name}::regproc) as text`;
       return row?.text ?? "";
     };
-    const threeWay = [await definitionOf("sync.load_statements"), await definitionOf("sync.decision_sql")];
+    const threeWay = [await definitionOf("sync.classify_statement"), await definitionOf("sync.decision_sql")];
     // What the source says is written, without a look at what the target holds or what was left there.
     const blind = [
       (threeWay[0] ?? "")
@@ -55,17 +41,12 @@ it(
     const load = async (functions: readonly string[]) => {
       for (const text of functions) await test.target.admin.unsafe(text);
       await test.source.admin`update public.dispatch_operation set price = ${price++} + id, card_brand = ${`brand ${price}`}`;
-      const pids = (
-        await test.target.admin<
-          { pid: number }[]
-        >`select pid from pg_stat_activity where usename = 'isthmus_worker' and datname = current_database()`
-      ).map(({ pid }) => pid);
-      const before = cpuMs(pids);
+      const before = await workerCpuMs(test.target);
       await test.start({ capture: "full" });
       const page = test.queue.shift();
       if (!page) throw new Error("no page");
       expect(await test.run(page)).toMatchObject({ outcome: "committed", counts: { updated: ROWS } });
-      const used = cpuMs(pids) - before;
+      const used = (await workerCpuMs(test.target)) - before;
       await test.drain();
       return used;
     };

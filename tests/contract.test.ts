@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { KEY, type Entity } from "../shared/entities/define-entity.ts";
 import { createBuilders, directCopy } from "../shared/entities/fields.ts";
+import { answered, keyQuestions } from "../shared/jobs/contract/key-claims.ts";
 import { compareSource } from "../shared/jobs/contract/compare-source.ts";
 import { compareTarget } from "../shared/jobs/contract/compare-target.ts";
 import { compareTypes } from "../shared/jobs/contract/compare-types.ts";
@@ -114,6 +115,7 @@ function fitting(): Catalogs {
     columns: Object.fromEntries(
       Object.entries({ id: "integer", xmin: "xid", ...columns }).map(([name, type]) => [name, read(type)]),
     ),
+    kept: { notNull: ["id"], unique: [["id"]] },
   });
   return {
     source: {
@@ -381,7 +383,8 @@ describe("the check of the catalogs", () => {
   });
 
   it("has a case for every finding that needs no database of its own", () => {
-    const covered = new Set<FindingCode>([...CASES.map(({ code }) => code), "source_refused", "side_effect"]);
+    const elsewhere = ["source_key_type", "source_key_null", "source_key_repeated", "source_key_unproven"] as const;
+    const covered = new Set<FindingCode>([...CASES.map(({ code }) => code), ...elsewhere, "source_refused", "side_effect"]);
     expect([...covered].sort()).toEqual(Object.keys(FINDINGS).sort());
   });
 
@@ -563,4 +566,93 @@ describe("who is left out", () => {
   ])("is %s", (_, findings, expected) => {
     expect(names(findings)).toEqual(expected);
   });
+});
+
+describe("what identifies the rows of a source table", () => {
+  const types = (type: string) =>
+    found((c) => (bookColumn(c, "id").type = type))
+      .filter(({ code }) => code === "source_key_type")
+      .map(({ entity: name, table, column: key, remedy }) => ({ name, table, key, remedy }));
+
+  it.each(["smallint", "integer", "bigint"])("may be %s", (type) => {
+    expect(types(type)).toEqual([]);
+  });
+
+  it.each(["numeric", "text", "uuid", "double precision"])("may not be %s, and what to do is told", (type) => {
+    expect(types(type)).toEqual([
+      {
+        name: "books",
+        table: "book",
+        key: "id",
+        remedy: expect.stringMatching(type === "numeric" ? /type bigint/ : /generated always as identity unique/) as string,
+      },
+    ]);
+  });
+
+  const asked = (change: (c: Catalogs) => void, entities: readonly Entity[] = ENTITIES) => {
+    const catalogs = fitting();
+    change(catalogs);
+    return keyQuestions(entities, catalogs.source)
+      .filter(({ entity: name }) => name === "books")
+      .map(({ table, columns, asks, use }) => `${table} ${columns.join("+")} ${asks} ${use}`);
+  };
+  const author = (c: Catalogs) => present(c.source.tables["author"]);
+  const joinedBy = (...columns: string[]): Entity[] => [
+    {
+      ...books,
+      source: {
+        ...books.source,
+        joins: { a: { table: "author", key: "id", on: Object.fromEntries(columns.map((one) => [one, "b.author_id"])) } } as never,
+      },
+    },
+  ];
+
+  it.each<[string, (c: Catalogs) => void, readonly Entity[], readonly string[]]>([
+    ["a primary key says all", () => undefined, ENTITIES, []],
+    [
+      "nothing is kept, as of a view",
+      (c) => (book(c).kept = { notNull: [], unique: [] }),
+      ENTITIES,
+      ["book id null key", "book id repeated key"],
+    ],
+    ["a unique column may be null", (c) => (book(c).kept.notNull = []), ENTITIES, ["book id null key"]],
+    ["no unique index", (c) => (book(c).kept.unique = []), ENTITIES, ["book id repeated key"]],
+    ["one over more columns", (c) => (book(c).kept.unique = [["format", "id"]]), ENTITIES, ["book id repeated key"]],
+    ["a joined table's rows", (c) => (author(c).kept.unique = []), ENTITIES, ["author id repeated key"]],
+    ["a join by a column that repeats", () => undefined, joinedBy("name"), ["author name repeated join"]],
+    ["a join by more than a unique column", () => undefined, joinedBy("name", "id"), []],
+    [
+      "a join by two columns that are unique together",
+      (c) => (author(c).kept.unique = [["id"], ["house", "name"]]),
+      joinedBy("name", "house"),
+      [],
+    ],
+    [
+      "a column that the role may not read: that is told",
+      (c) => Object.assign(bookColumn(c, "id"), { readable: false }) && (book(c).kept.unique = []),
+      ENTITIES,
+      [],
+    ],
+  ])("is asked of the rows where the catalog does not say it: %s", (_, change, entities, questions) => {
+    expect(
+      asked((c) => {
+        Object.assign(author(c).columns, { house: { type: "text", enum: false, readable: true } });
+        change(c);
+      }, entities),
+    ).toEqual(questions);
+  });
+
+  it.each(["null", "repeated"] as const)(
+    "leaves the entity out when rows answer that it is %s, and warns when they do not answer",
+    (asks) => {
+      const question = { entity: "books", table: "book", columns: ["id"], asks, use: "key" } as const;
+      expect(answered(question, false)).toEqual([]);
+      expect(answered(question, true)).toMatchObject([
+        { code: `source_key_${asks}`, severity: "fatal", entity: "books", table: "book", column: "id" },
+      ]);
+      expect(answered(question, undefined)).toMatchObject([
+        { code: "source_key_unproven", severity: "warn", entity: "books", column: "id" },
+      ]);
+    },
+  );
 });

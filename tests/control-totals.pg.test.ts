@@ -1,4 +1,5 @@
 import { expect, it } from "vitest";
+import { tick } from "../shared/jobs/tick.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 /** Runs an execution, with an edit of the source just before the first page of each round of the comparison. */
@@ -87,4 +88,22 @@ it("a record that a watched row makes one before the second round is no differen
     select body -> 'source' ->> 'n' as source, body -> 'target' ->> 'n' as target from public.sync_reports
      where execution_id = ${ended.execution} and kind = 'control_totals:doctors' and round = 2`;
   expect(report).toEqual({ source: "3", target: "1" });
+});
+
+it("a target row that somebody deletes between the two rounds is no difference: it is told of like any other", async () => {
+  await using test = await createPipeline();
+  for (const id of [1, 2, 3]) await test.seed.doctor(id, { credit: "10" });
+  await test.sync({ entities: ["profiles", "doctors"] });
+  const credit = (id: number, value: number) =>
+    test.source.admin`update public.dispatch_doctorsetting set credit = ${value} where user_id = ${id}`;
+  const ended = await editedBetween(
+    test,
+    ["profiles", "doctors"],
+    [() => credit(1, 20), () => test.target.admin`delete from public.doctors where legacy_user_id = 3`],
+  );
+  expect(ended).toMatchObject({ status: "succeeded", errors: null });
+  expect(await test.target.admin`select from public.sync_alerts where kind = 'execution_failed'`).toHaveLength(0);
+  await tick(test.context);
+  await test.drain();
+  expect(await test.live("doctors")).toMatchObject([{ id: 3, state: "open", rule: "target_deleted" }]);
 });

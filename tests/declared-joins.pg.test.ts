@@ -138,7 +138,7 @@ describe("a row of a table that an entity only joins or asks about", () => {
       if (entity.source.table === table) for (const column of sourceColumnsRead(entity)) consumed.add(column);
       const others = all.filter((column) => !consumed.has(column));
       const keys = await recordsOf(one, id, join.columns);
-      const records = (tx: TransactionSql) => tx.unsafe(projectionSql(entity), [`{${keys.join(",")}}`]);
+      const records = (tx: TransactionSql) => tx.unsafe(projectionSql(entity), [`{${keys.join(",")}}`, "1000000"]);
       expect(await changed(others, records)).toEqual(await changed([], records));
     },
   );

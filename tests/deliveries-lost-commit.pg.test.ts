@@ -1,48 +1,59 @@
 import { describe, expect, it } from "vitest";
-import type { Sql, Transaction } from "../shared/db/connect.ts";
+import type { Sql } from "../shared/db/connect.ts";
 import type { Context } from "../shared/pipeline/types.ts";
 import { endState } from "./support/digest.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
-/** Ends the backend that works on the page, as a failover or an operator would, before or after it has committed. */
+/** Ends the backend that works for the page, as a failover or an operator would: before the commit's statement, within it, after it. */
 type Moment = "before COMMIT" | "after COMMIT" | "while the source is read";
 
-/** The page's context; at the given moment of its first transaction its connection is ended by the server. */
+/** The page's context; at the given moment of its first commit its connection is ended by the server. */
 function killedAt(moment: Moment, test: Pipeline): { context: Context; killed: () => number } {
   const { source, target } = test.context;
+  const { admin } = test.target;
   let killed = 0;
-  let backend: number | undefined;
-  const end = async () => {
-    if (killed > 0 || backend === undefined) return;
+  /** The commit stands before the row that it logs of itself, which is its last but for the chain's. */
+  const endWithin = async (commit: () => Promise<unknown>): Promise<unknown> => {
     killed += 1;
-    await test.target.admin`select pg_terminate_backend(${backend}, 1000)`;
-  };
-  const begin = async (work: (tx: Transaction) => Promise<unknown>) => {
-    const result = await target.begin(async (tx) => {
-      backend = (await tx.unsafe<{ pid: number }[]>("select pg_backend_pid() as pid"))[0]?.pid;
-      const unsafe = async (...args: Parameters<Sql["unsafe"]>) => {
-        const rows = await tx.unsafe(...args);
-        if (moment === "before COMMIT" && args[0].includes("sync.commit_page")) await end();
-        return rows;
-      };
-      return work({ unsafe } as unknown as Transaction);
-    });
-    if (moment === "after COMMIT" && killed === 0) {
-      // The server has committed, and its answer never arrives.
-      killed += 1;
-      throw Object.assign(new Error("read ECONNRESET"), { code: "ECONNRESET", errno: -104 });
+    const held = await admin.reserve();
+    try {
+      await held.unsafe("begin; lock table public.sync_page_log in share mode");
+      const running = commit();
+      running.catch(() => undefined);
+      for (let ended = 0; ended === 0;) {
+        const rows = await admin`select pg_terminate_backend(pid, 1000) from pg_locks
+          where relation = 'public.sync_page_log'::regclass and not granted`;
+        ended = rows.length;
+      }
+      return await running;
+    } finally {
+      await held.unsafe("rollback");
+      held.release();
     }
-    return result;
-  };
-  const unsafe = async (...args: Parameters<Sql["unsafe"]>) => {
-    // The longest time of a transaction: it waits for the other database, and nothing is under way on its own.
-    if (moment === "while the source is read") await end();
-    return source.unsafe(...args);
   };
   const context: Context = {
     ...test.context,
-    source: { unsafe } as unknown as Sql,
-    target: { unsafe: target.unsafe.bind(target), begin } as unknown as Sql,
+    source: {
+      unsafe: async (...args: Parameters<Sql["unsafe"]>) => {
+        if (moment === "while the source is read" && killed === 0 && args[0].includes("_digest")) {
+          killed += 1;
+          await admin`select pg_terminate_backend(pid, 1000) from pg_stat_activity
+            where datname = current_database() and usename = 'isthmus_worker'`;
+        }
+        return source.unsafe(...args);
+      },
+    } as unknown as Sql,
+    target: {
+      unsafe: async (...args: Parameters<Sql["unsafe"]>) => {
+        if (killed > 0 || !args[0].includes("sync.commit_page")) return target.unsafe(...args);
+        if (moment === "before COMMIT") return endWithin(() => target.unsafe(...args));
+        const rows = await target.unsafe(...args);
+        if (moment === "while the source is read") return rows;
+        // The server has committed, and its answer never arrives.
+        killed += 1;
+        throw Object.assign(new Error("read ECONNRESET"), { code: "ECONNRESET", errno: -104 });
+      },
+    } as unknown as Sql,
   };
   return { context, killed: () => killed };
 }
@@ -78,6 +89,8 @@ describe("a connection that is ended around a page's COMMIT", () => {
         } else {
           kills += 1;
           if (moment === "after COMMIT") expect(["stale", "closed"]).toContain(outcome.outcome);
+          // Nothing of the target is open then: the page does not even notice.
+          else if (moment === "while the source is read") expect(outcome).toMatchObject({ outcome: "committed" });
           else {
             expect(outcome).toMatchObject({ outcome: "failed", error: { code: "TARGET_UNAVAILABLE" }, retrySeconds: 1 });
             expect(await test.run(message)).toMatchObject({ outcome: "committed" });

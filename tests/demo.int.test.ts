@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import postgres from "postgres";
-import { processTree } from "../local/processes.ts";
+import { commandLine, processTree } from "../local/processes.ts";
 import { expectCounts, expectMoney, expectQueue, expectRecords } from "./support/demo-summary.ts";
 
 /** What the demo may take until it has printed a line; on a busy machine. */
@@ -15,6 +15,8 @@ describe("npm run demo", () => {
   let folder: string;
   beforeEach(() => (folder = mkdtempSync(join(tmpdir(), "isthmus-demo-test-"))));
   afterEach(() => {
+    // Of a test that gave up.
+    for (const pid of processesOf(folder)) process.kill(pid, "SIGKILL");
     rmSync(folder, { recursive: true, force: true });
   });
 
@@ -33,6 +35,29 @@ describe("npm run demo", () => {
     expect(demo.errors()).not.toMatch(/error|node:/i);
     expect(below.length).toBeGreaterThan(1);
     expect(below.flatMap(processTree)).toEqual([]);
+  });
+
+  it.each<[string, "npm" | "demo", NodeJS.Signals, string]>([
+    ["npm, which is told to end", "npm", "SIGTERM", "First run: everything"],
+    ["npm, which is killed", "npm", "SIGKILL", "Generating the legacy database"],
+    ["a demo whose terminal is closed", "demo", "SIGHUP", "Generating the legacy database"],
+    ["a demo that is killed while its first server is prepared", "demo", "SIGKILL", "PostgreSQL 17, the legacy source"],
+    ["a demo that is killed in the middle of a run", "demo", "SIGKILL", "First run: everything"],
+  ])("%s leaves no process behind", async (_, started, signal, moment) => {
+    const data = join(folder, "data");
+    const demo = start.by(started)("--keep", "--scale", "0.02", "--data", data);
+    await demo.printed(moment);
+    let below: number[] = [];
+    while (below.length <= 1) {
+      below = processTree(demo.pid);
+      await new Promise((soon) => setTimeout(soon, 2));
+    }
+    process.kill(demo.pid, signal);
+    await demo.exit;
+    const left = () => [...below.flatMap(processTree), ...processesOf(folder)];
+    const deadline = Date.now() + 60_000;
+    while (left().length > 0 && Date.now() < deadline) await new Promise((soon) => setTimeout(soon, 50));
+    expect(left().map(commandLine)).toEqual([]);
   });
 
   it("ends by itself with a summary of each run", async () => {
@@ -117,8 +142,19 @@ describe("npm run demo", () => {
   });
 });
 
-function start(...options: string[]) {
-  const child = spawn(process.execPath, ["--import", "tsx", "local/demo.ts", ...options], { stdio: ["ignore", "pipe", "pipe"] });
+/** Processes that were called with this folder; servers that are born late are in no tree that was looked at before. */
+function processesOf(folder: string): number[] {
+  return readdirSync("/proc")
+    .map(Number)
+    .filter((pid) => pid > 0 && pid !== process.pid && commandLine(pid)?.includes(folder) === true);
+}
+
+const start = (...options: string[]) => started(process.execPath, ["--import", "tsx", "local/demo.ts", ...options]);
+start.by = (what: "npm" | "demo") =>
+  what === "demo" ? start : (...options: string[]) => started("npm", ["run", "demo", "--", ...options]);
+
+function started(program: string, args: readonly string[]) {
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
   let [output, errors] = ["", ""];
   child.stdout.setEncoding("utf8").on("data", (text: string) => (output += text));
   child.stderr.setEncoding("utf8").on("data", (text: string) => (errors += text));

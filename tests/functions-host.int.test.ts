@@ -1,4 +1,5 @@
 import { spawnSync } from "node:child_process";
+import { connect } from "node:net";
 import { resolve } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { startFunctionsHost, type FunctionsHost, type FunctionsHostOptions } from "../local/functions/host.ts";
@@ -131,6 +132,64 @@ describe("the local Edge Functions host", () => {
     expect((await inFlight).status).toBe(503);
     expect((await call("echo")).status).toBe(201);
     await host.stop();
+    expect(workers()).toBe("");
+    await start();
+  });
+
+  describe("after more requests than there are workers have died before their handler, it still answers", () => {
+    const DEATHS = 3;
+    const raw = (text: string, end: "wait" | "abort") =>
+      new Promise<void>((closed) => {
+        const socket = connect(host.port, "127.0.0.1", () => {
+          socket.write(text);
+          if (end === "abort") setTimeout(() => socket.destroy(), 30);
+        });
+        socket.on("error", () => undefined).on("data", () => undefined);
+        socket.once("close", () => closed());
+      });
+    const post = (path: string, headers: string, body = "") =>
+      `POST /functions/v1/${path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n${headers}\r\n\r\n${body}`;
+
+    it.each<[string, () => Promise<unknown>]>([
+      ["the client aborts in the middle of the body", () => raw(post("probe/echo", "content-length: 100", "half"), "abort")],
+      ["the client aborts while the function works", () => raw(post("probe/nap", "content-length: 0"), "abort")],
+      ["the request cannot be passed on", () => raw(post("probe/echo", "content-length: 0\r\ntrailer: x-sum"), "wait")],
+      [
+        "the server before the handler refuses it",
+        () => raw(post("probe/echo", "content-length: 0\r\nx-local-url: nowhere\r\nexpect: 200-ok"), "wait"),
+      ],
+      ["the answer cannot be passed on", () => call("strange").catch(() => undefined)],
+      [
+        "a GET has a body",
+        () => raw("GET /functions/v1/probe/echo HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}", "wait"),
+      ],
+      ["the handler throws", () => call("throw")],
+      ["the worker dies", () => call("exit")],
+      ["the worker is killed", () => killed(call("hang"))],
+      ["the function does not start", () => fetch(`${host.url}/broken`)],
+    ])("%s", async (_, request) => {
+      await start({ poolSize: DEATHS - 1 });
+      for (let death = 0; death < DEATHS; death++) await request();
+      const answer = await call("echo", { method: "POST", body: "alive", signal: AbortSignal.timeout(30_000) });
+      expect(answer.status).toBe(201);
+    });
+
+    async function killed(request: Promise<unknown>): Promise<void> {
+      let over = false;
+      void request.finally(() => (over = true));
+      while (!over) {
+        host.kill("probe");
+        await new Promise((again) => setTimeout(again, 20));
+      }
+    }
+  });
+
+  it("ends what waits for a worker, and a worker that is starting, when it stops", async () => {
+    await start({ poolSize: 1 });
+    const waiting = [call("hang"), call("echo"), call("echo")].map((one) => one.catch(() => undefined));
+    while (workers() === "") await new Promise((again) => setTimeout(again, 10));
+    await host.stop();
+    await Promise.all(waiting);
     expect(workers()).toBe("");
     await start();
   });

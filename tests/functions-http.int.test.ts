@@ -170,16 +170,38 @@ describe("the functions over HTTP", () => {
       await test.target`delete from public.offices`;
     });
 
-    it("answers 202, then 409 with the running execution's id while it covers an entity", async () => {
-      const { execution } = await test.start({ entities: ["offices"] });
-      // The pages may be done already: hold one execution open by a chain that nobody works on.
-      await test.finish(execution);
-      await test.target`update public.sync_executions set status = 'running', completed_at = null where id = ${execution}`;
+    it("answers 202, then 409 with the running execution's id while it covers an entity, until an operator cancels that one", async () => {
+      const { execution: ended } = await test.start({ entities: ["offices"] });
+      await test.finish(ended);
+      // One that nobody works on.
+      const [held] = await test.target<{ id: string }[]>`
+        insert into public.sync_executions (source_id, triggered_by, entities, horizon, snapshot_xmax, system_identifier, timeline, database_oid,
+                                            server_start, source_time)
+        select source_id, 'http:test', entities, horizon, snapshot_xmax, system_identifier, timeline, database_oid, server_start, source_time
+          from public.sync_executions where id = ${ended} returning id`;
+      const execution = held?.id ?? "";
       const answer = await refusal(
         await request("sync-trigger", { method: "POST", headers: machine(), body: '{"entities": ["offices"]}' }),
       );
       expect(answer).toMatchObject({ status: 409, code: "EXECUTION_ACTIVE", execution });
-      await test.target`update public.sync_executions set status = 'succeeded', completed_at = now() where id = ${execution}`;
+
+      const cancel = (headers: Record<string, string>, body: object) =>
+        request("sync-trigger?cancel", { method: "POST", headers, body: JSON.stringify(body) });
+      const team = (role: string) => bearer(test.platform.userToken({ isthmus_role: role }));
+      expect(await refusal(await cancel(team("reviewer"), { execution }))).toMatchObject({ status: 403, code: "FORBIDDEN" });
+      for (const body of [{}, { execution: "latest" }, { all: false }, { execution, all: true }])
+        expect(await refusal(await cancel(machine(), body))).toMatchObject({ status: 400, code: "REQUEST_INVALID" });
+      const cancelled = await cancel(team("operator"), { execution });
+      expect({ status: cancelled.status, body: await cancelled.json() }).toEqual({
+        status: 200,
+        body: { cancelled: [{ execution, status: "cancelled", pagesAtWork: 0 }] },
+      });
+      expect(await refusal(await cancel(machine(), { execution }))).toMatchObject({ status: 409, code: "EXECUTION_CLOSED" });
+      expect(await refusal(await cancel(machine(), { execution: ended }))).toMatchObject({
+        status: 409,
+        code: "EXECUTION_CLOSED",
+      });
+      await test.finish((await test.start({ entities: ["offices"] })).execution);
     });
 
     it("answers 503 while a database is down, at once and every time, and works again when it is back", async () => {
@@ -457,6 +479,48 @@ describe("the functions over HTTP", () => {
       ).toMatchObject({
         status: 403,
       });
+    });
+  });
+
+  // Last: the functions know no key any more afterwards.
+  describe("when both signing keys are outdated", () => {
+    it("the check says so, a person is told within minutes, and the messages do not pile up", async () => {
+      const { platform, target } = test;
+      await target`alter table public.operations add column if not exists card_brand text`;
+      // QStash's log is asked once in two minutes, and an earlier test may have had it asked.
+      await target`delete from public.sync_queue_looks`;
+      platform.qstash.rotateKeys();
+      platform.qstash.rotateKeys();
+      const check = (await (await request("sync-trigger?check", { headers: machine() })).json()) as {
+        ok: boolean;
+        reachable: { qstash: object };
+      };
+      expect(check).toMatchObject({ ok: false, reachable: { qstash: { reachable: false, reason: "signature_refused" } } });
+
+      const delivered = platform.qstash.history().length;
+      const { published } = platform.qstash.stats();
+      const { execution } = await test.start({ entities: ["offices"], capture: "full" });
+      const told = async () => {
+        await platform.call("sync-tick", { body: {} });
+        return target<{ severity: string; message: string; details: object }[]>`
+          select severity, message, details from public.sync_alerts where kind = 'deliveries_refused' and closed_at is null`;
+      };
+      await expect.poll(told, { timeout: 60_000, interval: 1_000 }).toMatchObject([
+        {
+          severity: "critical",
+          message: expect.stringContaining("set QSTASH_CURRENT_SIGNING_KEY and QSTASH_NEXT_SIGNING_KEY anew") as string,
+          details: { statuses: { 401: expect.any(Number) as number }, signingKeysOutdated: true },
+        },
+      ]);
+      const [chain] = await target<{ n: number; sends: number; state: string }[]>`
+        select count(*)::integer as n, max(sends) as sends, min(state::text) as state from public.sync_chains
+         where execution_id = ${execution} and state = 'open'`;
+      expect(chain).toMatchObject({ state: "open" });
+      const answers = platform.qstash.history().slice(delivered);
+      expect(answers.every(({ status }) => status === 401)).toBe(true);
+      // The first message of each chain, and one after each of the first growing pauses.
+      expect(platform.qstash.stats().published - published).toBeLessThanOrEqual((chain?.n ?? 0) * (1 + (chain?.sends ?? 0)));
+      await target`update public.sync_executions set status = 'cancelled' where id = ${execution}`;
     });
   });
 });

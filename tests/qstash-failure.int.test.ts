@@ -1,3 +1,4 @@
+import { Client } from "@upstash/qstash";
 import { describe, expect, it, vi } from "vitest";
 import { advance, client, destination, now, pass, qstash, start, useQstash } from "./support/qstash.ts";
 
@@ -31,7 +32,7 @@ describe("retries", () => {
         maxRetries: 3,
       }),
     ]);
-    expect(messages[0]?.responseHeader).toMatchObject({ "x-why": ["broken"] });
+    expect(messages[0]?.responseHeader).toMatchObject({ "X-Why": ["broken"] });
   });
 
   it("end with the first success", async () => {
@@ -226,5 +227,30 @@ describe("the log", () => {
     expect(logs.map(({ state }) => state)).toEqual(["DELIVERED", "ACTIVE", "RETRY", "ERROR", "ACTIVE", "CREATED"]);
     expect(logs[2]).toMatchObject({ nextDeliveryTime: now });
     expect((await client.logs({ filter: { state: "DELIVERED" } })).logs).toHaveLength(1);
+  });
+});
+
+describe("lists", () => {
+  it("come in the order that is asked for, and not by a filter that is not known", async () => {
+    destination.answer = () => ({ status: 489, headers: { "Upstash-NonRetryable-Error": "true" } });
+    for (const path of ["/1", "/2"]) {
+      await client.publish({ url: destination.url + path });
+      await qstash.idle();
+    }
+    const headers = { authorization: `Bearer ${qstash.token}` };
+    const ask = (path: string) => fetch(qstash.url + path, { headers });
+    const urls = async (path: string) =>
+      ((await (await ask(path)).json()) as { messages: { url: string }[] }).messages.map(({ url }) => url.slice(-2));
+    expect(await urls("/v2/dlq")).toEqual(["/1", "/2"]);
+    expect(await urls("/v2/dlq?order=latestFirst&count=1")).toEqual(["/2"]);
+    for (const path of ["/v2/dlq?host=example.com", "/v2/events?surprise=1", "/v2/dlq?order=upside"]) {
+      expect((await ask(path)).status, path).toBe(400);
+    }
+    const reader = new Client({ baseUrl: qstash.url, token: qstash.readOnlyToken, devMode: false, retry: false });
+    expect((await reader.logs({ filter: { state: "ERROR" } })).logs).toMatchObject([
+      { responseStatus: 489 },
+      { responseStatus: 489 },
+    ]);
+    await expect(reader.publish({ url: destination.url })).rejects.toMatchObject({ status: 403 });
   });
 });

@@ -74,7 +74,10 @@ describe("a lease", () => {
     await gate.reached;
     await test.target.admin`update public.sync_chains set lease_until = now() - interval '1 second' where id = ${message.chain}`;
     const claim = await claimPage(test.context.target, message, 60);
-    expect(claim).toMatchObject({ outcome: "claimed", chain: { lease: 2, failures: 1, page_size: 1_000 } });
+    expect(claim).toMatchObject({
+      outcome: "claimed",
+      chain: { lease: 2, failures: 0, page_size: 250, slow_growth: true, crashes: 0 },
+    });
     gate.open();
     expect((await slow).outcome).toBe("leased");
     expect((await test.target.admin`select from public.offices`).length).toBe(0);
@@ -82,6 +85,7 @@ describe("a lease", () => {
     if (claim.outcome !== "claimed") throw new Error("not claimed");
     const stolen = { ...claim, chain: { ...claim.chain, lease: 1 } };
     const facts = {
+      versions: {},
       read: 0,
       waived: 0,
       outside: [],
@@ -101,6 +105,7 @@ describe("a lease", () => {
       peak_rss_bytes: null,
       wall_ms: 1,
       next_page_size: 10,
+      cut: false,
       definition_hash: "",
       lease_seconds: 60,
     };
@@ -123,9 +128,9 @@ describe("a lease", () => {
     // The connection breaks behind the COMMIT: the rows are there, and the caller sees an error.
     const target = test.context.target;
     const broken = Object.assign(Object.create(target) as typeof target, {
-      unsafe: target.unsafe.bind(target),
-      begin: async (work: Parameters<typeof target.begin>[0]) => {
-        await target.begin(work as never);
+      unsafe: async (...args: Parameters<typeof target.unsafe>) => {
+        const rows = await target.unsafe(...args);
+        if (!args[0].includes("sync.commit_page")) return rows;
         throw Object.assign(new Error("write CONNECTION_CLOSED"), { code: "CONNECTION_CLOSED", errno: "CONNECTION_CLOSED" });
       },
     });

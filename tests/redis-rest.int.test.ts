@@ -62,6 +62,16 @@ describe.each(BACKINGS)("the REST endpoint in front of %s", (prefer) => {
     expect(await redis.get("a")).toBe("3");
   });
 
+  it("gives a token that only reads its reads, and refuses its writes", async () => {
+    await redis.set("a", "1");
+    const reader = new Redis({ url: local.url, token: local.readOnlyToken, retry: false, automaticDeserialization: false });
+    expect(await reader.get("a")).toBe("1");
+    await expect(reader.set("a", "2")).rejects.toThrow(/NOPERM/);
+    await expect(reader.flushdb()).rejects.toThrow(/NOPERM/);
+    await expect(reader.pipeline().get("a").set("a", "2").exec()).rejects.toThrow(/NOPERM/);
+    expect(await redis.get("a")).toBe("1");
+  });
+
   it("lets keys live as long as told", async () => {
     await redis.set("short", "1", { px: 20 });
     await redis.set("long", "1", { ex: 3_600 });
@@ -291,5 +301,32 @@ describe("a redis-server", () => {
     } finally {
       vi.unstubAllEnvs();
     }
+  });
+});
+
+describe("the built-in store", () => {
+  it.each([
+    ["SET", "a", "1", "EXAT", "1800000000"],
+    ["SET", "a", "1", "PXAT", "1800000000000"],
+    ["SET", "a", "1", "KEEPTTL"],
+    ["SET", "a", "1", "GET"],
+    ["EXPIRE", "a", "10", "NX"],
+    ["EXPIRE", "a", "10", "XX"],
+    ["SCAN", "0", "TYPE", "string"],
+    ["GET", "a", "b"],
+    ["TTL", "a", "b"],
+    ["FLUSHDB", "ASYNC"],
+  ])("refuses what it does not speak: %s %s %s %s %s", async (...command) => {
+    const local = await startRedis({ prefer: "built-in" });
+    const headers = { authorization: `Bearer ${local.token}` };
+    const ask = (words: readonly unknown[]) => fetch(local.url, { method: "POST", headers, body: JSON.stringify(words) });
+    await ask(["SET", "a", "0"]);
+    const answer = await ask(command.filter((word) => typeof word === "string"));
+    expect({ status: answer.status, body: await answer.json() }).toEqual({
+      status: 400,
+      body: { error: expect.stringMatching(/^ERR /) as string },
+    });
+    expect(await (await ask(["GET", "a"])).json()).toEqual({ result: "0" });
+    await local.stop();
   });
 });

@@ -31,14 +31,17 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
   sync_conflict_values: NOBODY,
   sync_audit: TEAM,
   sync_queue_counts: TEAM,
+  sync_queue_looks: TEAM,
   sync_row_states: NOBODY,
   sync_join_rows: NOBODY,
   sync_planned_records: NOBODY,
   sync_planned_keys: NOBODY,
+  sync_record_slots: TEAM,
 };
 /** Columns that somebody may set through the Data API, where the policies let them. */
 const SETTABLE: Readonly<Record<string, readonly string[]>> = {
   sync_brakes: ["confirmed_by"],
+  sync_executions: ["status"],
   sync_conflicts: ["resolution_strategy", "resolution_data"],
 };
 /** Functions that are called as whoever asks, and those that only the role of decisions calls. */
@@ -72,8 +75,10 @@ const WORKER: Readonly<Record<string, string>> = {
   sync_conflicts: "siu",
   sync_conflict_values: "siu",
   sync_queue_counts: "sid",
+  sync_queue_looks: "siu",
   sync_planned_records: "siud",
   sync_planned_keys: "siud",
+  sync_record_slots: "siu",
   sync_row_states: "siud",
   sync_join_rows: "siud",
   // Deleting only where records can leave.
@@ -102,6 +107,7 @@ describe("row level security and grants", () => {
     await admin`insert into public.sync_alerts (kind, severity, message) values ('test', 'warning', 'test')`;
     await admin`insert into public.sync_conflict_values select id, '{}' from public.sync_conflicts limit 1`;
     await admin`insert into public.sync_audit (actor, action) values ('test', 'revealed')`;
+    await admin`select sync.take_look(id, 'deliveries', 1) from public.sync_sources`;
     await admin`select sync.count_queue(id) from public.sync_sources`;
     tables = (
       await admin<{ name: string }[]>`

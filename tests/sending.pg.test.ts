@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { startRecordingDestination, type RecordingDestination } from "../local/qstash/recording-destination.ts";
 import { startQstash, type LocalQstash } from "../local/qstash/server.ts";
 import { tick } from "../shared/jobs/tick.ts";
 import type { Context, PageMessage } from "../shared/pipeline/types.ts";
@@ -180,6 +181,88 @@ describe("sending pages through QStash", () => {
     const [row] = await test.target.admin`
       select unclaimed, refusals, waits_since from public.sync_chains where id = ${message.chain}`;
     expect(row).toEqual({ unclaimed: 0, refusals: 0, waits_since: null });
+  });
+
+  describe("and the functions do not take them", () => {
+    let functions: RecordingDestination;
+    const FIRST = { retryDelay: () => 1 };
+
+    /** What comes out of QStash goes to a function that answers as a test says. */
+    beforeEach(async () => {
+      functions = await startRecordingDestination();
+      await qstash.stop();
+      qstash = await startQstash(FIRST);
+      const config = {
+        ...context.config,
+        ...{ QSTASH_URL: qstash.url, QSTASH_TOKEN: qstash.token, FUNCTIONS_URL: functions.url },
+        ...{ QSTASH_CURRENT_SIGNING_KEY: "outdated", QSTASH_NEXT_SIGNING_KEY: "outdated as well" },
+      };
+      context = { ...context, config, queue: createPageQueue(config) };
+      await test.target.admin`delete from public.sync_queue_looks`;
+    });
+    afterEach(() => functions.stop());
+
+    const lookAgain = () => test.target.admin`update public.sync_queue_looks set looked_at = looked_at - interval '1 hour'`;
+
+    it("is told with the status and what to do, asks QStash rarely, and the alert closes when a page is taken", async () => {
+      functions.answer = () => ({ status: 401 });
+      await sweep();
+      await qstash.idle();
+      await sweep();
+      await qstash.idle();
+      await sweep();
+      expect(await alerts()).toContainEqual(
+        expect.objectContaining({
+          kind: "deliveries_refused",
+          severity: "critical",
+          message: expect.stringMatching(
+            /status 401 .* set QSTASH_CURRENT_SIGNING_KEY and QSTASH_NEXT_SIGNING_KEY anew/,
+          ) as string,
+          details: expect.objectContaining({ chains: 3, signingKeysOutdated: true }) as object,
+        }),
+      );
+      const [{ looked } = { looked: 0 }] = await test.target.admin<{ looked: number }[]>`
+        select extract(epoch from looked_at)::float8 as looked from public.sync_queue_looks where what = 'deliveries'`;
+      await sweep();
+      expect(
+        await test.target.admin`
+        select from public.sync_queue_looks where what = 'deliveries' and extract(epoch from looked_at)::float8 = ${looked}`,
+      ).toHaveLength(1);
+      await test.target.admin`update public.sync_chains set unclaimed = 0 where state = 'open'`;
+      functions.answer = () => ({});
+      await sweep();
+      expect((await alerts()).filter(({ kind, open }) => kind === "deliveries_refused" && open)).toEqual([]);
+    });
+
+    it("is not told of pages that were taken and failed", async () => {
+      functions.answer = () => ({ status: 503 });
+      for (let minute = 0; minute < 3; minute++) {
+        await sweep();
+        await qstash.idle();
+      }
+      expect((await alerts()).filter(({ kind }) => kind === "deliveries_refused")).toEqual([]);
+    });
+
+    it("tells of each dead letter once, by number and status, and of no deliberate one", async () => {
+      let count = 0;
+      functions.answer = () =>
+        count++ === 0
+          ? { status: 489, headers: { "Upstash-NonRetryable-Error": "true" }, body: "private" }
+          : { status: 500, body: "private" };
+      await sweep();
+      await qstash.idle();
+      expect(qstash.stats().deadLettered).toBe(3);
+      await lookAgain();
+      await tick(context);
+      const told = (await alerts()).filter(({ kind }) => kind === "dead_letters");
+      expect(told).toMatchObject([{ severity: "warning", open: true, details: { messages: 2, statuses: { 500: 2 } } }]);
+      expect(JSON.stringify(told)).not.toContain("private");
+      await lookAgain();
+      await tick(context);
+      expect(await test.target.admin`select occurrences from public.sync_alerts where kind = 'dead_letters'`).toEqual([
+        { occurrences: 1 },
+      ]);
+    });
   });
 
   it("leaves a chain alone that was taken while its message was under way", async () => {

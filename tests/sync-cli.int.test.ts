@@ -10,6 +10,7 @@ import { createLegacySchema } from "../local/dataset/schema.ts";
 import { startPlatform, type Platform } from "../local/platform.ts";
 import { registry } from "../shared/entities/registry.gen.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
+import { scheduleId } from "../shared/queue/installation.ts";
 
 const ROOT = resolve(import.meta.dirname, "..");
 const begun = z.object({ execution: z.uuid(), entities: z.array(z.string()) });
@@ -223,18 +224,40 @@ describe("npm run sync --", () => {
 
   it("schedule creates one schedule however often it runs, and --remove takes it away", async () => {
     const schedules = () => new Client({ baseUrl: platform.qstash.url, token: platform.qstash.token }).schedules.list();
-    expect(await sync(["schedule", "--remove"])).toMatchObject({ code: 0, out: "Schedule isthmus-sync-tick is removed.\n" });
+    const id = scheduleId(platform.functions.url);
+    expect(await sync(["schedule", "--remove"])).toMatchObject({ code: 0, out: `Schedule ${id} is removed.\n` });
     expect(await schedules()).toEqual([]);
-    expect((await sync(["schedule", "--remove"])).out).toBe("There is no schedule isthmus-sync-tick.\n");
-    await sync(["schedule"], { FUNCTIONS_URL: "https://old.invalid/functions/v1/" });
+    expect((await sync(["schedule", "--remove"])).out).toBe(`There is no schedule ${id}.\n`);
+    await sync(["schedule"]);
     const { code, out } = await sync(["schedule"]);
     expect({ code, out }).toEqual({
       code: 0,
-      out: `QStash calls ${platform.functions.url}/sync-tick every minute (schedule isthmus-sync-tick).\n`,
+      out: `QStash calls ${platform.functions.url}/sync-tick every minute (schedule ${id}).\n`,
     });
     expect(await schedules()).toMatchObject([
-      { scheduleId: "isthmus-sync-tick", cron: "* * * * *", destination: `${platform.functions.url}/sync-tick` },
+      { scheduleId: id, cron: "* * * * *", destination: `${platform.functions.url}/sync-tick` },
     ]);
+  });
+
+  it("schedule leaves other installations of the account alone, and names what stands under the old name", async () => {
+    const { schedules } = new Client({ baseUrl: platform.qstash.url, token: platform.qstash.token });
+    const own = scheduleId(platform.functions.url);
+    const ids = async () => (await schedules.list()).map((schedule) => schedule.scheduleId).sort();
+    const staging = { FUNCTIONS_URL: "https://abcdefghij.supabase.co/functions/v1/" };
+    await sync(["schedule"], staging);
+    expect(await ids()).toEqual([own, "isthmus-sync-tick-abcdefghij"].sort());
+    await sync(["schedule", "--remove"], staging);
+    expect(await ids()).toEqual([own]);
+
+    const old = { scheduleId: "isthmus-sync-tick", cron: "* * * * *" };
+    await schedules.create({ ...old, destination: "https://other.invalid/sync-tick" });
+    expect((await sync(["schedule", "--remove"])).out).toBe(
+      `Schedule ${own} is removed.\nSchedule isthmus-sync-tick calls https://other.invalid/sync-tick, another installation: it is left alone.\n`,
+    );
+    expect(await ids()).toEqual(["isthmus-sync-tick"]);
+    await schedules.create({ ...old, destination: `${platform.functions.url}/sync-tick` });
+    expect((await sync(["schedule"])).out).toContain("Schedule isthmus-sync-tick, which called the same address, is removed.\n");
+    expect(await ids()).toEqual([own]);
   });
 
   it("tick calls sync-tick once", async () => {
@@ -247,27 +270,87 @@ describe("npm run sync --", () => {
 });
 
 describe("what goes wrong is told with a code, what happened and what to do", () => {
-  it("a running execution refuses a second start and is named", async () => {
-    const [latest] = await target<{ id: string }[]>`select id from public.sync_executions order by started_at desc limit 1`;
-    const id = latest?.id ?? "";
-    await target`update public.sync_executions set status = 'running', completed_at = null where id = ${id}`;
+  /** An execution that is what the values say: one that ran is closed, and cannot be opened again. */
+  async function executionThat(status: string, errors: readonly object[] | null = null): Promise<string> {
+    const [made] = await target<{ id: string }[]>`
+      insert into public.sync_executions (source_id, triggered_by, entities, horizon, snapshot_xmax, system_identifier, timeline, database_oid,
+                                          server_start, source_time, status, completed_at, errors)
+      select source_id, 'http:test', '{offices}', horizon, snapshot_xmax, system_identifier, timeline, database_oid, server_start, source_time,
+             ${status}, case when ${status} <> 'running' then now() end, ${errors === null ? null : target.json(errors as never)}
+        from public.sync_executions order by started_at limit 1 returning id`;
+    return made?.id ?? "";
+  }
+  const forget = (id: string) => target`delete from public.sync_executions where id = ${id}`;
+
+  it("a running execution refuses a second start and is named; cancel ends it, with an exit code of its own, once", async () => {
+    const id = await executionThat("running");
     const { code, err } = await sync(["start", "offices"]);
-    await target`update public.sync_executions set status = 'succeeded', completed_at = now() where id = ${id}`;
     expect(code).toBe(1);
     expect(err).toContain("EXECUTION_ACTIVE: ");
     expect(err).toContain(`  execution: ${id}\n`);
+
+    expect(await sync(["cancel", id])).toEqual({
+      code: 0,
+      out: `Execution ${id} is cancelled. What was committed stays; the next execution goes on.\n`,
+      err: "",
+    });
+    const cancelled = await sync(["status", id, "--watch"]);
+    expect(cancelled.code).toBe(3);
+    expect(cancelled.out).toContain("\nEXECUTION_CANCELLED: Cancelled by http:machine:");
+    const again = await sync(["cancel", id]);
+    expect(again).toMatchObject({ code: 1, out: "" });
+    expect(again.err).toMatch(/^EXECUTION_CLOSED: .* has ended already: it is cancelled\n {2}What to do: /);
+    expect(await sync(["cancel", "--all"])).toEqual({ code: 0, out: "Nothing was running.\n", err: "" });
+    expect((await sync(["start", "offices", "--watch"])).code).toBe(0);
+    await forget(id);
   });
 
-  it("a failed execution ends status with exit code 1, its error and remedy", async () => {
-    const [latest] = await target<{ id: string }[]>`select id from public.sync_executions order by started_at desc limit 1`;
-    const id = latest?.id ?? "";
-    const errors = [{ code: "SOURCE_REFUSED", message: "The source refused a statement.", remedy: "Check the rights." }];
-    await target`update public.sync_executions set status = 'failed', errors = ${target.json(errors)} where id = ${id}`;
+  it.each([
+    {
+      title: "with message and remedy",
+      errors: [{ code: "SOURCE_REFUSED", message: "The source refused a statement.", remedy: "Check the rights." }],
+      says: "\nSOURCE_REFUSED: The source refused a statement.\n  What to do: Check the rights.\n",
+    },
+    {
+      title: "by the brake",
+      errors: [{ code: "BRAKE_APPLIED", entity: "offices", kind: "null", field: "name", records: 900, landed: 1000 }],
+      says: "\nBRAKE_APPLIED: offices.name: Far more records than usual would be deleted, or emptied in a column: the execution was stopped there.\n  What to do: Look at the source.",
+    },
+    {
+      title: "by control totals",
+      errors: [{ code: "CONTROL_TOTALS_DIFFER", entity: "payments", legacy_ids: ["1"] }],
+      says: "\nCONTROL_TOTALS_DIFFER: payments: After loading, both sides still differ",
+    },
+    { title: "without a word", errors: null, says: "\nFAILED: No chain of it tells why.\n  What to do: " },
+  ])("a failed execution ends status with exit code 1 and what to do: $title", async ({ errors, says }) => {
+    const id = await executionThat("failed", errors);
     const { code, out } = await sync(["status", id]);
-    await target`update public.sync_executions set status = 'succeeded', errors = null where id = ${id}`;
     expect(code).toBe(1);
-    expect(out).toContain("SOURCE_REFUSED: The source refused a statement.\n  What to do: Check the rights.\n");
-    expect((await sync(["status", id])).code).toBe(0);
+    expect(out).toContain(says);
+    await forget(id);
+  });
+
+  it("--watch says what does not move, and does not wait for what nobody looks after", async () => {
+    const id = await executionThat("running");
+    await target`
+      insert into public.sync_chains (execution_id, entity_id, capture, state, page_size, due_at, failures, last_error, moved_at)
+      select ${id}, id, 'full', 'open', 100, now() + interval '1 day', 3,
+             '{"code": "SOURCE_UNAVAILABLE", "message": "The source refuses for now.", "remedy": "Nothing yet."}', now() - interval '5 minutes'
+        from public.sync_entities where entity_type = 'offices'`;
+    await target`update public.sync_executions set started_at = now() - interval '5 minutes' where id = ${id}`;
+    const watched = sync(["status", id, "--watch"]);
+    await new Promise((later) => setTimeout(later, 1_000));
+    await target`update public.sync_executions set started_at = now() - interval '4 hours' where id = ${id}`;
+    await target`update public.sync_chains set moved_at = now() - interval '4 hours' where execution_id = ${id}`;
+    const { code, err } = await watched;
+    expect(code).toBe(1);
+    expect(err).toContain(
+      "Nothing has moved for 5 minutes; it is tried again, and stops by itself.\n  offices, 3 tries: SOURCE_UNAVAILABLE: The source refuses for now.\n    What to do: Nothing yet.\n",
+    );
+    expect(err).toMatch(
+      /STALLED: Nothing of execution \S+ has moved for 240 minutes, and nothing has ended it\.\n {2}What to do: /,
+    );
+    await forget(id);
   });
 
   it.each([
@@ -351,6 +434,20 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
       overrides: {},
       code: 2,
       says: "cannot be used with",
+    },
+    {
+      title: "cancel without an execution",
+      args: ["cancel"],
+      overrides: {},
+      code: 2,
+      says: "REQUEST_INVALID: Name an execution",
+    },
+    {
+      title: "cancel of an execution that there is not",
+      args: ["cancel", "00000000-0000-4000-8000-000000000000"],
+      overrides: {},
+      code: 1,
+      says: "NOT_FOUND: There is no execution 00000000-0000-4000-8000-000000000000.",
     },
     { title: "an unknown option", args: ["start", "--fast"], overrides: {}, code: 2, says: "unknown option" },
   ])("$title", async ({ args, overrides, code, says }) => {

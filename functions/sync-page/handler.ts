@@ -1,22 +1,27 @@
 import { z } from "zod";
 import { createContext, once } from "../../shared/context.ts";
 import { admit } from "../../shared/http/admit.ts";
-import { parseBody } from "../../shared/http/parse.ts";
+import { parseBody, parseJson } from "../../shared/http/parse.ts";
 import { answer, respondJson } from "../../shared/http/respond.ts";
 import { validate } from "../../shared/jobs/validate.ts";
 import { runPage } from "../../shared/pipeline/run-page.ts";
 import type { PageOutcome } from "../../shared/pipeline/types.ts";
 import type { Runtime } from "../../shared/runtime.ts";
 
+/** As large as the column that holds it. */
+const count = z.number().int().min(0).max(2_147_483_647);
 const message = z.object({
   execution: z.uuid(),
   chain: z.uuid(),
-  page: z.number().int().min(0),
-  sends: z.number().int().min(0).optional(),
+  page: count,
+  sends: count.optional(),
 });
 
 /** A message is two ids and two numbers, some 150 bytes. */
 const ADMISSION = { methods: ["POST"], callers: ["qstash", "machine"], largestBody: 4_096 } as const;
+
+/** Sent by the check of the installation: that it arrives and its signature is known is all it asks. */
+const probe = z.strictObject({ check: z.literal(true) });
 
 /** One page of one entity per invocation. Duplicate, late or reordered deliveries change nothing and answer 200. */
 export function createHandler(runtime: Runtime): (request: Request) => Promise<Response> {
@@ -24,6 +29,7 @@ export function createHandler(runtime: Runtime): (request: Request) => Promise<R
   return (request) =>
     answer(runtime.log, async () => {
       const { body } = await admit(request, () => context().config, "sync-page", ADMISSION);
+      if (probe.safeParse(parseJson(body)).success) return respondJson(200, { outcome: "checked" });
       const page = parseBody(message, body);
       const outcome = await runPage(context(), page, validate);
       runtime.log.info("page", { ...page, ...outcome });

@@ -2,16 +2,18 @@ import { z } from "zod";
 import { createContext, once } from "../../shared/context.ts";
 import { IsthmusError } from "../../shared/errors.ts";
 import { admit } from "../../shared/http/admit.ts";
-import { callerName } from "../../shared/http/authenticate.ts";
+import { callerName, type Caller } from "../../shared/http/authenticate.ts";
 import { parseBody } from "../../shared/http/parse.ts";
 import { answer, respondJson } from "../../shared/http/respond.ts";
 import { previewAdoptions } from "../../shared/jobs/adopt.ts";
 import { acknowledge, checkInstallation } from "../../shared/jobs/check.ts";
 import { inspectSource } from "../../shared/jobs/inspect.ts";
+import { list, plainText } from "../../shared/jobs/request-values.ts";
 import { selectiveSync } from "../../shared/jobs/selective-sync.ts";
 import { start } from "../../shared/jobs/start.ts";
 import type { Context } from "../../shared/pipeline/types.ts";
 import type { Runtime } from "../../shared/runtime.ts";
+import { cancelExecutions, type Cancelled } from "../../shared/sql/ends.ts";
 import { executionState, latestExecutions } from "../../shared/sql/execution-state.ts";
 
 const ADMISSION = {
@@ -21,15 +23,23 @@ const ADMISSION = {
   largestBody: 1_048_576,
 } as const;
 
+/** What may stand behind the question mark. Another word is refused: POST ?dryRun would be a run. */
+const QUESTIONS: Readonly<Record<string, readonly string[]>> = {
+  GET: ["execution", "check", "inspect"],
+  POST: ["acknowledge", "cancel"],
+};
+
 const acknowledgeRequest = z.strictObject({
   /** Target tables; without it: all. */
-  tables: z.array(z.string().min(1).max(100)).min(1).max(200).optional(),
+  tables: list(plainText(100)).max(200).optional(),
   /** Who accepts it, where the caller is a machine. */
-  by: z.string().min(1).max(100).optional(),
+  by: plainText(100).optional(),
 });
 
+const cancelRequest = z.union([z.strictObject({ execution: z.uuid() }), z.strictObject({ all: z.literal(true) })]);
+
 /**
- * POST starts an execution on demand, or accepts what writes set off (?acknowledge); neither is for reviewers. GET tells
+ * POST starts an execution on demand, cancels one (?cancel), or accepts what writes set off (?acknowledge); none is for reviewers. GET tells
  * the state of an execution (?execution=ID) or of the latest ones, or whether everything is in order (?check), or how changes of the source can be found (?inspect).
  */
 export function createHandler(runtime: Runtime): (request: Request) => Promise<Response> {
@@ -37,38 +47,63 @@ export function createHandler(runtime: Runtime): (request: Request) => Promise<R
   return (request) =>
     answer(runtime.log, async () => {
       const { caller, body } = await admit(request, () => context().config, "sync-trigger", ADMISSION);
+      const asked = questionsOf(request);
       switch (request.method) {
         case "POST": {
           if (caller.kind === "user" && caller.role !== "operator") {
-            throw new IsthmusError("FORBIDDEN", `A ${caller.role} may see executions, not start them.`);
+            throw new IsthmusError("FORBIDDEN", `A ${caller.role} may see executions, not start or cancel them.`);
           }
-          if (new URL(request.url).searchParams.has("acknowledge")) {
+          if (asked.has("cancel"))
+            return respondJson(200, { cancelled: await cancel(context(), parseBody(cancelRequest, body), caller) });
+          if (asked.has("acknowledge")) {
             const { tables, by } = parseBody(acknowledgeRequest, body);
             const accepted = await acknowledge(context(), tables, [callerName(caller), by].filter(Boolean).join(" "));
             return respondJson(200, accepted);
           }
-          const asked = parseBody(selectiveSync(context().entities), body);
-          if (asked.adopt && asked.dryRun) return respondJson(200, await previewAdoptions(context(), asked.entities));
-          const begun = await start(context(), { ...asked, triggeredBy: callerName(caller) });
+          const wanted = parseBody(selectiveSync(context().entities), body);
+          if (wanted.adopt && wanted.dryRun) return respondJson(200, await previewAdoptions(context(), wanted.entities));
+          const begun = await start(context(), { ...wanted, triggeredBy: callerName(caller) });
           const paused = begun.paused.map(({ entity }) => entity);
           runtime.log.info("execution.begun", { ...begun, paused, warnings: begun.warnings.length });
           return respondJson(202, begun);
         }
         case "GET":
-          return respondJson(200, await state(context(), new URL(request.url)));
+          return respondJson(200, await state(context(), asked));
         default:
           throw new IsthmusError("METHOD_NOT_ALLOWED");
       }
     });
 }
 
-async function state(context: Context, url: URL): Promise<unknown> {
-  if (url.searchParams.has("check")) return checkInstallation(context);
-  if (url.searchParams.has("inspect")) return inspectSource(context);
-  const id = url.searchParams.get("execution");
+async function cancel({ target, log }: Context, asked: z.output<typeof cancelRequest>, caller: Caller): Promise<Cancelled[]> {
+  const execution = "execution" in asked ? asked.execution : null;
+  if (execution !== null && !(await executionState(target, execution))) throw noExecution(execution);
+  const cancelled = await cancelExecutions(target, execution, callerName(caller));
+  log.info("execution.cancelled", { cancelled });
+  return cancelled;
+}
+
+function noExecution(id: string): IsthmusError {
+  return new IsthmusError("NOT_FOUND", `There is no execution ${id}.`);
+}
+
+/** @throws IsthmusError REQUEST_INVALID for a word that means nothing with this method. */
+function questionsOf({ method, url }: Request): URLSearchParams {
+  const given = new URL(url).searchParams;
+  const known = QUESTIONS[method] ?? [];
+  const stranger = [...given.keys()].find((name) => !known.includes(name));
+  if (stranger === undefined) return given;
+  const message = `?${stranger.slice(0, 60)} means nothing with ${method}; there is ${known.join(", ")}. What a start is asked for stands in its body.`;
+  throw new IsthmusError("REQUEST_INVALID", message);
+}
+
+async function state(context: Context, asked: URLSearchParams): Promise<unknown> {
+  if (asked.has("check")) return checkInstallation(context);
+  if (asked.has("inspect")) return inspectSource(context);
+  const id = asked.get("execution");
   if (id === null) return { executions: await latestExecutions(context.target, 20) };
   if (!z.uuid().safeParse(id).success) throw new IsthmusError("REQUEST_INVALID", "execution: must be a UUID.");
   const found = await executionState(context.target, id);
-  if (!found) throw new IsthmusError("NOT_FOUND", `There is no execution ${id}.`);
+  if (!found) throw noExecution(id);
   return found;
 }

@@ -44,6 +44,22 @@ const finding = z.object({
   remedy: z.string(),
 });
 const failure = z.looseObject({ code: z.string(), message: z.string(), remedy: z.string() });
+/** What an execution's chains failed with; older ones carry a code alone. */
+const executionFailure = z.looseObject({
+  code: z.string(),
+  entity: z.string().optional(),
+  field: z.string().nullish(),
+  message: z.string().default("It failed."),
+  remedy: z.string().default("See sync_executions.errors and docs/errors.md."),
+});
+const trouble = z.object({
+  entity: z.string().nullable(),
+  tries: count,
+  sends: count,
+  code: z.string().nullable(),
+  message: z.string().nullable(),
+  remedy: z.string().nullable(),
+});
 
 export const executionState = z.object({
   execution: z.string(),
@@ -55,11 +71,17 @@ export const executionState = z.object({
   startedAt: z.string(),
   completedAt: z.string().nullable(),
   errors: z.array(z.unknown()).nullable(),
+  /** For how long nothing of it has moved; null when it is closed. */
+  idleSeconds: count.nullable(),
+  /** Pages that were tried in vain so far. */
+  troubles: z.array(trouble),
   metrics: z.record(z.string(), z.number().nullable()).nullable(),
   entities: z.array(entityState).nullable(),
   queue: z.array(z.object({ entity: z.string(), state: z.string(), rule: z.string(), count })),
   waivers: z.array(z.object({ rule: z.string(), count })),
   warnings: z.array(z.object({ rule: z.string(), count })),
+  /** What stands in the way of executions now; older functions tell none. */
+  notices: z.array(z.string()).default([]),
 });
 export const executionList = z.object({
   executions: z.array(
@@ -80,6 +102,9 @@ export const begunExecution = z.object({
   chains: z.array(z.object({ entity: z.string(), capture: z.string() })),
   paused: z.array(z.object({ entity: z.string(), findings: z.array(finding) })),
   warnings: z.array(finding),
+});
+export const cancellation = z.object({
+  cancelled: z.array(z.object({ execution: z.string(), status: z.string(), pagesAtWork: count })),
 });
 const sideEffect = z.object({ table: z.string(), kind: z.string(), name: z.string(), does: z.string() });
 export const acknowledgement = z.object({ acknowledged: z.array(sideEffect) });
@@ -138,6 +163,7 @@ export const adoptionPreview = z.object({
 });
 
 export type AdoptionPreview = z.output<typeof adoptionPreview>["preview"][number];
+export type Trouble = z.output<typeof trouble>;
 export type ExecutionState = z.output<typeof executionState>;
 export type Inspection = z.output<typeof inspection>;
 export type Check = z.output<typeof check>;
@@ -163,10 +189,21 @@ export function findingsIn(value: unknown): Finding[] | undefined {
   return parsed.success ? parsed.data : undefined;
 }
 
-/** Code, message and remedy of what failed an execution, where they are told. */
+/** What ended an execution, in words: entity and column where they are known. One that says nothing says that. */
 export function failuresOf(state: ExecutionState): { code: string; message: string; remedy: string }[] {
-  return (state.errors ?? []).flatMap((error) => {
-    const parsed = failure.safeParse(error);
-    return parsed.success ? [parsed.data] : [];
+  const told = (state.errors ?? []).flatMap((error) => {
+    const parsed = executionFailure.safeParse(error);
+    if (!parsed.success) return [];
+    const { code, entity, field, message, remedy } = parsed.data;
+    const where = [entity, field].filter((part) => typeof part === "string").join(".");
+    return [{ code, message: where === "" ? message : `${where}: ${message}`, remedy }];
   });
+  if (told.length > 0 || state.status !== "failed") return told;
+  return [
+    {
+      code: "FAILED",
+      message: "No chain of it tells why.",
+      remedy: "See the logs of sync-page, and sync_chains of this execution; then start again.",
+    },
+  ];
 }

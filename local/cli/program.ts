@@ -7,6 +7,7 @@ import {
   acknowledgement,
   adoptionPreview,
   begunExecution,
+  cancellation,
   check,
   executionList,
   executionState,
@@ -22,15 +23,16 @@ import { Problem, toProblem } from "./problem.ts";
 import { readQueue, replayQueue, type ReplaySelection } from "./queue.ts";
 import { setupSource } from "./setup-source.ts";
 import { requestOf, withSelection, type SelectionOptions } from "./selection.ts";
-import { createSchedule, removeSchedule, SCHEDULE_ID } from "./schedule.ts";
+import { createSchedule, removeSchedule } from "./schedule.ts";
 import { withEnvFile } from "./settings.ts";
 import { showCheck, showFindings, showInspection, showSideEffects } from "./show-check.ts";
 import { showExecution } from "./show-execution.ts";
 import { showPlan } from "./show-plan.ts";
 import { showPreview } from "./show-preview.ts";
+import { showSchedule } from "./show-schedule.ts";
 import { watchExecution } from "./watch.ts";
 
-export type ExitCode = 0 | 1 | 2;
+export type ExitCode = 0 | 1 | 2 | 3;
 
 const CONFLICT_TYPES = [
   "concurrent_modification",
@@ -40,7 +42,7 @@ const CONFLICT_TYPES = [
   "uuid_mapping_conflict",
 ] as const;
 
-/** Runs one command. Exit code 1: it failed, or the execution it shows has; 2: the command was not given what it needs. */
+/** Runs one command. Exit code 1: it failed, or the execution it shows has; 2: the command was not given what it needs; 3: that execution was cancelled. */
 export async function runSyncCli(args: readonly string[], terminal: Terminal): Promise<ExitCode> {
   let exitCode: ExitCode = 0;
   const program = syncProgram(terminal, (code) => (exitCode = code));
@@ -63,7 +65,9 @@ export async function runSyncCli(args: readonly string[], terminal: Terminal): P
 
 function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Command {
   const program = new Command("sync")
-    .description("Starts and watches the sync of an installation. Exit codes: 0 done, 1 failed, 2 not given what it needs.")
+    .description(
+      "Starts and watches the sync of an installation. Exit codes: 0 done, 1 failed, 2 not given what it needs, 3 the execution was cancelled.",
+    )
     .option("--env-file <file>", "read variables from this file; exported ones win")
     .option("--json", "print the answer as JSON");
   // Subcommands take these settings over from the program they are added to, so they come first.
@@ -77,11 +81,14 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
     parseAnswer(executionState, await callFunction(env(), `sync-trigger?execution=${encodeURIComponent(execution)}`));
   const show = (state: ExecutionState) => {
     print(state, state.dryRun ? showPlan(state) : showExecution(state));
-    if (state.status === "failed" || state.status === "cancelled") exitWith(1);
+    if (state.status === "failed") exitWith(1);
+    if (state.status === "cancelled") exitWith(3);
   };
 
   const begin = async (request: object) => {
     const begun = parseAnswer(begunExecution, await callFunction(env(), "sync-trigger", request));
+    const held = begun.warnings.filter(({ code }) => code === "horizon_held");
+    if (held.length > 0) terminal.err(showFindings(held));
     if (begun.paused.length > 0) {
       const leftOut = begun.paused.flatMap(({ findings }) => findings);
       terminal.err(`Left out: ${begun.paused.map(({ entity }) => entity).join(", ")}.\n${showFindings(leftOut)}`);
@@ -167,6 +174,22 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
       if (execution === undefined)
         throw new Problem("NOT_FOUND", "There has been no execution yet.", "Start one: npm run sync -- start");
       show(watch === true ? await watchExecution(terminal, () => load(execution)) : await load(execution));
+    });
+
+  program
+    .command("cancel")
+    .description("end an execution, or all that run: pages at work may commit, no other begins, nothing is rolled back")
+    .argument("[execution]")
+    .option("--all", "all that run")
+    .action(async (execution: string | undefined, { all }: { all?: boolean }) => {
+      if ((all === true) === (execution !== undefined)) {
+        throw new Problem("REQUEST_INVALID", "Name an execution, or give --all.", "npm run sync -- executions lists them.", {
+          exitCode: 2,
+        });
+      }
+      const answer = await callFunction(env(), "sync-trigger?cancel", all === true ? { all } : { execution });
+      const { cancelled } = parseAnswer(cancellation, answer);
+      print(cancelled, showCancelled(cancelled));
     });
 
   program
@@ -266,16 +289,8 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
     .description("call sync-tick every minute through QStash, where the project has no pg_cron")
     .option("--remove", "remove the schedule")
     .action(async ({ remove }: { remove?: boolean }) => {
-      if (remove === true) {
-        const removed = await removeSchedule(env());
-        print(
-          { scheduleId: SCHEDULE_ID, removed },
-          removed ? `Schedule ${SCHEDULE_ID} is removed.\n` : `There is no schedule ${SCHEDULE_ID}.\n`,
-        );
-        return;
-      }
-      const destination = await createSchedule(env());
-      print({ scheduleId: SCHEDULE_ID, destination }, `QStash calls ${destination} every minute (schedule ${SCHEDULE_ID}).\n`);
+      const done = remove === true ? await removeSchedule(env()) : await createSchedule(env());
+      print(done, showSchedule(done));
     });
 
   program
@@ -286,6 +301,16 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
       print(answer, "sync-tick has taken the call and works on in the background.\n");
     });
   return program;
+}
+
+function showCancelled(cancelled: readonly { execution: string; pagesAtWork: number }[]): string {
+  if (cancelled.length === 0) return "Nothing was running.\n";
+  return cancelled
+    .map(({ execution, pagesAtWork }) => {
+      const work = pagesAtWork === 0 ? "" : ` ${pagesAtWork} pages are at work and may still commit.`;
+      return `Execution ${execution} is cancelled.${work} What was committed stays; the next execution goes on.\n`;
+    })
+    .join("");
 }
 
 const named = (entities: readonly string[]) => (entities.length > 0 ? { entities } : {});

@@ -1,27 +1,54 @@
 import { Client } from "@upstash/qstash";
+import { OLD_SCHEDULE_ID, scheduleId } from "../../shared/queue/installation.ts";
 import { Problem } from "./problem.ts";
 import { functionsUrl, required, type Environment } from "./settings.ts";
 
-/** One schedule per installation: creating it again overwrites it. */
-export const SCHEDULE_ID = "isthmus-sync-tick";
 const EVERY_MINUTE = "* * * * *";
 
-/** Creates or updates the QStash schedule that calls sync-tick. @returns the address it calls. */
-export async function createSchedule(env: Environment): Promise<string> {
-  const destination = `${functionsUrl(env)}/sync-tick`;
-  await asking(() =>
-    // No retries: the next minute's call is the retry.
-    client(env).schedules.create({ scheduleId: SCHEDULE_ID, destination, cron: EVERY_MINUTE, retries: 0 }),
-  );
-  return destination;
+/** A schedule under the name that all installations had once; another installation of the account may live by it. */
+export interface OldSchedule {
+  readonly destination: string;
+  /** It called this installation, and is removed. */
+  readonly removed: boolean;
 }
 
-/** @returns whether there was one. */
-export async function removeSchedule(env: Environment): Promise<boolean> {
+export interface Scheduled {
+  readonly scheduleId: string;
+  readonly destination: string;
+  readonly old: OldSchedule | null;
+}
+
+/** Creates or updates the QStash schedule that calls this installation's sync-tick. */
+export async function createSchedule(env: Environment): Promise<Scheduled> {
+  const [id, destination] = names(env);
   const qstash = client(env);
-  const present = (await asking(() => qstash.schedules.list())).some(({ scheduleId }) => scheduleId === SCHEDULE_ID);
-  if (present) await asking(() => qstash.schedules.delete(SCHEDULE_ID));
-  return present;
+  await asking(() =>
+    // No retries: the next minute's call is the retry.
+    qstash.schedules.create({ scheduleId: id, destination, cron: EVERY_MINUTE, retries: 0 }),
+  );
+  return { scheduleId: id, destination, old: await removeOld(qstash, destination) };
+}
+
+/** Removes this installation's schedule, and no other one's. */
+export async function removeSchedule(env: Environment): Promise<Scheduled & { readonly removed: boolean }> {
+  const [id, destination] = names(env);
+  const qstash = client(env);
+  const removed = (await asking(() => qstash.schedules.list())).some((schedule) => schedule.scheduleId === id);
+  if (removed) await asking(() => qstash.schedules.delete(id));
+  return { scheduleId: id, destination, removed, old: await removeOld(qstash, destination) };
+}
+
+function names(env: Environment): [id: string, destination: string] {
+  const url = functionsUrl(env);
+  return [scheduleId(url), `${url}/sync-tick`];
+}
+
+async function removeOld(qstash: Client, destination: string): Promise<OldSchedule | null> {
+  const found = (await asking(() => qstash.schedules.list())).find((schedule) => schedule.scheduleId === OLD_SCHEDULE_ID);
+  if (found === undefined) return null;
+  const removed = found.destination === destination;
+  if (removed) await asking(() => qstash.schedules.delete(OLD_SCHEDULE_ID));
+  return { destination: found.destination, removed };
 }
 
 function client(env: Environment): Client {

@@ -53,24 +53,25 @@ export function requestOf(entities: readonly string[], options: SelectionOptions
   };
 }
 
+// Maps, and objects made of entries: a name such as __proto__ or constructor is sent as it was given, and refused there.
 function idsOf(given: readonly string[]): Record<string, string[]> {
-  const ids: Record<string, string[]> = {};
+  const ids = new Map<string, string[]>();
   for (const text of given) {
     const [, entity = "", list = ""] = /^([^=]+)=(.+)$/.exec(text) ?? malformed("--ids", text, "patients=1,2,3");
-    ids[entity] = [...(ids[entity] ?? []), ...list.split(",")];
+    ids.set(entity, [...(ids.get(entity) ?? []), ...list.split(",")]);
   }
-  return ids;
+  return Object.fromEntries(ids);
 }
 
 function filtersOf(given: readonly string[]): Record<string, Record<string, string[]>> {
-  const filters: Record<string, Record<string, string[]>> = {};
+  const filters = new Map<string, Map<string, string[]>>();
   for (const text of given) {
     const [, entity = "", column = "", list = ""] =
       /^([^.=]+)\.([^=]+)=(.*)$/.exec(text) ?? malformed("--filter", text, "orders.status=3");
-    const columns = (filters[entity] ??= {});
-    columns[column] = [...(columns[column] ?? []), ...list.split(",")];
+    const columns = filters.get(entity) ?? new Map<string, string[]>();
+    filters.set(entity, columns.set(column, [...(columns.get(column) ?? []), ...list.split(",")]));
   }
-  return filters;
+  return Object.fromEntries([...filters].map(([entity, columns]) => [entity, Object.fromEntries(columns)]));
 }
 
 function malformed(option: string, text: string, example: string): never {

@@ -1,6 +1,7 @@
 import { COUNT_HEADINGS, countCells } from "./count-columns.ts";
 import { failuresOf, type EntityState, type ExecutionState } from "./answers.ts";
 import { formatTable } from "./output.ts";
+import { showTroubles } from "./show-troubles.ts";
 
 /** The state of an execution for a person. */
 export function showExecution(state: ExecutionState): string {
@@ -30,6 +31,7 @@ export function showExecution(state: ExecutionState): string {
     const rows = state.warnings.map(({ rule, count }) => [rule, count]);
     parts.push("\nLanded although they break a rule:\n", formatTable(["rule", "records"], rows));
   }
+  for (const notice of state.notices) parts.push(`\n${notice}\n`);
   const metrics = Object.entries(state.metrics ?? {});
   if (metrics.length > 0) {
     parts.push(
@@ -40,6 +42,7 @@ export function showExecution(state: ExecutionState): string {
       ),
     );
   }
+  if (state.troubles.length > 0 && (state.idleSeconds ?? 0) >= 60) parts.push("\n", showTroubles(state));
   for (const { code, message, remedy } of failuresOf(state)) parts.push(`\n${code}: ${message}\n  What to do: ${remedy}\n`);
   return parts.join("");
 }

@@ -85,6 +85,32 @@ export async function startFunctionsHost(options: FunctionsHostOptions): Promise
       return;
     }
     const { worker, cold } = taken;
+    try {
+      const { settled, cost } = await attend(worker, request, response, body);
+      const spent = await cost;
+      invocations.push({
+        function: name,
+        startedAt,
+        wallMs: Date.now() - startedAt,
+        cpuMs: spent.cpuMs,
+        bootCpuMs: cold ? worker.bootCpuMs : 0,
+        peakRssBytes: spent.peakRssBytes,
+        memoryBytes: Math.max(0, spent.peakRssBytes - worker.bareRssBytes),
+        status: settled.status,
+        cold,
+        killed: spent.killed,
+      });
+    } catch (error) {
+      // What the worker is doing is not known: it serves nobody else.
+      await worker.kill("early_drop", 0);
+      throw error;
+    } finally {
+      workers.giveBack(worker);
+    }
+  }
+
+  /** Has the worker answer, within the time. `cost` is known once its background work is through, or the worker is gone. */
+  async function attend(worker: WorkerProcess, request: IncomingMessage, response: ServerResponse, body: Buffer) {
     // As behind the platform's gateway: the function sees its own address without /functions/v1.
     const { reply, cost } = worker.handle({
       method: request.method ?? "GET",
@@ -97,6 +123,8 @@ export async function startFunctionsHost(options: FunctionsHostOptions): Promise
     const answer = await Promise.race([reply.catch(() => "died" as const), late]);
     clearTimeout(timer);
     if (answer === "late") void worker.kill("wall_clock");
+    // Without an answer of the function's own nobody tells when its work is through.
+    else if (answer === "died" || !answer.handled) void worker.kill("early_drop", 0);
     const settled =
       answer === "late"
         ? json(504, "IDLE_TIMEOUT", "The function did not respond in time.")
@@ -104,20 +132,7 @@ export async function startFunctionsHost(options: FunctionsHostOptions): Promise
           ? died(worker)
           : answer;
     send(response, settled);
-    const spent = await cost;
-    workers.giveBack(worker);
-    invocations.push({
-      function: name,
-      startedAt,
-      wallMs: Date.now() - startedAt,
-      cpuMs: spent.cpuMs,
-      bootCpuMs: cold ? worker.bootCpuMs : 0,
-      peakRssBytes: spent.peakRssBytes,
-      memoryBytes: Math.max(0, spent.peakRssBytes - worker.bareRssBytes),
-      status: settled.status,
-      cold,
-      killed: spent.killed,
-    });
+    return { settled, cost };
   }
 
   return {
@@ -143,6 +158,7 @@ class Pool {
   readonly #limits: Limits;
   readonly #idle: WorkerProcess[] = [];
   readonly #all = new Set<WorkerProcess>();
+  readonly #booting = new Set<Promise<WorkerProcess>>();
   readonly #queue: (() => void)[] = [];
   #size = 0;
   #stopped = false;
@@ -181,26 +197,31 @@ class Pool {
 
   async stop(): Promise<void> {
     this.#stopped = true;
+    for (const free of this.#queue.splice(0)) free();
+    await Promise.allSettled(this.#booting);
     await Promise.all([...this.#all].map((worker) => worker.kill("termination")));
   }
 
   async #boot(): Promise<WorkerProcess> {
     this.#size += 1;
+    const booting = WorkerProcess.boot({
+      name: this.name,
+      functionsDir: this.#options.functionsDir,
+      env: this.#options.env,
+      limits: this.#limits,
+      onLog: (line) => this.#options.onLog?.({ function: this.name, line }),
+    });
+    this.#booting.add(booting);
     try {
-      const worker = await WorkerProcess.boot({
-        name: this.name,
-        functionsDir: this.#options.functionsDir,
-        env: this.#options.env,
-        limits: this.#limits,
-        onLog: (line) => this.#options.onLog?.({ function: this.name, line }),
-      });
+      const worker = await booting;
       this.#all.add(worker);
-      if (this.#stopped) await worker.kill("termination", 0);
       return worker;
     } catch (error) {
       this.#size -= 1;
       this.#queue.shift()?.();
       throw error;
+    } finally {
+      this.#booting.delete(booting);
     }
   }
 
@@ -218,7 +239,12 @@ function died(worker: WorkerProcess): Reply {
 }
 
 function json(status: number, code: string, message: string): Reply {
-  return { status, headers: { "content-type": "application/json" }, body: Buffer.from(JSON.stringify({ code, message })) };
+  return {
+    handled: true,
+    status,
+    headers: { "content-type": "application/json" },
+    body: Buffer.from(JSON.stringify({ code, message })),
+  };
 }
 
 function send(response: ServerResponse, reply: Reply): void {

@@ -15,6 +15,8 @@ export interface WorkerOptions {
 }
 
 export interface Reply {
+  /** The function's own answer, and not one of the server before it, which tells nothing of the end of the work. */
+  readonly handled: boolean;
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
   readonly body: Buffer;
@@ -30,6 +32,8 @@ export interface Cost {
 const ROOT = resolve(import.meta.dirname, "../..");
 const DENO = resolve(ROOT, "node_modules/.bin/deno");
 const HOST = "\u0001host ";
+/** The header by which the worker marks the answers of its function. */
+const HANDLED = "x-local-handled";
 const POLL_MS = 25;
 /** Time between beforeunload and the end. */
 const GRACE_MS = 100;
@@ -87,20 +91,28 @@ export class WorkerProcess {
       },
     );
     this.#child.stdin?.on("error", () => undefined);
-    this.#exited = new Promise((done) =>
-      this.#child.once("exit", () => {
+    this.#exited = new Promise((done) => {
+      const ended = () => {
         this.#dead = true;
         done(undefined);
-      }),
-    );
+      };
+      this.#child.once("exit", ended);
+      // There is no such program, or no process to be had.
+      this.#child.once("error", ended);
+    });
     if (this.#child.stderr) createInterface({ input: this.#child.stderr }).on("line", options.onLog);
   }
 
   /** Starts a worker and waits until its function listens. @throws Error BOOT_ERROR. */
   static async boot(options: WorkerOptions): Promise<WorkerProcess> {
     const worker = new WorkerProcess(options);
-    await worker.#listening();
-    return worker;
+    try {
+      await worker.#listening();
+      return worker;
+    } catch (error) {
+      await worker.kill("early_drop", 0);
+      throw error;
+    }
   }
 
   get alive(): boolean {
@@ -131,9 +143,15 @@ export class WorkerProcess {
         (incoming) => {
           const chunks: Buffer[] = [];
           incoming.on("data", (chunk: Buffer) => chunks.push(chunk));
-          incoming.on("end", () =>
-            done({ status: incoming.statusCode ?? 500, headers: incoming.headers, body: Buffer.concat(chunks) }),
-          );
+          incoming.on("end", () => {
+            const { [HANDLED]: handled, ...headers } = incoming.headers;
+            done({
+              handled: handled !== undefined,
+              status: incoming.statusCode ?? 500,
+              headers,
+              body: Buffer.concat(chunks),
+            });
+          });
           incoming.on("error", failed);
         },
       );
@@ -170,7 +188,10 @@ export class WorkerProcess {
     const lines = createInterface({ input: stdout });
     await new Promise<void>((ready, failed) => {
       const timer = setTimeout(() => failed(new Error("BOOT_ERROR: the function did not start listening")), BOOT_TIMEOUT_MS);
-      void this.#exited.then(() => failed(new Error(`BOOT_ERROR: the worker ended with ${this.#child.exitCode ?? "a signal"}`)));
+      void this.#exited.then(() => {
+        clearTimeout(timer);
+        failed(new Error(`BOOT_ERROR: the worker ended with ${this.#child.exitCode ?? "a signal"}`));
+      });
       lines.on("line", (line) => {
         if (!line.startsWith(HOST)) {
           this.#options.onLog(line);

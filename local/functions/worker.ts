@@ -42,12 +42,9 @@ const intercepted = (...args: unknown[]) => {
     },
     async (request) => {
       const id = request.headers.get("x-local-request") ?? "";
-      const url = new URL(request.headers.get("x-local-url") ?? request.url);
-      const headers = new Headers(request.headers);
-      for (const name of ["x-local-request", "x-local-url"]) headers.delete(name);
       const before = cpuMs();
       try {
-        return await handler(new Request(url, { method: request.method, headers, body: request.body }));
+        return marked(await handler(asSent(request)));
       } finally {
         // The response goes out first; what was handed to waitUntil still counts for this request.
         queueMicrotask(() => void finished(id, before));
@@ -56,6 +53,22 @@ const intercepted = (...args: unknown[]) => {
   );
 };
 Object.defineProperty(Deno, "serve", { value: intercepted });
+
+/** The request as its sender made it: with the public address, and without the host's own headers. */
+function asSent(request: Request): Request {
+  const url = new URL(request.headers.get("x-local-url") ?? request.url);
+  const headers = new Headers(request.headers);
+  for (const name of ["x-local-request", "x-local-url"]) headers.delete(name);
+  const bodyless = request.method === "GET" || request.method === "HEAD";
+  return new Request(url, { method: request.method, headers, ...(bodyless ? {} : { body: request.body }) });
+}
+
+/** Tells the host that the function itself has answered, so that a report of the end of its work follows. */
+function marked(response: Response): Response {
+  const headers = new Headers(response.headers);
+  headers.set("x-local-handled", "yes");
+  return new Response(response.body, { status: response.status, statusText: response.statusText, headers });
+}
 
 async function finished(id: string, before: number): Promise<void> {
   while (background.size > 0) await Promise.allSettled([...background]);

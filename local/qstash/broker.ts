@@ -260,13 +260,13 @@ export class Broker {
     const now = this.options.clock();
     if (result.status >= 200 && result.status < 300) {
       message.state = "done";
-      this.events.record(message, "DELIVERED", now);
+      this.events.record(message, "DELIVERED", now, { status: result.status });
       this.#callback(message, result);
       this.#finish(message);
       return;
     }
     const error = result.error ?? `status ${result.status}`;
-    this.events.record(message, "ERROR", now, { error });
+    this.events.record(message, "ERROR", now, { error, status: result.status });
     this.#callback(message, result);
     if (isNonRetryable(result) || message.retried >= message.settings.retries) this.#giveUp(message, result, error);
     else this.#retryLater(message, result, now);
@@ -291,7 +291,7 @@ export class Broker {
     const now = this.options.clock();
     message.state = "done";
     this.#counters.deadLettered++;
-    this.events.record(message, "FAILED", now, { error });
+    this.events.record(message, "FAILED", now, { error, status: result.status });
     const { dlqId } = this.deadLetters.add(message, result, now);
     const { failureCallback, failureCallbackHeaders } = message.settings;
     if (failureCallback !== undefined) {

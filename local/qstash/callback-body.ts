@@ -1,3 +1,4 @@
+import { reportedHeaders } from "./types.ts";
 import type { DeliveryResult, Message } from "./types.ts";
 
 /** The JSON that a callback (and, with `dlqId`, a failure callback) receives about a delivery. */
@@ -5,7 +6,7 @@ export function callbackBody(message: Message, result: DeliveryResult, dlqId: st
   return Buffer.from(
     JSON.stringify({
       status: result.status,
-      header: result.headers,
+      header: reportedHeaders(result.headers),
       body: (result.body.length > 0 ? result.body : Buffer.from(result.error ?? "")).toString("base64"),
       retried: message.retried,
       maxRetries: message.settings.retries,
@@ -13,7 +14,7 @@ export function callbackBody(message: Message, result: DeliveryResult, dlqId: st
       sourceMessageId: message.messageId,
       url: message.url,
       method: message.settings.method,
-      sourceHeader: message.settings.forward,
+      sourceHeader: reportedHeaders(message.settings.forward),
       sourceBody: message.body.toString("base64"),
       notBefore: message.notBefore,
       createdAt: message.createdAt,

@@ -12,15 +12,22 @@ export interface LoggedEvent {
   readonly labels: readonly string[];
   readonly nextDeliveryTime: number | undefined;
   readonly error: string | undefined;
+  /** What the destination answered; undefined: nothing, or the event is none of a delivery. */
+  readonly responseStatus: number | undefined;
 }
 
 const KEPT = 5_000;
 
-/** The latest events of all messages, as `client.logs()` reads them: newest first. */
+/** The latest events of all messages, as `client.logs()` reads them. */
 export class EventLog {
   readonly #events: LoggedEvent[] = [];
 
-  record(message: Message, state: EventState, time: number, more: { next?: number; error?: string | undefined } = {}) {
+  record(
+    message: Message,
+    state: EventState,
+    time: number,
+    more: { next?: number; error?: string | undefined; status?: number } = {},
+  ) {
     this.#events.push({
       time,
       state,
@@ -31,11 +38,12 @@ export class EventLog {
       labels: message.settings.labels,
       nextDeliveryTime: more.next,
       error: more.error,
+      responseStatus: more.status === 0 ? undefined : more.status,
     });
     if (this.#events.length > KEPT) this.#events.splice(0, this.#events.length - KEPT);
   }
 
-  newestFirst(): readonly LoggedEvent[] {
-    return this.#events.toReversed();
+  all(): readonly LoggedEvent[] {
+    return this.#events;
   }
 }

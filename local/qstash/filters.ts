@@ -1,4 +1,5 @@
 import type { LoggedEvent } from "./event-log.ts";
+import { RequestRefused } from "./types.ts";
 
 /** The fields by which the SDK filters messages, dead letters and events. */
 export interface Filterable {
@@ -9,7 +10,7 @@ export interface Filterable {
   readonly labels: readonly string[];
   readonly time: number;
   readonly dlqId?: string;
-  readonly responseStatus?: number;
+  readonly responseStatus?: number | undefined;
   readonly state?: LoggedEvent["state"];
 }
 
@@ -26,6 +27,28 @@ const READ: Readonly<Record<string, (item: Filterable) => readonly (string | und
   state: (item) => [item.state],
   responseStatus: (item) => [String(item.responseStatus)],
 };
+
+/** What narrows a list besides filters. */
+const LIST_OPTIONS = ["fromDate", "toDate", "cursor", "count", "order"];
+
+/** Throws RequestRefused for a filter that is not spoken: one that is ignored would let everything through. */
+export function assertFilters(query: URLSearchParams, known: readonly string[] = Object.keys(READ)): void {
+  for (const name of query.keys()) {
+    if (!known.includes(name) && !LIST_OPTIONS.includes(name))
+      throw new RequestRefused(400, `the filter ${name} is not spoken by the local stand-in`);
+  }
+}
+
+/** In the order that is asked for; `items` are the earliest first. */
+export function inOrder<T>(
+  items: readonly T[],
+  query: URLSearchParams,
+  otherwise: "earliestFirst" | "latestFirst",
+): readonly T[] {
+  const order = query.get("order") ?? otherwise;
+  if (order !== "earliestFirst" && order !== "latestFirst") throw new RequestRefused(400, `invalid order: ${order}`);
+  return order === "earliestFirst" ? items : items.toReversed();
+}
 
 /** Several values of one filter are alternatives; several filters must all hold. */
 export function matches(item: Filterable, query: URLSearchParams): boolean {

@@ -2,7 +2,7 @@ import type { IncomingMessage } from "node:http";
 import { GLOBAL_PARALLELISM } from "./broker.ts";
 import type { Broker } from "./broker.ts";
 import type { DeadLetter } from "./dead-letters.ts";
-import { matches, page } from "./filters.ts";
+import { assertFilters, inOrder, matches, page } from "./filters.ts";
 import type { Filterable } from "./filters.ts";
 import { parseBatch } from "./parse-batch.ts";
 import { parseDestination, parsePublishSettings } from "./publish-settings.ts";
@@ -153,6 +153,7 @@ function cancelMessage({ broker }: RouteContext, { captured }: Call): Answer {
 }
 
 function cancelMessages({ broker }: RouteContext, { query }: Call): Answer {
+  assertFilters(query);
   const found = [...broker.messages.values()].filter((message) => matches(filterable(message), query));
   return answer({ cancelled: found.filter(({ messageId }) => broker.cancel(messageId)).length });
 }
@@ -163,11 +164,15 @@ function deadLetter(broker: Broker, dlqId: string): DeadLetter {
   return letter;
 }
 
+/** The vendor does not filter dead letters by host or path. */
+const DEAD_LETTER_FILTERS = ["messageId", "dlqIds", "url", "scheduleId", "flowControlKey", "label", "responseStatus"];
+
 function findDeadLetters(broker: Broker, query: URLSearchParams) {
+  assertFilters(query, DEAD_LETTER_FILTERS);
   const found = broker.deadLetters.all().filter(({ dlqId, message, result }) => {
     return matches({ ...filterable(message), dlqId, responseStatus: result.status }, query);
   });
-  return page(found, query);
+  return page(inOrder(found, query, "earliestFirst"), query);
 }
 
 function listDeadLetters({ broker }: RouteContext, { query }: Call): Answer {
@@ -220,10 +225,9 @@ function takeFromStart(broker: Broker, query: URLSearchParams) {
 }
 
 function listEvents({ broker }: RouteContext, { query }: Call): Answer {
-  const { items, cursor } = page(
-    broker.events.newestFirst().filter((event) => matches(event, query)),
-    query,
-  );
+  assertFilters(query);
+  const found = broker.events.all().filter((event) => matches(event, query));
+  const { items, cursor } = page(inOrder(found, query, "latestFirst"), query);
   return answer({ events: items.map(eventView), cursor });
 }
 

@@ -39,6 +39,8 @@ export interface QstashOptions {
 export interface LocalQstash {
   readonly url: string;
   readonly token: string;
+  /** Lists and reads, and publishes nothing. */
+  readonly readOnlyToken: string;
   readonly currentSigningKey: string;
   readonly nextSigningKey: string;
   readonly faults: QstashFaults;
@@ -72,6 +74,7 @@ export async function startQstash(options: QstashOptions = {}): Promise<LocalQst
 
 class QstashService implements LocalQstash {
   readonly token: string;
+  readonly readOnlyToken = `local-qstash-read-${randomUUID()}`;
   readonly faults: QstashFaults;
   currentSigningKey: string;
   nextSigningKey: string;
@@ -178,7 +181,9 @@ class QstashService implements LocalQstash {
 
   async #answer(request: IncomingMessage): Promise<Answer> {
     try {
-      if (!this.#isAuthorized(request)) throw new RequestRefused(401, "unable to authenticate: invalid token");
+      const right = this.#rightOf(request);
+      if (right === undefined) throw new RequestRefused(401, "unable to authenticate: invalid token");
+      if (right === "read" && request.method !== "GET") throw new RequestRefused(403, "the token is read-only");
       const body = await readBody(request, MAX_BODY_BYTES);
       if (!body) throw new RequestRefused(413, "the message is larger than 10 MB");
       return route(this.#routeContext(), request, body);
@@ -189,9 +194,11 @@ class QstashService implements LocalQstash {
     }
   }
 
-  #isAuthorized(request: IncomingMessage): boolean {
+  #rightOf(request: IncomingMessage): "all" | "read" | undefined {
     const digest = (text: string) => createHash("sha256").update(text).digest();
-    return timingSafeEqual(digest(request.headers.authorization ?? ""), digest(`Bearer ${this.token}`));
+    const isGiven = (token: string) => timingSafeEqual(digest(request.headers.authorization ?? ""), digest(`Bearer ${token}`));
+    if (isGiven(this.token)) return "all";
+    return isGiven(this.readOnlyToken) ? "read" : undefined;
   }
 
   #routeContext(): RouteContext {

@@ -1,4 +1,4 @@
-/** Headers by lower-case name, each with all its values: the shape in which the vendor stores and reports them. */
+/** Headers by lower-case name, each with all its values. The vendor reports them under names such as Content-Type. */
 export type HeaderMap = Readonly<Record<string, readonly string[]>>;
 
 export interface FlowControl {
@@ -95,4 +95,10 @@ export class RequestRefused extends Error {
     super(message);
     this.name = "RequestRefused";
   }
+}
+
+/** Headers as the vendor reports them: `Content-Type`, whatever case they came in. */
+export function reportedHeaders(headers: HeaderMap): HeaderMap {
+  const canonical = (name: string) => name.replaceAll(/(^|-)([a-z])/g, (match) => match.toUpperCase());
+  return Object.fromEntries(Object.entries(headers).map(([name, values]) => [canonical(name), values]));
 }

@@ -2,6 +2,7 @@ import type { DeadLetter } from "./dead-letters.ts";
 import type { LoggedEvent } from "./event-log.ts";
 import type { FlowSnapshot } from "./flow-limits.ts";
 import type { Schedule } from "./schedules.ts";
+import { reportedHeaders } from "./types.ts";
 import type { Message, PublishSettings } from "./types.ts";
 
 /** The JSON shapes in which the SDK reads messages, dead letters, schedules and flow-control keys. */
@@ -24,7 +25,7 @@ export function deadLetterView({ dlqId, message, result }: DeadLetter) {
     ...messageView(message),
     dlqId,
     responseStatus: result.status,
-    responseHeader: result.headers,
+    responseHeader: reportedHeaders(result.headers),
     ...bodyView("responseBody", result.body.length > 0 ? result.body : Buffer.from(result.error ?? "")),
   };
 }
@@ -64,7 +65,7 @@ export function flowView(key: string, snapshot: FlowSnapshot | undefined, waitin
 function settingsView(settings: PublishSettings) {
   return {
     method: settings.method,
-    header: settings.forward,
+    header: reportedHeaders(settings.forward),
     callback: settings.callback,
     failureCallback: settings.failureCallback,
     retryDelayExpression: settings.retryDelay,

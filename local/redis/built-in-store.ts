@@ -11,7 +11,6 @@ interface Entry {
 type Handler = (args: readonly string[]) => Reply;
 
 const OK: Reply = { status: "OK" };
-const SYNTAX = new RedisReplyError("ERR syntax error");
 const NOT_AN_INTEGER = new RedisReplyError("ERR value is not an integer or out of range");
 
 /**
@@ -20,9 +19,9 @@ const NOT_AN_INTEGER = new RedisReplyError("ERR value is not an integer or out o
  */
 export class BuiltInStore implements Backing {
   readonly #entries = new Map<string, Entry>();
-  readonly #handlers: Readonly<Record<string, { minimum: number; run: Handler }>> = {
-    PING: { minimum: 0, run: ([text]) => (text === undefined ? { status: "PONG" } : Buffer.from(text)) },
-    GET: { minimum: 1, run: ([key = ""]) => this.#read(key) },
+  readonly #handlers: Readonly<Record<string, { minimum: number; maximum?: number; run: Handler }>> = {
+    PING: { minimum: 0, maximum: 1, run: ([text]) => (text === undefined ? { status: "PONG" } : Buffer.from(text)) },
+    GET: { minimum: 1, maximum: 1, run: ([key = ""]) => this.#read(key) },
     SET: { minimum: 2, run: (args) => this.#set(args) },
     MGET: { minimum: 1, run: (keys) => keys.map((key) => this.#read(key)) },
     MSET: { minimum: 2, run: (args) => this.#setPairs(args) },
@@ -31,10 +30,10 @@ export class BuiltInStore implements Backing {
       run: (keys) => keys.filter((key) => this.#alive(key) && this.#entries.delete(key)).length,
     },
     EXISTS: { minimum: 1, run: (keys) => keys.filter((key) => this.#alive(key)).length },
-    EXPIRE: { minimum: 2, run: ([key = "", seconds = ""]) => this.#expire(key, seconds) },
-    TTL: { minimum: 1, run: ([key = ""]) => this.#timeToLive(key) },
-    DBSIZE: { minimum: 0, run: () => this.#keys().length },
-    FLUSHDB: { minimum: 0, run: () => this.#flush() },
+    EXPIRE: { minimum: 2, run: ([key = "", seconds = "", ...options]) => this.#expire(key, seconds, options) },
+    TTL: { minimum: 1, maximum: 1, run: ([key = ""]) => this.#timeToLive(key) },
+    DBSIZE: { minimum: 0, maximum: 0, run: () => this.#keys().length },
+    FLUSHDB: { minimum: 0, maximum: 0, run: () => this.#flush() },
     SCAN: { minimum: 1, run: (args) => this.#scan(args) },
     EVAL: { minimum: 2, run: (args) => this.#evaluate(args) },
   };
@@ -58,7 +57,7 @@ export class BuiltInStore implements Backing {
   #refusal([name = "", ...args]: Command): RedisReplyError | undefined {
     const handler = this.#handler(name);
     if (handler === undefined) return new RedisReplyError(`ERR unknown command '${name}' in the built-in store`);
-    if (args.length >= handler.minimum) return undefined;
+    if (args.length >= handler.minimum && args.length <= (handler.maximum ?? Infinity)) return undefined;
     return new RedisReplyError(`ERR wrong number of arguments for '${name.toLowerCase()}' command`);
   }
 
@@ -98,7 +97,7 @@ export class BuiltInStore implements Backing {
         if (amount === undefined) return NOT_AN_INTEGER;
         if (amount <= 0) return new RedisReplyError("ERR invalid expire time in 'set' command");
         expiresAt = this.clock() + amount * (option === "EX" ? 1_000 : 1);
-      } else return SYNTAX;
+      } else return notSpoken("SET", option ?? "");
     }
     const exists = this.#alive(key) !== undefined;
     if ((condition === "NX" && exists) || (condition === "XX" && !exists)) return null;
@@ -114,7 +113,9 @@ export class BuiltInStore implements Backing {
     return OK;
   }
 
-  #expire(key: string, text: string): Reply {
+  #expire(key: string, text: string, options: readonly string[]): Reply {
+    const [option] = options;
+    if (option !== undefined) return notSpoken("EXPIRE", option);
     const seconds = integer(text);
     if (seconds === undefined) return NOT_AN_INTEGER;
     const entry = this.#alive(key);
@@ -141,7 +142,7 @@ export class BuiltInStore implements Backing {
     for (let index = 0; index < options.length; index += 2) {
       const option = options[index]?.toUpperCase();
       if (option === "MATCH") pattern = options[index + 1] ?? "*";
-      else if (option !== "COUNT") return SYNTAX;
+      else if (option !== "COUNT") return notSpoken("SCAN", option ?? "");
     }
     const wanted = globToRegExp(pattern);
     return [
@@ -164,6 +165,11 @@ export class BuiltInStore implements Backing {
     }
     return keyCount;
   }
+}
+
+/** An option that is ignored would change what a command means. */
+function notSpoken(command: string, option: string): RedisReplyError {
+  return new RedisReplyError(`ERR ${command} ${option} is not spoken by the built-in store`);
 }
 
 function integer(text: string | undefined): number | undefined {

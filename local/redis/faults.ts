@@ -26,6 +26,14 @@ const ALLOWED_WHEN_FULL: ReadonlySet<string> = new Set([
   ...["HGET", "HMGET", "HGETALL", "DEL", "UNLINK", "EXPIRE", "FLUSHDB", "FLUSHALL"],
 ]);
 
+/** The error that a token gets which may only read. */
+export function refusalWhenReadOnly([name = ""]: Command): RedisReplyError | undefined {
+  const reads = ALLOWED_WHEN_FULL.has(name.toUpperCase()) && !/^(DEL|UNLINK|EXPIRE|FLUSH\w+)$/i.test(name);
+  return reads
+    ? undefined
+    : new RedisReplyError(`NOPERM this user has no permissions to run the '${name.toLowerCase()}' command or its subcommand`);
+}
+
 /** The error that a full database gives to a command that would store something. */
 export function refusalWhenFull([name = ""]: Command): RedisReplyError | undefined {
   return ALLOWED_WHEN_FULL.has(name.toUpperCase()) ? undefined : new RedisReplyError(FULL_ERROR);

@@ -26,7 +26,11 @@ export async function startRedisProcess(): Promise<Backing | undefined> {
     "maxmemory-policy": "noeviction",
   };
   const flags = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
-  const child = spawn("/bin/sh", ["-c", RUN_UNTIL_INPUT_ENDS, folder, ...flags], { stdio: ["pipe", "ignore", "ignore"] });
+  const child = spawn("/bin/sh", ["-c", RUN_UNTIL_INPUT_ENDS, folder, ...flags], {
+    stdio: ["pipe", "ignore", "ignore"],
+    // Not in our process group: a signal to all of it would end the shell, and not the server, which ignores some.
+    detached: true,
+  });
   const exited = exitCodeOf(child);
   try {
     const client = await connectWhenReady(exited, socket);

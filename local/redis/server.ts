@@ -6,7 +6,7 @@ import { systemClock } from "../../shared/clock.ts";
 import type { Clock } from "../../shared/clock.ts";
 import { readBody } from "../read-body.ts";
 import { BuiltInStore } from "./built-in-store.ts";
-import { RATE_LIMITED_ERROR, falsify, refusalWhenFull } from "./faults.ts";
+import { RATE_LIMITED_ERROR, falsify, refusalWhenFull, refusalWhenReadOnly } from "./faults.ts";
 import type { RedisFaults } from "./faults.ts";
 import { startRedisProcess } from "./redis-process.ts";
 import { RedisReplyError } from "./reply.ts";
@@ -33,6 +33,8 @@ export interface RedisOptions {
 export interface LocalRedis {
   readonly url: string;
   readonly token: string;
+  /** Reads, and writes nothing. */
+  readonly readOnlyToken: string;
   readonly backing: RedisBackingName;
   readonly faults: RedisFaults;
   /** Commands that the vendor would bill: each one of a pipeline, a variadic one once. */
@@ -61,6 +63,7 @@ interface Answer {
 
 class RedisService implements LocalRedis {
   readonly token: string;
+  readonly readOnlyToken = `local-redis-read-${randomUUID()}`;
   readonly faults: RedisFaults;
   url = "";
   #server: Server | undefined;
@@ -137,10 +140,15 @@ class RedisService implements LocalRedis {
     try {
       const body = await readBody(request, MAX_BODY_BYTES);
       if (!body) throw new BadRequest(`ERR max request size exceeded. Limit: ${MAX_BODY_BYTES} bytes`);
-      if (!this.#isAuthorized(request, url)) return { status: 401, body: { error: "WRONGPASS invalid or missing auth token" } };
+      const right = this.#rightOf(request, url);
+      if (right === undefined) return { status: 401, body: { error: "WRONGPASS invalid or missing auth token" } };
       if (this.faults.mode === "rate-limited") return { status: 429, body: { error: RATE_LIMITED_ERROR } };
       if (this.faults.mode === "slow") await new Promise<void>((resolve) => setTimeout(resolve, this.faults.delayMs));
-      return await this.#execute(parseRestRequest(url, body), request.headers["upstash-encoding"] === "base64");
+      const asked = parseRestRequest(url, body);
+      const refusal =
+        right === "read" ? asked.commands.map(refusalWhenReadOnly).find((reason) => reason !== undefined) : undefined;
+      if (refusal !== undefined) return { status: 400, body: { error: refusal.message } };
+      return await this.#execute(asked, request.headers["upstash-encoding"] === "base64");
     } catch (error) {
       const message = error instanceof Error ? error.message : "ERR internal error";
       return { status: error instanceof BadRequest ? 400 : 500, body: { error: message } };
@@ -176,9 +184,11 @@ class RedisService implements LocalRedis {
     return this.faults.mode === "wrong" ? falsify(reply, this.#lies++) : reply;
   }
 
-  #isAuthorized(request: IncomingMessage, url: URL): boolean {
+  #rightOf(request: IncomingMessage, url: URL): "all" | "read" | undefined {
     const digest = (text: string) => createHash("sha256").update(text).digest();
     const given = request.headers.authorization ?? `Bearer ${url.searchParams.get("_token") ?? ""}`;
-    return timingSafeEqual(digest(given), digest(`Bearer ${this.token}`));
+    const isGiven = (token: string) => timingSafeEqual(digest(given), digest(`Bearer ${token}`));
+    if (isGiven(this.token)) return "all";
+    return isGiven(this.readOnlyToken) ? "read" : undefined;
   }
 }

@@ -31,6 +31,8 @@ export function connect(options: ConnectOptions): Sql {
     max: options.poolSize,
     idle_timeout: options.idleTimeoutSeconds,
     connect_timeout: options.connectTimeoutSeconds,
+    // Seconds. By itself the driver lets a request wait ever longer, up to 20, after every refused connection; who called us tries again anyway.
+    backoff: () => 0.01,
     prepare: false,
     fetch_types: false,
     onnotice: () => undefined,

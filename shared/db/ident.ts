@@ -1,6 +1,6 @@
 /** Quotes one SQL identifier. The only place where a name becomes SQL text. */
 export function ident(name: string): string {
-  if (name.length === 0 || name.includes("\u0000")) throw new RangeError("An SQL identifier must not be empty or hold NUL.");
+  if (name.length === 0 || name.includes("\u0000")) throw new TypeError("An SQL identifier must not be empty or hold NUL.");
   return `"${name.replaceAll('"', '""')}"`;
 }
 
@@ -13,7 +13,7 @@ export function literal(value: string): string {
 /** A PostgreSQL array literal of integers and NULLs, bound as text and cast in SQL: `$1::text::bigint[]`. */
 export function integerArray(values: readonly (string | number | bigint | null)[]): string {
   for (const value of values) {
-    if (value !== null && !/^-?\d{1,19}$/.test(String(value))) throw new RangeError("A legacy id must be an integer.");
+    if (value !== null && !/^-?\d{1,19}$/.test(String(value))) throw new TypeError("A legacy id must be an integer.");
   }
   return `{${values.map((value) => value ?? "NULL").join(",")}}`;
 }

@@ -1,6 +1,7 @@
 import type postgres from "postgres";
 import { IsthmusError, type ErrorCode } from "../errors.ts";
 import type { Queryable, Sql, Transaction } from "./connect.ts";
+import { meaningOf, REFUSAL_REMEDIES, saidBy, type RefusalFacts } from "./sqlstates.ts";
 
 export type Side = "source" | "target";
 type Parameter = string | number | boolean | null;
@@ -18,7 +19,23 @@ export async function query<Row extends object>(
   try {
     return dense(await db.unsafe<Row[]>(text, parameters as postgres.ParameterOrJSON<never>[]));
   } catch (error) {
-    throw toIsthmusError(error, side);
+    throw toIsthmusError(await lastWords(db, error), side);
+  }
+}
+
+/**
+ * A server that ends a connection says why (a time limit, an operator), but the driver rejects the statement with
+ * CONNECTION_CLOSED, keeps what the server said, and fails the next statement of that connection with it, although that one was
+ * carried out. So a statement that does nothing takes it away, and what the server said is the error.
+ */
+async function lastWords(db: Queryable, error: unknown): Promise<unknown> {
+  if ((error as { code?: unknown } | null)?.code !== "CONNECTION_CLOSED" || !("begin" in db)) return error;
+  try {
+    await db.unsafe("select 1");
+    return error;
+  } catch (left) {
+    const { name, severity } = (left ?? {}) as Readonly<Record<string, unknown>>;
+    return name === "PostgresError" && severity === "FATAL" ? left : error;
   }
 }
 
@@ -62,7 +79,7 @@ export async function inTransaction<Result>(db: Sql, side: Side, work: (tx: Tran
       }
     })) as Result;
   } catch (error) {
-    throw toIsthmusError(error, side);
+    throw toIsthmusError(await lastWords(db, error), side);
   } finally {
     over = true;
   }
@@ -71,17 +88,20 @@ export async function inTransaction<Result>(db: Sql, side: Side, work: (tx: Tran
 /** SQLSTATEs raised by our own functions (migrations/), by meaning. */
 const OWN_STATES: Readonly<Record<string, ErrorCode>> = {
   IS010: "LEASE_LOST",
+  IS011: "RECORDS_MOVED",
+  IS012: "CACHE_OUTDATED",
   IS021: "TARGET_NOT_EMPTY",
   IS022: "DECISION_REFUSED",
   IS030: "EXECUTION_ACTIVE",
+  IS031: "EXECUTION_CLOSED",
   IS040: "BRAKE_APPLIED",
+  IS050: "PAGE_STANDS_STILL",
 };
 
 /**
- * Trying again can help: connection (08), rollback by the server such as a deadlock or a recovery conflict (40),
- * lack of resources (53), an operator's intervention or a cancelled statement (57), system errors (58), lock not available.
+ * A limit that less work would have kept: statement, lock, idle-in-transaction and transaction timeouts, memory, temporary files.
  */
-const TRANSIENT = /^(08|40|53|57|58)|^55P03$|^25006$/;
+const LIMIT = /^(57014|55P03|25P03|25P04|53200|53400)$/;
 
 function toIsthmusError(error: unknown, side: Side): IsthmusError {
   if (error instanceof IsthmusError) return error;
@@ -99,23 +119,49 @@ function toIsthmusError(error: unknown, side: Side): IsthmusError {
       },
     });
   }
-  // Only the server's own errors carry a SQLSTATE: EPIPE, too, has five letters.
-  if (name === "PostgresError" && !TRANSIENT.test(state)) {
+  if (LIMIT.test(state)) {
     return new IsthmusError(
-      side === "source" ? "SOURCE_REFUSED" : "TARGET_REFUSED",
-      `The ${side} refused a statement (SQLSTATE ${state}).`,
-      {
-        cause: error,
-        detail: { sqlstate: state },
-      },
+      side === "source" ? "SOURCE_LIMIT" : "TARGET_LIMIT",
+      `A limit of the ${side} ended a statement (SQLSTATE ${state}).`,
+      { cause: error, detail: { sqlstate: state } },
     );
   }
+  // Only a server's or pooler's own errors carry a SQLSTATE: EPIPE, too, has five letters.
+  if (name === "PostgresError") return refusal({ code: state, ...severitiesOf(error) }, side, error);
   if (state === "" && !(error instanceof Error && "errno" in error)) {
     return new IsthmusError("INTERNAL", undefined, { cause: error });
   }
-  // A socket error (ECONNREFUSED, CONNECTION_CLOSED ...) or a state that passes.
-  return new IsthmusError(side === "source" ? "SOURCE_UNAVAILABLE" : "TARGET_UNAVAILABLE", undefined, {
-    cause: error,
-    detail: { reason: state },
+  // A socket error (ECONNREFUSED, CONNECTION_CLOSED ...).
+  return new IsthmusError(unavailable(side), undefined, { cause: error, detail: { reason: state } });
+}
+
+function refusal(facts: RefusalFacts, side: Side, cause: unknown): IsthmusError {
+  const meaning = meaningOf(facts);
+  const who = saidBy(facts) === "pooler" ? `A pooler before the ${side}` : `The ${side}`;
+  if (meaning === "refused") {
+    return new IsthmusError(
+      side === "source" ? "SOURCE_REFUSED" : "TARGET_REFUSED",
+      `${who} refused a statement (SQLSTATE ${facts.code}).`,
+      { cause, detail: { sqlstate: facts.code } },
+    );
+  }
+  const hint = REFUSAL_REMEDIES[meaning];
+  return new IsthmusError(unavailable(side), `${who} refuses for now (SQLSTATE ${facts.code}).`, {
+    cause,
+    detail: {
+      sqlstate: facts.code,
+      reason: meaning === "passing" ? facts.code : meaning,
+      ...(hint === undefined ? {} : { hint }),
+    },
   });
+}
+
+function severitiesOf(error: unknown): Pick<RefusalFacts, "severity" | "severity_local"> {
+  const { severity, severity_local } = error as { severity?: unknown; severity_local?: unknown };
+  const text = (value: unknown) => (typeof value === "string" ? value : undefined);
+  return { severity: text(severity), severity_local: text(severity_local) };
+}
+
+function unavailable(side: Side): ErrorCode {
+  return side === "source" ? "SOURCE_UNAVAILABLE" : "TARGET_UNAVAILABLE";
 }

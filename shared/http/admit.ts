@@ -1,7 +1,7 @@
 import type { Config } from "../config.ts";
 import { IsthmusError } from "../errors.ts";
 import { identify, type Caller } from "./authenticate.ts";
-import { assertLength, readBody } from "./read-body.ts";
+import { assertLength, decodeBody, readBody } from "./read-body.ts";
 
 /** What a function lets in. */
 export interface Admission {
@@ -34,9 +34,9 @@ export async function admit(
     assertLength(request, largestBody);
     const { caller, acceptBody } = await identify(request.headers, config(), functionName);
     if (!callers.includes(caller.kind)) throw new IsthmusError("FORBIDDEN", `A ${caller.kind} may not call ${functionName}.`);
-    const body = request.method === "POST" ? await readBody(request, largestBody) : "";
-    acceptBody(body);
-    return { caller, body };
+    const bytes = request.method === "POST" ? await readBody(request, largestBody) : new Uint8Array();
+    acceptBody(bytes);
+    return { caller, body: decodeBody(bytes) };
   } catch (error) {
     // What is still under way is not wanted any more. A body that is being read has been given up by its reader.
     if (request.body?.locked === false) await request.body.cancel().catch(() => undefined);

@@ -11,7 +11,7 @@ export type Caller =
 export interface Identified {
   readonly caller: Caller;
   /** To be called with the body as it came: a signature covers it. @throws IsthmusError UNAUTHENTICATED. */
-  readonly acceptBody: (body: string) => void;
+  readonly acceptBody: (body: Uint8Array) => void;
 }
 
 /**

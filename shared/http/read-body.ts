@@ -9,24 +9,36 @@ export function assertLength(request: Request, limit: number): void {
 }
 
 /**
- * The body as text. Reading stops at the limit, whatever the request says of the length, and when the time is over.
- * @throws IsthmusError BODY_TOO_LARGE; BODY_TOO_SLOW; REQUEST_INVALID for a body that breaks off or is no UTF-8.
+ * The body as it came. Reading stops at the limit, whatever the request says of the length, and when the time is over.
+ * @throws IsthmusError BODY_TOO_LARGE; BODY_TOO_SLOW; REQUEST_INVALID for a body that breaks off.
  */
-export async function readBody(request: Request, limit: number, withinMs = BODY_MS): Promise<string> {
-  if (!request.body) return "";
+export async function readBody(request: Request, limit: number, withinMs = BODY_MS): Promise<Uint8Array> {
+  if (!request.body) return new Uint8Array();
   const reader = request.body.getReader();
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, refuse) => {
     timer = setTimeout(() => refuse(tooSlow(withinMs)), withinMs);
   });
   try {
-    return decode(await Promise.race([readAll(reader, limit), late]));
+    return await Promise.race([readAll(reader, limit), late]);
   } catch (error) {
     // Not awaited: a sender that is silent may be silent here as well.
     void reader.cancel().catch(() => undefined);
     throw error;
   } finally {
     clearTimeout(timer);
+  }
+}
+
+/**
+ * The text of a body, strictly: a replaced character would ask for other records than the sender meant.
+ * @throws IsthmusError REQUEST_INVALID for what is no UTF-8.
+ */
+export function decodeBody(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch (error) {
+    throw new IsthmusError("REQUEST_INVALID", "The body is not UTF-8.", { cause: error });
   }
 }
 
@@ -52,15 +64,6 @@ function joined(chunks: readonly Uint8Array[], size: number): Uint8Array {
     at += chunk.length;
   }
   return whole;
-}
-
-/** Strictly: a replaced character would ask for other records than the sender meant, and a signature is over the bytes. */
-function decode(bytes: Uint8Array): string {
-  try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch (error) {
-    throw new IsthmusError("REQUEST_INVALID", "The body is not UTF-8.", { cause: error });
-  }
 }
 
 function tooLarge(limit: number): IsthmusError {

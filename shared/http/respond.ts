@@ -20,16 +20,6 @@ export async function answer(log: Log, handle: () => Promise<Response>): Promise
   }
 }
 
-/** Parses a JSON body; '' is an empty object. @throws IsthmusError REQUEST_INVALID. */
-export function parseJson(body: string): unknown {
-  if (body.trim() === "") return {};
-  try {
-    return JSON.parse(body);
-  } catch (error) {
-    throw new IsthmusError("REQUEST_INVALID", "The body is not JSON.", { cause: error });
-  }
-}
-
 /** Name and stack of a defect; the message of a driver error could quote a value, so it stays out. */
 function causeOf(error: unknown): string | undefined {
   const cause = error instanceof IsthmusError ? error.cause : error;

@@ -10,10 +10,14 @@ import { verifyToken } from "./verify-token.ts";
  * @returns the check of the body: the signature holds the hash of what was sent.
  * @throws IsthmusError UNAUTHENTICATED.
  */
-export async function verifySignature(signature: string, config: Config, functionName: string): Promise<(body: string) => void> {
+export async function verifySignature(
+  signature: string,
+  config: Config,
+  functionName: string,
+): Promise<(body: Uint8Array) => void> {
   const signed = await signedBody(signature, config, `${config.FUNCTIONS_URL}/${functionName}`);
   return (body) => {
-    const hash = base64url.encode(sha256(utf8ToBytes(body)));
+    const hash = base64url.encode(sha256(body));
     // The vendor pads the hash.
     if (typeof signed !== "string" || signed.replace(/=+$/, "") !== hash) throw invalid();
   };

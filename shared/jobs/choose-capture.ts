@@ -73,8 +73,12 @@ export function splitRange(
   if (lowest === null || highest === null || chains === 1n) return [{ range_from: null, range_to: null }];
   const low = BigInt(lowest);
   const width = BigInt(highest) - low + 1n;
-  const bounds: string[] = [];
-  for (let index = 1n; index < chains; index++) bounds.push((low + (width * index) / chains - 1n).toString());
-  const distinct = [...new Set(bounds)];
-  return [null, ...distinct].map((from, index) => ({ range_from: from, range_to: distinct[index] ?? null }));
+  const bounds: bigint[] = [];
+  for (let index = 1n; index < chains; index++) bounds.push(low + (width * index) / chains);
+  // More ranges than keys: none begins at the lowest, which belongs to the first.
+  const firsts = [...new Set(bounds)].filter((first) => first > low);
+  return [null, ...firsts].map((from, index) => {
+    const next = firsts[index];
+    return { range_from: from?.toString() ?? null, range_to: next === undefined ? null : (next - 1n).toString() };
+  });
 }

@@ -37,11 +37,14 @@ export async function fullChains({ source, config }: Context, entity: Entity, dr
   ];
 }
 
-/** Changed rows of joined tables, and changed records; no chain where nothing was written. */
+/**
+ * Changed rows of joined tables, and changed records; no chain where nothing was written. `seenBefore`: what was written before this
+ * transaction, the last run may have read.
+ */
 export async function changedChains(
   { config }: Context,
   entity: Entity,
-  from: string,
+  { from, seenBefore }: { readonly from: string; readonly seenBefore: string | null },
   changed: ChangedTables,
 ): Promise<object[]> {
   const chains: object[] = [];
@@ -50,7 +53,7 @@ export async function changedChains(
       chains.push({ capture: "joins", join_id: id, changed_from: from, page_size: config.ISTHMUS_JOIN_ROWS });
     }
   }
-  if (await changed(entity.source.table, from)) chains.push({ capture: "xmin", changed_from: from });
+  if (await changed(entity.source.table, from)) chains.push({ capture: "xmin", changed_from: from, seen_before: seenBefore });
   return chains;
 }
 

@@ -17,6 +17,7 @@ import { assertBacked } from "./backed.ts";
 import { chooseCapture, type Choice, type RequestedCapture } from "./choose-capture.ts";
 import { keepContract, type KeptContract } from "./contract/keep-contract.ts";
 import { dependencyOrder } from "./dependency-order.ts";
+import { heldHorizon } from "./held-horizon.ts";
 import { changedChains, changedTables, digestChain, fullChains, modifiedChains } from "./plan-chains.ts";
 
 export interface ExecutionRequest {
@@ -77,6 +78,13 @@ export async function startExecution(context: Context, request: ExecutionRequest
   await openEntities(target, sourceId, names, dryRun);
 
   const known = new Map((await checkpoints(target, sourceId)).map((checkpoint) => [checkpoint.entity, checkpoint]));
+  const held = await heldHorizon(
+    source,
+    position,
+    names.flatMap((name) => known.get(name) ?? []),
+    config.ISTHMUS_HORIZON_MINUTES,
+  );
+  const warnings = [...contract.warnings, ...(held ? [held.finding] : [])];
   const changed = changedTables(context);
   const chains: object[] = [];
   const idle: object[] = [];
@@ -91,6 +99,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
       changed,
       blind: blind.has(entity.name),
       until: position.source_time,
+      seenBefore: known.get(entity.name)?.snapshot_xmax ?? null,
     });
     if (choice.capture === "full" && choice.reason === "source_restored") restored.push(entity.name);
     chains.push(...work.map((chain) => ({ entity: entity.name, ...chain })));
@@ -117,7 +126,8 @@ export async function startExecution(context: Context, request: ExecutionRequest
     idle: dryRun ? [] : idle,
     brake: brakeOf(config),
     restored,
-    contract: { paused: contract.paused, warnings: contract.warnings },
+    horizon_held: held ? { message: `${held.finding.message} ${held.finding.remedy}`, details: held.details } : null,
+    contract: { paused: contract.paused, warnings },
   });
   if (!dryRun) await context.cache.rememberExecution(begun.ordinal);
   await sendPages(context, begun.dispatch);
@@ -126,7 +136,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
     entities: names,
     chains: chains as { entity: string; capture: string }[],
     paused: contract.paused,
-    warnings: contract.warnings,
+    warnings,
   };
 }
 
@@ -147,6 +157,8 @@ interface ChainOptions {
   readonly blind: boolean;
   /** The source's clock. */
   readonly until: string;
+  /** The first transaction id that was not assigned when the entity's last run looked. */
+  readonly seenBefore: string | null;
 }
 
 /** The chains in which an entity's records are found, as was chosen. */
@@ -154,7 +166,7 @@ async function chainsFor(
   context: Context,
   entity: Entity,
   choice: Exclude<Choice, { readonly capture: "wait" }>,
-  { dryRun, changed, blind, until }: ChainOptions,
+  { dryRun, changed, blind, until, seenBefore }: ChainOptions,
 ): Promise<object[]> {
   switch (choice.capture) {
     case "full":
@@ -163,7 +175,10 @@ async function chainsFor(
       return modifiedChains(context, entity, choice.after, until);
     case "xmin":
       if (blind) return [digestChain(context)];
-      return [...(await changedChains(context, entity, choice.from, changed)), ...(choice.digest ? [digestChain(context)] : [])];
+      return [
+        ...(await changedChains(context, entity, { from: choice.from, seenBefore }, changed)),
+        ...(choice.digest ? [digestChain(context)] : []),
+      ];
   }
 }
 

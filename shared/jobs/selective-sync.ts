@@ -4,6 +4,7 @@ import { sourceKinds } from "../schema/column-kinds.gen.ts";
 import { compiledKind } from "../schema/kinds.ts";
 import type { Selection } from "../sql/selected-keys.ts";
 import { CAPTURES } from "./choose-capture.ts";
+import { byName, list, moment, PLAIN_TEXT } from "./request-values.ts";
 
 /** Ids that one request may name, over all its entities. */
 export const MOST_LEGACY_IDS = 10_000;
@@ -19,22 +20,25 @@ const LARGEST_ID = 2n ** 63n - 1n;
 const TYPES: Readonly<Record<string, FilterType>> = { integer: "bigint", text: "text", boolean: "boolean" };
 const VALUES: Readonly<Record<FilterType, readonly [RegExp, string]>> = {
   bigint: [/^-?\d{1,18}$/, "must be an integer"],
-  text: [/^[^\0]*$/, "must not hold NUL"],
+  text: [PLAIN_TEXT, "must not hold NUL or half a character"],
   boolean: [/^(true|false)$/, "must be true or false"],
 };
 
-const names = z.array(z.string().min(1).max(100)).min(1).max(200).readonly();
-const moment = z.iso.datetime({ offset: true, error: "must be a time with an offset, as 2026-01-31T08:00:00Z" });
-const scalar = (message: string) =>
-  z.union([z.string().max(1_000), z.number(), z.boolean()], { error: message }).transform(String);
+const names = list(z.string().min(1).max(100)).max(200).readonly();
 const legacyId = z
   .union([z.number(), z.string()], { error: "must be an integer" })
   .refine((id) => typeof id === "string" || Number.isSafeInteger(id), "must be an integer; beyond 2^53 write it as a text")
   .transform(String)
   .refine((id) => isLegacyId(id), "must be an integer within bigint")
   .transform((id) => BigInt(id).toString());
-const value = scalar("must be a text, a number, true or false, or a list of these");
-const values = z.union([value.transform((one) => [one]), z.array(value).min(1).max(MOST_VALUES)], {
+const value = z
+  .union([z.string().max(1_000), z.number(), z.boolean()], {
+    error: "must be a text, a number, true or false, or a list of these",
+  })
+  // A greater one has become another number before anybody can look at it.
+  .refine((one) => !Number.isInteger(one) || Number.isSafeInteger(one), "is beyond 2^53: write it as a text")
+  .transform(String);
+const values = z.union([value.transform((one) => [one]), list(value).max(MOST_VALUES)], {
   error: `must be a text, a number, true or false, or a list of up to ${MOST_VALUES} of these`,
 });
 
@@ -53,9 +57,9 @@ const shape = z.strictObject({
     )
     .optional(),
   /** Entity → ids of the old database. */
-  legacyIds: z.record(z.string(), z.array(legacyId).min(1)).optional(),
+  legacyIds: byName("an entity", list(legacyId)).optional(),
   /** Entity → column → value or values; every column must agree. */
-  filters: z.record(z.string(), z.record(z.string(), values)).optional(),
+  filters: byName("an entity", byName("a column", values)).optional(),
   /** Entities to run first, as far as their parents allow it. */
   priorities: names.optional(),
   /** Records of a page. */
@@ -85,10 +89,13 @@ export function isSelection({ dateRange, legacyIds, filters }: SelectiveSyncConf
   return dateRange !== undefined || legacyIds !== undefined || filters !== undefined;
 }
 
-/** The entities that a selection names: by ids, by filters, or, within a date range, as such. */
-export function selectedEntities({ entities, legacyIds = {}, filters = {} }: SelectiveSyncConfig, all: Entities): string[] {
+/** The entities that a selection names: by ids, by filters, or as such. A date range that names none is of all. */
+export function selectedEntities(
+  { entities, legacyIds = {}, filters = {}, dateRange }: SelectiveSyncConfig,
+  all: Entities,
+): string[] {
   const named = [...new Set([...(entities ?? []), ...Object.keys(legacyIds), ...Object.keys(filters)])];
-  return named.length > 0 ? named : [...all.keys()];
+  return named.length === 0 && dateRange ? [...all.keys()] : named;
 }
 
 /** Which records of an entity are asked for by filters and date range; undefined where ids are. */
@@ -185,9 +192,7 @@ function unknown(entities: Entities, name: string, path: FieldProblem["path"]): 
 function filterProblems(entity: Entity | undefined, columns: Readonly<Record<string, readonly string[]>>): FieldProblem[] {
   if (!entity) return [];
   const { name, source } = entity;
-  const list = Object.entries(columns);
-  if (list.length === 0) return [{ path: ["filters", name], message: "names no column" }];
-  return list.flatMap(([column, given]): FieldProblem[] => {
+  return Object.entries(columns).flatMap(([column, given]): FieldProblem[] => {
     const path = ["filters", name, column];
     if (!source.filters.includes(column)) {
       const offered = source.filters.length > 0 ? source.filters.join(", ") : "none";

@@ -1,8 +1,7 @@
-import { Cron } from "croner";
-import { describeError, describeIssues, ERRORS, IsthmusError } from "../errors.ts";
+import { describeError } from "../errors.ts";
 import type { Context } from "../pipeline/types.ts";
 import { sendPages } from "../queue/send-pages.ts";
-import { failJob, setNextExecution, takeDueJobs, type DueJob } from "../sql/jobs.ts";
+import { settleCancelled, stopStalled } from "../sql/ends.ts";
 import { beginExecution, beginSource, checkpoints } from "../sql/plan.ts";
 import { advanceExecutions, entitiesWithPendingKeys, releaseWaiting, tendQueue } from "../sql/release.ts";
 import { forgetClosedPlans } from "../sql/planned-records.ts";
@@ -12,46 +11,36 @@ import { holdsWhatWasRead } from "./choose-capture.ts";
 import { keepContract } from "./contract/keep-contract.ts";
 import { brakeOf } from "./plan.ts";
 import { FORGET_ROWS } from "./report-plan.ts";
-import { selectiveSync, type SelectiveSyncConfig } from "./selective-sync.ts";
-import { start } from "./start.ts";
+import { startDueJobs } from "./start-jobs.ts";
+import { watchDeliveries } from "./watch-deliveries.ts";
 
-/** A job taken by a tick that dies is due again after this long. */
-const HOLD_SECONDS = 300;
-/** A job that could not start for a passing reason is tried again after this long. */
-const RETRY_SECONDS = 60;
 /** Pages that one tick sends again at most; the rest follows with the next tick. */
 const SWEEP_LIMIT = 200;
 
 export interface TickReport {
   readonly started: readonly string[];
   readonly resent: number;
+  /** Executions of which pages were stopped because they made no progress. */
+  readonly stopped: readonly string[];
   readonly released: readonly string[];
 }
 
-/** Once a minute: start due jobs, send overdue pages again, read released records again. Every part survives the failure of another. */
+/** Once a minute: stop what makes no progress, start due jobs, send overdue pages again, read released records again. Every part survives the failure of another. */
 export async function tick(context: Context): Promise<TickReport> {
+  const stopped = await guarded(context, "ends", () => endWhatEnds(context), []);
   const resent = await guarded(context, "sweep", () => sweep(context), 0);
   const started = await guarded(context, "jobs", () => startDueJobs(context), []);
   await guarded(context, "queue", () => tend(context), undefined);
   const released = await guarded(context, "release", () => release(context), []);
+  await guarded(context, "deliveries", () => watch(context), undefined);
   await guarded(context, "forget", () => forgetClosedPlans(context.target, FORGET_ROWS), undefined);
-  return { started, resent, released };
+  return { started, resent, stopped, released };
 }
 
-/** The next time of a job after `now`. @throws IsthmusError REQUEST_INVALID when the expression or zone is not valid. */
-export function nextTime(job: Pick<DueJob, "cron_expression" | "time_zone">, now: Date): Date | null {
-  if (job.cron_expression === null) return null;
-  try {
-    return new Cron(job.cron_expression, { timezone: job.time_zone, paused: true }).nextRun(now);
-  } catch (error) {
-    throw new IsthmusError("REQUEST_INVALID", "The job's cron_expression or time_zone is not valid.", { cause: error });
-  }
-}
-
-function requestOf({ entities }: Context, job: DueJob): SelectiveSyncConfig {
-  const parsed = selectiveSync(entities).safeParse(job.configuration);
-  if (parsed.success) return parsed.data;
-  throw new IsthmusError("REQUEST_INVALID", `The job's configuration is not valid. ${describeIssues(parsed.error.issues)}`);
+/** What was cancelled is closed, and what makes no progress is stopped, before anything is sent again. */
+async function endWhatEnds({ target, config }: Context): Promise<string[]> {
+  await settleCancelled(target);
+  return stopStalled(target, config.ISTHMUS_PAGE_TRIES, config.ISTHMUS_STALLED_MINUTES);
 }
 
 async function sweep(context: Context): Promise<number> {
@@ -62,38 +51,12 @@ async function sweep(context: Context): Promise<number> {
   return sent;
 }
 
-async function startDueJobs(context: Context): Promise<string[]> {
-  const now = new Date(context.clock());
-  const started: string[] = [];
-  for (const job of await takeDueJobs(context.target, now, HOLD_SECONDS)) {
-    try {
-      const next = nextTime(job, now);
-      if (job.next_execution_at !== null) {
-        const begun = await start(context, { ...requestOf(context, job), triggeredBy: `job:${job.name}`, jobId: job.id });
-        started.push(begun.execution);
-      }
-      await setNextExecution(context.target, job.id, next);
-    } catch (error) {
-      const described = describeError(error);
-      const again = ERRORS[described.code].retryable || described.code === "EXECUTION_ACTIVE";
-      context.log.error("job.not_started", { job: job.name, again, ...described });
-      if (again) await setNextExecution(context.target, job.id, new Date(now.getTime() + RETRY_SECONDS * 1_000));
-      else await failJob(context.target, job.id, nextTimeOrNull(job, now));
-    }
-  }
-  return started;
-}
-
-function nextTimeOrNull(job: DueJob, now: Date): Date | null {
-  try {
-    return nextTime(job, now);
-  } catch {
-    return null;
-  }
-}
-
 async function tend({ target, config }: Context): Promise<void> {
   await tendQueue(target, await beginSource(target, config.SOURCE_NAME), config.ISTHMUS_QUEUE_AGE_HOURS);
+}
+
+async function watch(context: Context): Promise<void> {
+  await watchDeliveries(context, await beginSource(context.target, context.config.SOURCE_NAME));
 }
 
 /** Waiting records whose parents have landed since, outside of any running execution. */

@@ -1,7 +1,8 @@
 import type { Entity } from "../entities/define-entity.ts";
-import { isDecimal } from "../entities/rules.ts";
+import { IsthmusError } from "../errors.ts";
 import type { Claim, Context, PageMessage, PageOutcome } from "../pipeline/types.ts";
 import {
+  changedInTarget,
   commitValidation,
   moneyColumns,
   readOnceMore,
@@ -12,13 +13,16 @@ import {
   unsettledKeys,
   type BucketTotals,
 } from "../sql/control-totals.ts";
+import { addDecimals } from "../sql/decimals.ts";
 import { knownDigests, sourceDigests } from "../sql/digests.ts";
+import { inSpans } from "../sql/uncomputable.ts";
 import { reportPlan } from "./report-plan.ts";
 
 /**
  * Compares both sides of one entity per page: how many settled records there are and what their money columns add up
  * to, exactly. Buckets that differ are drilled to keys; these are read once more, and what then remains fails the
- * execution. A record that the source changed again since is not a difference. An entity in which nothing was found to do is
+ * execution. A record that the source changed again since is not a difference, nor is one whose target row somebody deleted or
+ * edited since. An entity in which nothing was found to do is
  * not compared.
  */
 export async function validate(
@@ -35,7 +39,7 @@ export async function validate(
   const dispatch = await commitValidation(context.target, claim, {
     entityId: result ? entityId : null,
     report: result ?? {},
-    recheck: result?.differing ?? [],
+    recheck: claim.chain.round === 1 ? (result?.differing ?? []) : (result?.excused ?? []),
     last: index >= names.length - 1,
     leaseSeconds: context.config.ISTHMUS_LEASE_SECONDS,
   });
@@ -49,15 +53,21 @@ interface Comparison {
   readonly unsettled: number;
   readonly surplus: number;
   readonly differing: readonly string[];
+  /** Second round: records whose target row somebody deleted or edited meanwhile. They are read again, as after any such change. */
+  readonly excused: readonly string[];
 }
 
 async function compare(context: Context, claim: Claim, entity: Entity, entityId: number): Promise<Comparison> {
   const { source, target } = context;
-  const unsettled = await unsettledKeys(target, entityId, entity);
-  const sourceSide = await sourceTotals(source, entity, unsettled);
+  const known = await unsettledKeys(target, entityId, entity);
+  // What the source cannot compute goes to the queue where it is read, not here.
+  const { totals: sourceSide, refused } = await sourceTotals(source, entity, known);
+  const unsettled = [...new Set([...known, ...refused])];
+  assertKeysPresent(entity, sourceSide);
   const targetSide = await targetTotals(target, entityId, entity, unsettled);
 
   const differing: string[] = [];
+  const excused: string[] = [];
   let surplus = 0;
   for (const bucket of differingBuckets(sourceSide, targetSide)) {
     const there = await sourceBucket(source, entity, unsettled, bucket);
@@ -71,7 +81,9 @@ async function compare(context: Context, claim: Claim, entity: Entity, entityId:
     }
     // In the first round a later change is read once more like any other difference; after that it excuses itself.
     const stays = claim.chain.round === 2 ? await asTheyWereRead(context, claim, entityId, entity, unlike) : unlike;
-    differing.push(...stays);
+    const changed = claim.chain.round === 2 ? await changedInTarget(target, entityId, entity, stays) : [];
+    excused.push(...changed);
+    differing.push(...stays.filter((id) => !changed.includes(id)));
     surplus += here.size;
   }
   return {
@@ -80,7 +92,19 @@ async function compare(context: Context, claim: Claim, entity: Entity, entityId:
     unsettled: unsettled.length,
     surplus,
     differing,
+    excused,
   };
+}
+
+/** Rows without a key are in no range of keys: nothing else finds them. @throws IsthmusError KEY_BROKEN */
+function assertKeysPresent(
+  { name, source: { table, key } }: Entity,
+  buckets: readonly { readonly bucket: string | null }[],
+): void {
+  if (buckets.every(({ bucket }) => bucket !== null)) return;
+  throw new IsthmusError("KEY_BROKEN", `${table}.${key}, the key of ${name}, is null in some row of the source.`, {
+    detail: { entity: name, table, column: key },
+  });
 }
 
 /**
@@ -97,10 +121,19 @@ async function asTheyWereRead(
   const spans = ids
     .map(BigInt)
     .sort((a, b) => (a < b ? -1 : 1))
-    .map((id) => ({ from: id - 1n, to: id }));
+    .map((id) => ({ from: id, to: id }));
   const known = new Map((await knownDigests(target, entityId, spans)).map(({ id, digest }) => [id, digest]));
   const reread = new Set(await readOnceMore(target, claim.execution.id, entity.name));
-  const now = await sourceDigests(source, entity, spans, 0);
+  const [first, last] = [spans[0], spans.at(-1)];
+  if (!first || !last) return [];
+  const { results } = await inSpans(
+    source,
+    entity,
+    { from: first.from, to: last.to },
+    ({ from, to }) =>
+    sourceDigests(source, entity, spans.filter((span) => span.to >= from && span.to <= to), 0), // prettier-ignore
+  );
+  const now = results.flat();
   return now.filter(({ id, digest }) => (known.has(id) ? known.get(id) === digest : reread.has(id))).map(({ id }) => id);
 }
 
@@ -123,24 +156,4 @@ export function total(buckets: readonly BucketTotals[]): Record<string, string> 
     for (const [column, value] of Object.entries(columns)) sums[column] = addDecimals(sums[column] ?? "0", value ?? "0");
   }
   return sums;
-}
-
-/** Adds two decimal texts without a floating point number in between; NaN when one of them is no finite number. */
-export function addDecimals(a: string, b: string): string {
-  if (!isDecimal(a) || !isDecimal(b)) return "NaN";
-  const scale = Math.max(decimals(a), decimals(b));
-  const sum = scaled(a, scale) + scaled(b, scale);
-  if (scale === 0) return sum.toString();
-  const digits = (sum < 0n ? -sum : sum).toString().padStart(scale + 1, "0");
-  const text = `${sum < 0n ? "-" : ""}${digits.slice(0, -scale)}.${digits.slice(-scale)}`;
-  return text.replace(/\.?0+$/, "");
-}
-
-function decimals(text: string): number {
-  return text.split(".")[1]?.length ?? 0;
-}
-
-function scaled(text: string, scale: number): bigint {
-  const [whole = "0", fraction = ""] = text.split(".");
-  return BigInt(whole + fraction.padEnd(scale, "0"));
 }

@@ -2,10 +2,8 @@ import type { Entity } from "../entities/define-entity.ts";
 import {
   commitDigestPage,
   driftedRows,
-  HIGHEST,
   knownBuckets,
   knownDigests,
-  LOWEST,
   sourceBuckets,
   sourceDigests,
   windowEnd,
@@ -14,10 +12,15 @@ import {
   type KeyDigest,
   type Span,
 } from "../sql/digests.ts";
+import { HIGHEST, LOWEST } from "../sql/key-range.ts";
+import { stateOfRecord } from "../sql/read-records.ts";
+import { inSpans } from "../sql/uncomputable.ts";
+import { nextWindowSize } from "./page-size.ts";
 import type { Claim, Context, PageMessage } from "./types.ts";
 
 /** Buckets of 4,096 keys, of 256 where those differ, and of 16: a difference costs few kilobytes, whatever the table's size. */
 const BUCKET_BITS = [12, 8, 4] as const;
+const [COARSE] = BUCKET_BITS;
 /** Most buckets, and then records, that a page lists on either side; where more differ, it ends before them. */
 const MOST_LISTED = 20_000;
 
@@ -33,7 +36,7 @@ export async function digest(context: Context, claim: Claim, entity: Entity): Pr
   const started = { wall: clock(), cpu: meter.cpuMs() };
   const entityId = chain.entity_id ?? 0;
   const whole: Span = {
-    from: BigInt(chain.cursor ?? chain.range_from ?? LOWEST),
+    from: chain.cursor === null ? BigInt(chain.range_from ?? LOWEST) : BigInt(chain.cursor) + 1n,
     to: BigInt(chain.range_to ?? HIGHEST),
   };
   const { last, rows } = await windowEnd(source, entity, whole, chain.page_size);
@@ -41,27 +44,12 @@ export async function digest(context: Context, claim: Claim, entity: Entity): Pr
   const drifted = await driftedRows(target, entityId, window, MOST_LISTED);
   if (drifted.length === MOST_LISTED) window = { ...window, to: BigInt(drifted.at(-1)?.id ?? window.to) };
 
-  let records = 0;
-  let spans: readonly Span[] = [window];
-  let width: number | undefined;
-  for (const [level, bits] of BUCKET_BITS.entries()) {
-    if (spans.length === 0) break;
-    const here = await sourceBuckets(source, entity, spans, width, bits);
-    if (level === 0) records = here.reduce((sum, { n }) => sum + Number(n), 0);
-    const known = await knownBuckets(target, entityId, spans, bits);
-    const { differing, end } = differingSpans(here, known, window, bits, MOST_LISTED << (BUCKET_BITS[level + 1] ?? 0));
-    spans = differing;
-    width = bits;
-    window = { ...window, to: end };
-  }
-  const unlike =
-    spans.length === 0
-      ? NOTHING
-      : differingKeys(await sourceDigests(source, entity, spans, width), await knownDigests(target, entityId, spans));
+  const compared = await compareAll(context, entity, entityId, window);
+  window = { ...window, to: compared.end };
   const within = drifted.filter(({ id }) => BigInt(id) <= window.to);
   const findings: DigestFindings = {
-    records,
-    ...unlike,
+    records: compared.records,
+    ...compared.unlike,
     target_deleted: within.filter(({ missing }) => missing).map(({ id }) => id),
     edited: within.filter(({ missing }) => !missing).map(({ id }) => id),
   };
@@ -74,11 +62,11 @@ export async function digest(context: Context, claim: Claim, entity: Entity): Pr
     cpu_ms: cpuNow === null || started.cpu === null ? null : cpuNow - started.cpu,
     peak_rss_bytes: meter.rssBytes(),
     wall_ms: clock() - started.wall,
-    next_page_size: chain.page_size,
+    next_page_size: nextWindowSize({ current: chain.page_size, maximum: config.ISTHMUS_DIGEST_ROWS, slow: chain.slow_growth }),
     lease_seconds: config.ISTHMUS_LEASE_SECONDS,
     definition_hash: context.hashes.get(entity.name) ?? "",
   });
-  return { records, differing: keys.length, dispatch };
+  return { records: compared.records, differing: keys.length, dispatch };
 }
 
 interface Digested {
@@ -86,6 +74,60 @@ interface Digested {
   /** How many records are to be read again. */
   readonly differing: number;
   readonly dispatch: readonly PageMessage[];
+}
+
+interface Compared {
+  readonly records: number;
+  readonly unlike: Unlike;
+  /** What was compared ends here. */
+  readonly end: bigint;
+}
+type Unlike = Pick<DigestFindings, "missing" | "surplus" | "changed">;
+
+/** Compares a window. Records that the source cannot compute are read again, which puts them into the queue; the rest is compared. */
+async function compareAll(context: Context, entity: Entity, entityId: number, window: Span): Promise<Compared> {
+  const { source } = context;
+  try {
+    return await compareWindow(context, entity, entityId, window, []);
+  } catch (error) {
+    if (stateOfRecord(error) === undefined) throw error;
+  }
+  const { refused, end } = await inSpans(source, entity, window, (span) =>
+    sourceBuckets(source, entity, [span], undefined, COARSE),
+  );
+  const { records, unlike, ...rest } = await compareWindow(context, entity, entityId, { ...window, to: end }, refused);
+  const within = refused.filter((id) => BigInt(id) <= rest.end);
+  const surplus = unlike.surplus.filter((id) => !within.includes(id));
+  return { ...rest, records: records + within.length, unlike: { ...unlike, surplus, changed: [...unlike.changed, ...within] } };
+}
+
+/** Level by level, only into what differs. */
+async function compareWindow(
+  { source, target }: Context,
+  entity: Entity,
+  entityId: number,
+  whole: Span,
+  without: readonly string[],
+): Promise<Compared> {
+  let window = whole;
+  let records = 0;
+  let spans: readonly Span[] = [window];
+  let width: number | undefined;
+  for (const [level, bits] of BUCKET_BITS.entries()) {
+    if (spans.length === 0) break;
+    const here = await sourceBuckets(source, entity, spans, width, bits, without);
+    if (level === 0) records = here.reduce((sum, { n }) => sum + Number(n), 0);
+    const known = await knownBuckets(target, entityId, spans, bits);
+    const { differing, end } = differingSpans(here, known, window, bits, MOST_LISTED << (BUCKET_BITS[level + 1] ?? 0));
+    spans = differing;
+    width = bits;
+    window = { ...window, to: end };
+  }
+  const unlike =
+    spans.length === 0
+      ? NOTHING
+      : differingKeys(await sourceDigests(source, entity, spans, width, without), await knownDigests(target, entityId, spans));
+  return { records, unlike, end: window.to };
 }
 
 const NOTHING = { missing: [], surplus: [], changed: [] };
@@ -114,7 +156,7 @@ export function differingSpans(
     const size = Math.max(...[there, here].map((side) => Number(side.get(String(bucket))?.n ?? 0)));
     if (differing.length > 0 && listed + size > most) return { differing, end: differing.at(-1)?.to ?? window.to };
     listed += size;
-    const [low, high] = [bucket * width - 1n, bucket * width + width - 1n];
+    const [low, high] = [bucket * width, bucket * width + width - 1n];
     differing.push({ from: low < window.from ? window.from : low, to: high > window.to ? window.to : high });
   }
   return { differing, end: window.to };

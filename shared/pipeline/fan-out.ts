@@ -2,10 +2,12 @@ import { consumedJoins, type ConsumedJoin } from "../entities/consumed-joins.ts"
 import type { Entity } from "../entities/define-entity.ts";
 import type { Sql } from "../db/connect.ts";
 import { query } from "../db/query.ts";
+import { IsthmusError } from "../errors.ts";
 import { commitJoinPage, differingLinks } from "../sql/join-rows.ts";
 import { dependantKeys, dependantRange, joinRows, writtenJoinRows, type JoinRow } from "../sql/source-joins.ts";
 import type { KeyQuery } from "../sql/source-keys.ts";
 import { scanPage, type Scanned, type Written } from "../sql/source-scan.ts";
+import { nextWindowSize } from "./page-size.ts";
 import type { Claim, Context, PageMessage } from "./types.ts";
 
 /**
@@ -33,7 +35,7 @@ export async function fanOut(context: Context, claim: Claim, entity: Entity): Pr
     cpu_ms: cpuNow === null || started.cpu === null ? null : cpuNow - started.cpu,
     peak_rss_bytes: meter.rssBytes(),
     wall_ms: clock() - started.wall,
-    next_page_size: chain.page_size,
+    next_page_size: nextWindowSize({ current: chain.page_size, maximum: config.ISTHMUS_JOIN_ROWS, slow: chain.slow_growth }),
     lease_seconds: config.ISTHMUS_LEASE_SECONDS,
     definition_hash: context.hashes.get(entity.name) ?? "",
   });
@@ -66,6 +68,12 @@ async function rowsOf(
     return scanPage(source, writtenJoinRows(join, written.from), { cursor: chain.cursor, file: chain.table_file }, pace);
   }
   const rows = await ask<JoinRow>(source, joinRows(join, chain.cursor, chain.page_size));
+  const repeated = rows.find((row, index) => row.id === rows[index - 1]?.id);
+  if (repeated) {
+    throw new IsthmusError("KEY_BROKEN", `Several rows of ${join.table} have the same ${join.key}, which should identify one.`, {
+      detail: { table: join.table, column: join.key, legacy_ids: [repeated.id] },
+    });
+  }
   return { rows, cursor: rows.at(-1)?.id ?? null, file: null, done: rows.length < chain.page_size };
 }
 

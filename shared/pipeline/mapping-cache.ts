@@ -2,6 +2,7 @@ import { Redis } from "@upstash/redis";
 import type { Config } from "../config.ts";
 import type { Log } from "../log.ts";
 import { SET_MANY_SCRIPT } from "./cache-script.ts";
+import { reasonOf } from "../net-reason.ts";
 import type { MappingCache } from "./types.ts";
 
 /** How long a page waits for the cache before it goes on without it. */
@@ -16,24 +17,23 @@ const KEYS_PER_COMMAND = 10_000;
 export function createMappingCache(config: Config, log: Log): MappingCache {
   const { UPSTASH_REDIS_REST_URL: url, UPSTASH_REDIS_REST_TOKEN: token } = config;
   if (url === undefined || token === undefined) return NO_CACHE;
-  // A fresh client per call, because its timeout is an abort signal that fires once.
-  const client = () =>
-    new Redis({
-      url,
-      token,
-      automaticDeserialization: false,
-      // Ids need no base64.
-      responseEncoding: false,
-      retry: false,
-      enableTelemetry: false,
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-    });
+  const client = new Redis({
+    url,
+    token,
+    automaticDeserialization: false,
+    // Ids need no base64.
+    responseEncoding: false,
+    retry: false,
+    enableTelemetry: false,
+    // A function: one signal per call. (With a signal the client makes an answer of the time-out, and stumbles over that.)
+    signal: () => AbortSignal.timeout(TIMEOUT_MS),
+  });
   const latest = `isthmus:${config.SOURCE_NAME}:${config.SUPABASE_URL}:latest-execution`;
 
   return {
     async recallExecution() {
       try {
-        const ordinal = unseal(latest, await client().get<string>(latest), /^\d{1,15}$/);
+        const ordinal = unseal(latest, await client.get<string>(latest), /^\d{1,15}$/);
         return ordinal === undefined ? null : Number(ordinal);
       } catch (error) {
         log.info("cache.unavailable", { during: "read", reason: reasonOf(error) });
@@ -42,7 +42,7 @@ export function createMappingCache(config: Config, log: Log): MappingCache {
     },
     async rememberExecution(ordinal) {
       try {
-        await client().set(latest, seal(latest, String(ordinal)));
+        await client.set(latest, seal(latest, String(ordinal)));
       } catch (error) {
         log.info("cache.unavailable", { during: "write", reason: reasonOf(error) });
       }
@@ -51,7 +51,7 @@ export function createMappingCache(config: Config, log: Log): MappingCache {
       const found = new Map<string, string>();
       try {
         for (const part of parts(ids)) {
-          const values = await client().mget<(string | null)[]>(part.map(keyOf));
+          const values = await client.mget<(string | null)[]>(part.map(keyOf));
           part.forEach((id, index) => {
             const uuid = unseal(keyOf(id), values[index]);
             if (uuid !== undefined) found.set(`${id.entity}:${id.legacyId}`, uuid);
@@ -67,7 +67,7 @@ export function createMappingCache(config: Config, log: Log): MappingCache {
         for (const part of parts(entries)) {
           const keys = part.map(keyOf);
           const values = part.map((entry, index) => seal(keys[index] ?? "", entry.uuid));
-          await client().eval(SET_MANY_SCRIPT, keys, [...values, String(config.ISTHMUS_CACHE_TTL_SECONDS)]);
+          await client.eval(SET_MANY_SCRIPT, keys, [...values, String(config.ISTHMUS_CACHE_TTL_SECONDS)]);
         }
       } catch (error) {
         log.info("cache.unavailable", { during: "write", reason: reasonOf(error) });
@@ -115,8 +115,4 @@ function parts<T>(items: readonly T[]): T[][] {
   const result: T[][] = [];
   for (let start = 0; start < items.length; start += KEYS_PER_COMMAND) result.push(items.slice(start, start + KEYS_PER_COMMAND));
   return result;
-}
-
-function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.name : "unknown";
 }

@@ -42,7 +42,8 @@ export function twinsOf(entity: Entity, rows: readonly SourceRow[]): { entity: s
 
 /**
  * Turns source rows into target rows. Pure: rows, parents' ids and own ids arrive as arguments.
- * A row that breaks a rule, or whose parent has not landed, becomes an issue; its own trouble is named first.
+ * A row that breaks a rule, or whose parent has not landed, becomes an issue; its own trouble is named first. A parent of the
+ * same entity on the same page counts as landed: the records are loaded together, with `_together` to tell what holds them so.
  */
 export function transform(
   entity: Entity,
@@ -57,12 +58,17 @@ export function transform(
   const fields = Object.entries(entity.fields);
   const sensitive = sensitiveColumns(entity);
   const copied = copiedColumns(entity);
+  const present = new Set(rows.map((row) => row[KEY] ?? ""));
+  const relatives: Relative[] = [];
   for (const row of rows) {
     const key = row[KEY] ?? "";
     const values: Record<string, string | null> = {};
     const raw: Record<string, string | null> = {};
+    // Parents of the page's own entity that have not landed and are on the page, by field.
+    const together: Record<string, string> = {};
     let problem: Issue | undefined;
     let waiting: Issue | undefined;
+    let beside: Issue | undefined;
     for (const [name, field] of fields) {
       const decision = field.decide(row, landedAs(field, key, parents));
       if ("problem" in decision) {
@@ -84,8 +90,15 @@ export function transform(
         continue;
       }
       const uuid = parents.get(parentKey(field.parent, decision.value));
-      if (uuid === undefined) waiting ??= waitingIssue(key, name, field.parent, decision.value);
-      else values[name] = uuid;
+      if (uuid !== undefined) {
+        values[name] = uuid;
+      } else if (field.parent === entity.name && present.has(decision.value)) {
+        values[name] = ownIds.get(decision.value) ?? null;
+        together[name] = decision.value;
+        beside ??= waitingIssue(key, name, field.parent, decision.value);
+      } else {
+        waiting ??= waitingIssue(key, name, field.parent, decision.value);
+      }
     }
     // A rule sees whole records only: one that does not land anyway is not judged.
     const broken: Warning[] = [];
@@ -102,17 +115,58 @@ export function transform(
     if (issue) {
       issues.push({ ...issue, digest: row[DIGEST] ?? null });
     } else {
-      records.push({
+      const record: LoadRecord = {
         _key: key,
         _uuid: ownIds.get(key) ?? null,
         _raw: Object.keys(raw).length > 0 ? raw : null,
         _digest: row[DIGEST] ?? null,
         ...values,
-      });
-      warnings.push(...broken);
+      };
+      if (beside) {
+        relatives.push({
+          record: { ...record, _together: together },
+          warnings: broken,
+          issue: { ...beside, digest: row[DIGEST] ?? null },
+        });
+      } else {
+        records.push(record);
+        warnings.push(...broken);
+      }
+    }
+  }
+  const landing = landingTogether(relatives, new Set(records.map(({ _key }) => _key)));
+  for (const relative of relatives) {
+    if (!landing.has(relative)) issues.push(relative.issue);
+    else {
+      records.push(relative.record);
+      warnings.push(...relative.warnings);
     }
   }
   return { records, issues, warnings };
+}
+
+/** A record that refers to records of its own page that have not landed yet, or to itself. */
+interface Relative {
+  readonly record: LoadRecord;
+  readonly warnings: readonly Warning[];
+  /** What stops the record if one of those does not land with it. */
+  readonly issue: Issue;
+}
+
+/** The largest set of relatives that refer to each other, and to records that land anyway, alone: circles among them. */
+function landingTogether(relatives: readonly Relative[], landing: ReadonlySet<string>): ReadonlySet<Relative> {
+  const keys = new Set(relatives.map(({ record }) => record._key));
+  const needed = ({ record }: Relative) => Object.values(record._together ?? {});
+  const children = new Map<string, Relative[]>();
+  for (const relative of relatives)
+    for (const key of needed(relative)) children.set(key, [...(children.get(key) ?? []), relative]);
+  const together = new Set(relatives);
+  const left = relatives.filter((relative) => needed(relative).some((key) => !keys.has(key) && !landing.has(key)));
+  for (const relative of left) {
+    together.delete(relative);
+    left.push(...(children.get(relative.record._key) ?? []).filter((child) => together.delete(child)));
+  }
+  return together;
 }
 
 function landedAs(field: Field, key: string, ids: ParentIds): ReadonlySet<string> {

@@ -67,13 +67,20 @@ export interface Chain {
   readonly capture: "full" | "xmin" | "modified" | "selection" | "digest" | "keys" | "joins" | "adopt" | "validate";
   readonly page: number;
   readonly page_size: number;
+  /** A limit has ended or cut a page of the chain. */
+  readonly slow_growth: boolean;
+  /** How often this page, of one record, has ended with its worker. */
+  readonly crashes: number;
   readonly round: number;
   readonly lease: number;
   readonly failures: number;
   readonly cursor: string | null;
+  /** The first key and the last one; null: no bound. */
   readonly range_from: string | null;
   readonly range_to: string | null;
   readonly changed_from: string | null;
+  /** xmin capture: what was written before this transaction, the last run may have read. */
+  readonly seen_before: string | null;
   /** keys capture: records that the source no longer has are deleted as their entity says. */
   readonly deletes: boolean;
   /** deletes: the last generation of keys that belongs to this chain. */
@@ -156,7 +163,9 @@ export interface LoadRecord {
   readonly _raw: Readonly<Record<string, string | null>> | null;
   /** Hash of the record as the source has it. */
   readonly _digest: string | null;
-  readonly [column: string]: string | null | Readonly<Record<string, string | null>>;
+  /** Legacy ids of records on the same page without which it does not land, by the field that refers to them. */
+  readonly _together?: Readonly<Record<string, string>>;
+  readonly [column: string]: string | null | undefined | Readonly<Record<string, string | null>>;
 }
 
 /** A record that does not land with this page. */
@@ -168,6 +177,8 @@ export interface Issue {
   readonly rule: string;
   readonly remedy: string;
   readonly data: Readonly<Record<string, unknown>>;
+  /** What has the record read again; default: parent, rule or source, by what stops it. */
+  readonly retry?: "source" | "target";
   readonly parent?: string;
   readonly parentId?: string;
   /** Hash of the record as the source has it. */
@@ -187,7 +198,6 @@ export interface CommittedPage {
   /** Legacy ids of the records that landed for the first time. */
   readonly landed: readonly string[];
   readonly surplus: number;
-  readonly foreign_key_rejects: number;
   readonly dispatch: readonly PageMessage[];
 }
 
@@ -204,5 +214,6 @@ export type PageOutcome =
   | { readonly outcome: "compared"; readonly records: number; readonly differing: number; readonly next: number }
   | { readonly outcome: "reported"; readonly next: number }
   | { readonly outcome: "validated"; readonly passed: boolean; readonly differences: number }
+  | { readonly outcome: "smaller"; readonly error: DescribedError; readonly pageSize: number }
   | { readonly outcome: "failed"; readonly error: DescribedError; readonly retrySeconds: number | null }
   | NoClaim;

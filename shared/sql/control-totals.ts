@@ -2,8 +2,13 @@ import type { Queryable } from "../db/connect.ts";
 import { ident, integerArray } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
+import { IsthmusError } from "../errors.ts";
 import type { Claim, PageMessage } from "../pipeline/types.ts";
+import { addDecimals } from "./decimals.ts";
+import type { Span } from "./digests.ts";
+import { HIGHEST, LOWEST } from "./key-range.ts";
 import { columnSql, drivingSql, joinsSql, keySql, whereSql } from "./projection.ts";
+import { inSpans } from "./uncomputable.ts";
 
 /** Keys are summed in buckets of 2^14 neighbours, and only buckets that differ are looked into. */
 const BUCKET_BITS = 14;
@@ -36,17 +41,76 @@ export async function unsettledKeys(target: Queryable, entityId: number, entity:
   return rows.map((row) => row.id);
 }
 
-export async function sourceTotals(source: Queryable, entity: Entity, unsettled: readonly string[]): Promise<BucketTotals[]> {
+/** Of these records, those whose target row somebody has deleted, or edited in a column of money, since it was written. */
+export async function changedInTarget(
+  target: Queryable,
+  entityId: number,
+  entity: Entity,
+  ids: readonly string[],
+): Promise<string[]> {
+  if (ids.length === 0) return [];
+  const columns = moneyColumns(entity).map((money) => money.target);
+  const rows = await query<{ id: string }>(
+    target,
+    "target",
+    `select d.legacy_id::text as id
+       from unnest($3::text::bigint[]) k cross join lateral sync.drifted_rows($1::integer::smallint, k, k, 1) d where d.missing
+     union
+     select k::text from sync.edited_records($1::integer::smallint, array(select jsonb_array_elements_text($2::text::jsonb))) k
+      where k = any ($3::text::bigint[])`,
+    [entityId, JSON.stringify(columns), integerArray(ids)],
+  );
+  return rows.map((row) => row.id);
+}
+
+/**
+ * Counts and sums of the source's settled records. What a statement over all of them cannot compute, or has no time for, is asked for
+ * in halves; records that cannot be computed are left out, and named.
+ */
+export async function sourceTotals(
+  source: Queryable,
+  entity: Entity,
+  unsettled: readonly string[],
+): Promise<{ readonly totals: readonly BucketTotals[]; readonly refused: readonly string[] }> {
+  const { results, refused, end } = await inSpans(source, entity, { from: LOWEST, to: HIGHEST }, (span) =>
+    spanTotals(source, entity, unsettled, span),
+  );
+  if (end !== HIGHEST) {
+    throw new IsthmusError("SOURCE_REFUSED", `The source cannot compute more than ${refused.length} records of ${entity.name}.`, {
+      detail: { entity: entity.name, legacy_ids: refused, hint: "See the rules source_… in sync_conflicts; read the entity again with capture full." }, // prettier-ignore
+    });
+  }
+  return { totals: addedUp(results.flat()), refused };
+}
+
+async function spanTotals(source: Queryable, entity: Entity, unsettled: readonly string[], { from, to }: Span) {
   const sums = moneyColumns(entity).map((money) => `sum(${money.source})::text as ${ident(money.target)}`);
   return queryAmounts<BucketTotals>(
     source,
     "source",
     `select (${keySql(entity)} >> ${BUCKET_BITS})::text as bucket, ${["count(*)::text as n", ...sums].join(", ")}
        ${fromProjection(entity)}
+        and (${keySql(entity)} between $2::text::bigint and $3::text::bigint or ${keySql(entity)} is null)
         and not exists (select from unnest($1::text::bigint[]) x where x = ${keySql(entity)})
       group by 1`,
-    [integerArray(unsettled)],
+    [integerArray(unsettled), String(from), String(to)],
   );
+}
+
+/** A bucket may have been asked for in parts. */
+function addedUp(parts: readonly BucketTotals[]): BucketTotals[] {
+  const buckets = new Map<string, BucketTotals>();
+  for (const part of parts) {
+    const before = buckets.get(part.bucket);
+    const names = Object.keys(part).filter((name) => name !== "bucket");
+    const sum = (name: string) => {
+      const [a, b] = [before?.[name] ?? null, part[name] ?? null];
+      return a === null || b === null ? (a ?? b) : addDecimals(a, b);
+    };
+    const sums = Object.fromEntries(names.map((name) => [name, sum(name)]));
+    buckets.set(part.bucket, { ...sums, bucket: part.bucket } as BucketTotals);
+  }
+  return [...buckets.values()];
 }
 
 export async function targetTotals(

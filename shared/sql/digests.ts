@@ -3,9 +3,9 @@ import { integerArray } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
 import { KEY, type Entity } from "../entities/define-entity.ts";
 import type { Claim, PageMessage } from "../pipeline/types.ts";
-import { DIGEST_SQL, drivingSql, keySql, recordsSql, whereSql } from "./projection.ts";
+import { DIGEST_SQL, drivingSql, keySql, recordsOfKeysSql, recordsSql, whereSql } from "./projection.ts";
 
-/** Keys above `from` and up to `to`. */
+/** Keys from `from` up to `to`, both among them. */
 export interface Span {
   readonly from: bigint;
   readonly to: bigint;
@@ -21,9 +21,6 @@ export interface KeyDigest {
   readonly digest: string | null;
 }
 
-export const LOWEST = -(2n ** 63n);
-export const HIGHEST = 2n ** 63n - 1n;
-
 /** The key that ends a window of `limit` rows of the driving table, and how many it has. */
 export async function windowEnd(source: Queryable, entity: Entity, { from, to }: Span, limit: number) {
   const key = keySql(entity);
@@ -32,25 +29,29 @@ export async function windowEnd(source: Queryable, entity: Entity, { from, to }:
     "source",
     `select max(id)::text as last, count(*)::integer as rows
        from (select ${key} as id from ${drivingSql(entity)}
-              where ${key} > $1::text::bigint and ${key} <= $2::text::bigint order by ${key} limit $3) w`,
+              where ${key} between $1::text::bigint and $2::text::bigint order by ${key} limit $3) w`,
     [String(from), String(to), limit],
   );
 }
 
-/** Buckets of 2^bits keys of the records that the source has now. `within`: the width of the spans, where these are buckets. */
+/**
+ * Buckets of 2^bits keys of the records that the source has now. `within`: the width of the spans, where these are buckets;
+ * `without`: records that it cannot compute.
+ */
 export async function sourceBuckets(
   source: Queryable,
   entity: Entity,
   spans: readonly Span[],
   within: number | undefined,
   bits: number,
+  without: readonly string[] = [],
 ): Promise<Bucket[]> {
   return query<Bucket>(
     source,
     "source",
     `select (q."${KEY}"::bigint >> ${bits})::text as bucket, count(*)::text as n, sum(${DIGEST_SQL})::text as digest
        from (${spansSql(entity, within)}) q group by 1`,
-    spansOf(spans, within),
+    spansOf(spans, within, without),
   );
 }
 
@@ -60,12 +61,23 @@ export async function sourceDigests(
   entity: Entity,
   spans: readonly Span[],
   within: number | undefined,
+  without: readonly string[] = [],
 ): Promise<KeyDigest[]> {
   return query<KeyDigest>(
     source,
     "source",
     `select q."${KEY}" as id, ${DIGEST_SQL}::text as digest from (${spansSql(entity, within)}) q`,
-    spansOf(spans, within),
+    spansOf(spans, within, without),
+  );
+}
+
+/** The records of these keys that the source has now, each with its hash. */
+export async function digestsOfKeys(source: Queryable, entity: Entity, ids: readonly string[]): Promise<KeyDigest[]> {
+  return query<KeyDigest>(
+    source,
+    "source",
+    `select q."${KEY}" as id, ${DIGEST_SQL}::text as digest from (${recordsOfKeysSql(entity, whereSql(entity))}) q`,
+    [integerArray(ids)],
   );
 }
 
@@ -149,21 +161,24 @@ export async function commitDigestPage(
 }
 
 /**
- * Records whose keys lie in the spans: between $1 and $2, and in the buckets of $3. Not a join on ranges: for that the planner
- * goes through the whole table once for each.
+ * Records whose keys lie in the spans: between $1 and $2, and in the buckets of $4; but those of $3. Not a join on ranges: for that
+ * the planner goes through the whole table once for each.
  */
 function spansSql(entity: Entity, within: number | undefined): string {
   const key = keySql(entity);
-  const inBuckets = within === undefined ? "" : ` and ${key} >> ${within} in (select unnest($3::text::bigint[]))`;
+  const inBuckets = within === undefined ? "" : ` and ${key} >> ${within} in (select unnest($4::text::bigint[]))`;
   return recordsSql(
     entity,
     drivingSql(entity),
-    `${key} > $1::text::bigint and ${key} <= $2::text::bigint${inBuckets} and (${whereSql(entity)})`,
+    // The predicate of a record that is left out may be what cannot be computed.
+    `${key} between $1::text::bigint and $2::text::bigint${inBuckets}
+      and case when ${key} = any ($3::text::bigint[]) then false else (${whereSql(entity)}) end`,
   );
 }
 
-function spansOf(spans: readonly Span[], within: number | undefined): string[] {
-  const ends = [String(spans[0]?.from ?? LOWEST), String(spans.at(-1)?.to ?? LOWEST)];
+function spansOf(spans: readonly Span[], within: number | undefined, without: readonly string[]): string[] {
+  // Without spans: no key.
+  const ends = [String(spans[0]?.from ?? 1n), String(spans.at(-1)?.to ?? 0n), integerArray(without)];
   return within === undefined ? ends : [...ends, integerArray(spans.map(({ to }) => String(to >> BigInt(within))))];
 }
 

@@ -1,5 +1,6 @@
 import type { Queryable } from "../db/connect.ts";
 import { query } from "../db/query.ts";
+import { ERRORS, type ErrorCode } from "../errors.ts";
 
 /** The state of an execution as sync-trigger answers it; undefined when there is none with that id. */
 export async function executionState(target: Queryable, id: string): Promise<Record<string, unknown> | undefined> {
@@ -10,7 +11,16 @@ export async function executionState(target: Queryable, id: string): Promise<Rec
          'execution', x.id, 'status', x.status, 'dryRun', x.dry_run,
          'plan', (select r.body from public.sync_reports r where r.execution_id = x.id and r.kind = 'plan' and x.status = 'succeeded'),
          'triggeredBy', x.triggered_by, 'startedAt', x.started_at,
-         'completedAt', x.completed_at, 'errors', x.errors, 'metrics', sync.execution_metrics(x.id),
+         'completedAt', x.completed_at, 'errors', x.errors,
+         -- Of one that runs: for how long nothing has moved, and what its pages failed with last.
+         'idleSeconds', case when x.status = 'running' then (
+           select floor(extract(epoch from clock_timestamp() - greatest(x.started_at, max(c.moved_at)))) from public.sync_chains c where c.execution_id = x.id) end,
+         'troubles', case when x.status = 'running' then (
+           select coalesce(jsonb_agg(jsonb_build_object('entity', e.entity_type, 'tries', c.failures, 'sends', c.unclaimed, 'code', c.last_error ->> 'code',
+                    'message', c.last_error ->> 'message', 'remedy', c.last_error ->> 'remedy') order by e.id, c.id), '[]')
+             from public.sync_chains c left join public.sync_entities e on e.id = c.entity_id
+            where c.execution_id = x.id and c.state = 'open' and (c.failures > 0 or c.unclaimed > 1 or c.refusals > 0)) else '[]' end,
+         'metrics', sync.execution_metrics(x.id),
          'entities', (
            select jsonb_agg(jsonb_build_object(
                     'entity', e.entity_type,
@@ -39,13 +49,25 @@ export async function executionState(target: Queryable, id: string): Promise<Rec
          'waivers', (select coalesce(jsonb_agg(jsonb_build_object('rule', v.rule, 'count', v.n) order by v.rule), '[]')
                        from (select waived_by as rule, sum(waived) as n from public.sync_page_log
                               where execution_id = x.id and waived > 0 group by 1) v),
+         'notices', (select coalesce(jsonb_agg(a.message), '[]') from public.sync_alerts a
+                      where a.source_id = x.source_id and a.kind = 'horizon_held' and a.closed_at is null),
          'warnings', (select coalesce(jsonb_agg(jsonb_build_object('rule', w.rule, 'count', w.n) order by w.rule), '[]')
                         from (select w.rule, count(*) as n from public.sync_warnings w join public.sync_entities e on e.id = w.entity_id
                                where e.source_id = x.source_id and e.entity_type = any (x.entities) group by 1) w)) as state
        from public.sync_executions x where x.id = $1`,
     [id],
   );
-  return rows[0]?.state;
+  const state = rows[0]?.state;
+  return state && { ...state, errors: toldErrors(state["errors"]) };
+}
+
+/** Each error with what it means and what to do, which the database leaves out where the code says it. */
+function toldErrors(errors: unknown): unknown {
+  if (!Array.isArray(errors)) return errors ?? null;
+  return errors.map((error: { code?: string }) => {
+    const known = error.code !== undefined && error.code in ERRORS ? ERRORS[error.code as ErrorCode] : undefined;
+    return known ? { message: known.meaning, remedy: known.remedy, ...error } : error;
+  });
 }
 
 /** The latest executions, newest first. */

@@ -9,9 +9,14 @@ export interface DueJob {
   readonly configuration: unknown;
   /** Null: its first time has not been set yet. */
   readonly next_execution_at: string | null;
+  /** Tries in vain since it last began an execution. */
+  readonly attempts: number;
 }
 
-/** Enabled jobs that are due or have no next time yet, held for a while so that only one tick starts them. */
+/**
+ * Enabled jobs that are due or have no next time yet, held for a while so that only one tick starts them. One that has failed without a next
+ * time is left alone until somebody changes it.
+ */
 export async function takeDueJobs(target: Queryable, now: Date, holdSeconds: number): Promise<DueJob[]> {
   return query<DueJob>(
     target,
@@ -20,10 +25,10 @@ export async function takeDueJobs(target: Queryable, now: Date, holdSeconds: num
         set next_execution_at = $1::text::timestamptz + make_interval(secs => $2)
        from (select id, next_execution_at from public.sync_jobs
               where enabled and cron_expression is not null
-                and (next_execution_at is null or next_execution_at <= $1::text::timestamptz)
+                and (next_execution_at is null and last_error is null or next_execution_at <= $1::text::timestamptz)
               for update skip locked) due
       where due.id = j.id
-     returning j.id, j.name, j.cron_expression, j.time_zone, j.configuration, due.next_execution_at::text`,
+     returning j.id, j.name, j.cron_expression, j.time_zone, j.configuration, j.attempts, due.next_execution_at::text`,
     [now.toISOString(), holdSeconds],
   );
 }
@@ -45,11 +50,20 @@ export async function setNextExecution(target: Queryable, jobId: string, at: Dat
   ]);
 }
 
-export async function failJob(target: Queryable, jobId: string, at: Date | null): Promise<void> {
-  await query(
-    target,
-    "target",
-    "update public.sync_jobs set status = 'failed', next_execution_at = $2::text::timestamptz where id = $1",
-    [jobId, at?.toISOString() ?? null],
-  );
+/** The job could not begin for a reason that passes: it keeps the reason, and is tried again at that time. */
+export async function putOffJob(target: Queryable, jobId: string, error: object, at: Date): Promise<void> {
+  await query(target, "target", "select sync.put_off_job($1, $2::text::jsonb, $3::text::timestamptz)", [
+    jobId,
+    JSON.stringify(error),
+    at.toISOString(),
+  ]);
+}
+
+/** The job cannot begin until somebody does something: it keeps the reason, and an alert tells it. Null: no next time either. */
+export async function failJob(target: Queryable, jobId: string, error: object, at: Date | null): Promise<void> {
+  await query(target, "target", "select sync.fail_job($1, $2::text::jsonb, $3::text::timestamptz)", [
+    jobId,
+    JSON.stringify(error),
+    at?.toISOString() ?? null,
+  ]);
 }

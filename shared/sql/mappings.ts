@@ -1,6 +1,6 @@
 import type { Queryable } from "../db/connect.ts";
 import { query } from "../db/query.ts";
-import type { KeyRange } from "./source-keys.ts";
+import { keysBehind, keysUpTo, type KeyRange } from "./key-range.ts";
 
 export interface Mapping {
   readonly entity: string;
@@ -17,9 +17,9 @@ export async function landedKeys(target: Queryable, sourceId: number, entity: st
     "target",
     `select legacy_id::text as id from public.uuid_mappings_enhanced
       where source_id = $1 and entity_type = $2 and sync_status = 'active'
-        and legacy_id > coalesce($3::text::bigint, -9223372036854775808) and legacy_id <= coalesce($4::text::bigint, 9223372036854775807)
-      order by legacy_id limit $5`,
-    [sourceId, entity, range.after, range.upTo, range.limit],
+        and ${keysBehind("legacy_id", "$3::text::bigint", "$4::text::bigint")} and ${keysUpTo("legacy_id", "$5::text::bigint")}
+      order by legacy_id limit $6`,
+    [sourceId, entity, range.after, range.from, range.upTo, range.limit],
   );
   return rows.map((row) => row.id);
 }
@@ -36,8 +36,10 @@ export async function findMappings(
     "target",
     `select k.entity, k."legacyId"::text as "legacyId", m.entity_uuid::text as uuid, m.sync_status = 'active' as active
        from json_to_recordset($2::text::json) as k (entity text, "legacyId" bigint)
-       join public.uuid_mappings_enhanced m
-         on m.source_id = $1 and m.entity_type = k.entity and m.legacy_id = k."legacyId"`,
+      -- One index probe per key, whatever the planner thinks of a table that has just grown.
+      cross join lateral (
+        select u.entity_uuid, u.sync_status from public.uuid_mappings_enhanced u
+         where u.source_id = $1 and u.entity_type = k.entity and u.legacy_id = k."legacyId" limit 1) m`,
     [sourceId, JSON.stringify(keys)],
   );
 }

@@ -23,16 +23,40 @@ export async function claimPage(target: Queryable, message: PageMessage, leaseSe
   return row.claim;
 }
 
-/** Orders this page against every other that holds one of its records, until the transaction ends. */
-export async function lockRecords(target: Queryable, entityId: number, ids: readonly string[]): Promise<void> {
-  await query(target, "target", "select sync.lock_records($1::integer::smallint, $2::text::bigint[])", [
+/** How often records of the slots of a page's records were committed: what is read later is at least as new as these commits. */
+export type SlotVersions = Readonly<Record<string, number>>;
+
+export async function slotVersions(target: Queryable, entityId: number, ids: readonly string[]): Promise<SlotVersions> {
+  const row = await queryOne<{ versions: SlotVersions }>(
+    target,
+    "target",
+    "select sync.slot_versions($1::integer::smallint, $2::text::bigint[]) as versions",
+    [entityId, integerArray(ids)],
+  );
+  return row.versions;
+}
+
+/**
+ * Keeps every other page from committing these records until the transaction ends. The server ends it after so long without a
+ * statement.
+ */
+export async function lockRecords(
+  target: Queryable,
+  entityId: number,
+  ids: readonly string[],
+  idleSeconds: number,
+): Promise<void> {
+  await query(target, "target", "select sync.lock_records($1::integer::smallint, $2::text::bigint[], $3)", [
     entityId,
     integerArray(ids),
+    idleSeconds,
   ]);
 }
 
 /** What a page reports of itself besides its records. */
 export interface PageFacts {
+  /** The slots of its records as they were before the read; null: the transaction has held them since. */
+  readonly versions: SlotVersions | null;
   readonly read: number;
   /** Rows of the source in the page's key range that are waived, and not among its keys. */
   readonly waived: number;
@@ -56,12 +80,17 @@ export interface PageFacts {
   readonly peak_rss_bytes: number | null;
   readonly wall_ms: number;
   readonly next_page_size: number;
+  /** A limit has cut the page: the next ones grow slowly. */
+  readonly cut: boolean;
   /** The entity definition that this deployment has. */
   readonly definition_hash: string;
   readonly lease_seconds: number;
 }
 
-/** Everything a page changes, or in a dry run would change, in one call; the caller's transaction makes it one commit. */
+/**
+ * Everything a page changes, or in a dry run would change, in one statement and so in one commit.
+ * @throws IsthmusError RECORDS_MOVED, CACHE_OUTDATED, LEASE_LOST; nothing is written then.
+ */
 export async function commitPage(
   target: Queryable,
   claim: Claim,
@@ -78,18 +107,17 @@ export async function commitPage(
   return row.page;
 }
 
-/** Gives a page back after an error; null seconds: the chain fails. Returns what can run now. */
-export async function giveBackPage(
-  target: Queryable,
-  claim: Claim,
-  error: object,
-  retrySeconds: number | null,
-): Promise<PageMessage[]> {
+/** What becomes of a page that ended with an error: tried again after a pause, at once with fewer records, or its chain fails. */
+export type GivenBack = { readonly retrySeconds: number | null } | { readonly pageSize: number; readonly leaseSeconds: number };
+
+/** Gives a page back after an error. Returns what can run now. */
+export async function giveBackPage(target: Queryable, claim: Claim, error: object, given: GivenBack): Promise<PageMessage[]> {
+  const [seconds, size] = "pageSize" in given ? [given.leaseSeconds, given.pageSize] : [given.retrySeconds, null];
   const row = await queryOne<{ messages: PageMessage[] }>(
     target,
     "target",
-    "select sync.give_back_page($1, $2, $3::text::jsonb, $4) as messages",
-    [claim.chain.id, claim.chain.lease, JSON.stringify(error), retrySeconds],
+    "select sync.give_back_page($1, $2, $3::text::jsonb, $4, $5) as messages",
+    [claim.chain.id, claim.chain.lease, JSON.stringify(error), seconds, size],
   );
   return row.messages;
 }

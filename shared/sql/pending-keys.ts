@@ -1,6 +1,10 @@
 import type { Queryable } from "../db/connect.ts";
 import { query } from "../db/query.ts";
 import type { PendingKey } from "../pipeline/types.ts";
+import { keysBefore, keysBehind } from "./key-range.ts";
+
+/** A key of a page. `beside`: it stands beyond the page, which takes it because it is one of a circle. */
+export type FoundKey = PendingKey & { readonly beside: boolean };
 
 /**
  * The next keys that were asked to be read again, ascending, with the generation of each request and its reason. With `upTo`
@@ -13,20 +17,48 @@ export async function pendingKeys(
   after: string | null,
   limit: number,
   upTo: string | null,
-): Promise<PendingKey[]> {
-  return query(
-    target,
-    "target",
-    `select legacy_id::text as k, generation::text as g, reason as r
-       from public.sync_pending_keys
-      where entity_id = $1 and ${nextKeys(upTo, 2, 4)} limit $3`,
-    [entityId, after, limit, ...(upTo === null ? [] : [upTo])],
-  );
+): Promise<FoundKey[]> {
+  const { text, parameters } = pageOfKeys("public.sync_pending_keys", { entity_id: entityId }, after, limit, upTo);
+  return query(target, "target", text, parameters);
+}
+
+/**
+ * A page of the keys asked for, and beside it the others of a circle of records that wait for each other, unless these would be
+ * far more than a page: one by one they would wait for ever.
+ */
+export function pageOfKeys(
+  table: string,
+  owner: Readonly<Record<string, string | number>>,
+  after: string | null,
+  limit: number,
+  upTo: string | null,
+): { text: string; parameters: (string | number | null)[] } {
+  const values = Object.values(owner);
+  const owned = (alias: string) =>
+    Object.keys(owner)
+      .map((column, index) => `${alias}.${column} = $${index + 1}`)
+      .join(" and ");
+  const cursor = values.length + 1;
+  const text = `with page as materialized (
+       select p.legacy_id, p.generation, p.reason, p.circle from ${table} p
+        where ${owned("p")} and ${nextKeys(upTo, cursor, cursor + 2)} limit $${cursor + 1}::bigint
+     ), beside as materialized (
+       select o.legacy_id, o.generation, o.reason
+         from (select distinct page.circle from page where page.circle is not null) c
+         join ${table} o on ${owned("o")} and o.circle = c.circle and not o.gone
+        where (select count(*) from ${table} x where ${owned("x")} and x.circle = c.circle) <= 10 * $${cursor + 1}::bigint
+          and not exists (select from page p where p.legacy_id = o.legacy_id)
+     )
+     select legacy_id::text as k, generation::text as g, reason as r, false as beside from page
+     union all
+     select legacy_id::text, generation::text, reason, true from beside`;
+  return { text, parameters: [...values, after, limit, ...(upTo === null ? [] : [upTo])] };
 }
 
 /** Condition and order of a page of keys: the parameters of its cursor, and of the last generation. */
-export function nextKeys(upTo: string | null, cursor: number, generation: number): string {
+function nextKeys(upTo: string | null, cursor: number, generation: number): string {
+  const at = `$${cursor}::text::bigint`;
   return upTo === null
-    ? `not gone and legacy_id > coalesce($${cursor}::text::bigint, -9223372036854775808) order by legacy_id`
-    : `gone and generation <= $${generation}::text::bigint and legacy_id < coalesce($${cursor}::text::bigint, 9223372036854775807) order by legacy_id desc`;
+    ? `not gone and ${keysBehind("legacy_id", at)} order by legacy_id`
+    : `gone and generation <= $${generation}::text::bigint and ${keysBefore("legacy_id", at)} order by legacy_id desc`;
 }

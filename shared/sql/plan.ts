@@ -8,15 +8,17 @@ import type { SourcePosition } from "./source-position.ts";
 export interface Checkpoint {
   readonly entity: string;
   readonly horizon: string;
+  /** The first transaction id that was not assigned then; null: not known. */
+  readonly snapshot_xmax: string | null;
   readonly system_identifier: string;
   readonly timeline: number;
   readonly database_oid: string;
   /** Starts of the servers that answered for the entity. */
   readonly server_starts: readonly string[];
   readonly definition_hash: string;
-  /** What is stamped later, or then with a higher key, no run has read as modified. */
+  /** What is stamped later, or then with a higher key (null: with any), no run has read as modified. */
   readonly watermark_at: string;
-  readonly watermark_id: string;
+  readonly watermark_id: string | null;
 }
 
 /** Registers the source on first use and returns its id. */
@@ -110,7 +112,7 @@ export async function checkpoints(target: Queryable, sourceId: number): Promise<
   return query<Checkpoint>(
     target,
     "target",
-    `select entity_type as entity, horizon::text, system_identifier, timeline, database_oid::text,
+    `select entity_type as entity, horizon::text, snapshot_xmax::text, system_identifier, timeline, database_oid::text,
             to_json(server_starts) as server_starts, definition_hash, watermark_at, watermark_id::text
        from public.sync_checkpoints where source_id = $1`,
     [sourceId],
@@ -132,6 +134,8 @@ export interface Plan {
   readonly brake: { readonly share: number; readonly records: number };
   /** Entities that are read in full because the source was restored to an older state. */
   readonly restored?: readonly string[];
+  /** What is told of a transaction that keeps the horizon from moving; null: none does. */
+  readonly horizon_held?: { readonly message: string; readonly details: object } | null;
   /** Reads what a request selected: it may run beside others. */
   readonly selective?: boolean;
   /** Records to read, whether they have changed or not: { entity, k, reason }. */

@@ -1,8 +1,8 @@
 import type { Queryable } from "../db/connect.ts";
 import { query, queryOne } from "../db/query.ts";
-import type { Claim, PageMessage, PendingKey, RecordId } from "../pipeline/types.ts";
+import type { Claim, PageMessage, RecordId } from "../pipeline/types.ts";
 import type { Mapping } from "./mappings.ts";
-import { nextKeys } from "./pending-keys.ts";
+import { pageOfKeys, type FoundKey } from "./pending-keys.ts";
 
 /** Of these records, those that the dry run has planned to land or to delete. */
 export async function findPlanned(target: Queryable, claim: Claim, keys: readonly RecordId[]): Promise<Mapping[]> {
@@ -27,15 +27,10 @@ export async function plannedKeys(
   after: string | null,
   limit: number,
   upTo: string | null,
-): Promise<PendingKey[]> {
-  return query(
-    target,
-    "target",
-    `select legacy_id::text as k, generation::text as g, reason as r
-       from public.sync_planned_keys
-      where execution_id = $1 and entity_id = $2 and ${nextKeys(upTo, 3, 5)} limit $4`,
-    [execution, entityId, after, limit, ...(upTo === null ? [] : [upTo])],
-  );
+): Promise<FoundKey[]> {
+  const owner = { execution_id: execution, entity_id: entityId };
+  const { text, parameters } = pageOfKeys("public.sync_planned_keys", owner, after, limit, upTo);
+  return query(target, "target", text, parameters);
 }
 
 /** Writes the report of one entity and forgets up to `rows` of its planned records. */

@@ -16,10 +16,10 @@ import { changedRecords, windowQuery } from "./source-scan.ts";
 export async function projectionRefusal(source: Queryable, entity: Entity, changes = true): Promise<string | undefined> {
   const written = { from: "0", to: "1" };
   const statements: KeyQuery[] = [
-    { text: projectionSql(entity), parameters: ["{}"] },
+    { text: projectionSql(entity), parameters: ["{}", "0"] },
     changes
       ? windowQuery(changedRecords(entity, written.from), "keys", null, 1, 1)
-      : allKeys(entity, { after: null, upTo: null, limit: 1 }),
+      : allKeys(entity, { from: null, after: null, upTo: null, limit: 1 }),
     ...consumedJoins(entity).flatMap((join) => [
       joinRows(join, null, 1),
       ...(changes

@@ -62,8 +62,44 @@ export function recordsSql(entity: Entity, from: string, where: string): string 
   return `select ${[`${keySql(entity)}::text as ${ident(KEY)}`, ...sent, ...list].join(", ")} from ${from} ${joinsSql(entity)} where ${where}`;
 }
 
-/** The records of the keys in $1, an array of integers as text: every column as text, and the record's hash. */
+/** The alias under which a row tells how many bytes it and the rows before it have. */
+export const BYTES = "_bytes";
+
+/** A record q of recordsSql as text, once: its hash and its size. */
+const MEASURED_SQL = `lateral (select hashtextextended(w.t, 0)::text as digest, octet_length(w.t) as bytes
+                                 from (select q::text as t offset 0) w offset 0) m`;
+
+/**
+ * The records of the keys in $1, an array of integers as text: every column as text, the record's hash, and the size of it and
+ * those before it. Of what goes beyond $2 bytes only keys and sizes travel.
+ */
 export function projectionSql(entity: Entity): string {
-  const from = `unnest($1::text::bigint[]) k (id) join ${drivingSql(entity)} on ${keySql(entity)} = k.id`;
-  return `select q.*, ${DIGEST_SQL}::text as ${ident(DIGEST)} from (${recordsSql(entity, from, memberSql(entity))}) q order by q.${ident(KEY)}::bigint`;
+  const names = [...(entity.source.predicate === undefined ? [] : [SENT]), ...Object.keys(entity.source.columns), DIGEST].map(
+    ident,
+  );
+  const within = names.map((name) => `case when r.${ident(BYTES)} <= $2::text::bigint then r.${name} end as ${name}`);
+  return `select ${[`r.${ident(KEY)}`, ...within, `r.${ident(BYTES)}::text as ${ident(BYTES)}`].join(", ")}
+    from (select q.*, m.digest as ${ident(DIGEST)}, q.${ident(KEY)}::bigint as "_order",
+                 sum(m.bytes) over (order by q.${ident(KEY)}::bigint rows unbounded preceding) as ${ident(BYTES)}
+            from (${recordsSql(entity, keysSql(entity), memberSql(entity))}) q cross join ${MEASURED_SQL}) r
+   order by r."_order"`;
+}
+
+/** What the record of the key in $1 takes as text, without sending it. Gives { bytes }. */
+export function sizeSql(entity: Entity): string {
+  return `select octet_length(q::text)::text as bytes from (${recordsSql(entity, keysSql(entity), memberSql(entity))}) q`;
+}
+
+/** One column of the record of the key in $1, sent as the projection would send it. */
+export function columnProbeSql(entity: Entity, column: ColumnSource): string {
+  return `select (${columnSql(column)})::text as value from ${keysSql(entity)} ${joinsSql(entity)} where ${memberSql(entity)}`;
+}
+
+/** Records of the keys in $1, an array of integers as text. */
+export function recordsOfKeysSql(entity: Entity, where: string): string {
+  return recordsSql(entity, keysSql(entity), where);
+}
+
+function keysSql(entity: Entity): string {
+  return `unnest($1::text::bigint[]) k (id) join ${drivingSql(entity)} on ${keySql(entity)} = k.id`;
 }

@@ -25,6 +25,10 @@ export async function entitiesWithPendingKeys(target: Queryable, sourceId: numbe
        from public.sync_entities e
       where e.source_id = $1 and e.adoption_epoch > 0
         and exists (select from public.sync_pending_keys k where k.entity_id = e.id and not k.gone)
+        -- After a page of such keys made no progress, the pauses grow: an hour, two, four, ... a day.
+        and not exists (select from public.sync_alerts a
+                         where a.entity_id = e.id and a.kind = 'page_stalled' and a.closed_at is null and a.details ->> 'capture' = 'keys'
+                           and a.last_seen_at > now() - least(interval '1 day', interval '1 hour' * 2 ^ least(a.occurrences - 1, 5)))
         and not exists (select from public.sync_brakes b where b.entity_id = e.id and b.closed_at is null and b.confirmed_at is null)
         and not exists (select from public.sync_executions x
                          where x.source_id = e.source_id and x.status = 'running' and e.entity_type = any (x.entities))
@@ -36,10 +40,5 @@ export async function entitiesWithPendingKeys(target: Queryable, sourceId: numbe
 
 /** Opens the chains of running executions whose turn has come; they are due at once, so the sweep sends them. */
 export async function advanceExecutions(target: Queryable, sourceId: number): Promise<void> {
-  await query(
-    target,
-    "target",
-    `select sync.advance_execution(id) from public.sync_executions where source_id = $1 and status = 'running'`,
-    [sourceId],
-  );
+  await query(target, "target", "select sync.advance_running($1::integer::smallint)", [sourceId]);
 }

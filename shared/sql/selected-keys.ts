@@ -1,8 +1,9 @@
 import { z } from "zod";
 import { ident, integerArray } from "../db/ident.ts";
 import { KEY, type Entity } from "../entities/define-entity.ts";
+import { keysBehind, type KeyRange } from "./key-range.ts";
 import { columnSql, drivingSql, joinsSql, keySql } from "./projection.ts";
-import type { KeyQuery, KeyRange } from "./source-keys.ts";
+import type { KeyQuery } from "./source-keys.ts";
 
 /** What a filter's values are compared as: of the family of the column's own type, so that its index serves. */
 export const FILTER_TYPES = ["bigint", "text", "boolean"] as const;
@@ -24,7 +25,7 @@ export function parseSelection(stored: unknown): z.output<typeof selection> {
 /** Keyset page over the records of a selection, by columns of the driving table. Whether they are let in, the read tells. */
 export function selectedKeys(entity: Entity, range: KeyRange, { filters, dated }: ReturnType<typeof parseSelection>): KeyQuery {
   const key = keySql(entity);
-  const parameters: (string | number)[] = [range.after ?? LOWEST, range.limit];
+  const parameters: (string | number | null)[] = [range.after, range.limit];
   const bind = (value: string) => `$${parameters.push(value)}::text`;
   const column = (name: string) => `${ident(entity.source.alias)}.${ident(name)}`;
   const conditions = filters.map(
@@ -33,9 +34,11 @@ export function selectedKeys(entity: Entity, range: KeyRange, { filters, dated }
   );
   if (dated?.from !== undefined) conditions.push(`${column(dated.column)} >= ${bind(dated.from)}::timestamptz`);
   if (dated?.to !== undefined) conditions.push(`${column(dated.column)} < ${bind(dated.to)}::timestamptz`);
+  // What names no record selects none.
+  if (conditions.length === 0) conditions.push("false");
   return {
     text: `select ${key}::text as id from ${drivingSql(entity)}
-            where ${[`${key} > $1::text::bigint`, ...conditions].join(" and ")} order by ${key} limit $2`,
+            where ${[keysBehind(key, "$1::text::bigint"), ...conditions].join(" and ")} order by ${key} limit $2`,
     parameters,
   };
 }
@@ -48,5 +51,3 @@ export function referringKeys(entity: Entity, reference: string, parents: readon
     parameters: [integerArray(parents), limit],
   };
 }
-
-const LOWEST = "-9223372036854775808";

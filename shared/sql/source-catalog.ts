@@ -13,6 +13,12 @@ export interface SourceCatalogTable {
   /** Row level security filters what this role sees. */
   readonly hidden: boolean;
   readonly columns: Readonly<Record<string, SourceCatalogColumn>>;
+  /** What the source itself keeps true of all rows that are read. Of a view, a foreign table or a table with children: nothing. */
+  readonly kept: {
+    readonly notNull: readonly string[];
+    /** Sets of columns, each sorted, by which no two rows are the same but for nulls. */
+    readonly unique: readonly (readonly string[])[];
+  };
 }
 export interface SourceCatalog {
   readonly serverVersion: number;
@@ -46,6 +52,20 @@ export async function readSourceCatalog(
              'relkind', case when exists (select from tree t join pg_class f on f.oid = t.member
                                             where t.root = c.oid and f.relkind = 'f') then 'f' else c.relkind end,
              'hidden', row_security_active(c.oid),
+             'kept', jsonb_build_object(
+               'notNull', (
+                 select coalesce(jsonb_agg(a.attname order by a.attname), '[]') from pg_attribute a
+                  where c.relkind in ('r', 'p', 'm') and not inherited.some and a.attrelid = c.oid and a.attnum > 0 and a.attnotnull),
+               'unique', (
+                 -- One that is deferred is kept at the commit, before which no row is seen here.
+                 select coalesce(jsonb_agg(u.columns order by u.columns), '[]') from (
+                   select (select jsonb_agg(a.attname order by a.attname)
+                             from unnest(i.indkey::smallint[]) with ordinality k (attnum, position)
+                             join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+                            where k.position <= i.indnkeyatts) as columns
+                     from pg_index i
+                    where c.relkind in ('r', 'p', 'm') and not inherited.some and i.indrelid = c.oid and i.indisunique
+                      and i.indisvalid and i.indisready and i.indpred is null and i.indexprs is null) u)),
              'columns', (
                select jsonb_object_agg(a.attname, jsonb_build_object(
                  'type', format_type(t.oid, null), 'enum', t.typtype = 'e',
@@ -55,6 +75,10 @@ export async function readSourceCatalog(
                  join pg_type t on t.oid = coalesce(nullif(d.typbasetype, 0), d.oid)
                 where a.attrelid = c.oid and (a.attnum > 0 or a.attname = 'xmin') and not a.attisdropped))), '{}')
              from pg_class c
+             cross join lateral (
+               -- An index of a table says nothing of its children's rows, which are read with its own.
+               select c.relkind = 'r' and exists (select from pg_inherits i where i.inhparent = c.oid)
+                      or exists (select from tree t join pg_class f on f.oid = t.member where t.root = c.oid and f.relkind = 'f') as some) inherited
             where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
               and c.relname in (select jsonb_array_elements_text($1::text::jsonb)))) as body)
      select md5(body::text) as fingerprint, case when md5(body::text) <> $2 then body::text end as catalog from catalog`,

@@ -1,6 +1,7 @@
 import { ident, integerArray } from "../db/ident.ts";
 import type { ConsumedJoin } from "../entities/consumed-joins.ts";
 import type { Entity } from "../entities/define-entity.ts";
+import { keysBehind } from "./key-range.ts";
 import { columnSql, drivingSql, joinSql, keySql } from "./projection.ts";
 import type { KeyQuery } from "./source-keys.ts";
 import type { Scan, Written } from "./source-scan.ts";
@@ -20,9 +21,9 @@ export function joinRows(join: ConsumedJoin, after: string | null, limit: number
   return {
     text: `select ${[`${key}::text as id`, ...values].join(", ")}
              from public.${ident(join.table)} w
-            where ${key} > $1::text::bigint
+            where ${keysBehind(key, "$1::text::bigint")}
             order by ${key} limit $2`,
-    parameters: [after ?? LOWEST, limit],
+    parameters: [after, limit],
   };
 }
 
@@ -56,8 +57,6 @@ export function dependantRange(entity: Entity, join: ConsumedJoin, links: readon
     parameters: [integerArray(links), ...changedParameters(written.from, written.to)],
   };
 }
-
-const LOWEST = "-9223372036854775808";
 
 /** What JoinRow tells of a row `w` besides its key. */
 function consumedOf(join: ConsumedJoin): { readonly link: string; readonly digest: string } {

@@ -1,18 +1,11 @@
 import { ident, integerArray } from "../db/ident.ts";
 import type { Entity } from "../entities/define-entity.ts";
+import { keysBehind, keysUpTo, LOWEST_SQL, type KeyRange } from "./key-range.ts";
 import { drivingSql, joinsSql, keySql, sentSql, whereSql } from "./projection.ts";
-
-export interface KeyRange {
-  /** Keys above this one; null: from the first. */
-  readonly after: string | null;
-  /** Keys up to this one; null: to the last. */
-  readonly upTo: string | null;
-  readonly limit: number;
-}
 
 export interface KeyQuery {
   readonly text: string;
-  readonly parameters: readonly (string | number)[];
+  readonly parameters: readonly (string | number | null)[];
 }
 
 /** Keyset page over all records of an entity. */
@@ -21,14 +14,14 @@ export function allKeys(entity: Entity, range: KeyRange): KeyQuery {
   return {
     text: `select ${key}::text as id from ${drivingSql(entity)} ${joinsFor(entity)}
             where ${between(key)} and ${whereSql(entity)}
-            order by ${key} limit $3`,
+            order by ${key} limit $4`,
     parameters: bounds(range),
   };
 }
 
 /**
  * Keyset page over the records that a predicate lets in and those that have landed, which it may have let in before; and
- * how many other rows of the page's key range it waives. $4: landed keys, the first `limit` of the range.
+ * how many other rows of the page's key range it waives. $5: landed keys, the first `limit` of the range.
  */
 export function sentOrLandedKeys(entity: Entity, range: KeyRange, landed: readonly string[]): KeyQuery {
   const key = keySql(entity);
@@ -36,22 +29,22 @@ export function sentOrLandedKeys(entity: Entity, range: KeyRange, landed: readon
   return {
     text: `with page as materialized (
              select id from (
-               (select ${key} as id ${from} where ${between(key)} and ${whereSql(entity)} order by ${key} limit $3)
-               union select unnest($4::text::bigint[])) k
-              order by id limit $3),
-           last as materialized (select case when count(*) < $3 then $2::text::bigint else max(id) end as id from page)
+               (select ${key} as id ${from} where ${between(key)} and ${whereSql(entity)} order by ${key} limit $4)
+               union select unnest($5::text::bigint[])) k
+              order by id limit $4),
+           last as materialized (select case when count(*) < $4 then $3::text::bigint else max(id) end as id from page)
            select (select coalesce(json_agg(id::text order by id), '[]') from page) as ids,
                   (select count(*) ${from}
-                    where ${key} > $1::text::bigint and ${key} <= (select id from last) and not ${sentSql(entity)}
+                    where ${keysBehind(key, ...BOUNDS)} and ${keysUpTo(key, "(select id from last)")} and not ${sentSql(entity)}
                       and ${key} not in (select id from page))::integer as waived`,
     parameters: [...bounds(range), integerArray(landed)],
   };
 }
 
-/** A time stamp and a key: where a pass over modified rows stands. Stamps are the source's own text, with microseconds. */
+/** A time stamp and a key (null: before the first): where a pass over modified rows stands. Stamps are the source's own text, with microseconds. */
 export interface Watermark {
   readonly at: string;
-  readonly id: string;
+  readonly id: string | null;
 }
 
 /**
@@ -64,14 +57,15 @@ export function modifiedKeys(entity: Entity, column: string, after: Watermark, u
   return {
     // As JSON writes it, whatever DateStyle the session has.
     text: `select ${key}::text as id, to_json(${stamp}) #>> '{}' as at from ${drivingSql(entity)}
-            where (${stamp}, ${key}) > ($1::text::timestamptz, $2::text::bigint) and ${stamp} <= $3::text::timestamptz
+            where (${stamp}, ${key}) >= ($1::text::timestamptz, coalesce($2::text::bigint, ${LOWEST_SQL}))
+              and (${stamp}, ${key}) is distinct from ($1::text::timestamptz, $2::text::bigint) and ${stamp} <= $3::text::timestamptz
             order by ${stamp}, ${key} limit $4`,
     parameters: [after.at, after.id, until, limit],
   };
 }
 
-const LOWEST = "-9223372036854775808";
-const HIGHEST = "9223372036854775807";
+/** A range's parameters: what has been looked at, and its first key. */
+const BOUNDS = ["$1::text::bigint", "$2::text::bigint"] as const;
 
 /** Joins are needed to find keys only where the membership condition may name them. */
 function joinsFor(entity: Entity): string {
@@ -79,9 +73,9 @@ function joinsFor(entity: Entity): string {
 }
 
 function between(key: string): string {
-  return `${key} > $1::text::bigint and ${key} <= $2::text::bigint`;
+  return `${keysBehind(key, ...BOUNDS)} and ${keysUpTo(key, "$3::text::bigint")}`;
 }
 
-function bounds(range: KeyRange): (string | number)[] {
-  return [range.after ?? LOWEST, range.upTo ?? HIGHEST, range.limit];
+function bounds({ after, from, upTo, limit }: KeyRange): (string | number | null)[] {
+  return [after, from, upTo, limit];
 }

@@ -4,6 +4,7 @@ import type { Queryable } from "../db/connect.ts";
 import { ident } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
+import { keysBehind } from "./key-range.ts";
 import type { KeyQuery } from "./source-keys.ts";
 import { scannedParameter, scannedSql } from "./xid.ts";
 
@@ -45,9 +46,24 @@ export interface Scanned<Row> extends Place {
   readonly done: boolean;
 }
 
-/** The records of an entity whose own row was written since a horizon. */
-export function changedRecords(entity: Entity, from: string): Scan {
-  return { table: entity.source.table, key: entity.source.key, values: {}, from };
+/** A record whose own row was written since a horizon. */
+export interface WrittenRecord {
+  readonly id: string;
+  /** It was written before the last run looked, which may have read it. */
+  readonly seen?: boolean;
+}
+
+/**
+ * The records of an entity whose own row was written since a horizon. `seenBefore`: the first transaction id that was not assigned
+ * when the last run looked. Gives WrittenRecord.
+ */
+export function changedRecords(entity: Entity, from: string, seenBefore: string | null = null): Scan {
+  const mayBeSeen = seenBefore !== null && BigInt(seenBefore) > BigInt(from);
+  // Ages, for the reason that scannedSql gives.
+  const values: Readonly<Record<string, string>> = mayBeSeen
+    ? { seen: `age(w.xmin) > (select age('${scannedParameter(seenBefore)}'::xid))` }
+    : {};
+  return { table: entity.source.table, key: entity.source.key, values, from };
 }
 
 /**
@@ -64,6 +80,8 @@ export async function scanPage<Row extends { readonly id: string }>(
   scan: Scan,
   from: Place,
   pace: Pace,
+  /** Which of a window's rows count. */
+  choose: (rows: readonly Row[]) => Promise<readonly Row[]> = (rows) => Promise.resolve(rows),
 ): Promise<Scanned<Row>> {
   const way = await chooseWay(source, scan.table);
   const found = new Map<string, Row>();
@@ -82,7 +100,8 @@ export async function scanPage<Row extends { readonly id: string }>(
       continue;
     }
     file = window.file;
-    for (const { place: _, ...row } of window.rows) found.set(row.id, row as unknown as Row);
+    for (const row of await choose(window.rows.map(({ place: _, ...values }) => values as unknown as Row)))
+      found.set(row.id, row);
     const full = window.rows.length === room;
     const last = window.rows.at(-1)?.place;
     cursor = full && last !== undefined ? placeToCursor(last) : (window.last ?? cursor);
@@ -166,21 +185,21 @@ function fileWindow(scan: Scan, cursor: string | null, size: number, room: numbe
 function keyWindow(scan: Scan, cursor: string | null, size: number, room: number): KeyQuery {
   const table = `public.${ident(scan.table)}`;
   const key = `w.${ident(scan.key)}`;
+  const behind = keysBehind(key, "$2::text::bigint");
   return {
     text: `with span as materialized (
              select max(id) as last, count(*) < $3 as ends from (
-               select ${key} as id from ${table} w where ${key} > $2::text::bigint order by ${key} limit $3) k)
+               select ${key} as id from ${table} w where ${behind} order by ${key} limit $3) k)
            select '${KEYS}' as file, s.last::text as last, s.ends, changed.rows
              from span s, (select coalesce(json_agg(r), '[]') as rows from (
                      select ${key}::text as place, ${valuesSql(scan)}
                        from ${table} w
-                      where ${key} > $2::text::bigint and ${key} <= (select last from span) and ${scannedSql("w.xmin", 4)}
+                      where ${behind} and ${key} <= (select last from span) and ${scannedSql("w.xmin", 4)}
                       order by ${key} limit $1) r) changed`,
-    parameters: [room, cursor ?? LOWEST, size, scannedParameter(scan.from)],
+    parameters: [room, cursor, size, scannedParameter(scan.from)],
   };
 }
 
-const LOWEST = "-9223372036854775808";
 const LINE_BITS = 16n;
 const LAST_LINE = 65_535n;
 const LAST_BLOCK = 4_294_967_294n;

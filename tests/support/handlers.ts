@@ -1,4 +1,5 @@
 import { createHash, createHmac, generateKeyPairSync, randomUUID, sign, type KeyObject } from "node:crypto";
+import { connect } from "node:net";
 import { createHandler as createPage } from "../../functions/sync-page/handler.ts";
 import { createHandler as createTick } from "../../functions/sync-tick/handler.ts";
 import { createHandler as createTrigger } from "../../functions/sync-trigger/handler.ts";
@@ -34,6 +35,8 @@ export function createFunctions(env: Readonly<Record<string, string>> = {}) {
     },
     log: createLog((line) => lines.push(line)),
     meter: { cpuMs: () => null, rssBytes: () => null },
+    // As on Deno: the driver's own socket would wait ever longer before it tries again.
+    socket: (host: string, port: number) => connect({ host, port }),
     waitUntil: (work: Promise<unknown>) => void background.push(work.catch(() => undefined)),
   };
   const handlers = { "sync-trigger": createTrigger(runtime), "sync-page": createPage(runtime), "sync-tick": createTick(runtime) };

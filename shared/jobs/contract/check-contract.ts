@@ -5,6 +5,7 @@ import type { Context } from "../../pipeline/types.ts";
 import { besideColumns, sourceKinds, targetKinds } from "../../schema/column-kinds.gen.ts";
 import { readContractState, storeContractCheck, type ContractState } from "../../sql/contract.ts";
 import { projectionRefusal } from "../../sql/projection-refusal.ts";
+import { hasNull, hasRepeated } from "../../sql/source-claims.ts";
 import { readSourceCatalog, type SourceCatalog } from "../../sql/source-catalog.ts";
 import type { TargetCatalog } from "../../sql/target-catalog.ts";
 import { inspectCatalog, sourceTables } from "../inspect.ts";
@@ -12,10 +13,17 @@ import { compareSource } from "./compare-source.ts";
 import { compareTarget } from "./compare-target.ts";
 import { compareTypes } from "./compare-types.ts";
 import { findingsOn, type Finding } from "./finding.ts";
+import { answered, keyQuestions } from "./key-claims.ts";
 import { effectFindings, sideEffects } from "./side-effects.ts";
 
 /** Raise it when the comparison changes: what it found before is then worth nothing. */
-const COMPARISON = 3;
+const COMPARISON = 4;
+
+/** How long the rows of source tables are asked in one comparison, and of one table, for what no catalog says. */
+const ASK_MS = 30_000;
+const ASK_ONE_MS = 10_000;
+/** What rows have answered, no catalog tells the end of: it is asked again while it stands. */
+const ANSWERS: ReadonlySet<Finding["code"]> = new Set(["source_key_null", "source_key_repeated"]);
 
 export interface Contract {
   readonly findings: readonly Finding[];
@@ -34,7 +42,8 @@ export async function checkContract(context: Context, sourceId: number, fresh = 
   const definitions = fingerprint(context);
   const tables = entities.map((entity) => entity.target.table);
   const state = await readContractState<Finding>(context.target, { sourceId, tables, definitions, fresh });
-  const knownSource = fresh ? "" : (state.known?.sourceFingerprint ?? "");
+  const asksAgain = fresh || state.known?.findings.some(({ code }) => ANSWERS.has(code)) === true;
+  const knownSource = asksAgain ? "" : (state.known?.sourceFingerprint ?? "");
   const source = await readSourceCatalog(context.source, sourceTables(entities), knownSource);
   const { alerted, warned } = state;
   const loaded = new Set(state.loaded);
@@ -78,6 +87,7 @@ async function compare(
   { source, target }: { source: SourceCatalog; target: TargetCatalog },
 ): Promise<Finding[]> {
   const ofSource = compareSource(entities, source, sourceKinds, besideColumns);
+  const keys = await askRows(context, entities, source);
   const refused: Finding[] = [];
   for (const entity of entities) {
     const found = ofSource.filter((finding) => finding.entity === null || finding.entity === entity.name);
@@ -87,7 +97,33 @@ async function compare(
     const state = await projectionRefusal(context.source, entity, changes);
     if (state !== undefined) refused.push(refusal(entity, state));
   }
-  return [...ofSource, ...refused, ...compareTarget(entities, target), ...compareTypes(entities, source, target, targetKinds)];
+  return [
+    ...ofSource,
+    ...keys,
+    ...refused,
+    ...compareTarget(entities, target),
+    ...compareTypes(entities, source, target, targetKinds),
+  ];
+}
+
+/** Asks rows for what the catalog does not say of keys, each question once, whoever has it. */
+async function askRows({ source: db, clock }: Context, entities: readonly Entity[], catalog: SourceCatalog): Promise<Finding[]> {
+  const until = clock() + ASK_MS;
+  const answers = new Map<string, boolean | undefined>();
+  const findings: Finding[] = [];
+  for (const question of keyQuestions(entities, catalog)) {
+    const { table, columns, asks } = question;
+    const asked = JSON.stringify([table, columns, asks]);
+    const left = Math.min(ASK_ONE_MS, until - clock());
+    if (!answers.has(asked) && left > 0) {
+      answers.set(
+        asked,
+        await (asks === "null" ? hasNull(db, table, columns[0] ?? "", left) : hasRepeated(db, table, columns, left)),
+      );
+    }
+    findings.push(...answered(question, answers.get(asked)));
+  }
+  return findings;
 }
 
 function refusal(entity: Entity, state: string): Finding {

@@ -5,6 +5,7 @@ import type { Entity } from "../../entities/define-entity.ts";
 import { compiledKind, kindOf, type ColumnKinds, type KnownColumns } from "../../schema/kinds.ts";
 import type { SourceCatalog, SourceCatalogTable } from "../../sql/source-catalog.ts";
 import { findingsOn, type Finding } from "./finding.ts";
+import { keyTypes } from "./key-claims.ts";
 import { withoutXmin } from "./without-xmin.ts";
 
 /** PostgreSQL 12: the oldest that tests run against (`materialized`, which statements use, came with it). */
@@ -36,7 +37,8 @@ function checkVersion({ serverVersion }: SourceCatalog): Finding[] {
 }
 
 function compareEntity(entity: Entity, catalog: SourceCatalog, kinds: ColumnKinds): Finding[] {
-  return [...columnsRead(entity)].flatMap(([name, columns]) => {
+  const types = keyTypes(entity, catalog);
+  const tables = [...columnsRead(entity)].flatMap(([name, columns]) => {
     const find = findingsOn(entity.name, name);
     const table = catalog.tables[name];
     if (!table) {
@@ -57,6 +59,7 @@ function compareEntity(entity: Entity, catalog: SourceCatalog, kinds: ColumnKind
       ...(name === entity.source.table ? [...checkStamps(find, entity, table), ...newColumns(find, entity, columns, table)] : []),
     ];
   });
+  return [...types, ...tables];
 }
 
 type Find = ReturnType<typeof findingsOn>;

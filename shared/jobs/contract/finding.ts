@@ -8,6 +8,10 @@ export const FINDINGS = {
     "fatal",
     "The column by which an entity's changed rows are found or dated has no time zone, so it is no moment.",
   ],
+  source_key_type: ["fatal", "What identifies the rows of a source table is not smallint, integer or bigint."],
+  source_key_null: ["fatal", "What identifies the rows of a source table is null in some row."],
+  source_key_repeated: ["fatal", "Several rows of a source table have what should identify one, or be joined to one record."],
+  source_key_unproven: ["warn", "Nothing of the source keeps a key unique or present, and asking its rows took too long."],
   source_not_readable: ["fatal", "The source role may not read what the entity needs."],
   source_rows_hidden: ["fatal", "Row level security filters what the source role sees: rows would be missing silently."],
   capture_impossible: [
@@ -33,12 +37,16 @@ export const FINDINGS = {
   side_effect: ["fatal", "What a write to the table sets off has not been acknowledged."],
 } as const satisfies Readonly<Record<string, readonly ["fatal" | "warn", string]>>;
 
-/** What an inspection of the source finds besides: nothing of it stops an entity. */
+/** What an inspection of the source, or a plan, finds besides: nothing of it stops an entity. */
 export const INSPECTED = {
   source_key_not_indexed: ["warn", "The key of a source table has no index that leads with it."],
   source_modified_unusable: ["warn", "The modification time that an entity names cannot be paged through."],
   source_modified_not_indexed: ["warn", "The modification time that an entity names has no index."],
   source_role_excess: ["warn", "The source role may do more than read."],
+  horizon_held: [
+    "warn",
+    "A transaction of the source has been open for long, so that runs look at the rows written since again and again.",
+  ],
   source_replica_cancels: ["warn", "The replica cancels long queries."],
 } as const satisfies Readonly<Record<string, readonly ["warn", string]>>;
 

@@ -1,0 +1,83 @@
+-- Purpose: order the pages that commit the same records, with no lock on the target while the source is read.
+-- Locks:   rows of sync_record_slots, by slot.
+-- Reverse: drop the functions, then the table.
+
+-- A page of ordinary keys rewrites a few rows of it: there is room for the next version beside each.
+create table public.sync_record_slots (
+  entity_id smallint not null references public.sync_entities (id) on delete cascade,
+  slot      smallint not null check (slot between 0 and 255),
+  version   bigint not null,
+  primary key (entity_id, slot)
+) with (fillfactor = 50);
+comment on table public.sync_record_slots is
+  'How often records of a slot (4,096 neighbouring keys; every 256th such range has the same slot) were committed. A page notes the versions before it reads the source, and commits only if they still hold.';
+comment on column public.sync_record_slots.slot is 'legacy id >> 12, its last eight bits.';
+comment on column public.sync_record_slots.version is 'One more with each commit of records of the slot.';
+
+alter table public.sync_record_slots enable row level security;
+create policy team_reads on public.sync_record_slots for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_record_slots from anon, authenticated, service_role;
+grant select on public.sync_record_slots to authenticated;
+grant select, insert, update on public.sync_record_slots to isthmus_worker;
+
+create function sync.slots_of(p_legacy_ids bigint[]) returns smallint[]
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select array(select distinct ((k >> 12) & 255)::smallint from unnest(p_legacy_ids) k order by 1)
+$$;
+comment on function sync.slots_of(bigint[]) is 'The slots of some records, ascending.';
+
+create function sync.slot_versions(p_entity_id smallint, p_legacy_ids bigint[]) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(jsonb_object_agg(s, coalesce((
+           select r.version from public.sync_record_slots r where r.entity_id = p_entity_id and r.slot = s), 0)), '{}')
+    from unnest(sync.slots_of(p_legacy_ids)) s
+$$;
+comment on function sync.slot_versions(smallint, bigint[]) is
+  'The versions of the slots of some records: {slot: version}. Asked for before the records are read from the source.';
+
+create function sync.take_slots(p_entity_id smallint, p_slots smallint[]) returns jsonb
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  with taken as (
+    insert into public.sync_record_slots as r (entity_id, slot, version)
+    -- Always in this order, so that two pages never wait for each other.
+    select p_entity_id, s, 1 from unnest(p_slots) s order by s
+    on conflict (entity_id, slot) do update set version = r.version + 1
+    returning slot, version)
+  select coalesce(jsonb_object_agg(slot, version - 1), '{}') from taken
+$$;
+comment on function sync.take_slots(smallint, smallint[]) is
+  'Locks slots to the end of the transaction and counts its commit. Returns the versions that they had: {slot: version}.';
+
+create function sync.hold_records(p_entity_id smallint, p_versions jsonb) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  -- Null: this transaction has held them since before it read the source.
+  if jsonb_typeof(p_versions) = 'object'
+     and sync.take_slots(p_entity_id, array(select k::smallint from jsonb_object_keys(p_versions) k)) <> p_versions then
+    raise exception 'other records of the page''s slots were committed since the page read the source'
+      using errcode = 'IS011', hint = 'Nothing was written; the page reads the source again.';
+  end if;
+end
+$$;
+comment on function sync.hold_records(smallint, jsonb) is
+  'Locks the slots of a page''s records, as slot_versions gave them before the source was read. Raises IS011 when one has moved on since: what was read may be older than what has landed.';
+
+create function sync.lock_records(p_entity_id smallint, p_legacy_ids bigint[], p_idle_seconds integer default null) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_limit bigint := (select setting::bigint from pg_catalog.pg_settings where name = 'idle_in_transaction_session_timeout');
+begin
+  if p_idle_seconds is not null and (v_limit = 0 or v_limit > p_idle_seconds * 1000) then
+    perform set_config('idle_in_transaction_session_timeout', p_idle_seconds || 's', true);
+  end if;
+  perform sync.take_slots(p_entity_id, sync.slots_of(p_legacy_ids));
+end
+$$;
+comment on function sync.lock_records(smallint, bigint[], integer) is
+  'Locks the slots of some records to the end of the transaction, whatever their versions. p_idle_seconds: after so long without a statement the server ends the transaction, so that it never stands in the way of others for longer.';
+
+revoke all on function sync.slots_of(bigint[]), sync.slot_versions(smallint, bigint[]), sync.take_slots(smallint, smallint[]),
+  sync.hold_records(smallint, jsonb), sync.lock_records(smallint, bigint[], integer) from public;
+grant execute on function sync.slots_of(bigint[]), sync.slot_versions(smallint, bigint[]), sync.take_slots(smallint, smallint[]),
+  sync.hold_records(smallint, jsonb), sync.lock_records(smallint, bigint[], integer) to isthmus_worker;

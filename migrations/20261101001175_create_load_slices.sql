@@ -1,0 +1,397 @@
+-- Purpose: run the statements of a load over the records of a page, and find those that the database rejects.
+-- Locks:   none beyond those of the statements.
+-- Reverse: drop the functions.
+--
+-- A rejected record is found here and not in the caller, because an error caught in plpgsql leaves no
+-- trace in the server's log, and a message such as "Key (email)=(...)" must not land there.
+--
+-- What classifies runs before what writes, once per record: a slice that is halved because a write was rejected is not
+-- classified again. Slices of a page with rejects run as prepared statements, whose plans probe indexes: with 5,000 rejects a
+-- page runs 10,000 slices, and a plan for each of them would take minutes.
+
+-- Errors that one record causes: its data (21, 22, 23, 44, and 54000 when a value is too long for an index), or a trigger
+-- that refuses it (09, 27, P0, and every class that the standard leaves to applications: 5 to 9, I to Z). PostgreSQL's own
+-- classes among those concern the page (53 to 58: resources, limits, operators, disk; XX: internal), as does everything else.
+create function sync.is_record_error(p_sqlstate text) returns boolean
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+as $$
+  select p_sqlstate in ('54000', '54001', 'IS001', 'IS002', 'IS003') or p_sqlstate ~ '^(09|21|22|23|27|44|[5-9I-Z])' and p_sqlstate !~ '^(5[3-8]|IS|XX)'
+$$;
+
+create function sync.active_if_same(p_mapped uuid, p_id uuid) returns public.mapping_sync_status
+language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if p_mapped <> p_id then
+    raise exception using errcode = 'IS002', message = 'the legacy id is already mapped to another id';
+  end if;
+  return 'active';
+end
+$$;
+comment on function sync.active_if_same(uuid, uuid) is 'One record, one UUID, forever: a mapping revives only under its own id.';
+
+create function sync.refuse_altered(p_from integer, p_to integer) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if exists (select from pg_temp.page_plan where n between p_from and p_to and altered) then
+    raise exception using errcode = 'IS001', message = 'the target cannot hold a value exactly, or changed a number on write';
+  end if;
+end
+$$;
+comment on function sync.refuse_altered(integer, integer) is 'Raises IS001 when the target cannot hold a value of the slice exactly, or has changed a number on write, as pg_temp.page_plan says.';
+
+create function sync.prepare_statements(p_name text, p_statements text[]) returns text[]
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_prepared text[] := '{}';
+  v_name     text;
+begin
+  for v_at in 1 .. cardinality(p_statements) loop
+    if p_statements[v_at] ~ '\$1' then
+      v_name := format('isthmus_%s_%s', p_name, v_at);
+      -- A page that ended with an error leaves its own behind on the connection.
+      if exists (select from pg_catalog.pg_prepared_statements s where s.name = v_name) then
+        execute format('deallocate %I', v_name);
+      end if;
+      execute format('prepare %I%s as %s', v_name, case when p_statements[v_at] ~ '\$2' then '(integer, integer)' else '(integer)' end, p_statements[v_at]);
+      v_prepared := v_prepared || (format('execute %I', v_name) || case when p_statements[v_at] ~ '\$2' then ' (%s, %s)' else ' (%s)' end);
+    else
+      v_prepared := v_prepared || p_statements[v_at];
+    end if;
+  end loop;
+  return v_prepared;
+end
+$$;
+comment on function sync.prepare_statements(text, text[]) is
+  'Prepares statements over $1 (and $2), for this connection; returns how each is executed, with a %s for each of them. Others are returned as they are.';
+
+create function sync.forget_statements(p_name text) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_name text;
+begin
+  for v_name in select s.name from pg_catalog.pg_prepared_statements s where s.name ~ ('^isthmus_' || p_name || '_[0-9]+$') loop
+    execute format('deallocate %I', v_name);
+  end loop;
+end
+$$;
+comment on function sync.forget_statements(text) is 'Forgets what sync.prepare_statements has prepared under a name.';
+
+create function sync.try_slice(p_statements text[], p_prepared boolean, p_from integer, p_to integer) returns text[]
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_statement  text;
+  v_state      text;
+  v_constraint text;
+  v_column     text;
+begin
+  foreach v_statement in array p_statements loop
+    if p_prepared then
+      execute format(v_statement, p_from, p_to);
+    else
+      execute v_statement using p_from, p_to;
+    end if;
+  end loop;
+  return null;
+exception when others or assert_failure then
+  get stacked diagnostics v_state = returned_sqlstate, v_constraint = constraint_name, v_column = column_name;
+  if not sync.is_record_error(v_state) then
+    raise;
+  end if;
+  return array[v_state, nullif(v_constraint, ''), nullif(v_column, '')];
+end
+$$;
+comment on function sync.try_slice(text[], boolean, integer, integer) is
+  'Runs statements over the records n in [from, to], all or nothing: null, or {SQLSTATE, constraint, column} of an error that a record causes. p_prepared: as sync.prepare_statements returned them.';
+
+create function sync.find_givers(p_entity public.sync_entities, p_schema text, p_from integer, p_to integer) returns boolean
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_index record;
+begin
+  if to_regclass('pg_temp.page_givers') is null then
+    create temp table page_givers (n integer not null, taker integer not null, field text not null) on commit drop;
+    create index on pg_temp.page_givers (n, taker);
+    create index on pg_temp.page_rows (_uuid);
+  end if;
+  delete from pg_temp.page_givers;
+  for v_index in select * from sync.vacated_fields(p_entity) loop
+    execute format($q$
+      insert into pg_temp.page_givers (n, taker, field)
+      select p.n, o.n, %1$L
+        from pg_temp.page_rows o
+        join pg_temp.page_plan w on w.n = o.n and w.action in ('insert', 'update', 'review')
+        -- The unique index is probed once per record, whatever the planner thinks.
+        cross join lateral (select t.id from %2$I.%3$I t where %4$s offset 0) held
+        join pg_temp.page_rows p on p._uuid = held.id and p.n <> o.n and p.n between $1 and $2
+        join pg_temp.page_plan q on q.n = p.n and q.written ? %1$L
+       where o.n between $1 and $2
+    $q$, v_index.field, p_schema, p_entity.target_table, v_index.holds) using p_from, p_to;
+  end loop;
+  return exists (select from pg_temp.page_givers);
+end
+$$;
+comment on function sync.find_givers(public.sync_entities, text, integer, integer) is
+  'Which records n of a slice hold a unique value that another one of it (taker) is to get, by a field of which they can give it up first: into pg_temp.page_givers.';
+
+create function sync.vacated_fields(p_entity public.sync_entities) returns table (field text, nullable boolean, holds text)
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select v.name, v.nullable,
+         (select string_agg(format('t.%1$I = (o.%1$I)::%2$s', a.attname, format_type(a.atttypid, -1)), ' and ')
+            from pg_catalog.pg_attribute a where a.attrelid = i.indrelid and a.attnum = any (i.indkey::smallint[]))
+         || coalesce(' and (' || pg_get_expr(i.indpred, i.indrelid) || ')', '')
+    from pg_catalog.pg_index i
+    cross join lateral (
+      select a.attname::text as name, not a.attnotnull as nullable from pg_catalog.pg_attribute a
+       where a.attrelid = i.indrelid and a.attnum = any (i.indkey::smallint[])
+         and (not a.attnotnull or a.atttypid in ('text'::regtype, 'varchar'::regtype))
+       order by a.attnotnull, a.attnum limit 1) v
+   where i.indrelid = to_regclass(format('public.%I', p_entity.target_table)) and i.indisunique and not i.indisprimary
+     and 0 <> all (i.indkey::smallint[]) and sync.are_owned(p_entity, i.indrelid, i.indkey::smallint[])
+$$;
+comment on function sync.vacated_fields(public.sync_entities) is
+  'For each unique index the field by which a row can give up its value, and SQL: whether the target row t holds what the record o is to get.';
+
+-- Unique values that change places collide row by row, whatever the order: so rows whose value another one of the slice is to
+-- get give it up first, but only when a slice was rejected for it.
+create function sync.vacate_statements(p_entity public.sync_entities, p_schema text) returns text[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(array_agg(format($q$
+      update %1$I.%2$I t set %3$I = %4$s
+        from pg_temp.page_rows p
+       where p.n between $1 and $2 and t.id = p._uuid
+         and exists (select from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %3$L)
+    $q$, p_schema, p_entity.target_table, v.field, case when v.nullable then 'null' else 't.id::text' end)), '{}')
+    from (select distinct field, nullable from sync.vacated_fields(p_entity)) v
+$$;
+comment on function sync.vacate_statements(public.sync_entities, text) is
+  'The statements by which rows of a slice give up unique values that others of it are to get, as pg_temp.page_givers says. $1, $2: the slice.';
+
+create function sync.clash_sql(p_entity public.sync_entities, p_schema text, p_index text) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select format($q$
+      select held.id
+        from (select v.id as _id, %1$s from (select p._uuid as id, %2$s from pg_temp.page_rows p where p.n = $1) v) k
+        cross join lateral (select t.id from %3$I.%4$I t where %5$s and t.id <> k._id limit 1) held
+    $q$, (select string_agg(format('%s as _k%s', e, n), ', ' order by n) from unnest(u.keys) with ordinality x (e, n)),
+      (select string_agg(format('(p.%1$I)::%2$s as %1$I', c ->> 'name', c ->> 'type'), ', ') from jsonb_array_elements(p_entity.columns) c),
+      p_schema, p_entity.target_table,
+      (select string_agg(format(case when u.nulls_equal then '(%1$s = k._k%2$s or %1$s is null and k._k%2$s is null)' else '%1$s = k._k%2$s' end, e, n), ' and ' order by n)
+         from unnest(u.keys) with ordinality x (e, n)) || coalesce(' and (' || u.predicate || ')', ''))
+    from sync.unique_keys(p_entity) u where u.name = p_index
+$$;
+comment on function sync.clash_sql(public.sync_entities, text, text) is
+  'SQL: the target row that holds the unique value of a rejected record. $1: its n. Null where the index is over columns that the sync may not read.';
+
+create function sync.holds(p_value text, p_condition text) returns boolean
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_holds boolean;
+begin
+  execute format('select %s from (select $1 as value) p', p_condition) into v_holds using p_value;
+  return v_holds;
+exception when data_exception or program_limit_exceeded then
+  return false;
+end
+$$;
+comment on function sync.holds(text, text) is 'Whether an SQL condition over p.value holds for a value; false when the value has it fail.';
+
+create function sync.name_unfit_columns(p_entity public.sync_entities, p_from integer, p_to integer) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_column record;
+  v_holds  boolean;
+  v_fits   text;
+begin
+  if not exists (select from pg_temp.page_rejects j where j.n between p_from and p_to and j.sqlstate ~ '^(22|IS001)' and j.column_name is null) then
+    return;
+  end if;
+  for v_column in
+    select t.name, t.type, t.exact
+      from jsonb_array_elements(p_entity.columns) with ordinality c (col, n)
+      join sync.column_types(to_regclass(format('public.%I', p_entity.target_table))) t on t.name = c.col ->> 'name' order by c.n
+  loop
+    v_fits := format('count((p.value)::%s) >= 0 and coalesce(bool_and(%s), true)', v_column.type,
+      coalesce(sync.fits_sql('value', v_column.type, v_column.exact), 'true'));
+    -- All at once: one by one only in the columns that do not hold them all.
+    begin
+      execute format('select %s from (select p.%I as value from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
+                                       where j.n between $1 and $2 and j.sqlstate ~ ''^(22|IS001)'' and j.column_name is null) p', v_fits, v_column.name)
+        into v_holds using p_from, p_to;
+    exception when data_exception or program_limit_exceeded then
+      v_holds := false;
+    end;
+    if not v_holds then
+      execute format('update pg_temp.page_rejects j set column_name = %1$L from pg_temp.page_rows p
+                       where p.n = j.n and j.n between $1 and $2 and j.sqlstate ~ ''^(22|IS001)'' and j.column_name is null and not sync.holds(p.%1$I, %2$L)',
+        v_column.name, v_fits) using p_from, p_to;
+    end if;
+  end loop;
+end
+$$;
+comment on function sync.name_unfit_columns(public.sync_entities, integer, integer) is
+  'Names the column that cannot take a rejected record''s value: of another type, too long, out of range, no member of its enum.';
+
+-- The plans are made once, of tables that may have been empty then and grow by these very statements: indexes are probed.
+create function sync.bisect_slice(p_entity public.sync_entities, p_schema text, p_phase text, p_statements text[], p_from integer, p_to integer, p_error text[])
+returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_prepared text[] := sync.prepare_statements(p_phase, p_statements);
+  v_vacating text[];
+  v_gives    boolean;
+  v_index    text;
+  v_clash    text;
+  v_slices   integer[] := array[p_to, p_from];
+  v_error    text[] := p_error;
+  v_from     integer;
+  v_to       integer;
+  v_other    uuid;
+begin
+  while cardinality(v_slices) > 0 loop
+    v_from := v_slices[cardinality(v_slices)];
+    v_to := v_slices[cardinality(v_slices) - 1];
+    v_slices := v_slices[:cardinality(v_slices) - 2];
+    -- Of the whole it is known.
+    if (v_from, v_to) <> (p_from, p_to) then
+      v_error := sync.try_slice(v_prepared, true, v_from, v_to);
+      continue when v_error is null;
+    end if;
+    if v_error[1] = '23505' and v_from < v_to and p_phase = 'write' then
+      v_gives := coalesce(v_gives, sync.find_givers(p_entity, p_schema, p_from, p_to));
+      if v_gives and exists (select from pg_temp.page_givers where n between v_from and v_to and taker between v_from and v_to) then
+        v_vacating := coalesce(v_vacating, sync.prepare_statements('vacate', sync.vacate_statements(p_entity, p_schema)) || v_prepared);
+        v_error := sync.try_slice(v_vacating, true, v_from, v_to);
+        continue when v_error is null;
+      end if;
+    end if;
+    if v_from < v_to then
+      v_slices := v_slices || array[v_to, (v_from + v_to) / 2 + 1, (v_from + v_to) / 2, v_from];
+      continue;
+    end if;
+    v_other := null;
+    if v_error[1] = '23505' then
+      if v_error[2] is distinct from v_index then
+        v_index := v_error[2];
+        v_clash := (sync.prepare_statements('clash', array[sync.clash_sql(p_entity, p_schema, v_index)]))[1];
+      end if;
+      if v_clash is not null then
+        execute format(v_clash, v_from) into v_other;
+      end if;
+    end if;
+    delete from pg_temp.page_plan where n = v_from;
+    insert into pg_temp.page_rejects (n, sqlstate, constraint_name, column_name, other) values (v_from, v_error[1], v_error[2], v_error[3], v_other);
+  end loop;
+  perform sync.forget_statements('(' || p_phase || '|vacate|clash)');
+  perform sync.name_unfit_columns(p_entity, p_from, p_to);
+end
+$$;
+comment on function sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]) is
+  'Halves a slice that was rejected with p_error until each rejected record stands alone, and puts it into pg_temp.page_rejects; the others are carried through. p_phase: read or write.';
+
+create function sync.load_slice(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[], p_from integer, p_to integer) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_writes text[] := p_writes || 'set constraints all immediate'::text;
+  v_error  text[] := sync.try_slice(p_reads, false, p_from, p_to);
+begin
+  if v_error is not null then
+    perform sync.bisect_slice(p_entity, p_schema, 'read', p_reads, p_from, p_to, v_error);
+  end if;
+  if p_to - p_from > 50 then
+    analyze pg_temp.page_plan (n, legacy_id, id, action);
+  end if;
+  v_error := sync.try_slice(v_writes, false, p_from, p_to);
+  if v_error is not null then
+    perform sync.bisect_slice(p_entity, p_schema, 'write', v_writes, p_from, p_to, v_error);
+  end if;
+end
+$$;
+comment on function sync.load_slice(public.sync_entities, text, text[], text[], integer, integer) is
+  'Runs the statements of a load for the records n in [from, to]: those that classify, then those that write. Rejected records end in pg_temp.page_rejects and have no row in pg_temp.page_plan.';
+
+create function sync.circles(p_next integer[]) returns setof integer[]
+language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_met    integer[] := array_fill(0, array[cardinality(p_next)]);
+  v_at     integer;
+  v_first  integer;
+  v_circle integer[];
+begin
+  for v_start in 1 .. cardinality(p_next) loop
+    v_at := v_start;
+    while v_at is not null and v_met[v_at] = 0 loop
+      v_met[v_at] := v_start;
+      v_at := p_next[v_at];
+    end loop;
+    if v_at is not null and v_met[v_at] = v_start then
+      v_first := v_at;
+      v_circle := '{}';
+      loop
+        v_circle := v_circle || v_at;
+        v_at := p_next[v_at];
+        exit when v_at = v_first;
+      end loop;
+      return next v_circle;
+    end if;
+  end loop;
+end
+$$;
+comment on function sync.circles(integer[]) is 'Of n things, each of which waits for at most one other (p_next[i], null: none): those that wait for each other in a circle.';
+
+create function sync.load_circles(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[]) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  -- The new numbers begin behind those of the page.
+  v_last   integer := (select max(n) from pg_temp.page_rows);
+  v_after  integer := v_last;
+  v_n      integer[];
+  v_next   integer[];
+  v_circle integer[];
+  v_all    integer[] := '{}';
+begin
+  -- All circles together, and then, when one of them is refused, each by itself.
+  for v_together in reverse 1 .. 0 loop
+    with reject as materialized (
+      select j.n, p._uuid, j.other, (row_number() over (order by j.n))::integer as i
+        from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n where j.sqlstate = '23505' and j.other is not null)
+    select array_agg(r.n order by r.i), array_agg(h.i order by r.i) into v_n, v_next
+      from reject r left join reject h on h._uuid = r.other;
+    exit when v_n is null;
+    for v_circle in
+      select c.n from (select array(select v_n[x] from unnest(c) x) as n from sync.circles(v_next) c) c
+       where v_together = 1 or c.n <@ v_all
+    loop
+      delete from pg_temp.page_rejects where n = any (v_circle);
+      update pg_temp.page_rows p set n = v_after + x.i from unnest(v_circle) with ordinality x (n, i) where p.n = x.n;
+      if v_together = 0 then
+        perform sync.load_slice(p_entity, p_schema, p_reads, p_writes, v_after + 1, v_after + cardinality(v_circle));
+      end if;
+      v_after := v_after + cardinality(v_circle);
+    end loop;
+    exit when v_after = v_last;
+    if v_together = 1 then
+      perform sync.load_slice(p_entity, p_schema, p_reads, p_writes, v_last + 1, v_after);
+      v_all := array(select generate_series(v_last + 1, v_after));
+    end if;
+  end loop;
+end
+$$;
+comment on function sync.load_circles(public.sync_entities, text, text[], text[]) is
+  'Loads rejected records together that exchange unique values among each other, and that other rejects of the page had parted.';
+
+revoke all on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.refuse_altered(integer, integer),
+  sync.prepare_statements(text, text[]), sync.forget_statements(text), sync.try_slice(text[], boolean, integer, integer),
+  sync.find_givers(public.sync_entities, text, integer, integer), sync.vacated_fields(public.sync_entities), sync.vacate_statements(public.sync_entities, text),
+  sync.clash_sql(public.sync_entities, text, text), sync.holds(text, text), sync.name_unfit_columns(public.sync_entities, integer, integer),
+  sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
+  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.circles(integer[]),
+  sync.load_circles(public.sync_entities, text, text[], text[]) from public;
+grant execute on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.refuse_altered(integer, integer),
+  sync.prepare_statements(text, text[]), sync.forget_statements(text), sync.try_slice(text[], boolean, integer, integer),
+  sync.find_givers(public.sync_entities, text, integer, integer), sync.vacated_fields(public.sync_entities), sync.vacate_statements(public.sync_entities, text),
+  sync.clash_sql(public.sync_entities, text, text), sync.holds(text, text), sync.name_unfit_columns(public.sync_entities, integer, integer),
+  sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
+  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.circles(integer[]),
+  sync.load_circles(public.sync_entities, text, text[], text[]) to isthmus_worker;
+grant execute on function sync.is_record_error(text) to isthmus_decisions;

@@ -1,0 +1,224 @@
+import type { Queryable } from "../db/connect.ts";
+import { inTransaction } from "../db/query.ts";
+import { KEY, type Entity } from "../entities/define-entity.ts";
+import { IsthmusError } from "../errors.ts";
+import { commitPage, lockRecords, slotVersions, type SlotVersions } from "../sql/pages.ts";
+import { recordBytes } from "../sql/read-records.ts";
+import { findDependants, keysWithDependants } from "./dependants.ts";
+import { detect } from "./detect/detect.ts";
+import { mapIds } from "./map-ids.ts";
+import { NO_CACHE } from "./mapping-cache.ts";
+import { endedBy } from "./page-ending.ts";
+import { nextPageSize, PAGE_BYTES, RECORD_BYTES, smallerPageSize } from "./page-size.ts";
+import { readProjection, type Projected } from "./read.ts";
+import { overweightIssue, refusedIssue, type Overweight } from "./set-aside.ts";
+import { parentsOf, transform, twinsOf } from "./transform.ts";
+import type { Claim, CommittedPage, Context, DetectedKeys, Dependant, Issue, MappedRecord, MappingCache } from "./types.ts";
+
+export interface LoadedPage {
+  readonly committed: CommittedPage;
+  readonly read: number;
+  /** What the cache did not know. */
+  readonly uncached: readonly MappedRecord[];
+}
+
+/** A page that a limit ended, to be tried again with fewer records. */
+export class PageTooLarge extends Error {
+  readonly pageSize: number;
+  constructor(pageSize: number, cause: unknown) {
+    super("A limit ended the page.", { cause });
+    this.pageSize = pageSize;
+  }
+}
+
+/**
+ * detect ► read ► map ► transform ► reconcile and load, in one commit. A record that cannot be carried even alone goes to the queue.
+ * @throws PageTooLarge when a limit ended it and it can be smaller.
+ */
+export async function loadPage(context: Context, claim: Claim, entity: Entity): Promise<LoadedPage> {
+  const started = { wall: context.clock(), cpu: context.meter.cpuMs() };
+  const { source, target, config, clock } = context;
+  const keys = await detect(source, target, entity, claim, { clock, budgetMs: config.ISTHMUS_SCAN_SECONDS * 1_000 });
+  const page: Page = { context, claim, entity, started, keys, dependants: [] };
+  const { ids } = keys;
+  if (claim.chain.page_size === 1 && claim.chain.crashes >= CRASHES_ALONE && ids.length === 1) {
+    return setAside(page, { by: "crash" });
+  }
+  try {
+    return await loadKeys(page);
+  } catch (error) {
+    const by = error instanceof PageTooLarge ? undefined : endedBy(error);
+    if (by === undefined || ids.length === 0) throw error;
+    if (ids.length > 1) throw new PageTooLarge(smallerPageSize(ids.length), error);
+    return setAside(page, { by, error });
+  }
+}
+
+/** A page of one record that has killed its worker so often is not read again. */
+const CRASHES_ALONE = 2;
+
+interface Page {
+  readonly context: Context;
+  readonly claim: Claim;
+  readonly entity: Entity;
+  readonly started: { readonly wall: number; readonly cpu: number | null };
+  readonly keys: DetectedKeys;
+  readonly dependants: readonly Dependant[];
+}
+
+async function loadKeys(page: Page): Promise<LoadedPage> {
+  const { context, claim, entity, keys } = page;
+  const dependants = await findDependants(context.source, context.entities, entity, keysWithDependants(claim, keys));
+  const read = await readInOrder({ ...page, dependants });
+  if (!("fits" in read)) return read;
+  if (keys.ids.length === 1) return setAside(page, { by: "bytes", bytes: read.bytes, most: RECORD_BYTES });
+  // A page may always take fewer keys; which ones these are, its capture says.
+  const chain = { ...claim.chain, page_size: Math.max(1, read.fits), slow_growth: true };
+  return loadPage(context, { ...claim, chain }, entity);
+}
+
+/** Tries without a lock; after as many the page holds its records while it reads, so that it gets its turn. */
+const TRIES_WITHOUT_LOCK = 3;
+/** How long a page that holds its records may wait for the source. */
+const HELD_SECONDS = 15;
+
+/** What a read tells that was not committed, because not all records fit. */
+interface Unfit {
+  readonly fits: number;
+  readonly bytes: number;
+}
+
+/**
+ * Reads the page's records, and commits them only if no other page, and nobody else, has committed records of the same slots
+ * between the moment before the read and the commit: so what lands was read after the last commit of these records, and the
+ * last reader lands last. Otherwise they are read again. No transaction of the target is open while the source works.
+ */
+async function readInOrder(page: Page): Promise<LoadedPage | Unfit> {
+  const { target, cache } = page.context;
+  const entityId = page.claim.chain.entity_id ?? 0;
+  // A plan asks the table alone: no lie of the cache may get into it, and what it finds must not get into the cache.
+  let trusted = page.claim.execution.dry_run ? NO_CACHE : cache;
+  for (let tries = 0; ;) {
+    try {
+      if (tries < TRIES_WITHOUT_LOCK) {
+        const versions = page.keys.ids.length === 0 ? {} : await slotVersions(target, entityId, page.keys.ids);
+        return await readAndCommit(page, target, versions, trusted);
+      }
+      return await inTransaction(target, "target", async (tx) => {
+        await lockRecords(tx, entityId, page.keys.ids, HELD_SECONDS);
+        return readAndCommit(page, tx, null, trusted);
+      });
+    } catch (error) {
+      if (!(error instanceof IsthmusError)) throw error;
+      if (error.code === "CACHE_OUTDATED") trusted = NO_CACHE;
+      else if (error.code === "RECORDS_MOVED") tries++;
+      else throw error;
+    }
+  }
+}
+
+async function readAndCommit(
+  page: Page,
+  target: Queryable,
+  versions: SlotVersions | null,
+  cache: MappingCache,
+): Promise<LoadedPage | Unfit> {
+  const { context, claim, entity, keys } = page;
+  const budget = {
+    bytes: keys.ids.length === 1 ? RECORD_BYTES : PAGE_BYTES,
+    searchMs: context.config.ISTHMUS_LEASE_SECONDS * 250,
+    clock: context.clock,
+  };
+  const found = await readProjection(context.source, entity, keys.ids, budget);
+  if (found.fits !== undefined) return { fits: found.fits, bytes: found.bytes };
+  const own = found.rows.map((row) => row[KEY] ?? "");
+  const ids = await mapIds(target, cache, claim, entity.name, own, parentsOf(entity, found.rows), twinsOf(entity, found.rows));
+  const { records, issues, warnings } = transform(entity, found.rows, ids.parents, ids.own, claim.severities);
+  const refused = found.refused.map(({ id, sqlstate, column }) => refusedIssue(entity, id, sqlstate, column));
+  const committed = await commitPage(target, claim, records, [...issues, ...refused], {
+    ...factsOf(page, found),
+    versions,
+    warnings,
+    cache_lookups: ids.lookups,
+    cache_hits: ids.hits,
+  });
+  // The cache is for parents: ids that nobody refers to would only fill it.
+  const asParents = isParent(context, entity) ? committed.landed : [];
+  const landed = asParents.map((legacyId) => ({ entity: entity.name, legacyId, uuid: ids.own.get(legacyId) ?? "" }));
+  return { committed, read: readOf(keys, found), uncached: [...ids.uncached, ...landed] };
+}
+
+/** Puts the one record of a page into the queue instead of landing it, so that the chain goes on behind it. */
+async function setAside(page: Page, why: Overweight): Promise<LoadedPage> {
+  const { context, claim, entity, keys } = page;
+  const [id = ""] = keys.ids;
+  const bytes = why.by === "bytes" ? why.bytes : await recordBytes(context.source, entity, id);
+  const found = { rows: [], outside: [], refused: [], bytes: 0, aside: id };
+  const issues: Issue[] = [overweightIssue(id, why, bytes)];
+  const versions = await slotVersions(context.target, claim.chain.entity_id ?? 0, [id]);
+  const facts = { ...factsOf(page, found), versions, warnings: [], cache_lookups: 0, cache_hits: 0, cut: true };
+  const committed = await commitPage(context.target, claim, [], issues, facts);
+  return { committed, read: readOf(keys, found), uncached: [] };
+}
+
+/** What a page found, and the record that it puts aside unread. */
+type Found = Projected & { readonly aside?: string };
+
+function readOf(keys: DetectedKeys, { rows, outside, refused, aside }: Found): number {
+  return rows.length + outside.length + refused.length + (aside === undefined ? 0 : 1) + keys.waived;
+}
+
+/** What a page reports of its records and of itself. */
+function factsOf({ context, claim, entity, started, keys, dependants }: Page, found: Found) {
+  const { config, clock, meter } = context;
+  const { chain, execution } = claim;
+  const own = found.rows.map((row) => row[KEY] ?? "");
+  const there = [
+    ...own,
+    ...found.outside,
+    ...found.refused.map(({ id }) => id),
+    ...(found.aside === undefined ? [] : [found.aside]),
+  ];
+  const present = new Set(there);
+  const gone = keys.ids.filter((id) => !present.has(id));
+  const cpuNow = meter.cpuMs();
+  const cpuMs = cpuNow === null || started.cpu === null ? null : cpuNow - started.cpu;
+  const rssBytes = meter.rssBytes();
+  const wallMs = clock() - started.wall;
+  const sizes = {
+    current: chain.page_size,
+    maximum: Math.max(config.ISTHMUS_PAGE_SIZE_MAX, execution.page_size ?? 0),
+    slow: chain.slow_growth,
+  };
+  return {
+    read: readOf(keys, found),
+    waived: keys.waived,
+    outside: found.outside,
+    absent: gone.length,
+    gone,
+    cursor: keys.cursor,
+    cursor_at: keys.cursorAt ?? null,
+    table_file: keys.tableFile ?? null,
+    done: keys.done,
+    present: chain.capture === "full" ? [...present] : [],
+    pending: keys.pending,
+    dependants,
+    cpu_ms: cpuMs,
+    peak_rss_bytes: rssBytes,
+    wall_ms: wallMs,
+    next_page_size: nextPageSize(sizes, config.ISTHMUS_LEASE_SECONDS, {
+      records: found.rows.length,
+      bytes: found.bytes,
+      cpuMs,
+      rssBytes,
+      wallMs,
+    }),
+    cut: chain.slow_growth,
+    lease_seconds: config.ISTHMUS_LEASE_SECONDS,
+    definition_hash: context.hashes.get(entity.name) ?? "",
+  };
+}
+
+function isParent({ entities }: Context, { name }: Entity): boolean {
+  return [...entities.values()].some(({ fields }) => Object.values(fields).some(({ parent }) => parent === name));
+}

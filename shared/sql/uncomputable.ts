@@ -1,0 +1,67 @@
+import type { Queryable } from "../db/connect.ts";
+import { queryOne } from "../db/query.ts";
+import type { Entity } from "../entities/define-entity.ts";
+import { IsthmusError } from "../errors.ts";
+import type { Span } from "./digests.ts";
+import { drivingSql, keySql } from "./projection.ts";
+import { stateOfRecord } from "./read-records.ts";
+
+export interface InSpans<Result> {
+  /** One of each span that went through, ascending. */
+  readonly results: readonly Result[];
+  /** Keys of records that the source cannot compute; none of the results knows of them. */
+  readonly refused: readonly string[];
+  /** Everything up to here was asked for: the end of the span, unless so many are refused that it had to stop. */
+  readonly end: bigint;
+}
+
+/** Records that one statement over a range singles out. Each costs some twenty statements that fail. */
+const MOST_REFUSED = 25;
+
+/**
+ * Runs a statement over a range of keys. When the source cannot compute it because of a record's data, or a time limit ends it,
+ * halves of the range are asked instead, down to the guilty records.
+ * @throws IsthmusError when something else is wrong, or a time limit ends the statement over a single key.
+ */
+export async function inSpans<Result>(
+  source: Queryable,
+  entity: Entity,
+  whole: Span,
+  run: (span: Span) => Promise<Result>,
+): Promise<InSpans<Result>> {
+  const results: Result[] = [];
+  const refused: string[] = [];
+  // Spans yet to be asked, the lowest on top.
+  const spans: Span[] = [whole];
+  for (let span = spans.pop(); span; span = spans.pop()) {
+    if (refused.length >= MOST_REFUSED) return { results, refused, end: span.from - 1n };
+    try {
+      results.push(await run(span));
+    } catch (error) {
+      const ofRecord = stateOfRecord(error) !== undefined;
+      if (!ofRecord && !(error instanceof IsthmusError && error.code === "SOURCE_LIMIT")) throw error;
+      const { first, last } = await keysOf(source, entity, span);
+      if (first === null || last === null) throw error;
+      if (first === last) {
+        if (!ofRecord) throw error;
+        refused.push(first);
+        continue;
+      }
+      const middle = BigInt(first) + (BigInt(last) - BigInt(first)) / 2n;
+      spans.push({ from: middle + 1n, to: span.to }, { from: span.from, to: middle });
+    }
+  }
+  return { results, refused, end: whole.to };
+}
+
+/** The lowest and the highest key of the driving table in a span, by its index. */
+async function keysOf(source: Queryable, entity: Entity, { from, to }: Span) {
+  const key = keySql(entity);
+  return queryOne<{ first: string | null; last: string | null }>(
+    source,
+    "source",
+    `select min(${key})::text as first, max(${key})::text as last from ${drivingSql(entity)}
+      where ${key} between $1::text::bigint and $2::text::bigint`,
+    [String(from), String(to)],
+  );
+}

@@ -1,0 +1,133 @@
+import { describe, expect, it } from "vitest";
+import { operations } from "../shared/entities/operations.ts";
+import { registry } from "../shared/entities/registry.gen.ts";
+import { workerGrants } from "../shared/jobs/grants.ts";
+import { tick } from "../shared/jobs/tick.ts";
+import { landedRows } from "./support/landed.ts";
+import { createPipeline, type Pipeline } from "./support/pipeline.ts";
+
+const only = { entities: ["categories"] };
+const SIZE = (size: number) => ({ ISTHMUS_PAGE_SIZE: String(size), ISTHMUS_PAGE_SIZE_MAX: String(size) });
+const seed = async (test: Pipeline, parents: Readonly<Record<number, number | null>>) => {
+  for (const [id, parent] of Object.entries(parents))
+    await test.seed.orphan("dispatch_category", { id: Number(id), name: `category ${id}`, parent_id: parent });
+};
+const landed = async (test: Pipeline) =>
+  Object.fromEntries(
+    Object.entries(await landedRows(test.target.admin, "categories")).map(([id, row]) => [
+      id,
+      row["parent_id"] == null ? null : Number(row["parent_id"]),
+    ]),
+  );
+/** What the target says of the reference from a category to its parent. */
+const REFERENCES = {
+  "a foreign key": "",
+  "a foreign key of a column that may not be empty": "alter table public.categories alter column parent_id set not null",
+  "a deferred foreign key": `do $$ declare v text; begin
+      select conname into strict v from pg_constraint where conrelid = 'public.categories'::regclass and contype = 'f' and confrelid = conrelid;
+      execute format('alter table public.categories alter constraint %I deferrable initially deferred', v); end $$`,
+  "no foreign key": `do $$ declare v text; begin
+      select conname into strict v from pg_constraint where conrelid = 'public.categories'::regclass and contype = 'f' and confrelid = conrelid;
+      execute format('alter table public.categories drop constraint %I', v); end $$`,
+} as const;
+
+describe("records that refer to each other in a circle", () => {
+  it.each(Object.entries(REFERENCES))(
+    "land under %s: one that is its own parent, two, and five over pages of two",
+    async (_, prepare) => {
+      await using test = await createPipeline({ env: SIZE(2) });
+      await test.target.admin.unsafe(prepare);
+      const circles = { 3: 3, 1: 9, 9: 1, 2: 6, 6: 4, 4: 8, 8: 5, 5: 2 };
+      await seed(test, circles);
+      const { execution } = await test.sync(only);
+      expect(await landed(test)).toEqual(circles);
+      expect(await test.live("categories")).toEqual([]);
+      expect(await test.target.admin`select from public.sync_pending_keys`).toHaveLength(0);
+      const sums = await test.sums(execution);
+      expect(sums.read).toBe(sums.outcomes);
+    },
+  );
+
+  it("are planned as they land", async () => {
+    await using test = await createPipeline({ env: SIZE(2) });
+    await seed(test, { 1: 1, 2: 6, 6: 4, 4: 8, 8: 5, 5: 2, 7: 2 });
+    const { execution } = await test.sync({ ...only, dryRun: true });
+    const [report] = await test.target.admin`
+      select body -> 'entities' -> 0 -> 'outcomes' as outcomes from public.sync_reports where execution_id = ${execution} and kind = 'plan'`;
+    expect(report?.["outcomes"]).toMatchObject([{ outcome: "inserted", count: 7 }]);
+    await test.sync(only);
+    expect(Object.keys(await landed(test))).toHaveLength(7);
+  });
+
+  it("wait for the one of them that the target refuses, which is told, and land when it can", async () => {
+    await using test = await createPipeline({ env: SIZE(2) });
+    await seed(test, { 3: 6, 6: 4, 4: 5, 5: 3, 7: 7 });
+    await test.target.admin.unsafe("alter table public.categories add constraint no_four check (name <> 'category 4')");
+    await test.sync(only);
+    expect(await landed(test)).toEqual({ 7: 7 });
+    expect(await test.live("categories")).toMatchObject([
+      { id: 3, state: "waiting", parentId: 6 },
+      { id: 4, state: "open", rule: "no_four" },
+      { id: 5, state: "waiting", parentId: 3 },
+      { id: 6, state: "waiting", parentId: 4 },
+    ]);
+    await test.source.admin`update public.dispatch_category set name = 'four' where id = 4`;
+    await test.sync(only);
+    expect(await landed(test)).toEqual({ 3: 6, 6: 4, 4: 5, 5: 3, 7: 7 });
+    expect(await test.live("categories")).toEqual([]);
+  });
+
+  it("are the trees that they are when one of them is deleted", async () => {
+    await using test = await createPipeline({ env: SIZE(2) });
+    await seed(test, { 3: 6, 6: 4, 5: 3 });
+    await test.sync(only);
+    expect(await test.live("categories")).toMatchObject([
+      { id: 3, state: "waiting", parentId: 6 },
+      { id: 5, state: "waiting", parentId: 3 },
+      { id: 6, state: "waiting", parentId: 4 },
+    ]);
+    await seed(test, { 4: 5 });
+    await test.sync(only);
+    expect(await landed(test)).toEqual({ 3: 6, 6: 4, 4: 5, 5: 3 });
+  });
+
+  it("do not part those of their page that have nothing to do with them", async () => {
+    await using test = await createPipeline();
+    await seed(test, { 1: 2, 2: 1, 3: null, 4: 3, 5: 4, 6: 7, 7: 6 });
+    await test.target.admin.unsafe(`
+      create unique index one_name on public.categories ((case when name in ('category 6', 'category 7') then 'same' else name end))`);
+    await test.sync(only);
+    expect(await landed(test)).toMatchObject({ 1: 2, 2: 1, 3: null, 4: 3, 5: 4 });
+    expect((await test.live("categories")).map(({ id, state }) => [id, state])).toEqual([
+      [6, "open"],
+      [7, "open"],
+    ]);
+  });
+});
+
+describe("records that exchange unique values", () => {
+  it.each([
+    ["land, although they are more than a page", 60, 50, []],
+    ["are told as the circle that they are, when they are more than a page can take", 520, 50, Array<string>(520).fill("circle")],
+  ])("%s", async (_, count, size, told) => {
+    await using test = await createPipeline({ entities: [operations], env: SIZE(size) });
+    await test.target.admin.unsafe(workerGrants([operations]));
+    await test.source.admin`
+      insert into public.dispatch_operation (id, type, price, card_brand) select id, 1, id, 'brand ' || id from generate_series(1, ${count}::integer) id`;
+    await test.sync();
+    await test.target.admin`create unique index one_brand on public.operations (card_brand)`;
+    await test.source.admin`update public.dispatch_operation set card_brand = 'brand ' || (id % ${count} + 1)`;
+    await test.sync({ capture: "full" });
+    await tick(test.context);
+    await test.drain();
+    const live = await test.live("operations");
+    expect(live.map(({ remedy }) => /in a circle, and a page takes at most 500 /.exec(remedy) && "circle")).toEqual(told);
+    const rows = await test.target.admin<{ ok: boolean }[]>`
+      select card_brand = 'brand ' || (legacy_operation_id % ${count} + 1) as ok from public.operations`;
+    expect(rows.every(({ ok }) => ok === (told.length === 0))).toBe(true);
+  });
+});
+
+it("the registry has entities that refer to themselves", () => {
+  expect(registry.some(({ name, fields }) => Object.values(fields).some(({ parent }) => parent === name))).toBe(true);
+});
