@@ -63,7 +63,7 @@ const trouble = z.object({
 
 export const executionState = z.object({
   execution: z.string(),
-  status: z.enum(["running", "succeeded", "failed", "cancelled"]),
+  status: z.enum(["running", "succeeded", "incomplete", "failed", "cancelled"]),
   dryRun: z.boolean(),
   /** What a dry run found, once it is through. */
   plan: z.object({ entities: z.array(planned) }).nullable(),
