@@ -171,7 +171,7 @@ begin
     loop
       v_any := true;
       if not v_execution.dry_run then
-        perform sync.raise_alert('page_stalled', 'critical', v_execution.id, v_stopped.entity_id, v_stopped.last_error ->> 'message',
+        perform sync.raise_alert('page_stalled', 'critical', null, v_execution.id, v_stopped.entity_id, v_stopped.last_error ->> 'message',
           v_stopped.last_error - 'message');
       end if;
     end loop;
@@ -224,7 +224,7 @@ begin
     exception when others then
       -- It holds up no other. Where it does not move for too long, it is ended.
       continue when sqlstate ~ '^(40|55P03|57)';
-      perform sync.raise_alert('execution_stuck', 'critical', v_execution, null,
+      perform sync.raise_alert('execution_stuck', 'critical', null, v_execution, null,
         'The chains of an execution cannot be opened. It ends by itself when nothing has moved for ISTHMUS_STALLED_MINUTES.',
         jsonb_build_object('execution', v_execution, 'sqlstate', sqlstate));
     end;

@@ -255,7 +255,7 @@ begin
 
   v_surplus := sync.page_surplus(v_chain, v_entity, p_page);
   if (v_surplus ->> 'count')::integer > 0 then
-    perform sync.raise_alert('surplus', 'warning', v_chain.execution_id, v_entity.id,
+    perform sync.raise_alert('surplus', 'warning', null, v_chain.execution_id, v_entity.id,
       'Target rows that are no record: another row is the record (duplicates).', v_surplus);
   end if;
   return sync.end_page(v_chain, v_entity, p_page, v_surplus, v_begun);
