@@ -18,6 +18,7 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
   sync_page_log: TEAM,
   sync_checkpoints: TEAM,
   sync_pending_keys: TEAM,
+  sync_changed_causes: TEAM,
   sync_alerts: TEAM,
   sync_reports: TEAM,
   sync_rule_overrides: TEAM,
@@ -48,7 +49,7 @@ const SETTABLE: Readonly<Record<string, readonly string[]>> = {
 const OF_REVIEWERS = ["actor", "caller_role", "claims", "refuse_decision", "reveal"];
 const OF_DECISIONS = ["apply_decisions", "carry_out", "decide_fields", "decide_rows", "delete_decided", "write_again"];
 /** Of the worker and of decisions. */
-const OF_BOTH = ["differences", "is_record_error", "owned_columns", "pick", "referenced_sql", "released_entity", "shown_value"];
+const OF_BOTH = ["differences", "is_record_error", "note_changed_causes", "owned_columns", "pick", "referenced_sql", "released_entity", "shown_value"];
 /** What only the owner of the database calls, and nobody. */
 const OF_OWNER = ["call_tick", "grant_released", "read_secret", "release_entity", "withdraw_entity"];
 const OF_NOBODY = ["decide"];
@@ -63,6 +64,7 @@ const WORKER: Readonly<Record<string, string>> = {
   sync_page_log: "si",
   sync_checkpoints: "siu",
   sync_pending_keys: "siud",
+  sync_changed_causes: "siud",
   sync_alerts: "siu",
   sync_reports: "siu",
   sync_rule_overrides: "s",
@@ -94,6 +96,7 @@ describe("row level security and grants", () => {
     await test.sync();
     const admin = test.target.admin;
     await admin`insert into public.sync_pending_keys (entity_id, legacy_id, reason) select min(id), 1, 'test' from public.sync_entities`;
+    await admin`insert into public.sync_changed_causes (entity_id, legacy_id) select min(id), 1 from public.sync_entities`;
     await admin`insert into public.sync_rule_overrides (rule, severity, reason) values ('payments.paid_within_total@1', 'warn', 'test')`;
     await admin`insert into public.sync_warnings (entity_id, legacy_id, rule) select min(id), 1, 'test' from public.sync_entities`;
     await admin`insert into public.sync_adoption_rows (entity_id, legacy_id, id, undecided) select min(id), 1, gen_random_uuid(), false from public.sync_entities`;
