@@ -116,6 +116,8 @@ begin
       from decided where decisions > (v_before ->> id::text)::integer group by entity_id order by entity_id
   loop
     perform sync.carry_out(sync.released_entity(v_group.entity_id), v_group.ids, v_strategies);
+    perform sync.note_changed_causes(v_group.entity_id, array(
+      select source_record_id from decided where entity_id = v_group.entity_id and decisions > (v_before ->> id::text)::integer));
     insert into public.sync_audit (actor, action, conflict_id, entity_id, legacy_id, fields, strategy)
     select coalesce(resolved_by, sync.actor(null)) || case when sync.claims() ->> 'sub' is null then ' (' || session_user || ')' else '' end,
            case when resolution_strategy is null then 'reopened' else 'decided' end,

@@ -18,6 +18,7 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
   sync_page_log: TEAM,
   sync_checkpoints: TEAM,
   sync_pending_keys: TEAM,
+  sync_changed_causes: TEAM,
   sync_alerts: TEAM,
   sync_reports: TEAM,
   sync_rule_overrides: TEAM,
@@ -52,7 +53,17 @@ const OF_DECISIONS = [
 ];
 /** Of the worker and of decisions. */
 const OF_BOTH = [
-  ...["application_path", "column_types", "differences", "fits_sql", "holds", "is_record_error", "owned_columns", "pick"],
+  ...[
+    "application_path",
+    "column_types",
+    "differences",
+    "fits_sql",
+    "holds",
+    "is_record_error",
+    "note_changed_causes",
+    "owned_columns",
+    "pick",
+  ],
   ...["referenced_sql", "released_entity", "shown_value"],
 ];
 /** What only the owner of the database calls, and nobody. */
@@ -69,6 +80,7 @@ const WORKER: Readonly<Record<string, string>> = {
   sync_page_log: "si",
   sync_checkpoints: "siu",
   sync_pending_keys: "siud",
+  sync_changed_causes: "siud",
   sync_alerts: "siu",
   sync_reports: "siu",
   sync_rule_overrides: "s",
@@ -100,6 +112,7 @@ describe("row level security and grants", () => {
     await test.sync();
     const admin = test.target.admin;
     await admin`insert into public.sync_pending_keys (entity_id, legacy_id, reason) select min(id), 1, 'test' from public.sync_entities`;
+    await admin`insert into public.sync_changed_causes (entity_id, legacy_id) select min(id), 1 from public.sync_entities`;
     await admin`insert into public.sync_rule_overrides (rule, severity, reason) values ('payments.paid_within_total@1', 'warn', 'test')`;
     await admin`insert into public.sync_warnings (entity_id, legacy_id, rule) select min(id), 1, 'test' from public.sync_entities`;
     await admin`insert into public.sync_adoption_rows (entity_id, legacy_id, id, undecided) select min(id), 1, gen_random_uuid(), false from public.sync_entities`;
