@@ -110,7 +110,7 @@ function circlesOf(entities: readonly Entity[]): string[] {
     if (bound.length === left.size) {
       const path: Entity[] = [];
       // Each of those left needs another one of them: whoever is followed leads into a circle.
-      let at = bound[0]?.[1];
+      let at: Entity | undefined = bound[0]?.[1];
       while (at !== undefined && !path.includes(at)) {
         path.push(at);
         at = parentOf(at);
