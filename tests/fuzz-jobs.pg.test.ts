@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { IsthmusError } from "../shared/errors.ts";
+import type { IsthmusError } from "../shared/errors.ts";
 import { nextTime } from "../shared/jobs/start-jobs.ts";
 import { tick } from "../shared/jobs/tick.ts";
 import type { Context } from "../shared/pipeline/types.ts";
@@ -108,7 +108,7 @@ beforeAll(async () => {
 });
 afterAll(() => test[Symbol.asyncDispose]());
 
-const names = (value: unknown) => Object.keys((value ?? {}) as Raw).sort();
+const names = (value: unknown) => Object.keys((value ?? {})).sort();
 
 /** What one tick makes of a job; null where the database does not take it as a job. */
 async function run(configuration: string, expression: string, time_zone: string) {
