@@ -49,7 +49,16 @@ const SETTABLE: Readonly<Record<string, readonly string[]>> = {
 const OF_REVIEWERS = ["actor", "caller_role", "claims", "refuse_decision", "reveal"];
 const OF_DECISIONS = ["apply_decisions", "carry_out", "decide_fields", "decide_rows", "delete_decided", "write_again"];
 /** Of the worker and of decisions. */
-const OF_BOTH = ["differences", "is_record_error", "note_changed_causes", "owned_columns", "pick", "referenced_sql", "released_entity", "shown_value"];
+const OF_BOTH = [
+  "differences",
+  "is_record_error",
+  "note_changed_causes",
+  "owned_columns",
+  "pick",
+  "referenced_sql",
+  "released_entity",
+  "shown_value",
+];
 /** What only the owner of the database calls, and nobody. */
 const OF_OWNER = ["call_tick", "grant_released", "read_secret", "release_entity", "withdraw_entity"];
 const OF_NOBODY = ["decide"];
