@@ -89,19 +89,21 @@ end
 $$;
 comment on function sync.name_causes() is 'Says of the waiting records in pg_temp.page_issues what they wait for in the end.';
 
-create function sync.name_causes_of_relatives(p_entity_id smallint) returns void
+create function sync.name_causes_of_relatives(p_entity_id smallint) returns setof bigint
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
+  return query
   update public.sync_conflicts c
      set remedy = sync.waits_remedy(w.parent, w.parent_id, w.cause), conflict_data = c.conflict_data || jsonb_build_object('cause', w.cause - 'remedy')
     from (select q.id, i.parent, i."parentId" as parent_id, sync.cause_of(p_entity_id, i."parentId") as cause
             from pg_temp.page_issues i join pg_temp.page_queued q on q.k = i.k
            where i.state = 'waiting' and i.parent_entity_id = p_entity_id and i."parentId" in (select k from pg_temp.page_queued) offset 0) w
-   where c.id = w.id and c.state = 'waiting' and c.conflict_data -> 'cause' is distinct from w.cause - 'remedy';
+   where c.id = w.id and c.state = 'waiting' and c.conflict_data -> 'cause' is distinct from w.cause - 'remedy'
+  returning c.source_record_id;
 end
 $$;
 comment on function sync.name_causes_of_relatives(smallint) is
-  'The same of the records of a page that wait for others of this page, whose entries in the queue have just been written.';
+  'The same of the records of a page that wait for others of this page, whose entries in the queue have just been written. Returns those of which something else is told now.';
 
 create function sync.note_changed_causes(p_entity_id smallint, p_legacy_ids bigint[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$

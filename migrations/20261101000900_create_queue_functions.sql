@@ -55,13 +55,17 @@ comment on function sync.next_attempt(text, integer) is 'When a record is read a
 create function sync.queue_records(p_entity public.sync_entities, p_execution uuid, p_page_size integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_known uuid[];
+  v_known   uuid[];
+  v_changed bigint[];
 begin
   if not exists (select from pg_temp.page_issues) then
     return;
   end if;
   perform sync.name_causes();
   v_known := sync.queue_rows(p_entity.id, array(select k from pg_temp.page_issues order by k));
+  v_changed := array(
+    select c.source_record_id from public.sync_conflicts c join pg_temp.page_issues i on i.k = c.source_record_id
+     where c.id = any (v_known) and c.state = 'waiting' and i.state = 'waiting' and c.conflict_data -> 'cause' is distinct from i.data -> 'cause');
   -- The same trouble again: one more attempt. Another one: the old row is superseded, the new one carries on.
   create temp table page_queued on commit drop as
   with same as (
@@ -128,9 +132,9 @@ begin
   insert into public.sync_pending_keys (entity_id, legacy_id, reason)
   select p_entity.id, k, 'clash' from sync.clash_keys(array(select q.k from pg_temp.page_queued q where q.added)) k order by k
   on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
-  perform sync.name_causes_of_relatives(p_entity.id);
+  v_changed := v_changed || array(select sync.name_causes_of_relatives(p_entity.id));
   perform sync.ask_for_circles(p_entity, null, array(select q.k from pg_temp.page_queued q where q.added order by q.k), 10 * p_page_size);
-  perform sync.note_changed_causes(p_entity.id, array(select q.k from pg_temp.page_queued q where q.added));
+  perform sync.note_changed_causes(p_entity.id, v_changed || array(select q.k from pg_temp.page_queued q where q.added));
 end
 $$;
 comment on function sync.queue_records(public.sync_entities, uuid, integer) is

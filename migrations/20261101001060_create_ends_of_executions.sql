@@ -119,7 +119,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
            'code', 'PAGE_STALLED', 'entity', n.entity, 'capture', p_chain.capture, 'page', p_chain.page,
            'tries', p_chain.failures + n.killed::integer, 'cause', n.cause,
            'passes', p_why <> 'tries' and n.cause is null
-             or not n.killed and (n.cause ->> 'code' ~ '_(UNAVAILABLE|BEHIND)$|^QUEUE_' or n.cause ->> 'sqlstate' = '55P03'),
+             or not n.killed and (n.cause ->> 'code' ~ '_(UNAVAILABLE|BEHIND)$|^QUEUE_' or n.cause ->> 'sqlstate' is not distinct from '55P03'),
            'message', format('%s of %s made no progress: %s.', case when p_chain.capture = 'validate' then 'The comparison' else 'Page ' || p_chain.page end,
              coalesce(n.entity, 'both sides'),
              case when n.killed then format('it was begun %s times, and the last function that took it was killed', p_chain.failures + 1)

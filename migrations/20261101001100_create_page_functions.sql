@@ -400,8 +400,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from jsonb_array_elements_text(p_page -> 'gone') g
     left join public.uuid_mappings_enhanced m
       on m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = g::bigint and m.sync_status = 'active'
-    left join public.sync_planned_records r
-      on r.execution_id = p_plan and r.entity_id = p_entity.id and r.legacy_id = g::bigint and r.lands is not null
+    left join lateral (select r.lands from public.sync_planned_records r
+                        where r.execution_id = p_plan and r.entity_id = p_entity.id and r.legacy_id = g::bigint and r.lands is not null limit 1) r on true
    where coalesce(r.lands, m.legacy_id is not null)
      and not exists (select from public.sync_row_states s
                       where s.entity_id = p_entity.id and s.legacy_id = g::bigint and s.gone_at is not null)

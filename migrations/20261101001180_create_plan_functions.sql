@@ -137,7 +137,9 @@ begin
                  else excluded.outcome end,
             coalesce(excluded.rule, case when r.rule = 'source_wins' and excluded.lands is not false then r.rule end),
             coalesce(excluded.field, case when r.rule = 'source_wins' and excluded.lands is not false then r.field end),
-            coalesce(excluded.remedy, case when r.rule = 'source_wins' and excluded.lands is not false then r.remedy end)))
+            -- What was found out about a circle stays while the record clashes with the same one.
+            case when r.outcome = 'in_conflict' and r.clashes_with = excluded.clashes_with then r.remedy
+                 else coalesce(excluded.remedy, case when r.rule = 'source_wins' and excluded.lands is not false then r.remedy end) end))
            e (outcome, rule, field, remedy)),
          warnings = excluded.warnings, id = coalesce(excluded.id, r.id),
          parent_entity_id = excluded.parent_entity_id, parent_legacy_id = excluded.parent_legacy_id,
@@ -155,7 +157,8 @@ language plpgsql stable security invoker set search_path = pg_catalog, pg_temp a
 begin
   return array(
     select i.k from pg_temp.page_issues i
-      left join public.sync_planned_records r on r.execution_id = p_execution and r.entity_id = p_entity_id and r.legacy_id = i.k
+      left join lateral (select r.* from public.sync_planned_records r
+                          where r.execution_id = p_execution and r.entity_id = p_entity_id and r.legacy_id = i.k limit 1) r on true
      where case when r.legacy_id is not null then (r.rule, r.field) is distinct from (i.rule, i.field) or r.outcome not in ('in_conflict', 'waived')
                 else not exists (
                   select from public.sync_conflicts c

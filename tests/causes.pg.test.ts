@@ -52,13 +52,15 @@ describe("a record that waits says what it waits for in the end", () => {
 
   it("a record that has neither landed nor is in the queue: dangling, or never read", async () => {
     await using test = await familyOf();
-    await test.source.admin.unsafe("set session_replication_role = replica; delete from public.dispatch_patient");
+    await test.source.admin.unsafe("set session_replication_role = replica; delete from public.dispatch_instruction");
     await test.sync(family);
-    expect(await remedies(test)).toEqual(
-      behind(
-        "for patients 1, which has not landed and is not in this queue. Where the source has no such record, correct the reference there; otherwise read it: npm run sync -- start --ids patients=1.",
-      ),
-    );
+    const missing =
+      "for orders 10, which has not landed and is not in this queue. Where the source has no such record, correct the reference there; otherwise read it: npm run sync -- start --ids orders=10.";
+    expect(await remedies(test)).toEqual({
+      "payments 20": `Waits ${missing}`,
+      "operations 30": `Waits for payments 20, and behind that record ${missing}`,
+      "operations 31": `Waits for payments 20, and behind that record ${missing}`,
+    });
   });
 
   it("another cause as soon as there is another one, all down the chain, within a tick", async () => {
