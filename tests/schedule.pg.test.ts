@@ -112,7 +112,7 @@ const FAILURES: readonly { title: string; broken: string; says: RegExp }[] = [
   {
     title: "pg_net's schema removed",
     broken: "drop schema net cascade",
-    says: /pg_net did not take the call of sync-tick \(SQLSTATE 42P01\)/,
+    says: /pg_net did not take the call of sync-tick \(SQLSTATE 3F000\)/,
   },
   {
     title: "Vault's schema removed",
