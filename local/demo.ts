@@ -106,7 +106,7 @@ async function show(platform: Platform): Promise<void> {
   await printConflicts(target);
 
   heading("Where to look");
-  printConnections(platform);
+  printConnections(platform, dataDir);
   printQueries();
   line(`\nDone in ${((Date.now() - began) / 1_000).toFixed(0)} s.`);
   if ([first, second, third].some(({ status }) => status !== "succeeded")) process.exitCode = 1;

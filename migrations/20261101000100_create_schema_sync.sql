@@ -27,8 +27,8 @@ grant usage on schema sync to isthmus_worker, isthmus_decisions;
 grant usage on schema public to isthmus_worker, isthmus_decisions;
 
 create type public.sync_schedule_type as enum ('daily', 'weekly', 'on_demand', 'cron');
-create type public.sync_job_status as enum ('pending', 'running', 'succeeded', 'failed', 'paused');
-create type public.sync_execution_status as enum ('running', 'succeeded', 'failed', 'cancelled');
+create type public.sync_job_status as enum ('pending', 'running', 'succeeded', 'incomplete', 'failed', 'paused');
+create type public.sync_execution_status as enum ('running', 'succeeded', 'incomplete', 'failed', 'cancelled');
 create type public.conflict_type_enum as enum
   ('concurrent_modification', 'foreign_key_violation', 'business_rule_violation', 'schema_mismatch',
    'uuid_mapping_conflict');

@@ -35,7 +35,7 @@ begin
   -- What somebody has changed deserves a fresh look.
   new.attempts := 0;
   new.last_error := null;
-  new.status := case when new.status = 'failed' then 'pending'::public.sync_job_status else new.status end;
+  new.status := case when new.status in ('incomplete', 'failed') then 'pending'::public.sync_job_status else new.status end;
   if (new.cron_expression, new.time_zone) is distinct from (old.cron_expression, old.time_zone)
      and new.next_execution_at is not distinct from old.next_execution_at then
     new.next_execution_at := null;
@@ -90,7 +90,7 @@ create table public.sync_executions (
   brake_records     integer not null default 100,
   cancelled_by      text
 );
-comment on table public.sync_executions is 'One run. It is succeeded only when every record read is accounted for and no chain is open.';
+comment on table public.sync_executions is 'One run. It is succeeded only when every record read is accounted for, no chain is open and no entity was left out (incomplete).';
 comment on column public.sync_executions.metrics is
   'recordsProcessed, successRate, averageLatency (ms per page), errorRate, throughputPerSecond, uuidCacheHitRate, conflictResolutionRate.';
 comment on column public.sync_executions.errors is 'Codes and remedies, never values of a row.';

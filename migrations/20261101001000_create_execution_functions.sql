@@ -38,10 +38,17 @@ declare
                               'records', b.records, 'landed', b.landed, 'brake', b.id))
                        from public.sync_brakes b join public.sync_entities e on e.id = b.entity_id
                       where b.execution_id = p_execution and b.kind = 'delete' and b.closed_at is null and b.confirmed_at is null);
+  v_left_out jsonb := (select jsonb_agg(jsonb_build_object('code', 'ENTITY_LEFT_OUT', 'entity', p.one -> 'entity', 'findings', p.one -> 'findings'))
+                         from public.sync_reports r, jsonb_array_elements(r.body -> 'paused') as p (one)
+                        where r.execution_id = p_execution and r.kind = 'contract');
 begin
   if v_braked is not null and not coalesce(p_errors, '[]') @> '[{"code": "BRAKE_APPLIED"}]' then
     p_status := 'failed';
     p_errors := coalesce(p_errors, '[]') || v_braked;
+  end if;
+  if v_left_out is not null then
+    p_status := case p_status when 'succeeded' then 'incomplete' else p_status end;
+    p_errors := coalesce(p_errors, '[]') || v_left_out;
   end if;
   update public.sync_executions set status = p_status, completed_at = clock_timestamp(), errors = p_errors
    where id = p_execution and status = 'running';
@@ -49,7 +56,7 @@ begin
     return;
   end if;
   perform sync.sum_execution(p_execution);
-  if p_status = 'succeeded' then
+  if p_status in ('succeeded', 'incomplete') then
     -- What was confirmed is done now; what is not asked for any more was undone in the source. Only an execution that has looked for
     -- changes can tell.
     update public.sync_brakes b set closed_at = now()
@@ -69,7 +76,7 @@ begin
 end
 $$;
 comment on function sync.finish_execution(uuid, public.sync_execution_status, jsonb) is
-  'Closes an execution with its sums and metrics, once.';
+  'Closes an execution with its sums and metrics, once. One that succeeded but left entities out is incomplete.';
 
 create function sync.raise_alert(p_kind text, p_severity text, p_execution uuid, p_entity_id smallint, p_message text, p_details jsonb)
 returns void

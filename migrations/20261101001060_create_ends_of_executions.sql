@@ -12,8 +12,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
             from public.sync_page_log where execution_id = p_execution) l
    where e.id = p_execution;
   update public.sync_jobs j
-     set status = case e.status when 'succeeded' then 'succeeded' when 'cancelled' then 'pending' else 'failed' end::public.sync_job_status,
-         last_error = case when e.status = 'failed' then jsonb_build_object('execution', e.id, 'errors', e.errors) end,
+     set status = case when e.status = 'cancelled' then 'pending' else e.status::text end::public.sync_job_status,
+         last_error = case when e.status in ('incomplete', 'failed') then jsonb_build_object('execution', e.id, 'errors', e.errors) end,
          -- What passes by itself does not cost the job its whole day.
          next_execution_at = case when e.status = 'failed' and not jsonb_path_exists(coalesce(e.errors, '[{}]'), '$[*] ? (!(@.passes == true))')
                                then least(j.next_execution_at, now() + interval '30 minutes') else j.next_execution_at end

@@ -15,7 +15,8 @@ declare
   v_request text;
   v_new     bigint[];
 begin
-  v_chain := sync.hold_page(p_chain, p_lease, p_page -> 'versions');
+  v_chain := sync.hold_chain(p_chain, p_lease);
+  perform sync.compare_records(v_chain.entity_id, p_page -> 'versions');
   select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
   select request ->> 'conflictStrategy' into v_request from public.sync_executions where id = v_chain.execution_id;
   v_gone := sync.gone_landed(v_entity, p_page, v_chain.execution_id);

@@ -121,6 +121,12 @@ export const ERRORS = {
     meaning: "The target or the source does not have what the entity files say of every entity that was asked for.",
     remedy: "Mend what findings names, each with its remedy; npm run sync -- check shows them all. Nothing was written.",
   },
+  ENTITY_LEFT_OUT: {
+    status: 409,
+    retryable: false,
+    meaning: "The execution ran without this entity, because the target or the source does not have what its entity file says.",
+    remedy: "Mend what its findings name (npm run sync -- check shows them), and start again; the other entities have landed.",
+  },
   KEY_BROKEN: {
     status: 409,
     retryable: false,

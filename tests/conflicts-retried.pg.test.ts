@@ -162,25 +162,20 @@ describe("a decision beside a page of the same records", () => {
     await test.start();
     return test;
   }
-  /** Runs the page; `before` is called before each of its statements, and before its commit. */
+  /** Runs the page; `before` is called before each of its statements on the target, of which the last is the commit. */
   async function runPage(test: Pipeline, before: (statement: number, text: string) => Promise<void>): Promise<number> {
     const { target } = test.context;
     let count = 0;
+    let committed = false;
     const through = new Proxy(target, {
       get(real, name) {
         const value = Reflect.get(real, name) as unknown;
-        if (name !== "begin" || typeof value !== "function") return value;
-        return (work: (tx: object) => Promise<unknown>) =>
-          real.begin(async (tx) => {
-            const outcome = await work({
-              unsafe: async (...args: Parameters<typeof tx.unsafe>) => {
-                await before(++count, args[0]);
-                return tx.unsafe(...args);
-              },
-            });
-            await before(++count, "commit");
-            return outcome;
-          });
+        if (name !== "unsafe" || typeof value !== "function") return value;
+        return async (...args: Parameters<typeof real.unsafe>) => {
+          if (!committed) await before(++count, args[0]);
+          committed ||= args[0].includes("commit_page");
+          return real.unsafe(...args);
+        };
       },
     });
     Object.assign(test.context, { target: through });
@@ -195,7 +190,7 @@ describe("a decision beside a page of the same records", () => {
   };
 
   it(
-    "before any statement of the page, or before its commit, is carried out, and the page's own change lands",
+    "before any statement of the page, its commit included, is carried out, and the page's own change lands",
     { timeout: 120_000 },
     async () => {
       let statements = 1;

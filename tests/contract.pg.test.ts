@@ -70,13 +70,18 @@ describe("an entity that a catalog does not fit any more", () => {
       { paused: { entity: string }[] }[]
     >`select body -> 'paused' as paused from public.sync_reports where execution_id = ${begun.execution} and kind = 'contract'`;
     expect(report?.paused.map(({ entity }) => entity)).toEqual(["operations"]);
+    const [ended] = await test.target.admin`select status, errors from public.sync_executions where id = ${begun.execution}`;
+    expect(ended).toMatchObject({ status: "incomplete", errors: [{ code: "ENTITY_LEFT_OUT", entity: "operations" }] });
     const broken = { kind: "contract_broken", entity: "operations", severity: "critical" };
     expect([...(await alerts(test))]).toMatchObject([{ ...broken, open: true, occurrences: 1 }]);
 
     await test.sync({ entities: ["offices", "operations"] });
     expect([...(await alerts(test))]).toMatchObject([{ ...broken, open: true, occurrences: 2 }]);
     await test.source.admin`alter table dispatch_operation rename column brand to card_brand`;
-    expect((await test.sync({ entities: ["offices", "operations"] })).paused).toEqual([]);
+    const mended = await test.sync({ entities: ["offices", "operations"] });
+    expect(mended.paused).toEqual([]);
+    const [whole] = await test.target.admin`select status, errors from public.sync_executions where id = ${mended.execution}`;
+    expect(whole).toEqual({ status: "succeeded", errors: null });
     expect([...(await alerts(test))]).toMatchObject([{ ...broken, open: false }]);
   });
 

@@ -4,7 +4,7 @@ import { injectFaults } from "./support/faults.ts";
 import { startTestPlatform, type TestPlatform } from "./support/platform.ts";
 
 /** In every run of the tests; hundreds, and all entities, with `ISTHMUS_FAULT_RUNS=300 npm run test:faults`. */
-const RUNS = Number(process.env["ISTHMUS_FAULT_RUNS"] ?? 30);
+const RUNS = Number(process.env["ISTHMUS_FAULT_RUNS"] ?? 12);
 const FIRST_SEED = Number(process.env["ISTHMUS_FAULT_SEED"] ?? 1);
 /** A family of each kind: parents, children, dependants of joined rows, and records of their own entity. */
 const FAMILIES = {

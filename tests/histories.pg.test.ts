@@ -24,7 +24,7 @@ import { createLegacyServer, createReplicatedSource, type LegacyServer, type Rep
 // Seen to fail: the newest transaction taken as horizon (an update in a transaction open across an execution was lost), the
 // last transaction of a span left out (lost likewise), pages without locks (a record went back to an older version).
 
-const RUNS = Number(process.env["ISTHMUS_HISTORIES"] ?? 100);
+const RUNS = Number(process.env["ISTHMUS_HISTORIES"] ?? 40);
 const SEED = process.env["ISTHMUS_HISTORY_SEED"];
 /** A history over a replica waits for it at each step. */
 const REPLICA_RUNS = Math.ceil(RUNS / 4);

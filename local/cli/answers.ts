@@ -17,7 +17,8 @@ const entityState = z.object({
   capture: z.string().nullable(),
   /** Chains by state; null when the entity had nothing to do. */
   chains: z.record(z.string(), count).nullable(),
-  counts,
+  /** absent: keys without a record in the source, and without a row that was deleted for it; older functions tell none. */
+  counts: z.object({ ...counts.shape, absent: count.default(0) }),
 });
 /** What a dry run found for one entity. */
 const planned = z.object({
@@ -63,7 +64,7 @@ const trouble = z.object({
 
 export const executionState = z.object({
   execution: z.string(),
-  status: z.enum(["running", "succeeded", "failed", "cancelled"]),
+  status: z.enum(["running", "succeeded", "incomplete", "failed", "cancelled"]),
   dryRun: z.boolean(),
   /** What a dry run found, once it is through. */
   plan: z.object({ entities: z.array(planned) }).nullable(),

@@ -81,7 +81,7 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
     parseAnswer(executionState, await callFunction(env(), `sync-trigger?execution=${encodeURIComponent(execution)}`));
   const show = (state: ExecutionState) => {
     print(state, state.dryRun ? showPlan(state) : showExecution(state));
-    if (state.status === "failed") exitWith(1);
+    if (state.status === "failed" || state.status === "incomplete") exitWith(1);
     if (state.status === "cancelled") exitWith(3);
   };
 

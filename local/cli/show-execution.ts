@@ -31,6 +31,9 @@ export function showExecution(state: ExecutionState): string {
     const rows = state.warnings.map(({ rule, count }) => [rule, count]);
     parts.push("\nLanded although they break a rule:\n", formatTable(["rule", "records"], rows));
   }
+  for (const { entity, counts } of state.entities ?? [])
+    if (counts.absent > 0)
+      parts.push(`\n${entity}: ${counts.absent} of the records that were looked for have no row in the source.\n`);
   for (const notice of state.notices) parts.push(`\n${notice}\n`);
   const metrics = Object.entries(state.metrics ?? {});
   if (metrics.length > 0) {

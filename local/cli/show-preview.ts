@@ -4,14 +4,14 @@ import { formatTable } from "./output.ts";
 /** What an adoption would find, for a person. */
 export function showPreview(preview: readonly AdoptionPreview[]): string {
   const table = formatTable(
-    ["entity", "would be adopted", "ambiguous ids", "in rows", "without legacy id", "state"],
+    ["entity", "ids with one row", "ambiguous ids", "in rows", "without legacy id", "state"],
     preview.map((p) => [
       p.entity,
       p.adoptable,
       p.ambiguous,
       p.ambiguousRows,
       p.withoutLegacyId,
-      p.open ? "synced already" : p.adoptable + p.ambiguous + p.withoutLegacyId === 0 ? "empty" : "to be adopted",
+      p.open ? "adopted and synced already" : p.adoptable + p.ambiguous + p.withoutLegacyId === 0 ? "empty" : "to be adopted",
     ]),
   );
   const slow = preview.filter((p) => !p.indexed && p.adoptable + p.ambiguousRows > 0).map((p) => p.table);

@@ -1,10 +1,16 @@
+import { writeFileSync } from "node:fs";
+import { relative, resolve } from "node:path";
 import type { Platform } from "../platform.ts";
 import { dim, line } from "./terminal.ts";
 
-export function printConnections(platform: Platform): void {
+/** Tells how to reach everything, and writes a file that connects the command line. */
+export function printConnections(platform: Platform, dataDir: string): void {
+  const envFile = resolve(dataDir, "cli.env");
+  writeFileSync(envFile, `FUNCTIONS_URL=${platform.functions.url}\nISTHMUS_API_KEY=${platform.secretKey}\n`, { mode: 0o600 });
   line(`  target (as Studio sees it)  psql ${platform.urls.targetOwner}`);
   line(`  source (read only)          psql ${platform.urls.sourceReader}`);
   line(`  functions                   ${platform.functions.url}   header apikey: ${platform.secretKey}`);
+  line(`  command line                npm run sync -- --env-file ${relative(".", envFile)} executions`);
   line(
     `  tables                      sync_executions, sync_chains, sync_page_log, sync_conflicts, uuid_mappings_enhanced, sync_reports`,
   );

@@ -81,7 +81,7 @@ class Bars {
       forceRedraw: true,
       // Where the output is not a terminal, a line now and then instead of moving bars.
       noTTYOutput: true,
-      notTTYSchedule: 5_000,
+      notTTYSchedule: 20_000,
       emptyOnZero: true,
       // A line fits into 80 columns.
       barsize: 16,

@@ -77,7 +77,10 @@ async function loadKeys(page: Page): Promise<LoadedPage> {
   return loadPage(context, { ...claim, chain }, entity);
 }
 
-/** Tries without a lock; after as many the page holds its records while it reads, so that it gets its turn. */
+/**
+ * Tries without a lock; after as many the page holds its records while it reads, so that it gets its turn. One that is only
+ * planned holds nothing: what it tells may then be older than what has landed since.
+ */
 const TRIES_WITHOUT_LOCK = 3;
 /** How long a page that holds its records may wait for the source. */
 const HELD_SECONDS = 15;
@@ -96,14 +99,16 @@ interface Unfit {
 async function readInOrder(page: Page): Promise<LoadedPage | Unfit> {
   const { target, cache } = page.context;
   const entityId = page.claim.chain.entity_id ?? 0;
+  const planned = page.claim.execution.dry_run;
   // A plan asks the table alone: no lie of the cache may get into it, and what it finds must not get into the cache.
-  let trusted = page.claim.execution.dry_run ? NO_CACHE : cache;
+  let trusted = planned ? NO_CACHE : cache;
   for (let tries = 0; ;) {
     try {
       if (tries < TRIES_WITHOUT_LOCK) {
         const versions = page.keys.ids.length === 0 ? {} : await slotVersions(target, entityId, page.keys.ids);
         return await readAndCommit(page, target, versions, trusted);
       }
+      if (planned) return await readAndCommit(page, target, null, trusted);
       return await inTransaction(target, "target", async (tx) => {
         await lockRecords(tx, entityId, page.keys.ids, HELD_SECONDS);
         return readAndCommit(page, tx, null, trusted);

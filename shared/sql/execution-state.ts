@@ -9,7 +9,7 @@ export async function executionState(target: Queryable, id: string): Promise<Rec
     "target",
     `select jsonb_build_object(
          'execution', x.id, 'status', x.status, 'dryRun', x.dry_run,
-         'plan', (select r.body from public.sync_reports r where r.execution_id = x.id and r.kind = 'plan' and x.status = 'succeeded'),
+         'plan', (select r.body from public.sync_reports r where r.execution_id = x.id and r.kind = 'plan' and x.status in ('succeeded', 'incomplete')),
          'triggeredBy', x.triggered_by, 'startedAt', x.started_at,
          'completedAt', x.completed_at, 'errors', x.errors,
          -- Of one that runs: for how long nothing has moved, and what its pages failed with last.

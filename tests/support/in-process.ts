@@ -120,7 +120,7 @@ export async function createInProcess(
       const [row] = await target.admin<
         { status: string; errors: unknown }[]
       >`select status, errors from public.sync_executions where id = ${begun.execution}`;
-      if (row?.status !== "succeeded") {
+      if (row?.status !== (begun.paused.length > 0 ? "incomplete" : "succeeded")) {
         throw new Error(
           `execution ${row?.status ?? "missing"}: ${JSON.stringify(row?.errors)} ${JSON.stringify(outcomes.filter((o) => o.outcome === "failed"))}`,
         );

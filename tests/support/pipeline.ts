@@ -63,7 +63,7 @@ export async function createPipeline(
       const begun = await base.start(request);
       const outcomes = await drain();
       const ended = await status(begun.execution);
-      if (ended.status !== "succeeded") {
+      if (ended.status !== (begun.paused.length > 0 ? "incomplete" : "succeeded")) {
         const failed = outcomes.filter((outcome) => outcome.outcome === "failed");
         throw new Error(`execution ${ended.status}: ${JSON.stringify(ended.errors)} ${JSON.stringify(failed)}`);
       }
