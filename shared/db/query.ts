@@ -25,18 +25,25 @@ export async function query<Row extends object>(
 
 /**
  * A server that ends a connection says why (a time limit, an operator), but the driver rejects the statement with
- * CONNECTION_CLOSED, keeps what the server said, and fails the next statement of that connection with it, although that one was
- * carried out. So a statement that does nothing takes it away, and what the server said is the error.
+ * CONNECTION_CLOSED, keeps what the server said, and rejects with that the next statement that gets the connection, without sending it.
+ * So one statement for each connection of the pool, which does nothing, takes it away, and what the server said is the error.
  */
 async function lastWords(db: Queryable, error: unknown): Promise<unknown> {
-  if ((error as { code?: unknown } | null)?.code !== "CONNECTION_CLOSED" || !("begin" in db)) return error;
-  try {
-    await db.unsafe("select 1");
-    return error;
-  } catch (left) {
-    const { name, severity } = (left ?? {}) as Readonly<Record<string, unknown>>;
-    return name === "PostgresError" && severity === "FATAL" ? left : error;
-  }
+  if (!isLost(error) || !("begin" in db)) return error;
+  const connections = (db as Partial<Sql>).options?.max ?? 1;
+  const left = await Promise.all(
+    Array.from({ length: connections }, () => db.unsafe("select 1").then(() => undefined, (words: unknown) => words)), // prettier-ignore
+  );
+  return left.find(isFatal) ?? error;
+}
+
+function isLost(error: unknown): boolean {
+  return (error as { code?: unknown } | null)?.code === "CONNECTION_CLOSED";
+}
+
+function isFatal(error: unknown): boolean {
+  const { name, severity } = (error ?? {}) as Readonly<Record<string, unknown>>;
+  return name === "PostgresError" && severity === "FATAL";
 }
 
 /**
@@ -65,25 +72,47 @@ export async function queryOne<Row extends object>(
  */
 export async function inTransaction<Result>(db: Sql, side: Side, work: (tx: Transaction) => Promise<Result>): Promise<Result> {
   let over = false;
+  // Statements under way, BEGIN and COMMIT among them.
+  let running = 1;
   // The driver would write a statement, a ROLLBACK or a COMMIT of abandoned work to a socket that is gone, which throws
   // where nobody can catch it and ends the whole process. So such work neither returns nor throws: it is dropped.
-  const unlessOver = <T>(next: () => T | Promise<T>) => (over ? new Promise<T>(() => undefined) : next());
+  const dropped = <T>() => new Promise<T>(() => undefined);
+  const unlessOver = <T>(next: () => T | Promise<T>) => (over ? dropped<T>() : next());
   try {
     return (await db.begin(async (tx) => {
-      const live = { unsafe: (...args: Parameters<Sql["unsafe"]>) => unlessOver(() => tx.unsafe(...args)) };
+      running -= 1;
+      const unsafe = async (...args: Parameters<Sql["unsafe"]>) => {
+        if (over) return dropped<postgres.RowList<postgres.Row[]>>();
+        running += 1;
+        try {
+          return await tx.unsafe(...args);
+        } catch (error) {
+          if (!isLost(error)) throw error;
+          over = true;
+          return dropped<postgres.RowList<postgres.Row[]>>();
+        } finally {
+          if (!over) running -= 1;
+        }
+      };
       try {
-        const result = await work(live as unknown as Transaction);
+        const result = await work({ unsafe } as unknown as Transaction);
+        running += 1;
         return await unlessOver(() => result);
       } catch (error) {
+        running += 1;
         return await unlessOver(() => Promise.reject(error as Error));
       }
     })) as Result;
   } catch (error) {
-    throw toIsthmusError(await lastWords(db, error), side);
-  } finally {
     over = true;
+    const words = await lastWords(db, error);
+    // Between two statements the driver drops what the server says, and it ends a transaction there for being idle too long.
+    throw toIsthmusError(isLost(words) && running === 0 ? { code: IDLE_TOO_LONG } : words, side);
   }
 }
+
+/** idle_in_transaction_session_timeout */
+const IDLE_TOO_LONG = "25P03";
 
 /** SQLSTATEs raised by our own functions (migrations/), by meaning. */
 const OWN_STATES: Readonly<Record<string, ErrorCode>> = {
@@ -102,6 +131,11 @@ const OWN_STATES: Readonly<Record<string, ErrorCode>> = {
  * A limit that less work would have kept: statement, lock, idle-in-transaction and transaction timeouts, memory, temporary files.
  */
 const LIMIT = /^(57014|55P03|25P03|25P04|53200|53400)$/;
+
+/** Whether a limit of the source ended a statement: one that has less to do may come through. */
+export function isSourceLimit(error: unknown): boolean {
+  return error instanceof IsthmusError && error.code === "SOURCE_LIMIT";
+}
 
 function toIsthmusError(error: unknown, side: Side): IsthmusError {
   if (error instanceof IsthmusError) return error;

@@ -65,29 +65,36 @@ export function recordsSql(entity: Entity, from: string, where: string): string 
 /** The alias under which a row tells how many bytes it and the rows before it have. */
 export const BYTES = "_bytes";
 
-/** A record q of recordsSql as text, once: its hash and its size. */
-const MEASURED_SQL = `lateral (select hashtextextended(w.t, 0)::text as digest, octet_length(w.t) as bytes
-                                 from (select q::text as t offset 0) w offset 0) m`;
+/**
+ * What a record q of recordsSql has as text. Of a text column only its length is looked at, which stands in its head: what is stored
+ * apart or compressed is not fetched for it. An integer, so that sums are quick.
+ */
+function bytesSql(entity: Entity): string {
+  const lengths = Object.keys(entity.source.columns).map((name) => `coalesce(octet_length(q.${ident(name)}), 0)::bigint`);
+  return `least(${["0", ...lengths].join(" + ")}, ${MOST_INTEGER})::integer`;
+}
+
+const MOST_INTEGER = 2_147_483_647;
 
 /**
  * The records of the keys in $1, an array of integers as text: every column as text, the record's hash, and the size of it and
- * those before it. Of what goes beyond $2 bytes only keys and sizes travel.
+ * those before it. Of what goes beyond $2 bytes only keys and sizes travel, and nothing is fetched.
  */
 export function projectionSql(entity: Entity): string {
-  const names = [...(entity.source.predicate === undefined ? [] : [SENT]), ...Object.keys(entity.source.columns), DIGEST].map(
-    ident,
-  );
-  const within = names.map((name) => `case when r.${ident(BYTES)} <= $2::text::bigint then r.${name} end as ${name}`);
-  return `select ${[`r.${ident(KEY)}`, ...within, `r.${ident(BYTES)}::text as ${ident(BYTES)}`].join(", ")}
-    from (select q.*, m.digest as ${ident(DIGEST)}, q.${ident(KEY)}::bigint as "_order",
-                 sum(m.bytes) over (order by q.${ident(KEY)}::bigint rows unbounded preceding) as ${ident(BYTES)}
-            from (${recordsSql(entity, keysSql(entity), memberSql(entity))}) q cross join ${MEASURED_SQL}) r
+  const columns = [...(entity.source.predicate === undefined ? [] : [SENT]), ...Object.keys(entity.source.columns)].map(ident);
+  const within = (sql: string, name: string) => `case when r.${ident(BYTES)} <= $2::text::bigint then ${sql} end as ${name}`;
+  const sent = [...columns.map((name) => within(`r.${name}`, name)), within(`${DIGEST_SQL}::text`, ident(DIGEST))];
+  return `select ${[`r.${ident(KEY)}`, ...sent, `r.${ident(BYTES)}::text as ${ident(BYTES)}`].join(", ")}
+    from (select q.*, q.${ident(KEY)}::bigint as "_order",
+                 sum(${bytesSql(entity)}) over (order by q.${ident(KEY)}::bigint rows unbounded preceding) as ${ident(BYTES)}
+            from (${recordsSql(entity, keysSql(entity), memberSql(entity))}) q) r
+   cross join lateral (select ${[ident(KEY), ...columns].map((name) => `r.${name}`).join(", ")}) q
    order by r."_order"`;
 }
 
 /** What the record of the key in $1 takes as text, without sending it. Gives { bytes }. */
 export function sizeSql(entity: Entity): string {
-  return `select octet_length(q::text)::text as bytes from (${recordsSql(entity, keysSql(entity), memberSql(entity))}) q`;
+  return `select (${bytesSql(entity)})::text as bytes from (${recordsSql(entity, keysSql(entity), memberSql(entity))}) q`;
 }
 
 /** One column of the record of the key in $1, sent as the projection would send it. */
