@@ -103,3 +103,4 @@ comment on function sync.open_entity(smallint, boolean) is
 
 revoke all on function sync.column_types(regclass), sync.fits_sql(text, text, text), sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) from public;
 grant execute on function sync.column_types(regclass), sync.fits_sql(text, text, text), sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) to isthmus_worker;
+grant execute on function sync.column_types(regclass), sync.fits_sql(text, text, text) to isthmus_decisions;

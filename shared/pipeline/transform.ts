@@ -264,7 +264,8 @@ function waitingIssue(k: string, field: string, parent: string, parentId: string
     type: "foreign_key_violation",
     field,
     rule: "parent_missing@1",
-    remedy: `Waits until ${parent} ${parentId} has landed; see that record in this queue. Nothing to do here.`,
+    // The queue says what keeps the parent.
+    remedy: `Waits for ${parent} ${parentId}.`,
     data: { parent, parentId },
     parent,
     parentId,
