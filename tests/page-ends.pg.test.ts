@@ -46,7 +46,11 @@ const servers = (end: End) => ({ claim: end, position: end, detect: end, slots: 
 const TOLD = servers("told");
 const { position: _, ...LOCKED } = TOLD;
 
-const WAYS: readonly (Way & { readonly name: string; readonly ends: Readonly<Partial<Record<Place, End>>> })[] = [
+const WAYS: readonly (Way & {
+  readonly name: string;
+  readonly ends: Readonly<Partial<Record<Place, End>>>;
+  readonly once?: boolean;
+})[] = [
   ...["statement_timeout", "lock_timeout", "transaction_timeout"].map((name) => ({
     name,
     ends: { ...LOCKED, read: "queued", map: "queued" } as const,
@@ -105,10 +109,16 @@ const WAYS: readonly (Way & { readonly name: string; readonly ends: Readonly<Par
     },
   },
   { name: "refused connection", ends: TOLD, strike: cut() },
-  { name: "XX000 of a pooler", ends: TOLD, strike: cut({ code: "XX000", message: "Max client connections reached" }) },
+  {
+    name: "XX000 of a pooler",
+    ends: TOLD,
+    once: true,
+    strike: cut({ code: "XX000", message: "Max client connections reached" }),
+  },
   {
     name: "server that is away until the page has ended",
     ends: TOLD,
+    once: true,
     strike: async ({ arena, side }, go) => {
       if (side) await arena.wires[side].cut();
       return go();
@@ -160,19 +170,23 @@ describe("a page that is ended", () => {
     expect(await outcome()).toEqual(ALL_LANDED);
   });
 
-  it.each(CASES)("always at $place, by: $name: $end, and nothing of it stays when it is over", async ({ place, way, end }) => {
-    const ended = await arena.run(place, way, "always");
-    const { lost, queued } = await outcome();
-    const seen = ended.status !== "succeeded" ? "told" : queued.length > 0 ? "queued" : "landed";
-    expect(seen).toBe(end);
-    if (end !== "told") expect(lost).toEqual([]);
-    else {
-      expect(ended.errors.map(({ code }) => code)).toContain("PAGE_STALLED");
-      for (const { remedy } of ended.errors) expect(remedy).toMatch(/\w+ \w+/);
-      expect(await stalled()).toBe(1);
-    }
-    await arena.test.sync({ entities: ["offices"], capture: "full" });
-    expect(await outcome()).toEqual(ALL_LANDED);
-    expect(await stalled()).toBe(0);
-  });
+  // A driver whose statement was lost knocks at a refusing server until it is let in: again and again is not tried with those.
+  it.each(CASES.filter(({ way }) => way.once !== true))(
+    "always at $place, by: $name: $end, and nothing of it stays when it is over",
+    async ({ place, way, end }) => {
+      const ended = await arena.run(place, way, "always");
+      const { lost, queued } = await outcome();
+      const seen = ended.status !== "succeeded" ? "told" : queued.length > 0 ? "queued" : "landed";
+      expect(seen).toBe(end);
+      if (end !== "told") expect(lost).toEqual([]);
+      else {
+        expect(ended.errors.map(({ code }) => code)).toContain("PAGE_STALLED");
+        for (const { remedy } of ended.errors) expect(remedy).toMatch(/\w+ \w+/);
+        expect(await stalled()).toBe(1);
+      }
+      await arena.test.sync({ entities: ["offices"], capture: "full" });
+      expect(await outcome()).toEqual(ALL_LANDED);
+      expect(await stalled()).toBe(0);
+    },
+  );
 });

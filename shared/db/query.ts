@@ -31,11 +31,18 @@ export async function query<Row extends object>(
 async function lastWords(db: Queryable, error: unknown): Promise<unknown> {
   if (!isLost(error) || !("begin" in db)) return error;
   const connections = (db as Partial<Sql>).options?.max ?? 1;
-  const left = await Promise.all(
+  const asked = Promise.all(
     Array.from({ length: connections }, () => db.unsafe("select 1").then(() => undefined, (words: unknown) => words)), // prettier-ignore
   );
+  // Where nobody lets us in again, the driver goes on knocking.
+  let late: ReturnType<typeof setTimeout> | undefined;
+  const none = new Promise<unknown[]>((enough) => (late = setTimeout(() => enough([]), LAST_WORDS_MS)));
+  const left = await Promise.race([asked, none]);
+  clearTimeout(late);
   return left.find(isFatal) ?? error;
 }
+
+const LAST_WORDS_MS = 3_000;
 
 function isLost(error: unknown): boolean {
   return (error as { code?: unknown } | null)?.code === "CONNECTION_CLOSED";
@@ -89,7 +96,7 @@ export async function inTransaction<Result>(db: Sql, side: Side, work: (tx: Tran
         } catch (error) {
           if (!isLost(error)) throw error;
           over = true;
-          return dropped<postgres.RowList<postgres.Row[]>>();
+          return await dropped<postgres.RowList<postgres.Row[]>>();
         } finally {
           if (!over) running -= 1;
         }

@@ -134,12 +134,14 @@ export async function createArena(): Promise<Arena> {
     while ((await ended()).length > 0);
   };
   /** Sessions that begin now have the settings, or no longer; the driver has noticed that the old one is gone. */
-  const limit = async (side: Side, settings: Readonly<Record<string, string>>, set: boolean) => {
+  const limit = async (side: Side, settings: Readonly<Record<string, string>>, set: boolean, lost = false) => {
     for (const [name, value] of Object.entries(settings)) {
       await databases[side].admin.unsafe(
         `alter role ${ROLE[side]} in database "${databases[side].name}" ${set ? `set ${name} = '${value}'` : `reset ${name}`}`,
       );
     }
+    // What a server said when it ended the session is for the page to hear.
+    if (lost) return;
     await endSessions(side);
     for (let open = false; !open;) open = await test.context[side].unsafe("select 1").then(() => true, () => false); // prettier-ignore
   };
@@ -198,10 +200,14 @@ export async function createArena(): Promise<Arena> {
       if (way.thrown) return way.thrown(struck);
       if (!side || !way.settings) return way.strike?.(struck, go);
       await limit(side, way.settings, true);
+      let lost = false;
       try {
         return await way.strike?.(struck, go);
+      } catch (error) {
+        lost = (error as { code?: unknown }).code === "CONNECTION_CLOSED";
+        throw error;
       } finally {
-        await limit(side, way.settings, false);
+        await limit(side, way.settings, false, lost);
       }
     };
     const runs: PageOutcome[] = [];
