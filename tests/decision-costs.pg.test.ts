@@ -52,12 +52,14 @@ it("a page that touches thousands of conflicts pays for no decision, and an owne
     const cost = (role: string, prepare: string) =>
       undone(async (tx) => {
         await tx.unsafe(prepare).simple();
+        // The server counts on from transactions of the last second.
+        const earlier = (await calls(tx)) ?? 0;
         await tx.unsafe(`set local role ${role}`);
         const before = cpu();
         await tx.unsafe(TOUCH);
         const used = cpu() - before;
         await tx.unsafe("reset role");
-        return { used, calls: (await calls(tx)) ?? 0 };
+        return { used, calls: ((await calls(tx)) ?? 0) - earlier };
       });
     // A plan that was made for one decision serves all of this session.
     await undone((tx) => tx.unsafe(DECIDE_ONE));
