@@ -62,14 +62,6 @@ describe("rows of some megabytes, on functions with the platform's 256 MB", () =
 
   it("and no function is killed for its memory or CPU", () => {
     const invocations = test.platform.functions.invocations();
-    console.log(
-      JSON.stringify({
-        pages: invocations.length,
-        peak: Math.max(...invocations.map((one) => one.peakRssBytes)) / MEGABYTE,
-        cpu: Math.max(...invocations.map((one) => one.cpuMs)),
-        killed: invocations.flatMap(({ killed }) => killed ?? []),
-      }),
-    );
     expect(invocations.flatMap(({ killed }) => killed ?? [])).toEqual([]);
   });
 });
