@@ -22,7 +22,6 @@ const held =
     }
   };
 
-const timedOut = (name: string): Way => ({ settings: { [name]: LIMIT }, strike: held((_, sent) => sent) });
 const serverError = (code: string) =>
   Object.assign(new Error("of this test"), { name: "PostgresError", code, severity: "ERROR", severity_local: "ERROR" });
 const cut =

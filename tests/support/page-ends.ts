@@ -85,7 +85,7 @@ export interface Ending {
 export interface Arena extends AsyncDisposable {
   readonly test: Pipeline;
   readonly wires: Readonly<Record<Side, Wire>>;
-  admin(side: Side): Sql;
+  readonly admin: (side: Side) => Sql;
   /** Ends the sessions of the sync's role on one side. */
   endSessions(side: Side): Promise<void>;
   /** One full pass over offices that have all changed, each of whose pages of records is struck at a place: the first, or all. */
