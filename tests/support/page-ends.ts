@@ -58,7 +58,7 @@ export interface Struck {
   readonly side: Side | undefined;
   readonly message: PageMessage;
   /** From here on the function is dead: it reaches nothing any more. */
-  die(): never;
+  readonly die: () => never;
 }
 
 /** Carries out the step (`go`), and ends it, or the page, in its way. Within a transformation it must throw at once. */
