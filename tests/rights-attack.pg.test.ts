@@ -101,10 +101,20 @@ async function seed(admin: Sql): Promise<void> {
     insert into public.sync_row_states (entity_id, legacy_id, seen, "left") select e.id, legacy_office_id, '{"name": "seen"}', '{"name": "seen"}' from public.offices, public.sync_entities e;
     insert into public.uuid_mappings_enhanced (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table)
     select e.source_id, 'offices', legacy_office_id, o.id, 'x', 'offices' from public.offices o, public.sync_entities e;
+  `).simple(); // prettier-ignore
+  await openConflicts(admin);
+}
+
+/** Each attack finds something to decide, whatever those before it have decided. */
+async function openConflicts(admin: Sql): Promise<void> {
+  await admin.unsafe(`
+    delete from public.sync_conflicts where entity_type = 'offices';
+    update public.offices set name = 'target';
+    update public.sync_row_states s set seen = '{"name": "seen"}', "left" = '{"name": "seen"}', gone_at = null from public.sync_entities e where e.id = s.entity_id and e.entity_type = 'offices';
     insert into public.sync_conflicts (state, entity_type, source_record_id, conflict_type, field, remedy, rule, source_table, target_table, entity_id, target_record_id)
-    select 'open', 'offices', legacy_office_id, 'concurrent_modification', 'name', '', 'both_changed', 'x', 'offices', e.id, o.id from public.offices o, public.sync_entities e;
+    select 'open', 'offices', legacy_office_id, 'concurrent_modification', 'name', '', 'both_changed', 'x', 'offices', e.id, o.id from public.offices o, public.sync_entities e where e.entity_type = 'offices';
     insert into public.sync_conflict_values (conflict_id, seen, source, target, "left")
-    select id, '{"name": "seen"}', '{"name": "source"}', '{"name": "target"}', '{"name": "seen"}' from public.sync_conflicts;
+    select id, '{"name": "seen"}', '{"name": "source"}', '{"name": "target"}', '{"name": "seen"}' from public.sync_conflicts where entity_type = 'offices';
   `).simple(); // prettier-ignore
 }
 
@@ -197,6 +207,7 @@ const open = async () =>
 let before: Record<string, string>;
 /** Runs an attack and what others then do in good faith while the attacker is still there. */
 async function run(who: Attacker, { statements }: Attack): Promise<void> {
+  await openConflicts(target.admin);
   before ??= await whatIsTheOwners();
   const [mark] = await target.admin<{ n: string }[]>`select coalesce(max(n), 0) as n from public.witness`;
   const attacker = await connect(who);

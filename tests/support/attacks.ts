@@ -48,7 +48,7 @@ const FUNCTIONS = [
 ];
 
 /** Decides while something of its own waits for the end of the transaction. */
-const atTheEnd = (first: string) => DECIDE.flatMap((decision) => [`begin; ${first}; ${decision}; rollback`, "rollback"]);
+const atTheEnd = (first: string) => DECIDE.flatMap((decision) => [`begin; ${first}; ${decision}; commit`, "rollback"]);
 
 const ofNames: readonly Attack[] = [
   {
