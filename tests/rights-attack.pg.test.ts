@@ -115,6 +115,7 @@ async function openConflicts(admin: Sql): Promise<void> {
     select 'open', 'offices', legacy_office_id, 'concurrent_modification', 'name', '', 'both_changed', 'x', 'offices', e.id, o.id from public.offices o, public.sync_entities e where e.entity_type = 'offices';
     insert into public.sync_conflict_values (conflict_id, seen, source, target, "left")
     select id, '{"name": "seen"}', '{"name": "source"}', '{"name": "target"}', '{"name": "seen"}' from public.sync_conflicts where entity_type = 'offices';
+    discard temp;
   `).simple(); // prettier-ignore
 }
 
