@@ -18,6 +18,7 @@ const CONFLICTS = [
 it.each(CONFLICTS)("%s (%s) is tried again", async (_, state) => {
   await using source = await createTestSource();
   const sql = connect({
+    side: "source",
     url: readerUrl(source),
     tls: "disable",
     poolSize: 1,

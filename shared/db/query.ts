@@ -1,9 +1,9 @@
 import type postgres from "postgres";
 import { IsthmusError, type ErrorCode } from "../errors.ts";
 import type { Queryable, Sql, Transaction } from "./connect.ts";
+import type { Side } from "./settings.ts";
 import { meaningOf, REFUSAL_REMEDIES, saidBy, type RefusalFacts } from "./sqlstates.ts";
 
-export type Side = "source" | "target";
 type Parameter = string | number | boolean | null;
 
 /**
@@ -17,34 +17,10 @@ export async function query<Row extends object>(
   parameters: readonly Parameter[] = [],
 ): Promise<Row[]> {
   try {
-    return dense(await db.unsafe<Row[]>(text, parameters as postgres.ParameterOrJSON<never>[]));
+    return await db.unsafe<Row[]>(text, parameters as postgres.ParameterOrJSON<never>[]);
   } catch (error) {
-    throw toIsthmusError(await lastWords(db, error), side);
+    throw toIsthmusError(error, side);
   }
-}
-
-/**
- * A server that ends a connection says why (a time limit, an operator), but the driver rejects the statement with
- * CONNECTION_CLOSED, keeps what the server said, and fails the next statement of that connection with it, although that one was
- * carried out. So a statement that does nothing takes it away, and what the server said is the error.
- */
-async function lastWords(db: Queryable, error: unknown): Promise<unknown> {
-  if ((error as { code?: unknown } | null)?.code !== "CONNECTION_CLOSED" || !("begin" in db)) return error;
-  try {
-    await db.unsafe("select 1");
-    return error;
-  } catch (left) {
-    const { name, severity } = (left ?? {}) as Readonly<Record<string, unknown>>;
-    return name === "PostgresError" && severity === "FATAL" ? left : error;
-  }
-}
-
-/**
- * After a statement that failed when it had sent rows, the driver puts the next rows of the connection behind as many
- * holes (github.com/porsager/postgres/issues/1119), which filter leaves out.
- */
-function dense<Row>(rows: Row[]): Row[] {
-  return rows.length > 0 && !(0 in rows) ? rows.filter(() => true) : rows;
 }
 
 /** The first row of a statement that always has one. */
@@ -79,7 +55,7 @@ export async function inTransaction<Result>(db: Sql, side: Side, work: (tx: Tran
       }
     })) as Result;
   } catch (error) {
-    throw toIsthmusError(await lastWords(db, error), side);
+    throw toIsthmusError(error, side);
   } finally {
     over = true;
   }

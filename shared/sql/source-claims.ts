@@ -34,7 +34,7 @@ async function answer(source: Sql, text: string, limitMs: number): Promise<boole
       return (await query(tx, "source", text)).length > 0;
     });
   } catch (error) {
-    if (error instanceof IsthmusError && error.detail["reason"] === CANCELLED) return undefined;
+    if (error instanceof IsthmusError && error.detail["sqlstate"] === CANCELLED) return undefined;
     throw error;
   }
 }
