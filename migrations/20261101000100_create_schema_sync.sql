@@ -26,6 +26,26 @@ revoke all on schema sync from public;
 grant usage on schema sync to isthmus_worker, isthmus_decisions;
 grant usage on schema public to isthmus_worker, isthmus_decisions;
 
+-- Until PostgreSQL 14 everybody could create in public, and a project that was upgraded still lets everybody: the worker's secret,
+-- leaked, would be worth functions that others call by their short names.
+do $$
+declare
+  v_open boolean := exists (select from pg_namespace n cross join lateral aclexplode(n.nspacl) x
+                             where n.nspname = 'public' and x.grantee = 0 and x.privilege_type = 'CREATE');
+begin
+  if v_open then
+    begin
+      revoke create on schema public from public;
+    exception when insufficient_privilege then
+      null;
+    end;
+    if has_schema_privilege('isthmus_worker', 'public', 'create') then
+      raise notice 'everybody may create tables and functions in the schema public. Its owner has to revoke that: revoke create on schema public from public';
+    end if;
+  end if;
+end
+$$;
+
 create type public.sync_schedule_type as enum ('daily', 'weekly', 'on_demand', 'cron');
 create type public.sync_job_status as enum ('pending', 'running', 'succeeded', 'incomplete', 'failed', 'paused');
 create type public.sync_execution_status as enum ('running', 'succeeded', 'incomplete', 'failed', 'cancelled');
@@ -63,6 +83,22 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp
 as $$ select sync.claims() -> 'app_metadata' ->> 'isthmus_role' $$;
 comment on function sync.caller_role() is
   'operator, reviewer or null: isthmus_role in the app_metadata of the signed-in user.';
-revoke all on function sync.claims(), sync.caller_role() from public;
+-- Asked by functions that run with more rights than their caller, who chooses the session's settings: the role setting counts only
+-- for what PostgreSQL has checked it against, which is that the session's user may take on that role.
+create function sync.calling_role() returns name
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select case current_setting('role') when 'none' then session_user else current_setting('role')::name end
+$$;
+comment on function sync.calling_role() is 'The role of whoever has called a function that runs with its owner''s rights.';
+
+-- The search path of what the application runs when a row of it is written: its triggers, defaults and checks find the tables that they
+-- name without a schema, and before anything in pg_temp. The worker and decisions create nothing in public.
+create function sync.application_path() returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$ select 'pg_catalog, public, extensions, pg_temp' $$;
+comment on function sync.application_path() is 'The search path under which rows of the application are written.';
+
+revoke all on function sync.claims(), sync.caller_role(), sync.calling_role(), sync.application_path() from public;
 grant usage on schema sync to authenticated;
 grant execute on function sync.claims(), sync.caller_role() to authenticated, isthmus_decisions;
+grant execute on function sync.calling_role() to isthmus_decisions;
+grant execute on function sync.application_path() to isthmus_worker, isthmus_decisions;

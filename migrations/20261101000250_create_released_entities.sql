@@ -22,6 +22,20 @@ create policy team_reads on public.sync_released_entities for select to authenti
 revoke all on public.sync_released_entities from anon, authenticated, service_role;
 grant select on public.sync_released_entities to authenticated, isthmus_worker, isthmus_decisions;
 
+create function sync.may_hang_triggers(p_table regclass) returns table (of_table regclass, grantee oid)
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with recursive tables as (
+    select p_table::oid as oid
+    union
+    select i.inhrelid from tables t join pg_inherits i on i.inhparent = t.oid
+  )
+  select c.oid::regclass, x.grantee
+    from tables t join pg_class c on c.oid = t.oid cross join lateral aclexplode(c.relacl) x
+   where x.privilege_type = 'TRIGGER' and x.grantee <> c.relowner
+$$;
+comment on function sync.may_hang_triggers(regclass) is
+  'Who besides its owner has the right TRIGGER on a table or one of its partitions. On a new Supabase project anon, authenticated and service_role have it on each table of public.';
+
 create function sync.grant_released(p_table text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -29,13 +43,16 @@ declare
   v_released public.sync_released_entities;
   v_columns  text;
   v_schema   text;
+  v_open     record;
 begin
   if to_regclass(v_table) is null then
     return;
   end if;
   execute format('revoke all on %s from isthmus_decisions', v_table);
   -- Through such a right anybody can hang a function of theirs on the table. It would run with the rights of whoever writes there.
-  execute format('revoke trigger on %s from public, anon, authenticated, service_role', v_table);
+  for v_open in select * from sync.may_hang_triggers(v_table::regclass) loop
+    execute format('revoke trigger on %s from %s cascade', v_open.of_table, case when v_open.grantee = 0 then 'public' else v_open.grantee::regrole::text end);
+  end loop;
   for v_released in select * from public.sync_released_entities where target_table = p_table order by entity_type loop
     v_columns := (select string_agg(quote_ident(name), ', ') from unnest(v_released.columns) name);
     execute format('grant select (id, %1$s), insert (id, %1$s), update (%1$s) on %2$s to isthmus_decisions', v_columns, v_table);
@@ -83,7 +100,10 @@ begin
   end if;
   select string_agg(quote_ident(name), ', ') into v_missing from unnest(p_columns || 'id'::text) name
    where not exists (select from pg_attribute where attrelid = v_table and attname = name and attnum > 0 and not attisdropped);
-  if v_table is null or v_missing is not null then
+  if (select relkind from pg_class where oid = v_table) not in ('r', 'p') then
+    raise exception 'public.% is no table', p_table
+      using errcode = '42809', hint = 'Release the table itself: what is written through a view or a foreign table is written with other rights.';
+  elsif v_table is null or v_missing is not null then
     raise exception 'public.% does not have what the entity % fills: %', p_table, p_entity, coalesce(v_missing, 'the table is missing')
       using errcode = '42703', hint = 'Correct the table or the entity file: npm run sync -- check says what does not fit.';
   end if;
@@ -143,6 +163,6 @@ $$;
 comment on function sync.released_entity(smallint) is
   'An entity with the table and columns that its owner has released. Raises IS022 when its definition goes beyond them.';
 
-revoke all on function sync.own_tables(), sync.grant_released(text), sync.release_entity(text, text, text[], boolean), sync.withdraw_entity(text),
+revoke all on function sync.may_hang_triggers(regclass), sync.own_tables(), sync.grant_released(text), sync.release_entity(text, text, text[], boolean), sync.withdraw_entity(text),
   sync.released_entity(smallint) from public;
 grant execute on function sync.released_entity(smallint) to isthmus_worker, isthmus_decisions;

@@ -43,7 +43,7 @@ create table public.sync_conflicts (
 );
 comment on table public.sync_conflicts is
   'The queue. open: a person decides, by setting resolution_strategy. waiting: retried by itself when the parent lands. resolved, superseded: history.';
-comment on column public.sync_conflicts.state is 'open: decide it here. waiting: for its parent, nothing to do. resolved. superseded: another row of this record tells what stops it now.';
+comment on column public.sync_conflicts.state is 'open: decide it here. waiting: for its parent; remedy says what keeps that one. resolved. superseded: another row of this record tells what stops it now.';
 comment on column public.sync_conflicts.entity_type is 'Which entity the record belongs to.';
 comment on column public.sync_conflicts.source_record_id is 'The record''s legacy id.';
 comment on column public.sync_conflicts.conflict_type is

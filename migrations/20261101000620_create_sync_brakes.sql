@@ -77,7 +77,7 @@ begin
          landed = excluded.landed, execution_id = excluded.execution_id, last_seen_at = now()
   returning confirmed_at is not null into v_confirmed;
   if not v_confirmed then
-    perform sync.raise_alert('brake', 'critical', p_execution, p_entity_id,
+    perform sync.raise_alert('brake', 'critical', null, p_execution, p_entity_id,
       'Far more records than usual would be ' || case p_kind when 'delete' then 'deleted' else 'emptied' end
         || ': the execution was stopped. See sync_brakes.',
       jsonb_strip_nulls(jsonb_build_object('kind', p_kind, 'field', p_field, 'records', p_records, 'landed', p_landed)));

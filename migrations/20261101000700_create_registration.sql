@@ -127,4 +127,4 @@ comment on function sync.open_entity(smallint, boolean) is
 
 revoke all on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.fits_sql(text, text, text), sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) from public;
 grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.fits_sql(text, text, text), sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) to isthmus_worker;
-grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities) to isthmus_decisions;
+grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.fits_sql(text, text, text) to isthmus_decisions;

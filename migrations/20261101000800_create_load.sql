@@ -273,6 +273,9 @@ begin
   if v_left > 0 then
     v_writes := sync.leave_statements(p_entity, p_plan);
     perform sync.load_slice(p_entity, v_schema, v_writes[:1], v_writes[2:], v_count + 1, v_count + v_left);
+    if p_plan is null then
+      perform sync.delete_relatives(p_entity, v_writes[:1], v_writes[2:]);
+    end if;
   end if;
   if v_soft > 0 then
     v_writes := sync.soft_statements(p_entity, p_plan);

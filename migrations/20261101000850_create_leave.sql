@@ -122,6 +122,82 @@ $$;
 comment on function sync.soft_statements(public.sync_entities, uuid) is
   'The statements that mark a slice of deleted records in their rows, and forget those whose rows are gone: plan, mark, row states. $1, $2: the slice. p_plan: as for leave_statements.';
 
+create function sync.references_to_itself(p_entity public.sync_entities) returns table (name text, field text)
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select c.conname::text, a.attname::text
+    from pg_catalog.pg_constraint c join pg_catalog.pg_attribute a on a.attrelid = c.conrelid and a.attnum = c.conkey[1]
+   where c.contype = 'f' and c.conrelid = c.confrelid and c.conrelid = to_regclass(format('public.%I', p_entity.target_table))
+     and cardinality(c.conkey) = 1 and has_column_privilege(c.conrelid, c.conkey[1], 'select')
+$$;
+comment on function sync.references_to_itself(public.sync_entities) is
+  'The foreign keys of an entity''s target table to itself, and their columns that the sync may read.';
+
+create function sync.gone_relatives(p_entity_id smallint, p_keys bigint[], p_up_to bigint, p_limit integer)
+returns table (legacy_id bigint, generation bigint, reason text)
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+  v_entity public.sync_entities;
+  v_refers text;
+begin
+  select * into strict v_entity from public.sync_entities where id = p_entity_id;
+  select string_agg(format('select t.id from public.%I t where t.%I = f.id', v_entity.target_table, r.field), ' union all ')
+    into v_refers from sync.references_to_itself(v_entity) r;
+  if v_refers is null then
+    return;
+  end if;
+  return query execute format($q$
+    with recursive family as (
+      select m.legacy_id, m.entity_uuid as id from public.uuid_mappings_enhanced m
+       where m.source_id = $1 and m.entity_type = $2 and m.legacy_id = any ($3) and m.sync_status = 'active'
+      union
+      select m.legacy_id, m.entity_uuid
+        from family f
+        -- One index probe per record, whatever the planner thinks.
+        cross join lateral (%s offset 0) t
+        cross join lateral (select m.legacy_id, m.entity_uuid from public.uuid_mappings_enhanced m
+                             where m.entity_type = $2 and m.entity_uuid = t.id and m.source_id = $1 limit 1) m
+        cross join lateral (select from public.sync_pending_keys k
+                             where k.entity_id = $4 and k.legacy_id = m.legacy_id and k.gone and k.generation <= $5 limit 1) gone)
+    select k.legacy_id, k.generation, k.reason
+      from (select family.legacy_id from family limit $6) f
+      cross join lateral (select k.* from public.sync_pending_keys k where k.entity_id = $4 and k.legacy_id = f.legacy_id limit 1) k
+     where f.legacy_id <> all ($3)
+  $q$, v_refers) using v_entity.source_id, v_entity.entity_type, p_keys, v_entity.id, p_up_to, p_limit;
+end
+$$;
+comment on function sync.gone_relatives(smallint, bigint[], bigint, integer) is
+  'Of the records that the source no longer has, those of the same entity that refer to these ones, directly or not: neither goes before the other. At most so many.';
+
+create function sync.delete_relatives(p_entity public.sync_entities, p_reads text[], p_writes text[]) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_names text[];
+  v_held  text;
+  v_n     integer[];
+  v_free  integer[];
+  v_last  integer := (select max(n) from pg_temp.page_rows);
+begin
+  select array_agg(r.name), string_agg(format('exists (select from public.%I t where t.%I = p._uuid and t.id <> all ($2))', p_entity.target_table, r.field), ' or ')
+    into v_names, v_held from sync.references_to_itself(p_entity) r;
+  v_n := array(select j.n from pg_temp.page_rejects j where j.sqlstate = '23503' and j.constraint_name = any (v_names) order by j.n);
+  -- Whoever is referred to by a row that stays does, and then whoever that one refers to.
+  loop
+    if v_n = '{}' then
+      return;
+    end if;
+    execute format('select coalesce(array_agg(p.n order by p.n), ''{}'') from pg_temp.page_rows p where p.n = any ($1) and p._leaves and not (%s)', v_held)
+      into v_free using v_n, array(select p._uuid from pg_temp.page_rows p where p.n = any (v_n));
+    exit when v_free = v_n;
+    v_n := v_free;
+  end loop;
+  delete from pg_temp.page_rejects where n = any (v_n);
+  update pg_temp.page_rows p set n = v_last + x.i from unnest(v_n) with ordinality x (n, i) where p.n = x.n;
+  perform sync.load_slice(p_entity, 'public', p_reads, p_writes, v_last + 1, v_last + cardinality(v_n));
+end
+$$;
+comment on function sync.delete_relatives(public.sync_entities, text[], text[]) is
+  'Deletes rejected records together that only others of them refer to, and that other rejects of the page had parted.';
+
 create function sync.leave_remedy(p_cause text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select 'The source no longer wants this record here, but its target row ' || case
@@ -133,7 +209,9 @@ $$;
 comment on function sync.leave_remedy(text) is 'What to do about a record that has left but is still there, by SQLSTATE or cause.';
 
 revoke all on function sync.referenced_sql(public.sync_entities, uuid), sync.leave_statements(public.sync_entities, uuid),
-  sync.tombstone_statements(public.sync_entities, text), sync.soft_statements(public.sync_entities, uuid), sync.leave_remedy(text) from public;
+  sync.tombstone_statements(public.sync_entities, text), sync.soft_statements(public.sync_entities, uuid), sync.leave_remedy(text),
+  sync.references_to_itself(public.sync_entities), sync.gone_relatives(smallint, bigint[], bigint, integer), sync.delete_relatives(public.sync_entities, text[], text[]) from public;
 grant execute on function sync.referenced_sql(public.sync_entities, uuid) to isthmus_decisions;
 grant execute on function sync.referenced_sql(public.sync_entities, uuid), sync.leave_statements(public.sync_entities, uuid),
-  sync.tombstone_statements(public.sync_entities, text), sync.soft_statements(public.sync_entities, uuid), sync.leave_remedy(text) to isthmus_worker;
+  sync.tombstone_statements(public.sync_entities, text), sync.soft_statements(public.sync_entities, uuid), sync.leave_remedy(text),
+  sync.references_to_itself(public.sync_entities), sync.gone_relatives(smallint, bigint[], bigint, integer), sync.delete_relatives(public.sync_entities, text[], text[]) to isthmus_worker;

@@ -55,19 +55,24 @@ comment on function sync.next_attempt(text, integer) is 'When a record is read a
 create function sync.queue_records(p_entity public.sync_entities, p_execution uuid, p_page_size integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_known uuid[];
+  v_known   uuid[];
+  v_changed bigint[];
 begin
   if not exists (select from pg_temp.page_issues) then
     return;
   end if;
+  perform sync.name_causes();
   v_known := sync.queue_rows(p_entity.id, array(select k from pg_temp.page_issues order by k));
+  v_changed := array(
+    select c.source_record_id from public.sync_conflicts c join pg_temp.page_issues i on i.k = c.source_record_id
+     where c.id = any (v_known) and c.state = 'waiting' and i.state = 'waiting' and c.conflict_data -> 'cause' is distinct from i.data -> 'cause');
   -- The same trouble again: one more attempt. Another one: the old row is superseded, the new one carries on.
   create temp table page_queued on commit drop as
   with same as (
     update public.sync_conflicts c
        set attempts = c.attempts + 1, last_seen_at = now(), source_digest = i.digest,
-           -- What was found out about a circle stays while the record says the same.
-           remedy = case when c.conflict_data = coalesce(i.data, '{}') then c.remedy else i.remedy end, conflict_data = coalesce(i.data, '{}'),
+           -- What was found out about a circle stays while the record waits in it.
+           remedy = case when c.conflict_data = coalesce(i.data, '{}') and coalesce(i.data #>> '{cause,kind}', 'circle') = 'circle' then c.remedy else i.remedy end, conflict_data = coalesce(i.data, '{}'),
            policy = coalesce(i.policy, c.policy), retry_class = i.retry, next_attempt_at = sync.next_attempt(i.retry, c.attempts + 1)
       from pg_temp.page_issues i
      where c.id = any (v_known) and c.source_record_id = i.k
@@ -127,7 +132,9 @@ begin
   insert into public.sync_pending_keys (entity_id, legacy_id, reason)
   select p_entity.id, k, 'clash' from sync.clash_keys(array(select q.k from pg_temp.page_queued q where q.added)) k order by k
   on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+  v_changed := v_changed || array(select sync.name_causes_of_relatives(p_entity.id));
   perform sync.ask_for_circles(p_entity, null, array(select q.k from pg_temp.page_queued q where q.added order by q.k), 10 * p_page_size);
+  perform sync.note_changed_causes(p_entity.id, v_changed || array(select q.k from pg_temp.page_queued q where q.added));
 end
 $$;
 comment on function sync.queue_records(public.sync_entities, uuid, integer) is
@@ -139,6 +146,7 @@ declare
   v_keys   bigint[];
   v_next   integer[];
   v_circle bigint[];
+  v_too_long text;
 begin
   -- A circle closes with the record that comes into the queue last. What is followed is bounded, as a circle that a page takes is.
   with recursive met as (
@@ -154,16 +162,19 @@ begin
     return;
   end if;
   for v_circle in select array(select v_keys[x] from unnest(c) x) from sync.circles(v_next) c loop
-    if p_plan is not null then
-      insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason, circle)
-      select p_plan, p_entity.id, k, 'circle', (select min(x) from unnest(v_circle) x) from unnest(v_circle) k
-       where cardinality(v_circle) <= p_longest order by k
-      on conflict (execution_id, entity_id, legacy_id) do update set generation = default, gone = false, circle = excluded.circle;
-    elsif cardinality(v_circle) > p_longest then
-      update public.sync_conflicts c
-         set remedy = format('%s records wait for each other in a circle, and a page takes at most %s such records: change one of them in the source, or raise the page size.',
-                             cardinality(v_circle), p_longest)
+    v_too_long := case when cardinality(v_circle) > p_longest then
+      format('%s records wait for each other in a circle, and a page takes at most %s such records: change one of them in the source, or raise the page size.',
+             cardinality(v_circle), p_longest) end;
+    if v_too_long is not null and p_plan is not null then
+      update public.sync_planned_records r set remedy = v_too_long
+       where r.execution_id = p_plan and r.entity_id = p_entity.id and r.legacy_id = any (v_circle) and r.outcome in ('waiting', 'in_conflict');
+    elsif v_too_long is not null then
+      update public.sync_conflicts c set remedy = v_too_long
        where c.id = any (sync.queue_rows(p_entity.id, v_circle)) and c.state in ('waiting', 'open');
+    elsif p_plan is not null then
+      insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason, circle)
+      select p_plan, p_entity.id, k, 'circle', (select min(x) from unnest(v_circle) x) from unnest(v_circle) k order by k
+      on conflict (execution_id, entity_id, legacy_id) do update set generation = default, gone = false, circle = excluded.circle;
     else
       insert into public.sync_pending_keys (entity_id, legacy_id, reason, circle)
       select p_entity.id, k, 'circle', (select min(x) from unnest(v_circle) x) from unnest(v_circle) k order by k
@@ -178,7 +189,8 @@ comment on function sync.ask_for_circles(public.sync_entities, uuid, bigint[], i
 create function sync.waits_for(p_entity_id smallint, p_plan uuid, p_legacy_id bigint) returns bigint
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select w.next
-    from (select 1 as rank, case when r.outcome = 'waiting' and r.parent_entity_id = p_entity_id then r.parent_legacy_id end as next
+    from (select 1 as rank, case when r.outcome = 'in_conflict' then r.clashes_with
+                                 when r.outcome = 'waiting' and r.parent_entity_id = p_entity_id then r.parent_legacy_id end as next
             from public.sync_planned_records r
            where r.execution_id = p_plan and r.entity_id = p_entity_id and r.legacy_id = p_legacy_id
           union all

@@ -5,6 +5,26 @@
 -- These run as isthmus_decisions. p_entity comes from sync.released_entity, so that each name that becomes SQL was released by
 -- the owner; what conflicts and their values say is bound or looked up among these names.
 
+create function sync.takes(p_value jsonb, p_type text, p_exact text) returns boolean
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_text text := p_value #>> '{}';
+begin
+  if p_type in ('json', 'jsonb') then
+    return true;
+  elsif jsonb_typeof(p_value) = 'array' and p_type like '%[]' then
+    execute format('select x.value::text from jsonb_to_record($1) as x (value %s)', p_type) into v_text using jsonb_build_object('value', p_value);
+  elsif jsonb_typeof(p_value) in ('array', 'object') then
+    return false;
+  end if;
+  return sync.holds(v_text, format('(p.value)::%s is not null and coalesce(%s, true)', p_type, coalesce(sync.fits_sql('value', p_type, p_exact), 'true')));
+exception when data_exception then
+  return false;
+end
+$$;
+comment on function sync.takes(jsonb, text, text) is
+  'Whether a column of that type takes a JSON value as it is: of its kind, and neither cut, rounded nor moved to another zone.';
+
 create function sync.decide_fields(p_entity public.sync_entities, p_ids uuid[], p_before jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -42,7 +62,7 @@ begin
     from (select (w ->> 'id')::uuid as id, case
                    when w ->> 'expect' is null then 'what it would put back is not known'
                    when w ->> 'strategy' = 'merge' and exists (select from jsonb_object_keys(w -> 'put') k where not w -> 'fields' ? k)
-                     then 'resolution_data names ' || (select string_agg(k, ', ' order by k) from jsonb_object_keys(w -> 'put') k where not w -> 'fields' ? k)
+                     then 'resolution_data names ' || (select left(string_agg(k, ', ' order by k), 200) from jsonb_object_keys(w -> 'put') k where not w -> 'fields' ? k)
                           || ', which this conflict is not about'
                    when w ->> 'strategy' = 'merge' and exists (select from jsonb_array_elements_text(w -> 'fields') k where not w -> 'put' ? k)
                      then 'resolution_data lacks ' || (select string_agg(k, ', ' order by k) from jsonb_array_elements_text(w -> 'fields') k where not w -> 'put' ? k)
@@ -61,6 +81,17 @@ begin
    where w.why is not null order by c.first_seen_at, c.id limit 1;
   if found then
     perform sync.refuse_decision(x, v_first.why, v_first.hint) from public.sync_conflicts x where x.id = v_first.id;
+  end if;
+
+  select c as conflict, k.key as field into v_first
+    from jsonb_array_elements(v_work) w cross join lateral jsonb_each(w -> 'put') k
+    join sync.column_types(v_table::regclass) t on t.name = k.key
+    join public.sync_conflicts c on c.id = (w ->> 'id')::uuid
+   where w ->> 'strategy' = 'merge' and k.value <> 'null' and not sync.takes(k.value, t.type, t.exact)
+   order by c.first_seen_at, c.id, k.key limit 1;
+  if found then
+    perform sync.refuse_decision(v_first.conflict, 'the column ' || quote_ident(v_first.field) || ' cannot hold its value in resolution_data exactly',
+      'Write one of its kind that it need neither cut nor round.');
   end if;
 
   -- Rows are found one by one, by their ids: nobody knows how many decisions there are when this is planned, and how many rows.
@@ -90,12 +121,14 @@ begin
       'Have it read again, and decide on what it shows then: select sync.replay(''' || p_entity.entity_type || ''').');
   end if;
 
+  perform set_config('search_path', sync.application_path(), true);
   execute format($q$
     update %1$s t set %2$s
       from (select (work.item ->> 'row')::uuid as row, work.item -> 'put' as put, jsonb_populate_record(null::%1$s, work.item -> 'put') as new
               from jsonb_array_elements($1) work (item) where work.item -> 'put' <> '{}' offset 0) d
      where t.id = d.row
   $q$, v_table, (select string_agg(format('%1$I = case when d.put ? %1$L then (d.new).%1$I else t.%1$I end', name), ', ') from unnest(v_owned) name where name <> 'id')) using v_work;
+  perform set_config('search_path', 'pg_catalog, pg_temp', true);
 
   execute format($q$
     select jsonb_agg(work.item || jsonb_build_object('now', o.now)) from jsonb_array_elements($1) work (item) cross join lateral (%s) o
@@ -198,6 +231,7 @@ begin
   if found then
     perform sync.refuse_decision(v_first, 'what the source says of it is not known', format('Have it read again: select sync.replay(%L).', p_entity.entity_type));
   end if;
+  perform set_config('search_path', sync.application_path(), true);
   execute format($q$
     insert into %1$s (id, %2$s)
     select d.id, %3$s
@@ -206,6 +240,7 @@ begin
              where c.id = any ($1) order by c.target_record_id offset 0) d
   $q$, v_table, (select string_agg(quote_ident(name), ', ') from unnest(v_owned) name),
     (select string_agg(format('(d.new).%I', name), ', ') from unnest(v_owned) name)) using p_ids;
+  perform set_config('search_path', 'pg_catalog, pg_temp', true);
   execute format($q$
     update public.sync_row_states s
        set seen = case when s.seen_hash is null then v.record end, "left" = case when s.left_hash is null then o.now end,
@@ -245,6 +280,7 @@ begin
   if v_first.id is not null then
     perform sync.refuse_decision(v_first, 'the target holds other values than it shows', format('Have it read again: select sync.replay(%L).', p_entity.entity_type));
   end if;
+  perform set_config('search_path', sync.application_path(), true);
   execute format($q$
     with kept as (
       insert into public.sync_conflict_values as k (conflict_id, target)
@@ -254,6 +290,7 @@ begin
       on conflict (conflict_id) do update set target = excluded.target)
     delete from %1$s t using public.sync_conflicts c where c.id = any ($1) and t.id = c.target_record_id
   $q$, v_table, sync.owned_columns(p_entity)) using p_ids;
+  perform set_config('search_path', 'pg_catalog, pg_temp', true);
   with gone as (
     delete from public.sync_row_states s using public.sync_conflicts c
      where c.id = any (p_ids) and s.entity_id = c.entity_id and s.legacy_id = c.source_record_id)
@@ -264,7 +301,7 @@ $$;
 comment on function sync.delete_decided(public.sync_entities, uuid[]) is
   'Target rows of records that the source no longer has are deleted; what they held is kept.';
 
-revoke all on function sync.decide_fields(public.sync_entities, uuid[], jsonb), sync.decide_rows(public.sync_entities, uuid[], jsonb),
+revoke all on function sync.takes(jsonb, text, text), sync.decide_fields(public.sync_entities, uuid[], jsonb), sync.decide_rows(public.sync_entities, uuid[], jsonb),
   sync.write_again(public.sync_entities, uuid[]), sync.delete_decided(public.sync_entities, uuid[]) from public;
-grant execute on function sync.decide_fields(public.sync_entities, uuid[], jsonb), sync.decide_rows(public.sync_entities, uuid[], jsonb),
+grant execute on function sync.takes(jsonb, text, text), sync.decide_fields(public.sync_entities, uuid[], jsonb), sync.decide_rows(public.sync_entities, uuid[], jsonb),
   sync.write_again(public.sync_entities, uuid[]), sync.delete_decided(public.sync_entities, uuid[]) to isthmus_decisions;

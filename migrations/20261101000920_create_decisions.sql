@@ -100,6 +100,13 @@ declare
   v_group      record;
   v_writer     text := current_setting('isthmus.sync', true);
 begin
+  -- A trigger of the application that names a table or type without its schema might find the caller's, with the caller's code on it.
+  if pg_my_temp_schema() <> 0
+    and exists (select from pg_type where typnamespace = pg_my_temp_schema() union all select from pg_class where relnamespace = pg_my_temp_schema())
+    and not pg_has_role(sync.calling_role(), (select relowner from pg_class where oid = 'public.sync_conflicts'::regclass), 'usage') then
+    raise exception 'no decision is carried out in a session that has temporary tables or types of its own'
+      using errcode = 'IS022', hint = 'Drop them (discard temp), or decide in another session. Nothing was changed.';
+  end if;
   -- Nobody knows how many rows these two tables have when this is planned. So they are not joined, but looked up by key.
   select jsonb_object_agg(id, decisions), jsonb_object_agg(id, resolution_strategy) into v_before, v_strategies from before;
   -- Tells application triggers that this is the sync and not a person; what the person does next is theirs again.
@@ -109,6 +116,8 @@ begin
       from decided where decisions > (v_before ->> id::text)::integer group by entity_id order by entity_id
   loop
     perform sync.carry_out(sync.released_entity(v_group.entity_id), v_group.ids, v_strategies);
+    perform sync.note_changed_causes(v_group.entity_id, array(
+      select source_record_id from decided where entity_id = v_group.entity_id and decisions > (v_before ->> id::text)::integer));
     insert into public.sync_audit (actor, action, conflict_id, entity_id, legacy_id, fields, strategy)
     select coalesce(resolved_by, sync.actor(null)) || case when sync.claims() ->> 'sub' is null then ' (' || session_user || ')' else '' end,
            case when resolution_strategy is null then 'reopened' else 'decided' end,
@@ -125,6 +134,23 @@ create trigger apply_decisions after update on public.sync_conflicts
   referencing old table as before new table as decided for each statement
   when (current_user <> 'isthmus_worker') execute function sync.apply_decisions();
 
+create function sync.deferred_constraints(p_table regclass) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with tables as (select p_table::oid as oid union select relid from pg_partition_tree(p_table))
+  select string_agg(distinct format('%I.%I', n.nspname, c.conname), ', ')
+    from pg_constraint c join pg_namespace n on n.oid = c.connamespace
+   where c.condeferrable and (c.conrelid in (select oid from tables) or c.confrelid in (select oid from tables))
+     and has_schema_privilege(n.oid, 'usage')
+     -- A name counts for all tables of its schema. Where it is also that of a trigger that calls somebody else's function, it waits.
+     and not exists (
+       select from pg_constraint o join pg_trigger t on t.tgconstraint = o.oid join pg_proc f on f.oid = t.tgfoid
+        where o.contype = 't' and o.connamespace = c.connamespace and o.conname = c.conname
+          and f.proowner <> (select relowner from pg_class where oid = p_table)
+          and not (select rolsuper from pg_roles where oid = f.proowner))
+$$;
+comment on function sync.deferred_constraints(regclass) is
+  'The deferrable constraints of a table and of what refers to it, as a list of names: those that run code of its owner only.';
+
 -- Settings are pinned as they are where rows are loaded.
 create function sync.carry_out(p_entity public.sync_entities, p_ids uuid[], p_before jsonb) returns void
 language plpgsql security invoker
@@ -132,6 +158,7 @@ set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbrevia
 set intervalstyle = 'iso_8601' set extra_float_digits = 3 set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
 set array_nulls = on set standard_conforming_strings = on set quote_all_identifiers = off set transform_null_equals = off as $$
 declare
+  v_deferred   text;
   v_state      text;
   v_constraint text;
   v_hint       text;
@@ -142,7 +169,13 @@ begin
   begin
     perform sync.decide_fields(p_entity, p_ids, p_before);
     perform sync.decide_rows(p_entity, p_ids, p_before);
-    set constraints all immediate;
+    -- Not all: what else waits for the end of the transaction is the caller's, and would run with the rights of decisions.
+    v_deferred := sync.deferred_constraints(format('public.%I', p_entity.target_table)::regclass);
+    if v_deferred is not null then
+      perform set_config('search_path', sync.application_path(), true);
+      execute 'set constraints ' || v_deferred || ' immediate';
+      perform set_config('search_path', 'pg_catalog, pg_temp', true);
+    end if;
     return;
   exception when others or assert_failure then
     get stacked diagnostics v_state = returned_sqlstate, v_constraint = constraint_name, v_message = message_text, v_hint = pg_exception_hint;
@@ -170,10 +203,10 @@ comment on function sync.carry_out(public.sync_entities, uuid[], jsonb) is
   'Carries out decisions on conflicts of one entity, all or none; the first that is refused is named. p_before: the strategies before, {id: strategy}.';
 
 revoke all on function sync.actor(text), sync.refuse_decision(public.sync_conflicts, text, text), sync.check_decision(), sync.refuse_forged_name(),
-  sync.apply_decisions(), sync.carry_out(public.sync_entities, uuid[], jsonb) from public;
+  sync.apply_decisions(), sync.deferred_constraints(regclass), sync.carry_out(public.sync_entities, uuid[], jsonb) from public;
 -- What sync.check_decision calls as whoever decides.
 grant execute on function sync.actor(text), sync.refuse_decision(public.sync_conflicts, text, text) to authenticated, isthmus_decisions;
-grant execute on function sync.carry_out(public.sync_entities, uuid[], jsonb) to isthmus_decisions;
+grant execute on function sync.deferred_constraints(regclass), sync.carry_out(public.sync_entities, uuid[], jsonb) to isthmus_decisions;
 
 grant create on schema sync to isthmus_decisions;
 alter function sync.apply_decisions() owner to isthmus_decisions;

@@ -2,14 +2,12 @@
 -- Locks:   none.
 -- Reverse: drop the function.
 
--- Its caller chooses the session's settings, so the role setting counts only for what PostgreSQL has checked it against: the
--- session's user may take on that role.
 create function sync.reveal(p_conflict uuid) returns jsonb
 language plpgsql security definer set search_path = pg_catalog, pg_temp set standard_conforming_strings = on as $$
 declare
   v_conflict public.sync_conflicts;
   v_values   public.sync_conflict_values;
-  v_caller   name := case current_setting('role') when 'none' then session_user else current_setting('role') end;
+  v_caller   name := sync.calling_role();
   v_owner    oid := (select relowner from pg_class where oid = 'public.sync_conflict_values'::regclass);
 begin
   -- Whoever comes through the Data API needs the role of a reviewer; others see the values only where they own the table.

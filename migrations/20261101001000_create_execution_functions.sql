@@ -70,26 +70,13 @@ begin
     perform sync.close_stalled_alerts(p_execution);
   end if;
   if p_status = 'failed' and not exists (select from public.sync_executions where id = p_execution and dry_run) then
-    perform sync.raise_alert('execution_failed', 'critical', p_execution, null,
+    perform sync.raise_alert('execution_failed', 'critical', null, p_execution, null,
       'An execution failed: see errors of this execution.', jsonb_build_object('execution', p_execution));
   end if;
 end
 $$;
 comment on function sync.finish_execution(uuid, public.sync_execution_status, jsonb) is
   'Closes an execution with its sums and metrics, once. One that succeeded but left entities out is incomplete.';
-
-create function sync.raise_alert(p_kind text, p_severity text, p_execution uuid, p_entity_id smallint, p_message text, p_details jsonb)
-returns void
-language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  insert into public.sync_alerts as a (kind, severity, source_id, entity_id, execution_id, message, details)
-  select p_kind, p_severity, e.source_id, p_entity_id, e.id, p_message, p_details
-    from public.sync_executions e where e.id = p_execution
-  on conflict (kind, entity_id) where closed_at is null do update
-     set occurrences = a.occurrences + 1, last_seen_at = now(), execution_id = excluded.execution_id,
-         message = excluded.message, details = excluded.details
-$$;
-comment on function sync.raise_alert(text, text, uuid, smallint, text, jsonb) is
-  'Opens an alert, or counts it again while it is open.';
 
 create function sync.advance_execution(p_execution uuid) returns setof uuid
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -247,7 +234,7 @@ revoke all on function sync.add_deletes(public.sync_executions, integer) from pu
 grant execute on function sync.add_deletes(public.sync_executions, integer) to isthmus_worker;
 revoke all on function sync.execution_metrics(uuid),
   sync.finish_execution(uuid, public.sync_execution_status, jsonb),
-  sync.raise_alert(text, text, uuid, smallint, text, jsonb), sync.advance_execution(uuid) from public;
+  sync.advance_execution(uuid) from public;
 grant execute on function sync.execution_metrics(uuid),
   sync.finish_execution(uuid, public.sync_execution_status, jsonb),
-  sync.raise_alert(text, text, uuid, smallint, text, jsonb), sync.advance_execution(uuid) to isthmus_worker;
+  sync.advance_execution(uuid) to isthmus_worker;

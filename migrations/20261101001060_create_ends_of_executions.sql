@@ -118,7 +118,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select jsonb_strip_nulls(jsonb_build_object(
            'code', 'PAGE_STALLED', 'entity', n.entity, 'capture', p_chain.capture, 'page', p_chain.page,
            'tries', p_chain.failures + n.killed::integer, 'cause', n.cause,
-           'passes', p_why <> 'tries' and n.cause is null or not n.killed and n.cause ->> 'code' ~ '_(UNAVAILABLE|BEHIND)$|^QUEUE_',
+           'passes', p_why <> 'tries' and n.cause is null
+             or not n.killed and (n.cause ->> 'code' ~ '_(UNAVAILABLE|BEHIND)$|^QUEUE_' or n.cause ->> 'sqlstate' is not distinct from '55P03'),
            'message', format('%s of %s made no progress: %s.', case when p_chain.capture = 'validate' then 'The comparison' else 'Page ' || p_chain.page end,
              coalesce(n.entity, 'both sides'),
              case when n.killed then format('it was begun %s times, and the last function that took it was killed', p_chain.failures + 1)
@@ -171,7 +172,7 @@ begin
     loop
       v_any := true;
       if not v_execution.dry_run then
-        perform sync.raise_alert('page_stalled', 'critical', v_execution.id, v_stopped.entity_id, v_stopped.last_error ->> 'message',
+        perform sync.raise_alert('page_stalled', 'critical', null, v_execution.id, v_stopped.entity_id, v_stopped.last_error ->> 'message',
           v_stopped.last_error - 'message');
       end if;
     end loop;
@@ -224,7 +225,7 @@ begin
     exception when others then
       -- It holds up no other. Where it does not move for too long, it is ended.
       continue when sqlstate ~ '^(40|55P03|57)';
-      perform sync.raise_alert('execution_stuck', 'critical', v_execution, null,
+      perform sync.raise_alert('execution_stuck', 'critical', null, v_execution, null,
         'The chains of an execution cannot be opened. It ends by itself when nothing has moved for ISTHMUS_STALLED_MINUTES.',
         jsonb_build_object('execution', v_execution, 'sqlstate', sqlstate));
     end;

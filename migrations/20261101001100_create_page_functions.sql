@@ -139,7 +139,7 @@ begin
       cross join lateral (select coalesce(m.legacy_id, r.legacy_id) as legacy_id) h), '[]') || coalesce((
     select jsonb_agg(jsonb_build_object(
              'k', r.k, 'state', 'waiting', 'type', 'foreign_key_violation', 'field', r.field, 'rule', 'parent_missing@1',
-             'remedy', format('Waits until %1$s %2$s has landed; see that record in this queue. Nothing to do here.', p_entity.entity_type, r.parent),
+             'remedy', format('Waits for %s %s.', p_entity.entity_type, r.parent),
              'data', jsonb_build_object('parent', p_entity.entity_type, 'parentId', r.parent::text),
              'parent', p_entity.entity_type, 'parentId', r.parent, 'digest', p._digest))
       from pg_temp.page_relatives r join pg_temp.page_rows p on p.n = r.n where r.state = 'waits'), '[]') || coalesce((
@@ -213,7 +213,7 @@ begin
    where c.id = any (v_queued) and c.source_record_id = q.legacy_id and c.state in ('waiting', 'open')
      and q.action in ('insert', 'update', 'unchanged');
 
-  -- Gone from the source: nothing is left to wait for or to decide. A record that would wait for ever is released for ever.
+  -- Gone from the source: nothing is left to wait for or to decide. Who waits for such a record is told.
   -- What had landed is decided on where it is deleted.
   update public.sync_conflicts c
      set state = 'resolved', resolved_at = now(), resolved_by = 'sync: gone from the source', resolved_in = v_chain.execution_id
@@ -224,6 +224,7 @@ begin
   update public.sync_conflicts c set standing = false
    where c.entity_id = v_entity.id and c.standing
      and c.source_record_id = any (v_absent || v_outside);
+  perform sync.note_changed_causes(v_entity.id, v_absent || v_outside);
 
   -- Not to be transferred any more: likewise.
   update public.sync_conflicts c
@@ -255,7 +256,7 @@ begin
 
   v_surplus := sync.page_surplus(v_chain, v_entity, p_page);
   if (v_surplus ->> 'count')::integer > 0 then
-    perform sync.raise_alert('surplus', 'warning', v_chain.execution_id, v_entity.id,
+    perform sync.raise_alert('surplus', 'warning', null, v_chain.execution_id, v_entity.id,
       'Target rows that are no record: another row is the record (duplicates).', v_surplus);
   end if;
   return sync.end_page(v_chain, v_entity, p_page, v_surplus, v_begun);
@@ -399,8 +400,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from jsonb_array_elements_text(p_page -> 'gone') g
     left join public.uuid_mappings_enhanced m
       on m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = g::bigint and m.sync_status = 'active'
-    left join public.sync_planned_records r
-      on r.execution_id = p_plan and r.entity_id = p_entity.id and r.legacy_id = g::bigint and r.lands is not null
+    left join lateral (select r.lands from public.sync_planned_records r
+                        where r.execution_id = p_plan and r.entity_id = p_entity.id and r.legacy_id = g::bigint and r.lands is not null limit 1) r on true
    where coalesce(r.lands, m.legacy_id is not null)
      and not exists (select from public.sync_row_states s
                       where s.entity_id = p_entity.id and s.legacy_id = g::bigint and s.gone_at is not null)

@@ -72,7 +72,7 @@ begin
     perform sync.close_alert('queue_refused', p_source_id);
     return;
   end if;
-  perform sync.open_alert('queue_refused', 'critical', p_source_id,
+  perform sync.raise_alert('queue_refused', 'critical', p_source_id, null, null,
     format('QStash does not take the messages of %s chains since %s (%s). %s', v_told ->> 'chains',
       to_char((v_told ->> 'since')::timestamptz at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'),
       concat_ws(', ', v_told #>> '{error,reason}', 'status ' || (v_told #>> '{error,status}'), 'until ' || (v_told #>> '{error,resetsAt}')),
@@ -120,25 +120,7 @@ $$;
 comment on function sync.note_dead_letters(smallint, jsonb) is
   'Remembers which dead letters QStash holds, and returns those that it did not hold at the last look.';
 
-create function sync.open_alert(p_kind text, p_severity text, p_source_id smallint, p_message text, p_details jsonb) returns void
-language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  insert into public.sync_alerts as a (kind, severity, source_id, message, details)
-  values (p_kind, p_severity, p_source_id, p_message, p_details)
-  on conflict (kind, entity_id) where closed_at is null do update
-     set occurrences = a.occurrences + 1, last_seen_at = now(), message = excluded.message, details = excluded.details
-$$;
-comment on function sync.open_alert(text, text, smallint, text, jsonb) is
-  'Opens an alert that belongs to no execution, or counts it again while it is open.';
-
-create function sync.close_alert(p_kind text, p_source_id smallint) returns void
-language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_alerts set closed_at = now() where kind = p_kind and source_id = p_source_id and closed_at is null
-$$;
-comment on function sync.close_alert(text, smallint) is 'Closes an alert whose cause is gone.';
-
 revoke all on function sync.overdue_chains(integer), sync.note_sends(integer, jsonb), sync.tell_refused_sends(smallint),
-  sync.unclaimed_chains(smallint), sync.take_look(smallint, text, integer), sync.note_dead_letters(smallint, jsonb),
-  sync.open_alert(text, text, smallint, text, jsonb), sync.close_alert(text, smallint) from public;
+  sync.unclaimed_chains(smallint), sync.take_look(smallint, text, integer), sync.note_dead_letters(smallint, jsonb) from public;
 grant execute on function sync.overdue_chains(integer), sync.note_sends(integer, jsonb), sync.tell_refused_sends(smallint),
-  sync.unclaimed_chains(smallint), sync.take_look(smallint, text, integer), sync.note_dead_letters(smallint, jsonb),
-  sync.open_alert(text, text, smallint, text, jsonb), sync.close_alert(text, smallint) to isthmus_worker;
+  sync.unclaimed_chains(smallint), sync.take_look(smallint, text, integer), sync.note_dead_letters(smallint, jsonb) to isthmus_worker;

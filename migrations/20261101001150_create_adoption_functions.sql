@@ -134,7 +134,7 @@ begin
     v_report := sync.adoption_report(p_execution, p_entity);
     insert into public.sync_reports (execution_id, kind, body) values (p_execution, 'adoption:' || p_entity.entity_type, v_report);
     if (v_report ->> 'surplus_rows')::bigint > 0 then
-      perform sync.raise_alert('surplus', 'warning', p_execution, p_entity.id,
+      perform sync.raise_alert('surplus', 'warning', null, p_execution, p_entity.id,
         'Target rows whose legacy id belongs to another row.', jsonb_build_object('duplicates', v_report -> 'surplus_rows'));
     end if;
     update public.sync_entities set adoption_epoch = 1, adopted_at = now() where id = p_entity.id and adoption_epoch = 0;

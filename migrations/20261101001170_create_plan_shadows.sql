@@ -104,8 +104,10 @@ begin
   -- What this execution has planned for the page's records already stands for what is there.
   create temp table page_planned on commit drop as
   select r.legacy_id, r.id, r.lands, r.row_after, r.state_after
-    from pg_temp.page_keys k join public.sync_planned_records r
-      on r.execution_id = p_execution and r.entity_id = p_entity.id and r.legacy_id = k.legacy_id and r.lands is not null;
+    from pg_temp.page_keys k
+    -- One index probe per record, whatever the planner thinks.
+    cross join lateral (select r.* from public.sync_planned_records r
+                         where r.execution_id = p_execution and r.entity_id = p_entity.id and r.legacy_id = k.legacy_id and r.lands is not null limit 1) r;
   create unique index on pg_temp.page_planned (legacy_id);
 
   create temp table uuid_mappings_enhanced (like public.uuid_mappings_enhanced including all) on commit drop;

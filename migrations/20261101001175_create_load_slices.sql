@@ -87,6 +87,7 @@ declare
   v_constraint text;
   v_column     text;
 begin
+  perform set_config('search_path', sync.application_path(), true);
   foreach v_statement in array p_statements loop
     if p_prepared then
       execute format(v_statement, p_from, p_to);
@@ -398,4 +399,4 @@ grant execute on function sync.is_record_error(text), sync.active_if_same(uuid, 
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
   sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.circles(integer[]),
   sync.load_circles(public.sync_entities, text, text[], text[]) to isthmus_worker;
-grant execute on function sync.is_record_error(text) to isthmus_decisions;
+grant execute on function sync.is_record_error(text), sync.holds(text, text) to isthmus_decisions;

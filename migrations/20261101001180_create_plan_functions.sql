@@ -88,7 +88,7 @@ begin
            case when i.k is not null then i.field else sync.listed(w.fields) end as field,
            case when i.k is not null then i.remedy
                 when w.legacy_id is not null then 'Edits in the target are overwritten; what they held is kept.' end as remedy,
-           null::smallint as parent_entity_id, null::bigint as parent_legacy_id,
+           null::smallint as parent_entity_id, null::bigint as parent_legacy_id, null::bigint as clashes_with,
            q.action <> 'delete' as lands,
            case when q.action <> 'delete' then (select to_jsonb(x.*) from (select t.id, %2$s) x) end as row_after,
            case when q.action <> 'delete' then to_jsonb(s) end as state_after,
@@ -105,10 +105,10 @@ begin
   select q.legacy_id, q.id, 'unchanged' from pg_temp.page_plan q
    where q.action = 'unchanged' and (sync.is_known(p_execution, p_entity.id, q.legacy_id)
       or exists (select from jsonb_to_recordset(p_page -> 'warnings') as x (k bigint) where x.k = q.legacy_id));
-  insert into pg_temp.page_outcomes (legacy_id, id, outcome, rule, field, remedy, parent_entity_id, parent_legacy_id)
+  insert into pg_temp.page_outcomes (legacy_id, id, outcome, rule, field, remedy, parent_entity_id, parent_legacy_id, clashes_with)
   select i.k, p._uuid, case when i.settled then 'waived' when i.state = 'waiting' then 'waiting' else 'in_conflict' end, i.rule, i.field,
          case when i.state = 'open' then i.remedy else 'Waits for its parent, which is in the queue or not among these entities.' end,
-         i.parent_entity_id, i."parentId"
+         i.parent_entity_id, i."parentId", case when i.retry = 'clash' then (i.data #>> '{clashes_with,legacy_id}')::bigint end
     from pg_temp.page_issues i left join pg_temp.page_rows p on p._key = i.k
    where not exists (select from pg_temp.page_outcomes o where o.legacy_id = i.k and o.outcome = 'in_conflict');
   insert into pg_temp.page_outcomes (legacy_id, outcome, rule, remedy)
@@ -121,9 +121,9 @@ begin
      and not exists (select from pg_temp.page_outcomes o where o.legacy_id = k::bigint);
 
   insert into public.sync_planned_records as r
-    (execution_id, entity_id, legacy_id, id, outcome, rule, field, remedy, warnings, parent_entity_id, parent_legacy_id,
+    (execution_id, entity_id, legacy_id, id, outcome, rule, field, remedy, warnings, parent_entity_id, parent_legacy_id, clashes_with,
      lands, row_after, state_after, unique_keys)
-  select p_execution, p_entity.id, o.legacy_id, o.id, o.outcome, o.rule, o.field, o.remedy, w.rules, o.parent_entity_id, o.parent_legacy_id,
+  select p_execution, p_entity.id, o.legacy_id, o.id, o.outcome, o.rule, o.field, o.remedy, w.rules, o.parent_entity_id, o.parent_legacy_id, o.clashes_with,
          o.lands, o.row_after, o.state_after, o.unique_keys
     from pg_temp.page_outcomes o
     left join (select k, array_agg(rule order by rule) as rules from jsonb_to_recordset(p_page -> 'warnings') as x (k bigint, rule text) group by k) w
@@ -137,11 +137,13 @@ begin
                  else excluded.outcome end,
             coalesce(excluded.rule, case when r.rule = 'source_wins' and excluded.lands is not false then r.rule end),
             coalesce(excluded.field, case when r.rule = 'source_wins' and excluded.lands is not false then r.field end),
-            coalesce(excluded.remedy, case when r.rule = 'source_wins' and excluded.lands is not false then r.remedy end)))
+            -- What was found out about a circle stays while the record clashes with the same one.
+            case when r.outcome = 'in_conflict' and r.clashes_with = excluded.clashes_with then r.remedy
+                 else coalesce(excluded.remedy, case when r.rule = 'source_wins' and excluded.lands is not false then r.remedy end) end))
            e (outcome, rule, field, remedy)),
          warnings = excluded.warnings, id = coalesce(excluded.id, r.id),
          parent_entity_id = excluded.parent_entity_id, parent_legacy_id = excluded.parent_legacy_id,
-         lands = coalesce(excluded.lands, r.lands),
+         clashes_with = excluded.clashes_with, lands = coalesce(excluded.lands, r.lands),
          row_after = case when excluded.lands is null then r.row_after else excluded.row_after end,
          state_after = case when excluded.lands is null then r.state_after else excluded.state_after end,
          unique_keys = case when excluded.lands is null then r.unique_keys else excluded.unique_keys end;
@@ -155,7 +157,8 @@ language plpgsql stable security invoker set search_path = pg_catalog, pg_temp a
 begin
   return array(
     select i.k from pg_temp.page_issues i
-      left join public.sync_planned_records r on r.execution_id = p_execution and r.entity_id = p_entity_id and r.legacy_id = i.k
+      left join lateral (select r.* from public.sync_planned_records r
+                          where r.execution_id = p_execution and r.entity_id = p_entity_id and r.legacy_id = i.k limit 1) r on true
      where case when r.legacy_id is not null then (r.rule, r.field) is distinct from (i.rule, i.field) or r.outcome not in ('in_conflict', 'waived')
                 else not exists (
                   select from public.sync_conflicts c
@@ -176,35 +179,86 @@ $$;
 comment on function sync.is_known(uuid, smallint, bigint) is 'Whether a record is in the queue or has been planned in this execution.';
 
 create function sync.plan_released(p_execution public.sync_executions, p_parent smallint, p_parents bigint[]) returns void
-language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
-  select p_execution.id, w.entity_id, w.legacy_id, 'released'
-    from (select r.entity_id, r.legacy_id, r.parent_entity_id, r.parent_legacy_id
-            from public.sync_planned_records r
-           where r.execution_id = p_execution.id and r.outcome = 'waiting'
-             and (p_parent is null or r.parent_entity_id = p_parent and r.parent_legacy_id = any (p_parents))
-          union all
-          select c.entity_id, c.source_record_id, c.parent_entity_id, c.parent_legacy_id
-            from public.sync_conflicts c
-           where c.state = 'waiting'
-             and (p_parent is null or c.parent_entity_id = p_parent and c.parent_legacy_id = any (p_parents))
-             and not exists (select from public.sync_planned_records r
-                              where r.execution_id = p_execution.id and r.entity_id = c.entity_id and r.legacy_id = c.source_record_id)) w
-    join public.sync_entities child on child.id = w.entity_id and child.source_id = p_execution.source_id
-     and child.entity_type = any (p_execution.entities)
-    join public.sync_entities parent on parent.id = w.parent_entity_id
-    left join public.sync_planned_records p
-      on p.execution_id = p_execution.id and p.entity_id = w.parent_entity_id and p.legacy_id = w.parent_legacy_id and p.lands is not null
-    cross join lateral (
-      select from (select coalesce(p.lands, exists (
-        select from public.uuid_mappings_enhanced m
-         where m.source_id = parent.source_id and m.entity_type = parent.entity_type and m.legacy_id = w.parent_legacy_id
-           and m.sync_status = 'active')) as landed) l where l.landed) landed
-   order by w.entity_id, w.legacy_id
-  on conflict (execution_id, entity_id, legacy_id) do nothing
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+  -- As of sync.release_waiting: the end of each chain asks for the next ones.
+  c_at_once  constant integer := 10000;
+  v_children smallint[] := array(select e.id from public.sync_entities e
+                                  where e.source_id = p_execution.source_id and e.entity_type = any (p_execution.entities) order by e.id);
+  v_parent   public.sync_entities;
+  v_parents  bigint[];
+  v_count    integer;
+  v_total    integer := 0;
+begin
+  for v_parent in
+    select * from public.sync_entities e where e.source_id = p_execution.source_id and e.id = coalesce(p_parent, e.id) order by e.id
+  loop
+    v_parents := sync.planned_to_land(p_execution.id, v_parent, coalesce(p_parents, sync.waited_for(p_execution.id, v_parent.id)));
+    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+    select p_execution.id, w.entity_id, w.legacy_id, 'released'
+      from (select c.entity_id, c.legacy_id
+              from unnest(v_parents) p
+              cross join lateral (
+                select r.entity_id, r.legacy_id from public.sync_planned_records r
+                 where r.execution_id = p_execution.id and r.parent_entity_id = v_parent.id and r.parent_legacy_id = p and r.outcome = 'waiting'
+                union all
+                select q.entity_id, q.source_record_id from public.sync_conflicts q
+                 where q.state = 'waiting' and q.parent_entity_id = v_parent.id and q.parent_legacy_id = p
+                   and (select r.legacy_id from public.sync_planned_records r
+                         where r.execution_id = p_execution.id and r.entity_id = q.entity_id and r.legacy_id = q.source_record_id) is null
+                offset 0) c
+             where c.entity_id = any (v_children)
+               and (select k.legacy_id from public.sync_planned_keys k
+                     where k.execution_id = p_execution.id and k.entity_id = c.entity_id and k.legacy_id = c.legacy_id) is null
+             limit c_at_once - v_total) w
+     order by w.entity_id, w.legacy_id
+    on conflict (execution_id, entity_id, legacy_id) do nothing;
+    get diagnostics v_count = row_count;
+    v_total := v_total + v_count;
+    exit when v_total >= c_at_once;
+  end loop;
+end
 $$;
 comment on function sync.plan_released(public.sync_executions, smallint, bigint[]) is
-  'release_waiting of a dry run: what waits, in the queue or by this plan, for a parent that has landed or would land. p_parent, p_parents: only for these.';
+  'release_waiting of a dry run: what waits, in the queue or by this plan, for a parent that has landed or would land; at most 10,000 records. p_parent, p_parents: only for these.';
+
+create function sync.waited_for(p_execution uuid, p_parent smallint) returns bigint[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- From one parent to the next, through the index, however many records wait for each.
+  with recursive queued as (
+    (select c.parent_legacy_id as id from public.sync_conflicts c
+      where c.state = 'waiting' and c.parent_entity_id = p_parent order by c.parent_legacy_id limit 1)
+    union all
+    select (select c.parent_legacy_id from public.sync_conflicts c
+             where c.state = 'waiting' and c.parent_entity_id = p_parent and c.parent_legacy_id > q.id order by c.parent_legacy_id limit 1)
+      from queued q where q.id is not null
+  ), planned as (
+    (select r.parent_legacy_id as id from public.sync_planned_records r
+      where r.execution_id = p_execution and r.outcome = 'waiting' and r.parent_entity_id = p_parent order by r.parent_legacy_id limit 1)
+    union all
+    select (select r.parent_legacy_id from public.sync_planned_records r
+             where r.execution_id = p_execution and r.outcome = 'waiting' and r.parent_entity_id = p_parent and r.parent_legacy_id > n.id
+             order by r.parent_legacy_id limit 1)
+      from planned n where n.id is not null)
+  select coalesce(array_agg(w.id order by w.id), '{}') from (select id from queued union select id from planned) w where w.id is not null
+$$;
+comment on function sync.waited_for(uuid, smallint) is
+  'The records of an entity that others wait for, in the queue or by this plan.';
+
+create function sync.planned_to_land(p_execution uuid, p_entity public.sync_entities, p_legacy_ids bigint[]) returns bigint[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(array_agg(k order by k), '{}')
+    from unnest(p_legacy_ids) k
+    left join lateral (
+      select r.lands from public.sync_planned_records r
+       where r.execution_id = p_execution and r.entity_id = p_entity.id and r.legacy_id = k and r.lands is not null limit 1) r on true
+   where coalesce(r.lands, (
+           select m.legacy_id from public.uuid_mappings_enhanced m
+            where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = k and m.sync_status = 'active'
+            limit 1) is not null)
+$$;
+comment on function sync.planned_to_land(uuid, public.sync_entities, bigint[]) is
+  'Of these records, those that have landed and stay, or that this dry run has planned to land.';
 
 create function sync.plan_report(p_execution uuid, p_entity public.sync_entities) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -306,9 +360,11 @@ comment on function sync.forget_closed_plans(integer) is 'Deletes some of what d
 
 revoke all on function sync.plan_page(uuid, bigint, text, jsonb, jsonb), sync.plan_join_page(uuid, bigint, bigint[], jsonb),
   sync.note_planned(uuid, public.sync_entities, bigint[], bigint[], jsonb), sync.newly_stopped(uuid, smallint), sync.is_known(uuid, smallint, bigint),
-  sync.plan_released(public.sync_executions, smallint, bigint[]), sync.plan_report(uuid, public.sync_entities),
+  sync.plan_released(public.sync_executions, smallint, bigint[]), sync.waited_for(uuid, smallint),
+  sync.planned_to_land(uuid, public.sync_entities, bigint[]), sync.plan_report(uuid, public.sync_entities),
   sync.commit_plan(uuid, bigint, integer, integer), sync.forget_plan(uuid, smallint, integer), sync.forget_closed_plans(integer) from public;
 grant execute on function sync.plan_page(uuid, bigint, text, jsonb, jsonb), sync.plan_join_page(uuid, bigint, bigint[], jsonb),
   sync.note_planned(uuid, public.sync_entities, bigint[], bigint[], jsonb), sync.newly_stopped(uuid, smallint), sync.is_known(uuid, smallint, bigint),
-  sync.plan_released(public.sync_executions, smallint, bigint[]), sync.plan_report(uuid, public.sync_entities),
+  sync.plan_released(public.sync_executions, smallint, bigint[]), sync.waited_for(uuid, smallint),
+  sync.planned_to_land(uuid, public.sync_entities, bigint[]), sync.plan_report(uuid, public.sync_entities),
   sync.commit_plan(uuid, bigint, integer, integer), sync.forget_plan(uuid, smallint, integer), sync.forget_closed_plans(integer) to isthmus_worker;

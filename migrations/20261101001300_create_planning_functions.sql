@@ -105,14 +105,14 @@ begin
   end if;
 
   if p_plan -> 'restored' <> '[]' and not v_dry_run then
-    perform sync.raise_alert('source_restored', 'critical', v_execution.id, null,
+    perform sync.raise_alert('source_restored', 'critical', null, v_execution.id, null,
       'The source is a primary and stands before what was read from it already: it was restored from a backup, or lost its last transactions in a crash. Everything is read again; records that it no longer has are deleted as their entities say.',
       jsonb_build_object('entities', p_plan -> 'restored'));
   end if;
 
   if p_plan ->> 'kind' = 'sync' and not v_selective then
     if jsonb_typeof(p_plan -> 'horizon_held') = 'object' then
-      perform sync.raise_alert('horizon_held', 'warning', v_execution.id, null, p_plan -> 'horizon_held' ->> 'message', p_plan -> 'horizon_held' -> 'details');
+      perform sync.raise_alert('horizon_held', 'warning', null, v_execution.id, null, p_plan -> 'horizon_held' ->> 'message', p_plan -> 'horizon_held' -> 'details');
     else
       update public.sync_alerts set closed_at = now() where kind = 'horizon_held' and source_id = v_source.id and closed_at is null;
     end if;

@@ -36,14 +36,14 @@ async function setStatus(test: Pipeline, id: string, status: string): Promise<un
   }
 }
 
-it.each([1, 4, 7])(
-  "status set to cancelled in the table editor while a page is at work, at its statement %i, ends the execution at its commit",
-  async (statement) => {
+it.each([1, 4, 7].flatMap((statement) => [false, true].map((dryRun) => ({ statement, dryRun }))))(
+  "status set to cancelled in the table editor while a page is at work, at its statement $statement, ends the execution at its commit (dry run: $dryRun)",
+  async ({ statement, dryRun }) => {
     await using test = await createFive();
     await test.target
       .admin`insert into public.sync_jobs (name, schedule_type, cron_expression, next_execution_at) values ('hourly', 'cron', '0 * * * *', now() + interval '1 hour')`;
     const [job] = await test.target.admin<{ id: string }[]>`select id from public.sync_jobs where name = 'hourly'`;
-    const begun = await test.start({ entities: ["offices"], jobId: job?.id ?? "" });
+    const begun = await test.start({ entities: ["offices"], jobId: job?.id ?? "", dryRun });
     await test.runJoins();
     const message = test.queue.shift();
     if (!message) throw new Error("no page");
@@ -73,6 +73,8 @@ it.each([1, 4, 7])(
       open: 0,
     });
     expect(await checkpoints(test)).toEqual([]);
+    expect((await test.target.admin`select from public.offices`).length).toBe(dryRun ? 0 : 2);
+    expect(await test.target.admin`select from public.sync_planned_records`).toHaveLength(0);
     expect(await test.target.admin`select from public.sync_alerts where kind <> 'contract_warning'`).toHaveLength(0);
     expect((await test.target.admin`select status from public.sync_jobs where name = 'hourly'`)[0]).toEqual({
       status: "pending",

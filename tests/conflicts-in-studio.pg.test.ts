@@ -262,12 +262,12 @@ describe("a decision that cannot be carried out", () => {
       [
         one.id,
         `resolution_strategy = 'merge', resolution_data = '{"amount": "ten", "card_brand": "x"}'`,
-        "the target refuses it (SQLSTATE 22P02)",
+        "the column amount cannot hold its value in resolution_data exactly",
       ],
       [
         one.id,
         `resolution_strategy = 'merge', resolution_data = '{"amount": 1.005, "card_brand": "x"}'`,
-        "cannot hold the number exactly",
+        "the column amount cannot hold its value in resolution_data exactly",
       ],
       [two.id, "resolution_strategy = 'source_wins'", "the target refuses it (small)"],
       [code.id, "resolution_strategy = 'source_wins'", "cannot be written as it is"],
@@ -498,14 +498,14 @@ describe("what the queue shows and keeps", () => {
     }
   });
 
-  it("tells application triggers which writes are the sync's: a decision is, what the person writes beside it is not", async () => {
+  it("tells application triggers which writes are the sync's: a decision is, what the person writes beside it is not; names without a schema are found", async () => {
     await using test = await clinic(2);
     await bothChange(test, 1);
     await test.sync(only);
     await test.target.admin.unsafe(`
       create table public.who (n serial, setting text); grant all on public.who to postgres, isthmus_decisions;
       grant usage on sequence public.who_n_seq to postgres, isthmus_decisions;
-      create function public.note_writer() returns trigger language plpgsql as $$ begin insert into public.who (setting) values (current_setting('isthmus.sync', true)); return new; end $$;
+      create function public.note_writer() returns trigger language plpgsql as $$ begin insert into who (setting) values (current_setting('isthmus.sync', true)); return new; end $$;
       create trigger note_writer after update on public.operations for each row execute function public.note_writer()`);
     await studio(
       test,

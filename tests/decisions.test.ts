@@ -266,6 +266,15 @@ describe("the registry", () => {
   const waiving = (predicate: object, where?: string) => [
     { ...offices, source: { ...offices.source, where, predicate: { ...PREDICATE, ...predicate } } },
   ];
+  /** The registry, with a field more in each of these entities, which alone says whom it depends on. */
+  const needing = (parents: Readonly<Record<string, string>>) =>
+    registry.map((entity) => {
+      const parent = parents[entity.name];
+      const [field] = Object.values(entity.fields);
+      if (parent === undefined || field === undefined) return entity;
+      const fields = { ...entity.fields, [`needs_${parent}`]: { ...field, parent } };
+      return { ...entity, fields, dependsOn: [parent] };
+    });
   it("gives an entity another hash when a field asks whether its records have landed as others", () => {
     const asks = (landedAs: readonly ("doctors" | "technicians")[]) => {
       const field = createBuilders("profiles").decide([], () => ({ value: "doctor" }), { landedAs });
@@ -378,6 +387,16 @@ describe("the registry", () => {
       "a circle",
       [{ ...offices, dependsOn: ["patients"] }, patients, ...registry.filter((e) => e !== offices && e !== patients)],
       /in a circle/,
+    ],
+    [
+      "a circle of required parents, with the fields that close it",
+      needing({ roles: "templates", templates: "files", files: "roles", messages: "files" }),
+      /^(roles|templates|files)\.needs_\w+ → (roles|templates|files)\.needs_\w+ → (roles|templates|files)\.needs_\w+ → \1: depend on each other in a circle, [^\n]*$/,
+    ],
+    [
+      "each of two circles, and nobody who is in none",
+      needing({ roles: "templates", templates: "roles", files: "comments", comments: "files", messages: "files" }),
+      /^(?=[\s\S]*roles\.needs_templates → )(?=[\s\S]*files\.needs_comments → )[^\n]* in a circle, [^\n]*\n[^\n]* in a circle, [^\n]*$/,
     ],
   ])("refuses %s", (_, entities, problem) => {
     expect(validateRegistry(entities).join("\n")).toMatch(problem);

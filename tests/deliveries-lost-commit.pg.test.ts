@@ -33,7 +33,7 @@ function killedAt(moment: Moment, test: Pipeline): { context: Context; killed: (
   };
   const context: Context = {
     ...test.context,
-    source: {
+    source: Object.assign(Object.create(source) as Sql, {
       unsafe: async (...args: Parameters<Sql["unsafe"]>) => {
         if (moment === "while the source is read" && killed === 0 && args[0].includes("r.bytes")) {
           killed += 1;
@@ -42,8 +42,8 @@ function killedAt(moment: Moment, test: Pipeline): { context: Context; killed: (
         }
         return source.unsafe(...args);
       },
-    } as unknown as Sql,
-    target: {
+    }),
+    target: Object.assign(Object.create(target) as Sql, {
       unsafe: async (...args: Parameters<Sql["unsafe"]>) => {
         if (killed > 0 || !args[0].includes("sync.commit_page")) return target.unsafe(...args);
         if (moment === "before COMMIT") return endWithin(() => target.unsafe(...args));
@@ -53,7 +53,7 @@ function killedAt(moment: Moment, test: Pipeline): { context: Context; killed: (
         killed += 1;
         throw Object.assign(new Error("read ECONNRESET"), { code: "ECONNRESET", errno: -104 });
       },
-    } as unknown as Sql,
+    }),
   };
   return { context, killed: () => killed };
 }

@@ -131,10 +131,11 @@ describe("reconciling and loading a page", () => {
     });
   });
 
-  it("tells application triggers that it is the sync that writes", async () => {
+  it("tells application triggers that it is the sync that writes; those that name tables and types without a schema find them", async () => {
     await test.target.admin.unsafe(`
-      create table public.who (setting text);
-      create function public.note_writer() returns trigger language plpgsql as $$ begin insert into public.who values (current_setting('isthmus.sync', true)); return new; end $$;
+      create domain public.setting as text;
+      create table public.who (setting public.setting);
+      create function public.note_writer() returns trigger language plpgsql as $$ begin insert into who values (current_setting('isthmus.sync', true)::setting); return new; end $$;
       grant insert on public.who to isthmus_worker;
       create trigger note_writer after update on public.payments for each row execute function public.note_writer()`);
     await test.source.admin`update public.dispatch_payment set paid_price = 7 where id = 12`;

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { PAGE_BYTES, RECORD_BYTES } from "../shared/pipeline/page-size.ts";
+import { createAsciiSource } from "./support/ascii-source.ts";
 import { expectAccounted, limited, officesWith, seedOffices, toItsEnd } from "./support/limits.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 
@@ -77,6 +78,39 @@ describe("a record that the source cannot compute", () => {
       begin if id = 3 then ${body}; end if; return 'x'; end $$`);
     await seedOffices(test, 12);
     expect(await run(test, 12)).toMatchObject({ status: "succeeded", queued: [[3, `source_${sqlstate}`]] });
+  });
+});
+
+describe("a source without an encoding", () => {
+  it("a record with bytes that are no text goes to the queue, the rest lands, under digest and totals too, and lands when it is mended", async () => {
+    await using ascii = await createAsciiSource();
+    await using test = await limited({ env: { SOURCE_DB_URL: ascii.readerUrl } });
+    const { admin } = ascii;
+    await admin`insert into public.dispatch_office (id, name, city, valid, emails, tax_rate) select id, 'office', 'Z\u00fcrich', true, true, 1.5 from generate_series(1, 12) id`;
+    const bad = (where: string) => admin.unsafe(`update public.dispatch_office set city = E'Z\\xfcrich' where ${where}`);
+    await bad("id = 7");
+    const queued = [[7, "source_22021"]];
+    const first = await run(test, 12, "full");
+    expect(first).toMatchObject({ status: "succeeded", queued });
+    expect(first.landed).toHaveLength(11);
+    expect(await city(test, 6)).toBe("Z\u00fcrich");
+    const [conflict] = await test.target
+      .admin`select field, remedy, conflict_data as data from public.sync_conflicts where state = 'open'`;
+    expect(conflict).toMatchObject({ field: "city", data: { sqlstate: "22021", column: "city" } });
+
+    expect(await run(test, 12, "digest")).toMatchObject({ status: "succeeded", queued });
+    // One that had landed; found by its change, and by a digest that nothing else told.
+    await bad("id = 3");
+    const both = [[3, "source_22021"], ...queued];
+    expect(await run(test, 12)).toMatchObject({ status: "succeeded", queued: both });
+    await admin`set session_replication_role = replica`;
+    await bad("id = 11");
+    await admin`update public.dispatch_office set city = 'Basel' where id = 2`;
+    expect(await run(test, 12, "digest")).toMatchObject({ status: "succeeded", queued: [...both, [11, "source_22021"]] });
+    expect(await city(test, 2)).toBe("Basel");
+    await admin`update public.dispatch_office set city = 'Bern' where id in (3, 7, 11)`;
+    expect(await run(test, 12, "digest")).toMatchObject({ status: "succeeded", queued: [] });
+    expect(await test.target.admin`select from public.offices where city = 'Bern'`).toHaveLength(3);
   });
 });
 

@@ -9,6 +9,7 @@ import { FORGERIES, GOOD_FAITH } from "./support/forgeries.ts";
 /**
  * Somebody holds the connection of the worker, a reviewer, an operator, anon or service_role, and tries everything. Whatever it is, it reaches nothing
  * but what the role may write anyhow; no function of theirs runs with another's rights; and nobody else does harm for them in good faith.
+ * Copied into a working tree of an older commit, with support/attacks.ts and support/forgeries.ts, this file tells which attacks succeed there.
  */
 
 const SECRET = "nobody's business";
@@ -19,7 +20,8 @@ type Attacker = (typeof ATTACKERS)[number];
 const FREE = [
   "sync_sources", "sync_entities", "sync_executions", "sync_chains", "sync_page_log", "sync_checkpoints", "sync_pending_keys", "sync_alerts", "sync_reports",
   "sync_warnings", "sync_adoption_rows", "sync_contract_checks", "sync_side_effects", "sync_brakes", "uuid_mappings_enhanced", "sync_conflicts", "sync_conflict_values",
-  "sync_queue_counts", "sync_planned_records", "sync_planned_keys", "sync_row_states", "sync_join_rows", "sync_audit", "witness",
+  "sync_queue_counts", "sync_changed_causes", "sync_planned_records", "sync_planned_keys", "sync_row_states", "sync_join_rows", "sync_audit", "witness",
+  "notes", "office_log",
 ]; // prettier-ignore
 
 let target: TestDatabase;
@@ -39,6 +41,23 @@ beforeAll(async () => {
     alter table public.ledger enable row level security;
     revoke all on public.ledger from anon, authenticated, service_role;
     insert into public.ledger select ('00000000-0000-4000-8000-00000000000' || n)::uuid, n, '${SECRET} ' || n, 10 * n from generate_series(1, 3) n;
+    create table public.notes (what text);
+    grant all on public.notes to public;
+    alter table public.notes enable row level security;
+    create policy anybody on public.notes for insert with check (true);
+    -- The application's own, written without a schema, as most are.
+    create table public.office_log (what text);
+    alter table public.office_log enable row level security;
+    grant insert on public.office_log to isthmus_worker;
+    do $$ begin if to_regrole('isthmus_decisions') is not null then grant insert on public.office_log to isthmus_decisions; end if; end $$;
+    create function public.log_office() returns trigger language plpgsql as $$ begin
+      insert into office_log (what) values (new.name);
+      create temp table if not exists office_scratch (id uuid, what text);
+      insert into office_scratch (id) values (new.id);
+      return null; end $$;
+    create trigger log_office after update on public.offices for each row execute function public.log_office();
+    create function public.check_office() returns trigger language plpgsql as $$ begin return null; end $$;
+    create constraint trigger office_checked after update on public.offices deferrable initially deferred for each row execute function public.check_office();
     select lo_from_bytea(0, '${SECRET.replace("'", "''")}');
     create schema vault; create table vault.decrypted_secrets (name text, decrypted_secret text);
     insert into vault.decrypted_secrets values ('isthmus_functions_url', 'https://a.example'), ('isthmus_secret_key', '${KEY}');
@@ -137,7 +156,7 @@ async function whatIsTheOwners(): Promise<Record<string, string>> {
   await keep("marks", `select sequencename from pg_sequences where last_value >= ${MARK} or start_value >= ${MARK}`);
   await keep(
     "tables",
-    "select oid::regclass, relowner, relacl, relrowsecurity, relhastriggers from pg_class where relnamespace in ('public'::regnamespace, 'sync'::regnamespace, 'net'::regnamespace)",
+    "select oid::regclass, relowner, relacl, relrowsecurity, relhastriggers from pg_class where relnamespace in ('public'::regnamespace, 'sync'::regnamespace, 'net'::regnamespace) and relname <> 'notes'",
   );
   await keep("columns", "select attrelid::regclass, attname, attacl from pg_attribute where attacl is not null");
   await keep(
@@ -146,7 +165,7 @@ async function whatIsTheOwners(): Promise<Record<string, string>> {
   );
   await keep(
     "triggers",
-    "select tgrelid::regclass, tgname, tgenabled from pg_trigger where not tgisinternal and tgrelid not in (select oid from pg_class where relpersistence = 't')",
+    "select tgrelid::regclass, tgname, tgenabled from pg_trigger where not tgisinternal and tgrelid not in (select oid from pg_class where relpersistence = 't' or relname = 'notes')",
   );
   await keep(
     "types",
@@ -209,6 +228,22 @@ async function run(who: Attacker, { statements }: Attack): Promise<void> {
     union all select confirmed_by from public.sync_brakes where confirmed_by = 'Ann' and records > 99998`;
   expect([...forged]).toEqual([]);
 }
+
+describe("a decision on an entity that is defined beyond what was released", () => {
+  it.each([
+    ["has columns more", `columns = columns || '[{"name": "notes", "type": "text"}]'`, /: the release lacks notes$/],
+    ["fills another table", "target_table = 'ledger'", /: it is released for another table$/],
+    ["has another name", "entity_type = 'ledger'", /: nobody has released it$/],
+  ])("is refused, and says why: %s", async (_, set, says) => {
+    const decided = target.admin.begin(async (tx) => {
+      await tx.unsafe(`update public.sync_entities set ${set} where entity_type = 'offices'`);
+      await tx`select set_config('request.jwt.claims', '{"sub": "1", "app_metadata": {"isthmus_role": "reviewer"}}', true)`;
+      await tx.unsafe("set local role authenticated");
+      await tx`update public.sync_conflicts set resolution_strategy = 'source_wins' where source_record_id = 6 and entity_type = 'offices'`;
+    });
+    await expect(decided).rejects.toMatchObject({ code: "IS022", message: expect.stringMatching(says) as string });
+  });
+});
 
 describe.each(ATTACKERS)("who holds the connection of %s", (who) => {
   for (const [index, { title }] of attacksByAnybody([]).entries())

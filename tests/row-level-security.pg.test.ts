@@ -20,6 +20,7 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
   sync_page_log: TEAM,
   sync_checkpoints: TEAM,
   sync_pending_keys: TEAM,
+  sync_changed_causes: TEAM,
   sync_alerts: TEAM,
   sync_reports: TEAM,
   sync_rule_overrides: TEAM,
@@ -48,22 +49,36 @@ const SETTABLE: Readonly<Record<string, readonly string[]>> = {
 };
 /** Functions that are called as whoever asks, and those that only the role of decisions calls. */
 const OF_REVIEWERS = ["actor", "caller_role", "claims", "refuse_decision", "reveal"];
-const OF_DECISIONS = ["apply_decisions", "carry_out", "decide_fields", "decide_rows", "delete_decided", "write_again"];
+const OF_DECISIONS = [
+  ...["apply_decisions", "calling_role", "carry_out", "decide_fields", "decide_rows", "deferred_constraints", "delete_decided"],
+  ...["takes", "write_again"],
+];
 /** Of the worker and of decisions. */
 const OF_BOTH = [
-  "column_types",
-  "differences",
-  "field_slots",
-  "is_record_error",
-  "owned_columns",
-  "pick",
-  "referenced_sql",
-  "released_entity",
-  "shown_value",
-  "unlisted",
+  ...[
+    "application_path",
+    "column_types",
+    "differences",
+    "field_slots",
+    "fits_sql",
+    "holds",
+    "is_record_error",
+    "note_changed_causes",
+    "owned_columns",
+    "pick",
+  ],
+  ...["referenced_sql", "released_entity", "shown_value", "unlisted"],
 ];
 /** What only the owner of the database calls, and nobody. */
-const OF_OWNER = ["call_tick", "grant_released", "own_tables", "read_secret", "release_entity", "withdraw_entity"];
+const OF_OWNER = [
+  "call_tick",
+  "grant_released",
+  "may_hang_triggers",
+  "own_tables",
+  "read_secret",
+  "release_entity",
+  "withdraw_entity",
+];
 const OF_NOBODY = ["decide"];
 /** What the worker may do besides reading, table by table: i insert, u update (of some column), d delete. */
 const WORKER: Readonly<Record<string, string>> = {
@@ -76,6 +91,7 @@ const WORKER: Readonly<Record<string, string>> = {
   sync_page_log: "si",
   sync_checkpoints: "siu",
   sync_pending_keys: "siud",
+  sync_changed_causes: "siud",
   sync_alerts: "siu",
   sync_reports: "siu",
   sync_rule_overrides: "s",
@@ -107,6 +123,7 @@ describe("row level security and grants", () => {
     await test.sync();
     const admin = test.target.admin;
     await admin`insert into public.sync_pending_keys (entity_id, legacy_id, reason) select min(id), 1, 'test' from public.sync_entities`;
+    await admin`insert into public.sync_changed_causes (entity_id, legacy_id) select min(id), 1 from public.sync_entities`;
     await admin`insert into public.sync_rule_overrides (rule, severity, reason) values ('payments.paid_within_total@1', 'warn', 'test')`;
     await admin`insert into public.sync_warnings (entity_id, legacy_id, rule) select min(id), 1, 'test' from public.sync_entities`;
     await admin`insert into public.sync_adoption_rows (entity_id, legacy_id, id, undecided) select min(id), 1, gen_random_uuid(), false from public.sync_entities`;
@@ -289,8 +306,8 @@ describe("row level security and grants", () => {
     },
     {
       title: "nobody hangs a function on a table that the sync writes",
-      finds: `select relname as name from pg_class c, unnest(array['anon', 'authenticated', 'service_role', 'isthmus_worker', 'isthmus_decisions']) role
-               where relnamespace = 'public'::regnamespace and has_table_privilege(role, c.oid, 'trigger')
+      finds: `select relname as name from pg_class c cross join lateral aclexplode(relacl) x
+               where relnamespace = 'public'::regnamespace and x.privilege_type = 'TRIGGER' and x.grantee <> relowner
                  and (relname ~ '^(sync|uuid)_' or relname in (select target_table from public.sync_released_entities))`,
       broken: "grant trigger on public.offices to anon",
     },
@@ -306,6 +323,38 @@ describe("row level security and grants", () => {
       })
       .catch((error: unknown) => (error as Error).message);
     expect(found).toBe("1");
+  });
+
+  it("a release takes the right TRIGGER from everybody but the owner, of the table and its partitions, and is of a table", async () => {
+    const { admin } = test.target;
+    await admin
+      .begin(async (tx) => {
+        await tx.unsafe(`set local role postgres;
+          create table public.parted (id uuid, legacy_id bigint) partition by list (legacy_id);
+          create table public.parted_rest partition of public.parted default;
+          create view public.seen_parted as select * from public.parted`).simple(); // prettier-ignore
+        const open = () =>
+          tx`select distinct grantee::regrole::text as who from sync.may_hang_triggers('public.parted'::regclass) order by 1`;
+        await tx
+          .unsafe(
+            "reset role; grant trigger on public.parted_rest to isthmus_worker with grant option; set local role isthmus_worker; grant trigger on public.parted_rest to public; reset role",
+          )
+          .simple();
+        expect((await open()).length).toBeGreaterThan(3);
+        await tx
+          .unsafe("set local role postgres; select sync.release_entity('parted', 'parted', array['legacy_id'], false)")
+          .simple();
+        expect([...(await open())]).toEqual([]);
+        expect(
+          await outcomeOf(
+            tx.savepoint((inner) => inner`select sync.release_entity('seen', 'seen_parted', array['legacy_id'], false)`),
+          ),
+        ).toBe("42809");
+        throw new Error("nothing stays");
+      })
+      .catch((error: unknown) => {
+        if ((error as Error).message !== "nothing stays") throw error;
+      });
   });
 
   it("never shows the namespace of the minted ids", async () => {

@@ -28,6 +28,8 @@ const HOSTED = `
   create schema vault; create table vault.decrypted_secrets (name text, decrypted_secret text);
   grant usage on schema vault to postgres; grant all on vault.decrypted_secrets to postgres;
   insert into vault.decrypted_secrets values ('isthmus_functions_url', '${URL_SECRET}'), ('isthmus_secret_key', '${KEY}');
+  -- As a project that was made under PostgreSQL 14 or before.
+  grant create on schema public to public;
   create schema net; grant usage on schema net to public;
   create table net.http_request_queue (id bigserial, method text not null, url text not null, headers jsonb not null, body jsonb, timeout_milliseconds integer not null);
   create table net._http_response (id bigint, status_code integer, content text);
@@ -60,6 +62,21 @@ const FAILURES: readonly { title: string; broken: string; says: RegExp }[] = [
     broken: `update ${SECRETS} set decrypted_secret = null ${of("secret_key")}`,
     says: /secret isthmus_secret_key is missing/,
   },
+  {
+    title: "a misspelled name of the key",
+    broken: `update ${SECRETS} set name = 'isthmus_secretkey' ${of("secret_key")}`,
+    says: /secret isthmus_secret_key is missing/,
+  },
+  {
+    title: "an empty key",
+    broken: `update ${SECRETS} set decrypted_secret = '' ${of("secret_key")}`,
+    says: /secret isthmus_secret_key is missing/,
+  },
+  {
+    title: "an address without a scheme, with the key behind it",
+    broken: `update ${SECRETS} set decrypted_secret = 'abc.supabase.co/functions/v1?apikey=' || (select decrypted_secret from ${SECRETS} ${of("secret_key")}) ${of("functions_url")}`,
+    says: /isthmus_functions_url is no address/,
+  },
   { title: "no key", broken: `delete from ${SECRETS} ${of("secret_key")}`, says: /secret isthmus_secret_key is missing/ },
   {
     title: "the key where the address belongs",
@@ -83,15 +100,30 @@ const FAILURES: readonly { title: string; broken: string; says: RegExp }[] = [
   },
   {
     title: "a queue that refuses the row",
-    broken: "alter table net.http_request_queue add check (timeout_milliseconds < 10000)",
+    broken: "delete from net.http_request_queue; alter table net.http_request_queue add check (timeout_milliseconds < 10000)",
     says: /pg_net did not take the call of sync-tick \(SQLSTATE 23514\)/,
   },
   {
     title: "a queue that needs another value",
-    broken: "alter table net.http_request_queue add column more text not null",
+    broken: "delete from net.http_request_queue; alter table net.http_request_queue add column more text not null",
     says: /SQLSTATE 23502/,
   },
   { title: "pg_net removed", broken: "drop function net.http_post", says: /SQLSTATE 42883/ },
+  {
+    title: "pg_net's schema removed",
+    broken: "drop schema net cascade",
+    says: /pg_net did not take the call of sync-tick \(SQLSTATE 3F000\)/,
+  },
+  {
+    title: "Vault's schema removed",
+    broken: "drop schema vault cascade",
+    says: /Vault does not give out the secret isthmus_functions_url \(SQLSTATE 42P01\)/,
+  },
+  {
+    title: "a Vault that its owner may not read",
+    broken: `revoke all on ${SECRETS} from public, postgres; alter function sync.read_secret(text) security definer`,
+    says: /Vault does not give out the secret isthmus_functions_url \(SQLSTATE 42501\)/,
+  },
   {
     title: "Vault removed",
     broken: `drop table ${SECRETS}`,
@@ -202,6 +234,13 @@ describe("the schedule of sync-tick on a project with pg_cron, pg_net and Vault"
     ]);
   });
 
+  it("closes the schema public to everybody but the owner, where it was open", async () => {
+    const [may] = await owner`
+      select array(select r from unnest(array['anon', 'authenticated', 'service_role', 'isthmus_worker', 'isthmus_decisions']) r
+                    where has_schema_privilege(r, 'public', 'create')) as create`;
+    expect(may?.["create"]).toEqual([]);
+  });
+
   describe("when something is missing", () => {
     const log = () => readFileSync(join(folder, "server.log"), "utf8");
     beforeAll(async () => {
@@ -237,6 +276,12 @@ describe("the schedule of sync-tick on a project with pg_cron, pg_net and Vault"
   it("posts to sync-tick with address and key from Vault, and holds neither itself", async () => {
     const [job] = await owner<{ command: string }[]>`select command from cron.job where jobname = 'isthmus-sync-tick'`;
     expect(job?.command).toBe("select sync.call_tick()");
+    // Whom row level security does not hold would see the commands of all jobs.
+    const asWorker = admin.begin(async (tx) => {
+      await tx.unsafe("set local role isthmus_worker");
+      await tx`select command from cron.job`;
+    });
+    expect(await outcomeOf(asWorker)).toBe("42501");
     await admin`delete from net.http_request_queue`;
     await owner.unsafe(job?.command ?? "");
     expect([...(await admin`select method, url, headers, body, timeout_milliseconds from net.http_request_queue`)]).toEqual([

@@ -15,8 +15,6 @@ interface Stalled {
 /** Two entities that do not depend on each other, one record each. */
 async function createTwo(): Promise<Pipeline> {
   const test = await createPipeline({ env });
-  // A lock is not waited for: that a page cannot have it for now is what the source says.
-  await test.source.admin.unsafe(`alter database "${test.source.name}" set lock_timeout = '50ms'`);
   await test.seed.office(1);
   await test.seed.operation(1);
   return test;
@@ -47,53 +45,6 @@ async function letPass(test: Pipeline, minutes: number, unclaimed: number): Prom
     .admin`update public.sync_chains set moved_at = moved_at - make_interval(mins => ${minutes}) where state <> 'open'`;
   await test.target.admin`alter table public.sync_chains enable trigger note_progress`;
 }
-
-it.each([{ dryRun: false }, { dryRun: true }])(
-  "a page that fails every time stops its chain alone; the rest lands and the reason is told (%j)",
-  async ({ dryRun }) => {
-    await using test = await createTwo();
-    const { execution } = await test.start({ entities: ["offices", "operations"], dryRun });
-    const locker = await test.source.admin.reserve();
-    await locker`begin`;
-    await locker`lock table public.dispatch_operation in access exclusive mode`;
-    const outcomes = await test.drain();
-    const failed = outcomes.find((outcome) => outcome.outcome === "failed");
-    expect(failed).toMatchObject({ error: { code: "SOURCE_UNAVAILABLE", sqlstate: "55P03" }, retrySeconds: 1 });
-    for (let tries = 1; tries < 3; tries++) {
-      await tick(test.context);
-      expect((await ended(test, execution)).status).toBe("running");
-      await test.target.admin`update public.sync_chains set due_at = now() where state = 'open'`;
-      await tick(test.context);
-      await test.drain();
-    }
-    await tick(test.context);
-    const end = await ended(test, execution);
-    expect(end).toMatchObject({
-      status: "failed",
-      errors: [
-        {
-          code: "PAGE_STALLED",
-          entity: "operations",
-          tries: 3,
-          passes: true,
-          cause: { code: "SOURCE_UNAVAILABLE", sqlstate: "55P03" },
-        },
-      ],
-    });
-    expect(end.errors?.[0]?.message).toBe(
-      "Page 0 of operations made no progress: it failed 3 times, the last time with SOURCE_UNAVAILABLE.",
-    );
-    expect(end.errors?.[0]?.remedy).toMatch(/Then start again: what was committed stays\.$/);
-    expect((await test.target.admin`select from public.offices`).length).toBe(dryRun ? 0 : 1);
-    expect(await openAlerts(test)).toEqual(dryRun ? [] : ["execution_failed", "page_stalled operations"]);
-
-    await locker`rollback`;
-    locker.release();
-    await test.sync({ entities: ["offices", "operations"] });
-    expect((await test.target.admin`select from public.operations`).length).toBe(1);
-    expect(await openAlerts(test)).toEqual(dryRun ? [] : ["execution_failed"]);
-  },
-);
 
 it("a page that kills whoever takes it is stopped; one at work is not", async () => {
   await using test = await createTwo();

@@ -191,6 +191,24 @@ describe("npm run sync --", () => {
     expect(out.startsWith(`Execution ${latest?.id ?? ""}: succeeded\n`)).toBe(true);
   });
 
+  it("jobs tells what runs when, and why a job could not begin or failed, with what to do", async () => {
+    expect(await sync(["jobs"])).toMatchObject({ code: 0, out: expect.stringMatching(/^daily +pending +/m) as string });
+    await target`
+      insert into public.sync_jobs (name, schedule_type, cron_expression, status, attempts, next_execution_at, last_error)
+      values ('hourly', 'cron', '0 * * * *', 'failed', 2, '2027-01-05T13:00:00Z', '{"code": "REQUEST_INVALID", "message": "The job''s configuration is not valid.", "remedy": "Correct the named field."}'),
+             ('weekly', 'cron', '0 0 * * 0', 'failed', 0, null, '{"execution": "e1", "errors": [{"code": "CONTROL_TOTALS_DIFFER", "entity": "payments"}]}')`;
+    const { code, out } = await sync(["jobs"]);
+    expect(code).toBe(1);
+    expect(out).toMatch(/^hourly +failed +- +2027-01-05T13:00Z +2$/m);
+    expect(out).toContain(
+      "\nhourly: REQUEST_INVALID: The job's configuration is not valid.\n  What to do: Correct the named field.\n",
+    );
+    expect(out).toContain("\nweekly (execution e1): CONTROL_TOTALS_DIFFER: After loading, both sides still differ");
+    await target`update public.sync_jobs set enabled = false where name in ('hourly', 'weekly')`;
+    expect((await sync(["jobs"])).code).toBe(0);
+    await target`delete from public.sync_jobs where name in ('hourly', 'weekly')`;
+  });
+
   it("queue counts by entity, state and rule, with what to do", async () => {
     const { out } = await sync(["queue", "--json"]);
     const lines = queueLines.parse(JSON.parse(out));
@@ -303,6 +321,47 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
     expect(await sync(["cancel", "--all"])).toEqual({ code: 0, out: "Nothing was running.\n", err: "" });
     expect((await sync(["start", "offices", "--watch"])).code).toBe(0);
     await forget(id);
+  });
+
+  it.each([
+    { title: "a run", args: ["start", "offices", "--full", "--page-size", "10", "--watch"] },
+    { title: "a plan", args: ["plan", "offices", "--full", "--page-size", "10"] },
+  ])("cancel ends $title at its next commit, while a page is at work", async ({ args }) => {
+    const holder = postgres(platform.urls.targetOwner, { max: 1, onnotice: () => undefined });
+    let watched: ReturnType<typeof sync> | undefined;
+    let execution = "";
+    await holder.begin(async (held) => {
+      await held`lock table public.offices in access exclusive mode`;
+      watched = sync(args);
+      const working = async () =>
+        (execution =
+          (
+            await target<{ id: string }[]>`
+              select c.execution_id as id from public.sync_chains c where c.state = 'open' and c.capture = 'full' and c.lease_until > now()`
+          )[0]?.id ?? "");
+      await expect.poll(working, { timeout: 20_000 }).not.toBe("");
+      const { code, out } = await sync(["cancel", execution]);
+      expect({ code, out }).toEqual({
+        code: 0,
+        out: `Execution ${execution} is cancelled. 1 pages are at work and may still commit. What was committed stays; the next execution goes on.\n`,
+      });
+    });
+    await holder.end();
+    const { code, out } = (await watched) ?? { code: null, out: "" };
+    expect(code).toBe(3);
+    expect(out).toContain("\nEXECUTION_CANCELLED: Cancelled by http:machine:");
+    // The page that was at work committed; no other began.
+    const pages = async () =>
+      (await target<{ read: number }[]>`select read from public.sync_page_log where execution_id = ${execution}`).map(
+        ({ read }) => read,
+      );
+    await expect.poll(pages, { timeout: 20_000 }).toEqual([10]);
+    await sync(["tick"]);
+    const settled = async () =>
+      (await target`select from public.sync_executions where id = ${execution} and metrics is not null`).length;
+    await expect.poll(settled, { timeout: 20_000 }).toBe(1);
+    expect(await pages()).toEqual([10]);
+    expect((await sync(["start", "offices", "--watch"])).code).toBe(0);
   });
 
   it.each([

@@ -76,4 +76,19 @@ describe("rules in a transformation", () => {
     ]);
     expect(run(thrown, { amount: "1" }).warnings).toEqual([{ k: "7", rule: "payments.never@3" }]);
   });
+
+  it("a function that throws sends its record to the queue, and the others land", () => {
+    const thrower: Field = {
+      ...directCopy("amount"),
+      decide: (row) => {
+        if (row["amount"] === "boom") throw new RangeError("Invalid time value of boom");
+        return { value: row["amount"] ?? null };
+      },
+    };
+    const rows = [{ _key: "7", amount: "boom" }, { _key: "8", amount: "1" }]; // prettier-ignore
+    const { records, issues } = transform(entity({ amount: thrower }), rows, new Map(), new Map([["7", UUID], ["8", UUID]])); // prettier-ignore
+    expect(records.map(({ _key }) => _key)).toEqual(["8"]);
+    expect(issues).toMatchObject([{ k: "7", state: "open", field: "amount", rule: "payments.amount.computed@1" }]);
+    expect(JSON.stringify(issues)).not.toContain("boom");
+  });
 });

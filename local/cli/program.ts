@@ -17,6 +17,7 @@ import {
   type ExecutionState,
 } from "./answers.ts";
 import { callFunction } from "./call-function.ts";
+import { anyFailed, readJobs, showJobs } from "./jobs.ts";
 import { onTarget } from "./on-target.ts";
 import { formatTable, type Terminal } from "./output.ts";
 import { Problem, toProblem } from "./problem.ts";
@@ -206,6 +207,15 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
         x.triggeredBy,
       ]);
       print(executions, formatTable(["execution", "status", "records", "started", "closed", "triggered by"], rows));
+    });
+
+  program
+    .command("jobs")
+    .description("what runs when, and why a job could not begin or failed (over TARGET_DB_URL); exit code 1 when one has failed")
+    .action(async () => {
+      const jobs = await readJobs(env());
+      print(jobs, showJobs(jobs));
+      if (anyFailed(jobs)) exitWith(1);
     });
 
   program

@@ -8,6 +8,7 @@ export interface QueueLine {
   readonly rule: string;
   readonly count: number;
   readonly oldest: string;
+  /** What is told of most of them: of records that wait, what keeps most of their parents. */
   readonly remedy: string;
 }
 
@@ -18,7 +19,7 @@ export async function readQueue(env: Environment): Promise<readonly QueueLine[]>
       target,
       "target",
       `select entity_type as entity, state::text as state, rule, count(*)::int as count,
-              to_char(min(first_seen_at) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI"Z"') as oldest, min(remedy) as remedy
+              to_char(min(first_seen_at) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI"Z"') as oldest, mode() within group (order by remedy) as remedy
          from public.sync_conflicts
         where state in ('waiting', 'open')
         group by entity_type, sync_conflicts.state, rule

@@ -41,25 +41,50 @@ export async function queryOne<Row extends object>(
  */
 export async function inTransaction<Result>(db: Sql, side: Side, work: (tx: Transaction) => Promise<Result>): Promise<Result> {
   let over = false;
+  // Statements under way, BEGIN and COMMIT among them.
+  let running = 1;
   // The driver would write a statement, a ROLLBACK or a COMMIT of abandoned work to a socket that is gone, which throws
   // where nobody can catch it and ends the whole process. So such work neither returns nor throws: it is dropped.
-  const unlessOver = <T>(next: () => T | Promise<T>) => (over ? new Promise<T>(() => undefined) : next());
+  const dropped = <T>() => new Promise<T>(() => undefined);
+  const unlessOver = <T>(next: () => T | Promise<T>) => (over ? dropped<T>() : next());
   try {
     return (await db.begin(async (tx) => {
-      const live = { unsafe: (...args: Parameters<Sql["unsafe"]>) => unlessOver(() => tx.unsafe(...args)) };
+      running -= 1;
+      const unsafe = async (...args: Parameters<Sql["unsafe"]>) => {
+        if (over) return dropped<postgres.RowList<postgres.Row[]>>();
+        running += 1;
+        try {
+          return await tx.unsafe(...args);
+        } catch (error) {
+          if (!isLost(error)) throw error;
+          over = true;
+          return dropped<postgres.RowList<postgres.Row[]>>();
+        } finally {
+          if (!over) running -= 1;
+        }
+      };
       try {
-        const result = await work(live as unknown as Transaction);
+        const result = await work({ unsafe } as unknown as Transaction);
+        running += 1;
         return await unlessOver(() => result);
       } catch (error) {
+        running += 1;
         return await unlessOver(() => Promise.reject(error as Error));
       }
     })) as Result;
   } catch (error) {
-    throw toIsthmusError(error, side);
-  } finally {
     over = true;
+    // Between two statements the driver drops what the server says, and it ends a transaction there for being idle too long.
+    throw toIsthmusError(isLost(error) && running === 0 ? { code: IDLE_TOO_LONG } : error, side);
   }
 }
+
+function isLost(error: unknown): boolean {
+  return (error as { code?: unknown } | null)?.code === "CONNECTION_CLOSED";
+}
+
+/** idle_in_transaction_session_timeout */
+const IDLE_TOO_LONG = "25P03";
 
 /** SQLSTATEs raised by our own functions (migrations/), by meaning. */
 const OWN_STATES: Readonly<Record<string, ErrorCode>> = {
@@ -78,6 +103,11 @@ const OWN_STATES: Readonly<Record<string, ErrorCode>> = {
  * A limit that less work would have kept: statement, lock, idle-in-transaction and transaction timeouts, memory, temporary files.
  */
 const LIMIT = /^(57014|55P03|25P03|25P04|53200|53400)$/;
+
+/** Whether a limit of the source ended a statement: one that has less to do may come through. */
+export function isSourceLimit(error: unknown): boolean {
+  return error instanceof IsthmusError && error.code === "SOURCE_LIMIT";
+}
 
 function toIsthmusError(error: unknown, side: Side): IsthmusError {
   if (error instanceof IsthmusError) return error;

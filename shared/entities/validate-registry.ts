@@ -68,7 +68,7 @@ export function validateRegistry(entities: readonly Entity[], optIn = OPTED_IN):
     for (const name of Object.keys(columns)) if (!used.has(name)) say(`column ${name} is read but no field uses it.`);
     for (const problem of sqlProblems(entity)) say(problem);
   }
-  problems.push(...exposedColumns(entities), ...cycles(entities));
+  problems.push(...exposedColumns(entities), ...circlesOf(entities));
   return problems;
 }
 
@@ -105,12 +105,35 @@ function predicateProblems({ name, source }: Entity, entities: readonly Entity[]
   return problems;
 }
 
-function cycles(entities: readonly Entity[]): string[] {
-  const open = new Map(entities.map((entity) => [entity.name, entity.dependsOn.filter((name) => name !== entity.name)]));
-  for (;;) {
-    const free = [...open].filter(([, parents]) => parents.every((parent) => !open.has(parent)));
-    if (free.length === 0) break;
-    for (const [name] of free) open.delete(name);
+/** Entities that need each other: no order of theirs has parents before children. Each circle is told with the fields that close it. */
+function circlesOf(entities: readonly Entity[]): string[] {
+  const problems: string[] = [];
+  let left = new Map(entities.map((entity) => [entity.name, entity]));
+  const parentOf = (entity: Entity) => left.get(entity.dependsOn.find((name) => name !== entity.name && left.has(name)) ?? "");
+  while (left.size > 0) {
+    const bound = [...left].filter(([, entity]) => parentOf(entity) !== undefined);
+    if (bound.length === left.size) {
+      const path: Entity[] = [];
+      // Each of those left needs another one of them: whoever is followed leads into a circle.
+      let at: Entity | undefined = bound[0]?.[1];
+      while (at !== undefined && !path.includes(at)) {
+        path.push(at);
+        at = parentOf(at);
+      }
+      problems.push(circleProblem(path.slice(at === undefined ? 0 : path.indexOf(at))));
+      for (const { name } of path) left.delete(name);
+    } else {
+      left = new Map(bound);
+    }
   }
-  return open.size === 0 ? [] : [`${[...open.keys()].join(", ")}: depend on each other in a circle.`];
+  return problems;
+}
+
+function circleProblem(circle: readonly Entity[]): string {
+  const steps = circle.map((entity, index) => {
+    const next = circle[(index + 1) % circle.length]?.name ?? "";
+    const field = Object.entries(entity.fields).find(([, { parent }]) => parent === next)?.[0];
+    return `${entity.name}${field === undefined ? "" : `.${field}`} → `;
+  });
+  return `${steps.join("")}${circle[0]?.name ?? ""}: depend on each other in a circle, so that none of their records could land first. Leave one of these fields out of its entity, and have the application fill it.`;
 }

@@ -12,6 +12,7 @@ export interface AdoptionRequest {
   /** Names of entities; undefined: all. */
   readonly entities?: readonly string[] | undefined;
   readonly triggeredBy: string;
+  readonly jobId?: string | undefined;
 }
 
 /**
@@ -26,7 +27,7 @@ export async function startAdoption(context: Context, request: AdoptionRequest):
   const begun = await beginExecution(target, await sourcePosition(context.source), {
     kind: "adopt",
     source_id: sourceId,
-    job_id: null,
+    job_id: request.jobId ?? null,
     triggered_by: request.triggeredBy,
     request: { adopt: true, entities: request.entities ?? null },
     entities: names,

@@ -1,9 +1,8 @@
 import { consumedJoins } from "../entities/consumed-joins.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import type { Context } from "../pipeline/types.ts";
-import { query } from "../db/query.ts";
 import { modifiedKeys, type Watermark } from "../sql/source-keys.ts";
-import { hasChangedRows, tableBytes, tableSize } from "../sql/source-tables.ts";
+import { finds, hasChangedRows, tableBytes, tableSize } from "../sql/source-tables.ts";
 import { splitRange } from "./choose-capture.ts";
 
 /** Whether a table may have rows written since a horizon. */
@@ -64,7 +63,6 @@ export function digestChain({ config }: Context): object {
 
 /** Records stamped beyond the watermark; no chain where one probe finds none. Rows of joined tables have no stamps. */
 export async function modifiedChains({ source }: Context, entity: Entity, after: Watermark, until: string): Promise<object[]> {
-  const { text, parameters } = modifiedKeys(entity, entity.source.modified ?? "", after, until, 1);
-  const found = await query(source, "source", text, parameters);
-  return found.length === 0 ? [] : [{ capture: "modified", cursor: after.id, cursor_at: after.at, until_at: until }];
+  const found = await finds(source, modifiedKeys(entity, entity.source.modified ?? "", after, until, 1));
+  return !found ? [] : [{ capture: "modified", cursor: after.id, cursor_at: after.at, until_at: until }];
 }

@@ -3,6 +3,7 @@ import { query } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
 import { parseSelection, referringKeys } from "../sql/selected-keys.ts";
+import { inAllSpans } from "../sql/uncomputable.ts";
 import type { Claim, DetectedKeys, Dependant } from "./types.ts";
 
 /** Dependants that one page may ask for: they are listed in its commit. */
@@ -53,8 +54,11 @@ function assertFew(parent: Entity, dependants: number): void {
 async function referring(source: Sql, child: Entity, parent: Entity, ids: readonly string[]): Promise<string[]> {
   const keys = new Set<string>();
   for (const reference of referencesTo(child, parent.name)) {
-    const { text, parameters } = referringKeys(child, reference, ids, MOST_DEPENDANTS + 1);
-    for (const { id } of await query<{ id: string }>(source, "source", text, parameters)) keys.add(id);
+    const { results } = await inAllSpans(source, child, (span) => {
+      const { text, parameters } = referringKeys(child, reference, ids, MOST_DEPENDANTS + 1, span);
+      return query<{ id: string }>(source, "source", text, parameters);
+    });
+    for (const { id } of results.flat()) keys.add(id);
   }
   return [...keys];
 }

@@ -1,3 +1,4 @@
+import { isSourceLimit } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import {
   commitDigestPage,
@@ -44,7 +45,7 @@ export async function digest(context: Context, claim: Claim, entity: Entity): Pr
   const drifted = await driftedRows(target, entityId, window, MOST_LISTED);
   if (drifted.length === MOST_LISTED) window = { ...window, to: BigInt(drifted.at(-1)?.id ?? window.to) };
 
-  const compared = await compareAll(context, entity, entityId, window);
+  const compared = await compareAll(context, entity, entityId, window, chain.page_size === 1);
   window = { ...window, to: compared.end };
   const within = drifted.filter(({ id }) => BigInt(id) <= window.to);
   const findings: DigestFindings = {
@@ -84,16 +85,29 @@ interface Compared {
 }
 type Unlike = Pick<DigestFindings, "missing" | "surplus" | "changed">;
 
-/** Compares a window. Records that the source cannot compute are read again, which puts them into the queue; the rest is compared. */
-async function compareAll(context: Context, entity: Entity, entityId: number, window: Span): Promise<Compared> {
+/**
+ * Compares a window. Records that the source cannot compute are read again, which puts them into the queue; the rest is compared. One
+ * that it cannot compute in time as well, where the window cannot be smaller (`smallest`).
+ */
+async function compareAll(
+  context: Context,
+  entity: Entity,
+  entityId: number,
+  window: Span,
+  smallest: boolean,
+): Promise<Compared> {
   const { source } = context;
   try {
     return await compareWindow(context, entity, entityId, window, []);
   } catch (error) {
-    if (stateOfRecord(error) === undefined) throw error;
+    if (stateOfRecord(error) === undefined && !(smallest && isSourceLimit(error))) throw error;
   }
-  const { refused, end } = await inSpans(source, entity, window, (span) =>
-    sourceBuckets(source, entity, [span], undefined, COARSE),
+  const { refused, end } = await inSpans(
+    source,
+    entity,
+    window,
+    (span) => sourceBuckets(source, entity, [span], undefined, COARSE),
+    { mayBeSlow: smallest },
   );
   const { records, unlike, ...rest } = await compareWindow(context, entity, entityId, { ...window, to: end }, refused);
   const within = refused.filter((id) => BigInt(id) <= rest.end);

@@ -7,6 +7,7 @@ import { commitJoinPage, differingLinks } from "../sql/join-rows.ts";
 import { dependantKeys, dependantRange, joinRows, writtenJoinRows, type JoinRow } from "../sql/source-joins.ts";
 import type { KeyQuery } from "../sql/source-keys.ts";
 import { scanPage, type Scanned, type Written } from "../sql/source-scan.ts";
+import { inAllSpans } from "../sql/uncomputable.ts";
 import { nextWindowSize } from "./page-size.ts";
 import type { Claim, Context, PageMessage } from "./types.ts";
 
@@ -91,14 +92,20 @@ async function dependants(
   if (links.length === 0) return NONE;
   const room = Math.max(0, config.ISTHMUS_FANOUT_KEYS - listed);
   // One row may have a million: no more are fetched than it takes to know that they are too many.
-  const found = await ask<{ id: string }>(source, dependantKeys(entity, join, links, written, room + 1));
-  if (found.length <= room) return { keys: found.map(({ id }) => id), range: null };
-  const [range] = await ask<{ lowest: string | null; highest: string | null }>(
-    source,
-    dependantRange(entity, join, links, written),
+  const { results } = await inAllSpans(source, entity, (span) =>
+    ask<{ id: string }>(source, dependantKeys(entity, join, links, written, room + 1, span)),
   );
-  const { lowest = null, highest = null } = range ?? {};
-  return { keys: [], range: lowest === null || highest === null ? null : { lowest, highest } };
+  const found = results.flat();
+  if (found.length <= room) return { keys: found.map(({ id }) => id), range: null };
+  const ends = await inAllSpans(source, entity, (span) =>
+    ask<{ lowest: string | null; highest: string | null }>(source, dependantRange(entity, join, links, written, span)),
+  );
+  const keys = ends.results
+    .flat()
+    .flatMap(({ lowest, highest }) => (lowest === null || highest === null ? [] : [lowest, highest]));
+  keys.sort((a, b) => (BigInt(a) < BigInt(b) ? -1 : 1));
+  const [lowest, highest] = [keys[0], keys.at(-1)];
+  return { keys: [], range: lowest === undefined || highest === undefined ? null : { lowest, highest } };
 }
 
 function ask<Row extends object>(source: Sql, { text, parameters }: KeyQuery): Promise<Row[]> {

@@ -1,4 +1,4 @@
-import type { Entity, Field, Problem, SourceRow } from "../entities/define-entity.ts";
+import type { Decision, Entity, Field, Problem, SourceRow } from "../entities/define-entity.ts";
 import { KEY } from "../entities/define-entity.ts";
 import { ruleName, type RecordRule, type Severity, type ValueRule } from "../entities/rules.ts";
 import { MASK, sensitiveColumns } from "../entities/sensitive.ts";
@@ -71,7 +71,7 @@ export function transform(
     let waiting: Issue | undefined;
     let beside: Issue | undefined;
     for (const [name, field] of fields) {
-      const decision = field.decide(row, landedAs(field, key, parents));
+      const decision = decided(entity.name, name, field, row, landedAs(field, key, parents));
       if ("problem" in decision) {
         problem ??= problemIssue(key, name, decision.problem, sensitive);
         continue;
@@ -170,6 +170,21 @@ function landingTogether(relatives: readonly Relative[], landing: ReadonlySet<st
   return together;
 }
 
+/** A function of an entity file that throws has met this record alone: the record is named, and the page goes on. */
+function decided(entity: string, name: string, field: Field, row: SourceRow, landed: ReadonlySet<string>): Decision {
+  try {
+    return field.decide(row, landed);
+  } catch (error) {
+    const thrown = error instanceof Error ? error.name : "an error";
+    return {
+      problem: {
+        rule: `${entity}.${name}.computed@1`,
+        remedy: `The function of the entity file for ${name} fails on this record (${thrown}): correct the record in the source, or the function.`,
+      },
+    };
+  }
+}
+
 function landedAs(field: Field, key: string, ids: ParentIds): ReadonlySet<string> {
   return new Set(field.landedAs?.filter((other) => ids.has(parentKey(other, key))));
 }
@@ -250,7 +265,8 @@ function waitingIssue(k: string, field: string, parent: string, parentId: string
     type: "foreign_key_violation",
     field,
     rule: "parent_missing@1",
-    remedy: `Waits until ${parent} ${parentId} has landed; see that record in this queue. Nothing to do here.`,
+    // The queue says what keeps the parent.
+    remedy: `Waits for ${parent} ${parentId}.`,
     data: { parent, parentId },
     parent,
     parentId,

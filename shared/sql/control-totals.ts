@@ -2,13 +2,11 @@ import type { Queryable } from "../db/connect.ts";
 import { ident, integerArray } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
-import { IsthmusError } from "../errors.ts";
 import type { Claim, PageMessage } from "../pipeline/types.ts";
 import { addDecimals } from "./decimals.ts";
-import type { Span } from "./digests.ts";
-import { HIGHEST, LOWEST } from "./key-range.ts";
+import { spanParameters, type Span } from "./digests.ts";
 import { columnSql, drivingSql, freeName, joinsSql, keySql, whereSql } from "./projection.ts";
-import { inSpans } from "./uncomputable.ts";
+import { inAllSpans } from "./uncomputable.ts";
 
 /** Keys are summed in buckets of 2^14 neighbours, and only buckets that differ are looked into. */
 const BUCKET_BITS = 14;
@@ -76,18 +74,11 @@ export async function sourceTotals(
   entity: Entity,
   unsettled: readonly string[],
 ): Promise<{ readonly totals: readonly BucketTotals[]; readonly refused: readonly string[] }> {
-  const { results, refused, end } = await inSpans(source, entity, { from: LOWEST, to: HIGHEST }, (span) =>
-    spanTotals(source, entity, unsettled, span),
-  );
-  if (end !== HIGHEST) {
-    throw new IsthmusError("SOURCE_REFUSED", `The source cannot compute more than ${refused.length} records of ${entity.name}.`, {
-      detail: { entity: entity.name, legacy_ids: refused, hint: "See the rules source_… in sync_conflicts; read the entity again with capture full." }, // prettier-ignore
-    });
-  }
+  const { results, refused } = await inAllSpans(source, entity, (span) => spanTotals(source, entity, unsettled, span));
   return { totals: addedUp(results.flat()), refused };
 }
 
-async function spanTotals(source: Queryable, entity: Entity, unsettled: readonly string[], { from, to }: Span) {
+async function spanTotals(source: Queryable, entity: Entity, unsettled: readonly string[], span: Span | undefined) {
   const sums = moneyColumns(entity).map((money, index) => `sum(${money.source})::text as m${index}`);
   const asked = freeName(entity, "x");
   return queryAmounts<BucketTotals>(
@@ -96,10 +87,10 @@ async function spanTotals(source: Queryable, entity: Entity, unsettled: readonly
     "source",
     `select (${keySql(entity)} >> ${BUCKET_BITS})::text as bucket, ${["count(*)::text as n", ...sums].join(", ")}
        ${fromProjection(entity)}
-        and (${keySql(entity)} between $2::text::bigint and $3::text::bigint or ${keySql(entity)} is null)
+        ${span === undefined ? "" : `and (${keySql(entity)} between $2::text::bigint and $3::text::bigint or ${keySql(entity)} is null)`}
         and not exists (select from unnest($1::text::bigint[]) ${asked} (id) where ${asked}.id = ${keySql(entity)})
       group by 1`,
-    [integerArray(unsettled), String(from), String(to)],
+    [integerArray(unsettled), ...spanParameters(span)],
   );
 }
 

@@ -10,6 +10,12 @@ export interface Span {
   readonly from: bigint;
   readonly to: bigint;
 }
+
+/** A span's ends as two parameters; none of no span. */
+export function spanParameters(span: Span | undefined): string[] {
+  return span === undefined ? [] : [String(span.from), String(span.to)];
+}
+
 /** Neighbouring keys, aligned to a power of two: how many records there are, and the sum of their hashes. */
 export interface Bucket {
   readonly bucket: string;

@@ -1,15 +1,16 @@
 import type { Queryable } from "../db/connect.ts";
+import { integerArray } from "../db/ident.ts";
 import { query } from "../db/query.ts";
 import type { PendingKey } from "../pipeline/types.ts";
 import { keysBefore, keysBehind } from "./key-range.ts";
 
-/** A key of a page. `beside`: it stands beyond the page, which takes it because it is one of a circle. */
+/** A key of a page. `beside`: it stands beyond the page, which takes it because it is one of a circle, or is to go with its keys. */
 export type FoundKey = PendingKey & { readonly beside: boolean };
 
 /**
  * The next keys that were asked to be read again, ascending, with the generation of each request and its reason. With `upTo`
  * those whose records the source no longer has, asked for up to that generation, downwards: a record refers to older ones
- * rather than to younger ones.
+ * rather than to younger ones. Beside these stand those that refer to them all the same.
  */
 export async function pendingKeys(
   target: Queryable,
@@ -19,7 +20,17 @@ export async function pendingKeys(
   upTo: string | null,
 ): Promise<FoundKey[]> {
   const { text, parameters } = pageOfKeys("public.sync_pending_keys", { entity_id: entityId }, after, limit, upTo);
-  return query(target, "target", text, parameters);
+  const page = await query<FoundKey>(target, "target", text, parameters);
+  if (upTo === null || page.length === 0) return page;
+  const keys = integerArray(page.map(({ k }) => k));
+  const relatives = await query<FoundKey>(
+    target,
+    "target",
+    `select legacy_id::text as k, generation::text as g, reason as r, true as beside
+       from sync.gone_relatives($1::integer::smallint, $2::text::bigint[], $3::text::bigint, $4)`,
+    [entityId, keys, upTo, 10 * limit],
+  );
+  return [...page, ...relatives];
 }
 
 /**

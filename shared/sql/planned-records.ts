@@ -13,8 +13,9 @@ export async function findPlanned(target: Queryable, claim: Claim, keys: readonl
     `select k.entity, k."legacyId"::text as "legacyId", r.id::text as uuid, r.lands as active
        from json_to_recordset($3::text::json) as k (entity text, "legacyId" bigint)
        join public.sync_entities e on e.source_id = $1 and e.entity_type = k.entity
-       join public.sync_planned_records r on r.execution_id = $2 and r.entity_id = e.id and r.legacy_id = k."legacyId"
-      where r.lands is not null`,
+       -- One index probe per record, whatever the planner thinks.
+       cross join lateral (select r.id, r.lands from public.sync_planned_records r
+                            where r.execution_id = $2 and r.entity_id = e.id and r.legacy_id = k."legacyId" and r.lands is not null limit 1) r`,
     [claim.source.id, claim.execution.id, JSON.stringify(keys)],
   );
 }

@@ -103,21 +103,32 @@ export function recordsSql(entity: Entity, from: string, where: string): string 
 /** The alias under which a row tells how many bytes it and the rows before it have. */
 export const BYTES = "_bytes";
 
-/** A record q of recordsSql as text, once: its hash and its size. */
-const MEASURED_SQL = `lateral (select hashtextextended(w.t, 0)::text as digest, octet_length(w.t) as bytes
-                                 from (select ${TEXT_SQL} as t offset 0) w offset 0) m`;
+/**
+ * What a record q of recordsSql has as text. Of a text column only its length is looked at, which stands in its head: what is stored
+ * apart or compressed is not fetched for it. An integer, so that sums are quick.
+ */
+function bytesSql(entity: Entity): string {
+  const lengths = Object.keys(entity.source.columns).map(
+    (_, index) => `coalesce(octet_length(q.${columnName(index)}), 0)::bigint`,
+  );
+  return `least(${["0", ...lengths].join(" + ")}, ${MOST_INTEGER})::integer`;
+}
+
+const MOST_INTEGER = 2_147_483_647;
 
 /**
  * The records of the keys in $1, an array of integers as text: every column as text, the record's hash, and the size of it and
- * those before it. Of what goes beyond $2 bytes only keys and sizes travel. Gives rows for decodeRecord.
+ * those before it. Of what goes beyond $2 bytes only keys and sizes travel, and nothing is fetched. Gives rows for decodeRecord.
  */
 export function projectionSql(entity: Entity): string {
-  const names = sentColumns(entity).map(([column]) => column);
-  const within = names.map((name) => `case when r.bytes <= $2::text::bigint then r.${name} end as ${name}`);
-  return `select ${[`r.${KEY_COLUMN}`, ...within, "r.bytes::text as bytes"].join(", ")}
-    from (select q.*, m.digest as digest, ${RECORD_KEY}::bigint as place,
-                 sum(m.bytes) over (order by ${RECORD_KEY}::bigint rows unbounded preceding) as bytes
-            from (${recordsSql(entity, keysSql(entity), memberSql(entity))}) q cross join ${MEASURED_SQL}) r
+  const columns = sentColumns(entity).flatMap(([column]) => (column === DIGEST_COLUMN ? [] : [column]));
+  const within = (sql: string, name: string) => `case when r.bytes <= $2::text::bigint then ${sql} end as ${name}`;
+  const sent = [...columns.map((name) => within(`r.${name}`, name)), within(`${DIGEST_SQL}::text`, DIGEST_COLUMN)];
+  return `select ${[`r.${KEY_COLUMN}`, ...sent, "r.bytes::text as bytes"].join(", ")}
+    from (select q.*, ${RECORD_KEY}::bigint as place,
+                 sum(${bytesSql(entity)}) over (order by ${RECORD_KEY}::bigint rows unbounded preceding) as bytes
+            from (${recordsSql(entity, keysSql(entity), memberSql(entity))}) q) r
+   cross join lateral (select ${[KEY_COLUMN, ...columns].map((name) => `r.${name}`).join(", ")}) q
    order by r.place`;
 }
 
@@ -127,18 +138,20 @@ export function decodeRecord(entity: Entity, row: Readonly<Record<string, string
   return Object.fromEntries([[KEY, row[KEY_COLUMN] ?? null], ...named, [BYTES, row["bytes"] ?? null]]) as SourceRow;
 }
 
+const DIGEST_COLUMN = "digest";
+
 /** The columns of projectionSql between key and size, each with its name. */
 function sentColumns({ source: { predicate, columns } }: Entity): [column: string, name: string][] {
   return [
     ...(predicate === undefined ? [] : [[SENT_COLUMN, SENT] as [string, string]]),
     ...Object.keys(columns).map((name, index): [string, string] => [columnName(index), name]),
-    ["digest", DIGEST],
+    [DIGEST_COLUMN, DIGEST],
   ];
 }
 
 /** What the record of the key in $1 takes as text, without sending it. Gives { bytes }. */
 export function sizeSql(entity: Entity): string {
-  return `select octet_length(${TEXT_SQL})::text as bytes from (${recordsSql(entity, keysSql(entity), memberSql(entity))}) q`;
+  return `select (${bytesSql(entity)})::text as bytes from (${recordsSql(entity, keysSql(entity), memberSql(entity))}) q`;
 }
 
 /** One column of the record of the key in $1, sent as the projection would send it. */

@@ -1,6 +1,7 @@
 import type { Queryable } from "../db/connect.ts";
 import { integerArray } from "../db/ident.ts";
 import { query } from "../db/query.ts";
+import type { ColumnSource } from "../entities/columns.ts";
 import { KEY, type Entity, type SourceRow } from "../entities/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
 import { BYTES, columnProbeSql, decodeRecord, projectionSql, sizeSql } from "./projection.ts";
@@ -8,6 +9,7 @@ import { BYTES, columnProbeSql, decodeRecord, projectionSql, sizeSql } from "./p
 export interface ReadRecords {
   /** In the order of their keys. */
   readonly rows: readonly SourceRow[];
+  /** Of the rows; where there are none, because the first goes beyond the budget, of that one. */
   readonly bytes: number;
   /** The first key whose record goes beyond the budget; undefined: all are there. */
   readonly beyond?: string;
@@ -28,7 +30,7 @@ export async function readRecords(
   const fits = sizes.findIndex((bytes) => bytes > budgetBytes);
   const rows = fits < 0 ? all : all.slice(0, fits);
   const beyond = fits < 0 ? undefined : all[fits]?.[KEY];
-  return { rows, bytes: sizes[rows.length - 1] ?? 0, ...(typeof beyond === "string" ? { beyond } : {}) };
+  return { rows, bytes: sizes[Math.max(0, rows.length - 1)] ?? 0, ...(typeof beyond === "string" ? { beyond } : {}) };
 }
 
 /** How many bytes a record has as text; undefined: it has none, or the source cannot tell. */
@@ -56,8 +58,10 @@ export function stateOfRecord(error: unknown): string | undefined {
 
 /** The column of a record that the source cannot compute, asked for one by one; `first` is asked for first. */
 export async function refusedColumn(source: Queryable, entity: Entity, id: string, first: string | null): Promise<string | null> {
-  const columns = Object.entries(entity.source.columns);
+  const columns: [string | null, ColumnSource][] = Object.entries(entity.source.columns);
   columns.sort(([a], [b]) => Number(b === first) - Number(a === first));
+  // What fails without any column is the condition.
+  columns.unshift([null, { type: "text", sql: "''" }]);
   for (const [name, column] of columns) {
     try {
       await query(source, "source", columnProbeSql(entity, column), [integerArray([id])]);

@@ -6,13 +6,19 @@ export async function releaseWaiting(target: Queryable, sourceId: number): Promi
   await query(target, "target", "select sync.release_waiting($1::integer::smallint)", [sourceId]);
 }
 
-/** Asks for every record whose next attempt is due, counts the queue, and raises an alert where records have been in it for too long. */
+/** Waiting records that one tick tells anew what they wait for; the rest follows with the next tick. */
+const TOLD_AT_ONCE = 10_000;
+
+/**
+ * Asks for every record whose next attempt is due, counts the queue, raises an alert where records have been in it for too long, and says of
+ * waiting ones what they wait for in the end where that has changed.
+ */
 export async function tendQueue(target: Queryable, sourceId: number, ageHours: number): Promise<void> {
   await query(
     target,
     "target",
-    "select sync.retry_due($1::integer::smallint), sync.count_queue($1::integer::smallint), sync.alert_old_records($1::integer::smallint, $2)",
-    [sourceId, ageHours],
+    "select sync.retry_due($1::integer::smallint), sync.count_queue($1::integer::smallint), sync.alert_old_records($1::integer::smallint, $2), sync.tell_causes($1::integer::smallint, $3)",
+    [sourceId, ageHours, TOLD_AT_ONCE],
   );
 }
 

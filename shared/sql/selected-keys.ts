@@ -1,7 +1,8 @@
 import { z } from "zod";
 import { ident, integerArray } from "../db/ident.ts";
 import { KEY, type Entity } from "../entities/define-entity.ts";
-import { keysBehind, type KeyRange } from "./key-range.ts";
+import { keysBehind, keysUpTo, type KeyRange } from "./key-range.ts";
+import { spanParameters, type Span } from "./digests.ts";
 import { columnSql, drivingSql, joinsSql, keySql } from "./projection.ts";
 import type { KeyQuery } from "./source-keys.ts";
 
@@ -25,7 +26,7 @@ export function parseSelection(stored: unknown): z.output<typeof selection> {
 /** Keyset page over the records of a selection, by columns of the driving table. Whether they are let in, the read tells. */
 export function selectedKeys(entity: Entity, range: KeyRange, { filters, dated }: ReturnType<typeof parseSelection>): KeyQuery {
   const key = keySql(entity);
-  const parameters: (string | number | null)[] = [range.after, range.limit];
+  const parameters: (string | number | null)[] = [range.after, range.limit, range.upTo];
   const bind = (value: string) => `$${parameters.push(value)}::text`;
   const column = (name: string) => `${ident(entity.source.alias)}.${ident(name)}`;
   const conditions = filters.map(
@@ -38,16 +39,23 @@ export function selectedKeys(entity: Entity, range: KeyRange, { filters, dated }
   if (conditions.length === 0) conditions.push("false");
   return {
     text: `select ${key}::text as id from ${drivingSql(entity)}
-            where ${[keysBehind(key, "$1::text::bigint"), ...conditions].join(" and ")} order by ${key} limit $2`,
+            where ${[keysBehind(key, "$1::text::bigint"), keysUpTo(key, "$3::text::bigint"), ...conditions].join(" and ")} order by ${key} limit $2`,
     parameters,
   };
 }
 
-/** Keys of the records whose field refers to one of these; `reference`: the projection's column that holds the parent's id. */
-export function referringKeys(entity: Entity, reference: string, parents: readonly string[], limit: number): KeyQuery {
+/** Keys of the records whose field refers to one of these; `reference`: the projection's column that holds the parent's id; `span`: of these keys only. */
+export function referringKeys(
+  entity: Entity,
+  reference: string,
+  parents: readonly string[],
+  limit: number,
+  span?: Span,
+): KeyQuery {
   return {
     text: `select ${keySql(entity)}::text as id from ${drivingSql(entity)} ${joinsSql(entity)}
-            where ${reference === KEY ? keySql(entity) : columnSql(entity.source.columns[reference] ?? "")} = any ($1::text::bigint[]) limit $2`,
-    parameters: [integerArray(parents), limit],
+            where ${reference === KEY ? keySql(entity) : columnSql(entity.source.columns[reference] ?? "")} = any ($1::text::bigint[])
+              ${span === undefined ? "" : `and ${keySql(entity)} between $3::text::bigint and $4::text::bigint`} limit $2`,
+    parameters: [integerArray(parents), limit, ...spanParameters(span)],
   };
 }

@@ -78,7 +78,7 @@ export interface Alert {
 
 /** Opens an alert that belongs to no execution, or counts it again. */
 export async function openAlert(target: Queryable, sourceId: number, alert: Alert): Promise<void> {
-  await query(target, "target", "select sync.open_alert($1, $2, $3::integer::smallint, $4, $5::text::jsonb)", [
+  await query(target, "target", "select sync.raise_alert($1, $2, $3::integer::smallint, null, null, $4, $5::text::jsonb)", [
     alert.kind,
     alert.severity,
     sourceId,

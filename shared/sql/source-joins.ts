@@ -1,6 +1,7 @@
 import { ident, integerArray } from "../db/ident.ts";
 import type { ConsumedJoin } from "../entities/consumed-joins.ts";
 import type { Entity } from "../entities/define-entity.ts";
+import { spanParameters, type Span } from "./digests.ts";
 import { keysBehind } from "./key-range.ts";
 import { columnSql, drivingSql, joinSql, keySql } from "./projection.ts";
 import type { KeyQuery } from "./source-keys.ts";
@@ -34,7 +35,7 @@ export function writtenJoinRows(join: ConsumedJoin, from: string): Scan {
 
 /**
  * Keys of the records that joined rows with these links belong to. A record whose own row was written in the same span is
- * left out: its entity's xmin chain reads it anyway, behind this page.
+ * left out: its entity's xmin chain reads it anyway, behind this page. `span`: of these keys only.
  */
 export function dependantKeys(
   entity: Entity,
@@ -42,19 +43,26 @@ export function dependantKeys(
   links: readonly string[],
   written: Written,
   limit: number,
+  span?: Span,
 ): KeyQuery {
   return {
-    text: `select ${keySql(entity)}::text as id ${dependantsSql(entity, join)} limit $4`,
-    parameters: [integerArray(links), ...changedParameters(written.from, written.to), limit],
+    text: `select ${keySql(entity)}::text as id ${dependantsSql(entity, join, span)} limit ${limit}`,
+    parameters: dependantParameters(links, written, span),
   };
 }
 
 /** The lowest and the highest of these keys. */
-export function dependantRange(entity: Entity, join: ConsumedJoin, links: readonly string[], written: Written): KeyQuery {
+export function dependantRange(
+  entity: Entity,
+  join: ConsumedJoin,
+  links: readonly string[],
+  written: Written,
+  span?: Span,
+): KeyQuery {
   const key = keySql(entity);
   return {
-    text: `select min(${key})::text as lowest, max(${key})::text as highest ${dependantsSql(entity, join)}`,
-    parameters: [integerArray(links), ...changedParameters(written.from, written.to)],
+    text: `select min(${key})::text as lowest, max(${key})::text as highest ${dependantsSql(entity, join, span)}`,
+    parameters: dependantParameters(links, written, span),
   };
 }
 
@@ -69,8 +77,12 @@ function digestSql({ columns }: ConsumedJoin): string {
   return `hashtextextended(row(${columns.map((column) => `w.${ident(column)}`).join(", ")})::text, 0)`;
 }
 
-function dependantsSql(entity: Entity, join: ConsumedJoin): string {
+function dependantParameters(links: readonly string[], written: Written, span: Span | undefined): string[] {
+  return [integerArray(links), ...changedParameters(written.from, written.to), ...spanParameters(span)];
+}
+
+function dependantsSql(entity: Entity, join: ConsumedJoin, span: Span | undefined): string {
   return `from ${drivingSql(entity)} ${join.path.map(([alias, step]) => joinSql(alias, step, "join")).join(" ")}
     where ${columnSql(join.reference)} = any ($1::text::bigint[])
-      and not ${changedSql(`${ident(entity.source.alias)}.xmin`, 2, 3)}`;
+      and not ${changedSql(`${ident(entity.source.alias)}.xmin`, 2, 3)}${span === undefined ? "" : ` and ${keySql(entity)} between $4::text::bigint and $5::text::bigint`}`;
 }

@@ -1,5 +1,6 @@
 import { ident, integerArray } from "../db/ident.ts";
 import type { Entity } from "../entities/define-entity.ts";
+import { spanParameters, type Span } from "./digests.ts";
 import { keysBehind, keysUpTo, LOWEST_SQL, type KeyRange } from "./key-range.ts";
 import { drivingSql, freeName, joinsSql, keySql, sentSql, whereSql } from "./projection.ts";
 
@@ -50,18 +51,26 @@ export interface Watermark {
 
 /**
  * Keyset page over the records stamped after a watermark and not after `until`, by stamp and key: rows of one stamp may be
- * parted by a page's end. A row without a stamp is never found. Gives { id, at }.
+ * parted by a page's end. A row without a stamp is never found. Gives { id, at, epoch }. `span`: of these keys only.
  */
-export function modifiedKeys(entity: Entity, column: string, after: Watermark, until: string, limit: number): KeyQuery {
+export function modifiedKeys(
+  entity: Entity,
+  column: string,
+  after: Watermark,
+  until: string,
+  limit: number,
+  span?: Span,
+): KeyQuery {
   const key = keySql(entity);
   const stamp = `${ident(entity.source.alias)}.${ident(column)}`;
   return {
     // As JSON writes it, whatever DateStyle the session has.
-    text: `select ${key}::text as id, to_json(${stamp}) #>> '{}' as at from ${drivingSql(entity)}
+    text: `select ${key}::text as id, to_json(${stamp}) #>> '{}' as at, extract(epoch from ${stamp})::text as epoch from ${drivingSql(entity)}
             where (${stamp}, ${key}) >= ($1::text::timestamptz, coalesce($2::text::bigint, ${LOWEST_SQL}))
               and (${stamp}, ${key}) is distinct from ($1::text::timestamptz, $2::text::bigint) and ${stamp} <= $3::text::timestamptz
+              ${span === undefined ? "" : `and ${key} between $5::text::bigint and $6::text::bigint`}
             order by ${stamp}, ${key} limit $4`,
-    parameters: [after.at, after.id, until, limit],
+    parameters: [after.at, after.id, until, limit, ...spanParameters(span)],
   };
 }
 

@@ -2,7 +2,7 @@
 import type { Clock } from "../clock.ts";
 import type { Queryable } from "../db/connect.ts";
 import { ident } from "../db/ident.ts";
-import { query, queryOne } from "../db/query.ts";
+import { isSourceLimit, query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { keysBehind } from "./key-range.ts";
 import type { KeyQuery } from "./source-keys.ts";
@@ -90,11 +90,16 @@ export async function scanPage<Row extends { readonly id: string }>(
   let cursor = from.file !== null && (from.file === KEYS) === (way === "keys") ? from.cursor : null;
   let { file } = from;
   let size = FIRST_WINDOW[way];
+  let grows = true;
   for (;;) {
     const room = pace.rows - found.size;
     const windowBegun = pace.clock();
-    const { text, parameters } = windowQuery(scan, way, cursor, size, room);
-    const window = await queryOne<Window<Row>>(source, "source", text, parameters);
+    const window = await askWindow<Row>(source, windowQuery(scan, way, cursor, size, room), size);
+    if (window === undefined) {
+      size = smallerWindow(size);
+      grows = false;
+      continue;
+    }
     if (cursor !== null && window.file !== file) {
       cursor = null;
       continue;
@@ -108,8 +113,23 @@ export async function scanPage<Row extends { readonly id: string }>(
     const now = pace.clock();
     const done = !full && window.ends;
     if (done || found.size >= pace.rows || now - begun >= pace.budgetMs) return { rows: ascending(found), cursor, file, done };
-    size = nextWindow(size, now - windowBegun, pace.budgetMs);
+    if (grows) size = nextWindow(size, now - windowBegun, pace.budgetMs);
   }
+}
+
+/** Undefined: a limit of the source ended the window, and it can be smaller. */
+async function askWindow<Row>(source: Queryable, { text, parameters }: KeyQuery, size: number): Promise<Window<Row> | undefined> {
+  try {
+    return await queryOne<Window<Row>>(source, "source", text, parameters);
+  } catch (error) {
+    if (size > 1 && isSourceLimit(error)) return undefined;
+    throw error;
+  }
+}
+
+/** A window that a limit ended is tried again with a quarter: each try costs that limit, and the page's later windows stay so small. */
+export function smallerWindow(size: number): number {
+  return Math.ceil(size / 4);
 }
 
 /** Windows double while they are quick, so that a page that has its time takes half as much again at the most. */

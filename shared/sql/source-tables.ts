@@ -1,7 +1,8 @@
 import type { Queryable } from "../db/connect.ts";
 import { ident } from "../db/ident.ts";
-import { query, queryOne } from "../db/query.ts";
+import { isSourceLimit, query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
+import type { KeyQuery } from "./source-keys.ts";
 import { scannedParameter, scannedSql } from "./xid.ts";
 
 export interface TableSize {
@@ -38,10 +39,18 @@ export async function tableBytes(source: Queryable, table: string): Promise<numb
   return row.bytes;
 }
 
-/** Whether a table has a row that was written by this transaction or a later one. */
+/** Whether a table has a row that was written by this transaction or a later one; true where the source has no time to tell. */
 export async function hasChangedRows(source: Queryable, table: string, from: string): Promise<boolean> {
-  const rows = await query(source, "source", `select from public.${ident(table)} where ${scannedSql("xmin", 1)} limit 1`, [
-    scannedParameter(from),
-  ]);
-  return rows.length > 0;
+  const text = `select from public.${ident(table)} where ${scannedSql("xmin", 1)} limit 1`;
+  return finds(source, { text, parameters: [scannedParameter(from)] });
+}
+
+/** Whether a look before a chain finds any row. Where a limit of the source ends it, there is a chain: its pages can be smaller. */
+export async function finds(source: Queryable, { text, parameters }: KeyQuery): Promise<boolean> {
+  try {
+    return (await query(source, "source", text, parameters)).length > 0;
+  } catch (error) {
+    if (isSourceLimit(error)) return true;
+    throw error;
+  }
 }

@@ -1,15 +1,16 @@
 import type { Queryable } from "../db/connect.ts";
-import { queryOne } from "../db/query.ts";
+import { isSourceLimit, queryOne } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
 import type { Span } from "./digests.ts";
+import { HIGHEST, LOWEST } from "./key-range.ts";
 import { drivingSql, keySql } from "./projection.ts";
 import { stateOfRecord } from "./read-records.ts";
 
 export interface InSpans<Result> {
   /** One of each span that went through, ascending. */
   readonly results: readonly Result[];
-  /** Keys of records that the source cannot compute; none of the results knows of them. */
+  /** Keys of records that the source cannot compute, or not in its time; none of the results knows of them. */
   readonly refused: readonly string[];
   /** Everything up to here was asked for: the end of the span, unless so many are refused that it had to stop. */
   readonly end: bigint;
@@ -21,13 +22,14 @@ const MOST_REFUSED = 25;
 /**
  * Runs a statement over a range of keys. When the source cannot compute it because of a record's data, or a time limit ends it,
  * halves of the range are asked instead, down to the guilty records.
- * @throws IsthmusError when something else is wrong, or a time limit ends the statement over a single key.
+ * @throws IsthmusError when something else is wrong, or a time limit ends the statement over a single key that is not `mayBeSlow`.
  */
 export async function inSpans<Result>(
   source: Queryable,
   entity: Entity,
   whole: Span,
   run: (span: Span) => Promise<Result>,
+  { mayBeSlow = false }: { readonly mayBeSlow?: boolean } = {},
 ): Promise<InSpans<Result>> {
   const results: Result[] = [];
   const refused: string[] = [];
@@ -39,11 +41,11 @@ export async function inSpans<Result>(
       results.push(await run(span));
     } catch (error) {
       const ofRecord = stateOfRecord(error) !== undefined;
-      if (!ofRecord && !(error instanceof IsthmusError && error.code === "SOURCE_LIMIT")) throw error;
+      if (!ofRecord && !isSourceLimit(error)) throw error;
       const { first, last } = await keysOf(source, entity, span);
       if (first === null || last === null) throw error;
       if (first === last) {
-        if (!ofRecord) throw error;
+        if (!ofRecord && !mayBeSlow) throw error;
         refused.push(first);
         continue;
       }
@@ -54,14 +56,32 @@ export async function inSpans<Result>(
   return { results, refused, end: whole.to };
 }
 
-/** The lowest and the highest key of the driving table in a span, by its index. */
+/**
+ * Runs a statement over all records: without a range at first (undefined), so that the planner does as it likes, and then like inSpans.
+ * @throws IsthmusError also when there are so many records that the source cannot compute that some were not asked for.
+ */
+export async function inAllSpans<Result>(
+  source: Queryable,
+  entity: Entity,
+  run: (span: Span | undefined) => Promise<Result>,
+): Promise<Pick<InSpans<Result>, "results" | "refused">> {
+  const all: Span = { from: LOWEST, to: HIGHEST };
+  const { results, refused, end } = await inSpans(source, entity, all, (span) => run(span === all ? undefined : span));
+  if (end === HIGHEST) return { results, refused };
+  throw new IsthmusError("SOURCE_REFUSED", `The source cannot compute more than ${refused.length} records of ${entity.name}.`, {
+    detail: { entity: entity.name, legacy_ids: refused, hint: "See the rules source_… in sync_conflicts; read the entity again with capture full." }, // prettier-ignore
+  });
+}
+
+/** The lowest and the highest key of the driving table in a span: one probe each of its index, whatever the planner knows of the table. */
 async function keysOf(source: Queryable, entity: Entity, { from, to }: Span) {
   const key = keySql(entity);
+  const end = (order: string) =>
+    `(select ${key}::text from ${drivingSql(entity)} where ${key} between $1::text::bigint and $2::text::bigint order by ${key} ${order} limit 1)`;
   return queryOne<{ first: string | null; last: string | null }>(
     source,
     "source",
-    `select min(${key})::text as first, max(${key})::text as last from ${drivingSql(entity)}
-      where ${key} between $1::text::bigint and $2::text::bigint`,
+    `select ${end("asc")} as first, ${end("desc")} as last`,
     [String(from), String(to)],
   );
 }

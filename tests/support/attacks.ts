@@ -32,6 +32,8 @@ const TABLES = [
   "offices",
   "ledger",
   "pg_class",
+  "office_log",
+  "office_scratch",
 ];
 const FUNCTIONS = [
   "format",
@@ -44,6 +46,9 @@ const FUNCTIONS = [
   "string_agg",
   "now",
 ];
+
+/** Decides while something of its own waits for the end of the transaction. */
+const atTheEnd = (first: string) => DECIDE.flatMap((decision) => [`begin; ${first}; ${decision}; rollback`, "rollback"]);
 
 const ofNames: readonly Attack[] = [
   {
@@ -66,6 +71,21 @@ const ofNames: readonly Attack[] = [
       ]),
       "create temp view sync_audit as select pg_temp.evil()",
       ...DECIDE,
+    ],
+  },
+  {
+    title: "triggers that wait for the end of its transaction, under names of the application's constraints too",
+    statements: [
+      ...OWN,
+      "create temp table waiting (id integer)",
+      `create constraint trigger t after insert on pg_temp.waiting deferrable initially deferred for each row execute function pg_temp.evil_t()`,
+      ...atTheEnd("insert into pg_temp.waiting values (1)"),
+      "drop table pg_temp.waiting",
+      // Everybody may do that on many a table of a project: default privileges give all rights to the roles of the Data API.
+      ...["waits", "office_checked"].flatMap((name) => [
+        `create constraint trigger ${name} after insert on public.notes deferrable initially deferred for each row execute function pg_temp.evil_t()`,
+        ...atTheEnd("insert into public.notes values ('mine')"),
+      ]),
     ],
   },
   {

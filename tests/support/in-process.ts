@@ -36,6 +36,7 @@ export async function createInProcess(
     /** Of the large tables. */
     logScale?: number;
     env?: Record<string, string>;
+    sourceUrl?: (db: TestDatabase) => string;
     targetUrl?: (db: TestDatabase) => string;
     /** Other entities than the registry's. */
     entities?: readonly Entity[];
@@ -53,7 +54,7 @@ export async function createInProcess(
   const queue: PageMessage[] = [];
   const made = createContext({
     env: {
-      SOURCE_DB_URL: readerUrl(source),
+      SOURCE_DB_URL: options.sourceUrl?.(source) ?? readerUrl(source),
       TARGET_DB_URL: options.targetUrl?.(target) ?? workerUrl(target),
       SUPABASE_URL: "http://127.0.0.1:1",
       SUPABASE_SECRET_KEYS: '{"default":"unused"}',

@@ -31,7 +31,7 @@ export async function limited({ worker = {}, reader = {}, entity = offices, env 
   return test;
 }
 
-async function restrict(db: TestDatabase, role: string, settings: Readonly<Record<string, string>>): Promise<void> {
+export async function restrict(db: TestDatabase, role: string, settings: Readonly<Record<string, string>>): Promise<void> {
   for (const [name, value] of Object.entries(settings))
     await db.admin.unsafe(`alter role ${role} in database "${db.name}" set ${name} = '${value}'`);
 }

@@ -1,4 +1,3 @@
-import type { Entity } from "../../shared/entities/define-entity.ts";
 import type { PageMessage, PageOutcome } from "../../shared/pipeline/types.ts";
 import { createInProcess, type InProcess } from "./in-process.ts";
 import { createSeeds, type Seeds } from "./legacy-seeds.ts";
@@ -32,7 +31,7 @@ export interface LiveConflict {
 
 /** The pipeline over two fresh databases with helpers that fill the source. A drain that never ends throws. */
 export async function createPipeline(
-  options: { env?: Record<string, string>; entities?: readonly Entity[] } = {},
+  options: Pick<NonNullable<Parameters<typeof createInProcess>[0]>, "env" | "entities" | "sourceUrl" | "targetUrl"> = {},
 ): Promise<Pipeline> {
   const base = await createInProcess(options);
   const { target, queue } = base;

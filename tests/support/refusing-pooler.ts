@@ -26,7 +26,7 @@ export async function createRefusingPooler(says: Refused): Promise<AsyncDisposab
   });
 }
 
-function errorResponse({ code, message }: Refused): Buffer {
+export function errorResponse({ code, message }: Refused): Buffer {
   const fields = Buffer.from(`SFATAL\0C${code}\0M${message}\0\0`);
   const head = Buffer.alloc(5);
   head.write("E");

@@ -9,9 +9,12 @@ import { parseSelection, selectedKeys } from "../../sql/selected-keys.ts";
 import { assertEachOnce } from "../../sql/each-once.ts";
 import type { Claim, DetectedKeys } from "../types.ts";
 import type { KeyRange } from "../../sql/key-range.ts";
-import { allKeys, modifiedKeys, sentOrLandedKeys } from "../../sql/source-keys.ts";
+import { whereSql } from "../../sql/projection.ts";
+import { allKeys, modifiedKeys, sentOrLandedKeys, type KeyQuery } from "../../sql/source-keys.ts";
 import { changedRecords, scanPage, type Pace, type WrittenRecord } from "../../sql/source-scan.ts";
+import { inAllSpans } from "../../sql/uncomputable.ts";
 import { unread } from "./unread.ts";
+import { walkKeys, type FoundKeys } from "./walk-keys.ts";
 
 /**
  * Finds the keys of the next page of a chain, as its capture says. State is read later, under the page's locks.
@@ -29,9 +32,10 @@ async function find(source: Sql, target: Sql, entity: Entity, claim: Claim, pace
   const range = { from: chain.range_from, after: chain.cursor, upTo: chain.range_to, limit };
   switch (chain.capture) {
     case "full":
-      return entity.source.predicate === undefined
+      // Where every row is a record, a page's rows are as many as its keys.
+      return whereSql(entity) === "true"
         ? ofSource(source, allKeys(entity, range), limit)
-        : sentOrLanded(source, target, entity, claim, range);
+        : chosen(source, target, entity, claim, range, pace);
     case "xmin": {
       const place = { cursor: chain.cursor, file: chain.table_file };
       const scanned = await scanPage<WrittenRecord>(
@@ -50,14 +54,19 @@ async function find(source: Sql, target: Sql, entity: Entity, claim: Claim, pace
         : pendingKeys(target, chain.entity_id ?? 0, range.after, limit, chain.up_to));
       const page = keys.filter((key) => !key.beside);
       // Deletes run downwards; locks are taken upwards all the same.
-      const ids = keys.map((key) => key.k).sort((a, b) => (BigInt(a) < BigInt(b) ? -1 : 1));
+      const ids = keys.map((key) => key.k).sort(ascending);
       const pending = keys.map(({ k, g, r }) => ({ k, g, r }));
       return { ...pageOf(ids, limit, { pending, cursor: page.at(-1)?.k ?? null }), done: page.length < limit };
     }
     case "modified":
       return modified(source, entity, claim);
-    case "selection":
-      return ofSource(source, selectedKeys(entity, range, parseSelection(chain.selection)), limit);
+    case "selection": {
+      const selection = parseSelection(chain.selection);
+      const walked = await walkKeys(source, entity, range, pace, (window) =>
+        keysOf(source, selectedKeys(entity, window, selection)),
+      );
+      return { ...walked, pending: [] };
+    }
     case "digest":
     case "joins":
     case "adopt":
@@ -69,11 +78,22 @@ async function find(source: Sql, target: Sql, entity: Entity, claim: Claim, pace
 /** In the order of the stamps, as far as the watermark goes; its keys ascend for the locks. */
 async function modified(source: Sql, entity: Entity, { chain }: Claim): Promise<DetectedKeys> {
   const after = { at: chain.cursor_at ?? "-infinity", id: chain.cursor };
-  const keys = modifiedKeys(entity, stampOf(entity), after, chain.until_at ?? "-infinity", chain.page_size);
-  const rows = await query<{ id: string; at: string }>(source, "source", keys.text, keys.parameters);
+  const { results } = await inAllSpans(source, entity, (span) => {
+    const keys = modifiedKeys(entity, stampOf(entity), after, chain.until_at ?? "-infinity", chain.page_size, span);
+    return query<{ id: string; at: string; epoch: string }>(source, "source", keys.text, keys.parameters);
+  });
+  const rows = results
+    .flat()
+    .sort((a, b) => Number(a.epoch) - Number(b.epoch) || ascending(a.id, b.id))
+    .slice(0, chain.page_size);
   const last = rows.at(-1);
-  const ascending = rows.map(({ id }) => id).sort((a, b) => (BigInt(a) < BigInt(b) ? -1 : 1));
-  return { ...pageOf(ascending, chain.page_size), cursor: last?.id ?? null, cursorAt: last?.at ?? null };
+  const ids = rows.map(({ id }) => id).sort(ascending);
+  return { ...pageOf(ids, chain.page_size), cursor: last?.id ?? null, cursorAt: last?.at ?? null };
+}
+
+function ascending(a: string, b: string): number {
+  const difference = BigInt(a) - BigInt(b);
+  return difference < 0n ? -1 : difference > 0n ? 1 : 0;
 }
 
 function stampOf({ name, source: { modified } }: Entity): string {
@@ -81,18 +101,29 @@ function stampOf({ name, source: { modified } }: Entity): string {
   throw new IsthmusError("DEPLOYMENT_BEHIND", `This deployment knows no column by which modified rows of ${name} are found.`);
 }
 
-async function ofSource(source: Sql, keys: ReturnType<typeof allKeys>, limit: number): Promise<DetectedKeys> {
-  const rows = await query<{ id: string }>(source, "source", keys.text, keys.parameters);
-  return pageOf(
-    rows.map((row) => row.id),
-    limit,
-  );
+async function ofSource(source: Sql, keys: KeyQuery, limit: number): Promise<DetectedKeys> {
+  return pageOf((await keysOf(source, keys)).ids, limit);
 }
 
-async function sentOrLanded(source: Sql, target: Sql, entity: Entity, claim: Claim, range: KeyRange): Promise<DetectedKeys> {
-  const keys = sentOrLandedKeys(entity, range, await landedKeys(target, claim.source.id, entity.name, range));
-  const { ids, waived } = await queryOne<{ ids: string[]; waived: number }>(source, "source", keys.text, keys.parameters);
-  return pageOf(ids, range.limit, { waived });
+async function keysOf(source: Sql, { text, parameters }: KeyQuery): Promise<FoundKeys> {
+  return { ids: (await query<{ id: string }>(source, "source", text, parameters)).map(({ id }) => id), waived: 0 };
+}
+
+/** Records that the entity's condition lets in; where it is a predicate, also those that have landed, and how many it waives. */
+async function chosen(
+  source: Sql,
+  target: Sql,
+  entity: Entity,
+  claim: Claim,
+  range: KeyRange,
+  pace: Omit<Pace, "rows">,
+): Promise<DetectedKeys> {
+  const walked = await walkKeys(source, entity, range, pace, async (window) => {
+    if (entity.source.predicate === undefined) return keysOf(source, allKeys(entity, window));
+    const keys = sentOrLandedKeys(entity, window, await landedKeys(target, claim.source.id, entity.name, window));
+    return queryOne<{ ids: string[]; waived: number }>(source, "source", keys.text, keys.parameters);
+  });
+  return { ...walked, pending: [] };
 }
 
 /** A page of ascending keys: the last one is the cursor, and fewer than asked for are the last page. */

@@ -1,7 +1,8 @@
 import type { Sql } from "../../db/connect.ts";
+import { isSourceLimit } from "../../db/query.ts";
 import type { Entity } from "../../entities/define-entity.ts";
-import { IsthmusError } from "../../errors.ts";
 import { digestsOfKeys, knownDigests, type KeyDigest } from "../../sql/digests.ts";
+import { stateOfRecord } from "../../sql/read-records.ts";
 import type { WrittenRecord } from "../../sql/source-scan.ts";
 
 /**
@@ -30,8 +31,8 @@ export async function unread<Row extends WrittenRecord>(
     // A row that is no record, and of which nothing is known, is not to be read either.
     return rows.filter(({ id, seen }) => seen !== true || known.get(id) !== now.get(id) || known.get(id) === null);
   } catch (error) {
-    // A record that cannot be computed: the read says which.
-    if (error instanceof IsthmusError && error.code === "SOURCE_REFUSED") return rows;
+    // A record that cannot be computed, or not in time: the read says which.
+    if (stateOfRecord(error) !== undefined || isSourceLimit(error)) return rows;
     throw error;
   }
 }
