@@ -41,7 +41,8 @@ alter default privileges for role postgres in schema public
 alter default privileges for role postgres in schema public
   revoke usage, select on sequences from anon, authenticated, service_role;
 
-create schema if not exists extensions authorization postgres;
+create schema if not exists extensions;
+grant all on schema extensions to postgres;
 grant usage on schema extensions to anon, authenticated, service_role;
 do $$
 declare

@@ -1,6 +1,5 @@
 import type { Queryable } from "../db/connect.ts";
-import { queryOne } from "../db/query.ts";
-import type { Side } from "../db/settings.ts";
+import { queryOne, type Side } from "../db/query.ts";
 
 export interface NodeFacts {
   /** For example 17.6. */
