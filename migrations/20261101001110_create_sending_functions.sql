@@ -1,6 +1,6 @@
 -- Purpose: the outbox: which pages are to be sent again, what became of a message that was sent, and who is told.
 -- Locks:   the rows of the chains that were sent.
--- Reverse: drop the functions.
+-- Reverse: drop the functions and public.sync_queue_looks.
 
 create table public.sync_queue_looks (
   source_id     smallint not null references public.sync_sources (id) on delete cascade,

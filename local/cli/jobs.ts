@@ -50,9 +50,9 @@ export function showJobs(jobs: readonly Job[]): string {
   return [formatTable(["job", "status", "last begun", "next", "tries in vain"], rows), ...reasons].join("");
 }
 
-/** Whether a job has failed that is to run: a scheduler of one's own wants to know. */
+/** Whether a job that is to run has failed or left entities out: a scheduler of one's own wants to know. */
 export function anyFailed(jobs: readonly Job[]): boolean {
-  return jobs.some(({ enabled, status }) => enabled && status === "failed");
+  return jobs.some(({ enabled, status }) => enabled && (status === "failed" || status === "incomplete"));
 }
 
 function showReason({ name, execution }: Job, { code, message, remedy }: z.output<typeof failure>): string {

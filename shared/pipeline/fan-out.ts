@@ -92,17 +92,19 @@ async function dependants(
   if (links.length === 0) return NONE;
   const room = Math.max(0, config.ISTHMUS_FANOUT_KEYS - listed);
   // One row may have a million: no more are fetched than it takes to know that they are too many.
-  const { results } = await inAllSpans(source, entity, (span) =>
+  const { results, refused } = await inAllSpans(source, entity, (span) =>
     ask<{ id: string }>(source, dependantKeys(entity, join, links, written, room + 1, span)),
   );
-  const found = results.flat();
-  if (found.length <= room) return { keys: found.map(({ id }) => id), range: null };
+  // Of a record whose reference the source cannot compute nobody knows: the read says what is wrong with it.
+  const found = [...results.flat().map(({ id }) => id), ...refused];
+  if (found.length <= room) return { keys: found, range: null };
   const ends = await inAllSpans(source, entity, (span) =>
     ask<{ lowest: string | null; highest: string | null }>(source, dependantRange(entity, join, links, written, span)),
   );
   const keys = ends.results
     .flat()
-    .flatMap(({ lowest, highest }) => (lowest === null || highest === null ? [] : [lowest, highest]));
+    .flatMap(({ lowest, highest }) => (lowest === null || highest === null ? [] : [lowest, highest]))
+    .concat(ends.refused);
   keys.sort((a, b) => (BigInt(a) < BigInt(b) ? -1 : 1));
   const [lowest, highest] = [keys[0], keys.at(-1)];
   return { keys: [], range: lowest === undefined || highest === undefined ? null : { lowest, highest } };
