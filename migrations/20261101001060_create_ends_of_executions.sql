@@ -15,7 +15,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
      set status = case when e.status = 'cancelled' then 'pending' else e.status::text end::public.sync_job_status,
          last_error = case when e.status in ('incomplete', 'failed') then jsonb_build_object('execution', e.id, 'errors', e.errors) end,
          -- What passes by itself does not cost the job its whole day.
-         next_execution_at = case when e.status = 'failed' and not jsonb_path_exists(coalesce(e.errors, '[{}]'), '$[*] ? (@.code != "ENTITY_LEFT_OUT" && !(@.passes == true))')
+         next_execution_at = case when e.status = 'failed' and not jsonb_path_exists(coalesce(e.errors, '[{}]'), '$[*] ? (!(@.code == "ENTITY_LEFT_OUT") && !(@.passes == true))')
                                then least(j.next_execution_at, now() + interval '30 minutes') else j.next_execution_at end
     from public.sync_executions e
    where e.id = p_execution and j.id = e.job_id and j.status = 'running';
