@@ -1,3 +1,6 @@
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { describe, expect, it } from "vitest";
 import {
   BASE,
@@ -79,6 +82,29 @@ describe("a signed-in user's token", () => {
       "nothing that is JSON": "a.b.c",
     };
     for (const [title, token] of Object.entries(tokens)) expect(await bearer(token), title).toMatchObject(UNKNOWN);
+  });
+
+  it("under a key that did not come with the deployment has the Auth server asked for its keys, however many strangers send tokens", async () => {
+    const rotated = signingKeys("ES256");
+    const asked: (string | undefined)[] = [];
+    const auth = createServer((request, answer) => {
+      asked.push(request.url);
+      answer.setHeader("content-type", "application/json").end(JSON.stringify({ keys: [rotated.jwk] }));
+    }).listen(0, "127.0.0.1");
+    try {
+      await once(auth, "listening");
+      const url = `http://127.0.0.1:${(auth.address() as AddressInfo).port}`;
+      const own = createFunctions({ SUPABASE_URL: url, ISTHMUS_TOKEN_ISSUER: `${url}/auth/v1` });
+      const status = async (keys: typeof rotated) => {
+        const headers = { authorization: `Bearer ${userToken(keys, { iss: `${url}/auth/v1` })}` };
+        return (await own.call("sync-trigger", { method: "POST", headers, body: NO_JSON })).status;
+      };
+      for (let n = 0; n < 5; n++) expect(await status(signingKeys("ES256"))).toBe(401);
+      expect(await status(rotated)).toBe(400);
+      expect(asked).toEqual(["/auth/v1/.well-known/jwks.json"]);
+    } finally {
+      auth.close();
+    }
   });
 
   it("is compared with the issuer that is configured, where the project has an address of its own", async () => {

@@ -5,8 +5,9 @@ import { IsthmusError } from "../errors.ts";
 import type { Caller } from "./authenticate.ts";
 import { CLOCK_TOLERANCE_SECONDS } from "./verify-signature.ts";
 
-/** How long the project's Auth server may take to hand out its keys. */
+/** How long the project's Auth server may take to hand out its keys, and for how long it is not asked again, whoever sends tokens. */
 const KEYS_TIMEOUT_MS = 5_000;
+const KEYS_PAUSE_MS = 30_000;
 const AUDIENCE = "authenticated";
 
 /** Asymmetric keys only: whoever can check a shared secret could also sign with it. A header that asks for more than we know is refused. */
@@ -79,10 +80,32 @@ function clientOf(config: Config): Client {
     persistSession: false,
     autoRefreshToken: false,
     detectSessionInUrl: false,
-    fetch: (input, init) => fetch(input, { ...init, signal: AbortSignal.timeout(KEYS_TIMEOUT_MS) }),
+    fetch: keysOnly(),
   });
   clients.set(config, client);
   return client;
+}
+
+/**
+ * All that the client may ask for. About a token whose key is not known the vendor would ask the Auth server, for each one that a
+ * stranger sends; such a token is nobody's.
+ */
+function keysOnly(): typeof fetch {
+  let asked = -Infinity;
+  let answer: Promise<{ status: number; text: string }>;
+  return async (input, init) => {
+    const address = input instanceof Request ? input.url : String(input);
+    if (!address.endsWith("/.well-known/jwks.json")) return Response.json({ msg: "unknown key" }, { status: 401 });
+    if (Date.now() - asked >= KEYS_PAUSE_MS) {
+      asked = Date.now();
+      answer = fetch(input, { ...init, signal: AbortSignal.timeout(KEYS_TIMEOUT_MS) }).then(
+        async (response) => ({ status: response.status, text: await response.text() }),
+        () => ({ status: 503, text: "" }),
+      );
+    }
+    const { status, text } = await answer;
+    return new Response(text, { status, headers: { "content-type": "application/json" } });
+  };
 }
 
 /** The keys that came with the deployment. Where a token's key is not among them, the client asks the Auth server. */
