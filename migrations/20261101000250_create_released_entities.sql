@@ -42,6 +42,7 @@ declare
   v_table    text := format('public.%I', p_table);
   v_released public.sync_released_entities;
   v_columns  text;
+  v_schema   text;
   v_open     record;
 begin
   if to_regclass(v_table) is null then
@@ -59,9 +60,32 @@ begin
       execute format('grant delete on %s to isthmus_decisions', v_table);
     end if;
   end loop;
+  -- Types of extensions stand in schemas of their own, where both roles have to name them.
+  for v_schema in
+    select distinct n.nspname
+      from public.sync_released_entities r
+      join pg_attribute a on a.attrelid = to_regclass(v_table) and a.attname = any (r.columns) and a.attnum > 0 and not a.attisdropped
+      join pg_type d on d.oid = a.atttypid
+      join pg_type t on t.oid = coalesce(nullif(d.typbasetype, 0), d.oid)
+      join pg_namespace n on n.oid = t.typnamespace
+     where r.target_table = p_table and n.nspname not in ('pg_catalog', 'public') order by 1
+  loop
+    execute format('grant usage on schema %I to isthmus_worker, isthmus_decisions', v_schema);
+  end loop;
 end
 $$;
-comment on function sync.grant_released(text) is 'Gives isthmus_decisions exactly the rights on a table that its releases say.';
+comment on function sync.grant_released(text) is 'Gives isthmus_decisions exactly the rights on a table that its releases say, and both roles the use of the schemas that its types stand in.';
+
+create function sync.own_tables() returns text[]
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select array[
+    'sync_adoption_rows', 'sync_alerts', 'sync_audit', 'sync_brakes', 'sync_chains', 'sync_checkpoints', 'sync_conflict_values',
+    'sync_conflicts', 'sync_contract_checks', 'sync_entities', 'sync_executions', 'sync_jobs', 'sync_join_rows', 'sync_page_log',
+    'sync_pending_keys', 'sync_planned_keys', 'sync_planned_records', 'sync_queue_counts', 'sync_queue_looks', 'sync_record_slots',
+    'sync_released_entities', 'sync_reports', 'sync_row_states', 'sync_rule_overrides', 'sync_side_effects', 'sync_sources',
+    'sync_warnings', 'uuid_mappings_enhanced']
+$$;
+comment on function sync.own_tables() is 'The tables of the sync itself, which no entity fills. An application''s own table may have any other name.';
 
 create function sync.release_entity(p_entity text, p_table text, p_columns text[], p_deletes boolean) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -70,7 +94,7 @@ declare
   v_former  text := (select target_table from public.sync_released_entities where entity_type = p_entity);
   v_missing text;
 begin
-  if p_table ~ '^sync_' or p_table = 'uuid_mappings_enhanced' then
+  if p_table = any (sync.own_tables()) then
     raise exception 'public.% is a table of the sync itself', p_table
       using errcode = '22023', hint = 'Release the application''s table that the entity fills.';
   end if;
@@ -139,6 +163,6 @@ $$;
 comment on function sync.released_entity(smallint) is
   'An entity with the table and columns that its owner has released. Raises IS022 when its definition goes beyond them.';
 
-revoke all on function sync.may_hang_triggers(regclass), sync.grant_released(text), sync.release_entity(text, text, text[], boolean), sync.withdraw_entity(text),
+revoke all on function sync.may_hang_triggers(regclass), sync.own_tables(), sync.grant_released(text), sync.release_entity(text, text, text[], boolean), sync.withdraw_entity(text),
   sync.released_entity(smallint) from public;
 grant execute on function sync.released_entity(smallint) to isthmus_worker, isthmus_decisions;

@@ -5,7 +5,7 @@
 
 -- format_type(oid, -1), not (oid, null): the latter calls char(n) character and bit(n) bit, which SQL reads as length 1, so that a
 -- cast to either cuts in silence.
-create function sync.column_types(p_table regclass) returns table (name text, type text, exact text)
+create function sync.column_types(p_table regclass) returns table (name text, type text, exact text, recast boolean)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with recursive step as (
     select a.attname, a.atttypid as type, a.atttypmod as modifier
@@ -14,11 +14,31 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     select s.attname, t.typbasetype, greatest(s.modifier, t.typtypmod)
       from step s join pg_catalog.pg_type t on t.oid = s.type and t.typtype = 'd'
   )
-  select s.attname, format_type(s.type, -1), format_type(s.type, s.modifier)
+  select s.attname, format_type(s.type, -1), format_type(s.type, s.modifier),
+         -- As to_jsonb decides it: only of types that are not PostgreSQL's own.
+         s.type >= 16384 and exists (select from pg_catalog.pg_cast k where k.castsource = s.type and k.casttarget = 'json'::regtype and k.castfunc <> 0)
     from step s join pg_catalog.pg_type t on t.oid = s.type and t.typtype <> 'd'
 $$;
 comment on function sync.column_types(regclass) is
-  'Columns of a table with their types, behind domains: type without its modifier, which holds every value as the source has it, and exact, which the column holds.';
+  'Columns of a table with their types, behind domains: type without its modifier, which holds every value as the source has it, and exact, which the column holds. recast: an extension makes another value of it in JSON, so that it is kept as text there.';
+
+-- The page's rows are kept under names of ours, whatever the target's columns are called.
+create function sync.field_slots(p_entity public.sync_entities) returns table (name text, slot text, type text, exact text, registered text, recast boolean)
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select d.col ->> 'name', 'c' || d.n, coalesce(t.type, d.col ->> 'type'), coalesce(t.exact, d.col ->> 'type'), d.col ->> 'type', coalesce(t.recast, false)
+    from jsonb_array_elements(p_entity.columns) with ordinality d (col, n)
+    -- As the catalog has them now: a type may have been altered since the entity was registered.
+    left join sync.column_types(to_regclass(format('public.%I', p_entity.target_table))) t on t.name = d.col ->> 'name'
+   order by d.n
+$$;
+comment on function sync.field_slots(public.sync_entities) is
+  'The columns that an entity fills, each with the column of pg_temp.page_rows that has its new value as text, and with its types.';
+
+create function sync.target_sql(p_entity public.sync_entities, p_schema text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select case when p_schema = 'pg_temp' then 'pg_temp.page_shadow' else format('public.%I', p_entity.target_table) end
+$$;
+comment on function sync.target_sql(public.sync_entities, text) is 'SQL: the target table of an entity, or in a plan (p_schema: pg_temp) its shadow.';
 
 create function sync.fits_sql(p_name text, p_type text, p_exact text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -30,16 +50,20 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
       (p_type = 'name', '(p.%1$I)::name::text = p.%1$I'),
       (p_type = '"char"', '(p.%1$I)::"char"::text = p.%1$I'),
       (p_type = 'time without time zone', $c$p.%1$I ~ '^\d\d?:\d\d(:\d\d(\.\d+)?)?$'$c$),
+      -- Nothing says of which zone a time without one would be, nor where a moment's time is meant.
+      (p_type = 'timestamp with time zone', $c$p.%1$I ~* '^\s*[-+]?infinity\s*$|:\d\d(\.\d+)? ?([-+]\d\d(:?\d\d){0,2}|z|utc|gmt)( (bc|ad))?$'$c$),
+      (p_type = 'time with time zone', $c$p.%1$I ~* '([-+]\d\d(:?\d\d){0,2}|z|utc|gmt)$'$c$),
       (p_type = 'timestamp without time zone', '(p.%1$I)::timestamptz = (p.%1$I)::timestamp::timestamptz'),
       -- A date may lie beyond what a timestamp holds.
       (p_type = 'date', $c$case when p.%1$I ~ '^\d{4,7}-\d\d-\d\d( BC)?$' then true else (p.%1$I)::timestamptz = (p.%1$I)::date::timestamptz end$c$),
+      (p_type in ('date', 'timestamp without time zone'), $c$p.%1$I !~* ':\d\d(\.\d+)? ?([-+]\d\d(:?\d\d){0,2}|z|utc|gmt)( (bc|ad))?$'$c$),
       -- What a modifier would cut, round or pad. Two texts may be equal but for blanks at their end.
       (p_exact <> p_type and p_type = 'character varying', '(p.%1$I)::%2$s::text = (p.%1$I)::%3$s::text'),
       (p_exact <> p_type and p_type <> 'character varying', '(p.%1$I)::%2$s = (p.%1$I)::%2$s::%3$s')) c (applies, condition)
    where c.applies
 $$;
 comment on function sync.fits_sql(text, text, text) is
-  'SQL over the text p.<name>: whether a column of that type holds the value exactly; null where every value that can be read as the type fits. Time zone UTC.';
+  'SQL over the text p.<p_name>: whether a column of that type holds the value exactly; null where every value that can be read as the type fits. Time zone UTC.';
 
 create function sync.register_entity(p_source_id smallint, p_definition jsonb) returns smallint
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -101,6 +125,6 @@ $$;
 comment on function sync.open_entity(smallint, boolean) is
   'Allows minting for an entity whose target table is empty. Raises IS021 when it holds rows nobody has adopted. p_dry_run: only tells whether it would.';
 
-revoke all on function sync.column_types(regclass), sync.fits_sql(text, text, text), sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) from public;
-grant execute on function sync.column_types(regclass), sync.fits_sql(text, text, text), sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) to isthmus_worker;
-grant execute on function sync.column_types(regclass), sync.fits_sql(text, text, text) to isthmus_decisions;
+revoke all on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.fits_sql(text, text, text), sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) from public;
+grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.fits_sql(text, text, text), sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) to isthmus_worker;
+grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.fits_sql(text, text, text) to isthmus_decisions;

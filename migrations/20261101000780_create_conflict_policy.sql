@@ -103,6 +103,21 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
 $$;
 comment on function sync.pick(jsonb, text[]) is 'Of an object, some keys, as far as it has them.';
 
+-- As people read it in the column field; only names that would part it are in quotes.
+create function sync.listed(p_names text[]) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select string_agg(case when name ~ '[,"]' then '"' || replace(name, '"', '""') || '"' else name end, ', ' order by n)
+    from unnest(p_names) with ordinality x (name, n)
+$$;
+comment on function sync.listed(text[]) is 'Names of fields as one text. sync.unlisted parts it.';
+
+create function sync.unlisted(p_list text) returns text[]
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select array_agg(case when m[1] like '"%' then replace(substr(m[1], 2, length(m[1]) - 2), '""', '"') else m[1] end)
+    from regexp_matches(p_list, '("(?:[^"]|"")*"|[^,]+)(?:, |$)', 'g') m
+$$;
+comment on function sync.unlisted(text) is 'The names that sync.listed has made a text of.';
+
 create function sync.shown_value(p_value jsonb, p_fields integer) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select case when length(p_value::text) <= l.most + 20 then p_value
@@ -129,10 +144,10 @@ comment on function sync.differences(jsonb, text[], jsonb, jsonb, jsonb, boolean
 
 revoke all on function sync.field_strategies(public.sync_entities, text), sync.strategy_origin(public.sync_entities, text, text), sync.decision_sql(),
   sync.decide(public.conflict_type_enum, jsonb, jsonb, jsonb, jsonb, public.conflict_resolution_strategy),
-  sync.merge_objects(jsonb, jsonb, jsonb, jsonb), sync.pick(jsonb, text[]), sync.shown_value(jsonb, integer),
+  sync.merge_objects(jsonb, jsonb, jsonb, jsonb), sync.pick(jsonb, text[]), sync.listed(text[]), sync.unlisted(text), sync.shown_value(jsonb, integer),
   sync.differences(jsonb, text[], jsonb, jsonb, jsonb, boolean) from public;
 grant execute on function sync.field_strategies(public.sync_entities, text), sync.strategy_origin(public.sync_entities, text, text), sync.decision_sql(),
-  sync.merge_objects(jsonb, jsonb, jsonb, jsonb), sync.pick(jsonb, text[]), sync.shown_value(jsonb, integer),
+  sync.merge_objects(jsonb, jsonb, jsonb, jsonb), sync.pick(jsonb, text[]), sync.listed(text[]), sync.unlisted(text), sync.shown_value(jsonb, integer),
   sync.differences(jsonb, text[], jsonb, jsonb, jsonb, boolean) to isthmus_worker;
-grant execute on function sync.pick(jsonb, text[]), sync.shown_value(jsonb, integer), sync.differences(jsonb, text[], jsonb, jsonb, jsonb, boolean)
+grant execute on function sync.pick(jsonb, text[]), sync.unlisted(text), sync.shown_value(jsonb, integer), sync.differences(jsonb, text[], jsonb, jsonb, jsonb, boolean)
   to isthmus_decisions;

@@ -3,11 +3,10 @@
 -- Reverse: drop the functions.
 
 create function sync.owned_columns(p_entity public.sync_entities) returns text
-language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  select string_agg(format('t.%I', d.col ->> 'name'), ', ' order by d.n)
-    from jsonb_array_elements(p_entity.columns) with ordinality d (col, n)
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select string_agg(format(case when c.recast then 't.%1$I::text as %1$I' else 't.%1$I' end, c.name), ', ') from sync.field_slots(p_entity) c
 $$;
-comment on function sync.owned_columns(public.sync_entities) is 'The columns of the target row t that the sync owns.';
+comment on function sync.owned_columns(public.sync_entities) is 'The columns of the target row t that the sync owns, as they are compared and kept.';
 
 -- A hash that still fits stands for the present value; one that does not for a value of which nothing is known, '{}'. The
 -- text of a jsonb is hashed: jsonb's own hash repeats itself every sixteen fields, so that two that change alike cancel out.
@@ -39,17 +38,14 @@ declare
   v_typed   text; -- the new values as typed columns of p
   v_fits    text; -- whether the target can hold all of them exactly
   v_current text := sync.owned_columns(p_entity); -- the same columns of the target row t
-  v_target  text := format('%I.%I', p_schema, p_entity.target_table);
+  v_target  text := sync.target_sql(p_entity, p_schema);
 begin
   -- Compared is what the column would hold. Whether that is all of the value is asked beside it: a cast cuts without an error.
-  select string_agg(format('(p.%1$I)::%2$s%3$s as %1$I', c.name, c.type, '::' || nullif(c.exact, c.type)), ', ' order by c.n),
-         coalesce(string_agg(format('%s is not false', sync.fits_sql(c.name, c.type, c.exact)), ' and ' order by c.n)
-                    filter (where sync.fits_sql(c.name, c.type, c.exact) is not null), 'true')
+  select string_agg(format('(p.%s)::%s%s%s as %I', c.slot, c.type, '::' || nullif(c.exact, c.type), case when c.recast then '::text' end, c.name), ', '),
+         coalesce(string_agg(format('%s is not false', sync.fits_sql(c.slot, c.type, c.exact)), ' and ')
+                    filter (where sync.fits_sql(c.slot, c.type, c.exact) is not null), 'true')
     into v_typed, v_fits
-    -- As the catalog has them now: a type may have been altered since the entity was registered.
-    from (select d.col ->> 'name' as name, coalesce(t.type, d.col ->> 'type') as type, coalesce(t.exact, d.col ->> 'type') as exact, d.n
-            from jsonb_array_elements(p_entity.columns) with ordinality d (col, n)
-            left join sync.column_types(to_regclass(format('public.%I', p_entity.target_table))) t on t.name = d.col ->> 'name') c;
+    from sync.field_slots(p_entity) c;
   -- The target rows were locked by a statement before this one, which sees them as they will be written.
   return
     format($q$
@@ -69,7 +65,7 @@ begin
                      p._raw is distinct from s.raw or (s.seen_hash is null) <> (%7$L = 'values')
                        or p._digest is distinct from s.source_digest or s.gone_at is not null as restated
                 from pg_temp.page_rows p
-                cross join lateral (select to_jsonb(x) as new from (select %1$s) x offset 0) v
+                cross join lateral (select to_jsonb(x.*) as new from (select %1$s) x offset 0) v
                 left join %2$s t on t.id = p._uuid
                 left join %10$I.sync_row_states s on s.entity_id = %3$s and s.legacy_id = p._key
                 -- One index probe per record that never landed, whatever the planner thinks.
@@ -80,7 +76,7 @@ begin
                 left join lateral (
                   select a.undecided from public.sync_adoption_rows a
                    where s.legacy_id is null and a.entity_id = %3$s and a.legacy_id = p._key and a.undecided limit 1) a on true
-                cross join lateral (select to_jsonb(x) as now from (select %4$s) x offset 0) o
+                cross join lateral (select to_jsonb(x.*) as now from (select %4$s) x offset 0) o
                where p.n between $1 and $2 offset 0) r
         cross join lateral (
           select coalesce(jsonb_object_agg(e.key, e.value) filter (where d.decision <> 'review'), '{}') as changed,
@@ -109,7 +105,7 @@ create function sync.write_statements(p_entity public.sync_entities, p_schema te
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_current text := sync.owned_columns(p_entity);
-  v_target  text := format('%I.%I', p_schema, p_entity.target_table);
+  v_target  text := sync.target_sql(p_entity, p_schema);
   v_kept    text := case p_entity.history
     when 'values' then 'new, "left", null, null'
     else 'null, null, hashtextextended(new::text, 0), hashtextextended("left"::text, 0)' end;
@@ -118,15 +114,14 @@ declare
   v_sets    text;
   v_numbers text[];
 begin
-  select string_agg(format('%I', c.name), ', ' order by c.n),
-         string_agg(format('(p.%I)::%s', c.name, c.type), ', ' order by c.n),
-         string_agg(format('%1$I = case when q.written ? %2$L then %4$s else t.%1$I end', c.name, c.name, c.type,
-                           format(case c.type when 'jsonb' then 'case when q.decided ->> %2$L = ''merge'' then q.written -> %2$L else (p.%1$I)::jsonb end'
-                                              else '(p.%1$I)::%3$s' end, c.name, c.name, c.type)), ', ' order by c.n),
-         coalesce(array_agg(c.name) filter (where c.type = 'numeric'), '{}')
+  select string_agg(format('%I', c.name), ', '),
+         string_agg(format('(p.%s)::%s', c.slot, c.registered), ', '),
+         string_agg(format('%1$I = case when q.written ? %1$L then %2$s else t.%1$I end', c.name,
+                           format(case c.registered when 'jsonb' then 'case when q.decided ->> %1$L = ''merge'' then q.written -> %1$L else (p.%2$s)::jsonb end'
+                                                    else '(p.%2$s)::%3$s' end, c.name, c.slot, c.registered)), ', '),
+         coalesce(array_agg(c.name) filter (where c.registered = 'numeric'), '{}')
     into v_names, v_values, v_sets, v_numbers
-    from (select d.col ->> 'name' as name, d.col ->> 'type' as type, d.n
-            from jsonb_array_elements(p_entity.columns) with ordinality d (col, n)) c;
+    from sync.field_slots(p_entity) c;
 
   return array[
     -- Known before anything is written. Of one record, what the database says of it is told rather.
@@ -160,7 +155,7 @@ begin
                end as "left"
           from pg_temp.page_plan q
           join %1$s t on t.id = q.id
-          cross join lateral (select to_jsonb(x) as now from (select %2$s) x) o
+          cross join lateral (select to_jsonb(x.*) as now from (select %2$s) x) o
          where q.n between $1 and $2
            and (q.action in ('insert', 'update')
                 -- Of hashes nothing fits any more when some fields are written while others are open; else the old ones stay.
@@ -201,8 +196,9 @@ comment on function sync.write_statements(public.sync_entities, text) is
 create function sync.load_records(p_entity public.sync_entities, p_records json, p_left bigint[], p_soft bigint[], p_plan uuid, p_of_request text)
 returns void
 language plpgsql security invoker
-set search_path = pg_catalog, pg_temp set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'iso_8601'
-set extra_float_digits = 1 as $$
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbreviations = 'Default' set datestyle = 'ISO, YMD'
+set intervalstyle = 'iso_8601' set extra_float_digits = 3 set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
+set array_nulls = on set standard_conforming_strings = on set quote_all_identifiers = off set transform_null_equals = off as $$
 declare
   v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
   v_count  integer;
@@ -228,11 +224,15 @@ begin
     on commit drop;
   create temp table page_rejects (n integer primary key, sqlstate text not null, constraint_name text, column_name text, other uuid)
     on commit drop;
-  execute format(
-    'create temp table page_rows on commit drop as
-       select (row_number() over (order by x._together is not null, x._uuid))::integer as n, false as _leaves, x.*
-         from json_to_recordset($1) as x (_key bigint, _uuid uuid, _raw jsonb, _digest bigint, _together jsonb, %s)',
-    (select string_agg(format('%I text', c ->> 'name'), ', ') from jsonb_array_elements(p_entity.columns) c))
+  execute (
+    select format(
+      'create temp table page_rows on commit drop as
+         select (row_number() over (order by x._together is not null, x._uuid))::integer as n, false as _leaves,
+                x._key, x._uuid, x._raw, x._digest, x._together, %s
+           from json_to_recordset($1) as x (_key bigint, _uuid uuid, _raw jsonb, _digest bigint, _together jsonb, _values json)
+          cross join lateral json_to_record(x._values) as v (%s)',
+      string_agg(format('v.%I as %s', c.name, c.slot), ', '), string_agg(format('%I text', c.name), ', '))
+      from sync.field_slots(p_entity) c)
     using p_records;
   get diagnostics v_count = row_count;
   if p_plan is not null then
@@ -284,7 +284,7 @@ begin
 end
 $$;
 comment on function sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) is
-  'Loads the records of a page: [{_key, _uuid, _raw, _digest, _together, <column>: text}], deletes those of the legacy ids p_left that have landed, and marks those of p_soft. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit. p_plan: the execution whose plan it is; then everything is written to shadows. p_of_request: as for sync.field_strategies.';
+  'Loads the records of a page: [{_key, _uuid, _raw, _digest, _together, _values: {<column>: text}}], deletes those of the legacy ids p_left that have landed, and marks those of p_soft. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit. p_plan: the execution whose plan it is; then everything is written to shadows. p_of_request: as for sync.field_strategies.';
 
 create function sync.leaving_rows(p_entity public.sync_entities, p_schema text, p_after integer, p_ids bigint[]) returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$

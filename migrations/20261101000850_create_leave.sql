@@ -6,7 +6,9 @@ create function sync.referenced_sql(p_entity public.sync_entities, p_plan uuid) 
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select coalesce(string_agg(format(
       case when has_column_privilege(c.conrelid, child.attnum, 'select') and has_column_privilege(c.confrelid, parent.attnum, 'select') then
-        'exists (select from %s r where r.%I = t.%I' || case when p_plan is null then ')' else
+        'exists (select from %s r where r.%I = t.%I' || case
+          when p_plan is null or not exists (select from pg_catalog.pg_attribute a where a.attrelid = c.conrelid and a.attname = 'id' and a.atttypid = 'uuid'::regtype)
+            then ')' else
           ' and not exists (select from public.sync_planned_records n join public.sync_entities e on e.id = n.entity_id
                              where n.execution_id = %4$L and e.target_table = %5$L and n.id = r.id and n.lands is false))' end
       else 'true' end,
@@ -25,7 +27,7 @@ create function sync.leave_statements(p_entity public.sync_entities, p_plan uuid
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
-  v_target text := format('%I.%I', v_schema, p_entity.target_table);
+  v_target text := sync.target_sql(p_entity, v_schema);
 begin
   return array[
     -- What nobody has touched since the sync left it goes, and so does what is known of a row that is gone already.
@@ -41,10 +43,10 @@ begin
         from pg_temp.page_rows p
         left join %1$s t on t.id = p._uuid
         left join %5$I.sync_row_states s on s.entity_id = %2$s and s.legacy_id = p._key
-        cross join lateral (select to_jsonb(x) as now from (select %3$s) x offset 0) o
+        cross join lateral (select to_jsonb(x.*) as now from (select %3$s) x offset 0) o
         cross join lateral (select %4$s as "left" offset 0) l
         cross join lateral (
-          select string_agg(f.key, ', ' order by f.key) as fields from jsonb_each(o.now) f
+          select sync.listed(array_agg(f.key order by f.key)) as fields from jsonb_each(o.now) f
            where f.value is distinct from coalesce(l."left" -> f.key, 'null')) e
        where p.n between $1 and $2
     $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, sync.referenced_sql(p_entity, p_plan)),
@@ -86,7 +88,7 @@ create function sync.soft_statements(p_entity public.sync_entities, p_plan uuid)
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
-  v_target text := format('%I.%I', v_schema, p_entity.target_table);
+  v_target text := sync.target_sql(p_entity, v_schema);
   v_marks  jsonb := p_entity.on_delete -> 'set';
   v_sets   text := (select string_agg(format('%1$I = %2$L', k, v), ', ' order by k) from jsonb_each_text(v_marks) x (k, v));
 begin
@@ -98,7 +100,7 @@ begin
         from pg_temp.page_rows p
         left join %1$s t on t.id = p._uuid
         left join %5$I.sync_row_states s on s.entity_id = %2$s and s.legacy_id = p._key
-        cross join lateral (select to_jsonb(x) as now from (select %3$s) x offset 0) o
+        cross join lateral (select to_jsonb(x.*) as now from (select %3$s) x offset 0) o
         cross join lateral (select %4$s as "left" offset 0) l
        where p.n between $1 and $2
     $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, v_marks),

@@ -107,7 +107,7 @@ begin
     select case when i.settled then 'resolved' else i.state end, p_entity.id, p_entity.entity_type, i.k, i.type, i.field, i.rule, i.policy, i.remedy,
            coalesce(i.data, '{}'),
            case when i.evidence ? 'target' then
-             sync.differences(p_entity.columns, string_to_array(i.field, ', '), i.evidence -> 'seen', i.evidence -> 'source', i.evidence -> 'target', true) end,
+             sync.differences(p_entity.columns, sync.unlisted(i.field), i.evidence -> 'seen', i.evidence -> 'source', i.evidence -> 'target', true) end,
            i.parent_entity_id, i."parentId", i.digest, coalesce(s.attempts, 0) + 1, coalesce(s.decisions, 0), coalesce(s.first_seen_at, now()),
            p_entity.source_table, p_entity.target_table, m.entity_uuid, p_execution,
            i.retry, case when not i.settled then sync.next_attempt(i.retry, coalesce(s.attempts, 0) + 1) end,

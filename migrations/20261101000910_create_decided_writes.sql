@@ -30,7 +30,7 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_table   text := format('public.%I', p_entity.target_table);
   v_owned   text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c);
-  v_now     text := format('select to_jsonb(isthmus_row) as now from (select %s from %s t where t.id = (w ->> ''row'')::uuid limit 1) isthmus_row',
+  v_now     text := format('select to_jsonb(isthmus_row.*) as now from (select %s from %s t where t.id = (work.item ->> ''row'')::uuid limit 1) isthmus_row',
                            sync.owned_columns(p_entity), v_table);
   v_exact   text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c where c ->> 'type' = 'numeric');
   v_work    jsonb;
@@ -52,7 +52,7 @@ begin
     from unnest(p_ids) i (id)
     cross join lateral (select * from public.sync_conflicts where id = i.id and rule = 'both_changed' limit 1) c
     left join lateral (select * from public.sync_conflict_values where conflict_id = c.id limit 1) v on true
-    cross join lateral (select string_to_array(c.field, ', ') as names) f;
+    cross join lateral (select sync.unlisted(c.field) as names) f;
   if v_work is null then
     return;
   end if;
@@ -97,22 +97,22 @@ begin
   -- Rows are found one by one, by their ids: nobody knows how many decisions there are when this is planned, and how many rows.
   execute format($q$
     select count(*) from (
-      select from (select distinct (w ->> 'row')::uuid as row from jsonb_array_elements($1) w order by 1 offset 0) d
+      select from (select distinct (work.item ->> 'row')::uuid as row from jsonb_array_elements($1) work (item) order by 1 offset 0) d
         cross join lateral (select from %s t where t.id = d.row limit 1 for no key update of t) l) locked
   $q$, v_table) using v_work;
   execute format($q$
-    select jsonb_agg(w || jsonb_build_object('held', jsonb_build_object('seen', s.seen_hash, 'left', s.left_hash), 'why', case
+    select jsonb_agg(work.item || jsonb_build_object('held', jsonb_build_object('seen', s.seen_hash, 'left', s.left_hash), 'why', case
              when o.now is null then 'its target row is gone'
-             when sync.pick(o.now, f.names) <> w -> 'expect' then 'the target holds other values than it shows'
+             when sync.pick(o.now, f.names) <> work.item -> 'expect' then 'the target holds other values than it shows'
              when s.legacy_id is null or s.gone_at is not null
-               or s.seen_hash is null and sync.pick(s.seen, f.names) <> w -> 'was_seen'
-               or s.seen_hash is not null and (w ->> 'again')::boolean and s.seen_hash <> hashtextextended((w -> 'record')::text, 0)
+               or s.seen_hash is null and sync.pick(s.seen, f.names) <> work.item -> 'was_seen'
+               or s.seen_hash is not null and (work.item ->> 'again')::boolean and s.seen_hash <> hashtextextended((work.item -> 'record')::text, 0)
                then 'the source has gone on since' end))
-      from jsonb_array_elements($1) w
-      cross join lateral (select array(select jsonb_array_elements_text(w -> 'fields')) as names) f
+      from jsonb_array_elements($1) work (item)
+      cross join lateral (select array(select jsonb_array_elements_text(work.item -> 'fields')) as names) f
       left join lateral (%1$s) o on true
       left join lateral (select legacy_id, gone_at, seen, seen_hash, left_hash from public.sync_row_states
-                          where entity_id = %2$s and legacy_id = (w ->> 'key')::bigint limit 1) s on true
+                          where entity_id = %2$s and legacy_id = (work.item ->> 'key')::bigint limit 1) s on true
   $q$, v_now, p_entity.id) into v_work using v_work;
   select c as conflict, w ->> 'why' as why into v_first from jsonb_array_elements(v_work) w join public.sync_conflicts c on c.id = (w ->> 'id')::uuid
    where w ->> 'why' is not null order by c.first_seen_at, c.id limit 1;
@@ -124,14 +124,14 @@ begin
   perform set_config('search_path', sync.application_path(), true);
   execute format($q$
     update %1$s t set %2$s
-      from (select (w ->> 'row')::uuid as row, w -> 'put' as put, jsonb_populate_record(null::%1$s, w -> 'put') as new
-              from jsonb_array_elements($1) w where w -> 'put' <> '{}' offset 0) d
+      from (select (work.item ->> 'row')::uuid as row, work.item -> 'put' as put, jsonb_populate_record(null::%1$s, work.item -> 'put') as new
+              from jsonb_array_elements($1) work (item) where work.item -> 'put' <> '{}' offset 0) d
      where t.id = d.row
   $q$, v_table, (select string_agg(format('%1$I = case when d.put ? %1$L then (d.new).%1$I else t.%1$I end', name), ', ') from unnest(v_owned) name where name <> 'id')) using v_work;
   perform set_config('search_path', 'pg_catalog, pg_temp', true);
 
   execute format($q$
-    select jsonb_agg(w || jsonb_build_object('now', o.now)) from jsonb_array_elements($1) w cross join lateral (%s) o
+    select jsonb_agg(work.item || jsonb_build_object('now', o.now)) from jsonb_array_elements($1) work (item) cross join lateral (%s) o
   $q$, v_now) into v_work using v_work;
   select c as conflict into v_first
     from jsonb_array_elements(v_work) w cross join lateral jsonb_each(w -> 'put') p join public.sync_conflicts c on c.id = (w ->> 'id')::uuid
@@ -249,7 +249,7 @@ begin
            source_digest = c.source_digest, written_by = null, gone_at = null, synced_at = now()
       from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
       join %1$s t on t.id = c.target_record_id
-      cross join lateral (select to_jsonb(isthmus_row) as now from (select %2$s) isthmus_row offset 0) o
+      cross join lateral (select to_jsonb(isthmus_row.*) as now from (select %2$s) isthmus_row offset 0) o
      where c.id = any ($1) and s.entity_id = c.entity_id and s.legacy_id = c.source_record_id
   $q$, v_table, sync.owned_columns(p_entity)) using p_ids;
 end
@@ -273,7 +273,7 @@ begin
   execute format($q$
     select c.* from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
       join %1$s t on t.id = c.target_record_id
-      cross join lateral (select to_jsonb(isthmus_row) as now from (select %2$s) isthmus_row offset 0) o
+      cross join lateral (select to_jsonb(isthmus_row.*) as now from (select %2$s) isthmus_row offset 0) o
      where c.id = any ($1) and c.rule = 'left_edited' and sync.pick(o.now, array(select jsonb_object_keys(v.target))) <> v.target
      order by c.first_seen_at, c.id limit 1
   $q$, v_table, sync.owned_columns(p_entity)) into v_first using p_ids;
@@ -285,7 +285,7 @@ begin
     with kept as (
       insert into public.sync_conflict_values as k (conflict_id, target)
       select c.id, o.now from public.sync_conflicts c join %1$s t on t.id = c.target_record_id
-        cross join lateral (select to_jsonb(isthmus_row) as now from (select %2$s) isthmus_row) o
+        cross join lateral (select to_jsonb(isthmus_row.*) as now from (select %2$s) isthmus_row) o
        where c.id = any ($1)
       on conflict (conflict_id) do update set target = excluded.target)
     delete from %1$s t using public.sync_conflicts c where c.id = any ($1) and t.id = c.target_record_id

@@ -121,7 +121,7 @@ begin
     insert into public.sync_audit (actor, action, conflict_id, entity_id, legacy_id, fields, strategy)
     select coalesce(resolved_by, sync.actor(null)) || case when sync.claims() ->> 'sub' is null then ' (' || session_user || ')' else '' end,
            case when resolution_strategy is null then 'reopened' else 'decided' end,
-           id, entity_id, source_record_id, string_to_array(field, ', '), resolution_strategy
+           id, entity_id, source_record_id, sync.unlisted(field), resolution_strategy
       from decided where entity_id = v_group.entity_id and decisions > (v_before ->> id::text)::integer order by id;
   end loop;
   perform set_config('isthmus.sync', coalesce(v_writer, ''), true);
@@ -154,8 +154,9 @@ comment on function sync.deferred_constraints(regclass) is
 -- Settings are pinned as they are where rows are loaded.
 create function sync.carry_out(p_entity public.sync_entities, p_ids uuid[], p_before jsonb) returns void
 language plpgsql security invoker
-set search_path = pg_catalog, pg_temp set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'iso_8601'
-set extra_float_digits = 1 as $$
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbreviations = 'Default' set datestyle = 'ISO, YMD'
+set intervalstyle = 'iso_8601' set extra_float_digits = 3 set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
+set array_nulls = on set standard_conforming_strings = on set quote_all_identifiers = off set transform_null_equals = off as $$
 declare
   v_deferred   text;
   v_state      text;

@@ -20,8 +20,8 @@ begin
   end if;
   select * into v_values from public.sync_conflict_values where conflict_id = p_conflict;
   insert into public.sync_audit (actor, action, conflict_id, entity_id, legacy_id, fields)
-  values (sync.actor(null), 'revealed', p_conflict, v_conflict.entity_id, v_conflict.source_record_id, string_to_array(v_conflict.field, ', '));
-  return coalesce(sync.differences('[]', string_to_array(v_conflict.field, ', '), v_values.seen, v_values.source, v_values.target, false), '{}');
+  values (sync.actor(null), 'revealed', p_conflict, v_conflict.entity_id, v_conflict.source_record_id, sync.unlisted(v_conflict.field));
+  return coalesce(sync.differences('[]', sync.unlisted(v_conflict.field), v_values.seen, v_values.source, v_values.target, false), '{}');
 end
 $$;
 comment on function sync.reveal(uuid) is

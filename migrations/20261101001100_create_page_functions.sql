@@ -151,12 +151,12 @@ begin
                                      when 'target_unmapped' then 'A target row has the id that this record would get: remove the row.'
                                      else sync.leave_remedy(q.action) end,
              'evidence', case q.action when 'target_deleted' then jsonb_build_object('record', q.new)
-                                       when 'left_edited' then jsonb_build_object('target', sync.pick(q.now, string_to_array(q.fields, ', ')), 'left', q."left") end,
+                                       when 'left_edited' then jsonb_build_object('target', sync.pick(q.now, sync.unlisted(q.fields)), 'left', q."left") end,
              'digest', q.digest))
       from pg_temp.page_plan q where q.action ~ '^(target|left)_' or q.action = 'ambiguous'), '[]') || coalesce((
     select jsonb_agg(jsonb_build_object(
              'k', q.legacy_id, 'state', 'open', 'rule', 'both_changed', 'type', 'concurrent_modification', 'retry', 'person',
-             'field', array_to_string(f.names, ', '),
+             'field', sync.listed(f.names),
              'policy', (select string_agg(x.policy, ', ' order by x.policy) from (select distinct
                           (sync.field_strategies(p_entity, p_of_request) ->> n) || ' ' || sync.strategy_origin(p_entity, p_of_request, n) as policy
                             from unnest(f.names) n) x),
@@ -365,13 +365,13 @@ begin
      where x.strategy <> 'target_wins' or not exists (
              select from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
               where c.entity_id = p_entity.id and c.source_record_id = x.legacy_id and c.rule = 'both_changed'
-                and c.resolved_by = 'policy' and c.resolution_strategy = 'target_wins' and c.field = array_to_string(x.fields, ', ')
+                and c.resolved_by = 'policy' and c.resolution_strategy = 'target_wins' and c.field = sync.listed(x.fields)
                 and v.source = sync.pick(q.new, x.fields) and v.target = sync.pick(q.now, x.fields))
   ), kept as (
     insert into public.sync_conflicts
       (id, state, entity_id, entity_type, source_record_id, conflict_type, field, differences, rule, policy, remedy, conflict_data,
        resolution_strategy, resolved_at, resolved_by, source_table, target_table, target_record_id, execution_id, resolved_in, source_digest)
-    select d.conflict_id, 'resolved', p_entity.id, p_entity.entity_type, d.legacy_id, 'concurrent_modification', array_to_string(d.fields, ', '),
+    select d.conflict_id, 'resolved', p_entity.id, p_entity.entity_type, d.legacy_id, 'concurrent_modification', sync.listed(d.fields),
            sync.differences(p_entity.columns, d.fields, d.seen, d.new, d.now, true), 'both_changed',
            d.strategy || ' ' || sync.strategy_origin(p_entity, p_of_request, d.fields[1]),
            'Decided by policy; what was not written is kept. Set another strategy, and it is written instead.',

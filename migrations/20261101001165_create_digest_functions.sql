@@ -41,8 +41,9 @@ comment on function sync.untouched_sql(public.sync_entities) is
 create function sync.drifted_rows(p_entity_id smallint, p_from bigint, p_to bigint, p_limit integer)
 returns table (legacy_id bigint, missing boolean)
 language plpgsql stable security invoker
-set search_path = pg_catalog, pg_temp set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'iso_8601'
-set extra_float_digits = 1 as $$
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbreviations = 'Default' set datestyle = 'ISO, YMD'
+set intervalstyle = 'iso_8601' set extra_float_digits = 3 set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
+set array_nulls = on set standard_conforming_strings = on set quote_all_identifiers = off set transform_null_equals = off as $$
 declare
   v_entity public.sync_entities;
 begin
@@ -56,8 +57,8 @@ begin
      where s.entity_id = %4$s and s.legacy_id between %6$L and %7$L and s.gone_at is null
        and case when t.id is null then true
                 when %9$s is true then false
-                when s.left_hash is null then (select to_jsonb(x) from (select %5$s) x) <> s."left"
-                else s.left_hash <> hashtextextended((select to_jsonb(x)::text from (select %5$s) x), 0) end
+                when s.left_hash is null then (select to_jsonb(x.*) from (select %5$s) x) <> s."left"
+                else s.left_hash <> hashtextextended((select to_jsonb(x.*)::text from (select %5$s) x), 0) end
        and (select c.id from public.sync_conflicts c
              where c.entity_id = %4$s and c.source_record_id = s.legacy_id and (c.state = 'open' or c.standing) and c.rule = 'target_deleted' limit 1) is null
      order by s.legacy_id limit %8$s

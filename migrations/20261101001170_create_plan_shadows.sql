@@ -3,7 +3,7 @@
 -- Locks:   none on existing objects.
 -- Reverse: drop the functions.
 --
--- A shadow has the name of its table, and so have its constraints: what a statement meets there it would meet in earnest. It
+-- A shadow's constraints are named as those of its table: what a statement meets there it would meet in earnest. It
 -- has the columns that the sync owns, because it may read no others; constraints that involve others are not in it, nor are
 -- foreign keys (parents are looked up before) and the application's triggers.
 
@@ -22,10 +22,23 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
 $$;
 comment on function sync.shadow_columns(public.sync_entities) is 'id and the columns that the sync owns, by name.';
 
-create function sync.unique_keys(p_entity public.sync_entities) returns table (name text, definition text, keys text[], nulls_equal boolean, predicate text)
+-- Without its schema an extension's operator is not found, and another one would compare text instead.
+create function sync.equality(p_class oid) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select format('operator(%I.%s)', n.nspname, o.oprname)
+    from pg_catalog.pg_opclass c
+    join pg_catalog.pg_amop a on a.amopfamily = c.opcfamily and a.amoplefttype = c.opcintype and a.amoprighttype = c.opcintype and a.amopstrategy = 3
+    join pg_catalog.pg_operator o on o.oid = a.amopopr
+    join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
+   where c.oid = p_class
+$$;
+comment on function sync.equality(oid) is 'The operator by which a B-tree of an operator class finds equal values.';
+
+create function sync.unique_keys(p_entity public.sync_entities) returns table (name text, definition text, keys text[], operators text[], nulls_equal boolean, predicate text)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select c.relname::text, pg_get_indexdef(i.indexrelid),
-         array(select pg_get_indexdef(i.indexrelid, k, false) from generate_series(1, i.indnkeyatts) k), i.indnullsnotdistinct,
+         array(select pg_get_indexdef(i.indexrelid, k, false) from generate_series(1, i.indnkeyatts) k),
+         array(select sync.equality(i.indclass[k - 1]) from generate_series(1, i.indnkeyatts) k), i.indnullsnotdistinct,
          pg_get_expr(i.indpred, i.indrelid)
     from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
    where i.indrelid = to_regclass(format('public.%I', p_entity.target_table)) and i.indisunique and i.indisvalid
@@ -41,10 +54,12 @@ create function sync.create_shadow(p_entity public.sync_entities) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_table oid := format('public.%I', p_entity.target_table)::regclass;
+  v_on    text := ' ON ' || v_table::regclass::text || ' USING ';
+  v_index record;
   v_line  text;
 begin
   execute (
-    select format('create temp table %I (%s) on commit drop', p_entity.target_table,
+    select format('create temp table page_shadow (%s) on commit drop',
                   string_agg(format('%I %s%s%s', a.attname, format_type(a.atttypid, a.atttypmod),
                                     (select format(' collate %I.%I', n.nspname, c.collname)
                                        from pg_catalog.pg_collation c join pg_catalog.pg_namespace n on n.oid = c.collnamespace
@@ -52,27 +67,30 @@ begin
                                     case when a.attnotnull then ' not null' end), ', ' order by a.attnum))
       from pg_catalog.pg_attribute a
      where a.attrelid = v_table and a.attnum > 0 and not a.attisdropped and sync.are_owned(p_entity, v_table, array[a.attnum]));
-  for v_line in
-    select overlay(definition placing ' ON pg_temp.' || quote_ident(p_entity.target_table) || ' USING '
-                   from strpos(definition, ' ON ' || v_table::regclass::text || ' USING ')
-                   for length(' ON ' || v_table::regclass::text || ' USING '))
-      from sync.unique_keys(p_entity)
+  -- An index of the target may be called like a temporary table of ours, so these have numbers, and their names beside.
+  for v_index in
+    select u.name, row_number() over () as n,
+           'create unique index page_shadow_key_' || row_number() over ()
+             || overlay(substr(u.definition, strpos(u.definition, v_on)) placing ' ON pg_temp.page_shadow USING ' from 1 for length(v_on)) as definition
+      from sync.unique_keys(p_entity) u
   loop
-    execute v_line;
+    execute v_index.definition;
+    execute format('comment on index pg_temp.page_shadow_key_%s is %L', v_index.n, v_index.name);
   end loop;
   -- Not valid: only what the plan writes is checked, as in a table with rows that are older than the constraint.
   for v_line in
-    select format('alter table pg_temp.%I add constraint %I %s', p_entity.target_table, conname,
+    select format('alter table pg_temp.page_shadow add constraint %I %s', conname,
                   pg_get_constraintdef(oid) || case when convalidated then ' not valid' else '' end)
       from pg_catalog.pg_constraint
-     where conrelid = v_table and contype = 'c' and sync.are_owned(p_entity, v_table, conkey)
+     -- 0: of the row as a whole.
+     where conrelid = v_table and contype = 'c' and 0 <> all (conkey) and sync.are_owned(p_entity, v_table, conkey)
   loop
     execute v_line;
   end loop;
 end
 $$;
 comment on function sync.create_shadow(public.sync_entities) is
-  'pg_temp.<target table>: the owned columns, with NOT NULL, CHECKs and unique indexes under their own names.';
+  'pg_temp.page_shadow: the owned columns of the target table, with NOT NULL, CHECKs and unique indexes (their names are their comments).';
 
 create function sync.shadow_page(p_execution uuid, p_entity public.sync_entities, p_left bigint[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -117,18 +135,16 @@ begin
 
   perform sync.create_shadow(p_entity);
   execute format($q$
-    insert into pg_temp.%1$I (%2$s)
+    insert into pg_temp.page_shadow (%2$s)
     select %2$s from public.%1$I t
      where t.id in (select _uuid from pg_temp.page_rows union select entity_uuid from pg_temp.uuid_mappings_enhanced)
        and not exists (select from pg_temp.page_planned r where r.id = t.id)
   $q$, p_entity.target_table, v_columns);
-  execute format($q$
-    insert into pg_temp.%1$I
-    select t.* from pg_temp.page_planned r cross join lateral jsonb_populate_record(null::pg_temp.%1$I, r.row_after) t
-     where r.lands
-    on conflict do nothing
-  $q$, p_entity.target_table);
-  execute format('analyze pg_temp.%I', p_entity.target_table);
+  insert into pg_temp.page_shadow
+  select t.* from pg_temp.page_planned r cross join lateral jsonb_populate_record(null::pg_temp.page_shadow, r.row_after) t
+   where r.lands
+  on conflict do nothing;
+  analyze pg_temp.page_shadow;
 end
 $$;
 comment on function sync.shadow_page(uuid, public.sync_entities, bigint[]) is
@@ -140,35 +156,43 @@ declare
   v_columns text := sync.shadow_columns(p_entity);
   v_new     text := format('(select p._uuid as id, %s from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
                               where p.n between $1 and $2 and q.action in (''insert'', ''update'', ''review'')) v',
-    (select string_agg(format('(p.%1$I)::%2$s as %1$I', d.col ->> 'name', d.col ->> 'type'), ', ')
-       from jsonb_array_elements(p_entity.columns) d (col)));
+    (select string_agg(format('(p.%s)::%s as %I', c.slot, c.registered, c.name), ', ') from sync.field_slots(p_entity) c));
 begin
   return array(
     select format($q$
-      insert into pg_temp.%1$I (%2$s)
-      select %2$s from (select distinct %3$s from %4$s) k join public.%1$I t on %5$s
+      insert into pg_temp.page_shadow (%2$s)
+      select t.* from (select distinct %3$s from %4$s) k
+       -- Its columns alone are meant by the names in these expressions.
+       cross join lateral (select %2$s from public.%1$I t where %5$s offset 0) t
        where not exists (select from public.sync_planned_records r
                           where r.execution_id = %6$L and r.entity_id = %7$s and r.id = t.id and r.lands is not null)
       on conflict do nothing
     $q$, p_entity.target_table, v_columns,
       (select string_agg(format('%s as _k%s', e, n), ', ' order by n) from unnest(u.keys) with ordinality x (e, n)), v_new,
-      (select string_agg(format('%s %s k._k%s', e, case when u.nulls_equal then 'is not distinct from' else '=' end, n), ' and ' order by n)
-         from unnest(u.keys) with ordinality x (e, n)), p_execution, p_entity.id)
+      sync.holds_key_sql(u.keys, u.operators, u.nulls_equal), p_execution, p_entity.id)
       from sync.unique_keys(p_entity) u
     union all
     select format($q$
-      insert into pg_temp.%1$I
+      insert into pg_temp.page_shadow
       select t.* from public.sync_planned_records r
-        cross join lateral jsonb_populate_record(null::pg_temp.%1$I, r.row_after) t
-       where r.execution_id = %2$L and r.entity_id = %3$s and r.lands
-         and r.unique_keys && array(select _h from %4$s cross join lateral unnest(%5$s) _h)
+        cross join lateral jsonb_populate_record(null::pg_temp.page_shadow, r.row_after) t
+       where r.execution_id = %1$L and r.entity_id = %2$s and r.lands
+         and r.unique_keys && array(select h.hash from %3$s cross join lateral unnest(%4$s) h (hash))
       on conflict do nothing
-    $q$, p_entity.target_table, p_execution, p_entity.id, v_new, sync.key_hashes(p_entity))
+    $q$, p_execution, p_entity.id, v_new, sync.key_hashes(p_entity))
       where sync.key_hashes(p_entity) is not null);
 end
 $$;
 comment on function sync.clash_statements(uuid, public.sync_entities) is
   'The statements that put into the shadow whatever a slice''s new values could clash with: rows of the target, and planned ones. $1, $2: the slice.';
+
+create function sync.holds_key_sql(p_keys text[], p_operators text[], p_nulls_equal boolean) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select string_agg(format(case when p_nulls_equal then '(%1$s %3$s k._k%2$s or %1$s is null and k._k%2$s is null)' else '%1$s %3$s k._k%2$s' end, e, n, o),
+                    ' and ' order by n)
+    from unnest(p_keys, p_operators) with ordinality x (e, o, n)
+$$;
+comment on function sync.holds_key_sql(text[], text[], boolean) is 'SQL: whether a row of the target table holds the key k (_k1, _k2, ...) of a unique index.';
 
 create function sync.key_hashes(p_entity public.sync_entities) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -182,7 +206,9 @@ comment on function sync.key_hashes(public.sync_entities) is
 
 revoke all on function sync.unique_keys(public.sync_entities), sync.shadow_columns(public.sync_entities), sync.are_owned(public.sync_entities, oid, smallint[]),
   sync.create_shadow(public.sync_entities), sync.shadow_page(uuid, public.sync_entities, bigint[]),
-  sync.clash_statements(uuid, public.sync_entities), sync.key_hashes(public.sync_entities) from public;
+  sync.clash_statements(uuid, public.sync_entities), sync.key_hashes(public.sync_entities), sync.equality(oid),
+  sync.holds_key_sql(text[], text[], boolean) from public;
 grant execute on function sync.unique_keys(public.sync_entities), sync.shadow_columns(public.sync_entities), sync.are_owned(public.sync_entities, oid, smallint[]),
   sync.create_shadow(public.sync_entities), sync.shadow_page(uuid, public.sync_entities, bigint[]),
-  sync.clash_statements(uuid, public.sync_entities), sync.key_hashes(public.sync_entities) to isthmus_worker;
+  sync.clash_statements(uuid, public.sync_entities), sync.key_hashes(public.sync_entities), sync.equality(oid),
+  sync.holds_key_sql(text[], text[], boolean) to isthmus_worker;

@@ -44,16 +44,19 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_prepared text[] := '{}';
   v_name     text;
+  v_bare     text;
 begin
   for v_at in 1 .. cardinality(p_statements) loop
-    if p_statements[v_at] ~ '\$1' then
+    -- A name may hold a $1, too.
+    v_bare := regexp_replace(p_statements[v_at], '"[^"]*"|''[^'']*''', '', 'g');
+    if v_bare ~ '\$1' then
       v_name := format('isthmus_%s_%s', p_name, v_at);
       -- A page that ended with an error leaves its own behind on the connection.
       if exists (select from pg_catalog.pg_prepared_statements s where s.name = v_name) then
         execute format('deallocate %I', v_name);
       end if;
-      execute format('prepare %I%s as %s', v_name, case when p_statements[v_at] ~ '\$2' then '(integer, integer)' else '(integer)' end, p_statements[v_at]);
-      v_prepared := v_prepared || (format('execute %I', v_name) || case when p_statements[v_at] ~ '\$2' then ' (%s, %s)' else ' (%s)' end);
+      execute format('prepare %I%s as %s', v_name, case when v_bare ~ '\$2' then '(integer, integer)' else '(integer)' end, p_statements[v_at]);
+      v_prepared := v_prepared || (format('execute %I', v_name) || case when v_bare ~ '\$2' then ' (%s, %s)' else ' (%s)' end);
     else
       v_prepared := v_prepared || p_statements[v_at];
     end if;
@@ -98,7 +101,8 @@ exception when others or assert_failure then
   if not sync.is_record_error(v_state) then
     raise;
   end if;
-  return array[v_state, nullif(v_constraint, ''), nullif(v_column, '')];
+  -- A shadow's index has a name of ours, and the real one as its comment.
+  return array[v_state, coalesce(obj_description(to_regclass('pg_temp.' || quote_ident(nullif(v_constraint, ''))), 'pg_class'), nullif(v_constraint, '')), nullif(v_column, '')];
 end
 $$;
 comment on function sync.try_slice(text[], boolean, integer, integer) is
@@ -122,11 +126,11 @@ begin
         from pg_temp.page_rows o
         join pg_temp.page_plan w on w.n = o.n and w.action in ('insert', 'update', 'review')
         -- The unique index is probed once per record, whatever the planner thinks.
-        cross join lateral (select t.id from %2$I.%3$I t where %4$s offset 0) held
+        cross join lateral (select t.id from %2$s t where %3$s offset 0) held
         join pg_temp.page_rows p on p._uuid = held.id and p.n <> o.n and p.n between $1 and $2
         join pg_temp.page_plan q on q.n = p.n and q.written ? %1$L
        where o.n between $1 and $2
-    $q$, v_index.field, p_schema, p_entity.target_table, v_index.holds) using p_from, p_to;
+    $q$, v_index.field, sync.target_sql(p_entity, p_schema), v_index.holds) using p_from, p_to;
   end loop;
   return exists (select from pg_temp.page_givers);
 end
@@ -137,8 +141,11 @@ comment on function sync.find_givers(public.sync_entities, text, integer, intege
 create function sync.vacated_fields(p_entity public.sync_entities) returns table (field text, nullable boolean, holds text)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select v.name, v.nullable,
-         (select string_agg(format('t.%1$I = (o.%1$I)::%2$s', a.attname, format_type(a.atttypid, -1)), ' and ')
-            from pg_catalog.pg_attribute a where a.attrelid = i.indrelid and a.attnum = any (i.indkey::smallint[]))
+         (select string_agg(format('t.%I %s (o.%s)::%s', a.attname, sync.equality(i.indclass[k.n - 1]), c.slot, c.type), ' and ')
+            from unnest(i.indkey::smallint[]) with ordinality k (attnum, n)
+            join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+            join sync.field_slots(p_entity) c on c.name = a.attname
+           where k.n <= i.indnkeyatts)
          || coalesce(' and (' || pg_get_expr(i.indpred, i.indrelid) || ')', '')
     from pg_catalog.pg_index i
     cross join lateral (
@@ -157,11 +164,11 @@ comment on function sync.vacated_fields(public.sync_entities) is
 create function sync.vacate_statements(p_entity public.sync_entities, p_schema text) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select coalesce(array_agg(format($q$
-      update %1$I.%2$I t set %3$I = %4$s
+      update %1$s t set %2$I = %3$s
         from pg_temp.page_rows p
        where p.n between $1 and $2 and t.id = p._uuid
-         and exists (select from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %3$L)
-    $q$, p_schema, p_entity.target_table, v.field, case when v.nullable then 'null' else 't.id::text' end)), '{}')
+         and exists (select from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %2$L)
+    $q$, sync.target_sql(p_entity, p_schema), v.field, case when v.nullable then 'null' else 't.id::text' end)), '{}')
     from (select distinct field, nullable from sync.vacated_fields(p_entity)) v
 $$;
 comment on function sync.vacate_statements(public.sync_entities, text) is
@@ -172,12 +179,11 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select format($q$
       select held.id
         from (select v.id as _id, %1$s from (select p._uuid as id, %2$s from pg_temp.page_rows p where p.n = $1) v) k
-        cross join lateral (select t.id from %3$I.%4$I t where %5$s and t.id <> k._id limit 1) held
+        cross join lateral (select t.id from %3$s t where %4$s and t.id <> k._id limit 1) held
     $q$, (select string_agg(format('%s as _k%s', e, n), ', ' order by n) from unnest(u.keys) with ordinality x (e, n)),
-      (select string_agg(format('(p.%1$I)::%2$s as %1$I', c ->> 'name', c ->> 'type'), ', ') from jsonb_array_elements(p_entity.columns) c),
-      p_schema, p_entity.target_table,
-      (select string_agg(format(case when u.nulls_equal then '(%1$s = k._k%2$s or %1$s is null and k._k%2$s is null)' else '%1$s = k._k%2$s' end, e, n), ' and ' order by n)
-         from unnest(u.keys) with ordinality x (e, n)) || coalesce(' and (' || u.predicate || ')', ''))
+      (select string_agg(format('(p.%s)::%s as %I', c.slot, c.registered, c.name), ', ') from sync.field_slots(p_entity) c),
+      sync.target_sql(p_entity, p_schema),
+      sync.holds_key_sql(u.keys, u.operators, u.nulls_equal) || coalesce(' and (' || u.predicate || ')', ''))
     from sync.unique_keys(p_entity) u where u.name = p_index
 $$;
 comment on function sync.clash_sql(public.sync_entities, text, text) is
@@ -207,24 +213,22 @@ begin
     return;
   end if;
   for v_column in
-    select t.name, t.type, t.exact
-      from jsonb_array_elements(p_entity.columns) with ordinality c (col, n)
-      join sync.column_types(to_regclass(format('public.%I', p_entity.target_table))) t on t.name = c.col ->> 'name' order by c.n
+    select * from sync.field_slots(p_entity)
   loop
     v_fits := format('count((p.value)::%s) >= 0 and coalesce(bool_and(%s), true)', v_column.type,
       coalesce(sync.fits_sql('value', v_column.type, v_column.exact), 'true'));
     -- All at once: one by one only in the columns that do not hold them all.
     begin
-      execute format('select %s from (select p.%I as value from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
-                                       where j.n between $1 and $2 and j.sqlstate ~ ''^(22|IS001)'' and j.column_name is null) p', v_fits, v_column.name)
+      execute format('select %s from (select p.%s as value from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
+                                       where j.n between $1 and $2 and j.sqlstate ~ ''^(22|IS001)'' and j.column_name is null) p', v_fits, v_column.slot)
         into v_holds using p_from, p_to;
     exception when data_exception or program_limit_exceeded then
       v_holds := false;
     end;
     if not v_holds then
       execute format('update pg_temp.page_rejects j set column_name = %1$L from pg_temp.page_rows p
-                       where p.n = j.n and j.n between $1 and $2 and j.sqlstate ~ ''^(22|IS001)'' and j.column_name is null and not sync.holds(p.%1$I, %2$L)',
-        v_column.name, v_fits) using p_from, p_to;
+                       where p.n = j.n and j.n between $1 and $2 and j.sqlstate ~ ''^(22|IS001)'' and j.column_name is null and not sync.holds(p.%3$s, %2$L)',
+        v_column.name, v_fits, v_column.slot) using p_from, p_to;
     end if;
   end loop;
 end

@@ -85,22 +85,22 @@ begin
     select q.legacy_id, q.id,
            case q.action when 'insert' then 'inserted' when 'update' then 'updated' when 'review' then 'in_conflict' else 'deleted' end as outcome,
            case when i.k is not null then i.rule when w.legacy_id is not null then 'source_wins' end as rule,
-           case when i.k is not null then i.field else array_to_string(w.fields, ', ') end as field,
+           case when i.k is not null then i.field else sync.listed(w.fields) end as field,
            case when i.k is not null then i.remedy
                 when w.legacy_id is not null then 'Edits in the target are overwritten; what they held is kept.' end as remedy,
            null::smallint as parent_entity_id, null::bigint as parent_legacy_id, null::bigint as clashes_with,
            q.action <> 'delete' as lands,
-           case when q.action <> 'delete' then to_jsonb(t) end as row_after,
+           case when q.action <> 'delete' then (select to_jsonb(x.*) from (select t.id, %2$s) x) end as row_after,
            case when q.action <> 'delete' then to_jsonb(s) end as state_after,
-           case when q.action <> 'delete' then %2$s end as unique_keys
+           case when q.action <> 'delete' then (select %1$s from pg_temp.page_shadow x where x.id = q.id) end as unique_keys
       from pg_temp.page_plan q
-      left join pg_temp.%1$I t on t.id = q.id
+      left join pg_temp.page_shadow t on t.id = q.id
       left join pg_temp.sync_row_states s on s.legacy_id = q.legacy_id
       left join sync.page_overwritten() w on w.legacy_id = q.legacy_id
       left join pg_temp.page_issues i on q.action = 'review' and i.k = q.legacy_id
      -- What a person is to decide of a record keeps nothing from its other fields.
      where q.action in ('insert', 'update', 'delete', 'soft') or q.action = 'review' and q.written <> '{}'
-  $q$, p_entity.target_table, coalesce(sync.key_hashes(p_entity), 'null::bigint[]'));
+  $q$, coalesce(sync.key_hashes(p_entity), 'null::bigint[]'), sync.owned_columns(p_entity));
   insert into pg_temp.page_outcomes (legacy_id, id, outcome)
   select q.legacy_id, q.id, 'unchanged' from pg_temp.page_plan q
    where q.action = 'unchanged' and (sync.is_known(p_execution, p_entity.id, q.legacy_id)

@@ -5,8 +5,9 @@
 -- Settings are pinned as they are where rows are loaded.
 create function sync.edited_records(p_entity_id smallint, p_columns text[]) returns setof bigint
 language plpgsql stable security invoker
-set search_path = pg_catalog, pg_temp set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'iso_8601'
-set extra_float_digits = 1 as $$
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbreviations = 'Default' set datestyle = 'ISO, YMD'
+set intervalstyle = 'iso_8601' set extra_float_digits = 3 set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
+set array_nulls = on set standard_conforming_strings = on set quote_all_identifiers = off set transform_null_equals = off as $$
 declare
   v_entity public.sync_entities;
   v_differ text := (select string_agg(format($q$coalesce(to_jsonb(t.%1$I), 'null') is distinct from s."left" -> %1$L$q$, c), ' or ')
@@ -24,7 +25,7 @@ begin
      where s.entity_id = %4$s and s.gone_at is null
        and %7$s is not true
        and case when s.left_hash is null then %5$s
-                else s.left_hash <> hashtextextended((select to_jsonb(x)::text from (select %6$s) x), 0) end
+                else s.left_hash <> hashtextextended((select to_jsonb(x.*)::text from (select %6$s) x), 0) end
   $q$, v_entity.target_table, v_entity.source_id, v_entity.entity_type, v_entity.id, v_differ, sync.owned_columns(v_entity),
     sync.untouched_sql(v_entity));
 end

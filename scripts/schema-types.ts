@@ -51,17 +51,21 @@ export async function sourceTypes(sql: Sql, optIn = OPTED_IN): Promise<string> {
   return render(SOURCE_TYPES_FILE, "SourceTables", "the source", await columnsOf(sql), (column) => {
     if (columnsDenied.includes(column.column)) return undefined;
     const ids = column.references ?? (column.primary ? column.table : undefined);
-    return [`type: "${kindOf(column.type, column.members !== null)}"`, ...(ids === undefined ? [] : [`ids: "${ids}"`])];
+    return [
+      `type: "${kindOf(column.type, column.members !== null)}"`,
+      ...(ids === undefined ? [] : [`ids: ${JSON.stringify(ids)}`]),
+    ];
   });
 }
 
 /** The target's tables without the sync's own. */
 export async function targetTypes(sql: Sql): Promise<string> {
-  const columns = (await columnsOf(sql)).filter(({ table }) => !/^(sync_|uuid_mappings)/.test(table));
+  const own = new Set((await sql<{ name: string }[]>`select unnest(sync.own_tables()) as name`).map(({ name }) => name));
+  const columns = (await columnsOf(sql)).filter(({ table }) => !own.has(table));
   return render(TARGET_TYPES_FILE, "TargetTables", "the target", columns, (column) => [
     `type: "${kindOf(column.type, column.members !== null)}"`,
     `required: ${!column.optional}`,
-    ...(column.references === null ? [] : [`references: "${column.references}"`]),
+    ...(column.references === null ? [] : [`references: ${JSON.stringify(column.references)}`]),
     ...(column.members === null ? [] : [`members: ${column.members.map((member) => JSON.stringify(member)).join(" | ")}`]),
   ]);
 }

@@ -20,14 +20,19 @@ export function createContext(runtime: Runtime): Context {
   return {
     config,
     source: connect({
+      side: "source",
       ...pool(config, runtime),
       url: config.SOURCE_DB_URL,
       tls: config.SOURCE_DB_TLS,
       ca: config.SOURCE_DB_CA,
-      // Hashes are of text: another zone or date style would make every record look changed.
-      settings: { TimeZone: "UTC", DateStyle: "ISO, YMD" },
     }),
-    target: connect({ ...pool(config, runtime), url: config.TARGET_DB_URL, tls: config.TARGET_DB_TLS, ca: config.TARGET_DB_CA }),
+    target: connect({
+      side: "target",
+      ...pool(config, runtime),
+      url: config.TARGET_DB_URL,
+      tls: config.TARGET_DB_TLS,
+      ca: config.TARGET_DB_CA,
+    }),
     cache: createMappingCache(config, runtime.log),
     queue: createPageQueue(config),
     entities: new Map(registry.map((entity) => [entity.name, entity])),

@@ -14,16 +14,16 @@ describe("the address of a database", () => {
     "application_name=other",
   ])("may carry parameters of other tools, which neither reach the server nor change ours: %s", (parameters) => {
     const sql = connect({
+      side: "target",
       url: `${ADDRESS}?${parameters}`,
       tls: "disable",
       poolSize: 2,
       idleTimeoutSeconds: 30,
       connectTimeoutSeconds: 30,
       applicationName: "isthmus",
-      settings: { TimeZone: "UTC", DateStyle: "ISO, YMD" },
     });
-    expect(sql.options.connection).toEqual({ application_name: "isthmus", TimeZone: "UTC", DateStyle: "ISO, YMD" });
-    expect(sql.options).toMatchObject({ max: 2, ssl: false, user: "isthmus_worker.ref", pass: "p@ss", database: "postgres" });
+    expect(sql.options.connection).toEqual({ application_name: "isthmus" });
+    expect(sql.options).toMatchObject({ max: 1, ssl: false, user: "isthmus_worker.ref", pass: "p@ss", database: "postgres" });
   });
 
   it("keeps options, from which a pooler may take the project", () => {

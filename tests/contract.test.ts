@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { KEY, type Entity } from "../shared/entities/define-entity.ts";
+import { inZone, KEY, type Entity } from "../shared/entities/define-entity.ts";
 import { createBuilders, directCopy } from "../shared/entities/fields.ts";
 import { answered, keyQuestions } from "../shared/jobs/contract/key-claims.ts";
 import { compareSource } from "../shared/jobs/contract/compare-source.ts";
@@ -19,10 +19,11 @@ const books: Entity = {
     "books",
     "book",
     "b",
-    { author_id: "b.author_id", title: "b.title", format: "b.format", price: "b.price", by: "a.name" },
+    { author_id: "b.author_id", title: "b.title", format: "b.format", price: "b.price", made_at: "b.made_at", by: "a.name" },
     {
       author_id: f.lookup("authors" as never, "author_id" as never, { required: true }),
       title: directCopy("title"),
+      made_at: directCopy("made_at"),
       format: f.mapEnum("format", { "1": "paper", "2": "audio" }, { whenNull: "lost" }),
       price: f.money("price" as never),
       by_line: f.calculate(["title", "by"], () => "x"),
@@ -70,7 +71,7 @@ function entity(
 const KINDS: { source: ColumnKinds; beside: KnownColumns; target: ColumnKinds } = {
   beside: { author: "id name" },
   source: {
-    book: { integer: "id author_id format", text: "title", numeric: "price", timestamp: "printed_at" },
+    book: { integer: "id author_id format", text: "title", numeric: "price", timestamp: "printed_at made_at" },
     author: { integer: "id", text: "name" },
   },
   target: { books: { text: "title by_line", enum: "format state" } },
@@ -89,6 +90,7 @@ function fitting(): Catalogs {
     members,
     required,
     generated: false,
+    typeSchema: null,
     select: true,
     insert: true,
     update: true,
@@ -130,6 +132,7 @@ function fitting(): Catalogs {
           price: "numeric",
           cover: "bytea",
           printed_at: "timestamp with time zone",
+          made_at: "timestamp with time zone",
           sold_at: "timestamp with time zone",
         }),
       },
@@ -142,6 +145,7 @@ function fitting(): Catalogs {
           ...table("legacy_book_id", {
             author_id: column("uuid", true),
             title: column("text", true),
+            made_at: column("timestamp with time zone"),
             format: column("book_format", false, ["paper", "audio", "lost", "other"]),
             price: column("numeric"),
             by_line: column("text", true),
@@ -294,6 +298,16 @@ const CASES: readonly Case[] = [
     remedy: /column's type/,
   },
   {
+    code: "zone_undeclared",
+    violate: (c) => (bookColumn(c, "made_at").type = "timestamp without time zone"),
+    nearMiss: (c) => {
+      bookColumn(c, "made_at").type = "timestamp without time zone";
+      column(c, "made_at").type = "timestamp without time zone";
+    },
+    on: { column: "made_at" },
+    remedy: /inZone\("b\.made_at"/,
+  },
+  {
     code: "target_enum_member_missing",
     violate: (c) => (column(c, "format").members = ["paper", "audio"]),
     nearMiss: (c) => (column(c, "format").members = ["lost", "audio", "paper"]),
@@ -424,6 +438,49 @@ describe("the check of the catalogs", () => {
   ])("judges %s", (_, change, code) => {
     const codes = found(change).map((finding) => finding.code);
     expect(codes).toEqual(code === undefined ? [] : [code]);
+  });
+
+  it.each([
+    ["timestamp without time zone", "timestamp with time zone", []],
+    ["timestamp with time zone", "timestamp without time zone", []],
+    ["timestamp with time zone", "timestamp with time zone", ["zone_undeclared"]],
+  ])("lets %s, read in a zone, into a column of type %s, or not: %j", (from, to, codes) => {
+    const zoned = {
+      ...books,
+      source: { ...books.source, columns: { ...books.source.columns, made_at: inZone("b.made_at", "UTC") } },
+    };
+    const findings = found(
+      (c) => {
+        bookColumn(c, "made_at").type = from;
+        column(c, "made_at").type = to;
+      },
+      [authors, zoned],
+    );
+    expect(findings.map(({ code }) => code)).toEqual(codes);
+  });
+
+  it.each([
+    ["inet", "inet", []],
+    ["inet", "text", []],
+    ["public.hstore", "extensions.hstore", []],
+    ["inet", "cidr", ["target_column_type"]],
+    ["tsrange", "tstzrange", ["target_column_type"]],
+    ["text[]", "character varying[]", []],
+    ["timestamp without time zone[]", "timestamp with time zone[]", ["target_column_type"]],
+  ])("lets %s into a column of type %s, or not: %j", (from, to, codes) => {
+    const findings = found((c) => {
+      bookColumn(c, "made_at").type = from;
+      column(c, "made_at").type = to;
+    });
+    expect(findings.map(({ code }) => code).filter((code) => code !== "source_column_type")).toEqual(codes);
+  });
+
+  it("a type in a schema that the sync's roles may not use is told with the grant", () => {
+    const [finding] = found((c) => (column(c, "notes").typeSchema = "extensions"));
+    expect(finding).toBeUndefined();
+    expect(found((c) => (column(c, "title").typeSchema = "extensions"))).toMatchObject([
+      { code: "target_grant_missing", remedy: 'grant usage on schema "extensions" to "worker", isthmus_decisions;' },
+    ]);
   });
 
   it.each([

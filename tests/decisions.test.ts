@@ -342,7 +342,6 @@ describe("the registry", () => {
       ],
       /the alias p is defined twice/,
     ],
-    ["an alias that queries use", [{ ...offices, source: { ...offices.source, alias: "w" } }], /the alias w is taken/],
     ["a joined row read as a whole", asking("to_jsonb(p) is not null"), /p is read as a whole row/],
     ["all columns of a joined row", asking("(select p.*) is not null"), /p is read as a whole row/],
     ["the driving row as an expression", expressing("u"), /u is read as a whole row/],
@@ -352,7 +351,6 @@ describe("the registry", () => {
     ["the driving row in capitals", expressing("U::text"), /u is read as a whole row/],
     ["the driving row under an odd name", expressing('(select t::text from (select u ".x") t)'), /u is read as a whole row/],
     ["the driving row by its star", expressing("(u.*)::text"), /u is read as a whole row/],
-    ["a column by its alias in capitals", expressing("U.username"), /u is read as a whole row/],
     ["a watched row as a whole", asking("exists (select from public.dispatch_patient dp where dp is not null)"), /dp is read/],
     [
       "every column of a watched table",

@@ -35,7 +35,7 @@ function killedAt(moment: Moment, test: Pipeline): { context: Context; killed: (
     ...test.context,
     source: Object.assign(Object.create(source) as Sql, {
       unsafe: async (...args: Parameters<Sql["unsafe"]>) => {
-        if (moment === "while the source is read" && killed === 0 && args[0].includes("_digest")) {
+        if (moment === "while the source is read" && killed === 0 && args[0].includes("r.bytes")) {
           killed += 1;
           await admin`select pg_terminate_backend(pid, 1000) from pg_stat_activity
             where datname = current_database() and usename = 'isthmus_worker'`;

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { createStranger, ENTITY } from "./support/stranger.ts";
+import type { IsthmusError } from "../shared/errors.ts";
+import { createStranger, ENTITY, type Stranger } from "./support/stranger.ts";
 
 /** Target type → source type, values that it holds exactly, and values that it would cut, round or otherwise alter. */
 const TYPES: readonly { type: string; from: string; holds: readonly string[]; alters: readonly string[] }[] = [
@@ -21,6 +22,20 @@ const TYPES: readonly { type: string; from: string; holds: readonly string[]; al
     holds: ["2026-01-02 03:04:05.123", "infinity"],
     alters: ["2026-01-02 03:04:05.1234"],
   },
+  {
+    type: "timestamptz",
+    from: "text",
+    holds: ["2026-01-02 03:04:05+02", "2026-01-02T03:04:05.5Z", "0044-03-15 12:00:00+00 BC", "-infinity"],
+    alters: ["2026-01-02 03:04:05", "2026-01-02", "infinity and beyond"],
+  },
+  {
+    type: "timestamp",
+    from: "text",
+    holds: ["2026-01-02 03:04:05", "2026-01-02", "0044-03-15 12:00:00 BC"],
+    alters: ["2026-01-02 03:04:05+00", "2026-01-02 03:04:05+02"],
+  },
+  { type: "timetz", from: "text", holds: ["03:04:05+02", "24:00:00-12"], alters: ["03:04:05"] },
+  { type: "date", from: "timestamptz", holds: ["infinity"], alters: ["2026-01-02 00:00:00+00"] },
   { type: "time(0)", from: "time", holds: ["03:04:05"], alters: ["03:04:05.6"] },
   { type: "interval(0)", from: "interval", holds: ["-1 days -02:03:04"], alters: ["1.6 seconds"] },
   { type: "interval hour to minute", from: "interval", holds: ["02:03:00"], alters: ["02:03:04"] },
@@ -59,6 +74,37 @@ describe("a value lands exactly as the source has it, or the record is in the qu
       );
       expect(same?.same, value).toBe(true);
     }
+  });
+
+  it("times without a zone are refused by the check, and land as the moments of the zone that the entity declares, and back", async () => {
+    const stranger = (zone?: string): Stranger => ({
+      source: "old",
+      target: "fresh",
+      columns: {
+        moment: { type: "timestamptz", sourceType: "timestamp", ...(zone === undefined ? {} : { zone }) },
+        wall: { type: "timestamp", sourceType: "timestamptz", ...(zone === undefined ? {} : { zone }) },
+      },
+    });
+    await using undeclared = await createStranger(stranger());
+    const refusal: unknown = await undeclared.start().catch((error: unknown) => error);
+    expect(refusal).toMatchObject({ code: "CONTRACT_BROKEN" });
+    expect(JSON.stringify((refusal as IsthmusError).detail)).toMatch(/zone_undeclared.*zone_undeclared/);
+
+    await using test = await createStranger(stranger("Europe/Zurich"));
+    await test.source.admin`insert into public.old (id, moment, wall) values
+      (1, '2026-01-02 03:04:05.678901', '2026-07-02 01:04:05.678901+00'), (2, '2026-07-02 03:04:05', 'infinity'),
+      (3, '2026-03-29 02:30:00', '2026-10-25 01:30:00+00'), (4, null, null)`;
+    await test.sync();
+    expect(await test.live(ENTITY)).toEqual([]);
+    const rows = await test.target.admin.unsafe<{ line: string }[]>(
+      "select (concat_ws(' | ', moment at time zone 'UTC', wall)) as line from public.fresh order by legacy_id",
+    );
+    expect(rows.map(({ line }) => line)).toEqual([
+      "2026-01-02 02:04:05.678901 | 2026-07-02 03:04:05.678901",
+      "2026-07-02 01:04:05 | infinity",
+      "2026-03-29 01:30:00 | 2026-10-25 02:30:00",
+      "",
+    ]);
   });
 
   it("a change that only a wider type shows is a change", async () => {

@@ -129,6 +129,7 @@ describe("random histories in which the primary is lost", () => {
 async function replicaStage(source: ReplicatedSource): Promise<Stage> {
   const test = await createTarget(source.readerUrl);
   const reader = connect({
+    side: "source",
     url: source.primaryReaderUrl,
     tls: "disable",
     poolSize: 4,

@@ -18,6 +18,7 @@ import { sourceRoleSql } from "../shared/jobs/source-setup.ts";
 import { sourceCapabilities } from "../shared/sql/source-capabilities.ts";
 import { readSourceCatalog } from "../shared/sql/source-catalog.ts";
 import { createInProcess } from "./support/in-process.ts";
+import { runScript } from "./support/run-script.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 const refusal = async (work: Promise<unknown>) => {
@@ -218,6 +219,7 @@ describe("an inspection of the source", () => {
       "isthmus_reader may create tables in the schema public of the source.",
     ]);
     const admin = connect({
+      side: "source",
       url: test.source.superuserUrl,
       tls: "disable",
       poolSize: 1,
@@ -309,16 +311,6 @@ describe("an entity whose driving table is a view", () => {
   });
 });
 
-/** As psql does, in one session. */
-async function runScript(url: string, script: string): Promise<void> {
-  const owner = postgres(url, { max: 1, onnotice: () => undefined });
-  try {
-    await owner.unsafe(script.replace(":'reader_password'", "'local-reader'")).simple();
-  } finally {
-    await owner.end();
-  }
-}
-
 describe("the SQL that prepares a source", () => {
   it("makes a role that syncs every entity, in full and what changed, and may read nothing else", async () => {
     await using test = await createInProcess();
@@ -332,6 +324,7 @@ describe("the SQL that prepares a source", () => {
     for (const _ of [1, 2]) await runScript(test.source.superuserUrl, setup);
     try {
       const source = connect({
+        side: "source",
         url: test.source.url(role, "local-reader"),
         tls: "disable",
         poolSize: 4,

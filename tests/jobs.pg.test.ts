@@ -33,6 +33,7 @@ async function alerts(test: Pipeline) {
 
 const through = (port: number) =>
   connect({
+    side: "source",
     url: `postgres://isthmus_reader:local-reader@127.0.0.1:${port}/source`,
     tls: "disable",
     poolSize: 1,

@@ -81,8 +81,8 @@ const LAYERS: readonly Layer[] = [
     rule: "the registry imports the entities",
   },
   {
-    files: /^shared\/entities\/(define-entity|consumed-joins|entity-sql|fields|columns|rules|sensitive)\.ts$/,
-    may: [/^shared\/entities\/(define-entity|consumed-joins|entity-sql|fields|columns|rules|sensitive)\.ts$/, BASE],
+    files: /^shared\/entities\/(define-entity|consumed-joins|entity-sql|fields|columns|rules|sensitive|sql-tokens)\.ts$/,
+    may: [/^shared\/entities\/(define-entity|consumed-joins|entity-sql|fields|columns|rules|sensitive|sql-tokens)\.ts$/, BASE],
     rule: "what entity files are made of imports only itself and the base",
   },
   {

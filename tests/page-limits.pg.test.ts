@@ -125,7 +125,7 @@ describe("a limit that ends a page", () => {
           const [text, parameters] = args;
           const ids = typeof parameters?.[0] === "string" ? parameters[0] : "";
           if (text.includes("claim_page")) dead = false;
-          else if (text.includes("_digest") && /[{,]7[,}]/.test(ids)) {
+          else if (text.includes("r.bytes") && /[{,]7[,}]/.test(ids)) {
             dead = true;
             if (ids === "{7}") readAlone += 1;
           }

@@ -21,6 +21,7 @@ it.each(CONFLICTS)(
   async (_, state, code: ErrorCode = "SOURCE_UNAVAILABLE", reason: object = { reason: state }) => {
     await using source = await createTestSource();
     const sql = connect({
+      side: "source",
       url: readerUrl(source),
       tls: "disable",
       poolSize: 1,

@@ -276,6 +276,7 @@ describe("a source on which nothing may be created", () => {
 const ENTITIES: readonly Entity[] = registry.map((one) => (one.name === "offices" ? { ...officeEntity, onDelete: "hard" } : one));
 
 const CONNECTION = {
+  side: "source",
   tls: "disable",
   poolSize: 2,
   idleTimeoutSeconds: 30,

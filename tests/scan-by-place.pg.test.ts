@@ -22,6 +22,7 @@ describe("a scan for changed rows", () => {
   beforeAll(async () => {
     source = await createTestSource();
     reader = connect({
+      side: "source",
       url: readerUrl(source),
       tls: "disable",
       poolSize: 1,

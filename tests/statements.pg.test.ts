@@ -6,6 +6,7 @@ import { createTestTarget } from "./support/databases.ts";
 it("a statement that failed after it had sent rows leaves the rows of the next one whole", async () => {
   await using target = await createTestTarget();
   const sql = connect({
+    side: "target",
     url: target.superuserUrl,
     tls: "disable",
     poolSize: 1,

@@ -73,6 +73,7 @@ describe("TLS to a database", () => {
 
   async function encrypted(host: string, tls: "verify-full" | "require" | "disable", authority?: string): Promise<string> {
     const sql = connect({
+      side: "target",
       url: `postgres://postgres@${host}:${port}/postgres`,
       tls,
       ca: authority,
@@ -128,7 +129,7 @@ describe("TLS to a database", () => {
       import { connect } from "${ROOT}/shared/db/connect.ts";
       const socket = (host, port) => { const s = tcp({ host, port }); s.setNoDelay(true); return s; };
       for (const [host, tls] of [["localhost", "verify-full"], ["127.0.0.1", "verify-full"]]) {
-        const sql = connect({ url: "postgres://postgres@" + host + ":${port}/postgres", tls, ca: Deno.env.get("CA"), poolSize: 1, idleTimeoutSeconds: 1, connectTimeoutSeconds: 5, applicationName: "t", socket });
+        const sql = connect({ side: "target", url: "postgres://postgres@" + host + ":${port}/postgres", tls, ca: Deno.env.get("CA"), poolSize: 1, idleTimeoutSeconds: 1, connectTimeoutSeconds: 5, applicationName: "t", socket });
         try { console.log((await sql\`select ssl from pg_stat_ssl where pid = pg_backend_pid()\`)[0].ssl); } catch { console.log("refused"); }
         await sql.end({ timeout: 1 });
       }`;

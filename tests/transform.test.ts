@@ -46,22 +46,24 @@ describe("transform", () => {
           _uuid: UUID,
           _digest: null,
           _raw: { sex: "2", status: "4" },
-          legacy_patient_id: "7",
-          profile_id: UUID,
-          primary_doctor_id: UUID,
-          assigned_office_id: UUID,
-          patient_number: "PAT-000007",
-          suffix: "AB12",
-          sex: "female",
-          date_of_birth: "1990-02-03",
-          status: "active",
-          treatment_phase: "enrolment",
-          legacy_data: '{"legacy_id":7,"source_table":"dispatch_patient","original_status_id":4,"sync_source":"isthmus"}',
-          archived: "false",
-          suspended: "false",
-          schemes: "{}",
-          enrolled_at: null,
-          source_updated_at: "2025-01-01 00:00:00.123456+00",
+          _values: {
+            legacy_patient_id: "7",
+            profile_id: UUID,
+            primary_doctor_id: UUID,
+            assigned_office_id: UUID,
+            patient_number: "PAT-000007",
+            suffix: "AB12",
+            sex: "female",
+            date_of_birth: "1990-02-03",
+            status: "active",
+            treatment_phase: "enrolment",
+            legacy_data: '{"legacy_id":7,"source_table":"dispatch_patient","original_status_id":4,"sync_source":"isthmus"}',
+            archived: "false",
+            suspended: "false",
+            schemes: "{}",
+            enrolled_at: null,
+            source_updated_at: "2025-01-01 00:00:00.123456+00",
+          },
         },
       ],
     });
@@ -97,7 +99,7 @@ describe("transform", () => {
       { state: "open", rule: "patients.profile_id.required@1" },
     ]);
     expect(transform(patients, [{ ...patient, doctor_id: null }], parents, own).records).toMatchObject([
-      { primary_doctor_id: null },
+      { _values: { primary_doctor_id: null } },
     ]);
   });
 
@@ -160,7 +162,7 @@ describe("profile type", () => {
     ]);
     expect(twinsOf(patients, [patient])).toEqual([]);
     const type = (...landed: string[]) =>
-      transform(profiles, [row(none)], new Map(landed.map((key) => [key, UUID])), own).records[0]?.["profile_type"];
+      transform(profiles, [row(none)], new Map(landed.map((key) => [key, UUID])), own).records[0]?._values["profile_type"];
     expect([type("doctors:7"), type("technicians:7"), type("doctors:8"), type("patients:7")]).toEqual([
       ...["doctor", "technician", undefined, undefined],
     ]);

@@ -20,6 +20,7 @@ export async function onTarget<T>(env: Environment, work: (target: Sql) => Promi
     );
   }
   const target = connect({
+    side: "target",
     url,
     tls: mode.data,
     ca: env["TARGET_DB_CA"] === "" ? undefined : env["TARGET_DB_CA"],

@@ -7,6 +7,7 @@ import { readContractState } from "../../shared/sql/contract.ts";
 /** Acknowledges what the fixture's own triggers do, as an operator would who has read the list. */
 export async function acceptSideEffects(workerUrl: string, entities: readonly Entity[]): Promise<void> {
   const target = connect({
+    side: "target",
     url: workerUrl,
     tls: "disable",
     poolSize: 1,

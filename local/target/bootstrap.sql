@@ -41,8 +41,7 @@ alter default privileges for role postgres in schema public
 alter default privileges for role postgres in schema public
   revoke usage, select on sequences from anon, authenticated, service_role;
 
-create schema if not exists extensions;
-grant all on schema extensions to postgres;
+create schema if not exists extensions authorization postgres;
 grant usage on schema extensions to anon, authenticated, service_role;
 do $$
 declare

@@ -1,4 +1,6 @@
 import postgres from "postgres";
+import { pinned } from "./pinned.ts";
+import type { Side } from "./settings.ts";
 
 export type Sql = postgres.Sql;
 export type Transaction = postgres.TransactionSql;
@@ -8,6 +10,7 @@ export type Queryable = Sql | Transaction;
 export type SocketFactory = (host: string, port: number) => unknown;
 
 export interface ConnectOptions {
+  readonly side: Side;
   readonly url: string;
   readonly tls: "verify-full" | "require" | "disable";
   readonly ca?: string | undefined;
@@ -15,20 +18,19 @@ export interface ConnectOptions {
   readonly idleTimeoutSeconds: number;
   readonly connectTimeoutSeconds: number;
   readonly applicationName: string;
-  /** Session settings, whatever the role's or the database's are. */
-  readonly settings?: Readonly<Record<string, string>>;
   readonly socket?: SocketFactory | undefined;
 }
 
 /**
- * Opens a small pool that works through a transaction pooler: no prepared statements, no type look-up.
+ * Opens a small pool that works through a transaction pooler: no prepared statements, no type look-up, settings pinned by each transaction.
  * Every value travels as text; arrays are bound as literals (see integerArray).
  */
 export function connect(options: ConnectOptions): Sql {
   const { hostname, port } = new URL(options.url.replace(/^postgres(ql)?:/, "http:"));
   const { socket } = options;
-  return postgres(withoutParameters(options.url), {
-    max: options.poolSize,
+  const url = withoutParameters(options.url);
+  const settings = {
+    max: 1,
     idle_timeout: options.idleTimeoutSeconds,
     connect_timeout: options.connectTimeoutSeconds,
     // Seconds. By itself the driver lets a request wait ever longer, up to 20, after every refused connection; who called us tries again anyway.
@@ -36,10 +38,11 @@ export function connect(options: ConnectOptions): Sql {
     prepare: false,
     fetch_types: false,
     onnotice: () => undefined,
-    connection: { application_name: options.applicationName, ...options.settings },
+    connection: { application_name: options.applicationName },
     ssl: tlsOptions(options, hostname),
     ...(socket ? { socket: () => socket(hostname, Number(port || 5432)) } : {}),
-  } as postgres.Options<Record<string, postgres.PostgresType>>);
+  } as postgres.Options<Record<string, postgres.PostgresType>>;
+  return pinned((onclose) => postgres(url, { ...settings, onclose }), options.poolSize, options.side);
 }
 
 /**

@@ -6,8 +6,10 @@ export function ident(name: string): string {
 
 /** Quotes one SQL literal, for SQL that is printed; a statement that runs binds its values. */
 export function literal(value: string): string {
-  if (/[\u0000\\]/.test(value)) throw new RangeError("An SQL literal must hold neither NUL nor a backslash.");
-  return `'${value.replaceAll("'", "''")}'`;
+  if (value.includes("\u0000")) throw new RangeError("An SQL literal must not hold NUL.");
+  const quoted = `'${value.replaceAll("'", "''").replaceAll("\\", "\\\\")}'`;
+  // A backslash is read alike in this form only, whatever the session's settings are.
+  return value.includes("\\") ? `E${quoted}` : quoted;
 }
 
 /** A PostgreSQL array literal of integers and NULLs, bound as text and cast in SQL: `$1::text::bigint[]`. */

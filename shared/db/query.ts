@@ -1,9 +1,9 @@
 import type postgres from "postgres";
 import { IsthmusError, type ErrorCode } from "../errors.ts";
 import type { Queryable, Sql, Transaction } from "./connect.ts";
+import type { Side } from "./settings.ts";
 import { meaningOf, REFUSAL_REMEDIES, saidBy, type RefusalFacts } from "./sqlstates.ts";
 
-export type Side = "source" | "target";
 type Parameter = string | number | boolean | null;
 
 /**
@@ -17,48 +17,10 @@ export async function query<Row extends object>(
   parameters: readonly Parameter[] = [],
 ): Promise<Row[]> {
   try {
-    return dense(await db.unsafe<Row[]>(text, parameters as postgres.ParameterOrJSON<never>[]));
+    return await db.unsafe<Row[]>(text, parameters as postgres.ParameterOrJSON<never>[]);
   } catch (error) {
-    throw toIsthmusError(await lastWords(db, error), side);
+    throw toIsthmusError(error, side);
   }
-}
-
-/**
- * A server that ends a connection says why (a time limit, an operator), but the driver rejects the statement with
- * CONNECTION_CLOSED, keeps what the server said, and rejects with that the next statement that gets the connection, without sending it.
- * So one statement for each connection of the pool, which does nothing, takes it away, and what the server said is the error.
- */
-async function lastWords(db: Queryable, error: unknown): Promise<unknown> {
-  if (!isLost(error) || !("begin" in db)) return error;
-  const connections = (db as Partial<Sql>).options?.max ?? 1;
-  const asked = Promise.all(
-    Array.from({ length: connections }, () => db.unsafe("select 1").then(() => undefined, (words: unknown) => words)), // prettier-ignore
-  );
-  // Where nobody lets us in again, the driver goes on knocking.
-  let late: ReturnType<typeof setTimeout> | undefined;
-  const none = new Promise<unknown[]>((enough) => (late = setTimeout(() => enough([]), LAST_WORDS_MS)));
-  const left = await Promise.race([asked, none]);
-  clearTimeout(late);
-  return left.find(isFatal) ?? error;
-}
-
-const LAST_WORDS_MS = 3_000;
-
-function isLost(error: unknown): boolean {
-  return (error as { code?: unknown } | null)?.code === "CONNECTION_CLOSED";
-}
-
-function isFatal(error: unknown): boolean {
-  const { name, severity } = (error ?? {}) as Readonly<Record<string, unknown>>;
-  return name === "PostgresError" && severity === "FATAL";
-}
-
-/**
- * After a statement that failed when it had sent rows, the driver puts the next rows of the connection behind as many
- * holes (github.com/porsager/postgres/issues/1119), which filter leaves out.
- */
-function dense<Row>(rows: Row[]): Row[] {
-  return rows.length > 0 && !(0 in rows) ? rows.filter(() => true) : rows;
 }
 
 /** The first row of a statement that always has one. */
@@ -112,10 +74,13 @@ export async function inTransaction<Result>(db: Sql, side: Side, work: (tx: Tran
     })) as Result;
   } catch (error) {
     over = true;
-    const words = await lastWords(db, error);
     // Between two statements the driver drops what the server says, and it ends a transaction there for being idle too long.
-    throw toIsthmusError(isLost(words) && running === 0 ? { code: IDLE_TOO_LONG } : words, side);
+    throw toIsthmusError(isLost(error) && running === 0 ? { code: IDLE_TOO_LONG } : error, side);
   }
+}
+
+function isLost(error: unknown): boolean {
+  return (error as { code?: unknown } | null)?.code === "CONNECTION_CLOSED";
 }
 
 /** idle_in_transaction_session_timeout */

@@ -1,5 +1,6 @@
 // What an entity reads: columns of its driving table and of joined ones, checked against the source's catalog.
 import type { SourceTables } from "../schema/source-tables.gen.ts";
+import { referenceSql } from "./sql-tokens.ts";
 
 /** Columns that never leave the source, whatever an entity file says. */
 const SECRETS = ["password", "access_token"] as const;
@@ -58,11 +59,22 @@ export interface Expression<Type extends string = string, Ids extends string = s
   readonly type: Type;
   /** The table whose ids the values are. */
   readonly ids?: Ids;
+  /** The column whose times are taken to be of a zone, `alias.column`. */
+  readonly inZone?: string;
 }
 
 /** An SQL expression as a column. The compiler takes its type on trust. */
 export function expression<const Type extends string>(type: Type, sql: string): Expression<Type, never> {
   return { sql, type };
+}
+
+/**
+ * A column of times, `alias.column`, in the zone that they were meant in: a timestamp without a time zone becomes the moment that it was
+ * there, and a moment the time that it was there.
+ */
+export function inZone(column: string, zone: string): Expression<"timestamp", never> {
+  if (!/^[A-Za-z][A-Za-z0-9_+/-]*$/.test(zone)) throw new RangeError(`${zone} is no name of a time zone.`);
+  return { sql: `${referenceSql(column)} at time zone '${zone}'`, type: "timestamp", inZone: column };
 }
 
 /** Ids of a table, where the source has no foreign key that says so. */

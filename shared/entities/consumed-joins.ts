@@ -1,8 +1,11 @@
 // What an entity consumes of tables beside its own: the rows whose changes have its records read again.
 import { sha1 } from "@noble/hashes/legacy.js";
 import { utf8ToBytes } from "@noble/hashes/utils.js";
-import type { Watch, Watches } from "./columns.ts";
+import type { ColumnSource, Watch, Watches } from "./columns.ts";
 import type { Entity } from "./define-entity.ts";
+import { isSign, referenceOf, referenceSql, tokensOf } from "./sql-tokens.ts";
+
+export { referenceOf } from "./sql-tokens.ts";
 
 /** A joined or watched table as the entity sees it. */
 export interface ConsumedJoin {
@@ -35,22 +38,37 @@ export function consumedJoins(entity: Entity): ConsumedJoin[] {
 
 /** Columns that a text of SQL reads of an alias. */
 export function columnsOf(alias: string, text: string): string[] {
-  return [...text.matchAll(new RegExp(`\\b${alias}"?\\s*\\.\\s*"?([a-z_][a-z_0-9]*)`, "g"))].map((match) => match[1] ?? "");
+  const tokens = tokensOf(text);
+  return tokens.flatMap((token, at) => {
+    const column = tokens[at + 2];
+    const reads =
+      token.kind === "name" &&
+      token.name === alias &&
+      !isSign(tokens[at - 1], ".") &&
+      isSign(tokens[at + 1], ".") &&
+      column?.kind === "name";
+    return reads ? [column.name] : [];
+  });
 }
 
 /** All SQL of a definition: columns, expressions, conditions. */
 export function textOf({ source: { columns, joins, where, predicate, watches } }: Entity): string {
   return [
-    ...Object.values(columns).map((column) => (typeof column === "string" ? column : column.sql)),
-    ...Object.values({ ...joins, ...watches }).flatMap((step) => Object.values(step.on)),
+    ...Object.values(columns).map(sqlOf),
+    ...Object.values({ ...joins, ...watches }).flatMap((step) => Object.values(step.on).map(sqlOf)),
     where ?? "",
     predicate?.where ?? "",
   ].join("\n");
 }
 
+/** A column of a projection as SQL. */
+export function sqlOf(column: ColumnSource): string {
+  return typeof column === "string" ? referenceSql(column) : column.sql;
+}
+
 /** What lies between the driving table and a reference, each step behind those that it needs itself. */
 export function pathTo(reference: string, steps: Watches): [string, Watch][] {
-  const [alias = ""] = reference.split(".");
+  const [alias] = referenceOf(reference);
   const { [alias]: step, ...others } = steps;
   if (!step) return [];
   const before = Object.values(step.on).flatMap((other) => pathTo(other, others));

@@ -28,7 +28,7 @@ import {
 } from "./fields.ts";
 import type { RecordRule } from "./rules.ts";
 
-export { expression, idsOf } from "./columns.ts";
+export { expression, idsOf, inZone } from "./columns.ts";
 export { compareDecimals, length, member, pattern, range, uuidFormat } from "./rules.ts";
 export { noneIfBlank, unknownCode, type Decision, type Field, type Problem, type SourceRow } from "./fields.ts";
 

@@ -1,5 +1,5 @@
 // Which source columns are sensitive: those of which a sensitive field says that they are not to be shown.
-import { columnsOf } from "./consumed-joins.ts";
+import { columnsOf, sqlOf } from "./consumed-joins.ts";
 import type { Entity } from "./define-entity.ts";
 
 /** What is shown instead of a sensitive value. */
@@ -39,8 +39,8 @@ export function exposedColumns(entities: readonly Entity[]): string[] {
 
 /** The `table.column` of the source behind a column of the projection: several behind an expression. */
 function originsOf({ source }: Entity, column: string): string[] {
-  const definition = source.columns[column] ?? "";
-  const text = typeof definition === "string" ? definition : definition.sql;
+  const definition = source.columns[column];
+  const text = definition === undefined ? "" : sqlOf(definition);
   const tables = { [source.alias]: source, ...source.joins, ...source.watches };
   return Object.entries(tables).flatMap(([alias, { table }]) => columnsOf(alias, text).map((name) => `${table}.${name}`));
 }

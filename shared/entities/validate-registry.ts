@@ -1,11 +1,14 @@
 import { sha1 } from "@noble/hashes/legacy.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
 import { deniedColumns, mentions, onRequest, OPTED_IN, type ColumnSource } from "./columns.ts";
-import { columnsOf, textOf } from "./consumed-joins.ts";
+import { columnsOf, sqlOf, textOf } from "./consumed-joins.ts";
 import { definitionOf, type Entity } from "./define-entity.ts";
 import { SIMPLE_NAME, sqlProblems } from "./entity-sql.ts";
 import { codeHashes } from "./registry.gen.ts";
 import { exposedColumns } from "./sensitive.ts";
+
+/** Of a name of PostgreSQL, in bytes: longer ones are cut. */
+const LONGEST_NAME = 63;
 
 /**
  * Everything the compiler cannot check about a set of entities; empty when all is well.
@@ -23,7 +26,8 @@ export function validateRegistry(entities: readonly Entity[], optIn = OPTED_IN):
     const { columns, ignored } = entity.source;
     for (const [name, source] of Object.entries(columns)) {
       const sql = sqlOf(source);
-      if (!SIMPLE_NAME.test(name)) say(`column ${name} must be a plain lower-case name.`);
+      if (!SIMPLE_NAME.test(name) || name.startsWith("_"))
+        say(`column ${name} must be a plain lower-case name, without a _ before it.`);
       for (const denied of deniedColumns(optIn)) {
         if (mentions(sql, denied)) say(`column ${name} reads ${denied}, which never leaves the source.`);
       }
@@ -33,11 +37,12 @@ export function validateRegistry(entities: readonly Entity[], optIn = OPTED_IN):
       if (sourceColumnsRead(entity).has(name)) say(`column ${name} is both read and ignored.`);
     }
     for (const [name, field] of Object.entries(entity.fields)) {
-      if (!SIMPLE_NAME.test(name) || name.startsWith("_")) say(`field ${name} must be a plain lower-case name.`);
+      if (name === "" || name.includes("\u0000") || new TextEncoder().encode(name).length > LONGEST_NAME)
+        say(`field ${name} can be no column of PostgreSQL: it has 1 to ${LONGEST_NAME} bytes.`);
       for (const column of field.columns) {
         if (column !== "_key" && !Object.hasOwn(columns, column))
           say(`field ${name} uses column ${column}, which is not declared.`);
-        for (const denied of field.sensitive ? [] : onRequest(sqlOf(columns[column])))
+        for (const denied of field.sensitive ? [] : onRequest(readOf(columns[column])))
           say(`field ${name} reads ${denied}: mark it sensitive.`);
       }
       if (field.parent !== undefined && !byName.has(field.parent)) {
@@ -67,8 +72,8 @@ export function validateRegistry(entities: readonly Entity[], optIn = OPTED_IN):
   return problems;
 }
 
-function sqlOf(column: ColumnSource = ""): string {
-  return typeof column === "string" ? column : column.sql;
+function readOf(column: ColumnSource | undefined): string {
+  return column === undefined ? "" : sqlOf(column);
 }
 
 /** Columns of the driving table that the projection reads. */

@@ -1,5 +1,5 @@
 import type { Sql } from "../db/connect.ts";
-import type { Side } from "../db/query.ts";
+import type { Side } from "../db/settings.ts";
 import { reasonOf, type NetReason } from "../net-reason.ts";
 import type { Context } from "../pipeline/types.ts";
 import { probeQueue, type ProbeProblem } from "../queue/probe.ts";

@@ -77,7 +77,7 @@ async function compare(context: Context, claim: Claim, entity: Entity, entityId:
       const id = row["id"] ?? "";
       const landed = here.get(id);
       here.delete(id);
-      if (!landed || moneyColumns(entity).some((money) => landed[money.target] !== row[money.target])) unlike.push(id);
+      if (!landed || moneyColumns(entity).some((money) => landed[money.told] !== row[money.told])) unlike.push(id);
     }
     // In the first round a later change is read once more like any other difference; after that it excuses itself.
     const stays = claim.chain.round === 2 ? await asTheyWereRead(context, claim, entityId, entity, unlike) : unlike;

@@ -62,7 +62,8 @@ export function transform(
   const relatives: Relative[] = [];
   for (const row of rows) {
     const key = row[KEY] ?? "";
-    const values: Record<string, string | null> = {};
+    // Without a prototype: a column may have any name.
+    const values = Object.create(null) as Record<string, string | null>;
     const raw: Record<string, string | null> = {};
     // Parents of the page's own entity that have not landed and are on the page, by field.
     const together: Record<string, string> = {};
@@ -120,7 +121,7 @@ export function transform(
         _uuid: ownIds.get(key) ?? null,
         _raw: Object.keys(raw).length > 0 ? raw : null,
         _digest: row[DIGEST] ?? null,
-        ...values,
+        _values: values,
       };
       if (beside) {
         relatives.push({

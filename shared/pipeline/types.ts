@@ -156,7 +156,7 @@ export interface Dependant {
   readonly k: string;
 }
 
-/** A record ready to load: target column → text, with its key, UUID and raw codes. */
+/** A record ready to load, with its key, UUID and raw codes. */
 export interface LoadRecord {
   readonly _key: string;
   readonly _uuid: string | null;
@@ -165,7 +165,8 @@ export interface LoadRecord {
   readonly _digest: string | null;
   /** Legacy ids of records on the same page without which it does not land, by the field that refers to them. */
   readonly _together?: Readonly<Record<string, string>>;
-  readonly [column: string]: string | null | undefined | Readonly<Record<string, string | null>>;
+  /** Target column → text. */
+  readonly _values: Readonly<Record<string, string | null>>;
 }
 
 /** A record that does not land with this page. */

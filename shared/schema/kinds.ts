@@ -18,9 +18,12 @@ const KINDS: Readonly<Record<string, string>> = {
   uuid: "uuid",
 };
 
+/** Text of the extension citext, in whatever schema it stands. */
+const CITEXT = /^(?:.*\.)?citext$/s;
+
 /** The kind of a column by its type as PostgreSQL writes it, without a length or a precision. */
 export function kindOf(type: string, isEnum: boolean): string {
-  return isEnum ? "enum" : (KINDS[type] ?? "other");
+  return isEnum ? "enum" : (KINDS[type] ?? (CITEXT.test(type) ? "text" : "other"));
 }
 
 /** Kind of a target column → kinds of a source column that it takes as they are: none would be rounded, and money can be summed. */
@@ -40,14 +43,26 @@ export const TAKES = {
 /** What an amount yields that is read from a column of a kind. */
 export type MoneyOf<Kind extends string> = `money of ${Kind}`;
 
-/** Table → kind → its columns, separated by spaces. */
+/** Table → kind → its columns, as listNames has them. */
 export type ColumnKinds = Readonly<Record<string, Readonly<Record<string, string>>>>;
 
-/** Table that is read, but drives no entity → all its columns at compile time, separated by spaces. */
+/** Table that is read, but drives no entity → all its columns at compile time, as listNames has them. */
 export type KnownColumns = Readonly<Record<string, string>>;
+
+/** Names as one text, separated by spaces; those that hold a space or a quote are in quotes. */
+export function listNames(names: readonly string[]): string {
+  return names.map((name) => (/[\s"]/.test(name) ? JSON.stringify(name) : name)).join(" ");
+}
+
+/** The names of such a text. */
+export function namesIn(list: string): string[] {
+  return [...list.matchAll(/"(?:[^"\\]|\\.)*"|\S+/g)].map(([name]) =>
+    name.startsWith('"') ? (JSON.parse(name) as string) : name,
+  );
+}
 
 /** The kind that a column had when the entity files were compiled; undefined when that is not known. */
 export function compiledKind(kinds: ColumnKinds, table: string, column: string): string | undefined {
-  const found = Object.entries(kinds[table] ?? {}).find(([, columns]) => columns.split(" ").includes(column));
+  const found = Object.entries(kinds[table] ?? {}).find(([, columns]) => namesIn(columns).includes(column));
   return found?.[0];
 }

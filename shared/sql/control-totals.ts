@@ -5,23 +5,27 @@ import type { Entity } from "../entities/define-entity.ts";
 import type { Claim, PageMessage } from "../pipeline/types.ts";
 import { addDecimals } from "./decimals.ts";
 import { spanParameters, type Span } from "./digests.ts";
-import { columnSql, drivingSql, joinsSql, keySql, whereSql } from "./projection.ts";
+import { columnSql, drivingSql, freeName, joinsSql, keySql, whereSql } from "./projection.ts";
 import { inAllSpans } from "./uncomputable.ts";
 
 /** Keys are summed in buckets of 2^14 neighbours, and only buckets that differ are looked into. */
 const BUCKET_BITS = 14;
 
-/** Money column of the target → how the source spells it. */
-export type MoneyColumns = readonly { readonly target: string; readonly source: string }[];
+/** Money column of the target, the name under which its sums are told, and how the source spells it. */
+export type MoneyColumns = readonly { readonly target: string; readonly told: string; readonly source: string }[];
 /** Count and exact sums of a bucket, as text: `{n, <column>: sum}`. */
 export type BucketTotals = Readonly<Record<string, string | null>> & { readonly bucket: string; readonly n: string };
+
+/** What totals tell besides money. */
+const TOLD = ["bucket", "n", "id"];
 
 export function moneyColumns(entity: Entity): MoneyColumns {
   return Object.entries(entity.fields)
     .filter(([, field]) => field.money)
     .map(([target, field]) => {
       const column = entity.source.columns[field.columns[0] ?? ""];
-      return { target, source: column === undefined ? "null" : columnSql(column) };
+      const told = TOLD.includes(target) ? `${target} (money)` : target;
+      return { target, told, source: column === undefined ? "null" : columnSql(column) };
     });
 }
 
@@ -75,14 +79,16 @@ export async function sourceTotals(
 }
 
 async function spanTotals(source: Queryable, entity: Entity, unsettled: readonly string[], span: Span | undefined) {
-  const sums = moneyColumns(entity).map((money) => `sum(${money.source})::text as ${ident(money.target)}`);
+  const sums = moneyColumns(entity).map((money, index) => `sum(${money.source})::text as m${index}`);
+  const asked = freeName(entity, "x");
   return queryAmounts<BucketTotals>(
+    entity,
     source,
     "source",
     `select (${keySql(entity)} >> ${BUCKET_BITS})::text as bucket, ${["count(*)::text as n", ...sums].join(", ")}
        ${fromProjection(entity)}
         ${span === undefined ? "" : `and (${keySql(entity)} between $2::text::bigint and $3::text::bigint or ${keySql(entity)} is null)`}
-        and not exists (select from unnest($1::text::bigint[]) x where x = ${keySql(entity)})
+        and not exists (select from unnest($1::text::bigint[]) ${asked} (id) where ${asked}.id = ${keySql(entity)})
       group by 1`,
     [integerArray(unsettled), ...spanParameters(span)],
   );
@@ -110,8 +116,9 @@ export async function targetTotals(
   entity: Entity,
   unsettled: readonly string[],
 ): Promise<BucketTotals[]> {
-  const sums = moneyColumns(entity).map((money) => `sum(t.${ident(money.target)})::text as ${ident(money.target)}`);
+  const sums = moneyColumns(entity).map((money, index) => `sum(t.${ident(money.target)})::text as m${index}`);
   return queryAmounts<BucketTotals>(
+    entity,
     target,
     "target",
     `select (s.legacy_id >> ${BUCKET_BITS})::text as bucket, ${["count(*)::text as n", ...sums].join(", ")}
@@ -129,14 +136,16 @@ export async function sourceBucket(
   unsettled: readonly string[],
   bucket: string,
 ): Promise<Readonly<Record<string, string | null>>[]> {
-  const columns = moneyColumns(entity).map((money) => `(${money.source})::text as ${ident(money.target)}`);
+  const columns = moneyColumns(entity).map((money, index) => `(${money.source})::text as m${index}`);
+  const asked = freeName(entity, "x");
   return queryAmounts(
+    entity,
     source,
     "source",
     `select ${[`${keySql(entity)}::text as id`, ...columns].join(", ")}
        ${fromProjection(entity)}
         and ${keySql(entity)} >> ${BUCKET_BITS} = $2::text::bigint
-        and not exists (select from unnest($1::text::bigint[]) x where x = ${keySql(entity)})`,
+        and not exists (select from unnest($1::text::bigint[]) ${asked} (id) where ${asked}.id = ${keySql(entity)})`,
     [integerArray(unsettled), bucket],
   );
 }
@@ -148,8 +157,9 @@ export async function targetBucket(
   unsettled: readonly string[],
   bucket: string,
 ): Promise<Readonly<Record<string, string | null>>[]> {
-  const columns = moneyColumns(entity).map((money) => `t.${ident(money.target)}::text as ${ident(money.target)}`);
+  const columns = moneyColumns(entity).map((money, index) => `t.${ident(money.target)}::text as m${index}`);
   return queryAmounts(
+    entity,
     target,
     "target",
     `select ${["s.legacy_id::text as id", ...columns].join(", ")}
@@ -196,10 +206,13 @@ export async function commitValidation(
 
 /** Rows of keys, counts and amounts, each amount in the one form that it has without trailing zeros. */
 async function queryAmounts<Row extends Readonly<Record<string, string | null>>>(
+  entity: Entity,
   ...args: Parameters<typeof query>
 ): Promise<Row[]> {
   const rows = await query<Row>(...args);
-  const trimmed = (row: Row) => Object.entries(row).map(([name, text]) => [name, text === null ? null : trimScale(text)]);
+  const told = new Map(moneyColumns(entity).map((money, index) => [`m${index}`, money.told]));
+  const trimmed = (row: Row) =>
+    Object.entries(row).map(([name, text]) => [told.get(name) ?? name, text === null ? null : trimScale(text)]);
   return rows.map((row) => Object.fromEntries(trimmed(row)) as Row);
 }
 

@@ -1,9 +1,9 @@
 import type { Queryable } from "../db/connect.ts";
 import { integerArray } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
-import { KEY, type Entity } from "../entities/define-entity.ts";
+import type { Entity } from "../entities/define-entity.ts";
 import type { Claim, PageMessage } from "../pipeline/types.ts";
-import { DIGEST_SQL, drivingSql, keySql, recordsOfKeysSql, recordsSql, whereSql } from "./projection.ts";
+import { DIGEST_SQL, drivingSql, keySql, RECORD_KEY, recordsOfKeysSql, recordsSql, whereSql } from "./projection.ts";
 
 /** Keys from `from` up to `to`, both among them. */
 export interface Span {
@@ -55,7 +55,7 @@ export async function sourceBuckets(
   return query<Bucket>(
     source,
     "source",
-    `select (q."${KEY}"::bigint >> ${bits})::text as bucket, count(*)::text as n, sum(${DIGEST_SQL})::text as digest
+    `select (${RECORD_KEY}::bigint >> ${bits})::text as bucket, count(*)::text as n, sum(${DIGEST_SQL})::text as digest
        from (${spansSql(entity, within)}) q group by 1`,
     spansOf(spans, within, without),
   );
@@ -72,7 +72,7 @@ export async function sourceDigests(
   return query<KeyDigest>(
     source,
     "source",
-    `select q."${KEY}" as id, ${DIGEST_SQL}::text as digest from (${spansSql(entity, within)}) q`,
+    `select ${RECORD_KEY} as id, ${DIGEST_SQL}::text as digest from (${spansSql(entity, within)}) q`,
     spansOf(spans, within, without),
   );
 }
@@ -82,7 +82,7 @@ export async function digestsOfKeys(source: Queryable, entity: Entity, ids: read
   return query<KeyDigest>(
     source,
     "source",
-    `select q."${KEY}" as id, ${DIGEST_SQL}::text as digest from (${recordsOfKeysSql(entity, whereSql(entity))}) q`,
+    `select ${RECORD_KEY} as id, ${DIGEST_SQL}::text as digest from (${recordsOfKeysSql(entity, whereSql(entity))}) q`,
     [integerArray(ids)],
   );
 }

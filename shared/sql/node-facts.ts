@@ -1,5 +1,6 @@
 import type { Queryable } from "../db/connect.ts";
-import { queryOne, type Side } from "../db/query.ts";
+import { queryOne } from "../db/query.ts";
+import type { Side } from "../db/settings.ts";
 
 export interface NodeFacts {
   /** For example 17.6. */

@@ -1,10 +1,35 @@
 import { ident } from "../db/ident.ts";
 import type { ColumnSource, Watch } from "../entities/columns.ts";
-import { KEY, type Entity } from "../entities/define-entity.ts";
+import { referenceOf } from "../entities/consumed-joins.ts";
+import { KEY, type Entity, type SourceRow } from "../entities/define-entity.ts";
 
 /** A column of a projection: `alias.column` with its names quoted, or the expression as the entity file has it. */
 export function columnSql(column: ColumnSource): string {
-  return typeof column === "string" ? column.split(".").map(ident).join(".") : column.sql;
+  if (typeof column !== "string") return column.sql;
+  return referenceOf(column).map(ident).join(".");
+}
+
+const taken = new WeakMap<Entity, ReadonlySet<string>>();
+
+/**
+ * A name for an alias or a column of ours that stands beside an entity's own SQL: no word of that SQL. What an entity file calls its
+ * tables, or finds in them, is none of our business.
+ */
+export function freeName(entity: Entity, wish: string): string {
+  let words = taken.get(entity);
+  if (!words) {
+    words = new Set(wordsOf(entity.source));
+    taken.set(entity, words);
+  }
+  let name = wish;
+  while (words.has(name)) name += "_";
+  return name;
+}
+
+/** All words of all texts of a definition, in lower case. */
+function wordsOf(value: unknown): string[] {
+  if (typeof value === "string") return value.toLowerCase().match(/[\p{L}\p{N}_$]+/gu) ?? [];
+  return typeof value === "object" && value !== null ? Object.entries(value).flatMap((entry) => entry.flatMap(wordsOf)) : [];
 }
 
 /** The key of the driving table, without a cast: its index must serve every comparison and order. */
@@ -52,14 +77,27 @@ export const SENT = "_sent";
 /** The alias under which a record's hash travels. */
 export const DIGEST = "_digest";
 
-/** The hash of a record q of recordsSql: of its key and every column, as text. A row keeps NULL and '' apart. */
-export const DIGEST_SQL = "hashtextextended(q::text, 0)";
+/** What a record is as text, of a row q of recordsSql; a column that is called like the row is not the row. */
+const TEXT_SQL = "(q.*)::text";
 
-/** Records with every column as text; `from` and `where` choose which. */
+/** The hash of a record q of recordsSql: of its key and every column, as text. A row keeps NULL and '' apart. */
+export const DIGEST_SQL = `hashtextextended(${TEXT_SQL}, 0)`;
+
+/** The columns of recordsSql: the key, whether the predicate lets the record in, and the entity's columns in their order. */
+const KEY_COLUMN = "k";
+const SENT_COLUMN = "s";
+const columnName = (index: number) => `c${index}`;
+
+/** The key of a record q of recordsSql, as text. */
+export const RECORD_KEY = `q.${KEY_COLUMN}`;
+
+/** Records with every column as text, under names of ours; `from` and `where` choose which. */
 export function recordsSql(entity: Entity, from: string, where: string): string {
-  const list = Object.entries(entity.source.columns).map(([name, column]) => `(${columnSql(column)})::text as ${ident(name)}`);
-  const sent = entity.source.predicate === undefined ? [] : [`${sentSql(entity)}::text as ${ident(SENT)}`];
-  return `select ${[`${keySql(entity)}::text as ${ident(KEY)}`, ...sent, ...list].join(", ")} from ${from} ${joinsSql(entity)} where ${where}`;
+  const list = Object.values(entity.source.columns).map(
+    (column, index) => `(${columnSql(column)})::text as ${columnName(index)}`,
+  );
+  const sent = entity.source.predicate === undefined ? [] : [`${sentSql(entity)}::text as ${SENT_COLUMN}`];
+  return `select ${[`${keySql(entity)}::text as ${KEY_COLUMN}`, ...sent, ...list].join(", ")} from ${from} ${joinsSql(entity)} where ${where}`;
 }
 
 /** The alias under which a row tells how many bytes it and the rows before it have. */
@@ -70,7 +108,9 @@ export const BYTES = "_bytes";
  * apart or compressed is not fetched for it. An integer, so that sums are quick.
  */
 function bytesSql(entity: Entity): string {
-  const lengths = Object.keys(entity.source.columns).map((name) => `coalesce(octet_length(q.${ident(name)}), 0)::bigint`);
+  const lengths = Object.keys(entity.source.columns).map(
+    (_, index) => `coalesce(octet_length(q.${columnName(index)}), 0)::bigint`,
+  );
   return `least(${["0", ...lengths].join(" + ")}, ${MOST_INTEGER})::integer`;
 }
 
@@ -78,18 +118,35 @@ const MOST_INTEGER = 2_147_483_647;
 
 /**
  * The records of the keys in $1, an array of integers as text: every column as text, the record's hash, and the size of it and
- * those before it. Of what goes beyond $2 bytes only keys and sizes travel, and nothing is fetched.
+ * those before it. Of what goes beyond $2 bytes only keys and sizes travel, and nothing is fetched. Gives rows for decodeRecord.
  */
 export function projectionSql(entity: Entity): string {
-  const columns = [...(entity.source.predicate === undefined ? [] : [SENT]), ...Object.keys(entity.source.columns)].map(ident);
-  const within = (sql: string, name: string) => `case when r.${ident(BYTES)} <= $2::text::bigint then ${sql} end as ${name}`;
-  const sent = [...columns.map((name) => within(`r.${name}`, name)), within(`${DIGEST_SQL}::text`, ident(DIGEST))];
-  return `select ${[`r.${ident(KEY)}`, ...sent, `r.${ident(BYTES)}::text as ${ident(BYTES)}`].join(", ")}
-    from (select q.*, q.${ident(KEY)}::bigint as "_order",
-                 sum(${bytesSql(entity)}) over (order by q.${ident(KEY)}::bigint rows unbounded preceding) as ${ident(BYTES)}
+  const columns = sentColumns(entity).flatMap(([column]) => (column === DIGEST_COLUMN ? [] : [column]));
+  const within = (sql: string, name: string) => `case when r.bytes <= $2::text::bigint then ${sql} end as ${name}`;
+  const sent = [...columns.map((name) => within(`r.${name}`, name)), within(`${DIGEST_SQL}::text`, DIGEST_COLUMN)];
+  return `select ${[`r.${KEY_COLUMN}`, ...sent, "r.bytes::text as bytes"].join(", ")}
+    from (select q.*, ${RECORD_KEY}::bigint as place,
+                 sum(${bytesSql(entity)}) over (order by ${RECORD_KEY}::bigint rows unbounded preceding) as bytes
             from (${recordsSql(entity, keysSql(entity), memberSql(entity))}) q) r
-   cross join lateral (select ${[ident(KEY), ...columns].map((name) => `r.${name}`).join(", ")}) q
-   order by r."_order"`;
+   cross join lateral (select ${[KEY_COLUMN, ...columns].map((name) => `r.${name}`).join(", ")}) q
+   order by r.place`;
+}
+
+/** A row of projectionSql under the names that the entity has for it. */
+export function decodeRecord(entity: Entity, row: Readonly<Record<string, string | null>>): SourceRow {
+  const named = sentColumns(entity).map(([column, name]) => [name, row[column] ?? null]);
+  return Object.fromEntries([[KEY, row[KEY_COLUMN] ?? null], ...named, [BYTES, row["bytes"] ?? null]]) as SourceRow;
+}
+
+const DIGEST_COLUMN = "digest";
+
+/** The columns of projectionSql between key and size, each with its name. */
+function sentColumns({ source: { predicate, columns } }: Entity): [column: string, name: string][] {
+  return [
+    ...(predicate === undefined ? [] : [[SENT_COLUMN, SENT] as [string, string]]),
+    ...Object.keys(columns).map((name, index): [string, string] => [columnName(index), name]),
+    [DIGEST_COLUMN, DIGEST],
+  ];
 }
 
 /** What the record of the key in $1 takes as text, without sending it. Gives { bytes }. */
@@ -108,5 +165,6 @@ export function recordsOfKeysSql(entity: Entity, where: string): string {
 }
 
 function keysSql(entity: Entity): string {
-  return `unnest($1::text::bigint[]) k (id) join ${drivingSql(entity)} on ${keySql(entity)} = k.id`;
+  const [keys, key] = [freeName(entity, "k"), freeName(entity, "id")];
+  return `unnest($1::text::bigint[]) ${keys} (${key}) join ${drivingSql(entity)} on ${keySql(entity)} = ${keys}.${key}`;
 }

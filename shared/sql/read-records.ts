@@ -4,7 +4,7 @@ import { query } from "../db/query.ts";
 import type { ColumnSource } from "../entities/columns.ts";
 import { KEY, type Entity, type SourceRow } from "../entities/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
-import { BYTES, columnProbeSql, projectionSql, sizeSql } from "./projection.ts";
+import { BYTES, columnProbeSql, decodeRecord, projectionSql, sizeSql } from "./projection.ts";
 
 export interface ReadRecords {
   /** In the order of their keys. */
@@ -24,7 +24,8 @@ export async function readRecords(
 ): Promise<ReadRecords> {
   // One row more than keys is enough to know that a key repeats: a joined table may have a million for each.
   const sql = `${projectionSql(entity)} limit ${ids.length + 1}`;
-  const all = await query<SourceRow>(source, "source", sql, [integerArray(ids), String(budgetBytes)]);
+  const sent = await query<Record<string, string | null>>(source, "source", sql, [integerArray(ids), String(budgetBytes)]);
+  const all = sent.map((row) => decodeRecord(entity, row));
   const sizes = all.map((row) => Number(row[BYTES]));
   const fits = sizes.findIndex((bytes) => bytes > budgetBytes);
   const rows = fits < 0 ? all : all.slice(0, fits);

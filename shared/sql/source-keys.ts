@@ -2,7 +2,7 @@ import { ident, integerArray } from "../db/ident.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { spanParameters, type Span } from "./digests.ts";
 import { keysBehind, keysUpTo, LOWEST_SQL, type KeyRange } from "./key-range.ts";
-import { drivingSql, joinsSql, keySql, sentSql, whereSql } from "./projection.ts";
+import { drivingSql, freeName, joinsSql, keySql, sentSql, whereSql } from "./projection.ts";
 
 export interface KeyQuery {
   readonly text: string;
@@ -26,18 +26,19 @@ export function allKeys(entity: Entity, range: KeyRange): KeyQuery {
  */
 export function sentOrLandedKeys(entity: Entity, range: KeyRange, landed: readonly string[]): KeyQuery {
   const key = keySql(entity);
+  const [page, last, id] = ["page", "last", "id"].map((name) => freeName(entity, name));
   const from = `from ${drivingSql(entity)} ${joinsSql(entity)}`;
   return {
-    text: `with page as materialized (
-             select id from (
-               (select ${key} as id ${from} where ${between(key)} and ${whereSql(entity)} order by ${key} limit $4)
+    text: `with ${page} as materialized (
+             select ${id} from (
+               (select ${key} as ${id} ${from} where ${between(key)} and ${whereSql(entity)} order by ${key} limit $4)
                union select unnest($5::text::bigint[])) k
-              order by id limit $4),
-           last as materialized (select case when count(*) < $4 then $3::text::bigint else max(id) end as id from page)
-           select (select coalesce(json_agg(id::text order by id), '[]') from page) as ids,
+              order by ${id} limit $4),
+           ${last} as materialized (select case when count(*) < $4 then $3::text::bigint else max(${id}) end as ${id} from ${page})
+           select (select coalesce(json_agg(${id}::text order by ${id}), '[]') from ${page}) as ids,
                   (select count(*) ${from}
-                    where ${keysBehind(key, ...BOUNDS)} and ${keysUpTo(key, "(select id from last)")} and not ${sentSql(entity)}
-                      and ${key} not in (select id from page))::integer as waived`,
+                    where ${keysBehind(key, ...BOUNDS)} and ${keysUpTo(key, `(select ${last}.${id} from ${last})`)} and not ${sentSql(entity)}
+                      and ${key} not in (select ${page}.${id} from ${page}))::integer as waived`,
     parameters: [...bounds(range), integerArray(landed)],
   };
 }

@@ -3,6 +3,8 @@ export interface TargetCatalogColumn {
   readonly type: string;
   /** Of an enum: its members, in their order. */
   readonly members: readonly string[] | null;
+  /** Where the type stands when the sync's roles may not name it: a schema that they have no right to use. */
+  readonly typeSchema: string | null;
   /** It needs a value: no NULL, and nothing that gives one. */
   readonly required: boolean;
   /** A generated column, or an identity that only the database sets. */
@@ -69,6 +71,8 @@ export const TARGET_CATALOG = `
            'columns', (
              select jsonb_object_agg(a.attname, jsonb_build_object(
                'type', format_type(t.oid, null),
+               'typeSchema', (select n.nspname from pg_namespace n
+                               where n.oid = t.typnamespace and not (has_schema_privilege(n.oid, 'usage') and has_schema_privilege('isthmus_decisions', n.oid, 'usage'))),
                'members', (select jsonb_agg(e.enumlabel order by e.enumsortorder) from pg_enum e where e.enumtypid = t.oid),
                'required', (a.attnotnull or d.typnotnull) and not a.atthasdef and d.typdefault is null and a.attidentity = '',
                'generated', a.attgenerated <> '' or a.attidentity = 'a',

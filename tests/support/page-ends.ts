@@ -41,7 +41,7 @@ export const LOCKED_AT: Readonly<Partial<Record<Place, string>>> = {
 
 function placeOf(side: Side, text: string): Place | undefined {
   if (side === "source") {
-    if (text.includes('"_digest"')) return "read";
+    if (text.includes("r.bytes")) return "read";
     if (text.includes("octet_length")) return undefined;
     return text.includes("dispatch_office") ? "detect" : "position";
   }

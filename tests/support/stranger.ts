@@ -1,16 +1,20 @@
-import { defineEntity, type Entity, type SourceRow } from "../../shared/entities/define-entity.ts";
+import { defineEntity, inZone, type Conflicts, type Entity, type SourceRow } from "../../shared/entities/define-entity.ts";
 import { workerGrants } from "../../shared/jobs/grants.ts";
 import { ident } from "../../shared/db/ident.ts";
 import { createPipeline, type Pipeline } from "./pipeline.ts";
 
 /** One table of either side that nobody here designed: what it is called, and a copied column per entry. */
 export interface Stranger {
+  /** Default: things. */
+  readonly name?: string;
   readonly source: string;
   readonly target: string;
   /** How the entity's SQL calls the source table. */
   readonly alias?: string;
-  /** Target column → its type, what the source's column is called, and the source's type. */
-  readonly columns: Readonly<Record<string, { readonly type: string; readonly from?: string; readonly sourceType?: string }>>;
+  /** Target column → its type, what the source's column is called, the source's type, and the zone that its times are meant in. */
+  readonly columns: Readonly<
+    Record<string, { readonly type: string; readonly from?: string; readonly sourceType?: string; readonly zone?: string }>
+  >;
   /** Fields are computed, so that a column of any type takes what the source has. */
   readonly computed?: boolean;
 }
@@ -24,13 +28,16 @@ export const ENTITY = "things";
 
 /** The entity of a stranger's tables: every column copied as it is. */
 export function entityOf(
-  { source, target, alias = "s", columns, computed = false }: Stranger,
-  more: Partial<Entity> = {},
+  { name: called = ENTITY, source, target, alias = "s", columns, computed = false }: Stranger,
+  more: NonNullable<Rest[0]> = {},
 ): Entity {
   const define = defineEntity as unknown as (spec: object) => Entity;
-  const copies = Object.entries(columns).map(([name, { from = name }], n) => [name, `c${n}`, `${alias}.${from}`] as const);
+  const copies = Object.entries(columns).map(([name, { from = name, zone }], n) => {
+    const column = `${alias}.${from}`;
+    return [name, `c${n}`, zone === undefined ? column : inZone(column, zone)] as const;
+  });
   const entity = define({
-    name: ENTITY,
+    name: called,
     target: { table: target, legacyKey: "legacy_id" },
     source: {
       table: source,
@@ -44,17 +51,35 @@ export function entityOf(
         copies.map(([field, name]) => [field, computed ? calculate([name], (row) => row[name] ?? null) : copy(name)]),
       ),
   });
-  return { ...entity, ...more };
+  return { ...entity, ...more, conflicts: { ...entity.conflicts, ...more.conflicts } };
 }
 
+/** What of the entity is otherwise; the environment; what both databases need before their tables. */
+type Rest = [
+  more?: Omit<Partial<Entity>, "conflicts"> & { readonly conflicts?: Conflicts },
+  env?: Record<string, string>,
+  prepare?: (test: Pipeline) => Promise<void>,
+];
+
 /** The pipeline over a stranger's tables, empty. */
-export async function createStranger(
-  stranger: Stranger,
-  more: Partial<Entity> = {},
-  env: Record<string, string> = {},
+export function createStranger(stranger: Stranger, ...more: Rest): Promise<Pipeline> {
+  return createStrangers([stranger], ...more);
+}
+
+/** The same of several. */
+export async function createStrangers(
+  strangers: readonly Stranger[],
+  ...[more = {}, env = {}, prepare]: Rest
 ): Promise<Pipeline> {
-  const entity = entityOf(stranger, more);
-  const test = await createPipeline({ entities: [entity], env });
+  const entities = strangers.map((stranger) => entityOf(stranger, more));
+  const test = await createPipeline({ entities, env });
+  await prepare?.(test);
+  for (const stranger of strangers) await createTables(test, stranger);
+  await test.target.admin.unsafe(workerGrants(entities));
+  return test;
+}
+
+async function createTables(test: Pipeline, stranger: Stranger): Promise<void> {
   const there = Object.entries(stranger.columns).map(
     ([name, { type, from = name, sourceType = type }]) => `, ${ident(from)} ${sourceType}`,
   );
@@ -64,7 +89,5 @@ export async function createStranger(
     grant select on public.${ident(stranger.source)} to isthmus_reader`);
   await test.target.admin.unsafe(`
     create table public.${ident(stranger.target)} (id uuid primary key, legacy_id bigint not null unique${here.join("")});
-    alter table public.${ident(stranger.target)} owner to postgres;
-    ${workerGrants([entity])}`);
-  return test;
+    alter table public.${ident(stranger.target)} owner to postgres`);
 }

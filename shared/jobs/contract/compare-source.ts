@@ -2,7 +2,7 @@ import { ident } from "../../db/ident.ts";
 import { deniedColumns } from "../../entities/columns.ts";
 import { columnsRead } from "../../entities/columns-read.ts";
 import type { Entity } from "../../entities/define-entity.ts";
-import { compiledKind, kindOf, type ColumnKinds, type KnownColumns } from "../../schema/kinds.ts";
+import { compiledKind, kindOf, namesIn, type ColumnKinds, type KnownColumns } from "../../schema/kinds.ts";
 import type { SourceCatalog, SourceCatalogTable } from "../../sql/source-catalog.ts";
 import { findingsOn, type Finding } from "./finding.ts";
 import { keyTypes } from "./key-claims.ts";
@@ -173,7 +173,7 @@ function newColumnsBeside(entities: readonly Entity[], catalog: SourceCatalog, b
   return Object.entries(beside).flatMap(([name, columns]) => {
     const reader = entities.find((entity) => columnsRead(entity).has(name));
     if (!reader) return [];
-    const known = new Set<string>(["xmin", ...columns.split(" "), ...deniedColumns({})]);
+    const known = new Set<string>(["xmin", ...namesIn(columns), ...deniedColumns({})]);
     return Object.keys(catalog.tables[name]?.columns ?? {})
       .filter((column) => !known.has(column))
       .map((column) =>

@@ -138,6 +138,15 @@ function checkRights(find: Find, entity: Entity, table: TargetCatalogTable, role
       }),
     );
   }
+  const schemas = [...new Set(owned.flatMap((column) => table.columns[column]?.typeSchema ?? []))];
+  if (schemas.length > 0) {
+    findings.push(
+      find("target_grant_missing", {
+        message: `${role} or isthmus_decisions may not use types of public.${entity.target.table} that stand in the schema ${schemas.join(", ")}.`,
+        remedy: `grant usage on schema ${schemas.map(ident).join(", ")} to ${ident(role)}, isthmus_decisions;`,
+      }),
+    );
+  }
   const released = table.released[entity.name] ?? [];
   if (owned.some((column) => !released.includes(column))) {
     findings.push(

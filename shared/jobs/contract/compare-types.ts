@@ -1,7 +1,8 @@
 import type { Entity, Field } from "../../entities/define-entity.ts";
+import { referenceOf } from "../../entities/consumed-joins.ts";
 import { KEY } from "../../entities/define-entity.ts";
 import { compiledKind, kindOf, TAKES, type ColumnKinds, type MoneyOf } from "../../schema/kinds.ts";
-import type { SourceCatalog } from "../../sql/source-catalog.ts";
+import type { SourceCatalog, SourceCatalogColumn } from "../../sql/source-catalog.ts";
 import type { TargetCatalog, TargetCatalogColumn } from "../../sql/target-catalog.ts";
 import { findingsOn, type Finding } from "./finding.ts";
 
@@ -12,34 +13,62 @@ export function compareTypes(
   target: TargetCatalog,
   compiled: ColumnKinds,
 ): Finding[] {
-  return entities.flatMap((entity) => {
-    const { table } = entity.target;
-    const find = findingsOn(entity.name, table);
-    return Object.entries(entity.fields).flatMap(([column, field]) => {
-      const found = target.tables[table]?.columns[column];
-      if (!found) return [];
-      const yields = yieldsOf(entity, field, source);
-      if (!takes(found, field, yields, compiledKind(compiled, table, column))) {
-        return [
-          find("target_column_type", {
-            column,
-            message: `${table}.${column} is ${found.type}: it cannot take ${yields ?? "what the field computes"}.`,
-            remedy:
-              "Correct the column's type, or the field in the entity file (npm run schema:types shows what no longer compiles).",
-          }),
-        ];
-      }
-      const lacking = missingMembers(found, field);
-      if (lacking.length === 0) return [];
-      return [
-        find("target_enum_member_missing", {
-          column,
-          message: `${table}.${column}: the type ${found.type} has no ${lacking.join(", ")}.`,
-          remedy: lacking.map((member) => `alter type ${found.type} add value '${member.replaceAll("'", "''")}';`).join(" "),
-        }),
-      ];
-    });
-  });
+  return entities.flatMap((entity) =>
+    Object.entries(entity.fields).flatMap(([column, field]) => {
+      const found = target.tables[entity.target.table]?.columns[column];
+      const details = found && misfit(entity, field, column, found, source, compiled);
+      return details ? [findingsOn(entity.name, entity.target.table)(details.code, { column, ...details })] : [];
+    }),
+  );
+}
+
+interface Misfit {
+  readonly code: "target_column_type" | "zone_undeclared" | "target_enum_member_missing";
+  readonly message: string;
+  readonly remedy: string;
+}
+
+/** The first reason why a column cannot take what its field yields. */
+function misfit(
+  entity: Entity,
+  field: Field,
+  column: string,
+  found: TargetCatalogColumn,
+  source: SourceCatalog,
+  compiled: ColumnKinds,
+): Misfit | undefined {
+  const { table } = entity.target;
+  const own = `${table}.${column} is ${found.type}`;
+  const yields = yieldsOf(entity, field, source);
+  if (!takes(found, field, yields, compiledKind(compiled, table, column))) {
+    return {
+      code: "target_column_type",
+      message: `${own}: it cannot take ${yields ?? "what the field computes"}.`,
+      remedy: "Correct the column's type, or the field in the entity file (npm run schema:types shows what no longer compiles).",
+    };
+  }
+  const read = typeRead(entity, field, source);
+  if (read && yields === "other" && kindOf(found.type, found.members !== null) === "other" && !sameType(read.type, found.type)) {
+    return {
+      code: "target_column_type",
+      message: `${own}, and what the field copies is ${read.type}: whether the one holds the other exactly nobody knows.`,
+      remedy: "Give both columns one type, or compute the value in the entity file.",
+    };
+  }
+  if (read && otherwiseZoned(read.type, found.type)) {
+    return {
+      code: "zone_undeclared",
+      message: `${own}, and what the field reads is ${read.type}: nothing says in which zone it was meant.`,
+      remedy: `Read it in the entity file as inZone("${read.column}", "<zone>"), or give both columns one type.`,
+    };
+  }
+  const lacking = missingMembers(found, field);
+  if (lacking.length === 0) return undefined;
+  return {
+    code: "target_enum_member_missing",
+    message: `${table}.${column}: the type ${found.type} has no ${lacking.join(", ")}.`,
+    remedy: lacking.map((member) => `alter type ${found.type} add value '${member.replaceAll("'", "''")}';`).join(" "),
+  };
 }
 
 /** The kind of value that a field yields; undefined when it is computed. */
@@ -64,15 +93,45 @@ function moneyOf<Kind extends string>(kind: Kind): MoneyOf<Kind> {
   return `money of ${kind}`;
 }
 
+const MOMENT = "timestamp with time zone";
+const WALL_TIME = "timestamp without time zone";
+
+/** Whether two types of no kind that is known are one, or arrays of one kind. An extension may stand in another schema on the other side. */
+function sameType(one: string, other: string): boolean {
+  const name = (type: string) => type.replace(/^(?:"(?:[^"]|"")*"|[^".]+)\./, "");
+  if (name(one) === name(other)) return true;
+  if (!one.endsWith("[]") || !other.endsWith("[]")) return false;
+  const [of, ofOther] = [one.slice(0, -2), other.slice(0, -2)];
+  return kindOf(of, false) !== "other" && kindOf(of, false) === kindOf(ofOther, false) && !otherwiseZoned(of, ofOther);
+}
+
+/** Whether one of two types of times is a moment, and the other is not. */
+function otherwiseZoned(from: string, to: string): boolean {
+  return (to === MOMENT && (from === WALL_TIME || from === "date")) || (to === WALL_TIME && from === MOMENT);
+}
+
+/** The type of the values that a field copies, as they arrive; undefined: it computes, or nobody knows. */
+function typeRead(entity: Entity, field: Field, source: SourceCatalog): { column: string; type: string } | undefined {
+  const column = field.kind === "direct_copy" ? entity.source.columns[field.columns[0] ?? ""] : undefined;
+  const read = typeof column === "string" ? column : column?.inZone;
+  const type = read === undefined ? undefined : columnRead(entity, read, source)?.type;
+  if (read === undefined || type === undefined) return undefined;
+  return { column: read, type: typeof column === "string" ? type : type === WALL_TIME ? MOMENT : WALL_TIME };
+}
+
 function kindRead(entity: Entity, name: string, source: SourceCatalog): string | undefined {
   if (name === KEY) return "integer";
   const column = entity.source.columns[name];
   if (column === undefined) return undefined;
   if (typeof column !== "string") return column.type;
-  const [alias = "", sourceColumn = ""] = column.split(".");
-  const table = alias === entity.source.alias ? entity.source.table : entity.source.joins[alias]?.table;
-  const found = table === undefined ? undefined : source.tables[table]?.columns[sourceColumn];
+  const found = columnRead(entity, column, source);
   return found && kindOf(found.type, found.enum);
+}
+
+function columnRead(entity: Entity, reference: string, source: SourceCatalog): SourceCatalogColumn | undefined {
+  const [alias, column] = referenceOf(reference);
+  const table = alias === entity.source.alias ? entity.source.table : entity.source.joins[alias]?.table;
+  return table === undefined ? undefined : source.tables[table]?.columns[column];
 }
 
 function takes(column: TargetCatalogColumn, field: Field, yields: string | undefined, compiled: string | undefined): boolean {

@@ -26,6 +26,10 @@ export const FINDINGS = {
   target_column_missing: ["fatal", "A target column is missing."],
   target_column_generated: ["fatal", "The database itself sets a target column that a field fills."],
   target_column_type: ["fatal", "A target column cannot take what its field yields."],
+  zone_undeclared: [
+    "fatal",
+    "Times without a zone would become moments, or moments times without a zone, and the entity does not say of which zone.",
+  ],
   target_enum_member_missing: ["fatal", "The target's enum lacks a value that the field can yield."],
   target_column_required: ["fatal", "A target column needs a value, and no field fills it."],
   target_legacy_key_not_unique: ["fatal", "Nothing keeps the legacy key unique."],

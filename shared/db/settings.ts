@@ -1,0 +1,51 @@
+export type Side = "source" | "target";
+
+/**
+ * What shapes the text of values, or which rows and names a statement sees, whatever the server, the database, the role or a pooler
+ * have set. A pooler in transaction mode forwards no such parameter of a connection, or refuses the connection for it; so each
+ * transaction sets them for itself. None of the values depends on how a session reads strings.
+ */
+export const PINNED = {
+  client_encoding: "UTF8",
+  standard_conforming_strings: "on",
+  search_path: "pg_catalog, public, pg_temp",
+  TimeZone: "UTC",
+  timezone_abbreviations: "Default",
+  DateStyle: "ISO, YMD",
+  // The one style that reads the same under every other.
+  IntervalStyle: "iso_8601",
+  // Enough digits on every version: 12 and later write the shortest exact number, those before 17 digits.
+  extra_float_digits: "3",
+  bytea_output: "hex",
+  xmloption: "content",
+  xmlbinary: "base64",
+  lc_monetary: "C",
+  lc_numeric: "C",
+  lc_time: "C",
+  array_nulls: "on",
+  quote_all_identifiers: "off",
+  transform_null_equals: "off",
+  default_text_search_config: "pg_catalog.simple",
+} as const;
+
+/** Settings of the reading side alone: a policy that hides rows is refused, since hidden rows would look deleted; no index gives less than all. */
+const OF_READER = { row_security: "off", gin_fuzzy_search_limit: "0" } as const;
+
+/** How a transaction begins on each side: what one statement locks, the next one sees. */
+export const ISOLATION = {
+  source: "isolation level read committed read only",
+  target: "isolation level read committed",
+} as const;
+
+/** The statements that pin a transaction's settings, sent as one. */
+export const PINS = {
+  source: setLocal({ ...PINNED, ...OF_READER }),
+  target: setLocal(PINNED),
+} as const;
+
+function setLocal(settings: Readonly<Record<string, string>>): string {
+  const value = (name: string, text: string) => (name === "search_path" ? text : `'${text}'`);
+  return Object.entries(settings)
+    .map(([name, text]) => `set local ${name} = ${value(name, text)}`)
+    .join("; ");
+}

@@ -1,0 +1,119 @@
+import postgres from "postgres";
+import { describe, expect, it } from "vitest";
+import { PINNED } from "../shared/db/settings.ts";
+import { createTestTarget } from "./support/databases.ts";
+import { createStranger, ENTITY, type Stranger } from "./support/stranger.ts";
+import { COMBINATIONS, neutralText, setHostile } from "./support/hostile-settings.ts";
+import type { Pipeline } from "./support/pipeline.ts";
+
+const COLUMNS: Readonly<Record<string, { type: string; values: readonly (string | null)[] }>> = {
+  span: { type: "interval", values: ["-1 days -02:03:04", "1 year 2 mons -3 days 04:05:06.789", "-00:00:00.000001"] },
+  bytes: { type: "bytea", values: ["\\xdeadbeef00", "\\x5c", "\\x"] },
+  at: { type: "timestamptz", values: ["2026-02-03 04:05:06.789+00", "-infinity", "0044-03-15 12:00:00+00 BC"] },
+  wall: { type: "timestamp", values: ["2026-02-03 04:05:06.789", "infinity", "2026-12-11 00:00:00"] },
+  day: { type: "date", values: ["2026-02-03", "infinity", "0044-03-15 BC"] },
+  hour: { type: "timetz", values: ["04:05:06.789+05:45", "00:00:00-12", "24:00:00+00"] },
+  wide: { type: "double precision", values: ["0.30000000000000004", "-0", "5e-324"] },
+  narrow: { type: "real", values: ["0.1", "1.1754944e-38", "NaN"] },
+  sum: { type: "money", values: ["1234567.89", "-0.01", "0"] },
+  markup: { type: "xml", values: ["a<b/>c", "<a>1</a>", null] },
+  list: { type: "text[]", values: ['{NULL,"NULL","a,b","\\\\"}', "{}", null] },
+  times: { type: "timestamptz[]", values: ["{2026-02-03 04:05:06+00}", "{NULL}", null] },
+  range: { type: "tstzrange", values: ["[2026-02-03 04:05:06+00,)", "empty", null] },
+  words: { type: "text", values: ["C:\\new\\x41 'quoted' ä€", "", null] },
+  document: { type: "jsonb", values: ['{"a": "\\\\ ä", "b": 1.50}', "null", null] },
+};
+
+const STRANGER: Stranger = {
+  source: "old",
+  target: "fresh",
+  columns: Object.fromEntries(Object.entries(COLUMNS).map(([name, { type }]) => [name, { type }])),
+  computed: true,
+};
+
+describe("a value lands as the source has it, whatever the settings of either side", () => {
+  it.each(COMBINATIONS.map((_, n) => n))("combination %i", async (n) => {
+    await using test = await createStranger(STRANGER);
+    await insertValues(test);
+    await setHostile(test, n);
+    await test.sync({ capture: "full" });
+    expect(await test.live(ENTITY)).toEqual([]);
+    expect(await neutralText(test.target, "fresh", "legacy_id", Object.keys(COLUMNS))).toEqual(
+      await neutralText(test.source, "old", "id", Object.keys(COLUMNS)),
+    );
+
+    // The settings change, and nothing else.
+    await setHostile(test, n + 1);
+    const { execution } = await test.sync({ capture: "digest" });
+    const [report] = await test.target.admin<{ body: { changed: { count: number }; edited: { count: number } } }[]>`
+      select body from public.sync_reports where execution_id = ${execution} and kind = ${`digest:${ENTITY}`}`;
+    expect([report?.body.changed.count, report?.body.edited.count]).toEqual([0, 0]);
+  });
+
+  it("a decision in a session with other settings writes the source's value, and a digest finds nothing", async () => {
+    await using test = await createStranger(STRANGER, { conflicts: { strategy: "manual_review" } });
+    await insertValues(test);
+    await test.sync();
+    await test.target.admin.unsafe(
+      "update public.fresh set span = '9 days', bytes = '\\x01', at = now(), wide = 9, day = 'today' where legacy_id = 1",
+    );
+    await test.source.admin.unsafe(
+      `update public.old set span = '-2 days -03:04:05', bytes = '\\xdead5c', at = '2025-02-03 04:05:06.5+00', wide = 0.1 + 0.2, day = '2026-03-02' where id = 1`,
+    );
+    await test.sync();
+    await setHostile(test, 0);
+    const studio = test.target.url("postgres");
+    const session = postgres(studio, { max: 1, onnotice: () => undefined });
+    await session.unsafe("set search_path = evil; set session characteristics as transaction isolation level read committed");
+    await session.unsafe("update public.sync_conflicts set resolution_strategy = 'source_wins' where state = 'open'");
+    await session.end();
+    expect(await neutralText(test.target, "fresh", "legacy_id", Object.keys(COLUMNS))).toEqual(
+      await neutralText(test.source, "old", "id", Object.keys(COLUMNS)),
+    );
+    await setHostile(test, 4);
+    const { execution } = await test.sync({ capture: "digest" });
+    const [report] = await test.target.admin<{ body: { changed: { count: number }; edited: { count: number } } }[]>`
+      select body from public.sync_reports where execution_id = ${execution} and kind = ${`digest:${ENTITY}`}`;
+    expect([report?.body.changed.count, report?.body.edited.count]).toEqual([0, 0]);
+    expect(await test.live(ENTITY)).toEqual([]);
+  });
+});
+
+/** What a session of a person's can have set, and changes values: the functions that such sessions call pin all of it. */
+const OF_FUNCTIONS = [
+  "TimeZone",
+  "timezone_abbreviations",
+  "DateStyle",
+  "IntervalStyle",
+  "extra_float_digits",
+  "bytea_output",
+  "xmloption",
+  "lc_monetary",
+  "array_nulls",
+  "standard_conforming_strings",
+  "quote_all_identifiers",
+  "transform_null_equals",
+] as const;
+
+it("functions that pin a setting pin all, as the sync's transactions do", async () => {
+  await using target = await createTestTarget();
+  const functions = await target.admin<{ name: string; settings: string[] }[]>`
+    select proname as name, to_json(proconfig) as settings from pg_proc
+     where pronamespace = 'sync'::regnamespace and proconfig::text ~* 'timezone=' order by 1`;
+  expect(functions.map(({ name }) => name)).toEqual(["carry_out", "drifted_rows", "edited_records", "load_records"]);
+  for (const { name, settings } of functions) {
+    const pinned = settings.filter((setting) => !setting.startsWith("search_path=")).map((setting) => setting.toLowerCase());
+    expect(pinned.sort(), name).toEqual(OF_FUNCTIONS.map((setting) => `${setting}=${PINNED[setting]}`.toLowerCase()).sort());
+  }
+});
+
+async function insertValues(test: Pipeline): Promise<void> {
+  for (const row of [0, 1, 2]) {
+    const names = Object.keys(COLUMNS);
+    const values = names.map((name) => {
+      const value = COLUMNS[name]?.values[row] ?? null;
+      return value === null ? "null" : `$v$${value}$v$`;
+    });
+    await test.source.admin.unsafe(`insert into public.old (id, ${names.join(", ")}) values (${row + 1}, ${values.join(", ")})`);
+  }
+}

@@ -1,0 +1,118 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { createTestSource } from "./support/databases.ts";
+import { neutralText, setHostile } from "./support/hostile-settings.ts";
+import type { Pipeline } from "./support/pipeline.ts";
+import { createStranger, createStrangers, type Stranger } from "./support/stranger.ts";
+import { BUILT_IN, NOT_FOR_COLUMNS, NARROWED, valuesOf } from "./support/typed-values.ts";
+
+const SEED = Number(process.env["ISTHMUS_SEED"] ?? 20261128);
+const ROWS = 40;
+
+/** Leaves a value out that the source itself does not take. */
+const TAKEN = `create function public.taken(value text, type text) returns text language plpgsql as $$
+  begin execute format('select %L::%s', value, type); return value; exception when others then return null; end $$`;
+
+async function insert(
+  test: Pipeline,
+  table: string,
+  types: Readonly<Record<string, string>>,
+  values: Readonly<Record<string, readonly string[]>>,
+) {
+  for (let row = 0; row < ROWS; row++) {
+    const list = Object.entries(types);
+    const cells = list.map(
+      ([name, type]) =>
+        `public.taken(convert_from('\\x${Buffer.from(values[name]?.[row] ?? "").toString("hex")}', 'UTF8'), $t$${type}$t$)::${type}`,
+    );
+    await test.source.admin.unsafe(
+      `insert into public.${table} (id, ${list.map(([name]) => name).join(", ")}) values (${row + 1}, ${cells.join(", ")})`,
+    );
+  }
+}
+
+it("every built-in type is generated, or named with the reason why no column has it", async () => {
+  await using source = await createTestSource();
+  const types = await source.admin<{ name: string }[]>`
+    select format_type(oid, null) as name from pg_type
+     where typnamespace = 'pg_catalog'::regnamespace and typtype in ('b', 'r', 'm') and typcategory <> 'A' order by 1`;
+  const known = [...BUILT_IN.map(({ type }) => type.replace(/\(.*\)/, "").replace(/\[\]$/, "")), ...Object.keys(NOT_FOR_COLUMNS)];
+  expect(types.map(({ name }) => name).filter((name) => !known.includes(name))).toEqual([]);
+});
+
+describe("a value of a built-in type lands as the source has it, or is in the queue", () => {
+  it.each([0, 3, 7])("all types as they are, settings %i", { timeout: 120_000 }, async (n) => {
+    const types = Object.fromEntries(BUILT_IN.map(({ type }, at) => [`v${at}`, type]));
+    const values = Object.fromEntries(
+      BUILT_IN.map(({ values: generated }, at) => [`v${at}`, valuesOf(generated, ROWS, SEED + n)]),
+    );
+    await using test = await createStranger({
+      source: "old",
+      target: "fresh",
+      columns: Object.fromEntries(Object.entries(types).map(([name, type]) => [name, { type }])),
+      computed: true,
+    });
+    await test.source.admin.unsafe(TAKEN);
+    await insert(test, "old", types, values);
+    await setHostile(test, n);
+    await test.sync({ capture: "full" });
+    const queued = await test.live("things");
+    expect(queued.map(({ id, field, rule }) => [id, field === null ? null : types[field], rule])).toEqual([]);
+    const columns = Object.keys(types);
+    expect(await neutralText(test.target, "fresh", "legacy_id", columns)).toEqual(
+      await neutralText(test.source, "old", "id", columns),
+    );
+  });
+
+  it("types that hold less than the source's", { timeout: 120_000 }, async () => {
+    const strangers = NARROWED.map(({ from, to }, at): Stranger => {
+      const name = `narrow_${at}`;
+      return { name, source: name, target: name, columns: { value: { type: to, sourceType: from } }, computed: true };
+    });
+    await using test = await createStrangers(strangers, {}, { ISTHMUS_CHAINS_PER_ENTITY: "1" });
+    await test.source.admin.unsafe(TAKEN);
+    for (const [at, { from, values }] of NARROWED.entries())
+      await insert(test, `narrow_${at}`, { value: from }, { value: valuesOf(values, ROWS, SEED + at) });
+    await setHostile(test, 5);
+    await test.sync({ capture: "full" });
+    await test.target.admin
+      .unsafe(`create function public.held(value text, source text, target text) returns boolean language plpgsql as $$
+      declare v boolean;
+      begin
+        execute format('select (%1$L::%2$s::text::%3$s::text::%2$s)::text = (%1$L::%2$s)::text', value, source, target) into v;
+        return v;
+      exception when others then return false; end $$`);
+    for (const [at, { from, to }] of NARROWED.entries()) {
+      const rows = await test.source.admin.unsafe<{ id: number; value: string | null }[]>(
+        `select id::integer, value::text as value from public.narrow_${at} order by id`,
+      );
+      const landed = new Map(
+        (
+          await test.target.admin.unsafe<{ id: number; value: string | null }[]>(
+            `select legacy_id::integer as id, value::text::${from}::text as value from public.narrow_${at}`,
+          )
+        ).map(({ id, value }) => [id, value]),
+      );
+      const queue = new Map((await test.live(`narrow_${at}`)).map(({ id, type }) => [id, type]));
+      for (const { id, value } of rows) {
+        const what = `${from} ${JSON.stringify(value)} in ${to}`;
+        const [held] = await test.target.admin<
+          { held: boolean }[]
+        >`select ${value}::text is null or public.held(${value}, ${from}, ${to}) as held`;
+        if (held?.held === true) {
+          expect(queue.get(id), what).toBeUndefined();
+          expect(landed.get(id), what).toBe(value);
+        } else {
+          expect(landed.has(id), what).toBe(false);
+          expect(queue.get(id), what).toBe("schema_mismatch");
+        }
+      }
+    }
+  });
+
+  it("generates the same values from the same seed", () => {
+    const [first, second] = [1, 2].map(() => BUILT_IN.map(({ values }) => valuesOf(values, 3, SEED)));
+    expect(first).toEqual(second);
+    expect(fc.__version).toMatch(/^4\./);
+  });
+});
