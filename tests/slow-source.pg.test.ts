@@ -2,8 +2,11 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Entity } from "../shared/entities/define-entity.ts";
 import { offices } from "../shared/entities/offices.ts";
 import type { SelectionRequest } from "../shared/jobs/plan-selection.ts";
+import { readerUrl } from "./support/databases.ts";
 import { limited, restrict, seedOffices, toItsEnd } from "./support/limits.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
+import { testServer } from "./support/servers.ts";
+import { createWire, type Wire } from "./support/wire.ts";
 
 const ROWS = 24;
 /** Each row that the source looks at takes a while, so that no statement over all of them is in time. */
@@ -24,11 +27,24 @@ const quickSql = (...tables: string[]) =>
     .map((table) => `drop policy slow_of_test on public.${table}; alter table public.${table} disable row level security;`)
     .join("\n");
 
+/** A policy makes the rows slow, and the sync reads no rows behind one. So the server hears that it would. */
+const behindPolicies = async () => {
+  const { port } = await testServer();
+  return createWire(port, (sent) =>
+    Buffer.from(sent.toString("latin1").replaceAll("row_security = 'off'", "row_security = 'on' "), "latin1"),
+  );
+};
+
 describe("a source that has no time for a statement over all rows", () => {
   let test: Pipeline;
+  let wire: Wire;
   const TABLES = ["dispatch_patient", "auth_user"];
   beforeAll(async () => {
-    test = await createPipeline({ env: { ISTHMUS_POOL_SIZE: "1", ISTHMUS_PAGE_SIZE: "40", ISTHMUS_CHAINS_PER_ENTITY: "1" } });
+    wire = await behindPolicies();
+    test = await createPipeline({
+      env: { ISTHMUS_POOL_SIZE: "1", ISTHMUS_PAGE_SIZE: "40", ISTHMUS_CHAINS_PER_ENTITY: "1" },
+      sourceUrl: (source) => readerUrl(source).replace(/:\d+\//, `:${wire.port}/`),
+    });
     await test.seed.office(1);
     for (let id = 1; id <= ROWS; id++) await test.seed.patient(id, { userId: 100 + id, officeId: 1 });
     // Five rows to a block of the file.
@@ -39,7 +55,10 @@ describe("a source that has no time for a statement over all rows", () => {
     await test.source.admin`vacuum full public.dispatch_patient`;
     await test.sync({ entities: ["profiles", "offices", "patients"] });
   });
-  afterAll(() => test[Symbol.asyncDispose]());
+  afterAll(async () => {
+    await test[Symbol.asyncDispose]();
+    await wire[Symbol.asyncDispose]();
+  });
 
   /** Begun while the source is quick, run while it is slow. */
   async function run(request: Partial<SelectionRequest>) {

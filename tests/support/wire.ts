@@ -9,7 +9,8 @@ export interface Wire extends AsyncDisposable {
   mend(): Promise<void>;
 }
 
-export async function createWire(serverPort: number): Promise<Wire> {
+/** `rewrite`: what the server gets of a part of what is sent to it; as many bytes. */
+export async function createWire(serverPort: number, rewrite?: (sent: Buffer) => Buffer): Promise<Wire> {
   const open = new Set<Socket>();
   let says: Refused | undefined;
   let server: Server | undefined;
@@ -24,7 +25,10 @@ export async function createWire(serverPort: number): Promise<Wire> {
     }
     const upstream = connect(serverPort, "127.0.0.1");
     keep(upstream);
-    client.setNoDelay(true).pipe(upstream.setNoDelay(true)).pipe(client);
+    client.setNoDelay(true);
+    upstream.setNoDelay(true).pipe(client);
+    if (rewrite) client.on("data", (sent) => upstream.write(rewrite(sent)));
+    else client.pipe(upstream);
     client.on("close", () => upstream.destroy());
     upstream.on("close", () => client.destroy());
   };
