@@ -1,7 +1,8 @@
-import { expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { connect } from "../shared/db/connect.ts";
 import { startDueJobs } from "../shared/jobs/start-jobs.ts";
-import type { Context } from "../shared/pipeline/types.ts";
+import { tick } from "../shared/jobs/tick.ts";
+import type { Context, PageOutcome } from "../shared/pipeline/types.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 import { createRefusingPooler } from "./support/refusing-pooler.ts";
 
@@ -130,4 +131,64 @@ it.each([
   await test.target.admin`update public.sync_jobs set cron_expression = '0 2 * * *'`;
   await startDueJobs(context);
   expect(await job(test)).toMatchObject({ status: "pending", code: null, next: new Date(NOON + 14 * 60 * MINUTE) });
+});
+
+describe("a job of which an entity was left out, and whose execution failed", () => {
+  const TRIES = 3;
+
+  /** The job's execution, of whose pages each fails as often as is tried, as `breaks` has it. */
+  async function failed(test: Pipeline, breaks: (test: Pipeline) => Promise<Partial<Context> & AsyncDisposable>) {
+    await test.seed.office(1);
+    await test.source.admin`alter table dispatch_operation rename column card_brand to brand`;
+    await addJob(test, "0 12 * * *", { entities: ["offices", "operations"] });
+    expect(await startDueJobs({ ...test.context, clock: () => NOON })).toHaveLength(1);
+    const [message] = test.queue.splice(0);
+    if (!message) throw new Error("no page");
+    await using broken = await breaks(test);
+    const outcomes: PageOutcome[] = [];
+    for (let tries = 0; tries < TRIES; tries++) outcomes.push(await test.run(message, { ...test.context, ...broken }));
+    await tick(test.context);
+    const [ended] = await test.target.admin<{ status: string; errors: string[]; passes: boolean | null; soon: boolean }[]>`
+      select x.status, j.next_execution_at between now() + interval '29 minutes' and now() + interval '30 minutes' as soon,
+             array(select one ->> 'code' from jsonb_array_elements(x.errors) one) as errors,
+             (select (one -> 'passes')::boolean from jsonb_array_elements(x.errors) one where one ? 'passes') as passes
+        from public.sync_jobs j join public.sync_executions x on x.id::text = j.last_error ->> 'execution' where j.name = 'daily'`;
+    const { status, next } = await job(test);
+    return { ...ended, status, next, outcomes: outcomes.map(({ outcome }) => outcome) };
+  }
+  const refused = async () => {
+    const pooler = await createRefusingPooler({ code: "XX000", message: "Max client connections reached" });
+    const source = through(pooler.port);
+    const close = async () => {
+      await source.end({ timeout: 1 });
+      await pooler[Symbol.asyncDispose]();
+    };
+    return { source, [Symbol.asyncDispose]: close };
+  };
+
+  it("for nothing but what passes by itself is due again in half an hour: what was left out does not wait for less", async () => {
+    await using test = await createPipeline({ env: { ISTHMUS_PAGE_TRIES: String(TRIES) } });
+    const errors = ["PAGE_STALLED", "ENTITY_LEFT_OUT"];
+    expect(await failed(test, refused)).toMatchObject({
+      status: "failed",
+      errors,
+      passes: true,
+      soon: true,
+      outcomes: ["failed", "failed", "failed"],
+    });
+  });
+
+  it("for something else waits for its next time", async () => {
+    await using test = await createPipeline({ env: { ISTHMUS_PAGE_TRIES: String(TRIES) } });
+    const renamed = async () => {
+      await test.source.admin`alter table dispatch_office rename column city to town`;
+      return { [Symbol.asyncDispose]: () => Promise.resolve() };
+    };
+    expect(await failed(test, renamed)).toMatchObject({
+      status: "failed",
+      soon: false,
+      next: new Date(NOON + 24 * 60 * MINUTE),
+      outcomes: ["failed", "closed", "closed"],
+    });
+  });
 });
