@@ -299,6 +299,26 @@ describe("a decision that cannot be carried out", () => {
   });
 });
 
+describe("a decision that a deferred constraint of the target refuses", () => {
+  it("is refused by its own statement, with record and constraint, and not as a raw error at the end of the transaction", async () => {
+    await using test = await clinic(4);
+    await test.target
+      .admin`alter table public.operations add constraint one_amount unique (amount) deferrable initially deferred`;
+    for (const id of [1, 2]) await bothChange(test, id);
+    await test.sync(only);
+    await test.target.admin`update public.operations set amount = 1002 where legacy_operation_id = 4`;
+    const both = "update public.sync_conflicts set resolution_strategy = 'source_wins' where decidable";
+    expect(await refused(studio(test, both))).toMatchObject({
+      code: "IS022",
+      message: expect.stringMatching(/^operations 2 .*the target refuses it \(one_amount\)$/) as string,
+    });
+    expect([await rowOf(test, 1), await rowOf(test, 2)]).toMatchObject([{ amount: "2001.00" }, { amount: "2002.00" }]);
+    await test.target.admin`update public.operations set amount = 4 where legacy_operation_id = 4`;
+    await studio(test, both);
+    expect([await rowOf(test, 1), await rowOf(test, 2)]).toMatchObject([{ amount: "1001.00" }, { amount: "1002.00" }]);
+  });
+});
+
 describe("many decisions in one UPDATE", () => {
   it("are carried out in seconds, all of them, or none with the first that cannot be named", { timeout: 120_000 }, async () => {
     const rows = 10_000;
