@@ -1,5 +1,8 @@
 import { expect, it } from "vitest";
+import { offices } from "../shared/entities/offices.ts";
 import { tick } from "../shared/jobs/tick.ts";
+import { sourceTotals } from "../shared/sql/control-totals.ts";
+import { limited, seedOffices } from "./support/limits.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 /** Runs an execution, with an edit of the source just before the first page of each round of the comparison. */
@@ -106,4 +109,20 @@ it("a target row that somebody deletes between the two rounds is no difference: 
   await tick(test.context);
   await test.drain();
   expect(await test.live("doctors")).toMatchObject([{ id: 3, state: "open", rule: "target_deleted" }]);
+});
+
+it("rows that have no key count once, also where the source is asked in halves because it cannot compute some of its records", async () => {
+  const entity = { ...offices, source: { ...offices.source, where: "o.phone::numeric > 1" } };
+  await using test = await limited({ entity });
+  await seedOffices(test, 12);
+  await test.source.admin.unsafe(`
+    alter table public.dispatch_office drop constraint dispatch_office_pkey cascade, alter id drop not null;
+    insert into public.dispatch_office (id, name, valid, emails, phone) select null, 'no key', true, true, '5' from generate_series(1, 2)`);
+  const counted = async () => {
+    const { totals, refused } = await sourceTotals(test.context.source, entity, []);
+    return { counts: totals.map(({ bucket, n }) => `${String(bucket)}: ${n}`).sort(), refused };
+  };
+  expect(await counted()).toEqual({ counts: ["0: 12", "null: 2"], refused: [] });
+  await test.source.admin`update public.dispatch_office set phone = 'x' where id in (3, 9)`;
+  expect(await counted()).toEqual({ counts: ["0: 10", "null: 2"], refused: ["3", "9"] });
 });

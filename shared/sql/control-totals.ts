@@ -74,11 +74,19 @@ export async function sourceTotals(
   entity: Entity,
   unsettled: readonly string[],
 ): Promise<{ readonly totals: readonly BucketTotals[]; readonly refused: readonly string[] }> {
-  const { results, refused } = await inAllSpans(source, entity, (span) => spanTotals(source, entity, unsettled, span));
-  return { totals: addedUp(results.flat()), refused };
+  const { results, refused } = await inAllSpans(source, entity, async (span) => ({
+    span,
+    totals: await totalsOf(source, entity, unsettled, span),
+  }));
+  // Rows without a key lie in no range.
+  const whole = results.some(({ span }) => span === undefined);
+  const keyless = whole ? [] : await totalsOf(source, entity, unsettled, "keyless");
+  return { totals: addedUp([...results.flatMap(({ totals }) => totals), ...keyless]), refused };
 }
 
-async function spanTotals(source: Queryable, entity: Entity, unsettled: readonly string[], span: Span | undefined) {
+/** Of a range of keys, of the rows without a key, or of all. */
+async function totalsOf(source: Queryable, entity: Entity, unsettled: readonly string[], part: Span | "keyless" | undefined) {
+  const span = part === "keyless" ? undefined : part;
   const sums = moneyColumns(entity).map((money, index) => `sum(${money.source})::text as m${index}`);
   const asked = freeName(entity, "x");
   return queryAmounts<BucketTotals>(
@@ -87,7 +95,8 @@ async function spanTotals(source: Queryable, entity: Entity, unsettled: readonly
     "source",
     `select (${keySql(entity)} >> ${BUCKET_BITS})::text as bucket, ${["count(*)::text as n", ...sums].join(", ")}
        ${fromProjection(entity)}
-        ${span === undefined ? "" : `and (${keySql(entity)} between $2::text::bigint and $3::text::bigint or ${keySql(entity)} is null)`}
+        ${span === undefined ? "" : `and ${keySql(entity)} between $2::text::bigint and $3::text::bigint`}
+        ${part === "keyless" ? `and ${keySql(entity)} is null` : ""}
         and not exists (select from unnest($1::text::bigint[]) ${asked} (id) where ${asked}.id = ${keySql(entity)})
       group by 1`,
     [integerArray(unsettled), ...spanParameters(span)],
