@@ -8,7 +8,8 @@ const REGIONS: Entity = {
   ...offices,
   source: {
     ...offices.source,
-    joins: { r: { table: "region", on: { id: "o.region" }, required: true } },
+    // A table of this test alone.
+    joins: { r: { table: "region" as never, on: { id: "o.region" }, required: true } },
     columns: { ...offices.source.columns, address: "r.label" },
   },
 };

@@ -324,9 +324,9 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
   });
 
   it.each([
-    { title: "a run", args: ["start", "offices", "--full", "--page-size", "10", "--watch"] },
-    { title: "a plan", args: ["plan", "offices", "--full", "--page-size", "10"] },
-  ])("cancel ends $title at its next commit, while a page is at work", async ({ args }) => {
+    { title: "a run by its id", args: ["start", "offices", "--full", "--page-size", "10", "--watch"], by: "id" },
+    { title: "a plan with all that run", args: ["plan", "offices", "--full", "--page-size", "10"], by: "--all" },
+  ])("cancel ends $title at its next commit, while a page is at work", async ({ args, by }) => {
     const holder = postgres(platform.urls.targetOwner, { max: 1, onnotice: () => undefined });
     let watched: ReturnType<typeof sync> | undefined;
     let execution = "";
@@ -341,7 +341,7 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
               select c.execution_id as id from public.sync_chains c where c.state = 'open' and c.capture = 'full' and c.lease_until > now()`
           )[0]?.id ?? "");
       await expect.poll(working, { timeout: 20_000 }).not.toBe("");
-      const { code, out } = await sync(["cancel", execution]);
+      const { code, out } = await sync(["cancel", by === "id" ? execution : by]);
       expect({ code, out }).toEqual({
         code: 0,
         out: `Execution ${execution} is cancelled. 1 pages are at work and may still commit. What was committed stays; the next execution goes on.\n`,
