@@ -50,6 +50,12 @@ const FUNCTIONS = [
 /** Decides while something of its own waits for the end of the transaction. */
 const atTheEnd = (first: string) => DECIDE.flatMap((decision) => [`begin; ${first}; ${decision}; commit`, "rollback"]);
 
+/** Everybody may do that on many a table of a project: default privileges give all rights to the roles of the Data API. */
+const waitingOn = (name: string) => [
+  `create constraint trigger ${name} after insert on public.notes deferrable initially deferred for each row execute function pg_temp.evil_t()`,
+  ...atTheEnd("insert into public.notes values ('mine')"),
+];
+
 const ofNames: readonly Attack[] = [
   {
     title: "types of the names that our functions use, with a check that calls a function",
@@ -74,19 +80,20 @@ const ofNames: readonly Attack[] = [
     ],
   },
   {
-    title: "triggers that wait for the end of its transaction, under names of the application's constraints too",
+    title: "triggers that wait for the end of its transaction",
     statements: [
       ...OWN,
       "create temp table waiting (id integer)",
       `create constraint trigger t after insert on pg_temp.waiting deferrable initially deferred for each row execute function pg_temp.evil_t()`,
       ...atTheEnd("insert into pg_temp.waiting values (1)"),
       "drop table pg_temp.waiting",
-      // Everybody may do that on many a table of a project: default privileges give all rights to the roles of the Data API.
-      ...["waits", "office_checked"].flatMap((name) => [
-        `create constraint trigger ${name} after insert on public.notes deferrable initially deferred for each row execute function pg_temp.evil_t()`,
-        ...atTheEnd("insert into public.notes values ('mine')"),
-      ]),
+      ...waitingOn("waits"),
     ],
+  },
+  // In a session of its own: the application's trigger leaves a temporary table behind, after which nothing more is decided there.
+  {
+    title: "triggers that wait under the name of a constraint of the application",
+    statements: [...OWN, ...waitingOn("office_checked")],
   },
   {
     title: "functions, operators and casts of its own, and a search path that leads there",
