@@ -94,8 +94,8 @@ declare
 begin
   return array_remove(array[
     format($q$
-      insert into pg_temp.page_plan (n, legacy_id, id, action, "left", now, written)
-      select p.n, p._key, p._uuid, case when t.id is null then 'delete' else 'soft' end, l."left", o.now,
+      insert into pg_temp.page_plan (n, legacy_id, id, action, held, "left", now, written)
+      select p.n, p._key, p._uuid, case when t.id is null then 'delete' else 'soft' end, t.xmin, l."left", o.now,
              (select coalesce(jsonb_object_agg(e.key, e.value), '{}') from jsonb_each(coalesce(%6$L::jsonb, '{}')) e where e.value is distinct from o.now -> e.key)
         from pg_temp.page_rows p
         left join %1$s t on t.id = p._uuid
@@ -114,6 +114,11 @@ begin
       insert into %1$I.sync_row_states as s (entity_id, legacy_id, seen, "left", gone_at)
       select %2$s, q.legacy_id, '{}', '{}', now() from pg_temp.page_plan q where q.n between $1 and $2 and q.action = 'soft'
       on conflict (entity_id, legacy_id) do update
+    -- A trigger may have cancelled it, without a word.
+    case when v_sets is not null then format($q$
+      update pg_temp.page_plan q set action = 'left_kept', written = null from %1$s t
+       where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}' and t.id = q.id and t.xmin = q.held
+    $q$, v_target) end,
          set seen = s.seen || %3$L, "left" = s."left" || %3$L, seen_hash = 0 * s.seen_hash, source_digest = null, gone_at = excluded.gone_at
     $q$, v_schema, p_entity.id, coalesce(v_marks, '{}'))
   ], null) || sync.tombstone_statements(p_entity, v_schema);

@@ -115,7 +115,7 @@ begin
   return coalesce((
     select jsonb_agg(jsonb_build_object(
              'k', p._key, 'state', 'open', 'field', j.column_name,
-             'rule', coalesce(j.constraint_name, j.sqlstate),
+             'rule', coalesce(j.constraint_name, case j.sqlstate when 'IS004' then 'write_cancelled' else j.sqlstate end),
              'type', case when j.sqlstate = '23503' then 'foreign_key_violation'
                           when j.sqlstate = 'IS002' or j.constraint_name ~ '^uuid_mappings_enhanced_' then 'uuid_mapping_conflict'
                           when j.sqlstate ~ '^(22|54|IS)' then 'schema_mismatch'
@@ -125,13 +125,16 @@ begin
                             when j.sqlstate = '23505' then coalesce('Record ' || h.legacy_id || ' holds', 'Another target row holds') || ' the same unique value: correct one of the two.'
                             when j.sqlstate ~ '^(23|44)' then 'The target refuses the record: correct it in the source, or change the constraint.'
                             when j.sqlstate = 'IS001' then 'The target column would cut, round or pad the value, or a trigger changes the number: widen the column, correct the value in the source, or change the trigger.'
+                            when j.sqlstate = 'IS004' then 'The target cancels the write of this record without an error' || coalesce(' (trigger ' || t.cancelling || ')', '') || ': correct the record in the source, or change the trigger.'
                             when j.sqlstate ~ '^22' then 'A value does not fit the target column: correct it in the source, or widen the column.'
                             when j.sqlstate = '54000' then 'A value is too long for an index of the target: shorten it in the source, or change the index.'
                             else 'A trigger of the target refuses the record: correct it in the source, or change the trigger.' end,
              'data', jsonb_strip_nulls(jsonb_build_object('sqlstate', j.sqlstate, 'constraint', j.constraint_name,
+                       'triggers', case when j.sqlstate = 'IS004' then t.cancelling end, 'leaves', case when p._leaves then true end,
                        'clashes_with', case when j.other is not null then jsonb_build_object('legacy_id', h.legacy_id, 'id', j.other) end)),
              'digest', p._digest))
-      from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
+      from (select sync.cancelling_triggers(to_regclass(format('public.%I', p_entity.target_table))) as cancelling offset 0) t
+      cross join pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
       left join lateral (
         select m.legacy_id from public.uuid_mappings_enhanced m
          where m.entity_type = p_entity.entity_type and m.entity_uuid = j.other limit 1) m on true
@@ -204,6 +207,7 @@ begin
   perform sync.record_warnings(v_entity.id, v_chain.execution_id, p_page -> 'warnings');
 
   -- Landed after all, or no difference any more.
+  perform sync.tell_otherwise(v_entity, v_chain.execution_id);
   v_queued := sync.queue_rows(v_entity.id, array(
     select legacy_id from pg_temp.page_plan where action in ('insert', 'update', 'unchanged', 'review', 'delete', 'soft') order by legacy_id));
   update public.sync_conflicts c set standing = false where c.id = any (v_queued) and c.standing;

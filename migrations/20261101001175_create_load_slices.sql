@@ -15,7 +15,7 @@
 create function sync.is_record_error(p_sqlstate text) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$
-  select p_sqlstate in ('54000', '54001', 'IS001', 'IS002', 'IS003') or p_sqlstate ~ '^(09|21|22|23|27|44|[5-9I-Z])' and p_sqlstate !~ '^(5[3-8]|IS|XX)'
+  select p_sqlstate in ('54000', '54001', 'IS001', 'IS002', 'IS003', 'IS004') or p_sqlstate ~ '^(09|21|22|23|27|44|[5-9I-Z])' and p_sqlstate !~ '^(5[3-8]|IS|XX)'
 $$;
 
 create function sync.active_if_same(p_mapped uuid, p_id uuid) returns public.mapping_sync_status
@@ -28,16 +28,6 @@ begin
 end
 $$;
 comment on function sync.active_if_same(uuid, uuid) is 'One record, one UUID, forever: a mapping revives only under its own id.';
-
-create function sync.refuse_altered(p_from integer, p_to integer) returns void
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-begin
-  if exists (select from pg_temp.page_plan where n between p_from and p_to and altered) then
-    raise exception using errcode = 'IS001', message = 'the target cannot hold a value exactly, or changed a number on write';
-  end if;
-end
-$$;
-comment on function sync.refuse_altered(integer, integer) is 'Raises IS001 when the target cannot hold a value of the slice exactly, or has changed a number on write, as pg_temp.page_plan says.';
 
 create function sync.prepare_statements(p_name text, p_statements text[]) returns text[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -385,14 +375,14 @@ $$;
 comment on function sync.load_circles(public.sync_entities, text, text[], text[]) is
   'Loads rejected records together that exchange unique values among each other, and that other rejects of the page had parted.';
 
-revoke all on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.refuse_altered(integer, integer),
+revoke all on function sync.is_record_error(text), sync.active_if_same(uuid, uuid),
   sync.prepare_statements(text, text[]), sync.forget_statements(text), sync.try_slice(text[], boolean, integer, integer),
   sync.find_givers(public.sync_entities, text, integer, integer), sync.vacated_fields(public.sync_entities), sync.vacate_statements(public.sync_entities, text),
   sync.clash_sql(public.sync_entities, text, text), sync.holds(text, text), sync.name_unfit_columns(public.sync_entities, integer, integer),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
   sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.circles(integer[]),
   sync.load_circles(public.sync_entities, text, text[], text[]) from public;
-grant execute on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.refuse_altered(integer, integer),
+grant execute on function sync.is_record_error(text), sync.active_if_same(uuid, uuid),
   sync.prepare_statements(text, text[]), sync.forget_statements(text), sync.try_slice(text[], boolean, integer, integer),
   sync.find_givers(public.sync_entities, text, integer, integer), sync.vacated_fields(public.sync_entities), sync.vacate_statements(public.sync_entities, text),
   sync.clash_sql(public.sync_entities, text, text), sync.holds(text, text), sync.name_unfit_columns(public.sync_entities, integer, integer),
