@@ -226,11 +226,11 @@ begin
   -- Deleted in the source, or no longer wanted here: the row stays.
   insert into public.sync_row_states as s (entity_id, legacy_id, seen, "left", gone_at)
   select p_entity.id, source_record_id, '{}', '{}', now() from public.sync_conflicts
-   where id = any (v_ids) and rule in ('deleted_in_source', 'left_edited') and resolution_strategy = 'target_wins'
+   where id = any (v_ids) and sync.is_leaving(rule, conflict_data) and resolution_strategy = 'target_wins'
   on conflict (entity_id, legacy_id) do update set gone_at = now(), source_digest = null;
   update public.sync_row_states s set gone_at = null
     from public.sync_conflicts c
-   where c.id = any (v_ids) and c.rule in ('deleted_in_source', 'left_edited') and c.resolution_strategy is null
+   where c.id = any (v_ids) and sync.is_leaving(c.rule, c.conflict_data) and c.resolution_strategy is null
      and s.entity_id = p_entity.id and s.legacy_id = c.source_record_id;
   if v_back is not null then
     perform sync.write_again(p_entity, v_back);

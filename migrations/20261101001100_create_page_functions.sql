@@ -154,7 +154,7 @@ begin
                                      when 'target_unmapped' then 'A target row has the id that this record would get: remove the row.'
                                      else sync.leave_remedy(q.action) end,
              'evidence', case q.action when 'target_deleted' then jsonb_build_object('record', q.new)
-                                       when 'left_edited' then jsonb_build_object('target', sync.pick(q.now, sync.unlisted(q.fields)), 'left', q."left") end,
+                                       when 'left_edited' then jsonb_build_object('seen', sync.pick(q.seen, sync.unlisted(q.fields)), 'target', sync.pick(q.now, sync.unlisted(q.fields)), 'left', q."left") end,
              'digest', q.digest))
       from pg_temp.page_plan q where q.action ~ '^(target|left)_' or q.action = 'ambiguous'), '[]') || coalesce((
     select jsonb_agg(jsonb_build_object(
@@ -539,7 +539,8 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_records bigint := (select count(*) from public.uuid_mappings_enhanced m
                         where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.sync_status = 'active'
-                          and m.legacy_id = any (p_outside));
+                          and m.legacy_id = any (p_outside)
+                          and (select s.gone_at from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id = m.legacy_id) is null);
 begin
   if v_records > 0 then
     perform sync.check_brake(p_chain, p_entity, 'delete', null, v_records
