@@ -118,7 +118,7 @@ begin
              'rule', coalesce(j.constraint_name, case j.sqlstate when 'IS004' then 'write_cancelled' else j.sqlstate end),
              'type', case when j.sqlstate = '23503' then 'foreign_key_violation'
                           when j.sqlstate = 'IS002' or j.constraint_name ~ '^uuid_mappings_enhanced_' then 'uuid_mapping_conflict'
-                          when j.sqlstate ~ '^(22|54|IS)' then 'schema_mismatch'
+                          when j.sqlstate ~ '^(22|54|IS001)' then 'schema_mismatch'
                           else 'business_rule_violation' end,
              'retry', case when j.sqlstate = '23505' and j.other is not null then 'clash' else 'target' end,
              'remedy', case when p._leaves then sync.leave_remedy(j.sqlstate)
@@ -151,7 +151,9 @@ begin
              'type', case when q.action in ('target_unmapped', 'ambiguous') then 'uuid_mapping_conflict'
                           when q.action = 'left_kept' then 'business_rule_violation' else 'concurrent_modification' end,
              'remedy', case q.action when 'target_deleted' then 'Somebody deleted the target row. source_wins: it is written again. target_wins: it stays away.'
-                                     when 'target_unmapped' then 'A target row has the id that this record would get: remove the row.'
+                                     when 'target_unmapped' then case when q.now ->> p_entity.legacy_key = q.legacy_id::text
+                                       then format('The target row of this record is there, but what the sync knew of the row is gone. Do not remove the row; take it over: npm run sync -- adopt %s.', p_entity.entity_type)
+                                       else 'Another target row has the id that this record would get: see which record that row is (its legacy key), and give it another id if it has to stay.' end
                                      else sync.leave_remedy(q.action) end,
              'evidence', case q.action when 'target_deleted' then jsonb_build_object('record', q.new)
                                        when 'left_edited' then jsonb_build_object('seen', sync.pick(q.seen, sync.unlisted(q.fields)), 'target', sync.pick(q.now, sync.unlisted(q.fields)), 'left', q."left") end,
@@ -205,9 +207,9 @@ begin
   perform sync.keep_decided(v_entity, v_chain.execution_id, v_request);
 
   perform sync.record_warnings(v_entity.id, v_chain.execution_id, p_page -> 'warnings');
+  perform sync.tell_otherwise(v_entity, v_chain.execution_id);
 
   -- Landed after all, or no difference any more.
-  perform sync.tell_otherwise(v_entity, v_chain.execution_id);
   v_queued := sync.queue_rows(v_entity.id, array(
     select legacy_id from pg_temp.page_plan where action in ('insert', 'update', 'unchanged', 'review', 'delete', 'soft') order by legacy_id));
   update public.sync_conflicts c set standing = false where c.id = any (v_queued) and c.standing;
