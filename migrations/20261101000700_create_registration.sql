@@ -123,7 +123,7 @@ begin
     raise exception 'entity %: public.% already holds rows whose ids have not been adopted',
       v_entity.entity_type, v_entity.target_table
       using errcode = 'IS021',
-            hint = format('Nothing was written. New ids beside existing rows would double them. Look with npm run sync -- adopt %1$s --dry-run, take them over with npm run sync -- adopt %1$s; or empty the table.', v_entity.entity_type);
+            hint = format('Nothing was written. New ids beside existing rows would double them. Look with npm run sync -- adopt %1$s --dry-run, take them over with npm run sync -- adopt %1$s; only where nobody needs these rows, empty the table instead.', v_entity.entity_type);
   end if;
   update public.sync_entities set adoption_epoch = 1, adopted_at = now() where id = p_entity_id and not p_dry_run;
 end

@@ -212,9 +212,9 @@ comment on function sync.delete_relatives(public.sync_entities, text[], text[]) 
 create function sync.leave_remedy(p_cause text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select 'The source no longer wants this record here, but its target row ' || case
-    when p_cause in ('23503', 'left_referenced') then 'is referred to by others: delete these first.'
+    when p_cause in ('23503', 'left_referenced') then 'is referred to by others: it goes by itself once these are gone or refer to another row. target_wins: it stays.'
     when p_cause = 'left_edited' then 'was edited by somebody. source_wins: it is deleted all the same, and what it held is kept. target_wins: it stays.'
-    when p_cause = 'left_unknown' then 'was not written by the sync: delete it if nobody needs it.'
+    when p_cause = 'left_unknown' then 'was not written by the sync. target_wins: it stays; or delete it, if nobody needs it.'
     else 'cannot be deleted: see what the table''s triggers and constraints say.' end
 $$;
 comment on function sync.leave_remedy(text) is 'What to do about a record that has left but is still there, by SQLSTATE or cause.';
