@@ -127,6 +127,8 @@ begin
                             when j.sqlstate = 'IS001' then 'The target column would cut, round or pad the value, or a trigger changes the number: widen the column, correct the value in the source, or change the trigger.'
                             when j.sqlstate = 'IS004' then 'The target cancels the write of this record without an error' || coalesce(' (trigger ' || t.cancelling || ')', '') || ': correct the record in the source, or change the trigger.'
                             when j.sqlstate ~ '^22' then 'A value does not fit the target column: correct it in the source, or widen the column.'
+                            when j.sqlstate = '54001' then 'A value is nested too deeply for the target' || case when j.column_name is null then ', or a trigger of it calls itself without an end' else '' end
+                              || ': correct it in the source, or raise the target''s max_stack_depth.'
                             when j.sqlstate = '54000' then 'A value is too long for an index of the target: shorten it in the source, or change the index.'
                             else 'A trigger of the target refuses the record: correct it in the source, or change the trigger.' end,
              'data', jsonb_strip_nulls(jsonb_build_object('sqlstate', j.sqlstate, 'constraint', j.constraint_name,

@@ -133,7 +133,7 @@ declare
   v_holds  boolean;
   v_fits   text;
 begin
-  if not exists (select from pg_temp.page_rejects j where j.n between p_from and p_to and j.sqlstate ~ '^(22|IS001)' and j.column_name is null) then
+  if not exists (select from pg_temp.page_rejects j where j.n between p_from and p_to and j.sqlstate ~ '^(22|54001|IS001)' and j.column_name is null) then
     return;
   end if;
   for v_column in
@@ -144,14 +144,14 @@ begin
     -- All at once: one by one only in the columns that do not hold them all.
     begin
       execute format('select %s from (select p.%s as value from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
-                                       where j.n between $1 and $2 and j.sqlstate ~ ''^(22|IS001)'' and j.column_name is null) p', v_fits, v_column.slot)
+                                       where j.n between $1 and $2 and j.sqlstate ~ ''^(22|54001|IS001)'' and j.column_name is null) p', v_fits, v_column.slot)
         into v_holds using p_from, p_to;
     exception when data_exception or program_limit_exceeded then
       v_holds := false;
     end;
     if not v_holds then
       execute format('update pg_temp.page_rejects j set column_name = %1$L from pg_temp.page_rows p
-                       where p.n = j.n and j.n between $1 and $2 and j.sqlstate ~ ''^(22|IS001)'' and j.column_name is null and not sync.holds(p.%3$s, %2$L)',
+                       where p.n = j.n and j.n between $1 and $2 and j.sqlstate ~ ''^(22|54001|IS001)'' and j.column_name is null and not sync.holds(p.%3$s, %2$L)',
         v_column.name, v_fits, v_column.slot) using p_from, p_to;
     end if;
   end loop;

@@ -25,6 +25,7 @@ describe("a record whose JSON is nested too deeply goes to the queue alone", () 
     const [queued, ...more] = await test.live(ENTITY);
     expect(more).toEqual([]);
     expect(queued).toMatchObject({ id: 3, state: "open", type: "schema_mismatch", rule: state, field: "doc" });
+    expect(queued?.remedy).toMatch(/^A value is nested too deeply for the target: correct it in the source/);
     await test.source.admin`update public.old set doc = '[3]' where id = 3`;
     await test.sync();
     expect(await test.live(ENTITY)).toEqual([]);

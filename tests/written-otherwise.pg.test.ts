@@ -85,7 +85,7 @@ describe("a write that the target cancels without an error", () => {
   });
 
   it("by a rule instead of a trigger is told alike, and so is a mark of a deleted record", async () => {
-    await using test = await strange({ onDelete: { soft: { n: 1 } } });
+    await using test = await strange({ onDelete: { soft: { name: "gone" } } });
     await test.target.admin`create rule drop_third as on insert to public.fresh where new.legacy_id = 3 do instead nothing`;
     await acknowledge(test.context, undefined, "a test");
     await test.sync();
@@ -94,11 +94,11 @@ describe("a write that the target cancels without an error", () => {
     await trigger(test, "keeps_first", "before update", "if new.legacy_id = 1 then return null; end if; return new;");
     await test.source.admin`delete from public.old where id in (1, 2)`;
     await test.sync({ capture: "digest" });
-    expect((await rows(test)).map(({ id, n }) => [id, n])).toEqual([
-      [1, 0],
-      [2, 1],
-      [4, 0],
-      [5, 0],
+    expect((await rows(test)).map(({ id, name }) => [id, name])).toEqual([
+      [1, "Name 1"],
+      [2, "gone"],
+      [4, "Name 4"],
+      [5, "Name 5"],
     ]);
     expect((await test.live(ENTITY)).map(({ id, rule }) => [id, rule])).toEqual([
       [1, "left_kept"],
