@@ -32,7 +32,7 @@ describe("a field that becomes sensitive", () => {
     const hidden = Object.fromEntries(
       Object.entries(entity.fields).map(([name, of]) => [name, name === field ? { ...of, sensitive: true } : of]),
     );
-    deploy(test, ENTITY, { ...entity, fields: hidden as Entity["fields"] });
+    deploy(test, ENTITY, { ...entity, fields: hidden });
   };
   const shown = async (test: Pipeline) =>
     test.target.admin<{ id: number; state: string; by: string | null; text: string }[]>`

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { namedAt } from "../shared/db/named-at.ts";
 
 const TEXT = `select 'x' || o."Old ""Name""".b, größe, count(*) from public.offices o where a = 12 and "Ä" is null`;
-const at = (part: string) => String([...TEXT.slice(0, TEXT.indexOf(part))].length + 1);
+const at = (part: string) => String(Array.from(TEXT.slice(0, TEXT.indexOf(part))).length + 1);
 
 describe("what PostgreSQL refuses is named by its position in our statement", () => {
   it.each([

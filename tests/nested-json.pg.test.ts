@@ -5,11 +5,8 @@ import { createStranger, ENTITY } from "./support/stranger.ts";
 /** Deeper than either server's stack, as short as it can be. */
 const DEEP = 200_000;
 
-const documents = (type: string, more: Partial<Entity> = {}) =>
-  createStranger(
-    { source: "old", target: "fresh", columns: { doc: { type, sourceType: "text" } }, computed: true },
-    more as Omit<Partial<Entity>, "conflicts">,
-  );
+const documents = (type: string) =>
+  createStranger({ source: "old", target: "fresh", columns: { doc: { type, sourceType: "text" } }, computed: true });
 
 describe("a record whose JSON is nested too deeply goes to the queue alone", () => {
   it.each([

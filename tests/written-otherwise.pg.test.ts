@@ -116,7 +116,7 @@ describe("a write that the target cancels without an error", () => {
     const decide = test.target.admin`update public.sync_conflicts set resolution_strategy = 'source_wins' where state = 'open'`;
     await expect(decide).rejects.toMatchObject({
       code: "IS022",
-      message: expect.stringMatching(/things 2 .*cancels.*keeps_some/),
+      message: expect.stringMatching(/things 2 .*cancels.*keeps_some/) as string,
     });
     expect(new Set((await rows(test)).map(({ name }) => name))).toEqual(new Set(["Edited"]));
     await test.target.admin`drop trigger keeps_some on public.fresh`;

@@ -12,5 +12,9 @@ const OF_NAMES = /^(42|3F)/;
 export function namedAt(sqlstate: string, text: string, position: unknown): string | undefined {
   const at = typeof position === "string" ? Number(position) : NaN;
   if (!OF_NAMES.test(sqlstate) || !Number.isSafeInteger(at) || at < 1) return undefined;
-  return NAME.exec([...text].slice(at - 1).join(""))?.[0];
+  return NAME.exec(
+    Array.from(text)
+      .slice(at - 1)
+      .join(""),
+  )?.[0];
 }
