@@ -57,6 +57,8 @@ create table public.sync_entities (
   definition_hash text not null,
   adoption_epoch  integer not null default 0,
   adopted_at      timestamptz,
+  mask_from       bigint,
+  removed_at      timestamptz,
   updated_at      timestamptz not null default now(),
   unique (source_id, entity_type)
 );
@@ -77,6 +79,10 @@ comment on column public.sync_entities.history is
 comment on column public.sync_entities.definition_hash is 'Changes when the entity file changes; then everything is projected again.';
 comment on column public.sync_entities.adoption_epoch is
   '0: nothing may be minted, because the ids that the target already holds have not been taken over.';
+comment on column public.sync_entities.mask_from is
+  'A field has become sensitive: from this legacy id on its values in the queue are still to be masked. Null: none are.';
+comment on column public.sync_entities.removed_at is
+  'Since when no entity file of the deployed functions has it; null: one has. A day later what is open of it in the queue is closed.';
 
 alter table public.sync_entities enable row level security;
 create policy team_reads on public.sync_entities for select to authenticated

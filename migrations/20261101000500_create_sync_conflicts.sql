@@ -91,7 +91,7 @@ create policy reviewers_decide on public.sync_conflicts for update to authentica
 revoke all on public.sync_conflicts from anon, authenticated, service_role;
 grant select, update (resolution_strategy, resolution_data) on public.sync_conflicts to authenticated;
 -- The worker opens, tries again and closes. It never sets a strategy or counts a decision of a row that is there.
-grant select, insert, update (state, remedy, resolution_data, resolved_by, resolved_at, resolved_in, policy, conflict_data, last_seen_at, attempts,
+grant select, insert, update (state, remedy, differences, resolution_data, resolved_by, resolved_at, resolved_in, policy, conflict_data, last_seen_at, attempts,
     retry_class, next_attempt_at, target_record_id, standing, source_digest)
   on public.sync_conflicts to isthmus_worker;
 grant select on public.sync_conflicts to isthmus_decisions;

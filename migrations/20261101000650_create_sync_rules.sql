@@ -39,7 +39,7 @@ create table public.sync_warnings (
   last_seen_at  timestamptz not null default now(),
   primary key (entity_id, legacy_id, rule)
 );
-comment on table public.sync_warnings is 'Records that have landed although they break a rule. A row goes when its record is corrected.';
+comment on table public.sync_warnings is 'Records that have landed although they break a rule, or otherwise than they were written (written_otherwise: the field). A row goes when its record is corrected.';
 create index sync_warnings_rule_idx on public.sync_warnings (rule);
 create index sync_warnings_execution_id_idx on public.sync_warnings (execution_id);
 alter table public.sync_warnings enable row level security;

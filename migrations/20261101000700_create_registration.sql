@@ -65,6 +65,11 @@ $$;
 comment on function sync.fits_sql(text, text, text) is
   'SQL over the text p.<p_name>: whether a column of that type holds the value exactly; null where every value that can be read as the type fits. Time zone UTC.';
 
+create function sync.hidden_fields(p_columns jsonb) returns text[]
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+return array(select c ->> 'name' from jsonb_array_elements(p_columns) c where (c ->> 'sensitive')::boolean);
+comment on function sync.hidden_fields(jsonb) is 'The fields of an entity, by sync_entities.columns, that are sensitive.';
+
 create function sync.register_entity(p_source_id smallint, p_definition jsonb) returns smallint
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -90,7 +95,8 @@ begin
      set source_table = excluded.source_table, target_table = excluded.target_table,
          legacy_key = excluded.legacy_key, depends_on = excluded.depends_on, columns = excluded.columns, rules = excluded.rules,
          on_delete = excluded.on_delete, conflicts = excluded.conflicts, predicate = excluded.predicate, history = excluded.history,
-         definition_hash = excluded.definition_hash, updated_at = now()
+         definition_hash = excluded.definition_hash, updated_at = now(),
+         mask_from = case when sync.hidden_fields(excluded.columns) <@ sync.hidden_fields(e.columns) then e.mask_from else -9223372036854775808 end
    where e.definition_hash is distinct from excluded.definition_hash or e.columns is distinct from excluded.columns
   returning id into v_id;
   if v_id is null then
@@ -117,7 +123,7 @@ begin
     raise exception 'entity %: public.% already holds rows whose ids have not been adopted',
       v_entity.entity_type, v_entity.target_table
       using errcode = 'IS021',
-            hint = format('Nothing was written. New ids beside existing rows would double them. Look with npm run sync -- adopt %1$s --dry-run, take them over with npm run sync -- adopt %1$s; or empty the table.', v_entity.entity_type);
+            hint = format('Nothing was written. New ids beside existing rows would double them. Look with npm run sync -- adopt %1$s --dry-run, take them over with npm run sync -- adopt %1$s; only where nobody needs these rows, empty the table instead.', v_entity.entity_type);
   end if;
   update public.sync_entities set adoption_epoch = 1, adopted_at = now() where id = p_entity_id and not p_dry_run;
 end
@@ -125,6 +131,6 @@ $$;
 comment on function sync.open_entity(smallint, boolean) is
   'Allows minting for an entity whose target table is empty. Raises IS021 when it holds rows nobody has adopted. p_dry_run: only tells whether it would.';
 
-revoke all on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.fits_sql(text, text, text), sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) from public;
-grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.fits_sql(text, text, text), sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) to isthmus_worker;
+revoke all on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.fits_sql(text, text, text), sync.hidden_fields(jsonb), sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) from public;
+grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.fits_sql(text, text, text), sync.hidden_fields(jsonb), sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) to isthmus_worker;
 grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.fits_sql(text, text, text) to isthmus_decisions;

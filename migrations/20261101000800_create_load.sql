@@ -49,7 +49,7 @@ begin
   -- The target rows were locked by a statement before this one, which sees them as they will be written.
   return
     format($q$
-      insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, decided, raw, digest, restated, altered)
+      insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, decided, raw, digest, restated, altered, held)
       select r.n, r._key, r._uuid,
              case when r.undecided then 'ambiguous'
                   when r.t_id is null and r.seen is null and r.mapped is null then 'insert'
@@ -59,8 +59,8 @@ begin
                   when c.decided @? '$.* ? (@ == "review")' then 'review'
                   when c.written <> '{}' then 'update'
                   else 'unchanged' end,
-             r.new, r.seen, r."left", r.now, c.changed, c.written, c.decided, r._raw, r._digest, r.restated, not r.fits
-        from (select p.n, p._key, p._uuid, p._raw, p._digest, v.new, %14$s as fits, %8$s as seen, %9$s as "left", t.id as t_id, o.now,
+             r.new, r.seen, r."left", r.now, c.changed, c.written, c.decided, r._raw, r._digest, r.restated, not r.fits, r.held
+        from (select p.n, p._key, p._uuid, p._raw, p._digest, v.new, %14$s as fits, %8$s as seen, %9$s as "left", t.id as t_id, t.xmin as held, o.now,
                      m.entity_uuid as mapped, a.undecided,
                      p._raw is distinct from s.raw or (s.seen_hash is null) <> (%7$L = 'values')
                        or p._digest is distinct from s.source_digest or s.gone_at is not null as restated
@@ -125,7 +125,7 @@ begin
 
   return array[
     -- Known before anything is written. Of one record, what the database says of it is told rather.
-    'select sync.refuse_altered($1, $2) where $1 < $2',
+    'select sync.refuse_writes($1, $2) where $1 < $2',
     format($q$
       insert into %1$s (id, %2$s)
       select p._uuid, %3$s
@@ -145,17 +145,20 @@ begin
     -- against the source's new value is such an edit, too: of that one.
     format($q$
       with after as (
-        select q.n, q.legacy_id, q.raw, q.digest, q.action, o.now,
+        select q.n, q.legacy_id, q.raw, q.digest, q.action, o.now, t.id is not null as there, t.xmin is not distinct from q.held as untouched,
                case when q.action = 'review' then sync.seen_but(q.new, q.seen, q.decided) else q.new end as new, t.xmin as written_by,
                case when q.action = 'insert' or q."left" = q.now then o.now
                     else (select jsonb_object_agg(e.key, case when q.decided ->> e.key in ('retain', 'merge') then q.new -> e.key
                                                               when q.changed ? e.key or e.value is distinct from q.now -> e.key then e.value
                                                               else q."left" -> e.key end)
                             from jsonb_each(o.now) e)
-               end as "left"
+               end as "left",
+               case when o.now || w.written is distinct from o.now then
+                 array(select e.key from jsonb_each(w.written) e where o.now -> e.key is distinct from e.value order by e.key) end as otherwise
           from pg_temp.page_plan q
-          join %1$s t on t.id = q.id
-          cross join lateral (select to_jsonb(x.*) as now from (select %2$s) x) o
+          left join %1$s t on t.id = q.id
+          cross join lateral (select to_jsonb(x.*) as now from (select %2$s) x offset 0) o
+          cross join lateral (select case when q.action = 'insert' then q.new when q.action in ('update', 'review') then q.written else '{}' end as written offset 0) w
          where q.n between $1 and $2
            and (q.action in ('insert', 'update')
                 -- Of hashes nothing fits any more when some fields are written while others are open; else the old ones stay.
@@ -163,17 +166,16 @@ begin
                    and (q.new is distinct from q.seen or q.restated))
       ), state as (
         insert into %6$I.sync_row_states as s (entity_id, legacy_id, raw, synced_at, source_digest, written_by, seen, "left", seen_hash, left_hash)
-        select %3$s, legacy_id, raw, now(), digest, case when "left" = now then written_by end, %5$s from after
+        select %3$s, legacy_id, raw, now(), digest, case when "left" = now then written_by end, %5$s from after where there
         on conflict (entity_id, legacy_id) do update
            set raw = excluded.raw, synced_at = excluded.synced_at, seen = excluded.seen, "left" = excluded."left",
                seen_hash = excluded.seen_hash, left_hash = excluded.left_hash,
                source_digest = excluded.source_digest, written_by = excluded.written_by, gone_at = null
       )
-      update pg_temp.page_plan q set altered = true
+      update pg_temp.page_plan q
+         set otherwise = a.otherwise, altered = coalesce(a.otherwise && %4$L::text[], false), cancelled = not a.there or a.untouched
         from after a
-       where a.n = q.n
-         and exists (select from unnest(%4$L::text[]) k
-                      where (q.action = 'insert' or q.written ? k) and a."left" -> k is distinct from q.new -> k)
+       where a.n = q.n and (not a.there or a.otherwise is not null)
     $q$, v_target, v_current, p_entity.id, v_numbers, v_kept, p_schema, p_entity.history),
     format($q$
       insert into %5$I.uuid_mappings_enhanced as m
@@ -185,7 +187,7 @@ begin
       on conflict (source_id, entity_type, legacy_id) do update
          set sync_status = sync.active_if_same(m.entity_uuid, excluded.entity_uuid)
     $q$, p_entity.source_id, p_entity.entity_type, p_entity.source_table, p_entity.target_table, p_schema),
-    'select sync.refuse_altered($1, $2)'
+    'select sync.refuse_writes($1, $2)'
   ];
 end
 $$;
@@ -218,7 +220,7 @@ begin
   create temp table page_plan (
     n integer primary key, legacy_id bigint not null, id uuid not null, action text not null,
     new jsonb, seen jsonb, "left" jsonb, now jsonb, changed jsonb, written jsonb, decided jsonb, raw jsonb, digest bigint,
-    fields text, altered boolean not null default false, restated boolean not null default false
+    held xid, fields text, altered boolean not null default false, cancelled boolean not null default false, otherwise text[], restated boolean not null default false
   ) on commit drop;
   create temp table page_relatives (n integer primary key, k bigint not null, state text not null default 'open', field text, parent bigint)
     on commit drop;
@@ -294,9 +296,11 @@ begin
   execute format(
     'insert into pg_temp.page_rows (n, _leaves, _key, _uuid)
      select $1 + row_number() over (order by m.entity_uuid), true, m.legacy_id, m.entity_uuid
-       from %I.uuid_mappings_enhanced m
-      where m.source_id = $2 and m.entity_type = $3 and m.legacy_id = any ($4) and m.sync_status = ''active''', p_schema)
-    using p_after, p_entity.source_id, p_entity.entity_type, p_ids;
+       from %1$I.uuid_mappings_enhanced m
+      where m.source_id = $2 and m.entity_type = $3 and m.legacy_id = any ($4) and m.sync_status = ''active''
+        -- Whose row is to stay, by a decision: one index probe per record.
+        and (select s.gone_at from %1$I.sync_row_states s where s.entity_id = $5 and s.legacy_id = m.legacy_id) is null', p_schema)
+    using p_after, p_entity.source_id, p_entity.entity_type, p_ids, p_entity.id;
   get diagnostics v_count = row_count;
   return v_count;
 end

@@ -2,6 +2,12 @@
 -- Locks:   the target rows of the page, which sync.load_records has locked.
 -- Reverse: drop the functions.
 
+create function sync.is_leaving(p_rule text, p_data jsonb) returns boolean
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+as $$ select p_rule in ('deleted_in_source', 'left_edited', 'left_referenced', 'left_kept', 'left_unknown') or coalesce(p_data -> 'leaves' = 'true', false) $$;
+comment on function sync.is_leaving(text, jsonb) is
+  'Whether a conflict, by its rule and evidence, is about a record that is to go: target_wins then means that its row stays, and counts as gone.';
+
 create function sync.referenced_sql(p_entity public.sync_entities, p_plan uuid) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select coalesce(string_agg(format(
@@ -32,14 +38,14 @@ begin
   return array[
     -- What nobody has touched since the sync left it goes, and so does what is known of a row that is gone already.
     format($q$
-      insert into pg_temp.page_plan (n, legacy_id, id, action, "left", now, fields)
+      insert into pg_temp.page_plan (n, legacy_id, id, action, seen, "left", now, fields)
       select p.n, p._key, p._uuid,
              case when t.id is null then 'delete'
                   when s.entity_id is null then 'left_unknown'
                   when e.fields is not null then 'left_edited'
                   when %6$s then 'left_referenced'
                   else 'delete' end,
-             l."left", o.now, case when l."left" <> '{}' then e.fields end
+             s.seen, l."left", o.now, case when l."left" <> '{}' then e.fields end
         from pg_temp.page_rows p
         left join %1$s t on t.id = p._uuid
         left join %5$I.sync_row_states s on s.entity_id = %2$s and s.legacy_id = p._key
@@ -94,8 +100,8 @@ declare
 begin
   return array_remove(array[
     format($q$
-      insert into pg_temp.page_plan (n, legacy_id, id, action, "left", now, written)
-      select p.n, p._key, p._uuid, case when t.id is null then 'delete' else 'soft' end, l."left", o.now,
+      insert into pg_temp.page_plan (n, legacy_id, id, action, held, "left", now, written)
+      select p.n, p._key, p._uuid, case when t.id is null then 'delete' else 'soft' end, t.xmin, l."left", o.now,
              (select coalesce(jsonb_object_agg(e.key, e.value), '{}') from jsonb_each(coalesce(%6$L::jsonb, '{}')) e where e.value is distinct from o.now -> e.key)
         from pg_temp.page_rows p
         left join %1$s t on t.id = p._uuid
@@ -108,6 +114,11 @@ begin
       update %1$s t set %2$s from pg_temp.page_plan q
        where q.n between $1 and $2 and q.action = 'soft' and t.id = q.id
     $q$, v_target, v_sets) end,
+    -- A trigger may have cancelled it, without a word.
+    case when v_sets is not null then format($q$
+      update pg_temp.page_plan q set action = 'left_kept', written = null from %1$s t
+       where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}' and t.id = q.id and t.xmin = q.held
+    $q$, v_target) end,
     -- As if the source had said so: a record that returns is set back by the same comparison as any other change. Of hashes
     -- nothing is left that could fit, so then every field counts as changed.
     format($q$
@@ -201,16 +212,17 @@ comment on function sync.delete_relatives(public.sync_entities, text[], text[]) 
 create function sync.leave_remedy(p_cause text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select 'The source no longer wants this record here, but its target row ' || case
-    when p_cause in ('23503', 'left_referenced') then 'is referred to by others: delete these first.'
+    when p_cause in ('23503', 'left_referenced') then 'is referred to by others: it goes by itself once these are gone or refer to another row. target_wins: it stays.'
     when p_cause = 'left_edited' then 'was edited by somebody. source_wins: it is deleted all the same, and what it held is kept. target_wins: it stays.'
-    when p_cause = 'left_unknown' then 'was not written by the sync: delete it if nobody needs it.'
+    when p_cause = 'left_unknown' then 'was not written by the sync. target_wins: it stays; or delete it, if nobody needs it.'
     else 'cannot be deleted: see what the table''s triggers and constraints say.' end
 $$;
 comment on function sync.leave_remedy(text) is 'What to do about a record that has left but is still there, by SQLSTATE or cause.';
 
-revoke all on function sync.referenced_sql(public.sync_entities, uuid), sync.leave_statements(public.sync_entities, uuid),
+revoke all on function sync.is_leaving(text, jsonb), sync.referenced_sql(public.sync_entities, uuid), sync.leave_statements(public.sync_entities, uuid),
   sync.tombstone_statements(public.sync_entities, text), sync.soft_statements(public.sync_entities, uuid), sync.leave_remedy(text),
   sync.references_to_itself(public.sync_entities), sync.gone_relatives(smallint, bigint[], bigint, integer), sync.delete_relatives(public.sync_entities, text[], text[]) from public;
+grant execute on function sync.is_leaving(text, jsonb) to isthmus_decisions, authenticated;
 grant execute on function sync.referenced_sql(public.sync_entities, uuid) to isthmus_decisions;
 grant execute on function sync.referenced_sql(public.sync_entities, uuid), sync.leave_statements(public.sync_entities, uuid),
   sync.tombstone_statements(public.sync_entities, text), sync.soft_statements(public.sync_entities, uuid), sync.leave_remedy(text),

@@ -30,6 +30,7 @@ declare
   v_entity  text;
   v_found   record;
   v_kind    text;
+  v_removed boolean;
 begin
   loop
     select c.state::text, c.rule, c.remedy, c.parent_entity_id, c.parent_legacy_id into v_found from public.sync_conflicts c
@@ -42,13 +43,17 @@ begin
     v_at := v_found.parent_entity_id;
     v_record := v_found.parent_legacy_id;
   end loop;
-  select e.entity_type, e.source_id into v_entity, v_source from public.sync_entities e where e.id = v_at;
+  select e.entity_type, e.source_id, e.removed_at is not null into v_entity, v_source, v_removed from public.sync_entities e where e.id = v_at;
+  if v_removed and v_kind = 'stopped' then
+    v_kind := 'removed';
+  end if;
   if v_kind is null then
     select c.rule, null::text as remedy into v_found from public.sync_conflicts c where c.entity_id = v_at and c.source_record_id = v_record and c.standing;
     v_kind := case
       when v_found.rule is not null then 'decided'
       when exists (select from public.uuid_mappings_enhanced m
                     where m.source_id = v_source and m.entity_type = v_entity and m.legacy_id = v_record and m.sync_status = 'active') then 'landed'
+      when v_removed then 'removed'
       when exists (select from public.sync_pending_keys k where k.entity_id = v_at and k.legacy_id = v_record and not k.gone) then 'asked'
       else 'missing' end;
   end if;
@@ -57,7 +62,7 @@ begin
 end
 $$;
 comment on function sync.cause_of(smallint, bigint) is
-  'What stands at the end of the chain of records that wait for their parents, beginning with this one: {kind, entity, legacyId, rule, remedy}. kind: stopped (in the queue), decided (kept away by a decision), missing (neither landed nor in the queue), landed, asked (to be read), circle, or chain (it goes on).';
+  'What stands at the end of the chain of records that wait for their parents, beginning with this one: {kind, entity, legacyId, rule, remedy}. kind: stopped (in the queue), decided (kept away by a decision), missing (neither landed nor in the queue), landed, asked (to be read), removed (its entity is synced no more), circle, or chain (it goes on).';
 
 create function sync.waits_remedy(p_parent text, p_parent_id bigint, p_cause jsonb) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -68,6 +73,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
              when 'stopped' then format(', which is in this queue (%s). %s', p_cause ->> 'rule', p_cause ->> 'remedy')
              when 'decided' then format(', which a decision keeps away (%s): choose another resolution_strategy in that record''s row of the queue, or correct the reference in the source.',
                                         p_cause ->> 'rule')
+             when 'removed' then format(', which has not landed, and no entity file has %s any more: take the reference out of the entity file of this record, or bring the other file back.',
+                                        p_cause ->> 'entity')
              when 'missing' then format(', which has not landed and is not in this queue. Where the source has no such record, correct the reference there; otherwise read it: npm run sync -- start --ids %s=%s.',
                                         p_cause ->> 'entity', p_cause ->> 'legacyId')
              when 'circle' then ', which waits for this record in turn: such records are read together.'

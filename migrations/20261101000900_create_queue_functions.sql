@@ -350,20 +350,24 @@ comment on function sync.release_waiting(smallint) is
 create function sync.record_warnings(p_entity_id smallint, p_execution uuid, p_warnings jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
+  create temp table page_warnings on commit drop as
+  select distinct x.k, x.rule from jsonb_to_recordset(p_warnings) as x (k bigint, rule text)
+  union
+  select o.legacy_id, 'written_otherwise: ' || o.field from sync.page_otherwise() o;
   delete from public.sync_warnings w
    where w.entity_id = p_entity_id
-     and w.legacy_id = any (array(select p.legacy_id from pg_temp.page_plan p where p.action in ('insert', 'update', 'unchanged', 'delete', 'soft')))
-     and not exists (select from jsonb_to_recordset(p_warnings) as x (k bigint, rule text) where x.k = w.legacy_id and x.rule = w.rule);
+     and w.legacy_id = any (array(select p.legacy_id from pg_temp.page_plan p where p.action in ('insert', 'update', 'unchanged', 'review', 'delete', 'soft')))
+     and not exists (select from pg_temp.page_warnings x where x.k = w.legacy_id and x.rule = w.rule);
   insert into public.sync_warnings as w (entity_id, legacy_id, rule, execution_id)
-  select distinct p_entity_id, x.k, x.rule, p_execution
-    from jsonb_to_recordset(p_warnings) as x (k bigint, rule text)
-    join pg_temp.page_plan p on p.legacy_id = x.k and p.action in ('insert', 'update', 'unchanged')
+  select p_entity_id, x.k, x.rule, p_execution
+    from pg_temp.page_warnings x
+    join pg_temp.page_plan p on p.legacy_id = x.k and p.action in ('insert', 'update', 'unchanged', 'review')
    order by x.k, x.rule
   on conflict (entity_id, legacy_id, rule) do update set last_seen_at = now(), execution_id = excluded.execution_id;
 end
 $$;
 comment on function sync.record_warnings(smallint, uuid, jsonb) is
-  'Notes which records of a page have landed although they break a rule, and forgets those that no longer do.';
+  'Notes which records of a page have landed although they break a rule, or otherwise than they were written, and forgets those that no longer do.';
 
 revoke all on function sync.queue_rows(smallint, bigint[]), sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer), sync.waits_for(smallint, uuid, bigint), sync.collect_issues(public.sync_entities, jsonb), sync.next_attempt(text, integer), sync.queue_records(public.sync_entities, uuid, integer),
   sync.clash_keys(bigint[]), sync.retry_due(smallint), sync.count_queue(smallint), sync.alert_old_records(smallint, integer),

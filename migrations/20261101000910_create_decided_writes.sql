@@ -25,6 +25,26 @@ $$;
 comment on function sync.takes(jsonb, text, text) is
   'Whether a column of that type takes a JSON value as it is: of its kind, and neither cut, rounded nor moved to another zone.';
 
+create function sync.refuse_cancelled(p_entity public.sync_entities, p_ids uuid[], p_written bigint, p_meant bigint) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_conflict public.sync_conflicts;
+begin
+  if p_written >= p_meant then
+    return;
+  elsif cardinality(p_ids) > 1 then
+    -- Caught by sync.carry_out, which then finds the one.
+    raise exception using errcode = 'IS004', message = 'the target has cancelled a write without an error';
+  end if;
+  select * into strict v_conflict from public.sync_conflicts where id = p_ids[1];
+  perform sync.refuse_decision(v_conflict, 'the target cancels the write without an error'
+      || coalesce(' (trigger ' || sync.cancelling_triggers(to_regclass(format('public.%I', p_entity.target_table))) || ')', ''),
+    'Change the trigger, or decide otherwise.');
+end
+$$;
+comment on function sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint) is
+  'Refuses decisions of which fewer rows were written than were meant. p_ids: the conflicts that were carried out together.';
+
 create function sync.decide_fields(p_entity public.sync_entities, p_ids uuid[], p_before jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -35,6 +55,7 @@ declare
   v_exact   text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c where c ->> 'type' = 'numeric');
   v_work    jsonb;
   v_first   record;
+  v_written bigint;
 begin
   -- expect: what the row must hold now; put: what is written; seen, left: what is remembered then, left null: what stands there.
   -- What the target keeps against the source's value, or gets instead of it, counts as somebody's edit of that value.
@@ -128,7 +149,10 @@ begin
               from jsonb_array_elements($1) work (item) where work.item -> 'put' <> '{}' offset 0) d
      where t.id = d.row
   $q$, v_table, (select string_agg(format('%1$I = case when d.put ? %1$L then (d.new).%1$I else t.%1$I end', name), ', ') from unnest(v_owned) name where name <> 'id')) using v_work;
+  get diagnostics v_written = row_count;
   perform set_config('search_path', 'pg_catalog, pg_temp', true);
+  perform sync.refuse_cancelled(p_entity, p_ids, v_written, (
+    select count(distinct w ->> 'row') from jsonb_array_elements(v_work) w where w -> 'put' <> '{}'));
 
   execute format($q$
     select jsonb_agg(work.item || jsonb_build_object('now', o.now)) from jsonb_array_elements($1) work (item) cross join lateral (%s) o
@@ -202,11 +226,11 @@ begin
   -- Deleted in the source, or no longer wanted here: the row stays.
   insert into public.sync_row_states as s (entity_id, legacy_id, seen, "left", gone_at)
   select p_entity.id, source_record_id, '{}', '{}', now() from public.sync_conflicts
-   where id = any (v_ids) and rule in ('deleted_in_source', 'left_edited') and resolution_strategy = 'target_wins'
+   where id = any (v_ids) and sync.is_leaving(rule, conflict_data) and resolution_strategy = 'target_wins'
   on conflict (entity_id, legacy_id) do update set gone_at = now(), source_digest = null;
   update public.sync_row_states s set gone_at = null
     from public.sync_conflicts c
-   where c.id = any (v_ids) and c.rule in ('deleted_in_source', 'left_edited') and c.resolution_strategy is null
+   where c.id = any (v_ids) and sync.is_leaving(c.rule, c.conflict_data) and c.resolution_strategy is null
      and s.entity_id = p_entity.id and s.legacy_id = c.source_record_id;
   if v_back is not null then
     perform sync.write_again(p_entity, v_back);
@@ -225,6 +249,7 @@ declare
   v_table text := format('public.%I', p_entity.target_table);
   v_owned text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c);
   v_first public.sync_conflicts;
+  v_written bigint;
 begin
   select c.* into v_first from public.sync_conflicts c left join public.sync_conflict_values v on v.conflict_id = c.id
    where c.id = any (p_ids) and v.record is null order by c.first_seen_at, c.id limit 1;
@@ -240,7 +265,9 @@ begin
              where c.id = any ($1) order by c.target_record_id offset 0) d
   $q$, v_table, (select string_agg(quote_ident(name), ', ') from unnest(v_owned) name),
     (select string_agg(format('(d.new).%I', name), ', ') from unnest(v_owned) name)) using p_ids;
+  get diagnostics v_written = row_count;
   perform set_config('search_path', 'pg_catalog, pg_temp', true);
+  perform sync.refuse_cancelled(p_entity, p_ids, v_written, cardinality(p_ids));
   execute format($q$
     update public.sync_row_states s
        set seen = case when s.seen_hash is null then v.record end, "left" = case when s.left_hash is null then o.now end,
@@ -261,6 +288,7 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_table text := format('public.%I', p_entity.target_table);
   v_first public.sync_conflicts;
+  v_kept  uuid;
 begin
   -- Nobody deletes or empties, without a word, what refers to the row.
   execute format($q$
@@ -291,6 +319,13 @@ begin
     delete from %1$s t using public.sync_conflicts c where c.id = any ($1) and t.id = c.target_record_id
   $q$, v_table, sync.owned_columns(p_entity)) using p_ids;
   perform set_config('search_path', 'pg_catalog, pg_temp', true);
+  -- A trigger may have kept one, without a word.
+  execute format('select c.id from public.sync_conflicts c join %s t on t.id = c.target_record_id where c.id = any ($1) order by c.first_seen_at, c.id limit 1', v_table)
+    into v_kept using p_ids;
+  if v_kept is not null then
+    select * into strict v_first from public.sync_conflicts where id = v_kept;
+    perform sync.refuse_decision(v_first, 'a trigger of the target keeps its row', 'Change the trigger, or decide otherwise.');
+  end if;
   with gone as (
     delete from public.sync_row_states s using public.sync_conflicts c
      where c.id = any (p_ids) and s.entity_id = c.entity_id and s.legacy_id = c.source_record_id)
@@ -301,7 +336,7 @@ $$;
 comment on function sync.delete_decided(public.sync_entities, uuid[]) is
   'Target rows of records that the source no longer has are deleted; what they held is kept.';
 
-revoke all on function sync.takes(jsonb, text, text), sync.decide_fields(public.sync_entities, uuid[], jsonb), sync.decide_rows(public.sync_entities, uuid[], jsonb),
+revoke all on function sync.takes(jsonb, text, text), sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint), sync.decide_fields(public.sync_entities, uuid[], jsonb), sync.decide_rows(public.sync_entities, uuid[], jsonb),
   sync.write_again(public.sync_entities, uuid[]), sync.delete_decided(public.sync_entities, uuid[]) from public;
-grant execute on function sync.takes(jsonb, text, text), sync.decide_fields(public.sync_entities, uuid[], jsonb), sync.decide_rows(public.sync_entities, uuid[], jsonb),
+grant execute on function sync.takes(jsonb, text, text), sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint), sync.decide_fields(public.sync_entities, uuid[], jsonb), sync.decide_rows(public.sync_entities, uuid[], jsonb),
   sync.write_again(public.sync_entities, uuid[]), sync.delete_decided(public.sync_entities, uuid[]) to isthmus_decisions;

@@ -70,7 +70,7 @@ begin
     new.state := 'resolved';
     new.resolved_at := now();
     new.resolved_by := sync.actor(case when new.resolved_by is distinct from old.resolved_by then new.resolved_by end);
-    new.standing := new.resolution_strategy = 'target_wins' and old.rule not in ('both_changed', 'deleted_in_source', 'left_edited');
+    new.standing := new.resolution_strategy = 'target_wins' and old.rule <> 'both_changed' and not sync.is_leaving(old.rule, old.conflict_data);
   end if;
   return new;
 end

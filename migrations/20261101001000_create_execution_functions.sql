@@ -10,6 +10,11 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
            coalesce(sum(waiting + in_conflict), 0) as failed,
            avg(wall_ms) as latency, sum(cache_hits) as hits, sum(cache_lookups) as lookups
       from public.sync_page_log where execution_id = p_execution
+  ), healed as (
+    -- A record that waits for one of the same execution, often of its own entity, is read again in it: no error.
+    select coalesce(sum(c.attempts), 0) as records
+      from public.sync_executions x join public.sync_conflicts c on c.execution_id = x.id and c.resolved_in = x.id and c.first_seen_at >= x.started_at
+     where x.id = p_execution
   ), queue as (
     select count(*) filter (where resolved_in = p_execution) as resolved, count(*) as touched
       from public.sync_conflicts where execution_id = p_execution or resolved_in = p_execution
@@ -21,11 +26,11 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     'recordsProcessed', processed,
     'successRate', case when processed = 0 then 1 else round(succeeded::numeric / processed, 6) end,
     'averageLatency', round(latency, 3),
-    'errorRate', case when processed = 0 then 0 else round(failed::numeric / processed, 6) end,
+    'errorRate', case when processed = 0 then 0 else round(greatest(failed - healed.records, 0)::numeric / processed, 6) end,
     'throughputPerSecond', round(processed / nullif(greatest(seconds, 0.001), 0), 3),
     'uuidCacheHitRate', round(hits::numeric / nullif(lookups, 0), 6),
     'conflictResolutionRate', round(resolved::numeric / nullif(touched, 0), 6))
-    from pages, queue, run
+    from pages, healed, queue, run
 $$;
 comment on function sync.execution_metrics(uuid) is
   'The seven metrics of an execution, from sync_page_log and sync_conflicts. Null where nothing was counted.';

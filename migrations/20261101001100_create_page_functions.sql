@@ -115,23 +115,28 @@ begin
   return coalesce((
     select jsonb_agg(jsonb_build_object(
              'k', p._key, 'state', 'open', 'field', j.column_name,
-             'rule', coalesce(j.constraint_name, j.sqlstate),
+             'rule', coalesce(j.constraint_name, case j.sqlstate when 'IS004' then 'write_cancelled' else j.sqlstate end),
              'type', case when j.sqlstate = '23503' then 'foreign_key_violation'
                           when j.sqlstate = 'IS002' or j.constraint_name ~ '^uuid_mappings_enhanced_' then 'uuid_mapping_conflict'
-                          when j.sqlstate ~ '^(22|54|IS)' then 'schema_mismatch'
+                          when j.sqlstate ~ '^(22|54|IS001)' then 'schema_mismatch'
                           else 'business_rule_violation' end,
              'retry', case when j.sqlstate = '23505' and j.other is not null then 'clash' else 'target' end,
              'remedy', case when p._leaves then sync.leave_remedy(j.sqlstate)
                             when j.sqlstate = '23505' then coalesce('Record ' || h.legacy_id || ' holds', 'Another target row holds') || ' the same unique value: correct one of the two.'
                             when j.sqlstate ~ '^(23|44)' then 'The target refuses the record: correct it in the source, or change the constraint.'
                             when j.sqlstate = 'IS001' then 'The target column would cut, round or pad the value, or a trigger changes the number: widen the column, correct the value in the source, or change the trigger.'
+                            when j.sqlstate = 'IS004' then 'The target cancels the write of this record without an error' || coalesce(' (trigger ' || t.cancelling || ')', '') || ': correct the record in the source, or change the trigger.'
                             when j.sqlstate ~ '^22' then 'A value does not fit the target column: correct it in the source, or widen the column.'
+                            when j.sqlstate = '54001' then 'A value is nested too deeply for the target' || case when j.column_name is null then ', or a trigger of it calls itself without an end' else '' end
+                              || ': correct it in the source, or raise the target''s max_stack_depth.'
                             when j.sqlstate = '54000' then 'A value is too long for an index of the target: shorten it in the source, or change the index.'
                             else 'A trigger of the target refuses the record: correct it in the source, or change the trigger.' end,
              'data', jsonb_strip_nulls(jsonb_build_object('sqlstate', j.sqlstate, 'constraint', j.constraint_name,
+                       'triggers', case when j.sqlstate = 'IS004' then t.cancelling end, 'leaves', case when p._leaves then true end,
                        'clashes_with', case when j.other is not null then jsonb_build_object('legacy_id', h.legacy_id, 'id', j.other) end)),
              'digest', p._digest))
-      from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
+      from (select sync.cancelling_triggers(to_regclass(format('public.%I', p_entity.target_table))) as cancelling offset 0) t
+      cross join pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
       left join lateral (
         select m.legacy_id from public.uuid_mappings_enhanced m
          where m.entity_type = p_entity.entity_type and m.entity_uuid = j.other limit 1) m on true
@@ -148,10 +153,12 @@ begin
              'type', case when q.action in ('target_unmapped', 'ambiguous') then 'uuid_mapping_conflict'
                           when q.action = 'left_kept' then 'business_rule_violation' else 'concurrent_modification' end,
              'remedy', case q.action when 'target_deleted' then 'Somebody deleted the target row. source_wins: it is written again. target_wins: it stays away.'
-                                     when 'target_unmapped' then 'A target row has the id that this record would get: remove the row.'
+                                     when 'target_unmapped' then case when q.now ->> p_entity.legacy_key = q.legacy_id::text
+                                       then format('The target row of this record is there, but what the sync knew of the row is gone. Do not remove the row; take it over: npm run sync -- adopt %s.', p_entity.entity_type)
+                                       else 'Another target row has the id that this record would get: see which record that row is (its legacy key), and give it another id if it has to stay.' end
                                      else sync.leave_remedy(q.action) end,
              'evidence', case q.action when 'target_deleted' then jsonb_build_object('record', q.new)
-                                       when 'left_edited' then jsonb_build_object('target', sync.pick(q.now, sync.unlisted(q.fields)), 'left', q."left") end,
+                                       when 'left_edited' then jsonb_build_object('seen', sync.pick(q.seen, sync.unlisted(q.fields)), 'target', sync.pick(q.now, sync.unlisted(q.fields)), 'left', q."left") end,
              'digest', q.digest))
       from pg_temp.page_plan q where q.action ~ '^(target|left)_' or q.action = 'ambiguous'), '[]') || coalesce((
     select jsonb_agg(jsonb_build_object(
@@ -202,6 +209,7 @@ begin
   perform sync.keep_decided(v_entity, v_chain.execution_id, v_request);
 
   perform sync.record_warnings(v_entity.id, v_chain.execution_id, p_page -> 'warnings');
+  perform sync.tell_otherwise(v_entity, v_chain.execution_id);
 
   -- Landed after all, or no difference any more.
   v_queued := sync.queue_rows(v_entity.id, array(
@@ -535,7 +543,8 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_records bigint := (select count(*) from public.uuid_mappings_enhanced m
                         where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.sync_status = 'active'
-                          and m.legacy_id = any (p_outside));
+                          and m.legacy_id = any (p_outside)
+                          and (select s.gone_at from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id = m.legacy_id) is null);
 begin
   if v_records > 0 then
     perform sync.check_brake(p_chain, p_entity, 'delete', null, v_records

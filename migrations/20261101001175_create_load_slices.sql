@@ -15,7 +15,7 @@
 create function sync.is_record_error(p_sqlstate text) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$
-  select p_sqlstate in ('54000', '54001', 'IS001', 'IS002', 'IS003') or p_sqlstate ~ '^(09|21|22|23|27|44|[5-9I-Z])' and p_sqlstate !~ '^(5[3-8]|IS|XX)'
+  select p_sqlstate in ('54000', '54001', 'IS001', 'IS002', 'IS003', 'IS004') or p_sqlstate ~ '^(09|21|22|23|27|44|[5-9I-Z])' and p_sqlstate !~ '^(5[3-8]|IS|XX)'
 $$;
 
 create function sync.active_if_same(p_mapped uuid, p_id uuid) returns public.mapping_sync_status
@@ -28,16 +28,6 @@ begin
 end
 $$;
 comment on function sync.active_if_same(uuid, uuid) is 'One record, one UUID, forever: a mapping revives only under its own id.';
-
-create function sync.refuse_altered(p_from integer, p_to integer) returns void
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-begin
-  if exists (select from pg_temp.page_plan where n between p_from and p_to and altered) then
-    raise exception using errcode = 'IS001', message = 'the target cannot hold a value exactly, or changed a number on write';
-  end if;
-end
-$$;
-comment on function sync.refuse_altered(integer, integer) is 'Raises IS001 when the target cannot hold a value of the slice exactly, or has changed a number on write, as pg_temp.page_plan says.';
 
 create function sync.prepare_statements(p_name text, p_statements text[]) returns text[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -108,72 +98,6 @@ $$;
 comment on function sync.try_slice(text[], boolean, integer, integer) is
   'Runs statements over the records n in [from, to], all or nothing: null, or {SQLSTATE, constraint, column} of an error that a record causes. p_prepared: as sync.prepare_statements returned them.';
 
-create function sync.find_givers(p_entity public.sync_entities, p_schema text, p_from integer, p_to integer) returns boolean
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_index record;
-begin
-  if to_regclass('pg_temp.page_givers') is null then
-    create temp table page_givers (n integer not null, taker integer not null, field text not null) on commit drop;
-    create index on pg_temp.page_givers (n, taker);
-    create index on pg_temp.page_rows (_uuid);
-  end if;
-  delete from pg_temp.page_givers;
-  for v_index in select * from sync.vacated_fields(p_entity) loop
-    execute format($q$
-      insert into pg_temp.page_givers (n, taker, field)
-      select p.n, o.n, %1$L
-        from pg_temp.page_rows o
-        join pg_temp.page_plan w on w.n = o.n and w.action in ('insert', 'update', 'review')
-        -- The unique index is probed once per record, whatever the planner thinks.
-        cross join lateral (select t.id from %2$s t where %3$s offset 0) held
-        join pg_temp.page_rows p on p._uuid = held.id and p.n <> o.n and p.n between $1 and $2
-        join pg_temp.page_plan q on q.n = p.n and q.written ? %1$L
-       where o.n between $1 and $2
-    $q$, v_index.field, sync.target_sql(p_entity, p_schema), v_index.holds) using p_from, p_to;
-  end loop;
-  return exists (select from pg_temp.page_givers);
-end
-$$;
-comment on function sync.find_givers(public.sync_entities, text, integer, integer) is
-  'Which records n of a slice hold a unique value that another one of it (taker) is to get, by a field of which they can give it up first: into pg_temp.page_givers.';
-
-create function sync.vacated_fields(p_entity public.sync_entities) returns table (field text, nullable boolean, holds text)
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select v.name, v.nullable,
-         (select string_agg(format('t.%I %s (o.%s)::%s', a.attname, sync.equality(i.indclass[k.n - 1]), c.slot, c.type), ' and ')
-            from unnest(i.indkey::smallint[]) with ordinality k (attnum, n)
-            join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
-            join sync.field_slots(p_entity) c on c.name = a.attname
-           where k.n <= i.indnkeyatts)
-         || coalesce(' and (' || pg_get_expr(i.indpred, i.indrelid) || ')', '')
-    from pg_catalog.pg_index i
-    cross join lateral (
-      select a.attname::text as name, not a.attnotnull as nullable from pg_catalog.pg_attribute a
-       where a.attrelid = i.indrelid and a.attnum = any (i.indkey::smallint[])
-         and (not a.attnotnull or a.atttypid in ('text'::regtype, 'varchar'::regtype))
-       order by a.attnotnull, a.attnum limit 1) v
-   where i.indrelid = to_regclass(format('public.%I', p_entity.target_table)) and i.indisunique and not i.indisprimary
-     and 0 <> all (i.indkey::smallint[]) and sync.are_owned(p_entity, i.indrelid, i.indkey::smallint[])
-$$;
-comment on function sync.vacated_fields(public.sync_entities) is
-  'For each unique index the field by which a row can give up its value, and SQL: whether the target row t holds what the record o is to get.';
-
--- Unique values that change places collide row by row, whatever the order: so rows whose value another one of the slice is to
--- get give it up first, but only when a slice was rejected for it.
-create function sync.vacate_statements(p_entity public.sync_entities, p_schema text) returns text[]
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select coalesce(array_agg(format($q$
-      update %1$s t set %2$I = %3$s
-        from pg_temp.page_rows p
-       where p.n between $1 and $2 and t.id = p._uuid
-         and exists (select from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %2$L)
-    $q$, sync.target_sql(p_entity, p_schema), v.field, case when v.nullable then 'null' else 't.id::text' end)), '{}')
-    from (select distinct field, nullable from sync.vacated_fields(p_entity)) v
-$$;
-comment on function sync.vacate_statements(public.sync_entities, text) is
-  'The statements by which rows of a slice give up unique values that others of it are to get, as pg_temp.page_givers says. $1, $2: the slice.';
-
 create function sync.clash_sql(p_entity public.sync_entities, p_schema text, p_index text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select format($q$
@@ -209,7 +133,7 @@ declare
   v_holds  boolean;
   v_fits   text;
 begin
-  if not exists (select from pg_temp.page_rejects j where j.n between p_from and p_to and j.sqlstate ~ '^(22|IS001)' and j.column_name is null) then
+  if not exists (select from pg_temp.page_rejects j where j.n between p_from and p_to and j.sqlstate ~ '^(22|54001|IS001)' and j.column_name is null) then
     return;
   end if;
   for v_column in
@@ -220,14 +144,14 @@ begin
     -- All at once: one by one only in the columns that do not hold them all.
     begin
       execute format('select %s from (select p.%s as value from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
-                                       where j.n between $1 and $2 and j.sqlstate ~ ''^(22|IS001)'' and j.column_name is null) p', v_fits, v_column.slot)
+                                       where j.n between $1 and $2 and j.sqlstate ~ ''^(22|54001|IS001)'' and j.column_name is null) p', v_fits, v_column.slot)
         into v_holds using p_from, p_to;
     exception when data_exception or program_limit_exceeded then
       v_holds := false;
     end;
     if not v_holds then
       execute format('update pg_temp.page_rejects j set column_name = %1$L from pg_temp.page_rows p
-                       where p.n = j.n and j.n between $1 and $2 and j.sqlstate ~ ''^(22|IS001)'' and j.column_name is null and not sync.holds(p.%3$s, %2$L)',
+                       where p.n = j.n and j.n between $1 and $2 and j.sqlstate ~ ''^(22|54001|IS001)'' and j.column_name is null and not sync.holds(p.%3$s, %2$L)',
         v_column.name, v_fits, v_column.slot) using p_from, p_to;
     end if;
   end loop;
@@ -385,16 +309,14 @@ $$;
 comment on function sync.load_circles(public.sync_entities, text, text[], text[]) is
   'Loads rejected records together that exchange unique values among each other, and that other rejects of the page had parted.';
 
-revoke all on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.refuse_altered(integer, integer),
+revoke all on function sync.is_record_error(text), sync.active_if_same(uuid, uuid),
   sync.prepare_statements(text, text[]), sync.forget_statements(text), sync.try_slice(text[], boolean, integer, integer),
-  sync.find_givers(public.sync_entities, text, integer, integer), sync.vacated_fields(public.sync_entities), sync.vacate_statements(public.sync_entities, text),
   sync.clash_sql(public.sync_entities, text, text), sync.holds(text, text), sync.name_unfit_columns(public.sync_entities, integer, integer),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
   sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.circles(integer[]),
   sync.load_circles(public.sync_entities, text, text[], text[]) from public;
-grant execute on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.refuse_altered(integer, integer),
+grant execute on function sync.is_record_error(text), sync.active_if_same(uuid, uuid),
   sync.prepare_statements(text, text[]), sync.forget_statements(text), sync.try_slice(text[], boolean, integer, integer),
-  sync.find_givers(public.sync_entities, text, integer, integer), sync.vacated_fields(public.sync_entities), sync.vacate_statements(public.sync_entities, text),
   sync.clash_sql(public.sync_entities, text, text), sync.holds(text, text), sync.name_unfit_columns(public.sync_entities, integer, integer),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
   sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.circles(integer[]),

@@ -107,7 +107,8 @@ export const ERRORS = {
     status: 409,
     retryable: false,
     meaning: "The target table holds rows whose ids have not been adopted; new ids beside them would double them.",
-    remedy: "Take their ids over with `npm run sync -- adopt` (docs/operations.md), or empty the table. Nothing was written.",
+    remedy:
+      "Take their ids over with `npm run sync -- adopt` (docs/operations.md); only where nobody needs its rows, empty the table instead. Nothing was written.",
   },
   DECISION_REFUSED: {
     status: 409,

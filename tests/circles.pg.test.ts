@@ -144,7 +144,7 @@ describe("members of a circle that the source deletes", () => {
     await test.sync({ capture: "full", pageSize: 10 });
     expect(await landed(test)).toEqual({ 1: null, 2: 1, 6: 2 });
     const referred =
-      "The source no longer wants this record here, but its target row is referred to by others: delete these first.";
+      "The source no longer wants this record here, but its target row is referred to by others: it goes by itself once these are gone or refer to another row. target_wins: it stays.";
     expect(await queued(test)).toEqual([`1: ${referred}`, `2: ${referred}`]);
     await test.source.admin`update public.dispatch_category set parent_id = null where id = 6`;
     await test.sync({ capture: "full" });

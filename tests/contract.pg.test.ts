@@ -209,7 +209,11 @@ describe("what the catalogs say", () => {
     await test.start({ entities: ["offices"] });
     const { findings } = await checkContract(context, 1, true);
     expect(findings).toMatchObject([
-      { code: "source_refused", entity: "operations", message: expect.stringContaining("42883") as string },
+      {
+        code: "source_refused",
+        entity: "operations",
+        message: expect.stringContaining("(SQLSTATE 42883 at no_such_function)") as string,
+      },
     ]);
     expect((await checkContract(test.context, 1, true)).findings).toEqual([]);
   });
@@ -350,5 +354,24 @@ describe("what a write to the target sets off", () => {
     ]);
     await test.target.admin`alter table public.offices disable trigger touch_updated_at`;
     expect((await test.start({ entities: ["offices"] })).entities).toEqual(["offices"]);
+  });
+});
+
+describe("a foreign key of the target to a table that no entity feeds", () => {
+  it("keeps the entity out while that table is empty, and is told alone when it has rows", async () => {
+    await using test = await createPipeline();
+    await test.target.admin.unsafe(`
+      create schema auth_of_test; create table auth_of_test.users (id uuid primary key, mail text unique);
+      alter table public.offices add constraint offices_user foreign key (id) references auth_of_test.users (id)`);
+    await test.seed.office(1);
+    const { code, findings } = await refusal(test.start({ entities: ["offices"] }));
+    expect([code, findings.map((finding) => finding.code)]).toEqual(["CONTRACT_BROKEN", ["target_reference_unfed"]]);
+    expect(findings[0]?.message).toContain("offices.id refers to auth_of_test.users, which no entity feeds");
+    await test.target.admin`insert into auth_of_test.users (id) values (gen_random_uuid())`;
+    await test.sync({ entities: ["offices"] });
+    expect(await test.live("offices")).toMatchObject([{ id: 1, rule: "offices_user" }]);
+    expect([...(await alerts(test))].filter(({ open }) => open)).toMatchObject([
+      { kind: "contract_warning", codes: ["target_reference_unfed"] },
+    ]);
   });
 });

@@ -107,6 +107,7 @@ function fitting(): Catalogs {
     unique: ["id", legacyKey],
     indexed: ["id", legacyKey],
     foreignKeys: [] as { column: string; table: string; references: string }[],
+    referred: [] as Mutable<TargetCatalog>["tables"][string]["referred"],
     triggers: [] as Mutable<TargetCatalog>["tables"][string]["triggers"],
     rules: [] as Mutable<TargetCatalog>["tables"][string]["rules"],
     publications: [] as Mutable<TargetCatalog>["tables"][string]["publications"],
@@ -355,6 +356,27 @@ const CASES: readonly Case[] = [
     nearMiss: (c) => target(c).foreignKeys.push({ column: "author_id", table: "public.authors", references: "id" }),
     on: { column: "author_id" },
     remedy: /Look the id up/,
+  },
+  {
+    code: "target_reference_unfed",
+    violate: (c) => target(c).referred.push({ name: "books_id_fkey", columns: ["id"], table: "auth.prints", empty: true }),
+    // Fed by an entity, or nothing of ours.
+    nearMiss: (c) =>
+      target(c).referred.push(
+        { name: "by", columns: ["author_id"], table: "public.authors", empty: true },
+        { name: "on", columns: ["notes"], table: "public.shelves", empty: true },
+      ),
+    on: { column: "id", severity: "fatal" },
+    remedy: /feeds auth\.prints.*: alter table public\."books" drop constraint "books_id_fkey";$/,
+  },
+  {
+    code: "target_reference_unfed",
+    violate: (c) =>
+      target(c).referred.push({ name: "fk", columns: ["legacy_book_id", "notes"], table: "public.shelves", empty: false }),
+    // Its parent says where it is from; that the key leads elsewhere is told as such.
+    nearMiss: (c) => target(c).referred.push({ name: "fk", columns: ["author_id"], table: "public.shelves", empty: false }),
+    on: { column: "legacy_book_id", severity: "warn" },
+    remedy: /have the application fill it before/,
   },
   {
     code: "target_grant_missing",

@@ -118,6 +118,43 @@ describe("a record that the source deleted", () => {
     expect(await ids("orders")).toEqual([11, 13]);
   });
 
+  it("that the target refuses to delete stays once a person has said so, and is not tried again until that is put back", async () => {
+    await declare({ orders: "hard", payments: "ignore" });
+    await test.sync(family);
+    await test.target.admin.unsafe(`
+      create table public.tried (id integer);
+      create function public.keep_eleven() returns trigger language plpgsql security definer as $$ begin
+        insert into public.tried values (old.legacy_instruction_id);
+        if old.legacy_instruction_id = 11 then return null; end if; return old; end $$;
+      create trigger keep_eleven before delete on public.orders for each row execute function public.keep_eleven()`);
+    await remove("instruction", 11, 12);
+    const kept = [
+      { id: 11, rule: "left_kept" },
+      { id: 12, rule: "payments_order_id_fkey" },
+    ];
+    await test.target.admin`update public.payments set order_id = null where legacy_payment_id = 21`;
+    expect(await counts(await test.sync({ ...family, capture: "digest" }))).toEqual({ deleted: 0, conflict: 2 });
+    expect(await test.live("orders")).toMatchObject(kept);
+    await test.target.admin`update public.sync_conflicts set resolution_strategy = 'target_wins' where state = 'open'`;
+    await test.target.admin`delete from public.tried`;
+    for (const capture of ["digest", "digest", "full"] as const) {
+      expect(await counts(await test.sync({ ...family, capture })), capture).toEqual({ deleted: 0, conflict: 0 });
+    }
+    expect(await test.live("orders")).toEqual([]);
+    expect(await ids("orders")).toEqual([11, 12, 13]);
+    expect((await test.target.admin`select from public.tried`).length).toBe(0);
+    // Put back, it is tried again.
+    await test.target
+      .admin`update public.sync_conflicts set resolution_strategy = null where rule = 'payments_order_id_fkey' and state = 'resolved'`;
+    await test.target.admin`update public.payments set order_id = null where legacy_payment_id = 22`;
+    expect(await counts(await test.sync({ ...family, capture: "digest" }))).toEqual({ deleted: 1, conflict: 0 });
+    expect(await ids("orders")).toEqual([11, 13]);
+    // Back in the source, it is a record like any other.
+    await test.seed.instruction(11, 1);
+    await test.sync(family);
+    expect(await mapping("orders", 11)).toMatchObject({ status: "active", gone: false });
+  });
+
   it.each(["values", "hashes"] as const)(
     "is marked in its row when the policy is soft, with %s kept, and unmarked when it returns",
     async (history) => {
@@ -203,11 +240,15 @@ describe("a record that the source deleted", () => {
 
   it("is asked about instead of deleted when somebody has edited it since", async () => {
     await declare({ operations: "hard" });
+    await source("update public.dispatch_operation set card_brand = 'visa' where id = 32");
     await test.sync(family);
+    const before = "visa";
     await test.target.admin`update public.operations set card_brand = 'edited' where legacy_operation_id = 32`;
     await remove("operation", 32, 33);
     expect(await counts(await test.sync({ ...family, capture: "digest" }))).toEqual({ deleted: 1, conflict: 1 });
     expect(await test.live("operations")).toMatchObject([{ id: 32, rule: "left_edited", field: "card_brand" }]);
+    const [asked] = await test.target.admin`select differences from public.sync_conflicts where rule = 'left_edited'`;
+    expect(asked).toEqual({ differences: { card_brand: { seen: before, source: null, target: "edited" } } });
     // An edit that the queue does not show is not deleted with the row.
     const letGo = () =>
       test.target

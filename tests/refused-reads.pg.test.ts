@@ -134,3 +134,24 @@ describe("the bytes of a page", () => {
     expect(sizes?.most).toBe(large);
   });
 });
+
+describe("a statement that the source refuses because a name is gone", () => {
+  it("is told with the entity and the name, and without a value of a row", async () => {
+    await using test = await limited({ entity: NUMBER });
+    await seedOffices(test, 3);
+    const { execution } = await test.start({ entities: ["offices"] });
+    await test.source.admin`alter table public.dispatch_office rename column phone to telephone`;
+    await test.drain();
+    const { status, errors } = await test.status(execution);
+    expect(status).toBe("failed");
+    expect(errors).toMatchObject([
+      {
+        code: "SOURCE_REFUSED",
+        entity: "offices",
+        sqlstate: "42703",
+        at: "o.phone",
+        message: "The source refused a statement (SQLSTATE 42703 at o.phone).",
+      },
+    ]);
+  });
+});

@@ -48,21 +48,23 @@ const SETTABLE: Readonly<Record<string, readonly string[]>> = {
   sync_conflicts: ["resolution_strategy", "resolution_data"],
 };
 /** Functions that are called as whoever asks, and those that only the role of decisions calls. */
-const OF_REVIEWERS = ["actor", "caller_role", "claims", "refuse_decision", "reveal"];
+const OF_REVIEWERS = ["actor", "caller_role", "claims", "is_leaving", "refuse_decision", "reveal"];
 const OF_DECISIONS = [
   ...["apply_decisions", "calling_role", "carry_out", "decide_fields", "decide_rows", "deferred_constraints", "delete_decided"],
-  ...["takes", "write_again"],
+  ...["refuse_cancelled", "takes", "write_again"],
 ];
 /** Of the worker and of decisions. */
 const OF_BOTH = [
   ...[
     "application_path",
+    "cancelling_triggers",
     "column_types",
     "differences",
     "field_slots",
     "fits_sql",
     "holds",
     "is_record_error",
+    "named_triggers",
     "note_changed_causes",
     "owned_columns",
     "pick",

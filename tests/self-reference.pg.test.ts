@@ -34,6 +34,10 @@ describe("an entity whose records refer to each other", () => {
     expect(await test.live("categories")).toEqual([]);
     const sums = await test.sums(execution);
     expect(sums.read).toBe(sums.outcomes);
+    // What waited for a record of the same execution is no error of it.
+    const [ended] = await test.target.admin<{ rate: number }[]>`
+      select (metrics ->> 'errorRate')::float8 as rate from public.sync_executions where id = ${execution}`;
+    expect(ended?.rate).toBe(0);
     await test.sync({ entities: ["categories"], capture: "full" });
     expect(await parents(test)).toEqual(FAMILY);
     expect(await test.target.admin`select from public.sync_pending_keys`).toHaveLength(0);
@@ -45,7 +49,10 @@ describe("an entity whose records refer to each other", () => {
     await test.source.admin.unsafe(
       "set session_replication_role = replica; delete from public.dispatch_category where id = 9; reset session_replication_role",
     );
-    await run(test);
+    const { execution } = await run(test);
+    const [ended] = await test.target.admin<{ rate: number }[]>`
+      select (metrics ->> 'errorRate')::float8 as rate from public.sync_executions where id = ${execution}`;
+    expect(ended?.rate).toBeGreaterThan(0);
     expect(await test.live("categories")).toMatchObject([
       { id: 1, state: "waiting", parent: "categories", parentId: 4 },
       { id: 4, state: "waiting", parent: "categories", parentId: 9 },

@@ -175,6 +175,23 @@ describe("a predicate", () => {
     ]);
     expect((await test.live("operations"))[0]?.remedy).toMatch(/referred to by others/);
     expect(await mapping(8)).toMatchObject({ status: "active", state: true });
+    // Decided: it stays, and no pass tries again.
+    await test.target
+      .admin`update public.sync_conflicts set resolution_strategy = 'target_wins' where rule = 'left_kept' and state = 'open'`;
+    await test.target.admin`delete from public.receipts`;
+    await test.target.admin`update public.sync_conflicts set next_attempt_at = now() + interval '1 day' where state = 'open'`;
+    await source("update public.dispatch_operation set attempts = 0 where id = 16");
+    await test.sync(full);
+    expect((await test.live("operations")).map((row) => row.id)).toEqual([]);
+    expect(await landed()).toEqual([4, 16]);
+    expect(await mapping(16)).toMatchObject({ status: "active", state: true });
+    await test.target
+      .admin`update public.sync_conflicts set resolution_strategy = null where rule = 'left_kept' and state = 'resolved'`;
+    await attempts(8, 1);
+    await test.sync(only);
+    await test.target.admin`insert into public.receipts select id from public.operations where legacy_operation_id = 8`;
+    await attempts(8, 0);
+    await test.sync(only);
     // The record returns before anybody has decided: there is nothing left to decide.
     await attempts(8, 7);
     expect(await outcome(await test.sync(only))).toEqual({ read: 1, updated: 1 });

@@ -41,6 +41,7 @@ const finding = z.object({
   code: z.string(),
   severity: z.enum(["fatal", "warn"]),
   entity: z.string().nullable(),
+  table: z.string().nullable().default(null),
   message: z.string(),
   remedy: z.string(),
 });

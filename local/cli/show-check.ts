@@ -54,8 +54,8 @@ function sizeOf(bytes: number): string {
 export function showFindings(findings: readonly Finding[]): string {
   if (findings.length === 0) return "Both catalogs fit every entity.\n";
   const [fatal, warnings] = [findings.filter(isFatal), findings.filter((finding) => !isFatal(finding))];
-  const show = ({ severity, entity, code, message, remedy }: Finding) =>
-    `  ${severity.padEnd(5)}  ${entity ?? "every entity"}  ${code}\n         ${message}\n         What to do: ${remedy}\n`;
+  const show = ({ severity, entity, table, code, message, remedy }: Finding) =>
+    `  ${severity.padEnd(5)}  ${entity ?? (table === null ? "every entity" : `table ${table}`)}  ${code}\n         ${message}\n         What to do: ${remedy}\n`;
   return [`Findings: ${fatal.length} fatal, ${warnings.length} warnings.\n`, ...[...fatal, ...warnings].map(show)].join("");
 }
 

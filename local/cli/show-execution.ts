@@ -29,7 +29,10 @@ export function showExecution(state: ExecutionState): string {
   }
   if (state.warnings.length > 0) {
     const rows = state.warnings.map(({ rule, count }) => [rule, count]);
-    parts.push("\nLanded although they break a rule:\n", formatTable(["rule", "records"], rows));
+    parts.push(
+      "\nLanded although they break a rule, or otherwise than they were written:\n",
+      formatTable(["rule", "records"], rows),
+    );
   }
   for (const { entity, counts } of state.entities ?? [])
     if (counts.absent > 0)

@@ -45,7 +45,7 @@ function printWaivers(state: ExecutionState): void {
 
 function printWarnings(state: ExecutionState): void {
   if (state.warnings.length === 0) return;
-  line(`\n  Landed although they break a rule (public.sync_warnings):`);
+  line(`\n  Landed although they break a rule, or otherwise than they were written (public.sync_warnings):`);
   table(
     ["rule", "records"],
     state.warnings.map((row) => [row.rule, row.count]),

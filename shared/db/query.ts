@@ -3,6 +3,7 @@ import { IsthmusError, type ErrorCode } from "../errors.ts";
 import type { Queryable, Sql, Transaction } from "./connect.ts";
 import { isLost, LOST } from "./pinned.ts";
 import type { Side } from "./settings.ts";
+import { namedAt } from "./named-at.ts";
 import { meaningOf, REFUSAL_REMEDIES, saidBy, type RefusalFacts } from "./sqlstates.ts";
 
 type Parameter = string | number | boolean | null;
@@ -20,7 +21,7 @@ export async function query<Row extends object>(
   try {
     return await db.unsafe<Row[]>(text, parameters as postgres.ParameterOrJSON<never>[]);
   } catch (error) {
-    throw toIsthmusError(error, side);
+    throw toIsthmusError(error, side, text);
   }
 }
 
@@ -107,9 +108,9 @@ export function isSourceLimit(error: unknown): boolean {
   return error instanceof IsthmusError && error.code === "SOURCE_LIMIT";
 }
 
-function toIsthmusError(error: unknown, side: Side): IsthmusError {
+function toIsthmusError(error: unknown, side: Side, text = ""): IsthmusError {
   if (error instanceof IsthmusError) return error;
-  const { name, code, hint, message, detail } = (error ?? {}) as Readonly<Record<string, unknown>>;
+  const { name, code, hint, message, detail, position } = (error ?? {}) as Readonly<Record<string, unknown>>;
   const state = typeof code === "string" ? code : "";
   const own = OWN_STATES[state];
   if (own) {
@@ -131,7 +132,8 @@ function toIsthmusError(error: unknown, side: Side): IsthmusError {
     );
   }
   // Only a server's or pooler's own errors carry a SQLSTATE: EPIPE, too, has five letters.
-  if (name === "PostgresError") return refusal({ code: state, ...severitiesOf(error) }, side, error);
+  if (name === "PostgresError")
+    return refusal({ code: state, ...severitiesOf(error) }, side, error, namedAt(state, text, position));
   if (state === "" && !(error instanceof Error && "errno" in error)) {
     return new IsthmusError("INTERNAL", undefined, { cause: error });
   }
@@ -139,14 +141,14 @@ function toIsthmusError(error: unknown, side: Side): IsthmusError {
   return new IsthmusError(unavailable(side), undefined, { cause: error, detail: { reason: state } });
 }
 
-function refusal(facts: RefusalFacts, side: Side, cause: unknown): IsthmusError {
+function refusal(facts: RefusalFacts, side: Side, cause: unknown, at: string | undefined): IsthmusError {
   const meaning = meaningOf(facts);
   const who = saidBy(facts) === "pooler" ? `A pooler before the ${side}` : `The ${side}`;
   if (meaning === "refused") {
     return new IsthmusError(
       side === "source" ? "SOURCE_REFUSED" : "TARGET_REFUSED",
-      `${who} refused a statement (SQLSTATE ${facts.code}).`,
-      { cause, detail: { sqlstate: facts.code } },
+      `${who} refused a statement (SQLSTATE ${facts.code}${at === undefined ? "" : ` at ${at}`}).`,
+      { cause, detail: { sqlstate: facts.code, ...(at === undefined ? {} : { at }) } },
     );
   }
   const hint = REFUSAL_REMEDIES[meaning];

@@ -9,6 +9,7 @@ import {
   checkpoints,
   noticeTarget,
   openEntities,
+  noteDefinitions,
   registerEntities,
   type Plan,
 } from "../sql/plan.ts";
@@ -71,6 +72,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
   if (request.capture === "modified" && !dryRun) await assertBacked(context, requested);
   if (!dryRun) await noticeRestoredTarget(context, sourceId);
   await registerEntities(target, sourceId, [...context.entities.values()], hashes);
+  await noteDefinitions(target, sourceId, [...context.entities.keys()]);
   const contract = await keepContract(context, sourceId, requested, dryRun ? "plan" : "sync", request.capture);
   const entities = contract.runnable;
   const names = entities.map((entity) => entity.name);

@@ -1,5 +1,5 @@
 import type { Entity } from "../entities/define-entity.ts";
-import { describeError, ERRORS, IsthmusError } from "../errors.ts";
+import { describeError, ERRORS, IsthmusError, type DescribedError } from "../errors.ts";
 import { sendPages } from "../queue/send-pages.ts";
 import { adoptPage } from "../sql/adoption.ts";
 import { claimPage, giveBackPage, openPage, type GivenBack } from "../sql/pages.ts";
@@ -91,7 +91,7 @@ const LONGEST_PAUSE_SECONDS = 300;
 
 async function recover(context: Context, claim: Claim, error: unknown): Promise<PageOutcome> {
   const cause = error instanceof PageTooLarge ? error.cause : error;
-  const described = describeError(cause);
+  const described = describedFor(claim, cause);
   const given = whatNow(context, claim, error);
   context.log.error("page.failed", { ...described, chain: claim.chain.id, page: claim.chain.page });
   // The commit may have gone through although its answer was lost: the chain's row knows.
@@ -105,6 +105,12 @@ async function recover(context: Context, claim: Claim, error: unknown): Promise<
   await sendPages(context, await giveBackPage(context.target, claim, described, given));
   if ("pageSize" in given) return { outcome: "smaller", error: described, pageSize: given.pageSize };
   return { outcome: "failed", error: described, retrySeconds: given.retrySeconds };
+}
+
+/** What is told of an error, with the entity whose page it ended. */
+function describedFor({ entities, chain }: Claim, error: unknown): DescribedError {
+  const entity = Object.keys(entities).find((name) => entities[name]?.id === chain.entity_id);
+  return { ...(entity === undefined ? {} : { entity }), ...describeError(error) };
 }
 
 /** A page that a limit ended is tried again at once with fewer records; one that cannot be smaller, like any other error. */

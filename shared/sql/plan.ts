@@ -76,6 +76,19 @@ export async function registerEntities(
   );
 }
 
+/** Rows of the queue that a start masks at once; the rest follows with the next ticks. */
+const MASKED_AT_ONCE = 10_000;
+
+/** Notes which entities no file has any more, and masks in the queue what has become sensitive. `names`: all that this deployment has. */
+export async function noteDefinitions(target: Queryable, sourceId: number, names: readonly string[]): Promise<void> {
+  await query(
+    target,
+    "target",
+    `select sync.note_removed($1::integer::smallint, array(select jsonb_array_elements_text($2::text::jsonb))), sync.mask_queue($1::integer::smallint, $3)`,
+    [sourceId, JSON.stringify(names), MASKED_AT_ONCE],
+  );
+}
+
 function onDeleteOf({ onDelete }: Entity): object {
   return typeof onDelete === "string" ? { policy: onDelete } : { policy: "soft", set: onDelete.soft };
 }

@@ -11,9 +11,13 @@ import { changedRecords, windowQuery } from "./source-scan.ts";
 /**
  * Whether the source would run an entity's statements, with all that their expressions name: they are planned, not
  * executed, and planning checks names, types and rights. `changes`: with those that ask which rows were written.
- * @returns the SQLSTATE of a refusal, undefined without one.
+ * @returns the SQLSTATE of a refusal and what the source names in it, undefined without one.
  */
-export async function projectionRefusal(source: Queryable, entity: Entity, changes = true): Promise<string | undefined> {
+export async function projectionRefusal(
+  source: Queryable,
+  entity: Entity,
+  changes = true,
+): Promise<{ readonly sqlstate: string; readonly at: string | undefined } | undefined> {
   const written = { from: "0", to: "1" };
   const statements: KeyQuery[] = [
     { text: projectionSql(entity), parameters: ["{}", "0"] },
@@ -31,7 +35,8 @@ export async function projectionRefusal(source: Queryable, entity: Entity, chang
     for (const { text, parameters } of statements) await query(source, "source", `explain ${text}`, parameters);
     return undefined;
   } catch (error) {
-    if (error instanceof IsthmusError && error.code === "SOURCE_REFUSED") return String(error.detail["sqlstate"]);
-    throw error;
+    if (!(error instanceof IsthmusError) || error.code !== "SOURCE_REFUSED") throw error;
+    const { sqlstate, at } = error.detail;
+    return { sqlstate: String(sqlstate), at: typeof at === "string" ? at : undefined };
   }
 }

@@ -10,14 +10,14 @@ export async function releaseWaiting(target: Queryable, sourceId: number): Promi
 const TOLD_AT_ONCE = 10_000;
 
 /**
- * Asks for every record whose next attempt is due, counts the queue, raises an alert where records have been in it for too long, and says of
+ * Masks what has become sensitive, closes what is open of removed entities, asks for every record whose next attempt is due, counts the queue, raises an alert where records have been in it for too long, and says of
  * waiting ones what they wait for in the end where that has changed.
  */
 export async function tendQueue(target: Queryable, sourceId: number, ageHours: number): Promise<void> {
   await query(
     target,
     "target",
-    "select sync.retry_due($1::integer::smallint), sync.count_queue($1::integer::smallint), sync.alert_old_records($1::integer::smallint, $2), sync.tell_causes($1::integer::smallint, $3)",
+    "select sync.mask_queue($1::integer::smallint, $3), sync.close_removed($1::integer::smallint, $3), sync.retry_due($1::integer::smallint), sync.count_queue($1::integer::smallint), sync.alert_old_records($1::integer::smallint, $2), sync.tell_causes($1::integer::smallint, $3)",
     [sourceId, ageHours, TOLD_AT_ONCE],
   );
 }

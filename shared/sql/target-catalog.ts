@@ -43,6 +43,13 @@ export interface TargetCatalogTable {
   readonly indexed: readonly string[];
   /** Foreign keys of one column. */
   readonly foreignKeys: readonly { readonly column: string; readonly table: string; readonly references: string }[];
+  /** Foreign keys, of any number of columns; `empty`: the table that they refer to has no row. */
+  readonly referred: readonly {
+    readonly name: string;
+    readonly columns: readonly string[];
+    readonly table: string;
+    readonly empty: boolean;
+  }[];
   readonly triggers: readonly TargetCatalogTrigger[];
   readonly rules: readonly { readonly name: string; readonly event: string; readonly definition: string }[];
   readonly publications: readonly { readonly name: string; readonly all: boolean; readonly writes: readonly string[] }[];
@@ -103,6 +110,13 @@ export const TARGET_CATALOG = `
                join pg_class r on r.oid = k.confrelid
                join pg_namespace n on n.oid = r.relnamespace
                join pg_attribute b on b.attrelid = r.oid and k.confkey = array[b.attnum]
+              where k.conrelid = c.oid and k.contype = 'f'),
+           'referred', (
+             select coalesce(jsonb_agg(jsonb_build_object('name', k.conname, 'table', n.nspname || '.' || r.relname,
+                      'empty', r.relkind = 'r' and pg_relation_size(r.oid) = 0,
+                      'columns', (select jsonb_agg(a.attname order by a.attnum) from pg_attribute a where a.attrelid = c.oid and a.attnum = any (k.conkey)))
+                      order by k.conname), '[]')
+               from pg_constraint k join pg_class r on r.oid = k.confrelid join pg_namespace n on n.oid = r.relnamespace
               where k.conrelid = c.oid and k.contype = 'f'),
            'triggers', (
              select coalesce(jsonb_agg(jsonb_build_object(

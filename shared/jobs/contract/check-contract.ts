@@ -17,7 +17,7 @@ import { answered, keyQuestions } from "./key-claims.ts";
 import { effectFindings, sideEffects } from "./side-effects.ts";
 
 /** Raise it when the comparison changes: what it found before is then worth nothing. */
-const COMPARISON = 4;
+const COMPARISON = 5;
 
 /** How long the rows of source tables are asked in one comparison, and of one table, for what no catalog says. */
 const ASK_MS = 30_000;
@@ -94,8 +94,8 @@ async function compare(
     // The reason is known already.
     if (found.some(({ severity, code }) => severity === "fatal" && code !== "capture_impossible")) continue;
     const changes = found.every(({ code }) => code !== "capture_impossible");
-    const state = await projectionRefusal(context.source, entity, changes);
-    if (state !== undefined) refused.push(refusal(entity, state));
+    const told = await projectionRefusal(context.source, entity, changes);
+    if (told !== undefined) refused.push(refusal(entity, told));
   }
   return [
     ...ofSource,
@@ -126,9 +126,9 @@ async function askRows({ source: db, clock }: Context, entities: readonly Entity
   return findings;
 }
 
-function refusal(entity: Entity, state: string): Finding {
+function refusal(entity: Entity, { sqlstate, at }: { readonly sqlstate: string; readonly at: string | undefined }): Finding {
   return findingsOn(entity.name, entity.source.table)("source_refused", {
-    message: `The source refuses the statement that reads ${entity.name} (SQLSTATE ${state}).`,
+    message: `The source refuses the statement that reads ${entity.name} (SQLSTATE ${sqlstate}${at === undefined ? "" : ` at ${at}`}).`,
     remedy:
       "Something that an expression, a condition or a watch of the entity file names is missing, of another type, or not readable: correct it there, or grant the source role SELECT on it.",
   });

@@ -9,6 +9,7 @@ type Find = ReturnType<typeof findingsOn>;
 /** In what the target does not fit the entities, besides the types of its columns. */
 export function compareTarget(entities: readonly Entity[], catalog: TargetCatalog): Finding[] {
   const byName = new Map(entities.map((entity) => [entity.name, entity]));
+  const fed = new Set(entities.map((entity) => `public.${entity.target.table}`));
   return entities.flatMap((entity) => {
     const name = entity.target.table;
     const find = findingsOn(entity.name, name);
@@ -25,6 +26,7 @@ export function compareTarget(entities: readonly Entity[], catalog: TargetCatalo
       ...checkKeys(find, entity, table),
       ...checkColumns(find, entity, table),
       ...checkParents(find, entity, table, byName),
+      ...checkUnfed(find, entity, table, fed),
       ...checkRights(find, entity, table, catalog.role),
     ];
   });
@@ -119,6 +121,31 @@ function checkParents(find: Find, entity: Entity, table: TargetCatalogTable, byN
       }),
     ];
   });
+}
+
+/** Nothing lands that refers to a row which nobody brings: a field without a parent, or the id that the sync itself gives. */
+function checkUnfed(find: Find, entity: Entity, table: TargetCatalogTable, fed: ReadonlySet<string>): Finding[] {
+  return table.referred
+    .filter(({ columns, table: to }) => !fed.has(to) && columns.some((column) => filledWithoutParent(entity, column)))
+    .map(({ name, columns, table: to, empty }) => {
+      const own = `${entity.target.table}.${columns.join(", ")}`;
+      const always = columns.every((column) => column === "id" || table.columns[column]?.required === true);
+      return find("target_reference_unfed", {
+        severity: empty && always ? "fatal" : "warn",
+        column: columns[0] ?? null,
+        message: `${own} refers to ${to}, which no entity feeds${
+          empty
+            ? " and which is empty: every record with a value there would be rejected"
+            : ": a record lands only where the row is there already"
+        }.`,
+        remedy: `Write an entity that feeds ${to}, have the application fill it before, or: alter table public.${ident(entity.target.table)} drop constraint ${ident(name)};`,
+      });
+    });
+}
+
+/** What a parent's field refers to is looked at as such. */
+function filledWithoutParent({ fields }: Entity, column: string): boolean {
+  return column === "id" || (Object.hasOwn(fields, column) && fields[column]?.parent === undefined);
 }
 
 function checkRights(find: Find, entity: Entity, table: TargetCatalogTable, role: string): Finding[] {

@@ -36,6 +36,7 @@ export const FINDINGS = {
   target_legacy_key_not_indexed: ["warn", "The legacy key has no index."],
   target_foreign_key_missing: ["warn", "A column that holds a parent's id has no foreign key."],
   target_foreign_key_elsewhere: ["fatal", "A column that holds a parent's id has a foreign key to another table or column."],
+  target_reference_unfed: ["warn", "What the entity fills has a foreign key to a table that no entity feeds."],
   target_grant_missing: ["fatal", "The worker lacks rights on the target table."],
   target_not_released: ["warn", "Nobody has released what decisions on the entity have to read and write."],
   side_effect: ["fatal", "What a write to the table sets off has not been acknowledged."],
