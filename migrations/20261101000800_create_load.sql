@@ -39,6 +39,7 @@ declare
   v_fits    text; -- whether the target can hold all of them exactly
   v_current text := sync.owned_columns(p_entity); -- the same columns of the target row t
   v_target  text := sync.target_sql(p_entity, p_schema);
+  v_reshape text := sync.reshaped_sql(p_entity, p_schema);
 begin
   -- Compared is what the column would hold. Whether that is all of the value is asked beside it: a cast cuts without an error.
   select string_agg(format('(p.%s)::%s%s%s as %I', c.slot, c.type, '::' || nullif(c.exact, c.type), case when c.recast then '::text' end, c.name), ', '),
@@ -60,7 +61,7 @@ begin
                   when c.written <> '{}' then 'update'
                   else 'unchanged' end,
              r.new, r.seen, r."left", r.now, c.changed, c.written, c.decided, r._raw, r._digest, r.restated, not r.fits, r.held
-        from (select p.n, p._key, p._uuid, p._raw, p._digest, v.new, %14$s as fits, %8$s as seen, %9$s as "left", t.id as t_id, t.xmin as held, o.now,
+        from (select p.n, p._key, p._uuid, p._raw, p._digest, v.new, %14$s as fits, %15$s as seen, %16$s as "left", t.id as t_id, t.xmin as held, o.now,
                      m.entity_uuid as mapped, a.undecided,
                      p._raw is distinct from s.raw or (s.seen_hash is null) <> (%7$L = 'values')
                        or p._digest is distinct from s.source_digest or s.gone_at is not null as restated
@@ -77,6 +78,8 @@ begin
                   select a.undecided from public.sync_adoption_rows a
                    where s.legacy_id is null and a.entity_id = %3$s and a.legacy_id = p._key and a.undecided limit 1) a on true
                 cross join lateral (select to_jsonb(x.*) as now from (select %4$s) x offset 0) o
+                cross join lateral (select o.now, %8$s as seen, %9$s as "left" offset 0) l
+                %17$s
                where p.n between $1 and $2 offset 0) r
         cross join lateral (
           select coalesce(jsonb_object_agg(e.key, e.value) filter (where d.decision <> 'review'), '{}') as changed,
@@ -95,7 +98,10 @@ begin
            where e.value is distinct from r.seen -> e.key) c
     $q$, v_typed, v_target, p_entity.id, v_current, p_entity.source_id, p_entity.entity_type, p_entity.history,
       sync.seen_sql(), sync.left_sql(), p_schema, case p_entity.conflicts ->> 'deleted' when 'source_wins' then 'insert' else 'target_deleted' end,
-      sync.field_strategies(p_entity, p_of_request), sync.decision_sql(), v_fits);
+      sync.field_strategies(p_entity, p_of_request), sync.decision_sql(), v_fits,
+      -- What was decided on before holds no longer where DDL has emptied or changed the column.
+      case when v_reshape is null then 'l.seen' else 'l.seen - d.fields' end,
+      case when v_reshape is null then 'l."left"' else sync.left_or_reshaped_sql() end, coalesce(v_reshape, ''));
 end
 $$;
 comment on function sync.classify_statement(public.sync_entities, text, text) is

@@ -34,6 +34,7 @@ language plpgsql stable security invoker set search_path = pg_catalog, pg_temp a
 declare
   v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
   v_target text := sync.target_sql(p_entity, v_schema);
+  v_reshape text := sync.reshaped_sql(p_entity, v_schema);
 begin
   return array[
     -- What nobody has touched since the sync left it goes, and so does what is known of a row that is gone already.
@@ -45,17 +46,20 @@ begin
                   when e.fields is not null then 'left_edited'
                   when %6$s then 'left_referenced'
                   else 'delete' end,
-             s.seen, l."left", o.now, case when l."left" <> '{}' then e.fields end
+             s.seen, g."left", l.now, case when g."left" <> '{}' then e.fields end
         from pg_temp.page_rows p
         left join %1$s t on t.id = p._uuid
         left join %5$I.sync_row_states s on s.entity_id = %2$s and s.legacy_id = p._key
         cross join lateral (select to_jsonb(x.*) as now from (select %3$s) x offset 0) o
-        cross join lateral (select %4$s as "left" offset 0) l
+        cross join lateral (select o.now, %4$s as "left" offset 0) l
+        %7$s
+        cross join lateral (select %8$s as "left" offset 0) g
         cross join lateral (
-          select sync.listed(array_agg(f.key order by f.key)) as fields from jsonb_each(o.now) f
-           where f.value is distinct from coalesce(l."left" -> f.key, 'null')) e
+          select sync.listed(array_agg(f.key order by f.key)) as fields from jsonb_each(l.now) f
+           where f.value is distinct from coalesce(g."left" -> f.key, 'null')) e
        where p.n between $1 and $2
-    $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, sync.referenced_sql(p_entity, p_plan)),
+    $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, sync.referenced_sql(p_entity, p_plan),
+      coalesce(v_reshape, ''), case when v_reshape is null then 'l."left"' else sync.left_or_reshaped_sql() end),
     format($q$
       delete from %1$s t using pg_temp.page_plan q
        where q.n between $1 and $2 and q.action = 'delete' and t.id = q.id

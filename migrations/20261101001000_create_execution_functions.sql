@@ -73,6 +73,7 @@ begin
      where a.kind = 'brake' and a.closed_at is null
        and not exists (select from public.sync_brakes b where b.entity_id = a.entity_id and b.closed_at is null);
     perform sync.close_stalled_alerts(p_execution);
+    perform sync.keep_compared(p_execution);
   end if;
   if p_status = 'failed' and not exists (select from public.sync_executions where id = p_execution and dry_run) then
     perform sync.raise_alert('execution_failed', 'critical', null, p_execution, null,

@@ -28,15 +28,6 @@ $$;
 comment on function sync.known_buckets(smallint, bigint, bigint, integer) is
   'How many records each bucket of 2^p_bits neighbouring keys has, and the sum of their hashes.';
 
-create function sync.untouched_sql(p_entity public.sync_entities) returns text
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select format('(t.xmin = s.written_by and age(t.xmin) < %s)',
-                least(2147483647, pg_snapshot_xmax(pg_current_snapshot())::text::bigint - x.written_since::text::bigint))
-    from public.sync_sources x where x.id = p_entity.source_id
-$$;
-comment on function sync.untouched_sql(public.sync_entities) is
-  'SQL: whether nobody has written the target row t since it was as the row state s says. False says nothing: then it is compared.';
-
 -- Settings are pinned as they are where rows are loaded.
 create function sync.drifted_rows(p_entity_id smallint, p_from bigint, p_to bigint, p_limit integer)
 returns table (legacy_id bigint, missing boolean)
@@ -63,7 +54,7 @@ begin
              where c.entity_id = %4$s and c.source_record_id = s.legacy_id and (c.state = 'open' or c.standing) and c.rule = 'target_deleted' limit 1) is null
      order by s.legacy_id limit %8$s
   $q$, v_entity.target_table, v_entity.source_id, v_entity.entity_type, v_entity.id, sync.owned_columns(v_entity), p_from, p_to, p_limit,
-    sync.untouched_sql(v_entity));
+    sync.as_left_sql(v_entity));
 end
 $$;
 comment on function sync.drifted_rows(smallint, bigint, bigint, integer) is
@@ -111,8 +102,8 @@ comment on function sync.merge_found(jsonb, jsonb) is
   'Adds what one page found to the report: numbers are summed, lists of legacy ids become {count, legacy_ids: the first 1,000}.';
 
 revoke all on function sync.known_records(smallint, bigint, bigint), sync.known_buckets(smallint, bigint, bigint, integer),
-  sync.untouched_sql(public.sync_entities), sync.drifted_rows(smallint, bigint, bigint, integer), sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb),
+  sync.drifted_rows(smallint, bigint, bigint, integer), sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb),
   sync.merge_found(jsonb, jsonb) from public;
 grant execute on function sync.known_records(smallint, bigint, bigint), sync.known_buckets(smallint, bigint, bigint, integer),
-  sync.untouched_sql(public.sync_entities), sync.drifted_rows(smallint, bigint, bigint, integer), sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb),
+  sync.drifted_rows(smallint, bigint, bigint, integer), sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb),
   sync.merge_found(jsonb, jsonb) to isthmus_worker;

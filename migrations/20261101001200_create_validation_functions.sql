@@ -27,7 +27,7 @@ begin
        and case when s.left_hash is null then %5$s
                 else s.left_hash <> hashtextextended((select to_jsonb(x.*)::text from (select %6$s) x), 0) end
   $q$, v_entity.target_table, v_entity.source_id, v_entity.entity_type, v_entity.id, v_differ, sync.owned_columns(v_entity),
-    sync.untouched_sql(v_entity));
+    sync.as_left_sql(v_entity));
 end
 $$;
 comment on function sync.edited_records(smallint, text[]) is

@@ -111,6 +111,7 @@ begin
   end if;
 
   if p_plan ->> 'kind' = 'sync' and not v_selective then
+    perform sync.plan_shapes(v_source.id, v_execution.id, p_plan -> 'shapes');
     if jsonb_typeof(p_plan -> 'horizon_held') = 'object' then
       perform sync.raise_alert('horizon_held', 'warning', null, v_execution.id, null, p_plan -> 'horizon_held' ->> 'message', p_plan -> 'horizon_held' -> 'details');
     else

@@ -16,7 +16,7 @@ export type Choice =
   | {
       readonly capture: "xmin";
       readonly from: string;
-      /** Both sides are to be compared besides: the server may have been put back, and have moved on beyond the horizon since. */
+      /** Both sides are to be compared besides: the server may have been put back and have moved on since, or rows changed unwritten. */
       readonly digest: boolean;
     }
   | { readonly capture: "modified"; readonly after: Watermark }
@@ -24,7 +24,7 @@ export type Choice =
 
 /**
  * How an entity's changes are found: incrementally where its checkpoint can be trusted, else in full. `stamped`: it has a
- * column by which modified rows are found.
+ * column by which modified rows are found. `moved`: rows of either side may have changed without having been written.
  */
 export function chooseCapture(
   checkpoint: Checkpoint | undefined,
@@ -32,6 +32,7 @@ export function chooseCapture(
   definitionHash: string,
   requested: RequestedCapture,
   stamped = false,
+  moved = false,
 ): Choice {
   if (!checkpoint) return { capture: "full", reason: "first_time" };
   const whereabouts = compareSource(checkpoint, checkpoint.horizon, position);
@@ -42,10 +43,10 @@ export function chooseCapture(
   if (checkpoint.definition_hash !== definitionHash) return { capture: "full", reason: "definition_changed" };
   if (!spanIsComparable(checkpoint.horizon, position.xmax)) return { capture: "full", reason: "too_long_ago" };
   const known = checkpoint.server_starts.includes(position.server_start);
-  if (requested === "modified" && stamped && known) {
+  if (requested === "modified" && stamped && known && !moved) {
     return { capture: "modified", after: { at: checkpoint.watermark_at, id: checkpoint.watermark_id } };
   }
-  return { capture: "xmin", from: checkpoint.horizon, digest: requested === "digest" || !known };
+  return { capture: "xmin", from: checkpoint.horizon, digest: requested === "digest" || !known || moved };
 }
 
 /** Whether the node that answers holds what was read of an entity, as far as its checkpoint tells: else nothing may be read of it. */

@@ -26,28 +26,31 @@ export function changedTables({ source, config }: Context): ChangedTables {
 }
 
 /** All records, and what they consume of all joined rows; a dry run notes nothing of those. */
-export async function fullChains({ source, config }: Context, entity: Entity, dryRun: boolean): Promise<object[]> {
+export async function fullChains(context: Context, entity: Entity, dryRun: boolean): Promise<object[]> {
+  const { source, config } = context;
   const { lowest, highest, rows } = await tableSize(source, entity);
   const ranges = splitRange(lowest, highest, rows, config.ISTHMUS_ROWS_PER_CHAIN, config.ISTHMUS_CHAINS_PER_ENTITY);
-  const noted = dryRun ? [] : consumedJoins(entity);
-  return [
-    ...noted.map(({ id }) => ({ capture: "joins", join_id: id, page_size: config.ISTHMUS_JOIN_ROWS })),
-    ...ranges.map((range) => ({ capture: "full", ...range })),
-  ];
+  return [...(dryRun ? [] : joinsChains(context, entity)), ...ranges.map((range) => ({ capture: "full", ...range }))];
+}
+
+/** What is consumed of all joined rows. */
+function joinsChains({ config }: Context, entity: Entity): object[] {
+  return consumedJoins(entity).map(({ id }) => ({ capture: "joins", join_id: id, page_size: config.ISTHMUS_JOIN_ROWS }));
 }
 
 /**
  * Changed rows of joined tables, and changed records; no chain where nothing was written. `seenBefore`: what was written before this
- * transaction, the last run may have read.
+ * transaction, the last run may have read. `allJoins`: joined rows may have changed that nobody wrote.
  */
 export async function changedChains(
-  { config }: Context,
+  context: Context,
   entity: Entity,
-  { from, seenBefore }: { readonly from: string; readonly seenBefore: string | null },
+  { from, seenBefore, allJoins }: { readonly from: string; readonly seenBefore: string | null; readonly allJoins: boolean },
   changed: ChangedTables,
 ): Promise<object[]> {
-  const chains: object[] = [];
-  for (const { id, table } of consumedJoins(entity)) {
+  const { config } = context;
+  const chains: object[] = allJoins ? joinsChains(context, entity) : [];
+  for (const { id, table } of allJoins ? [] : consumedJoins(entity)) {
     if (await changed(table, from)) {
       chains.push({ capture: "joins", join_id: id, changed_from: from, page_size: config.ISTHMUS_JOIN_ROWS });
     }

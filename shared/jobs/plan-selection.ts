@@ -3,11 +3,13 @@ import { IsthmusError } from "../errors.ts";
 import type { Context } from "../pipeline/types.ts";
 import { sendPages } from "../queue/send-pages.ts";
 import { beginExecution, beginSource, checkpoints, openEntities, registerEntities } from "../sql/plan.ts";
+import { lookAtShapes } from "../sql/entity-shapes.ts";
 import { sourcePosition } from "../sql/source-position.ts";
 import { allPaused, keepContract } from "./contract/keep-contract.ts";
 import { holdsWhatWasRead } from "./choose-capture.ts";
 import { dependencyOrder, withAncestors, withDescendants } from "./dependency-order.ts";
 import { brakeOf, selectEntities, type BegunExecution } from "./plan.ts";
+import { reshapedFindings } from "./reshaped.ts";
 import { selectedEntities, selectionOf, type SelectiveSyncConfig } from "./selective-sync.ts";
 
 export interface SelectionRequest extends SelectiveSyncConfig {
@@ -52,7 +54,12 @@ export async function startSelection(context: Context, request: SelectionRequest
     dryRun,
   );
 
-  const warnings = contract.warnings.filter(({ entity }) => entity === null || selected.includes(entity));
+  const shapes = await lookAtShapes(target, sourceId, names, contract.sourceShapes);
+  const landed = runnable.filter(({ name }) => known.has(name));
+  const warnings = [
+    ...contract.warnings.filter(({ entity }) => entity === null || selected.includes(entity)),
+    ...reshapedFindings(landed, shapes, false),
+  ];
   const chains = runnable.flatMap((entity) => selectionChain(asked, entity));
   const pageSize = asked.pageSize ?? config.ISTHMUS_PAGE_SIZE;
   const begun = await beginExecution(target, position, {

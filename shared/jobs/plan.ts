@@ -13,6 +13,7 @@ import {
   registerEntities,
   type Plan,
 } from "../sql/plan.ts";
+import { lookAtShapes } from "../sql/entity-shapes.ts";
 import { sourcePosition } from "../sql/source-position.ts";
 import { assertBacked } from "./backed.ts";
 import { chooseCapture, type Choice, type RequestedCapture } from "./choose-capture.ts";
@@ -20,6 +21,7 @@ import { keepContract, type KeptContract } from "./contract/keep-contract.ts";
 import { dependencyOrder } from "./dependency-order.ts";
 import { heldHorizon } from "./held-horizon.ts";
 import { changedChains, changedTables, digestChain, fullChains, modifiedChains } from "./plan-chains.ts";
+import { hasMoved, reshapedFindings } from "./reshaped.ts";
 
 export interface ExecutionRequest {
   /** Names of entities; undefined: all. */
@@ -86,7 +88,9 @@ export async function startExecution(context: Context, request: ExecutionRequest
     names.flatMap((name) => known.get(name) ?? []),
     config.ISTHMUS_HORIZON_MINUTES,
   );
-  const warnings = [...contract.warnings, ...(held ? [held.finding] : [])];
+  const shapes = await lookAtShapes(target, sourceId, names, contract.sourceShapes);
+  const landed = entities.filter(({ name }) => known.has(name));
+  const warnings = [...contract.warnings, ...(held ? [held.finding] : []), ...reshapedFindings(landed, shapes, true)];
   const changed = changedTables(context);
   const chains: object[] = [];
   const idle: object[] = [];
@@ -94,12 +98,20 @@ export async function startExecution(context: Context, request: ExecutionRequest
   const blind = new Set(contract.warnings.flatMap(({ code, entity }) => (code === "capture_impossible" ? [entity] : [])));
   for (const entity of entities) {
     const stamped = entity.source.modified !== undefined;
-    const choice = chooseCapture(known.get(entity.name), position, hashes.get(entity.name) ?? "", request.capture, stamped);
+    const choice = chooseCapture(
+      known.get(entity.name),
+      position,
+      hashes.get(entity.name) ?? "",
+      request.capture,
+      stamped,
+      hasMoved(shapes.get(entity.name)),
+    );
     if (choice.capture === "wait") throw new IsthmusError("SOURCE_BEHIND", undefined, { detail: { entity: entity.name } });
     const work = await chainsFor(context, entity, choice, {
       dryRun,
       changed,
       blind: blind.has(entity.name),
+      joinsMoved: shapes.get(entity.name)?.source_moved === true,
       until: position.source_time,
       seenBefore: known.get(entity.name)?.snapshot_xmax ?? null,
     });
@@ -128,6 +140,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
     idle: dryRun ? [] : idle,
     brake: brakeOf(config),
     restored,
+    shapes: [...shapes.values()].map(({ entity, target: here, source: there }) => ({ entity, target: here, source: there })),
     horizon_held: held ? { message: `${held.finding.message} ${held.finding.remedy}`, details: held.details } : null,
     contract: { paused: contract.paused, warnings },
   });
@@ -157,6 +170,8 @@ interface ChainOptions {
   readonly changed: ReturnType<typeof changedTables>;
   /** Written rows of the entity's tables cannot be told: only comparing finds changes. */
   readonly blind: boolean;
+  /** What is noted of joined rows may be of others. */
+  readonly joinsMoved: boolean;
   /** The source's clock. */
   readonly until: string;
   /** The first transaction id that was not assigned when the entity's last run looked. */
@@ -168,7 +183,7 @@ async function chainsFor(
   context: Context,
   entity: Entity,
   choice: Exclude<Choice, { readonly capture: "wait" }>,
-  { dryRun, changed, blind, until, seenBefore }: ChainOptions,
+  { dryRun, changed, blind, joinsMoved, until, seenBefore }: ChainOptions,
 ): Promise<object[]> {
   switch (choice.capture) {
     case "full":
@@ -178,7 +193,7 @@ async function chainsFor(
     case "xmin":
       if (blind) return [digestChain(context)];
       return [
-        ...(await changedChains(context, entity, { from: choice.from, seenBefore }, changed)),
+        ...(await changedChains(context, entity, { from: choice.from, seenBefore, allJoins: joinsMoved && !dryRun }, changed)),
         ...(choice.digest ? [digestChain(context)] : []),
       ];
   }

@@ -3,6 +3,7 @@ import { query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { ruleName } from "../entities/rules.ts";
 import type { PageMessage } from "../pipeline/types.ts";
+import type { EntityShapes } from "./entity-shapes.ts";
 import type { SourcePosition } from "./source-position.ts";
 
 export interface Checkpoint {
@@ -149,6 +150,8 @@ export interface Plan {
   readonly restored?: readonly string[];
   /** What is told of a transaction that keeps the horizon from moving; null: none does. */
   readonly horizon_held?: { readonly message: string; readonly details: object } | null;
+  /** In what shapes of their tables entities will have been compared when the execution succeeds. */
+  readonly shapes?: readonly Pick<EntityShapes, "entity" | "target" | "source">[];
   /** Reads what a request selected: it may run beside others. */
   readonly selective?: boolean;
   /** Records to read, whether they have changed or not: { entity, k, reason }. */

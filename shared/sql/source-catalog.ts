@@ -1,5 +1,6 @@
 import type { Queryable } from "../db/connect.ts";
 import { queryOne } from "../db/query.ts";
+import { SOURCE_SHAPES, type SourceTableShape } from "./source-shapes.ts";
 
 export interface SourceCatalogColumn {
   /** As PostgreSQL writes it, without a length or a precision; a domain's base type. */
@@ -31,14 +32,14 @@ export interface CatalogReading<Catalog> {
   readonly fingerprint: string;
   readonly catalog: Catalog | null;
 }
+export interface SourceReading extends CatalogReading<SourceCatalog> {
+  /** Of each table, whether the catalog is known or not. */
+  readonly shapes: Readonly<Record<string, SourceTableShape>>;
+}
 
 /** What the source's catalog says of some tables of the schema public. `known`: '' reads it in any case. */
-export async function readSourceCatalog(
-  source: Queryable,
-  tables: readonly string[],
-  known: string,
-): Promise<CatalogReading<SourceCatalog>> {
-  const row = await queryOne<{ fingerprint: string; catalog: string | null }>(
+export async function readSourceCatalog(source: Queryable, tables: readonly string[], known: string): Promise<SourceReading> {
+  const row = await queryOne<{ fingerprint: string; catalog: string | null; shapes: string }>(
     source,
     "source",
     `with recursive tree as (
@@ -80,9 +81,16 @@ export async function readSourceCatalog(
                select c.relkind = 'r' and exists (select from pg_inherits i where i.inhparent = c.oid)
                       or exists (select from tree t join pg_class f on f.oid = t.member where t.root = c.oid and f.relkind = 'f') as some) inherited
             where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
-              and c.relname in (select jsonb_array_elements_text($1::text::jsonb)))) as body)
-     select md5(body::text) as fingerprint, case when md5(body::text) <> $2 then body::text end as catalog from catalog`,
+              and c.relname in (select jsonb_array_elements_text($1::text::jsonb)))) as body),
+     ${SOURCE_SHAPES}
+     select md5(body::text) as fingerprint, case when md5(body::text) <> $2 then body::text end as catalog,
+            (select coalesce(jsonb_object_agg(s.name, s.shape), '{}')::text from shapes s) as shapes
+       from catalog`,
     [JSON.stringify(tables), known],
   );
-  return { fingerprint: row.fingerprint, catalog: row.catalog === null ? null : (JSON.parse(row.catalog) as SourceCatalog) };
+  return {
+    fingerprint: row.fingerprint,
+    catalog: row.catalog === null ? null : (JSON.parse(row.catalog) as SourceCatalog),
+    shapes: JSON.parse(row.shapes) as SourceReading["shapes"],
+  };
 }

@@ -8,6 +8,7 @@ const OF_EXECUTIONS = [
   "sync_page_log",
   "sync_reports",
   "sync_contract_checks",
+  "sync_entity_shapes",
   "sync_side_effects",
 ];
 

@@ -1,5 +1,6 @@
 import { sha1 } from "@noble/hashes/legacy.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
+import { columnsRead } from "../../entities/columns-read.ts";
 import type { Entity } from "../../entities/define-entity.ts";
 import type { Context } from "../../pipeline/types.ts";
 import { besideColumns, sourceKinds, targetKinds } from "../../schema/column-kinds.gen.ts";
@@ -7,6 +8,8 @@ import { readContractState, storeContractCheck, type ContractState } from "../..
 import { projectionRefusal } from "../../sql/projection-refusal.ts";
 import { hasNull, hasRepeated } from "../../sql/source-claims.ts";
 import { readSourceCatalog, type SourceCatalog } from "../../sql/source-catalog.ts";
+import type { Shape } from "../../sql/entity-shapes.ts";
+import { shapeRead } from "../../sql/source-shapes.ts";
 import type { TargetCatalog } from "../../sql/target-catalog.ts";
 import { inspectCatalog, sourceTables } from "../inspect.ts";
 import { compareSource } from "./compare-source.ts";
@@ -31,6 +34,8 @@ export interface Contract {
   readonly compared: boolean;
   readonly alerted: readonly string[];
   readonly warned: readonly string[];
+  /** Of the tables that each entity reads. */
+  readonly sourceShapes: ReadonlyMap<string, Shape>;
 }
 
 /**
@@ -46,10 +51,11 @@ export async function checkContract(context: Context, sourceId: number, fresh = 
   const knownSource = asksAgain ? "" : (state.known?.sourceFingerprint ?? "");
   const source = await readSourceCatalog(context.source, sourceTables(entities), knownSource);
   const { alerted, warned } = state;
+  const sourceShapes = new Map(entities.map((entity) => [entity.name, shapeRead(columnsRead(entity), source.shapes)]));
   const loaded = new Set(state.loaded);
   if (state.known && state.target.catalog === null && source.catalog === null) {
     const effects = effectFindings(state.unacknowledged, entities, loaded);
-    return { findings: [...state.known.findings, ...effects], compared: false, alerted, warned };
+    return { findings: [...state.known.findings, ...effects], compared: false, alerted, warned, sourceShapes };
   }
   const catalogs = {
     source: source.catalog ?? (await sourceCatalog(context, entities)),
@@ -65,7 +71,13 @@ export async function checkContract(context: Context, sourceId: number, fresh = 
     effects: sideEffects(entities, catalogs.target),
   });
   if (source.catalog !== null) await inspectCatalog(context, sourceId, source.catalog);
-  return { findings: [...findings, ...effectFindings(unacknowledged, entities, loaded)], compared: true, alerted, warned };
+  return {
+    findings: [...findings, ...effectFindings(unacknowledged, entities, loaded)],
+    compared: true,
+    alerted,
+    warned,
+    sourceShapes,
+  };
 }
 
 /** Everything of the code that the findings depend on. */

@@ -52,6 +52,14 @@ export const INSPECTED = {
     "warn",
     "A transaction of the source has been open for long, so that runs look at the rows written since again and again.",
   ],
+  source_reshaped: [
+    "warn",
+    "DDL on the source may have changed rows without writing them, since both sides were compared last: they are compared.",
+  ],
+  target_reshaped: [
+    "warn",
+    "DDL on the target may have changed rows without writing them, since both sides were compared last: they are compared.",
+  ],
   source_replica_cancels: ["warn", "The replica cancels long queries."],
 } as const satisfies Readonly<Record<string, readonly ["warn", string]>>;
 

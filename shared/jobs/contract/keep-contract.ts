@@ -13,6 +13,8 @@ export interface KeptContract {
   readonly paused: readonly { readonly entity: string; readonly findings: readonly Finding[] }[];
   /** On the entities that may run. In a plan a fatal one among them is a side effect for which a run would leave its entity out. */
   readonly warnings: readonly Finding[];
+  /** Of the tables that each entity reads. */
+  readonly sourceShapes: Contract["sourceShapes"];
 }
 
 /**
@@ -28,7 +30,8 @@ export async function keepContract(
   capture = "auto",
 ): Promise<KeptContract> {
   const contract = await checkContract(context, sourceId);
-  const kept = pauseBroken(requested, ...weigh(work, forCapture(capture, contract.findings)));
+  const { sourceShapes } = contract;
+  const kept = { ...pauseBroken(requested, ...weigh(work, forCapture(capture, contract.findings))), sourceShapes };
   // A plan only tells.
   if (work !== "plan") await alert(context, sourceId, kept, contract);
   if (kept.runnable.length === 0 && kept.paused.length > 0) throw allPaused(kept.paused, capture);
@@ -63,7 +66,7 @@ export function pauseBroken(
   requested: readonly Entity[],
   findings: readonly Finding[],
   pauses: (finding: Finding) => boolean = isFatal,
-): KeptContract {
+): Omit<KeptContract, "sourceShapes"> {
   const of = (entity: Entity) => findings.filter((finding) => finding.entity === null || finding.entity === entity.name);
   const broken = (entity: Entity) => of(entity).some(pauses);
   const runnable = requested.filter((entity) => !broken(entity));

@@ -1,0 +1,169 @@
+import { describe, expect, it } from "vitest";
+import { IsthmusError } from "../shared/errors.ts";
+import { workerGrants } from "../shared/jobs/grants.ts";
+import type { SelectionRequest } from "../shared/jobs/plan-selection.ts";
+import { SOURCE_DDL, TARGET_DDL, type DdlCase } from "./support/ddl-cases.ts";
+import type { Pipeline } from "./support/pipeline.ts";
+import { createStrangers, entityOf, type Stranger } from "./support/stranger.ts";
+
+const CAPTURES = ["auto", "full", "xmin", "digest", "modified", "ids"] as const;
+type Capture = (typeof CAPTURES)[number];
+
+/** One entity for each way to look for changes, called like it. */
+const strangerOf = (capture: Capture): Stranger => ({
+  name: capture,
+  source: `of_${capture}`,
+  target: `to_${capture}`,
+  computed: true,
+  columns: {
+    name: { type: "text" },
+    kind: { type: "mood", sourceType: "mood" },
+    amount: { type: "numeric(10,2)" },
+    label: { type: "text" },
+    stamp: { type: "timestamptz" },
+  },
+});
+const KEYS = [1, 2, 3, 4, 5, 6, 200, 201, 202, 203];
+const requestOf = (capture: Capture): Partial<SelectionRequest> =>
+  capture === "ids" ? { legacyIds: { ids: KEYS.map(String) } } : { entities: [capture], capture };
+
+async function landed(side: "source" | "target", { base }: DdlCase): Promise<Pipeline> {
+  const strangers = CAPTURES.map(strangerOf);
+  const test = await createStrangers(strangers, {}, {}, async ({ source, target }) => {
+    for (const { admin } of [source, target]) await admin.unsafe("create type public.mood as enum ('a', 'b')");
+  });
+  const entities = strangers.map((stranger) => {
+    const entity = entityOf(stranger);
+    return { ...entity, source: { ...entity.source, modified: "stamp" as never } };
+  });
+  const context = { ...test.context, entities: new Map(entities.map((entity) => [entity.name, entity])) };
+  Object.assign(test.context, context);
+  await test.target.admin`
+    insert into public.sync_jobs (name, schedule_type, cron_expression, configuration) values ('nightly', 'daily', '0 3 * * *', '{"capture": "digest"}')`;
+  for (const capture of CAPTURES) {
+    for (const statement of base?.(tableOf(side, capture)) ?? []) await test[side].admin.unsafe(statement);
+    const generated = await test.source
+      .admin`select from pg_attribute where attrelid = ${`of_${capture}`}::regclass and attgenerated <> ''`;
+    await test.source.admin.unsafe(
+      `insert into public.of_${capture} (id, name, kind, amount, stamp${generated.length > 0 ? "" : ", label"})
+       select g, 'n' || g, case when g % 2 = 0 then 'a' else 'b' end::text::${await moodOf(test, capture)}, g + 0.25, '2026-01-01'${generated.length > 0 ? "" : ", 'l' || g"}
+         from generate_series(1, 6) g`,
+    );
+  }
+  await grant(test);
+  await test.sync();
+  for (const capture of CAPTURES)
+    await test.target.admin.unsafe(`update public.to_${capture} set name = 'edited' where legacy_id = 2`);
+  return test;
+}
+
+const tableOf = (side: "source" | "target", capture: Capture) => (side === "source" ? `of_${capture}` : `to_${capture}`);
+const moodOf = async (test: Pipeline, capture: Capture) => {
+  const [row] = await test.source.admin<{ type: string }[]>`
+    select format_type(atttypid, -1) as type from pg_attribute where attrelid = ${`of_${capture}`}::regclass and attname = 'kind'`;
+  return row?.type ?? "";
+};
+
+/** Rights as the owner gives them; of what is left of the columns. */
+async function grant(test: Pipeline): Promise<void> {
+  for (const capture of CAPTURES) {
+    await test.source.admin.unsafe(`grant select on public.of_${capture} to isthmus_reader`);
+    const entity = test.context.entities.get(capture);
+    await test.target.admin.unsafe(`alter table public.to_${capture} owner to postgres`);
+    if (entity) await test.target.admin.unsafe(workerGrants([entity])).catch(() => undefined);
+  }
+}
+
+async function change(test: Pipeline, side: "source" | "target", { ddl }: DdlCase): Promise<string | undefined> {
+  const place = `elsewhere_${test[side].name}`;
+  const one = await test[side].admin.reserve();
+  const statements = CAPTURES.flatMap((capture) => ddl(tableOf(side, capture)));
+  const moves = statements.some((statement) => statement.includes("elsewhere"));
+  if (moves) {
+    await one`set allow_in_place_tablespaces = on`;
+    await one.unsafe(`create tablespace ${place} location ''`);
+  }
+  for (const statement of statements) await one.unsafe(statement.replace("tablespace elsewhere", `tablespace ${place}`));
+  one.release();
+  await grant(test);
+  return moves ? place : undefined;
+}
+
+/** Legacy ids of which the sides do not say the same, but for what a person has changed. */
+async function differing(test: Pipeline, capture: Capture): Promise<number[]> {
+  const read = async (side: "source" | "target", key: string) => {
+    const rows = await test[side].admin.unsafe<{ id: number; row: string }[]>(
+      `select ${key}::integer as id, concat_ws('|', case when ${key} = 2 then '' else name end, kind, amount::numeric, label, extract(epoch from stamp)) as row
+         from ${side === "target" ? "only " : ""}public.${tableOf(side, capture)}`,
+    );
+    return new Map(rows.map(({ id, row }) => [id, row]));
+  };
+  const [there, here] = [await read("source", "id"), await read("target", "legacy_id")];
+  return [...new Set([...there.keys(), ...here.keys()])].filter((id) => there.get(id) !== here.get(id)).sort((a, b) => a - b);
+}
+
+interface Ended {
+  readonly refused: boolean;
+  readonly told: boolean;
+  /** Records that differ, and of which nothing says so. */
+  readonly silent: readonly number[];
+}
+
+/** Runs one capture, and says what of its entity's difference nobody was told. */
+async function run(test: Pipeline, capture: Capture, request: Partial<SelectionRequest>): Promise<Ended> {
+  let begun: Awaited<ReturnType<Pipeline["start"]>>;
+  try {
+    begun = await test.start(request);
+  } catch (error) {
+    if (!(error instanceof IsthmusError) || error.code !== "CONTRACT_BROKEN") throw error;
+    expect(error.message).toContain(capture);
+    return { refused: true, told: false, silent: [] };
+  }
+  await test.drain();
+  const told = begun.warnings.some(({ code, entity }) => /_reshaped$/.test(code) && entity === capture);
+  const [report] = await test.target.admin<{ ids: string[] | null }[]>`
+    select body #> '{edited,legacy_ids}' as ids from public.sync_reports where execution_id = ${begun.execution} and kind = ${`digest:${capture}`}`;
+  const queue = (await test.live(capture)).map(({ id }) => id);
+  const named = new Set([...queue, ...(told ? (report?.ids ?? []).map(Number) : [])]);
+  return { refused: false, told, silent: (await differing(test, capture)).filter((id) => !named.has(id)) };
+}
+
+describe.each([
+  ["source", SOURCE_DDL],
+  ["target", TARGET_DDL],
+] as const)("DDL on the %s", (side, cases) => {
+  it.each(cases)("$name: $ends, by every capture", async (one) => {
+    await using test = await landed(side, one);
+    const place = await change(test, side, one);
+    const ends: Record<string, Ended> = {};
+    for (const capture of CAPTURES) {
+      let ended = await run(test, capture, requestOf(capture));
+      // A selection reads what it is asked for, and says that the rest is still to be compared.
+      if (capture === "ids" && ended.told)
+        ended = { ...ended, silent: (await run(test, capture, { entities: [capture] })).silent };
+      ends[capture] = ended;
+    }
+    const expected = { refused: one.ends === "refused", silent: [], ...(one.ends === "refused" ? { told: false } : {}) };
+    const told = one.told ?? (one.ends === "found" ? true : undefined);
+    for (const capture of CAPTURES) {
+      expect({ capture, ...ends[capture] }).toMatchObject({ capture, ...expected, ...(told === undefined ? {} : { told }) });
+    }
+    if (one.ends === "same") {
+      for (const capture of CAPTURES) {
+        expect(await differing(test, capture)).toEqual([]);
+        expect(await test.target.admin.unsafe(`select name from public.to_${capture} where legacy_id = 2`)).toEqual([
+          { name: "edited" },
+        ]);
+        expect(await test.live(capture)).toEqual([]);
+      }
+    }
+    if (one.ends !== "refused") {
+      // Compared once: the next run has nothing to do with it.
+      for (const capture of CAPTURES) expect((await run(test, capture, { entities: [capture] })).told).toBe(false);
+    }
+    if (place !== undefined) {
+      for (const capture of CAPTURES) await test[side].admin.unsafe(`drop table public.${tableOf(side, capture)} cascade`);
+      await test[side].admin.unsafe(`drop tablespace ${place}`);
+    }
+  });
+});

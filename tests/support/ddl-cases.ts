@@ -1,0 +1,196 @@
+/** One change of a table's definition, or of where its rows stand, on one side; `t` is the table. */
+export interface DdlCase {
+  readonly name: string;
+  /** How the table is made, instead of as a stranger's; before any rows. */
+  readonly base?: (t: string) => readonly string[];
+  /** After the entity has landed. */
+  readonly ddl: (t: string) => readonly string[];
+  /** lost: rows or values changed, and every run has to find that. refused: no run reads or writes until it is mended. same: nothing changed. */
+  readonly ends: "found" | "refused" | "same";
+  /** A run compares, or may do so for nothing. Default: as `ends` says. */
+  readonly told?: boolean;
+}
+
+const COLUMNS = "name text, kind public.mood, amount numeric(10,2), label text, stamp timestamptz";
+const ROWS = (t: string, from: number, to: number) =>
+  `insert into public.${t} (id, name, kind, amount, label, stamp) select g, 'n' || g, 'a', g + 0.25, 'l' || g, '2026-01-01' from generate_series(${from}, ${to}) g`;
+const partitioned = (t: string) => [
+  `drop table public.${t}`,
+  `create table public.${t} (id bigint primary key, ${COLUMNS}) partition by range (id)`,
+  `create table public.${t}_1 partition of public.${t} for values from (0) to (4)`,
+  `create table public.${t}_2 partition of public.${t} for values from (4) to (100)`,
+  // Its rows are older than everything that is read first.
+  `create table public.${t}_3 (id bigint primary key, ${COLUMNS})`,
+  ROWS(`${t}_3`, 200, 203),
+];
+const withHeir = (t: string) => [
+  `create table public.${t}_heir (id bigint primary key, ${COLUMNS})`,
+  ROWS(`${t}_heir`, 200, 203),
+];
+const generated = (t: string) => [
+  `alter table public.${t} drop column label`,
+  `alter table public.${t} add column label text generated always as (upper(name)) stored`,
+];
+
+const swapColumns = (t: string) => [
+  `alter table public.${t} rename column name to between`,
+  `alter table public.${t} rename column label to name`,
+  `alter table public.${t} rename column between to label`,
+];
+const reload = (t: string) => [
+  `create table public.${t}_kept as table public.${t}`,
+  `truncate public.${t} cascade`,
+  `update public.${t}_kept set label = 'older'`,
+  `insert into public.${t} select * from public.${t}_kept`,
+];
+const swapTables = (t: string) => [
+  `create table public.${t}_new (like public.${t} including all)`,
+  `insert into public.${t}_new select * from public.${t}`,
+  `update public.${t}_new set label = 'older'`,
+  `alter table public.${t} rename to ${t}_former`,
+  `alter table public.${t}_new rename to ${t}`,
+];
+const swapMembers = (t: string) => [
+  // Each entity has the type to itself, or its neighbours would change too.
+  `create type public.mood_${t} as enum ('a', 'b')`,
+  `alter table public.${t} alter column kind type public.mood_${t} using kind::text::public.mood_${t}`,
+];
+const renameMembers = (t: string) => [
+  `alter type public.mood_${t} rename value 'a' to 'between'`,
+  `alter type public.mood_${t} rename value 'b' to 'a'`,
+  `alter type public.mood_${t} rename value 'between' to 'b'`,
+];
+
+/** On either side. */
+const BOTH: readonly DdlCase[] = [
+  {
+    name: "a column dropped and added again",
+    ddl: (t) => [`alter table public.${t} drop column label`, `alter table public.${t} add column label text`],
+    ends: "found",
+  },
+  {
+    name: "a column dropped and added again with a default",
+    ddl: (t) => [`alter table public.${t} drop column label`, `alter table public.${t} add column label text default 'none'`],
+    ends: "found",
+  },
+  { name: "two columns that exchange their names", ddl: swapColumns, ends: "found" },
+  { name: "a column renamed away", ddl: (t) => [`alter table public.${t} rename column label to other`], ends: "refused" },
+  {
+    name: "a number that is rounded by its new type",
+    ddl: (t) => [`alter table public.${t} alter column amount type numeric(10,1)`],
+    ends: "found",
+  },
+  {
+    name: "values rewritten by a conversion",
+    ddl: (t) => [`alter table public.${t} alter column label type text using upper(label)`],
+    ends: "found",
+  },
+  {
+    name: "a type that becomes wider",
+    ddl: (t) => [`alter table public.${t} alter column amount type numeric(12,2)`],
+    ends: "same",
+    told: false,
+  },
+  { name: "a default", ddl: (t) => [`alter table public.${t} alter column label set default 'x'`], ends: "same", told: false },
+  { name: "truncated", ddl: (t) => [`truncate public.${t} cascade`], ends: "found" },
+  { name: "reloaded from an older state", ddl: reload, ends: "found" },
+  { name: "another table under its name", ddl: swapTables, ends: "found" },
+  { name: "members of an enum that exchange their names", base: swapMembers, ddl: renameMembers, ends: "found" },
+  {
+    name: "a member of an enum renamed",
+    base: swapMembers,
+    ddl: (t) => [`alter type public.mood_${t} rename value 'a' to 'c'`],
+    ends: "found",
+  },
+  {
+    name: "a member added to an enum",
+    base: swapMembers,
+    ddl: (t) => [`alter type public.mood_${t} add value 'c'`],
+    ends: "same",
+    told: false,
+  },
+  { name: "replica identity", ddl: (t) => [`alter table public.${t} replica identity full`], ends: "same", told: false },
+  {
+    name: "a column of nobody's added and dropped",
+    ddl: (t) => [`alter table public.${t} add column own text default 'x'`, `alter table public.${t} drop column own`],
+    ends: "same",
+    told: false,
+  },
+  { name: "vacuum full", ddl: (t) => [`vacuum full public.${t}`], ends: "same" },
+  { name: "cluster", ddl: (t) => [`cluster public.${t} using ${t}_pkey`], ends: "same" },
+  { name: "unlogged", ddl: (t) => [`alter table public.${t} set unlogged`], ends: "same" },
+  { name: "another tablespace", ddl: (t) => [`alter table public.${t} set tablespace elsewhere`], ends: "same" },
+];
+
+export const SOURCE_DDL: readonly DdlCase[] = [
+  ...BOTH,
+  {
+    name: "a partition attached",
+    base: partitioned,
+    ddl: (t) => [`alter table public.${t} attach partition public.${t}_3 for values from (100) to (300)`],
+    ends: "found",
+  },
+  {
+    name: "a partition detached",
+    base: partitioned,
+    ddl: (t) => [`alter table public.${t} detach partition public.${t}_2`],
+    ends: "found",
+  },
+  {
+    name: "a child that inherits",
+    base: withHeir,
+    ddl: (t) => [`alter table public.${t}_heir inherit public.${t}`],
+    ends: "found",
+  },
+  {
+    name: "a child that inherits no longer",
+    base: (t) => [...withHeir(t), `alter table public.${t}_heir inherit public.${t}`],
+    ddl: (t) => [`alter table public.${t}_heir no inherit public.${t}`],
+    ends: "found",
+  },
+  {
+    name: "another expression of a generated column",
+    base: generated,
+    ddl: (t) => [`alter table public.${t} alter column label set expression as (lower(name))`],
+    ends: "found",
+  },
+  {
+    name: "a generated column that is so no longer",
+    base: generated,
+    ddl: (t) => [`alter table public.${t} alter column label drop expression`],
+    ends: "same",
+  },
+  {
+    name: "an identity",
+    ddl: (t) => [`alter table public.${t} alter column id add generated by default as identity`],
+    ends: "same",
+    told: false,
+  },
+  { name: "row level security", ddl: (t) => [`alter table public.${t} enable row level security`], ends: "refused" },
+];
+
+export const TARGET_DDL: readonly DdlCase[] = [
+  ...BOTH,
+  {
+    name: "a partitioned table in its place",
+    ddl: (t) => [
+      `alter table public.${t} rename to ${t}_former`,
+      `create table public.${t} (like public.${t}_former, primary key (id)) partition by hash (id)`,
+      `create table public.${t}_1 partition of public.${t} for values with (modulus 1, remainder 0)`,
+      `insert into public.${t} select * from public.${t}_former`,
+    ],
+    ends: "refused",
+  },
+  {
+    name: "a child that inherits",
+    base: (t) => [`create table public.${t}_heir (like public.${t} including all)`],
+    ddl: (t) => [`alter table public.${t}_heir inherit public.${t}`],
+    ends: "same",
+  },
+  { name: "a column that becomes generated", ddl: generated, ends: "refused" },
+  {
+    name: "a column that becomes an identity",
+    ddl: (t) => [`alter table public.${t} alter column legacy_id add generated always as identity`],
+    ends: "refused",
+  },
+];
