@@ -370,12 +370,12 @@ begin
   ), kept as (
     insert into public.sync_conflicts
       (id, state, entity_id, entity_type, source_record_id, conflict_type, field, differences, rule, policy, remedy, conflict_data,
-       resolution_strategy, resolved_at, resolved_by, source_table, target_table, target_record_id, execution_id, resolved_in, source_digest)
+       resolution_strategy, resolved_at, resolved_by, asked, source_table, target_table, target_record_id, execution_id, resolved_in, source_digest)
     select d.conflict_id, 'resolved', p_entity.id, p_entity.entity_type, d.legacy_id, 'concurrent_modification', sync.listed(d.fields),
            sync.differences(p_entity.columns, d.fields, d.seen, d.new, d.now, true), 'both_changed',
            d.strategy || ' ' || sync.strategy_origin(p_entity, p_of_request, d.fields[1]),
            'Decided by policy; what was not written is kept. Set another strategy, and it is written instead.',
-           jsonb_build_object('fields', d.fields), d.strategy, now(), 'policy', p_entity.source_table, p_entity.target_table, d.id, p_execution,
+           jsonb_build_object('fields', d.fields), d.strategy, now(), 'policy', d.fields, p_entity.source_table, p_entity.target_table, d.id, p_execution,
            p_execution, d.digest
       from decided d
   )
@@ -423,13 +423,27 @@ end
 $$;
 comment on function sync.without_row(public.sync_entities, bigint[]) is 'Of landed records, those whose target row somebody has deleted.';
 
+create function sync.asked_to_delete(p_entity public.sync_entities, p_gone bigint[]) returns bigint[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select array(
+    select k from unnest(p_gone) k
+     where (select c.rule from public.sync_conflicts c
+             where c.entity_id = p_entity.id and c.source_record_id = k and c.state = 'open' limit 1) = 'deleted_in_source'
+    except select unnest(sync.without_row(p_entity, p_gone)))
+$$;
+comment on function sync.asked_to_delete(public.sync_entities, bigint[]) is
+  'Of records that the source no longer has, those of which a person has been asked whether their rows go.';
+
 create function sync.deleting(p_chain public.sync_chains, p_entity public.sync_entities, p_policy text, p_gone bigint[]) returns bigint[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select case when not p_chain.deletes then '{}'
-              when p_entity.on_delete ->> 'policy' = p_policy then p_gone
+              when p_entity.on_delete ->> 'policy' = p_policy then array(select unnest(p_gone) except select unnest(a.keys))
+              when p_policy = 'review' then a.keys
               -- What a person has deleted already is only forgotten.
               when p_policy = 'soft' and p_entity.on_delete ->> 'policy' = 'review' then sync.without_row(p_entity, p_gone)
               else '{}' end
+    -- What a person has been asked is theirs to decide, whatever the entity says by now.
+    from (select case when p_chain.deletes and p_entity.on_delete ->> 'policy' in ('hard', 'soft') then sync.asked_to_delete(p_entity, p_gone) else '{}' end as keys) a
 $$;
 comment on function sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]) is
   'Of the records that the source no longer has, those that this page deletes in one way: hard or soft, or puts to review.';
@@ -771,7 +785,7 @@ comment on function sync.give_back_page(uuid, bigint, jsonb, integer, integer) i
   'Gives a claimed page back after an error: to be tried again after some seconds, at once with fewer records (p_page_size), or its chain fails. Returns what can run now.';
 
 revoke all on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync.without_row(public.sync_entities, bigint[]),
-  sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
+  sync.asked_to_delete(public.sync_entities, bigint[]), sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
   sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]), sync.keep_gone(public.sync_entities, bigint[], bigint[]),
   sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]), sync.missing_keys(public.sync_chains, public.sync_entities, jsonb),
   sync.page_nulled(), sync.check_nulled(public.sync_chains, public.sync_entities),
@@ -786,7 +800,7 @@ revoke all on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync
   sync.commit_page(uuid, bigint, text, jsonb, jsonb), sync.latest_starts(text[], text), sync.close_chain(uuid, public.sync_entities),
   sync.give_back_page(uuid, bigint, jsonb, integer, integer) from public;
 grant execute on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync.without_row(public.sync_entities, bigint[]),
-  sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
+  sync.asked_to_delete(public.sync_entities, bigint[]), sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
   sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]), sync.keep_gone(public.sync_entities, bigint[], bigint[]),
   sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]), sync.missing_keys(public.sync_chains, public.sync_entities, jsonb),
   sync.page_nulled(), sync.check_nulled(public.sync_chains, public.sync_entities),
