@@ -22,6 +22,7 @@ begin
   if sync.cancel_chain(v_chain) then
     return jsonb_build_object('outcome', 'closed');
   end if;
+  perform sync.check_target((select source_id from public.sync_executions where id = v_chain.execution_id));
   -- A lease that ran out was never given back: the function was killed, perhaps for its memory. An eighth is tried, for each try
   -- costs a lease. A page of one record that kills its worker again is told to the function, which puts the record into the queue.
   v_crashed := v_chain.lease_until is not null;

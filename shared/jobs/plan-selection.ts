@@ -7,6 +7,7 @@ import { sourcePosition } from "../sql/source-position.ts";
 import { allPaused, keepContract } from "./contract/keep-contract.ts";
 import { holdsWhatWasRead } from "./choose-capture.ts";
 import { dependencyOrder, withAncestors, withDescendants } from "./dependency-order.ts";
+import { assertKnown, installationOf } from "./identities.ts";
 import { brakeOf, selectEntities, type BegunExecution } from "./plan.ts";
 import { selectedEntities, selectionOf, type SelectiveSyncConfig } from "./selective-sync.ts";
 
@@ -20,7 +21,7 @@ export interface SelectionRequest extends SelectiveSyncConfig {
  * that have not landed come with them, and their dependants where that is asked for. No checkpoint moves, both sides are not
  * compared, and other executions may run over the same entities.
  * @throws IsthmusError TARGET_NOT_EMPTY, CONTRACT_BROKEN, SIDE_EFFECTS_UNACKNOWLEDGED, EXECUTION_ACTIVE (an adoption), SOURCE_BEHIND,
- * SOURCE_CHANGED.
+ * SOURCE_CHANGED, SOURCE_UNKNOWN, TARGET_UNKNOWN, INSTALLATION_UNKNOWN.
  */
 export async function startSelection(context: Context, request: SelectionRequest): Promise<BegunExecution> {
   const { target, config } = context;
@@ -30,6 +31,7 @@ export async function startSelection(context: Context, request: SelectionRequest
   const reached = withAncestors(context.entities, dependants ? withDescendants(context.entities, selected) : selected);
 
   const sourceId = await beginSource(target, config.SOURCE_NAME);
+  const unknown = await assertKnown(context, sourceId, dryRun);
   const ordered = dependencyOrder(selectEntities(context, reached), priorities);
   await registerEntities(target, sourceId, ordered, context.hashes);
   const contract = await keepContract(context, sourceId, ordered, dryRun ? "plan" : "sync", "keys");
@@ -52,7 +54,7 @@ export async function startSelection(context: Context, request: SelectionRequest
     dryRun,
   );
 
-  const warnings = contract.warnings.filter(({ entity }) => entity === null || selected.includes(entity));
+  const warnings = [...unknown, ...contract.warnings.filter(({ entity }) => entity === null || selected.includes(entity))];
   const chains = runnable.flatMap((entity) => selectionChain(asked, entity));
   const pageSize = asked.pageSize ?? config.ISTHMUS_PAGE_SIZE;
   const begun = await beginExecution(target, position, {
@@ -68,6 +70,7 @@ export async function startSelection(context: Context, request: SelectionRequest
     chains,
     idle: [],
     brake: brakeOf(config),
+    installation: installationOf(context),
     requested: runnable.flatMap(({ name }) =>
       [...new Set(asked.legacyIds?.[name])].map((k) => ({ entity: name, k, reason: dependants ? "dependants" : "requested" })),
     ),

@@ -18,6 +18,7 @@ import { chooseCapture, type Choice, type RequestedCapture } from "./choose-capt
 import { keepContract, type KeptContract } from "./contract/keep-contract.ts";
 import { dependencyOrder } from "./dependency-order.ts";
 import { heldHorizon } from "./held-horizon.ts";
+import { assertKnown, installationOf } from "./identities.ts";
 import { changedChains, changedTables, digestChain, fullChains, modifiedChains } from "./plan-chains.ts";
 
 export interface ExecutionRequest {
@@ -50,7 +51,7 @@ export interface BegunExecution {
  * Plans an execution and sends its first pages: leaves out what the catalogs do not fit, takes the horizon before any
  * record is read, chooses a capture per entity, and writes execution and chains in one commit.
  * @throws IsthmusError NOT_FOUND, EXECUTION_ACTIVE, CAPTURE_UNBACKED, TARGET_NOT_EMPTY, CONTRACT_BROKEN, CAPTURE_IMPOSSIBLE,
- * SIDE_EFFECTS_UNACKNOWLEDGED, SOURCE_BEHIND; nothing is begun then.
+ * SIDE_EFFECTS_UNACKNOWLEDGED, SOURCE_BEHIND, SOURCE_UNKNOWN, TARGET_UNKNOWN, INSTALLATION_UNKNOWN; nothing is begun then.
  */
 export async function startExecution(context: Context, request: ExecutionRequest): Promise<BegunExecution> {
   const { source, target, config, hashes } = context;
@@ -69,6 +70,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
     });
   }
   if (request.capture === "modified" && !dryRun) await assertBacked(context, requested);
+  const unknown = await assertKnown(context, sourceId, dryRun);
   if (!dryRun) await noticeRestoredTarget(context, sourceId);
   await registerEntities(target, sourceId, [...context.entities.values()], hashes);
   const contract = await keepContract(context, sourceId, requested, dryRun ? "plan" : "sync", request.capture);
@@ -84,7 +86,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
     names.flatMap((name) => known.get(name) ?? []),
     config.ISTHMUS_HORIZON_MINUTES,
   );
-  const warnings = [...contract.warnings, ...(held ? [held.finding] : [])];
+  const warnings = [...unknown, ...contract.warnings, ...(held ? [held.finding] : [])];
   const changed = changedTables(context);
   const chains: object[] = [];
   const idle: object[] = [];
@@ -125,6 +127,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
     // What a plan has not read, the next run still has to.
     idle: dryRun ? [] : idle,
     brake: brakeOf(config),
+    installation: installationOf(context),
     restored,
     horizon_held: held ? { message: `${held.finding.message} ${held.finding.remedy}`, details: held.details } : null,
     contract: { paused: contract.paused, warnings },

@@ -125,6 +125,8 @@ export interface Plan {
   readonly source_id: number;
   readonly job_id: string | null;
   readonly triggered_by: string;
+  /** Under which name the functions are known at the target. */
+  readonly installation: string;
   readonly request: object;
   readonly entities: readonly string[];
   readonly page_size: number;
