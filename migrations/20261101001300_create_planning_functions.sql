@@ -76,11 +76,12 @@ begin
 
   insert into public.sync_executions
     (job_id, source_id, triggered_by, request, entities, horizon, snapshot_xmax, system_identifier, timeline, database_oid,
-     server_start, source_time, dry_run, selective, brake_share, brake_records)
+     server_start, source_time, dry_run, selective, brake_share, brake_records, brake_overwrite_share, brake_overwrite_records)
   values ((p_plan ->> 'job_id')::uuid, v_source.id, p_plan ->> 'triggered_by', p_plan -> 'request', v_entities,
           (p_plan ->> 'horizon')::xid8, (p_plan ->> 'snapshot_xmax')::xid8, p_plan ->> 'system_identifier',
           (p_plan ->> 'timeline')::integer, (p_plan ->> 'database_oid')::bigint, p_plan ->> 'server_start', p_plan ->> 'source_time', v_dry_run, v_selective,
-          (p_plan -> 'brake' ->> 'share')::numeric, (p_plan -> 'brake' ->> 'records')::integer)
+          (p_plan -> 'brake' ->> 'share')::numeric, (p_plan -> 'brake' ->> 'records')::integer,
+          coalesce((p_plan -> 'brake' ->> 'overwriteShare')::numeric, 0.25), coalesce((p_plan -> 'brake' ->> 'overwriteRecords')::integer, 1000))
   returning * into v_execution;
 
   insert into public.sync_chains

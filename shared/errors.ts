@@ -253,7 +253,8 @@ export const ERRORS = {
   BRAKE_APPLIED: {
     status: 409,
     retryable: false,
-    meaning: "Far more records than usual would be deleted, or emptied in a column: the execution was stopped there.",
+    meaning:
+      "Far more records than usual would be deleted, emptied in a column, or overwritten: the execution was stopped there.",
     remedy: "Look at the source. If it is meant, put your name into confirmed_by of the entry in sync_brakes, and start again.",
   },
   QUEUE_UNAVAILABLE: {

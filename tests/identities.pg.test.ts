@@ -194,7 +194,7 @@ describe("a source that is another database than the known one", () => {
         page_size: 10,
         chains: [],
         idle: [],
-        brake: { share: 0.1, records: 100 },
+        brake: { share: 0.1, records: 100, overwriteShare: 0.25, overwriteRecords: 1_000 },
         installation: "127-0-0-1-1-functions-v1",
       });
     expect((await refusal(begin())).code).toBe("SOURCE_CHANGED");

@@ -149,8 +149,13 @@ async function noticeRestoredTarget({ target, cache, log }: Context, sourceId: n
   if (await noticeTarget(target, sourceId, remembered)) log.error("target.restored", { remembered });
 }
 
-export function brakeOf({ ISTHMUS_BRAKE_SHARE: share, ISTHMUS_BRAKE_RECORDS: records }: Context["config"]): Plan["brake"] {
-  return { share, records };
+export function brakeOf(config: Context["config"]): Plan["brake"] {
+  return {
+    share: config.ISTHMUS_BRAKE_SHARE,
+    records: config.ISTHMUS_BRAKE_RECORDS,
+    overwriteShare: config.ISTHMUS_BRAKE_OVERWRITE_SHARE,
+    overwriteRecords: config.ISTHMUS_BRAKE_OVERWRITE_RECORDS,
+  };
 }
 
 interface ChainOptions {

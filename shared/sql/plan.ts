@@ -133,7 +133,13 @@ export interface Plan {
   readonly chains: readonly object[];
   readonly idle: readonly object[];
   /** More than this share of an entity, and more than so many records, is deleted or emptied only when a person has confirmed it. */
-  readonly brake: { readonly share: number; readonly records: number };
+  readonly brake: {
+    readonly share: number;
+    readonly records: number;
+    /** The same for values that are overwritten. */
+    readonly overwriteShare: number;
+    readonly overwriteRecords: number;
+  };
   /** Entities that are read in full because the source was restored to an older state. */
   readonly restored?: readonly string[];
   /** What is told of a transaction that keeps the horizon from moving; null: none does. */
