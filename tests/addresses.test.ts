@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { connect, withoutParameters } from "../shared/db/connect.ts";
+import { openClient, withoutParameters } from "../shared/db/connect.ts";
 
 const ADDRESS = "postgres://isthmus_worker.ref:p%40ss@db.example.com:6543/postgres";
 
@@ -13,7 +13,7 @@ describe("the address of a database", () => {
     "max=50&prepare=true&fetch_types=true&target_session_attrs=standby",
     "application_name=other",
   ])("may carry parameters of other tools, which neither reach the server nor change ours: %s", (parameters) => {
-    const sql = connect({
+    const options = {
       side: "target",
       url: `${ADDRESS}?${parameters}`,
       tls: "disable",
@@ -21,7 +21,8 @@ describe("the address of a database", () => {
       idleTimeoutSeconds: 30,
       connectTimeoutSeconds: 30,
       applicationName: "isthmus",
-    });
+    } as const;
+    const sql = openClient(options, () => undefined);
     expect(sql.options.connection).toEqual({ application_name: "isthmus" });
     expect(sql.options).toMatchObject({ max: 1, ssl: false, user: "isthmus_worker.ref", pass: "p@ss", database: "postgres" });
   });

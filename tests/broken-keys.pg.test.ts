@@ -113,7 +113,7 @@ describe("a key that nothing in the catalog vouches for", () => {
     expect([await hasRepeated(db, TABLE, ["id"], 60_000), await hasNull(db, TABLE, "id", 60_000)]).toEqual([false, false]);
     expect(await hasRepeated(db, TABLE, ["id"], 5)).toBeUndefined();
     // The limit was the question's own.
-    await db`select pg_sleep(0.02)`;
+    await db.unsafe("select pg_sleep(0.02)");
     let now = 0;
     const [found] = [await checkContract({ ...test.context, clock: () => (now += 20_000) }, 1)];
     expect(found.findings.map(({ code, severity }) => `${severity} ${code}`)).toContain("warn source_key_unproven");

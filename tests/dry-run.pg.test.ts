@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import type { Sql as AdminSql } from "postgres";
 import type { Sql } from "../shared/db/connect.ts";
 import { tick } from "../shared/jobs/tick.ts";
 import type { Context } from "../shared/pipeline/types.ts";
@@ -181,7 +182,7 @@ describe("what waits", () => {
 
 describe("a changed row of a joined table", () => {
   const orders = { entities: ["orders"] };
-  const chainsOf = async (target: Sql, execution: string) => [
+  const chainsOf = async (target: AdminSql, execution: string) => [
     ...(await target`
       select e.entity_type as entity, c.capture::text, c.range_from, c.range_to from public.sync_chains c
         join public.sync_entities e on e.id = c.entity_id where c.execution_id = ${execution} order by 1, 2`),

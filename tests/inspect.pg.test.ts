@@ -353,9 +353,9 @@ describe("the SQL that prepares a source", () => {
       );
       expect(readable.map((one) => `${one.table}.${one.name}`).sort()).toEqual([...new Set(named)].sort());
       expect(readable.filter((one) => (deniedColumns({}) as string[]).includes(one.name))).toEqual([]);
-      await expect(source`select password from auth_user`).rejects.toThrow(/permission denied/);
-      await expect(source`select * from dispatch_operation`).rejects.toThrow(/permission denied/);
-      await expect(source`delete from dispatch_operation`).rejects.toThrow();
+      await expect(source.unsafe("select password from auth_user")).rejects.toThrow(/permission denied/);
+      await expect(source.unsafe("select * from dispatch_operation")).rejects.toThrow(/permission denied/);
+      await expect(source.unsafe("delete from dispatch_operation")).rejects.toThrow();
       await source.end();
     } finally {
       await admin.unsafe(`drop owned by "${role}"; drop role "${role}"`).simple();

@@ -62,7 +62,7 @@ describe("a source on which nothing may be created", () => {
         () => "done",
         (error: unknown) => (error as { code: string }).code,
       );
-    const [node] = await reader<{ replica: boolean }[]>`select pg_is_in_recovery() as replica`;
+    const [node] = await reader.unsafe<{ replica: boolean }[]>("select pg_is_in_recovery() as replica");
     expect(node?.replica).toBe(true);
     for (const statement of ["create temp table t (id integer)", insert(1, "one"), "create table public.t (id integer)"]) {
       expect(await refused(statement), statement).toBe("25006");

@@ -2,18 +2,20 @@ import { expect, it } from "vitest";
 import { connect } from "../shared/db/connect.ts";
 import { query, queryOne } from "../shared/db/query.ts";
 import { createTestTarget } from "./support/databases.ts";
+import { testServer } from "./support/servers.ts";
+import { createWire } from "./support/wire.ts";
+
+const CONNECTION = {
+  side: "target",
+  tls: "disable",
+  idleTimeoutSeconds: 5,
+  connectTimeoutSeconds: 5,
+  applicationName: "test",
+} as const;
 
 it("a statement that failed after it had sent rows leaves the rows of the next one whole", async () => {
   await using target = await createTestTarget();
-  const sql = connect({
-    side: "target",
-    url: target.superuserUrl,
-    tls: "disable",
-    poolSize: 1,
-    idleTimeoutSeconds: 5,
-    connectTimeoutSeconds: 5,
-    applicationName: "test",
-  });
+  const sql = connect({ ...CONNECTION, url: target.superuserUrl, poolSize: 1 });
   const fail = () => expect(query(sql, "target", "select 1 / (4 - i) from generate_series(1, 9) i")).rejects.toThrow();
   await fail();
   expect([...(await query(sql, "target", "select i from generate_series(1, 2) i"))]).toEqual([{ i: 1 }, { i: 2 }]);
@@ -21,5 +23,45 @@ it("a statement that failed after it had sent rows leaves the rows of the next o
   expect(await queryOne(sql, "target", "select 7 as i")).toEqual({ i: 7 });
   await fail();
   expect(await query(sql, "target", "select where false")).toHaveLength(0);
+  await sql.end();
+});
+
+it.each([
+  { server: "away", says: undefined, error: /unavailable|reach/i },
+  { server: "full", says: { code: "53300", message: "sorry, too many clients already" }, error: /SQLSTATE 53300/ },
+  { server: "starting", says: { code: "57P03", message: "the database system is starting up" }, error: /SQLSTATE 57P03/ },
+])("after a statement that was lost, a server that is $server fails the next one at once, until it serves again", async (way) => {
+  await using target = await createTestTarget();
+  const { port } = await testServer();
+  await using wire = await createWire(port);
+  const sql = connect({ ...CONNECTION, url: target.superuserUrl.replace(`:${port}/`, `:${wire.port}/`), poolSize: 2 });
+  const ask = (seconds = 0) => query(sql, "target", "select pg_sleep($1::text::float8)", [String(seconds)]);
+  await Promise.all([ask(), ask()]);
+  const lost = expect(Promise.all([ask(30), ask(30)])).rejects.toThrow();
+  await new Promise((sent) => setTimeout(sent, 300));
+  await wire.cut(way.says);
+  await lost;
+  for (let times = 0; times < 3; times++) {
+    const began = performance.now();
+    await expect(ask()).rejects.toThrow(way.error);
+    expect(performance.now() - began).toBeLessThan(2_000);
+  }
+  await wire.mend();
+  expect(await ask()).toHaveLength(1);
+  await sql.end();
+});
+
+it("what a server says when it ends a session is the error of the statement that was lost", async () => {
+  await using target = await createTestTarget();
+  const sql = connect({ ...CONNECTION, url: target.superuserUrl, poolSize: 1 });
+  const lost = query(sql, "target", "select pg_sleep(30)");
+  lost.catch(() => undefined);
+  for (let ended = 0; ended === 0;) {
+    ended = (
+      await target.admin`select pg_terminate_backend(pid) from pg_stat_activity where query = 'select pg_sleep(30)' and state = 'active'`
+    ).length;
+  }
+  await expect(lost).rejects.toThrow("SQLSTATE 57P01");
+  expect(await query(sql, "target", "select 1")).toHaveLength(1);
   await sql.end();
 });

@@ -83,7 +83,7 @@ describe("TLS to a database", () => {
       applicationName: "test",
     });
     try {
-      const [row] = await sql<{ ssl: boolean }[]>`select ssl from pg_stat_ssl where pid = pg_backend_pid()`;
+      const [row] = await sql.unsafe<{ ssl: boolean }[]>("select ssl from pg_stat_ssl where pid = pg_backend_pid()");
       return row?.ssl === true ? "encrypted" : "plain";
     } catch {
       return "refused";
@@ -130,7 +130,7 @@ describe("TLS to a database", () => {
       const socket = (host, port) => { const s = tcp({ host, port }); s.setNoDelay(true); return s; };
       for (const [host, tls] of [["localhost", "verify-full"], ["127.0.0.1", "verify-full"]]) {
         const sql = connect({ side: "target", url: "postgres://postgres@" + host + ":${port}/postgres", tls, ca: Deno.env.get("CA"), poolSize: 1, idleTimeoutSeconds: 1, connectTimeoutSeconds: 5, applicationName: "t", socket });
-        try { console.log((await sql\`select ssl from pg_stat_ssl where pid = pg_backend_pid()\`)[0].ssl); } catch { console.log("refused"); }
+        try { console.log((await sql.unsafe("select ssl from pg_stat_ssl where pid = pg_backend_pid()"))[0].ssl); } catch { console.log("refused"); }
         await sql.end({ timeout: 1 });
       }`;
     const run = spawnSync(

@@ -2,7 +2,8 @@ import postgres from "postgres";
 import { pinned } from "./pinned.ts";
 import type { Side } from "./settings.ts";
 
-export type Sql = postgres.Sql;
+/** What a pool offers; every statement has pinned settings (pinned.ts). */
+export type Sql = Pick<postgres.Sql, "unsafe" | "begin" | "end">;
 export type Transaction = postgres.TransactionSql;
 export type Queryable = Sql | Transaction;
 
@@ -26,10 +27,14 @@ export interface ConnectOptions {
  * Every value travels as text; arrays are bound as literals (see integerArray).
  */
 export function connect(options: ConnectOptions): Sql {
+  return pinned((onclose) => openClient(options, onclose), options.poolSize, options.side);
+}
+
+/** One client of the driver with one connection, which opens with its first statement. */
+export function openClient(options: ConnectOptions, onclose: () => void): postgres.Sql {
   const { hostname, port } = new URL(options.url.replace(/^postgres(ql)?:/, "http:"));
   const { socket } = options;
-  const url = withoutParameters(options.url);
-  const settings = {
+  return postgres(withoutParameters(options.url), {
     max: 1,
     idle_timeout: options.idleTimeoutSeconds,
     connect_timeout: options.connectTimeoutSeconds,
@@ -41,8 +46,8 @@ export function connect(options: ConnectOptions): Sql {
     connection: { application_name: options.applicationName },
     ssl: tlsOptions(options, hostname),
     ...(socket ? { socket: () => socket(hostname, Number(port || 5432)) } : {}),
-  } as postgres.Options<Record<string, postgres.PostgresType>>;
-  return pinned((onclose) => postgres(url, { ...settings, onclose }), options.poolSize, options.side);
+    onclose,
+  } as postgres.Options<Record<string, postgres.PostgresType>>);
 }
 
 /**

@@ -9,10 +9,10 @@ export function pinned(open: (onclose: () => void) => Sql, size: number, side: S
   const connections = Array.from({ length: size }, () => new Connection(open));
   const slots = new Slots(connections);
   const unsafe = (...statement: Parameters<Sql["unsafe"]>) =>
-    slots.use(async (connection, done) => run(await connection.ready(), side, statement, done));
+    slots.use((connection, done) => run(connection, side, statement, done));
   const begin = <Result>(work: (tx: Transaction) => Promise<Result>) =>
     slots.use(async (connection) => {
-      const sql = await connection.ready();
+      const { sql } = await connection.ready();
       try {
         return await sql.begin(ISOLATION[side], (tx) => {
           // The first statement travels behind the settings. Should they be refused, so is everything after them.
@@ -20,59 +20,52 @@ export function pinned(open: (onclose: () => void) => Sql, size: number, side: S
           return work(tx);
         });
       } catch (error) {
-        throw await lastWords(sql, error);
+        throw await connection.reasonOf(error);
       }
     });
-  const end = (options?: { timeout?: number }) => Promise.all(connections.map(({ sql }) => sql.end(options)));
-  const own: Readonly<Record<string | symbol, unknown>> = { unsafe, begin, end };
-  const [first] = connections;
-  if (!first) throw new RangeError("A pool needs a connection.");
-  return new Proxy(first.sql, { get: (of, name) => own[name] ?? (Reflect.get(of, name) as unknown) });
+  const end = (options?: { timeout?: number }) => Promise.all(connections.map((connection) => connection.end(options)));
+  return { unsafe, begin, end } as unknown as Sql;
 }
 
 /**
  * One statement in a transaction of its own. BEGIN and the settings travel with the statement. A statement that only reads does not
  * wait for its COMMIT: the next statement travels behind the COMMIT.
  */
-async function run(sql: Sql, side: Side, statement: Parameters<Sql["unsafe"]>, done: () => void): Promise<unknown> {
+async function run(connection: Connection, side: Side, statement: Parameters<Sql["unsafe"]>, done: () => void): Promise<unknown> {
+  const client = await connection.ready();
+  const { sql } = client;
   const begun = sql.unsafe(`begin ${ISOLATION[side]}; ${PINS[side]}`).execute();
   const [first, second] = await Promise.allSettled([begun, sql.unsafe(...statement).execute()]);
-  if (first.status === "rejected" || second.status === "rejected") {
-    const reason: unknown = (first.status === "rejected" ? first : (second as PromiseRejectedResult)).reason;
-    const error = await lastWords(sql, reason);
+  const failed = [first, second].find((one) => one.status === "rejected");
+  if (failed) {
     // Of a connection that is gone nothing is left to undo.
-    if (isServers(reason)) quietly(sql.unsafe("rollback"));
-    throw error;
+    if (isServers(failed.reason)) quietly(sql.unsafe("rollback"));
+    throw await connection.reasonOf(failed.reason);
   }
+  // The driver may send what waited on a new connection, where no transaction was begun.
+  if (client.closed) throw Object.assign(new Error("The connection closed under a statement."), { code: LOST });
   const ended = sql.unsafe("commit");
-  if (side === "target") await ended;
-  else {
+  if (side === "target") {
+    try {
+      await ended;
+    } catch (error) {
+      throw await connection.reasonOf(error);
+    }
+  } else {
     quietly(ended);
     done();
   }
-  return second.value;
+  return (second as PromiseFulfilledResult<unknown>).value;
 }
 
-/**
- * A server that ends a connection says why (a time limit, an operator), but the driver rejects the statement with
- * CONNECTION_CLOSED, keeps what the server said, and fails the next statement of that connection with it. So a statement that does
- * nothing takes it away, and what the server said is the error.
- */
-async function lastWords(sql: Sql, error: unknown): Promise<unknown> {
-  if ((error as { code?: unknown } | null)?.code !== "CONNECTION_CLOSED") return error;
-  const asked = sql.unsafe("select 1").then(
-    () => undefined,
-    (words: unknown) => words,
-  );
-  // Where nobody lets us in again, the driver goes on knocking.
-  let late: ReturnType<typeof setTimeout> | undefined;
-  const none = new Promise<undefined>((enough) => (late = setTimeout(() => enough(undefined), LAST_WORDS_MS)));
-  const left = await Promise.race([asked, none]);
-  clearTimeout(late);
-  return isServers(left, "FATAL") ? left : error;
-}
+/** The driver's own word for a connection that ended. */
+export const LOST = "CONNECTION_CLOSED";
 
-const LAST_WORDS_MS = 3_000;
+/** Whether the network or the driver says that a connection is gone (ECONNRESET, CONNECTION_CLOSED ...): nothing more may be sent on it. */
+export function isLost(error: unknown): boolean {
+  const { name, code } = (error ?? {}) as Readonly<Record<string, unknown>>;
+  return typeof code === "string" && name !== "PostgresError" && name !== "IsthmusError" && /^(CONNECT|E[A-Z])/.test(code);
+}
 
 /** Whether the server says it, and not the driver or the network. */
 function isServers(error: unknown, severity?: string): boolean {
@@ -88,28 +81,84 @@ function quietly(statement: { execute(): PromiseLike<unknown> }): void {
   );
 }
 
-/** One client of the driver, which has one connection, opened when a statement needs it. */
-class Connection {
+/** A client of the driver with one connection. Once that has closed, nobody uses the client again. */
+interface Client {
   readonly sql: Sql;
-  #state: "new" | "live" | "died" = "new";
+  closed: boolean;
+}
+
+/**
+ * One connection, opened when a statement needs it, by a new client every time: a client whose statement was lost with its connection
+ * knocks at a server that refuses it until it is let in, however long, and fails no statement that waits for it.
+ */
+class Connection {
+  readonly #open: (onclose: () => void) => Sql;
+  #client: Client | undefined;
 
   constructor(open: (onclose: () => void) => Sql) {
-    this.sql = open(() => (this.#state = "died"));
+    this.#open = open;
   }
 
   /**
    * Opens the connection before anything depends on it: statements behind a BEGIN that failed with its connection the driver would
-   * send on another one, without a transaction. Of a connection that the server has ended while it was idle the driver fails the
-   * next statement with what the server said then: that is no reason to fail.
+   * send on another one, without a transaction.
    */
-  async ready(): Promise<Sql> {
-    if (this.#state === "live") return this.sql;
-    const look = () => this.sql.unsafe("select 1").then(() => undefined);
-    if (this.#state === "new") await look();
-    else await look().catch((error: unknown) => (isServers(error, "FATAL") ? look() : Promise.reject(error as Error)));
-    this.#state = "live";
-    return this.sql;
+  async ready(): Promise<Client> {
+    if (this.#client?.closed === false) return this.#client;
+    const client: Client = { closed: false, sql: this.#open(() => (client.closed = true)) };
+    try {
+      await client.sql.unsafe("select 1");
+    } catch (error) {
+      discard(client);
+      throw error;
+    }
+    return (this.#client = client);
   }
+
+  /**
+   * What is to be told of an error. After one that ended the connection, nobody uses the client again.
+   *
+   * A server that ends a connection says why (a time limit, an operator), but the driver rejects the statement with
+   * CONNECTION_CLOSED, keeps what the server said, and fails with that the first statement of its next connection. So, if the server
+   * lets us in at all, a statement that does nothing takes it away, and what the server said is the error.
+   */
+  async reasonOf(error: unknown): Promise<unknown> {
+    const client = this.#client;
+    if (!client || !isLost(error)) return error;
+    client.closed = true;
+    try {
+      await this.ready();
+      const left = await soon(client.sql.unsafe("select 1"));
+      return isServers(left, "FATAL") ? left : error;
+    } catch {
+      return error;
+    } finally {
+      discard(client);
+    }
+  }
+
+  async end(options?: { timeout?: number }): Promise<void> {
+    await this.#client?.sql.end(options);
+  }
+}
+
+/** What a statement fails with, if it fails within LAST_WORDS_MS. */
+async function soon(statement: PromiseLike<unknown>): Promise<unknown> {
+  let late: ReturnType<typeof setTimeout> | undefined;
+  const none = new Promise<undefined>((enough) => (late = setTimeout(() => enough(undefined), LAST_WORDS_MS)));
+  const said = statement.then(
+    () => undefined,
+    (words: unknown) => words,
+  );
+  const words = await Promise.race([said, none]);
+  clearTimeout(late);
+  return words;
+}
+
+const LAST_WORDS_MS = 3_000;
+
+function discard({ sql }: Client): void {
+  sql.end({ timeout: 0 }).catch(() => undefined);
 }
 
 /** Gives each connection to one user at a time, in the order in which they ask. The one that was free last comes first, so that others may close. */

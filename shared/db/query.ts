@@ -1,6 +1,7 @@
 import type postgres from "postgres";
 import { IsthmusError, type ErrorCode } from "../errors.ts";
 import type { Queryable, Sql, Transaction } from "./connect.ts";
+import { isLost, LOST } from "./pinned.ts";
 import type { Side } from "./settings.ts";
 import { meaningOf, REFUSAL_REMEDIES, saidBy, type RefusalFacts } from "./sqlstates.ts";
 
@@ -75,12 +76,9 @@ export async function inTransaction<Result>(db: Sql, side: Side, work: (tx: Tran
   } catch (error) {
     over = true;
     // Between two statements the driver drops what the server says, and it ends a transaction there for being idle too long.
-    throw toIsthmusError(isLost(error) && running === 0 ? { code: IDLE_TOO_LONG } : error, side);
+    const idle = (error as { code?: unknown } | null)?.code === LOST && running === 0;
+    throw toIsthmusError(idle ? { code: IDLE_TOO_LONG } : error, side);
   }
-}
-
-function isLost(error: unknown): boolean {
-  return (error as { code?: unknown } | null)?.code === "CONNECTION_CLOSED";
 }
 
 /** idle_in_transaction_session_timeout */

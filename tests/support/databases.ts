@@ -33,7 +33,7 @@ async function cloneDatabase(side: "target" | "source"): Promise<TestDatabase> {
   const drop = () => run(server, `drop database if exists "${name}" with (force)`);
   // A clone does not inherit its template's owner.
   const owner = side === "target" ? "postgres" : "supabase_admin";
-  await run(server, `create database "${name}" template "${side}_template" owner ${owner}`);
+  await run(server, `create database "${name}" template "${side}_template" owner ${owner} strategy file_copy`);
   const admin = postgres(url("supabase_admin"), { max: 4, onnotice: () => undefined });
   const decided = dropUnlessFailed(name, url("supabase_admin"), drop);
   return {

@@ -1,3 +1,4 @@
+import type { Sql as AdminSql } from "postgres";
 import type { Sql } from "../../shared/db/connect.ts";
 import { offices } from "../../shared/entities/offices.ts";
 import type { Context, PageMessage, PageOutcome } from "../../shared/pipeline/types.ts";
@@ -85,7 +86,7 @@ export interface Ending {
 export interface Arena extends AsyncDisposable {
   readonly test: Pipeline;
   readonly wires: Readonly<Record<Side, Wire>>;
-  readonly admin: (side: Side) => Sql;
+  readonly admin: (side: Side) => AdminSql;
   /** Ends the sessions of the sync's role on one side. */
   endSessions(side: Side): Promise<void>;
   /** One full pass over offices that have all changed, each of whose pages of records is struck at a place: the first, or all. */
