@@ -155,9 +155,11 @@ describe("a source that is another database than the known one", () => {
     const other = await staging();
     await refusal(test.start(only, other));
     const worker = test.context.target;
-    await expect(worker`update public.sync_identities set accepted_by = 'me'`).rejects.toMatchObject({ code: "42501" });
+    await expect(worker.unsafe("update public.sync_identities set accepted_by = 'me'")).rejects.toMatchObject({ code: "42501" });
     await expect(
-      worker`insert into public.sync_identities (source_id, side, identity, accepted_by, accepted_at) select id, 'source', 'x', 'me', now() from public.sync_sources`,
+      worker.unsafe(
+        "insert into public.sync_identities (source_id, side, identity, accepted_by, accepted_at) select id, 'source', 'x', 'me', now() from public.sync_sources",
+      ),
     ).rejects.toMatchObject({ code: "42501" });
     const [accepted] = await accept();
     expect(accepted).toEqual({ accepted_by: "Ada (supabase_admin)" });
