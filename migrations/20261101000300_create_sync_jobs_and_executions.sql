@@ -88,6 +88,8 @@ create table public.sync_executions (
   ordinal           bigint not null generated always as identity,
   brake_share       numeric not null default 0.1,
   brake_records     integer not null default 100,
+  brake_overwrite_share   numeric not null default 0.25,
+  brake_overwrite_records integer not null default 1000,
   cancelled_by      text
 );
 comment on table public.sync_executions is 'One run. It is succeeded only when every record read is accounted for, no chain is open and no entity was left out (incomplete).';
@@ -102,6 +104,9 @@ comment on column public.sync_executions.server_start is 'Since when the server 
 comment on column public.sync_executions.brake_share is
   'More than this share of an entity''s landed records is neither deleted nor emptied in a column until a person confirms (sync_brakes).';
 comment on column public.sync_executions.brake_records is 'Up to this many records the brake does not look at.';
+comment on column public.sync_executions.brake_overwrite_share is
+  'In more than this share of an entity''s landed records no value is overwritten until a person confirms (sync_brakes).';
+comment on column public.sync_executions.brake_overwrite_records is 'Up to this many overwritten records the brake does not look at.';
 comment on column public.sync_executions.source_time is 'The source''s clock at that moment, as the source writes it.';
 comment on column public.sync_executions.ordinal is
   'Counts executions. The cache remembers the last one: when it remembers a later one, this database was put back to an older state.';
@@ -239,6 +244,7 @@ create table public.sync_page_log (
   absent         integer not null default 0,
   surplus        integer not null default 0,
   nulled         jsonb,
+  overwritten    integer not null default 0,
   cache_lookups  integer not null default 0,
   cache_hits     integer not null default 0,
   cpu_ms         numeric(12,3),
@@ -256,6 +262,7 @@ comment on column public.sync_page_log.waived_by is 'The predicate, with its ver
 comment on column public.sync_page_log.absent is 'Keys that have no record in the projection any more, and no row that is deleted by this page.';
 comment on column public.sync_page_log.surplus is 'Full passes only: target rows in the key range of the page that are duplicates of a record.';
 comment on column public.sync_page_log.nulled is 'How many records lost their value in a column: {column: n}. The brake adds them up.';
+comment on column public.sync_page_log.overwritten is 'How many records that the sync knew got another value where one stood. The brake adds them up.';
 comment on column public.sync_page_log.cpu_ms is 'CPU of the function for this page, up to its commit; null where the platform does not tell.';
 create index sync_page_log_execution_id_idx on public.sync_page_log (execution_id);
 create index sync_page_log_entity_id_idx on public.sync_page_log (entity_id);

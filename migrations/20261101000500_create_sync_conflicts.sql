@@ -31,6 +31,7 @@ create table public.sync_conflicts (
   target_table        varchar(255) not null,
   standing            boolean not null default false,
   decisions           integer not null default 0,
+  asked               text[] not null default '{}',
   execution_id        uuid references public.sync_executions (id) on delete set null,
   resolved_in         uuid references public.sync_executions (id) on delete set null,
   entity_id           smallint not null references public.sync_entities (id),
@@ -69,6 +70,8 @@ comment on column public.sync_conflicts.parent_legacy_id is 'waiting: the legacy
 comment on column public.sync_conflicts.standing is
   'Decided for the target, of a record that did not land or whose row is gone: while the source does not change it, it is neither asked about nor compared.';
 comment on column public.sync_conflicts.decisions is 'How often people have decided it or put a decision back.';
+comment on column public.sync_conflicts.asked is
+  'The fields that people have been asked about and have not decided. While the record is in the queue no strategy decides them, whatever else stops the record.';
 comment on column public.sync_conflicts.execution_id is 'The execution that put the record here.';
 comment on column public.sync_conflicts.resolved_in is 'The execution in which the record landed after all.';
 comment on column public.sync_conflicts.source_digest is 'Hash of the projected record that was stopped: a digest asks for it again only when the source has changed it.';

@@ -1,11 +1,11 @@
--- Purpose: what the sync would not delete or empty without a person's word.
+-- Purpose: what the sync would not delete, empty or overwrite without a person's word.
 -- Locks:   none on existing objects.
 -- Reverse: drop table public.sync_brakes; drop the functions.
 
 create table public.sync_brakes (
   id           uuid primary key default gen_random_uuid(),
   entity_id    smallint not null references public.sync_entities (id),
-  kind         text not null check (kind in ('delete', 'null')),
+  kind         text not null check (kind in ('delete', 'null', 'overwrite')),
   field        text,
   records      bigint not null,
   landed       bigint not null,
@@ -19,9 +19,9 @@ create table public.sync_brakes (
   check ((confirmed_by is null) = (confirmed_at is null))
 );
 comment on table public.sync_brakes is
-  'An execution would have deleted, or emptied in a column, more of an entity''s records than its share allows, and was stopped there. Put your name into confirmed_by, and the next execution goes on.';
-comment on column public.sync_brakes.kind is 'delete: the source no longer has the records. null: the source has emptied the column in field.';
-comment on column public.sync_brakes.records is 'How many records it had come to. delete: a confirmation lets no more than these pass at the end of an execution; null: it holds for one execution.';
+  'An execution would have deleted, emptied in a column, or overwritten more of an entity''s records than its share allows, and was stopped there. Put your name into confirmed_by, and the next execution goes on.';
+comment on column public.sync_brakes.kind is 'delete: the source no longer has the records. null: the source has emptied the column in field. overwrite: the source has other values.';
+comment on column public.sync_brakes.records is 'How many records it had come to. delete: a confirmation lets no more than these pass at the end of an execution; null, overwrite: it holds until an execution has succeeded.';
 comment on column public.sync_brakes.landed is 'How many records of the entity had landed then.';
 comment on column public.sync_brakes.confirmed_by is 'Who has looked at the source and wants it so.';
 comment on column public.sync_brakes.closed_at is 'When it was done, or was no longer needed.';
@@ -65,6 +65,11 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function sync.brake_holds(smallint, text, text) is 'True: it was pulled, and nobody has confirmed it. False: somebody has. Null: it was not pulled.';
 
+create function sync.braked_word(p_kind text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+as $$ select case p_kind when 'delete' then 'deleted' when 'null' then 'emptied' when 'overwrite' then 'overwritten' end $$;
+comment on function sync.braked_word(text) is 'What would have become of the records that a brake holds.';
+
 create function sync.pull_brake(p_execution uuid, p_entity_id smallint, p_kind text, p_field text, p_records bigint, p_landed bigint) returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -78,7 +83,7 @@ begin
   returning confirmed_at is not null into v_confirmed;
   if not v_confirmed then
     perform sync.raise_alert('brake', 'critical', null, p_execution, p_entity_id,
-      'Far more records than usual would be ' || case p_kind when 'delete' then 'deleted' else 'emptied' end
+      'Far more records than usual would be ' || sync.braked_word(p_kind)
         || ': the execution was stopped. See sync_brakes.',
       jsonb_strip_nulls(jsonb_build_object('kind', p_kind, 'field', p_field, 'records', p_records, 'landed', p_landed)));
   end if;
@@ -86,7 +91,7 @@ begin
 end
 $$;
 comment on function sync.pull_brake(uuid, smallint, text, text, bigint, bigint) is
-  'True: stop. False: a person has confirmed that as many records are deleted or emptied.';
+  'True: stop. False: a person has confirmed that as many records are deleted, emptied or overwritten.';
 
-revoke all on function sync.stamp_brake(), sync.brake_holds(smallint, text, text), sync.pull_brake(uuid, smallint, text, text, bigint, bigint) from public;
-grant execute on function sync.brake_holds(smallint, text, text), sync.pull_brake(uuid, smallint, text, text, bigint, bigint) to isthmus_worker;
+revoke all on function sync.stamp_brake(), sync.brake_holds(smallint, text, text), sync.braked_word(text), sync.pull_brake(uuid, smallint, text, text, bigint, bigint) from public;
+grant execute on function sync.brake_holds(smallint, text, text), sync.braked_word(text), sync.pull_brake(uuid, smallint, text, text, bigint, bigint) to isthmus_worker;

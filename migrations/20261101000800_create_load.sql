@@ -54,6 +54,9 @@ begin
       select r.n, r._key, r._uuid,
              case when r.undecided then 'ambiguous'
                   when r.t_id is null and r.seen is null and r.mapped is null then 'insert'
+                  when r.t_id is null and %11$L = 'insert' and (
+                    select k.rule from public.sync_conflicts k
+                     where k.entity_id = %3$s and k.source_record_id = r._key and k.state = 'open' limit 1) = 'target_deleted' then 'target_deleted'
                   when r.t_id is null then %11$L
                   -- Adopted, and never reconciled: every field is judged as if the source had changed it.
                   when r.seen is null and r.mapped is distinct from r._uuid then 'target_unmapped'
@@ -87,13 +90,17 @@ begin
                                                        else x.source end)
                           filter (where d.decision in ('take', 'overwrite', 'merge')), '{}') as written,
                  jsonb_object_agg(e.key, d.decision) filter (where d.decision in ('overwrite', 'retain', 'merge', 'review')) as decided
-            from jsonb_each(case when r.t_id is null or r.new = r.seen then '{}' else r.new end) e
+            -- What a person has been asked, or has put back, is theirs to decide, whatever this execution would have done.
+            from (select v.new, u.asked, u.put_back
+                    from (select case when r.t_id is null or r.new = r.seen then '{}' else r.new end as new) v
+                    left join lateral (
+                      select k.asked, k.decisions > 0 as put_back from public.sync_conflicts k
+                       where v.new <> '{}' and k.entity_id = %3$s and k.source_record_id = r._key and k.state in ('waiting', 'open') limit 1) u on true
+                  offset 0) n
+            cross join lateral jsonb_each(n.new) e
             cross join lateral (
               select e.value as source, r.seen -> e.key as seen, r.now -> e.key as target, r."left" -> e.key as "left",
-                     -- What a person has put back is theirs to decide again.
-                     case when (select k.id from public.sync_conflicts k
-                                 where k.entity_id = %3$s and k.source_record_id = r._key and k.state = 'open' and k.decisions > 0 limit 1) is not null
-                          then 'manual_review' else %12$L::jsonb ->> e.key end as strategy) x
+                     case when n.put_back or e.key = any (n.asked) then 'manual_review' else %12$L::jsonb ->> e.key end as strategy) x
             cross join lateral (select %13$s as decision offset 0) d
            where e.value is distinct from r.seen -> e.key) c
     $q$, v_typed, v_target, p_entity.id, v_current, p_entity.source_id, p_entity.entity_type, p_entity.history,

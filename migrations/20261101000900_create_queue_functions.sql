@@ -29,7 +29,10 @@ begin
   update pg_temp.page_issues i
      set settled = true,
          policy = case when p.name is not null then 'target_wins ' || p.name else i.policy end
-    from (select k, case when rule = 'target_deleted' and p_entity.conflicts ->> 'deleted' = 'target_wins' then 'of deleted rows'
+    from (select k, case when rule = 'target_deleted' and p_entity.conflicts ->> 'deleted' = 'target_wins'
+                              and (select c.rule from public.sync_conflicts c
+                                    where c.entity_id = p_entity.id and c.source_record_id = k and c.state = 'open' limit 1) is distinct from rule
+                              then 'of deleted rows'
                          when state = 'open' and type <> 'concurrent_modification' and rule <> 'deleted_in_source'
                               and p_entity.conflicts -> 'types' ->> type::text = 'target_wins' then 'of the type ' || type end as name
             from pg_temp.page_issues) p
@@ -98,17 +101,19 @@ begin
       from pg_temp.page_issues i
      where c.id = any (v_known) and c.source_record_id = i.k and c.state in ('waiting', 'open')
        and not exists (select from pg_temp.page_queued s where s.id = c.id)
-    returning c.source_record_id, c.attempts, c.first_seen_at, c.decisions
+    returning c.source_record_id, c.attempts, c.first_seen_at, c.decisions, c.asked
   ), added as (
     insert into public.sync_conflicts
       (state, entity_id, entity_type, source_record_id, conflict_type, field, rule, policy, remedy, conflict_data, differences,
-       parent_entity_id, parent_legacy_id, source_digest, attempts, decisions, first_seen_at, source_table, target_table, target_record_id,
+       parent_entity_id, parent_legacy_id, source_digest, attempts, decisions, asked, first_seen_at, source_table, target_table, target_record_id,
        execution_id, retry_class, next_attempt_at, resolution_strategy, resolved_at, resolved_by, standing)
     select case when i.settled then 'resolved' else i.state end, p_entity.id, p_entity.entity_type, i.k, i.type, i.field, i.rule, i.policy, i.remedy,
            coalesce(i.data, '{}'),
            case when i.evidence ? 'target' then
              sync.differences(p_entity.columns, sync.unlisted(i.field), i.evidence -> 'seen', i.evidence -> 'source', i.evidence -> 'target', true) end,
-           i.parent_entity_id, i."parentId", i.digest, coalesce(s.attempts, 0) + 1, coalesce(s.decisions, 0), coalesce(s.first_seen_at, now()),
+           i.parent_entity_id, i."parentId", i.digest, coalesce(s.attempts, 0) + 1, coalesce(s.decisions, 0),
+           -- What stops the record now answers no question about its fields.
+           case when i.rule = 'both_changed' then sync.unlisted(i.field) else coalesce(s.asked, '{}') end, coalesce(s.first_seen_at, now()),
            p_entity.source_table, p_entity.target_table, m.entity_uuid, p_execution,
            i.retry, case when not i.settled then sync.next_attempt(i.retry, coalesce(s.attempts, 0) + 1) end,
            case when i.settled then 'target_wins'::public.conflict_resolution_strategy end,

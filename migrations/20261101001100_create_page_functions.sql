@@ -22,6 +22,7 @@ begin
   if sync.cancel_chain(v_chain) then
     return jsonb_build_object('outcome', 'closed');
   end if;
+  perform sync.check_target((select source_id from public.sync_executions where id = v_chain.execution_id));
   -- A lease that ran out was never given back: the function was killed, perhaps for its memory. An eighth is tried, for each try
   -- costs a lease. A page of one record that kills its worker again is told to the function, which puts the record into the queue.
   v_crashed := v_chain.lease_until is not null;
@@ -205,6 +206,7 @@ begin
   perform sync.collect_issues(v_entity, p_issues || sync.page_rejections(v_entity, null, v_request) || sync.deletes_to_review(v_chain, v_entity, v_gone));
   perform sync.queue_records(v_entity, v_chain.execution_id, v_chain.page_size);
   perform sync.check_nulled(v_chain, v_entity);
+  perform sync.check_overwritten(v_chain, v_entity);
 
   perform sync.keep_decided(v_entity, v_chain.execution_id, v_request);
 
@@ -378,12 +380,12 @@ begin
   ), kept as (
     insert into public.sync_conflicts
       (id, state, entity_id, entity_type, source_record_id, conflict_type, field, differences, rule, policy, remedy, conflict_data,
-       resolution_strategy, resolved_at, resolved_by, source_table, target_table, target_record_id, execution_id, resolved_in, source_digest)
+       resolution_strategy, resolved_at, resolved_by, asked, source_table, target_table, target_record_id, execution_id, resolved_in, source_digest)
     select d.conflict_id, 'resolved', p_entity.id, p_entity.entity_type, d.legacy_id, 'concurrent_modification', sync.listed(d.fields),
            sync.differences(p_entity.columns, d.fields, d.seen, d.new, d.now, true), 'both_changed',
            d.strategy || ' ' || sync.strategy_origin(p_entity, p_of_request, d.fields[1]),
            'Decided by policy; what was not written is kept. Set another strategy, and it is written instead.',
-           jsonb_build_object('fields', d.fields), d.strategy, now(), 'policy', p_entity.source_table, p_entity.target_table, d.id, p_execution,
+           jsonb_build_object('fields', d.fields), d.strategy, now(), 'policy', d.fields, p_entity.source_table, p_entity.target_table, d.id, p_execution,
            p_execution, d.digest
       from decided d
   )
@@ -431,13 +433,27 @@ end
 $$;
 comment on function sync.without_row(public.sync_entities, bigint[]) is 'Of landed records, those whose target row somebody has deleted.';
 
+create function sync.asked_to_delete(p_entity public.sync_entities, p_gone bigint[]) returns bigint[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select array(
+    select k from unnest(p_gone) k
+     where (select c.rule from public.sync_conflicts c
+             where c.entity_id = p_entity.id and c.source_record_id = k and c.state = 'open' limit 1) = 'deleted_in_source'
+    except select unnest(sync.without_row(p_entity, p_gone)))
+$$;
+comment on function sync.asked_to_delete(public.sync_entities, bigint[]) is
+  'Of records that the source no longer has, those of which a person has been asked whether their rows go.';
+
 create function sync.deleting(p_chain public.sync_chains, p_entity public.sync_entities, p_policy text, p_gone bigint[]) returns bigint[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select case when not p_chain.deletes then '{}'
-              when p_entity.on_delete ->> 'policy' = p_policy then p_gone
+              when p_entity.on_delete ->> 'policy' = p_policy then array(select unnest(p_gone) except select unnest(a.keys))
+              when p_policy = 'review' then a.keys
               -- What a person has deleted already is only forgotten.
               when p_policy = 'soft' and p_entity.on_delete ->> 'policy' = 'review' then sync.without_row(p_entity, p_gone)
               else '{}' end
+    -- What a person has been asked is theirs to decide, whatever the entity says by now.
+    from (select case when p_chain.deletes and p_entity.on_delete ->> 'policy' in ('hard', 'soft') then sync.asked_to_delete(p_entity, p_gone) else '{}' end as keys) a
 $$;
 comment on function sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]) is
   'Of the records that the source no longer has, those that this page deletes in one way: hard or soft, or puts to review.';
@@ -511,6 +527,17 @@ end
 $$;
 comment on function sync.page_nulled() is 'How many records of the page lose their value in a column: {column: n}; null: none.';
 
+create function sync.page_rewritten() returns integer
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  -- What the sync has never reconciled (adopted rows), and what was empty, holds nothing that it would put at risk. What is emptied is counted by itself.
+  return (select count(*) from pg_temp.page_plan q
+           where q.action in ('update', 'review') and q.seen is not null
+             and exists (select from jsonb_each(q.written) e where e.value <> 'null' and coalesce(q.now -> e.key, 'null') <> 'null'));
+end
+$$;
+comment on function sync.page_rewritten() is 'In how many records of the page a value is overwritten by another one.';
+
 create function sync.check_brake(p_chain public.sync_chains, p_entity public.sync_entities, p_kind text, p_field text, p_records bigint) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -523,20 +550,21 @@ begin
     return;
   end if;
   select * into v_execution from public.sync_executions where id = p_chain.execution_id;
-  if v_holds is null and p_records <= v_execution.brake_records then
+  if v_holds is null and p_records <= (case p_kind when 'overwrite' then v_execution.brake_overwrite_records else v_execution.brake_records end) then
     return;
   end if;
   select count(*) into v_landed from public.sync_row_states s where s.entity_id = p_entity.id and s.gone_at is null;
-  if v_holds or p_records > v_execution.brake_share * v_landed then
-    raise exception 'entity %: more records than usual would be %', p_entity.entity_type,
-        case p_kind when 'delete' then 'deleted' else 'emptied in ' || p_field end
+  -- A record that is written twice counts twice: all of them is no share that could be passed.
+  if v_holds or p_records > (case when p_kind <> 'overwrite' then v_execution.brake_share * v_landed
+                                  when v_execution.brake_overwrite_share < 1 then v_execution.brake_overwrite_share * v_landed end) then
+    raise exception 'entity %: more records than usual would be %', p_entity.entity_type, sync.braked_word(p_kind) || coalesce(' in ' || p_field, '')
       using errcode = 'IS040',
             detail = jsonb_build_object('entity', p_entity.entity_type, 'kind', p_kind, 'field', p_field, 'records', p_records, 'landed', v_landed)::text;
   end if;
 end
 $$;
 comment on function sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint) is
-  'Raises IS040 when an execution has come to delete or empty more of an entity''s records than the brake lets pass.';
+  'Raises IS040 when an execution has come to delete, empty or overwrite more of an entity''s records than the brake lets pass.';
 
 create function sync.check_leaving(p_chain public.sync_chains, p_entity public.sync_entities, p_outside bigint[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -572,6 +600,25 @@ end
 $$;
 comment on function sync.check_nulled(public.sync_chains, public.sync_entities) is
   'Raises IS040 when an execution would take the value of a column from more of an entity''s records than the brake lets pass.';
+
+create function sync.check_overwritten(p_chain public.sync_chains, p_entity public.sync_entities) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_records bigint := sync.page_rewritten();
+begin
+  -- Read in full because its definition has changed, or for the first time: what is written then was decided with the deployment. What is
+  -- held already stays held.
+  if v_records = 0 or sync.brake_holds(p_entity.id, 'overwrite', null) is null and not exists (
+       select from public.sync_checkpoints k
+        where k.source_id = p_entity.source_id and k.entity_type = p_entity.entity_type and k.definition_hash = p_entity.definition_hash) then
+    return;
+  end if;
+  perform sync.check_brake(p_chain, p_entity, 'overwrite', null, v_records
+    + (select coalesce(sum(l.overwritten), 0) from public.sync_page_log l where l.execution_id = p_chain.execution_id and l.entity_id = p_entity.id));
+end
+$$;
+comment on function sync.check_overwritten(public.sync_chains, public.sync_entities) is
+  'Raises IS040 when an execution would overwrite values in more of an entity''s records than the brake lets pass.';
 
 create function sync.page_surplus(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb) returns jsonb
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -612,13 +659,13 @@ begin
   v_wall_ms := (p_page ->> 'wall_ms')::numeric + extract(epoch from clock_timestamp() - p_begun) * 1000;
   insert into public.sync_page_log
     (execution_id, chain_id, entity_id, page, read, inserted, updated, unchanged, deleted, waiting, in_conflict, waived, waived_by,
-     absent, surplus, nulled, cache_lookups, cache_hits, cpu_ms, peak_rss_bytes, wall_ms)
+     absent, surplus, nulled, overwritten, cache_lookups, cache_hits, cpu_ms, peak_rss_bytes, wall_ms)
   values (p_chain.execution_id, p_chain.id, p_entity.id, p_chain.page, (p_page ->> 'read')::integer + v_gone,
           (v_counts ->> 'inserted')::integer, (v_counts ->> 'updated')::integer, (v_counts ->> 'unchanged')::integer,
           (v_counts ->> 'deleted')::integer, (v_counts ->> 'waiting')::integer, (v_counts ->> 'in_conflict')::integer,
           (v_counts ->> 'waived')::integer,
           nullif(concat_ws(', ', p_entity.predicate ->> 'rule', (select 'decision' from pg_temp.page_issues where settled limit 1)), ''),
-          (p_page ->> 'absent')::integer - v_gone, (p_surplus ->> 'count')::integer, sync.page_nulled(), (p_page ->> 'cache_lookups')::integer, (p_page ->> 'cache_hits')::integer,
+          (p_page ->> 'absent')::integer - v_gone, (p_surplus ->> 'count')::integer, sync.page_nulled(), sync.page_rewritten(), (p_page ->> 'cache_lookups')::integer, (p_page ->> 'cache_hits')::integer,
           (p_page ->> 'cpu_ms')::numeric, (p_page ->> 'peak_rss_bytes')::bigint, v_wall_ms);
 
   v_dispatch := sync.close_page(p_chain, p_entity, p_page, v_wall_ms);
@@ -780,10 +827,11 @@ comment on function sync.give_back_page(uuid, bigint, jsonb, integer, integer) i
   'Gives a claimed page back after an error: to be tried again after some seconds, at once with fewer records (p_page_size), or its chain fails. Returns what can run now.';
 
 revoke all on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync.without_row(public.sync_entities, bigint[]),
-  sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
+  sync.asked_to_delete(public.sync_entities, bigint[]), sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
   sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]), sync.keep_gone(public.sync_entities, bigint[], bigint[]),
   sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]), sync.missing_keys(public.sync_chains, public.sync_entities, jsonb),
   sync.page_nulled(), sync.check_nulled(public.sync_chains, public.sync_entities),
+  sync.page_rewritten(), sync.check_overwritten(public.sync_chains, public.sync_entities),
   sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint), sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]),
   sync.claim_page(uuid, integer, integer),
   sync.hold_chain(uuid, bigint), sync.hold_page(uuid, bigint, jsonb), sync.check_cached(integer), sync.page_rejections(public.sync_entities, uuid, text), sync.hold_queue(public.sync_entities, json, jsonb, jsonb),
@@ -795,10 +843,11 @@ revoke all on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync
   sync.commit_page(uuid, bigint, text, jsonb, jsonb), sync.latest_starts(text[], text), sync.close_chain(uuid, public.sync_entities),
   sync.give_back_page(uuid, bigint, jsonb, integer, integer) from public;
 grant execute on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync.without_row(public.sync_entities, bigint[]),
-  sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
+  sync.asked_to_delete(public.sync_entities, bigint[]), sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
   sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]), sync.keep_gone(public.sync_entities, bigint[], bigint[]),
   sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]), sync.missing_keys(public.sync_chains, public.sync_entities, jsonb),
   sync.page_nulled(), sync.check_nulled(public.sync_chains, public.sync_entities),
+  sync.page_rewritten(), sync.check_overwritten(public.sync_chains, public.sync_entities),
   sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint), sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]),
   sync.claim_page(uuid, integer, integer),
   sync.hold_chain(uuid, bigint), sync.hold_page(uuid, bigint, jsonb), sync.check_cached(integer), sync.page_rejections(public.sync_entities, uuid, text), sync.hold_queue(public.sync_entities, json, jsonb, jsonb),

@@ -10,13 +10,6 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function sync.begin_source(text) is 'The id of a source, registered on first use with a namespace of its own.';
 
-create function sync.target_identity() returns text
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select c.system_identifier::text || '/' || p.timeline_id || '/' || d.oid
-    from pg_control_system() c, pg_control_checkpoint() p, pg_catalog.pg_database d where d.datname = current_database()
-$$;
-comment on function sync.target_identity() is 'Server, timeline and database that this is: another one after a restore from a backup.';
-
 create function sync.notice_target(p_source_id smallint, p_witness bigint) returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -27,7 +20,7 @@ begin
   select target_identity into v_known from public.sync_sources where id = p_source_id for no key update;
   update public.sync_sources
      set target_identity = v_identity,
-         written_since = case when regexp_replace(v_known, '/.*/', '/') <> regexp_replace(v_identity, '/.*/', '/') then pg_current_xact_id()
+         written_since = case when sync.without_timeline(v_known) <> sync.without_timeline(v_identity) then pg_current_xact_id()
                          else written_since end
    where id = p_source_id and target_identity is distinct from v_identity;
   if coalesce(v_known, v_identity) = v_identity and coalesce(p_witness, 0) <= v_latest then
@@ -70,6 +63,10 @@ begin
       using errcode = 'IS030', hint = 'Wait for it to finish, or ask for its state with GET ?execution=' || v_active;
   end if;
 
+  if not v_dry_run then
+    perform sync.keep_identities(v_source.id, jsonb_strip_nulls(jsonb_build_object('installation', p_plan ->> 'installation',
+      'source', (p_plan ->> 'system_identifier') || '/' || (p_plan ->> 'database_oid'))));
+  end if;
   update public.sync_sources
      set system_identifier = p_plan ->> 'system_identifier', timeline = (p_plan ->> 'timeline')::integer,
          in_recovery = (p_plan ->> 'in_recovery')::boolean, database_oid = (p_plan ->> 'database_oid')::bigint,
@@ -79,11 +76,12 @@ begin
 
   insert into public.sync_executions
     (job_id, source_id, triggered_by, request, entities, horizon, snapshot_xmax, system_identifier, timeline, database_oid,
-     server_start, source_time, dry_run, selective, brake_share, brake_records)
+     server_start, source_time, dry_run, selective, brake_share, brake_records, brake_overwrite_share, brake_overwrite_records)
   values ((p_plan ->> 'job_id')::uuid, v_source.id, p_plan ->> 'triggered_by', p_plan -> 'request', v_entities,
           (p_plan ->> 'horizon')::xid8, (p_plan ->> 'snapshot_xmax')::xid8, p_plan ->> 'system_identifier',
           (p_plan ->> 'timeline')::integer, (p_plan ->> 'database_oid')::bigint, p_plan ->> 'server_start', p_plan ->> 'source_time', v_dry_run, v_selective,
-          (p_plan -> 'brake' ->> 'share')::numeric, (p_plan -> 'brake' ->> 'records')::integer)
+          (p_plan -> 'brake' ->> 'share')::numeric, (p_plan -> 'brake' ->> 'records')::integer,
+          coalesce((p_plan -> 'brake' ->> 'overwriteShare')::numeric, 0.25), coalesce((p_plan -> 'brake' ->> 'overwriteRecords')::integer, 1000))
   returning * into v_execution;
 
   insert into public.sync_chains
@@ -165,7 +163,7 @@ begin
 end
 $$;
 comment on function sync.begin_execution(jsonb) is
-  'Begins an execution and returns its first pages. Raises IS030 while another one covers an entity.';
+  'Begins an execution and returns its first pages. Raises IS030 while another one covers an entity, IS060 for a source, target or installation that is new.';
 
-revoke all on function sync.begin_source(text), sync.target_identity(), sync.notice_target(smallint, bigint), sync.begin_execution(jsonb) from public;
-grant execute on function sync.begin_source(text), sync.target_identity(), sync.notice_target(smallint, bigint), sync.begin_execution(jsonb) to isthmus_worker;
+revoke all on function sync.begin_source(text), sync.notice_target(smallint, bigint), sync.begin_execution(jsonb) from public;
+grant execute on function sync.begin_source(text), sync.notice_target(smallint, bigint), sync.begin_execution(jsonb) to isthmus_worker;

@@ -167,6 +167,28 @@ export const ERRORS = {
     meaning: "Another server, database or timeline answers as the source than when the execution began, or an older state of it.",
     remedy: "Start a new execution: it reads everything again.",
   },
+  SOURCE_UNKNOWN: {
+    status: 409,
+    retryable: false,
+    meaning:
+      "Another database answers as the source than the one that this target is filled from: a copy, a new server, or another SOURCE_DB_URL.",
+    remedy:
+      "Correct SOURCE_DB_URL; or, if the source has moved, put your name into accepted_by of its entry in sync_identities, and start again. Nothing was written.",
+  },
+  TARGET_UNKNOWN: {
+    status: 409,
+    retryable: false,
+    meaning: "The target is another database than the one known in it: it was copied, or restored on another server.",
+    remedy:
+      "Correct TARGET_DB_URL; or, if this is the target from now on, put your name into accepted_by of its entry in sync_identities, and start again. Nothing was written.",
+  },
+  INSTALLATION_UNKNOWN: {
+    status: 409,
+    retryable: false,
+    meaning: "Another installation of the functions works at this target than the one known there.",
+    remedy:
+      "Correct TARGET_DB_URL of the other installation; or, if this one takes its place, put your name into accepted_by of its entry in sync_identities, and start again. Nothing was written.",
+  },
   SOURCE_UNAVAILABLE: {
     status: 503,
     retryable: true,
@@ -232,7 +254,8 @@ export const ERRORS = {
   BRAKE_APPLIED: {
     status: 409,
     retryable: false,
-    meaning: "Far more records than usual would be deleted, or emptied in a column: the execution was stopped there.",
+    meaning:
+      "Far more records than usual would be deleted, emptied in a column, or overwritten: the execution was stopped there.",
     remedy: "Look at the source. If it is meant, put your name into confirmed_by of the entry in sync_brakes, and start again.",
   },
   QUEUE_UNAVAILABLE: {

@@ -12,7 +12,7 @@ it(
   async () => {
     await using test = await createInProcess({
       entities: [operations],
-      env: { ISTHMUS_PAGE_SIZE: String(ROWS), ISTHMUS_PAGE_SIZE_MAX: String(ROWS) },
+      env: { ISTHMUS_PAGE_SIZE: String(ROWS), ISTHMUS_PAGE_SIZE_MAX: String(ROWS), ISTHMUS_BRAKE_OVERWRITE_SHARE: "1" },
     });
     await test.target.admin.unsafe(workerGrants([operations]));
     await test.source.admin`

@@ -8,7 +8,10 @@ import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 const ROWS = 1_000;
 
 async function clinic(env: Record<string, string> = {}): Promise<Pipeline> {
-  const test = await createPipeline({ entities: [payments, operations], env });
+  const test = await createPipeline({
+    entities: [payments, operations],
+    env: { ISTHMUS_BRAKE_OVERWRITE_SHARE: "1", ...env },
+  });
   await test.target.admin.unsafe(workerGrants([payments, operations]));
   await test.sync();
   return test;

@@ -72,7 +72,7 @@ it("a target whose data was put back under the same identity is recognised by wh
   await redis.stop();
 });
 
-it("another database with the old state in its place is recognised by its identity, without a cache, and healed", async () => {
+it("another database with the old state in its place is recognised by its identity, without a cache, and healed once somebody has accepted it", async () => {
   await using test = await made();
   const { name } = test.target;
   const server = (await import("postgres")).default(test.target.url("supabase_admin").replace(name, "postgres"), { max: 1 });
@@ -85,6 +85,8 @@ it("another database with the old state in its place is recognised by its identi
     await moveOn(test);
     await alone(`drop database "${name}" with (force)`);
     await server.unsafe(`alter database "${name}_backup" rename to "${name}"`);
+    await expect(test.start()).rejects.toMatchObject({ code: "TARGET_UNKNOWN" });
+    await test.target.admin`update public.sync_identities set accepted_by = 'somebody' where accepted_at is null`;
     const begun = await test.sync();
     expect(begun.chains.map(({ capture }) => capture)).toEqual(["xmin", "digest"]);
     await inStep(test);

@@ -29,6 +29,7 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
   sync_contract_checks: TEAM,
   sync_side_effects: TEAM,
   sync_brakes: TEAM,
+  sync_identities: TEAM,
   uuid_mappings_enhanced: TEAM,
   sync_conflicts: REVIEWERS,
   sync_conflict_values: NOBODY,
@@ -44,6 +45,7 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
 /** Columns that somebody may set through the Data API, where the policies let them. */
 const SETTABLE: Readonly<Record<string, readonly string[]>> = {
   sync_brakes: ["confirmed_by"],
+  sync_identities: ["accepted_by"],
   sync_executions: ["status"],
   sync_conflicts: ["resolution_strategy", "resolution_data"],
 };
@@ -102,6 +104,7 @@ const WORKER: Readonly<Record<string, string>> = {
   sync_contract_checks: "siu",
   sync_side_effects: "siud",
   sync_brakes: "siu",
+  sync_identities: "siu",
   uuid_mappings_enhanced: "siu",
   sync_conflicts: "siu",
   sync_conflict_values: "siu",
@@ -205,6 +208,28 @@ describe("row level security and grants", () => {
     await refused(confirm("anon"));
     await refused(test.context.target.unsafe("update public.sync_brakes set confirmed_by = 'me'"));
     expect(await confirm("operator")).toBe(1);
+  });
+
+  it("lets an operator accept another source, in the name of the sign-in, and nobody else, the worker included", async () => {
+    const { target } = test.context;
+    await target.unsafe(
+      "insert into public.sync_identities (source_id, side, identity) select min(id), 'source', '1/1' from public.sync_sources",
+    );
+    const accept = async (role: Role) =>
+      as(
+        role,
+        async (tx) =>
+          (
+            await tx`update public.sync_identities set accepted_by = 'Ada' where accepted_at is null returning accepted_by as by`
+          ).map(({ by }) => by as string),
+        { sub: "1", email: "operator@example.com" },
+      );
+    expect(await accept("reviewer")).toEqual([]);
+    expect(await accept("authenticated")).toEqual([]);
+    await refused(accept("anon"));
+    await refused(target.unsafe("update public.sync_identities set accepted_by = 'Ada'"));
+    await refused(target.unsafe("delete from public.sync_identities"));
+    expect(await accept("operator")).toEqual(["operator@example.com"]);
   });
 
   it("goes by app_metadata, not by what a user can write into their own metadata", async () => {

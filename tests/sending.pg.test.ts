@@ -3,6 +3,7 @@ import { startRecordingDestination, type RecordingDestination } from "../local/q
 import { startQstash, type LocalQstash } from "../local/qstash/server.ts";
 import { tick } from "../shared/jobs/tick.ts";
 import type { Context, PageMessage } from "../shared/pipeline/types.ts";
+import { installationId } from "../shared/queue/installation.ts";
 import { createPageQueue } from "../shared/queue/page-queue.ts";
 import { QSTASH_TIMEOUT_MS } from "../shared/queue/qstash.ts";
 import { sendPages } from "../shared/queue/send-pages.ts";
@@ -199,8 +200,14 @@ describe("sending pages through QStash", () => {
       };
       context = { ...context, config, queue: createPageQueue(config) };
       await test.target.admin`delete from public.sync_queue_looks`;
+      // The same installation, at another address.
+      await test.target
+        .admin`update public.sync_identities set identity = ${installationId(functions.url)} where side = 'installation'`;
     });
-    afterEach(() => functions.stop());
+    afterEach(async () => {
+      await test.target.admin`delete from public.sync_identities where side = 'installation'`;
+      await functions.stop();
+    });
 
     const lookAgain = () => test.target.admin`update public.sync_queue_looks set looked_at = looked_at - interval '1 hour'`;
 

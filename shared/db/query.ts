@@ -96,6 +96,8 @@ const OWN_STATES: Readonly<Record<string, ErrorCode>> = {
   IS031: "EXECUTION_CLOSED",
   IS040: "BRAKE_APPLIED",
   IS050: "PAGE_STANDS_STILL",
+  IS060: "SOURCE_CHANGED",
+  IS061: "TARGET_UNKNOWN",
 };
 
 /**

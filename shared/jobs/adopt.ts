@@ -6,6 +6,7 @@ import { beginExecution, beginSource, registerEntities } from "../sql/plan.ts";
 import { sourcePosition } from "../sql/source-position.ts";
 import { keepContract } from "./contract/keep-contract.ts";
 import { dependencyOrder } from "./dependency-order.ts";
+import { assertKnown, installationOf } from "./identities.ts";
 import { brakeOf, selectEntities, type BegunExecution } from "./plan.ts";
 
 export interface AdoptionRequest {
@@ -18,7 +19,7 @@ export interface AdoptionRequest {
 /**
  * Begins to take over the ids that an earlier migration gave to the rows of the target, one chain per entity. An entity
  * may mint once its chain is through. Nothing in the application's tables is written.
- * @throws IsthmusError NOT_FOUND, EXECUTION_ACTIVE, CONTRACT_BROKEN; nothing is begun then.
+ * @throws IsthmusError NOT_FOUND, EXECUTION_ACTIVE, CONTRACT_BROKEN, SOURCE_UNKNOWN, TARGET_UNKNOWN, INSTALLATION_UNKNOWN; nothing is begun then.
  */
 export async function startAdoption(context: Context, request: AdoptionRequest): Promise<BegunExecution> {
   const { target, config } = context;
@@ -35,6 +36,7 @@ export async function startAdoption(context: Context, request: AdoptionRequest):
     chains,
     idle: [],
     brake: brakeOf(config),
+    installation: installationOf(context),
     contract: { paused: contract.paused, warnings: contract.warnings },
   });
   await sendPages(context, begun.dispatch);
@@ -55,6 +57,7 @@ export async function previewAdoptions(
 async function register(context: Context, entities: readonly string[] | undefined) {
   const requested = dependencyOrder(selectEntities(context, entities));
   const sourceId = await beginSource(context.target, context.config.SOURCE_NAME);
+  await assertKnown(context, sourceId);
   await inTransaction(context.target, "target", (tx) =>
     registerEntities(tx, sourceId, [...context.entities.values()], context.hashes),
   );

@@ -3,6 +3,7 @@ import type { Context } from "../pipeline/types.ts";
 import { acknowledgeSideEffects, sideEffectsKnown, type SideEffect } from "../sql/contract.ts";
 import { beginSource } from "../sql/plan.ts";
 import { checkContract } from "./contract/check-contract.ts";
+import { unknownAsFindings } from "./identities.ts";
 import type { Finding } from "./contract/finding.ts";
 import { reachability, type Reachability } from "./reachability.ts";
 
@@ -20,7 +21,9 @@ export interface InstallationCheck {
 export async function checkInstallation(context: Context): Promise<InstallationCheck> {
   const reachable = await reachability(context);
   try {
-    const { findings } = await checkContract(context, await beginSource(context.target, context.config.SOURCE_NAME), true);
+    const sourceId = await beginSource(context.target, context.config.SOURCE_NAME);
+    const unknown = await unknownAsFindings(context, sourceId);
+    const findings = [...unknown, ...(await checkContract(context, sourceId, true)).findings];
     const sideEffects = await sideEffectsKnown(context.target);
     const ok = reachable.qstash.reachable && findings.every(({ severity }) => severity !== "fatal");
     return { ok, reachable, findings, sideEffects, error: null };

@@ -8,6 +8,7 @@ import { sourcePosition } from "../sql/source-position.ts";
 import { allPaused, keepContract } from "./contract/keep-contract.ts";
 import { holdsWhatWasRead } from "./choose-capture.ts";
 import { dependencyOrder, withAncestors, withDescendants } from "./dependency-order.ts";
+import { assertKnown, installationOf } from "./identities.ts";
 import { brakeOf, selectEntities, type BegunExecution } from "./plan.ts";
 import { reshapedFindings } from "./reshaped.ts";
 import { selectedEntities, selectionOf, type SelectiveSyncConfig } from "./selective-sync.ts";
@@ -22,7 +23,7 @@ export interface SelectionRequest extends SelectiveSyncConfig {
  * that have not landed come with them, and their dependants where that is asked for. No checkpoint moves, both sides are not
  * compared, and other executions may run over the same entities.
  * @throws IsthmusError TARGET_NOT_EMPTY, CONTRACT_BROKEN, SIDE_EFFECTS_UNACKNOWLEDGED, EXECUTION_ACTIVE (an adoption), SOURCE_BEHIND,
- * SOURCE_CHANGED.
+ * SOURCE_CHANGED, SOURCE_UNKNOWN, TARGET_UNKNOWN, INSTALLATION_UNKNOWN.
  */
 export async function startSelection(context: Context, request: SelectionRequest): Promise<BegunExecution> {
   const { target, config } = context;
@@ -32,6 +33,7 @@ export async function startSelection(context: Context, request: SelectionRequest
   const reached = withAncestors(context.entities, dependants ? withDescendants(context.entities, selected) : selected);
 
   const sourceId = await beginSource(target, config.SOURCE_NAME);
+  const unknown = await assertKnown(context, sourceId, dryRun);
   const ordered = dependencyOrder(selectEntities(context, reached), priorities);
   await registerEntities(target, sourceId, ordered, context.hashes);
   const contract = await keepContract(context, sourceId, ordered, dryRun ? "plan" : "sync", "keys");
@@ -57,6 +59,7 @@ export async function startSelection(context: Context, request: SelectionRequest
   const shapes = await lookAtShapes(target, sourceId, names, contract.sourceShapes);
   const landed = runnable.filter(({ name }) => known.has(name));
   const warnings = [
+    ...unknown,
     ...contract.warnings.filter(({ entity }) => entity === null || selected.includes(entity)),
     ...reshapedFindings(landed, shapes, false),
   ];
@@ -75,6 +78,7 @@ export async function startSelection(context: Context, request: SelectionRequest
     chains,
     idle: [],
     brake: brakeOf(config),
+    installation: installationOf(context),
     requested: runnable.flatMap(({ name }) =>
       [...new Set(asked.legacyIds?.[name])].map((k) => ({ entity: name, k, reason: dependants ? "dependants" : "requested" })),
     ),

@@ -20,6 +20,7 @@ import { chooseCapture, type Choice, type RequestedCapture } from "./choose-capt
 import { keepContract, type KeptContract } from "./contract/keep-contract.ts";
 import { dependencyOrder } from "./dependency-order.ts";
 import { heldHorizon } from "./held-horizon.ts";
+import { assertKnown, installationOf } from "./identities.ts";
 import { changedChains, changedTables, digestChain, fullChains, modifiedChains } from "./plan-chains.ts";
 import { hasMoved, reshapedFindings } from "./reshaped.ts";
 
@@ -53,7 +54,7 @@ export interface BegunExecution {
  * Plans an execution and sends its first pages: leaves out what the catalogs do not fit, takes the horizon before any
  * record is read, chooses a capture per entity, and writes execution and chains in one commit.
  * @throws IsthmusError NOT_FOUND, EXECUTION_ACTIVE, CAPTURE_UNBACKED, TARGET_NOT_EMPTY, CONTRACT_BROKEN, CAPTURE_IMPOSSIBLE,
- * SIDE_EFFECTS_UNACKNOWLEDGED, SOURCE_BEHIND; nothing is begun then.
+ * SIDE_EFFECTS_UNACKNOWLEDGED, SOURCE_BEHIND, SOURCE_UNKNOWN, TARGET_UNKNOWN, INSTALLATION_UNKNOWN; nothing is begun then.
  */
 export async function startExecution(context: Context, request: ExecutionRequest): Promise<BegunExecution> {
   const { source, target, config, hashes } = context;
@@ -72,6 +73,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
     });
   }
   if (request.capture === "modified" && !dryRun) await assertBacked(context, requested);
+  const unknown = await assertKnown(context, sourceId, dryRun);
   if (!dryRun) await noticeRestoredTarget(context, sourceId);
   await registerEntities(target, sourceId, [...context.entities.values()], hashes);
   await noteDefinitions(target, sourceId, [...context.entities.keys()]);
@@ -90,7 +92,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
   );
   const shapes = await lookAtShapes(target, sourceId, names, contract.sourceShapes);
   const landed = entities.filter(({ name }) => known.has(name));
-  const warnings = [...contract.warnings, ...(held ? [held.finding] : []), ...reshapedFindings(landed, shapes, true)];
+  const warnings = [...unknown, ...contract.warnings, ...(held ? [held.finding] : []), ...reshapedFindings(landed, shapes, true)];
   const changed = changedTables(context);
   const chains: object[] = [];
   const idle: object[] = [];
@@ -139,6 +141,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
     // What a plan has not read, the next run still has to.
     idle: dryRun ? [] : idle,
     brake: brakeOf(config),
+    installation: installationOf(context),
     restored,
     shapes: [...shapes.values()].map(({ entity, target: here, source: there }) => ({ entity, target: here, source: there })),
     horizon_held: held ? { message: `${held.finding.message} ${held.finding.remedy}`, details: held.details } : null,
@@ -161,8 +164,13 @@ async function noticeRestoredTarget({ target, cache, log }: Context, sourceId: n
   if (await noticeTarget(target, sourceId, remembered)) log.error("target.restored", { remembered });
 }
 
-export function brakeOf({ ISTHMUS_BRAKE_SHARE: share, ISTHMUS_BRAKE_RECORDS: records }: Context["config"]): Plan["brake"] {
-  return { share, records };
+export function brakeOf(config: Context["config"]): Plan["brake"] {
+  return {
+    share: config.ISTHMUS_BRAKE_SHARE,
+    records: config.ISTHMUS_BRAKE_RECORDS,
+    overwriteShare: config.ISTHMUS_BRAKE_OVERWRITE_SHARE,
+    overwriteRecords: config.ISTHMUS_BRAKE_OVERWRITE_RECORDS,
+  };
 }
 
 interface ChainOptions {

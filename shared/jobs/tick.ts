@@ -9,6 +9,7 @@ import { overduePages, tellRefusedSends } from "../sql/sending.ts";
 import { sourcePosition } from "../sql/source-position.ts";
 import { holdsWhatWasRead } from "./choose-capture.ts";
 import { keepContract } from "./contract/keep-contract.ts";
+import { assertKnown, installationOf, isAtHome } from "./identities.ts";
 import { brakeOf } from "./plan.ts";
 import { FORGET_ROWS } from "./report-plan.ts";
 import { startDueJobs } from "./start-jobs.ts";
@@ -27,6 +28,9 @@ export interface TickReport {
 
 /** Once a minute: stop what makes no progress, start due jobs, send overdue pages again, read released records again. Every part survives the failure of another. */
 export async function tick(context: Context): Promise<TickReport> {
+  // At a target that is a copy, or another installation's, not one message is sent before a person has accepted that.
+  if (!(await guarded(context, "identity", () => atHome(context), true)))
+    return { started: [], resent: 0, stopped: [], released: [] };
   const stopped = await guarded(context, "ends", () => endWhatEnds(context), []);
   const resent = await guarded(context, "sweep", () => sweep(context), 0);
   const started = await guarded(context, "jobs", () => startDueJobs(context), []);
@@ -35,6 +39,10 @@ export async function tick(context: Context): Promise<TickReport> {
   await guarded(context, "deliveries", () => watch(context), undefined);
   await guarded(context, "forget", () => forgetClosedPlans(context.target, FORGET_ROWS), undefined);
   return { started, resent, stopped, released };
+}
+
+async function atHome(context: Context): Promise<boolean> {
+  return isAtHome(context, await beginSource(context.target, context.config.SOURCE_NAME));
 }
 
 /** What was cancelled is closed, and what makes no progress is stopped, before anything is sent again. */
@@ -66,6 +74,7 @@ async function release(context: Context): Promise<string[]> {
   await releaseWaiting(target, sourceId);
   const pending = (await entitiesWithPendingKeys(target, sourceId)).flatMap((name) => context.entities.get(name) ?? []);
   if (pending.length === 0) return [];
+  await assertKnown(context, sourceId);
   const { runnable } = await keepContract(context, sourceId, pending, "sync", "keys");
   const position = await sourcePosition(source);
   const known = new Map((await checkpoints(target, sourceId)).map((checkpoint) => [checkpoint.entity, checkpoint]));
@@ -83,6 +92,7 @@ async function release(context: Context): Promise<string[]> {
     chains: [],
     idle: [],
     brake: brakeOf(config),
+    installation: installationOf(context),
   });
   await sendPages(context, begun.dispatch);
   return entities;

@@ -139,13 +139,21 @@ export interface Plan {
   readonly source_id: number;
   readonly job_id: string | null;
   readonly triggered_by: string;
+  /** Under which name the functions are known at the target. */
+  readonly installation: string;
   readonly request: object;
   readonly entities: readonly string[];
   readonly page_size: number;
   readonly chains: readonly object[];
   readonly idle: readonly object[];
   /** More than this share of an entity, and more than so many records, is deleted or emptied only when a person has confirmed it. */
-  readonly brake: { readonly share: number; readonly records: number };
+  readonly brake: {
+    readonly share: number;
+    readonly records: number;
+    /** The same for values that are overwritten. */
+    readonly overwriteShare: number;
+    readonly overwriteRecords: number;
+  };
   /** Entities that are read in full because the source was restored to an older state. */
   readonly restored?: readonly string[];
   /** What is told of a transaction that keeps the horizon from moving; null: none does. */

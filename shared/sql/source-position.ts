@@ -10,6 +10,7 @@ export interface SourcePosition {
   readonly timeline: number;
   /** Another database of the server, or one that was dropped and restored under its name, has another. */
   readonly database_oid: string;
+  readonly database_name?: string;
   /** Since when the server runs. */
   readonly server_start: string;
   readonly in_recovery: boolean;
@@ -34,11 +35,20 @@ export async function sourcePosition(source: Queryable): Promise<SourcePosition>
     `select ${snapshot.xmin("s")}::text as xmin, ${snapshot.xmax("s")}::text as xmax, c.system_identifier::text,
             ${TIMELINE} as timeline, pg_is_in_recovery() as in_recovery,
             (select d.oid::text from pg_database d where d.datname = current_database()) as database_oid,
+            current_database() as database_name,
             to_char(pg_postmaster_start_time() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as server_start,
             current_setting('server_version_num')::integer as server_version,
             to_json(clock_timestamp()) #>> '{}' as source_time
        from ${snapshot.current} s, pg_control_system() c, pg_control_checkpoint() p`,
   );
+}
+
+/** Server and database. A replica, a failover and a backup of the same server have the same; a dump that was restored elsewhere has another. */
+export function identityOf({
+  system_identifier,
+  database_oid,
+}: Pick<SourcePosition, "system_identifier" | "database_oid">): string {
+  return `${system_identifier}/${database_oid}`;
 }
 
 /** Who answered before. */

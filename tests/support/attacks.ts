@@ -163,6 +163,7 @@ const TRIGGERS = [
   "sync_entities",
   "sync_executions",
   "sync_brakes",
+  "sync_identities",
   "sync_audit",
   "sync_row_states",
   "uuid_mappings_enhanced",
@@ -245,6 +246,8 @@ const PEOPLES = [
   "delete from public.sync_audit",
   "truncate public.sync_audit, public.sync_conflicts cascade",
   `insert into public.sync_brakes (entity_id, kind, records, landed, confirmed_by, confirmed_at) select id, 'delete', 99999, 1, 'Ann', now() from public.sync_entities`,
+  "insert into public.sync_identities (source_id, side, identity, accepted_by, accepted_at) select min(id), 'source', '1/1', 'Ann', now() from public.sync_sources",
+  "update public.sync_identities set accepted_by = 'Ann'",
   `insert into public.sync_conflicts (state, entity_type, source_record_id, conflict_type, remedy, rule, source_table, target_table, entity_id, resolved_at, resolved_by, resolution_strategy)
    select 'resolved', entity_type, 77, 'concurrent_modification', '', 'both_changed', '', '', id, now(), 'Ann', 'target_wins' from public.sync_entities`,
   "update public.sync_conflicts set state = 'resolved', resolved_at = now(), resolved_by = 'Ann' where source_record_id = 4",

@@ -77,8 +77,9 @@ export class ConflictModel {
       decided[field] = ((): string => {
         if (same(source, target)) return "agree";
         if (same(target, left[field]) || (left[field] === undefined && target === null)) return "take";
-        // What was put back is theirs to decide again.
-        const strategy = this.open && this.open.decisions > 0 ? "manual_review" : (asked ?? this.strategies[field]);
+        // What people have been asked, or have put back, is theirs to decide.
+        const theirs = this.open && (this.open.decisions > 0 || this.open.fields.includes(field));
+        const strategy = theirs ? "manual_review" : (asked ?? this.strategies[field]);
         return strategy === "merge" && !merged ? "manual_review" : (strategy ?? "");
       })();
       if (decided[field] === "take" || decided[field] === "source_wins") written[field] = source;

@@ -1,0 +1,34 @@
+import type { Queryable } from "../db/connect.ts";
+import { queryOne } from "../db/query.ts";
+
+/** What meets at the target: the source, which is not asked by every tick, and the installation of the functions. */
+export interface Met {
+  readonly source?: string;
+  readonly installation: string;
+}
+
+/** One that nobody has accepted. */
+export interface UnknownIdentity {
+  /** Of its row in sync_identities. */
+  readonly id: string;
+  readonly side: "source" | "target" | "installation";
+  readonly identity: string;
+  /** null: a source under a new name, beside others. */
+  readonly known: string | null;
+}
+
+/** Asks a person about every identity that is new, and closes what was asked about the others. @returns those that are new. */
+export async function askForIdentities(
+  target: Queryable,
+  sourceId: number,
+  met: Met,
+  databaseName: string | null,
+): Promise<readonly UnknownIdentity[]> {
+  const row = await queryOne<{ asked: UnknownIdentity[] }>(
+    target,
+    "target",
+    "select sync.ask_for_identities($1::integer::smallint, $2::text::jsonb, $3) as asked",
+    [sourceId, JSON.stringify(met), databaseName],
+  );
+  return row.asked;
+}
