@@ -542,13 +542,13 @@ begin
     return;
   end if;
   select * into v_execution from public.sync_executions where id = p_chain.execution_id;
-  if v_holds is null and p_records <= case p_kind when 'overwrite' then v_execution.brake_overwrite_records else v_execution.brake_records end then
+  if v_holds is null and p_records <= (case p_kind when 'overwrite' then v_execution.brake_overwrite_records else v_execution.brake_records end) then
     return;
   end if;
   select count(*) into v_landed from public.sync_row_states s where s.entity_id = p_entity.id and s.gone_at is null;
   -- A record that is written twice counts twice: all of them is no share that could be passed.
-  if v_holds or p_records > case when p_kind <> 'overwrite' then v_execution.brake_share * v_landed
-                                 when v_execution.brake_overwrite_share < 1 then v_execution.brake_overwrite_share * v_landed end then
+  if v_holds or p_records > (case when p_kind <> 'overwrite' then v_execution.brake_share * v_landed
+                                  when v_execution.brake_overwrite_share < 1 then v_execution.brake_overwrite_share * v_landed end) then
     raise exception 'entity %: more records than usual would be %', p_entity.entity_type, sync.braked_word(p_kind) || coalesce(' in ' || p_field, '')
       using errcode = 'IS040',
             detail = jsonb_build_object('entity', p_entity.entity_type, 'kind', p_kind, 'field', p_field, 'records', p_records, 'landed', v_landed)::text;
