@@ -145,6 +145,8 @@ const RECORDS = 80;
 type Action =
   | { readonly kind: "source"; readonly values: Values }
   | { readonly kind: "target"; readonly values: Values }
+  /** Somebody writes into the target all that the source says. */
+  | { readonly kind: "agree" }
   /** `which`: an entry of the record by a number, or the open one. */
   | { readonly kind: "decide"; readonly which: number | "open"; readonly strategy: Decision | null; readonly data: Values };
 
@@ -180,6 +182,7 @@ const some = (fields: Readonly<Record<Name, fc.Arbitrary<Json>>>): fc.Arbitrary<
 const action: fc.Arbitrary<Action> = fc.oneof(
   { weight: 3, arbitrary: fc.record({ kind: fc.constant("source" as const), values: some(source) }) },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant("target" as const), values: some(target) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("agree" as const) }) },
   {
     weight: 4,
     arbitrary: fc.record({
@@ -306,9 +309,10 @@ async function act(test: Pipeline, id: number, model: ConflictModel, step: Actio
     model.source = { ...model.source, ...step.values };
     return;
   }
-  if (step.kind === "target") {
-    await editTarget(test, id, step.values);
-    model.now = { ...model.now, ...step.values };
+  if (step.kind === "target" || step.kind === "agree") {
+    const values = step.kind === "agree" ? model.source : step.values;
+    await editTarget(test, id, values);
+    model.now = { ...model.now, ...values };
     return;
   }
   const entry = step.which === "open" ? model.open : model.entries[step.which % model.entries.length];
