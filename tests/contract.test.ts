@@ -422,7 +422,13 @@ describe("the check of the catalogs", () => {
     const elsewhere = ["source_key_type", "source_key_null", "source_key_repeated", "source_key_unproven"] as const;
     // Of the parties, not of their catalogs: tests/identities.pg.test.ts.
     const parties = ["source_unknown", "target_unknown", "installation_unknown"] as const;
-    const covered = new Set<FindingCode>([...CASES.map(({ code }) => code), ...elsewhere, ...parties, "source_refused", "side_effect"]);
+    const covered = new Set<FindingCode>([
+      ...CASES.map(({ code }) => code),
+      ...elsewhere,
+      ...parties,
+      "source_refused",
+      "side_effect",
+    ]);
     expect([...covered].sort()).toEqual(Object.keys(FINDINGS).sort());
   });
 
