@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { connect } from "../shared/db/connect.ts";
 import type { Entity } from "../shared/entities/define-entity.ts";
 import { offices as officeEntity } from "../shared/entities/offices.ts";
-import { IsthmusError, type ErrorCode } from "../shared/errors.ts";
+import { IsthmusError } from "../shared/errors.ts";
 import { checkInstallation } from "../shared/jobs/check.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
 import type { SelectionRequest } from "../shared/jobs/plan-selection.ts";
@@ -100,7 +100,7 @@ describe("a source that is another database than the known one", () => {
     ["a run of what has changed", only],
     ["a full run", { ...only, capture: "full" }],
     ["a digest", { ...only, capture: "digest" }],
-    ["a selection", { legacyIds: { offices: ["1"] } } as never],
+    ["a selection", { legacyIds: { offices: ["1"] } }],
     ["an adoption", { ...only, adopt: true }],
   ];
   it.each(requests)("is refused to %s, with what to do, and nothing but the question is written", async (_, request) => {

@@ -49,7 +49,7 @@ describe.each(["values", "hashes"] as const)("what a person has been asked, of a
     { title: "what has changed" },
     { title: "a digest", capture: "digest" },
     { title: "everything", capture: "full" },
-    { title: "the record by its id", legacyIds: { offices: ["1"] } } as never,
+    { title: "the record by its id", legacyIds: { offices: ["1"] } },
     ...(["source_wins", "target_wins", "merge"] as const).flatMap((conflictStrategy) => [
       { title: `everything, with ${conflictStrategy}`, capture: "full" as const, conflictStrategy },
     ]),
