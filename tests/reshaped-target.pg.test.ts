@@ -29,7 +29,10 @@ async function ddl(test: Pipeline, ...statements: readonly string[]): Promise<vo
 }
 
 const rows = async (test: Pipeline) =>
-  (await test.target.admin`select name, fax, rank from public.customers order by legacy_id`.values()).map((row) => [...row]);
+  (
+    await test.target.admin<{ name: string; fax: string | null; rank: number }[]>`
+      select name, fax, rank from public.customers order by legacy_id`
+  ).map(({ name, fax, rank }) => [name, fax, rank] as const);
 const AS_LANDED = [
   ["Ada", "11", 1],
   ["Bob", "22", 2],

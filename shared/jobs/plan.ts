@@ -110,6 +110,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
       changed,
       blind: blind.has(entity.name),
       joinsMoved: shapes.get(entity.name)?.source_moved === true,
+      targetMoved: known.has(entity.name) && shapes.get(entity.name)?.target_moved === true,
       until: position.source_time,
       seenBefore: known.get(entity.name)?.snapshot_xmax ?? null,
     });
@@ -170,6 +171,8 @@ interface ChainOptions {
   readonly blind: boolean;
   /** What is noted of joined rows may be of others. */
   readonly joinsMoved: boolean;
+  /** Rows of the target may have changed without having been written. */
+  readonly targetMoved: boolean;
   /** The source's clock. */
   readonly until: string;
   /** The first transaction id that was not assigned when the entity's last run looked. */
@@ -181,11 +184,12 @@ async function chainsFor(
   context: Context,
   entity: Entity,
   choice: Exclude<Choice, { readonly capture: "wait" }>,
-  { dryRun, changed, blind, joinsMoved, until, seenBefore }: ChainOptions,
+  { dryRun, changed, blind, joinsMoved, targetMoved, until, seenBefore }: ChainOptions,
 ): Promise<object[]> {
   switch (choice.capture) {
     case "full":
-      return fullChains(context, entity, dryRun);
+      // A full pass looks at the records of the source: what else the target has become, only a comparison tells.
+      return [...(await fullChains(context, entity, dryRun)), ...(targetMoved ? [digestChain(context)] : [])];
     case "modified":
       return modifiedChains(context, entity, choice.after, until);
     case "xmin":

@@ -169,6 +169,13 @@ export const SOURCE_DDL: readonly DdlCase[] = [
   { name: "row level security", ddl: (t) => [`alter table public.${t} enable row level security`], ends: "refused" },
 ];
 
+const inPartitions = (t: string) => [
+  `alter table public.${t} rename to ${t}_former`,
+  `create table public.${t} (like public.${t}_former, primary key (id)) partition by hash (id)`,
+  `create table public.${t}_1 partition of public.${t} for values with (modulus 2, remainder 0)`,
+  `create table public.${t}_2 partition of public.${t} for values with (modulus 2, remainder 1)`,
+];
+
 export const TARGET_DDL: readonly DdlCase[] = [
   ...BOTH,
   {
@@ -179,7 +186,24 @@ export const TARGET_DDL: readonly DdlCase[] = [
       `create table public.${t}_1 partition of public.${t} for values with (modulus 1, remainder 0)`,
       `insert into public.${t} select * from public.${t}_former`,
     ],
-    ends: "refused",
+    ends: "same",
+  },
+  {
+    name: "a partition detached",
+    base: inPartitions,
+    ddl: (t) => [`alter table public.${t} detach partition public.${t}_1`],
+    ends: "found",
+  },
+  {
+    name: "a partition attached again with another column",
+    base: inPartitions,
+    ddl: (t) => [
+      `alter table public.${t} detach partition public.${t}_1`,
+      `alter table public.${t}_1 drop column label`,
+      `alter table public.${t}_1 add column label text`,
+      `alter table public.${t} attach partition public.${t}_1 for values with (modulus 2, remainder 0)`,
+    ],
+    ends: "found",
   },
   {
     name: "a child that inherits",
