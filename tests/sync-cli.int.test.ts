@@ -376,7 +376,7 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
     {
       title: "by the brake",
       errors: [{ code: "BRAKE_APPLIED", entity: "offices", kind: "null", field: "name", records: 900, landed: 1000 }],
-      says: "\nBRAKE_APPLIED: offices.name: Far more records than usual would be deleted, or emptied in a column: the execution was stopped there.\n  What to do: Look at the source.",
+      says: "\nBRAKE_APPLIED: offices.name: Far more records than usual would be deleted, emptied in a column, or overwritten: the execution was stopped there.\n  What to do: Look at the source.",
     },
     {
       title: "by control totals",
