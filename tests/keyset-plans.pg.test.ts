@@ -78,7 +78,7 @@ describe("a page of the source costs what it reads, not what the table holds", (
     async (_, entity) => {
       const lines = await plan(projectionSql(entity), ["{10,20,30,40,50}", "1000000"]);
       expect(lines).toMatch(byKey(entity));
-      expect(lines).toMatch(/Index Cond: \(id = k\.id\)/);
+      expect(lines).toMatch(/Index Cond: \(id = k\w*\.\w+\)/);
       for (const table of LARGE) expect(lines).not.toMatch(`Seq Scan on ${table} `);
     },
   );

@@ -74,15 +74,21 @@ describe("reconciling and loading a page", () => {
   });
 
   it("never rounds: a number that the target column cannot hold exactly goes to the queue", async () => {
-    await test.target.admin`alter table public.payments alter column amount type numeric(10, 1)`;
-    await test.source.admin`update public.dispatch_payment set total_price = 77.77 where id = 3`;
-    await test.source.admin`update public.dispatch_payment set total_price = 77.70 where id = 4`;
-    await test.sync({ entities: ["payments"] });
-    expect(await live("payments")).toMatchObject([{ id: 3, type: "schema_mismatch", rule: "IS001" }]);
-    expect((await payment(4))?.["amount"]).toBe("77.7");
-    await test.target.admin`alter table public.payments alter column amount type numeric(10, 2)`;
-    await test.target.admin`update public.payments set amount = amount`;
-    await test.source.admin`update public.dispatch_payment set total_price = 77.78 where id = 3`;
+    await using own = await createInProcess();
+    await own.source.admin`insert into public.dispatch_order (id) values (1)`;
+    await own.source.admin`
+      insert into public.dispatch_payment (id, order_id, total_price, subtotal_price, paid_price, additional_price, tax_rate, tax_value, used_credit, paid, canceled, free, netsuite, installments)
+      select id, 1, 100, 1, 0, 0, 8.2500, 0, 0, false, false, false, false, '' from generate_series(1, 5) id`;
+    await own.target.admin`alter table public.payments alter column amount type numeric(10, 1)`;
+    await own.sync();
+    await own.source.admin`update public.dispatch_payment set total_price = 77.77 where id = 3`;
+    await own.source.admin`update public.dispatch_payment set total_price = 77.70 where id = 4`;
+    await own.sync({ entities: ["payments"] });
+    const queue = await own.target.admin`
+      select source_record_id::integer as id, conflict_type as type, rule from public.sync_conflicts where state in ('waiting', 'open')`;
+    expect([...queue]).toEqual([{ id: 3, type: "schema_mismatch", rule: "IS001" }]);
+    const amounts = await own.target.admin<{ amount: string }[]>`select amount from public.payments order by legacy_payment_id`;
+    expect(amounts.map(({ amount }) => amount)).toEqual(["100.0", "100.0", "100.0", "77.7", "100.0"]);
   });
 
   it("keeps somebody's edit of one field while another changes in the source, and never touches columns it does not own", async () => {
