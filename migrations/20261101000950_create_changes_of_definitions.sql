@@ -4,9 +4,12 @@
 
 create function sync.mask(p_values jsonb, p_fields text[], p_mask jsonb) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  select jsonb_object_agg(e.key, case when e.key = any (p_fields) then p_mask else e.value end) from jsonb_each(p_values) e
+  -- What a person has written may be any JSON.
+  select case when jsonb_typeof(p_values) = 'object'
+              then (select coalesce(jsonb_object_agg(e.key, case when e.key = any (p_fields) then p_mask else e.value end), '{}') from jsonb_each(p_values) e)
+              else p_values end
 $$;
-comment on function sync.mask(jsonb, text[], jsonb) is 'An object whose values of some keys are replaced by a mask.';
+comment on function sync.mask(jsonb, text[], jsonb) is 'An object whose values of some keys are replaced by a mask. What is no object stays.';
 
 create function sync.mask_queue(p_source_id smallint, p_rows integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
@@ -50,21 +53,30 @@ create function sync.close_removed(p_source_id smallint, p_rows integer) returns
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
 declare
   v_entity public.sync_entities;
+  v_closed bigint[];
 begin
   for v_entity in
     select * from public.sync_entities e where e.source_id = p_source_id and e.removed_at is not null order by e.id
   loop
-    -- Who waits for its records is told.
-    perform sync.note_changed_causes(v_entity.id, array(
-      select c.parent_legacy_id from public.sync_conflicts c
-       where c.state = 'waiting' and c.parent_entity_id = v_entity.id and c.conflict_data #>> '{cause,kind}' is distinct from 'removed' limit p_rows));
-    -- Functions are deployed one after the other: a day is longer than that takes.
-    continue when v_entity.removed_at > now() - interval '1 day';
-    update public.sync_conflicts
-       set state = 'resolved', resolved_at = now(), resolved_by = 'sync: the entity is no longer synced', next_attempt_at = null
-     where id = any (array(select c.id from public.sync_conflicts c where c.entity_id = v_entity.id and c.state in ('waiting', 'open')
-                            limit p_rows for no key update skip locked));
-    if found then
+    -- Functions are deployed one after the other: a day is longer than that takes. Until then who waits for its records is told.
+    if v_entity.removed_at > now() - interval '1 day' then
+      perform sync.note_changed_causes(v_entity.id, array(
+        select c.parent_legacy_id from public.sync_conflicts c
+         where c.state = 'waiting' and c.parent_entity_id = v_entity.id
+           and coalesce(c.conflict_data #>> '{cause,kind}', 'missing') not in ('removed', 'decided')
+           and coalesce(c.conflict_data #>> '{cause,entity}', v_entity.entity_type) = v_entity.entity_type limit p_rows));
+      continue;
+    end if;
+    with closed as (
+      update public.sync_conflicts
+         set state = 'resolved', resolved_at = now(), resolved_by = 'sync: the entity is no longer synced', next_attempt_at = null
+       where id = any (array(select c.id from public.sync_conflicts c where c.entity_id = v_entity.id and c.state in ('waiting', 'open')
+                              limit p_rows for no key update skip locked))
+      returning source_record_id
+    )
+    select coalesce(array_agg(source_record_id), '{}') into v_closed from closed;
+    perform sync.note_changed_causes(v_entity.id, v_closed);
+    if v_closed <> '{}' then
       -- Should the entity come back, its records are read again.
       update public.sync_checkpoints set definition_hash = 'mixed' where source_id = v_entity.source_id and entity_type = v_entity.entity_type;
     end if;

@@ -112,7 +112,12 @@ comment on function sync.check_cached(integer) is
 
 create function sync.page_rejections(p_entity public.sync_entities, p_plan uuid, p_of_request text) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_cancelling text;
 begin
+  if exists (select from pg_temp.page_rejects where sqlstate = 'IS004') then
+    v_cancelling := sync.cancelling_triggers(to_regclass(format('public.%I', p_entity.target_table)));
+  end if;
   return coalesce((
     select jsonb_agg(jsonb_build_object(
              'k', p._key, 'state', 'open', 'field', j.column_name,
@@ -126,18 +131,17 @@ begin
                             when j.sqlstate = '23505' then coalesce('Record ' || h.legacy_id || ' holds', 'Another target row holds') || ' the same unique value: correct one of the two.'
                             when j.sqlstate ~ '^(23|44)' then 'The target refuses the record: correct it in the source, or change the constraint.'
                             when j.sqlstate = 'IS001' then 'The target column would cut, round or pad the value, or a trigger changes the number: widen the column, correct the value in the source, or change the trigger.'
-                            when j.sqlstate = 'IS004' then 'The target cancels the write of this record without an error' || coalesce(' (trigger ' || t.cancelling || ')', '') || ': correct the record in the source, or change the trigger.'
+                            when j.sqlstate = 'IS004' then 'The target cancels the write of this record without an error' || coalesce(' (trigger ' || v_cancelling || ')', '') || ': correct the record in the source, or change the trigger.'
                             when j.sqlstate ~ '^22' then 'A value does not fit the target column: correct it in the source, or widen the column.'
                             when j.sqlstate = '54001' then 'A value is nested too deeply for the target' || case when j.column_name is null then ', or a trigger of it calls itself without an end' else '' end
                               || ': correct it in the source, or raise the target''s max_stack_depth.'
                             when j.sqlstate = '54000' then 'A value is too long for an index of the target: shorten it in the source, or change the index.'
                             else 'A trigger of the target refuses the record: correct it in the source, or change the trigger.' end,
              'data', jsonb_strip_nulls(jsonb_build_object('sqlstate', j.sqlstate, 'constraint', j.constraint_name,
-                       'triggers', case when j.sqlstate = 'IS004' then t.cancelling end, 'leaves', case when p._leaves then true end,
+                       'triggers', case when j.sqlstate = 'IS004' then v_cancelling end, 'leaves', case when p._leaves then true end,
                        'clashes_with', case when j.other is not null then jsonb_build_object('legacy_id', h.legacy_id, 'id', j.other) end)),
              'digest', p._digest))
-      from (select sync.cancelling_triggers(to_regclass(format('public.%I', p_entity.target_table))) as cancelling offset 0) t
-      cross join pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
+      from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
       left join lateral (
         select m.legacy_id from public.uuid_mappings_enhanced m
          where m.entity_type = p_entity.entity_type and m.entity_uuid = j.other limit 1) m on true

@@ -74,6 +74,24 @@ describe("a field that becomes sensitive", () => {
     expect((await shown(test)).filter(({ text }) => text.includes(SECRET))).toEqual([]);
   });
 
+  it.each(["[1]", "7", "null", "{}"])("is masked where a decision carries %s, which is no object of fields", async (data) => {
+    await using test = await createStranger(TABLES, { conflicts: { strategy: "manual_review" } });
+    await test.source.admin`insert into public.old values (1, 'name', 'note')`;
+    await test.sync();
+    await test.target.admin`update public.fresh set name = ${`${SECRET} t`}`;
+    await test.source.admin`update public.old set name = ${`${SECRET} s`}`;
+    await test.sync();
+    await test.target.admin`
+      update public.sync_conflicts set resolution_strategy = 'source_wins', resolution_data = ${data}::text::jsonb where state = 'open'`;
+    hide(test, "name");
+    await test.sync();
+    const [row] = await test.target.admin<{ data: string; differences: string }[]>`
+      select resolution_data::text as data, differences::text from public.sync_conflicts`;
+    expect(row?.data).toBe(data);
+    expect(row?.differences).toContain("•••");
+    expect(row?.differences).not.toContain(SECRET);
+  });
+
   it("is masked a part at a time in a long queue, by the start and then by every tick", async () => {
     await using test = await createStranger(TABLES, { conflicts: { strategy: "manual_review" } });
     await test.source.admin`insert into public.old values (1, 'name', 'note')`;
