@@ -8,11 +8,16 @@ export interface Recomputed {
     /** Which source rows are records. */
     readonly where?: string;
   };
-  readonly target: Side;
+  readonly target: Side & {
+    /** The table, where it is not called like the entity. */
+    readonly table?: string;
+  };
   /** Target column → what it must be, on the source, and how it is read on the target (default: the column of t). */
   readonly columns: Readonly<Record<string, readonly [source: string, target?: string]>>;
-  /** Columns that belong to the application. */
+  /** Columns that belong to the application, besides id, created_at and updated_at. */
   readonly application?: readonly string[];
+  /** Columns that the target computes itself. */
+  readonly generated?: readonly string[];
   /** What a column must be where the source, recomputed, says NULL: on the target. */
   readonly unlessSaid?: Readonly<Record<string, string>>;
   /** Records that have left the projection stay. */
@@ -23,6 +28,13 @@ interface Side {
   readonly from: string;
   readonly id: string;
 }
+
+export const ident = (name: string): string => `"${name.replaceAll('"', '""')}"`;
+export const quote = (text: string): string => `'${text.replaceAll("'", "''")}'`;
+/** The target table, as SQL names it. */
+export const tableOf = ({ entity, target }: Recomputed): string => `public.${ident(target.table ?? entity)}`;
+/** The column of the legacy key. */
+export const keyOf = ({ target }: Recomputed): string => target.id.replace(/^t\./, "").replace(/^"(.*)"$/, "$1");
 
 /** JSON kept as text, as docs/domain.md says: '' is NULL, what jsonb cannot hold is kept whole. */
 export function json(column: string): string {

@@ -1,106 +1,93 @@
-import postgres, { type Sql } from "postgres";
+import type { Sql } from "postgres";
+import { answering, answersOf, idleAnswers } from "./answers.ts";
+import { columnFindings, generatedFindings, tableIn, type Shapes } from "./catalog.ts";
 import { catalogue } from "./catalogue.ts";
 import { communication } from "./communication.ts";
+import { isDifference, isOfValue, type Finding } from "./finding.ts";
 import { orders } from "./orders.ts";
 import { people } from "./people.ts";
 import type { Recomputed } from "./recompute.ts";
+import { recordFindings, stateFindings } from "./records.ts";
+import { differencesOf, differingBuckets, type Difference } from "./values.ts";
 
+export { pinnedSession } from "./session.ts";
+
+/** The entities of the clinic. */
 export const recomputed: readonly Recomputed[] = [...people, ...catalogue, ...orders, ...communication];
 
 export interface Verdict {
   readonly entity: string;
-  /** Records that were compared, and those that were not, because they wait or are in the queue. */
+  /** Source records that were compared, and those that are in the queue. */
   readonly compared: number;
   readonly held: number;
-  /** Legacy ids that differ, with the columns that do; a record that only one side has differs in `row`. */
+  /** Everything that is not as it should be, each with who answers for it. */
+  readonly findings: readonly Finding[];
+  /** Legacy ids of records in which the sides differ, by nobody's word but a person's who has edited the row, with the columns; `row`: only one side has it. */
   readonly differences: readonly { readonly id: string; readonly columns: readonly string[] }[];
 }
 
-/** Ids of neighbours are summed up together, and only sums that differ are looked into. */
-const BUCKET = 4_096;
-/** How many differing records are named at most. */
-const NAMED = 20;
+/** Records whose values are looked into at most; of more, the first ones say enough. */
+const ENOUGH = 100_000;
+/** Records that are looked into at once. */
+const AT_ONCE = 2_000;
 
-/** A session in which both servers print values alike. */
-export function pinnedSession(url: string): Sql {
-  return postgres(url, {
-    max: 1,
-    onnotice: () => undefined,
-    connection: { TimeZone: "UTC", DateStyle: "ISO, YMD", extra_float_digits: "1" },
-  });
-}
+/**
+ * Compares an entity's two sides from every one of them: each column of each record in the target's exact type, rows, mappings, row states,
+ * tombstones, queue, warnings and the catalog. `before`: the shapes that the catalog is compared with.
+ */
+export async function verify(source: Sql, target: Sql, definition: Recomputed, before?: Shapes): Promise<Verdict> {
+  const table = await tableIn(target, definition);
+  const answers = await answersOf(target, definition);
+  const queued = [...new Set(answers.queue.map(({ id }) => id))];
+  const { records, buckets } = await differingBuckets(source, target, definition, table, queued);
+  const states = await stateFindings(target, definition, table);
+  const found = new Map<string, Difference>();
+  const look = async (which: Parameters<typeof differencesOf>[4]) => {
+    for (const one of await differencesOf(source, target, definition, table, which)) found.set(keyOf(one), one);
+  };
+  for (const bucket of buckets) if (found.size < ENOUGH) await look({ bucket });
+  const ids = [...new Set([...queued, ...states.map(({ id }) => id), ...answers.warnings.map(({ id }) => id)])];
+  for (let at = 0; at < ids.length; at += AT_ONCE) await look({ ids: ids.slice(at, at + AT_ONCE) });
 
-/** Compares every column of every record of an entity on both sides, by sums of hashes first. */
-export async function verify(source: Sql, target: Sql, definition: Recomputed): Promise<Verdict> {
-  const held = await target<{ id: string }[]>`
-    select source_record_id::text as id from public.sync_conflicts
-     where entity_type = ${definition.entity} and state in ('waiting', 'open')`;
-  const without = `{${held.map(({ id }) => id).join(",")}}`;
-  const [there, here] = await Promise.all([
-    sums(source, sourceSql(definition), without),
-    sums(target, targetSql(definition), without),
-  ]);
-  const suspects = [...new Set([...there.keys(), ...here.keys()])].filter(
-    (bucket) => there.get(bucket)?.sum !== here.get(bucket)?.sum,
-  );
-  const differences: { id: string; columns: string[] }[] = [];
-  for (const bucket of suspects) {
-    if (differences.length >= NAMED) break;
-    const [expected, actual] = await Promise.all([
-      records(source, sourceSql(definition), without, bucket),
-      records(target, targetSql(definition, definition.unlessSaid), without, bucket),
-    ]);
-    for (const id of new Set([...expected.keys(), ...actual.keys()])) {
-      const columns = differing(expected.get(id), actual.get(id), definition);
-      if (columns.length > 0) differences.push({ id, columns });
-    }
-  }
-  const compared = [...there.values()].reduce((all, { n }) => all + n, 0);
-  return { entity: definition.entity, compared, held: held.length, differences };
-}
-
-type Values = Readonly<Record<string, string | null>>;
-
-function differing(expected: Values | undefined, actual: Values | undefined, definition: Recomputed): string[] {
-  if (!expected || !actual) return !expected && definition.keepsAbsent === true ? [] : ["row"];
-  const must = (column: string) =>
-    definition.unlessSaid?.[column] === undefined ? expected[column] : (expected[column] ?? actual[unlessSaid(column)]);
-  return Object.keys(definition.columns).filter((column) => must(column) !== actual[column]);
-}
-
-/** One row per record: its id, and every column as text under its target name. */
-export function sourceSql({ source, columns }: Recomputed): string {
-  const list = Object.entries(columns).map(([name, [expression]]) => `(${expression})::text as "${name}"`);
-  return `select ${[`${source.id}::bigint as id`, ...list].join(", ")} from ${source.from} where ${source.where ?? "true"}`;
-}
-
-export function targetSql({ target, columns }: Recomputed, otherwise: Recomputed["unlessSaid"] = {}): string {
-  const list = [
-    ...Object.entries(columns).map(([name, [, expression]]) => `(${expression ?? `t."${name}"`})::text as "${name}"`),
-    ...Object.entries(otherwise).map(([name, expression]) => `(${expression})::text as "${unlessSaid(name)}"`),
+  const values = [...found.values()];
+  const differs = new Set(values.filter(isOfValue).map(({ id, column }) => `${id} ${column ?? ""}`));
+  const stale = new Set(values.filter(({ column }) => column === undefined).map(({ id }) => id));
+  const sides: (Finding | Difference)[] = [
+    ...values,
+    ...(await recordFindings(target, definition)),
+    // Of a field that differs, the difference has been found.
+    ...states.filter(
+      ({ kind, id, column }) => !stale.has(id) && (kind === "state_left" || !differs.has(`${id} ${column ?? ""}`)),
+    ),
+    ...(await generatedFindings(target, definition, table)),
   ];
-  return `select ${[`${target.id} as id`, ...list].join(", ")} from ${target.from} where ${target.id} is not null`;
+  const shape = columnFindings(definition, table, before?.get(definition.entity));
+  // What DDL has made of a column nobody has edited, though the rows were written anew.
+  const changed = new Set(shape.map(({ column }) => column));
+  const told = sides.map((finding) => {
+    const { kind, id, column } = finding;
+    const judged = "edited" in finding && changed.has(column) ? { ...finding, edited: false } : finding;
+    const by = answering(definition, table, answers, judged);
+    return {
+      kind,
+      ...(id === undefined ? {} : { id }),
+      ...(column === undefined ? {} : { column }),
+      ...(by === undefined ? {} : { told: by }),
+    };
+  });
+  const findings = [...shape, ...told, ...idleAnswers(answers, sides)];
+  return { entity: definition.entity, compared: records, held: queued.length, findings, differences: differencesIn(findings) };
 }
 
-/** The column in which the target says what another must be where the source says nothing. */
-function unlessSaid(column: string): string {
-  return `${column} unless said`;
-}
+const keyOf = ({ id, kind, column }: Difference) => `${id} ${column ?? kind}`;
 
-async function sums(sql: Sql, rows: string, without: string): Promise<Map<string, { n: number; sum: string }>> {
-  const found = await sql.unsafe<{ bucket: string; n: number; sum: string }[]>(
-    `select (id / ${BUCKET})::text as bucket, count(*)::integer as n, sum(hashtextextended(r::text, 0)::numeric)::text as sum
-       from (${rows}) r where not exists (select from unnest($1::text::bigint[]) x where x = r.id) group by 1`,
-    [without],
-  );
-  return new Map(found.map(({ bucket, ...rest }) => [bucket, rest]));
-}
-
-async function records(sql: Sql, rows: string, without: string, bucket: string): Promise<Map<string, Values>> {
-  const found = await sql.unsafe<(Values & { id: string })[]>(
-    `select r.* from (${rows}) r where id / ${BUCKET} = $2::text::bigint
-       and not exists (select from unnest($1::text::bigint[]) x where x = r.id)`,
-    [without, bucket],
-  );
-  return new Map(found.map((row) => [row.id, row]));
+/** What the sides do not agree on, by record; where the row of a record that is gone stays by policy, nothing differs. */
+function differencesIn(findings: readonly Finding[]): Verdict["differences"] {
+  const byId = new Map<string, string[]>();
+  for (const finding of findings) {
+    const { id, column = "row", told } = finding;
+    if (id === undefined || !isDifference(finding) || (told !== undefined && told !== "edit")) continue;
+    byId.set(id, [...(byId.get(id) ?? []), column]);
+  }
+  return [...byId].map(([id, columns]) => ({ id, columns }));
 }
