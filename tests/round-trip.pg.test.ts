@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { createTestSource } from "./support/databases.ts";
-import { neutralText, setHostile } from "./support/hostile-settings.ts";
+import { COMBINATIONS, neutralText, setHostile } from "./support/hostile-settings.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 import { createStranger, createStrangers, type Stranger } from "./support/stranger.ts";
 import { BUILT_IN, NOT_FOR_COLUMNS, NARROWED, valuesOf } from "./support/typed-values.ts";
@@ -41,7 +41,7 @@ it("every built-in type is generated, or named with the reason why no column has
 });
 
 describe("a value of a built-in type lands as the source has it, or is in the queue", () => {
-  it.each([0, 3, 7])("all types as they are, settings %i", { timeout: 120_000 }, async (n) => {
+  it.each(COMBINATIONS.map((_, n) => n))("all types as they are, settings %i", { timeout: 120_000 }, async (n) => {
     const types = Object.fromEntries(BUILT_IN.map(({ type }, at) => [`v${at}`, type]));
     const values = Object.fromEntries(
       BUILT_IN.map(({ values: generated }, at) => [`v${at}`, valuesOf(generated, ROWS, SEED + n)]),

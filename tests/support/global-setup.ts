@@ -16,12 +16,9 @@ export default async function setup(project: TestProject): Promise<() => Promise
   sweepScratch();
   const templates = await preparedTemplates();
   const servers: LocalPostgres[] = [];
-  // Fewer only where the command line says so; without its option there is no number.
-  const asked: unknown = project.globalConfig.maxWorkers;
-  const workers =
-    typeof asked === "number" && asked >= 1 ? Math.min(project.config.maxWorkers, asked) : project.config.maxWorkers;
   const ready = await Promise.allSettled(
-    Array.from({ length: workers }, async (_, index) => {
+    // As many as files run at a time: `--maxWorkers` of the command line does not change the project's.
+    Array.from({ length: project.config.maxWorkers }, async (_, index) => {
       servers[index] = await startPostgres({ name: "tests", dataDir: folderOf(index), settings: SETTINGS, copyOf: templates });
     }),
   );

@@ -15,6 +15,8 @@ export interface Stranger {
   readonly columns: Readonly<
     Record<string, { readonly type: string; readonly from?: string; readonly sourceType?: string; readonly zone?: string }>
   >;
+  /** A column of the source alone that says when a row was changed. */
+  readonly modified?: string;
   /** Fields are computed, so that a column of any type takes what the source has. */
   readonly computed?: boolean;
 }
@@ -28,7 +30,7 @@ export const ENTITY = "things";
 
 /** The entity of a stranger's tables: every column copied as it is. */
 export function entityOf(
-  { name: called = ENTITY, source, target, alias = "s", columns, computed = false }: Stranger,
+  { name: called = ENTITY, source, target, alias = "s", columns, modified, computed = false }: Stranger,
   more: NonNullable<Rest[0]> = {},
 ): Entity {
   const define = defineEntity as unknown as (spec: object) => Entity;
@@ -44,7 +46,8 @@ export function entityOf(
       key: "id",
       alias,
       columns: Object.fromEntries(copies.map(([, name, column]) => [name, column])),
-      ignored: {},
+      ignored: modified === undefined ? {} : { [modified]: "says when a row was changed" },
+      ...(modified === undefined ? {} : { modified }),
     },
     fields: ({ copy, calculate }: Builders) =>
       Object.fromEntries(
@@ -83,6 +86,7 @@ async function createTables(test: Pipeline, stranger: Stranger): Promise<void> {
   const there = Object.entries(stranger.columns).map(
     ([name, { type, from = name, sourceType = type }]) => `, ${ident(from)} ${sourceType}`,
   );
+  if (stranger.modified !== undefined) there.push(`, ${ident(stranger.modified)} timestamptz not null default clock_timestamp()`);
   const here = Object.entries(stranger.columns).map(([name, { type }]) => `, ${ident(name)} ${type}`);
   await test.source.admin.unsafe(`
     create table public.${ident(stranger.source)} (id bigint primary key${there.join("")});
