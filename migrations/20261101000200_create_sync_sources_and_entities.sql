@@ -41,6 +41,18 @@ grant select (id, name, system_identifier, timeline, in_recovery, database_oid, 
   on public.sync_sources to authenticated;
 grant select, insert, update on public.sync_sources to isthmus_worker;
 
+create function sync.refuse_other_namespace() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  raise exception 'the namespace of source % never changes', old.name
+    using errcode = 'IS022', hint = 'The ids of all its records derive from it: another one would give a record that returns another id.';
+end
+$$;
+comment on function sync.refuse_other_namespace() is 'Nobody changes what ids are made from, by hand either.';
+create trigger refuse_other_namespace before update of namespace on public.sync_sources
+  for each row when (new.namespace <> old.namespace) execute function sync.refuse_other_namespace();
+revoke all on function sync.refuse_other_namespace() from public;
+
 create table public.sync_entities (
   id              smallint generated always as identity primary key,
   source_id       smallint not null references public.sync_sources (id),

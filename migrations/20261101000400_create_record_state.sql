@@ -31,6 +31,21 @@ grant select, insert on public.uuid_mappings_enhanced to isthmus_worker;
 grant update (sync_status, last_validated_at) on public.uuid_mappings_enhanced to isthmus_worker;
 grant select, update (sync_status) on public.uuid_mappings_enhanced to isthmus_decisions;
 
+create function sync.refuse_other_id() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if (new.source_id, new.entity_type, new.legacy_id, new.entity_uuid) is distinct from (old.source_id, old.entity_type, old.legacy_id, old.entity_uuid) then
+    raise exception '% %: a record keeps its id for ever', old.entity_type, old.legacy_id
+      using errcode = 'IS022', hint = format('Other rows refer to it by this id. If the record''s row has another id: give that row the id of the mapping; or delete the mapping, and take the row over: npm run sync -- adopt %s', old.entity_type);
+  end if;
+  return new;
+end
+$$;
+comment on function sync.refuse_other_id() is 'Nobody changes which id a record has, by hand either.';
+create trigger refuse_other_id before update of source_id, entity_type, legacy_id, entity_uuid on public.uuid_mappings_enhanced
+  for each row execute function sync.refuse_other_id();
+revoke all on function sync.refuse_other_id() from public;
+
 create table public.sync_row_states (
   entity_id smallint not null references public.sync_entities (id),
   legacy_id bigint not null,

@@ -95,7 +95,12 @@ returns table (entity text, target jsonb, source jsonb, target_moved boolean, so
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   insert into public.sync_entity_shapes as h (entity_id, target, target_compared)
-  select n.entity_id, n.shape, n.shape from sync.target_shapes(p_source_id, p_entities) n order by n.entity_id
+  select n.entity_id, n.shape,
+         -- Somebody has removed what was known of an entity that has run: then nothing is known to have been compared.
+         case when k.entity_type is null then n.shape else '{"columns": {}, "files": {"rows": "unknown"}}' end
+    from sync.target_shapes(p_source_id, p_entities) n join public.sync_entities e on e.id = n.entity_id
+    left join public.sync_checkpoints k on k.source_id = e.source_id and k.entity_type = e.entity_type
+   order by n.entity_id
   on conflict (entity_id) do update
      set target = excluded.target,
          -- The clock after the catalog was read: what a page has written that began later, it has written into these columns.

@@ -4,13 +4,20 @@
 
 create function sync.field_strategies(p_entity public.sync_entities, p_of_request text) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  select jsonb_object_agg(c ->> 'name', coalesce(p_of_request, p_entity.conflicts -> 'fields' ->> (c ->> 'name'),
-           p_entity.conflicts -> 'types' ->> 'concurrent_modification', p_entity.conflicts ->> 'strategy')
-           ::public.conflict_resolution_strategy)
+  select jsonb_object_agg(c ->> 'name', case when p_of_request = 'overwrite_edits' then p_of_request else
+           coalesce(p_of_request, p_entity.conflicts -> 'fields' ->> (c ->> 'name'),
+             p_entity.conflicts -> 'types' ->> 'concurrent_modification', p_entity.conflicts ->> 'strategy')
+           ::public.conflict_resolution_strategy::text end)
     from jsonb_array_elements(p_entity.columns) c
 $$;
 comment on function sync.field_strategies(public.sync_entities, text) is
-  'Which strategy decides each field that both sides have changed: {field: strategy}. p_of_request: the one that a job or request asks for; it counts before all others.';
+  'Which strategy decides each field that both sides have changed: {field: strategy}. p_of_request: the one that a job or request asks for (sync.strategy_of_request); it counts before all others.';
+
+create function sync.strategy_of_request(p_request jsonb) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+as $$ select case when p_request -> 'overwriteEdits' = 'true' then 'overwrite_edits' else p_request ->> 'conflictStrategy' end $$;
+comment on function sync.strategy_of_request(jsonb) is
+  'The strategy that a job or request asks for. overwrite_edits: the source''s value is written over what only the target has changed, too. Null: none.';
 
 create function sync.strategy_origin(p_entity public.sync_entities, p_of_request text, p_field text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -26,11 +33,13 @@ comment on function sync.strategy_origin(public.sync_entities, text, text) is 'W
 create function sync.decision_sql() returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 return $q$case
-  when x.source is not distinct from x.seen then case when x.target is not distinct from x."left" then 'none' else 'keep' end
+  when x.source is not distinct from x.seen then case when x.target is not distinct from x."left" then 'none'
+    when x.strategy = 'overwrite_edits' and x.target is distinct from x.source then 'overwrite' else 'keep' end
   when x.source is not distinct from x.target then 'agree'
   when x.target is not distinct from x."left" or x."left" is null and x.target = 'null' then 'take'
   else case x.strategy
     when 'source_wins' then 'overwrite'
+    when 'overwrite_edits' then 'overwrite'
     when 'target_wins' then 'retain'
     when 'merge' then case when sync.merge_objects(x.seen, x.source, x.target, x."left") is null then 'review' else 'merge' end
     when 'manual_review' then 'review' end end$q$;
@@ -118,6 +127,14 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
 $$;
 comment on function sync.unlisted(text) is 'The names that sync.listed has made a text of.';
 
+create function sync.is_decided(p_entity_id smallint, p_legacy_id bigint, p_field text) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select exists (select from public.sync_conflicts c
+                  where c.entity_id = p_entity_id and c.source_record_id = p_legacy_id and c.state = 'resolved' and c.decisions > 0
+                    and c.resolution_strategy in ('target_wins', 'merge') and p_field = any (sync.unlisted(c.field)))
+$$;
+comment on function sync.is_decided(smallint, bigint, text) is 'Whether a person has decided that a field keeps what the target has.';
+
 create function sync.shown_value(p_value jsonb, p_fields integer) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select case when length(p_value::text) <= l.most + 20 then p_value
@@ -142,11 +159,11 @@ $$;
 comment on function sync.differences(jsonb, text[], jsonb, jsonb, jsonb, boolean) is
   'Field by field what both sides say: {field: {seen, source, target}}. p_masked: sensitive values are hidden, and long ones cut short.';
 
-revoke all on function sync.field_strategies(public.sync_entities, text), sync.strategy_origin(public.sync_entities, text, text), sync.decision_sql(),
+revoke all on function sync.field_strategies(public.sync_entities, text), sync.strategy_origin(public.sync_entities, text, text), sync.strategy_of_request(jsonb), sync.is_decided(smallint, bigint, text), sync.decision_sql(),
   sync.decide(public.conflict_type_enum, jsonb, jsonb, jsonb, jsonb, public.conflict_resolution_strategy),
   sync.merge_objects(jsonb, jsonb, jsonb, jsonb), sync.pick(jsonb, text[]), sync.listed(text[]), sync.unlisted(text), sync.shown_value(jsonb, integer),
   sync.differences(jsonb, text[], jsonb, jsonb, jsonb, boolean) from public;
-grant execute on function sync.field_strategies(public.sync_entities, text), sync.strategy_origin(public.sync_entities, text, text), sync.decision_sql(),
+grant execute on function sync.field_strategies(public.sync_entities, text), sync.strategy_origin(public.sync_entities, text, text), sync.strategy_of_request(jsonb), sync.is_decided(smallint, bigint, text), sync.decision_sql(),
   sync.merge_objects(jsonb, jsonb, jsonb, jsonb), sync.pick(jsonb, text[]), sync.listed(text[]), sync.unlisted(text), sync.shown_value(jsonb, integer),
   sync.differences(jsonb, text[], jsonb, jsonb, jsonb, boolean) to isthmus_worker;
 grant execute on function sync.pick(jsonb, text[]), sync.unlisted(text), sync.shown_value(jsonb, integer), sync.differences(jsonb, text[], jsonb, jsonb, jsonb, boolean)

@@ -40,6 +40,7 @@ declare
   v_current text := sync.owned_columns(p_entity); -- the same columns of the target row t
   v_target  text := sync.target_sql(p_entity, p_schema);
   v_reshape text := sync.reshaped_sql(p_entity, p_schema);
+  v_edits   boolean := p_of_request is not distinct from 'overwrite_edits';
 begin
   -- Compared is what the column would hold. Whether that is all of the value is asked beside it: a cast cuts without an error.
   select string_agg(format('(p.%s)::%s%s%s as %I', c.slot, c.type, '::' || nullif(c.exact, c.type), case when c.recast then '::text' end, c.name), ', '),
@@ -53,19 +54,19 @@ begin
       insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, decided, raw, digest, restated, altered, held)
       select r.n, r._key, r._uuid,
              case when r.undecided then 'ambiguous'
-                  when r.t_id is null and r.seen is null and r.mapped is null then 'insert'
+                  when r.t_id is null and r.seen is null and r.lands is not true then 'insert'
                   when r.t_id is null and %11$L = 'insert' and (
                     select k.rule from public.sync_conflicts k
                      where k.entity_id = %3$s and k.source_record_id = r._key and k.state = 'open' limit 1) = 'target_deleted' then 'target_deleted'
                   when r.t_id is null then %11$L
-                  -- Adopted, and never reconciled: every field is judged as if the source had changed it.
+                  -- Mapped, and never reconciled (adopted, or back after it was deleted): every field is judged as if the source had changed it.
                   when r.seen is null and r.mapped is distinct from r._uuid then 'target_unmapped'
                   when c.decided @? '$.* ? (@ == "review")' then 'review'
                   when c.written <> '{}' then 'update'
                   else 'unchanged' end,
              r.new, r.seen, r."left", r.now, c.changed, c.written, c.decided, r._raw, r._digest, r.restated, not r.fits, r.held
         from (select p.n, p._key, p._uuid, p._raw, p._digest, v.new, %14$s as fits, %15$s as seen, %16$s as "left", t.id as t_id, t.xmin as held, o.now,
-                     m.entity_uuid as mapped, a.undecided,
+                     m.entity_uuid as mapped, m.lands, a.undecided,
                      p._raw is distinct from s.raw or (s.seen_hash is null) <> (%7$L = 'values')
                        or p._digest is distinct from s.source_digest or s.gone_at is not null as restated
                 from pg_temp.page_rows p
@@ -74,9 +75,8 @@ begin
                 left join %10$I.sync_row_states s on s.entity_id = %3$s and s.legacy_id = p._key
                 -- One index probe per record that never landed, whatever the planner thinks.
                 left join lateral (
-                  select m.entity_uuid from %10$I.uuid_mappings_enhanced m
-                   where s.legacy_id is null and m.source_id = %5$s and m.entity_type = %6$L and m.legacy_id = p._key
-                     and m.sync_status = 'active' limit 1) m on true
+                  select m.entity_uuid, m.sync_status = 'active' as lands from %10$I.uuid_mappings_enhanced m
+                   where s.legacy_id is null and m.source_id = %5$s and m.entity_type = %6$L and m.legacy_id = p._key limit 1) m on true
                 left join lateral (
                   select a.undecided from public.sync_adoption_rows a
                    where s.legacy_id is null and a.entity_id = %3$s and a.legacy_id = p._key and a.undecided limit 1) a on true
@@ -85,14 +85,14 @@ begin
                 %17$s
                where p.n between $1 and $2 offset 0) r
         cross join lateral (
-          select coalesce(jsonb_object_agg(e.key, e.value) filter (where d.decision <> 'review'), '{}') as changed,
+          select coalesce(jsonb_object_agg(e.key, e.value) filter (where d.decision not in ('review', 'none', 'keep')), '{}') as changed,
                  coalesce(jsonb_object_agg(e.key, case when d.decision = 'merge' then sync.merge_objects(x.seen, x.source, x.target, x."left")
                                                        else x.source end)
                           filter (where d.decision in ('take', 'overwrite', 'merge')), '{}') as written,
                  jsonb_object_agg(e.key, d.decision) filter (where d.decision in ('overwrite', 'retain', 'merge', 'review')) as decided
             -- What a person has been asked, or has put back, is theirs to decide, whatever this execution would have done.
             from (select v.new, u.asked, u.put_back
-                    from (select case when r.t_id is null or r.new = r.seen then '{}' else r.new end as new) v
+                    from (select case when r.t_id is null or r.new = r.seen%18$s then '{}' else r.new end as new) v
                     left join lateral (
                       select k.asked, k.decisions > 0 as put_back from public.sync_conflicts k
                        where v.new <> '{}' and k.entity_id = %3$s and k.source_record_id = r._key and k.state in ('waiting', 'open') limit 1) u on true
@@ -100,15 +100,19 @@ begin
             cross join lateral jsonb_each(n.new) e
             cross join lateral (
               select e.value as source, r.seen -> e.key as seen, r.now -> e.key as target, r."left" -> e.key as "left",
-                     case when n.put_back or e.key = any (n.asked) then 'manual_review' else %12$L::jsonb ->> e.key end as strategy) x
+                     case when n.put_back or e.key = any (n.asked) then 'manual_review'%20$s else %12$L::jsonb ->> e.key end as strategy) x
             cross join lateral (select %13$s as decision offset 0) d
-           where e.value is distinct from r.seen -> e.key) c
+           where e.value is distinct from r.seen -> e.key%19$s) c
     $q$, v_typed, v_target, p_entity.id, v_current, p_entity.source_id, p_entity.entity_type, p_entity.history,
       sync.seen_sql(), sync.left_sql(), p_schema, case p_entity.conflicts ->> 'deleted' when 'source_wins' then 'insert' else 'target_deleted' end,
       sync.field_strategies(p_entity, p_of_request), sync.decision_sql(), v_fits,
       -- What was decided on before holds no longer where DDL has emptied or changed the column.
       case when v_reshape is null then 'l.seen' else 'l.seen - d.fields' end,
-      case when v_reshape is null then 'l."left"' else sync.left_or_reshaped_sql() end, coalesce(v_reshape, ''));
+      case when v_reshape is null then 'l."left"' else sync.left_or_reshaped_sql() end, coalesce(v_reshape, ''),
+      -- Only where it was asked for, the fields are looked at too that the target alone has changed.
+      case when v_edits then ' and r.now = r."left"' else '' end,
+      case when v_edits then ' or r.now -> e.key is distinct from r."left" -> e.key' else '' end,
+      case when v_edits then format(' when e.value is not distinct from r.seen -> e.key and sync.is_decided(%s::smallint, r._key, e.key) then ''target_wins''', p_entity.id) else '' end);
 end
 $$;
 comment on function sync.classify_statement(public.sync_entities, text, text) is
@@ -179,7 +183,8 @@ begin
                    and (q.new is distinct from q.seen or q.restated))
       ), state as (
         insert into %6$I.sync_row_states as s (entity_id, legacy_id, raw, synced_at, source_digest, written_by, seen, "left", seen_hash, left_hash)
-        select %3$s, legacy_id, raw, now(), digest, case when "left" = now then written_by end, %5$s from after where there
+        -- Of what a person is asked the queue keeps the hash: should its row be lost, the record counts as changed.
+        select %3$s, legacy_id, raw, now(), case when action <> 'review' then digest end, case when "left" = now then written_by end, %5$s from after where there
         on conflict (entity_id, legacy_id) do update
            set raw = excluded.raw, synced_at = excluded.synced_at, seen = excluded.seen, "left" = excluded."left",
                seen_hash = excluded.seen_hash, left_hash = excluded.left_hash,
@@ -274,7 +279,7 @@ begin
   end if;
   select count(*) into v_apart from pg_temp.page_rows where _together is not null;
   if v_count > 0 then
-    v_reads := array[sync.classify_statement(p_entity, v_schema, p_of_request)]
+    v_reads := array[sync.classify_statement(p_entity, v_schema, p_of_request)] || sync.twin_statements(p_entity)
       || case when p_plan is not null then sync.clash_statements(p_plan, p_entity) else '{}' end;
     v_writes := sync.write_statements(p_entity, v_schema);
     if v_count > v_apart then

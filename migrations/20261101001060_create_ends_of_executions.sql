@@ -51,6 +51,27 @@ comment on function sync.guard_status() is
 create trigger guard_status before update of status on public.sync_executions
   for each row when (new.status is distinct from old.status) execute function sync.guard_status();
 
+create function sync.guard_chain() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  -- What goes with its execution is deleted by a trigger of the foreign key.
+  if pg_trigger_depth() > 1 or not exists (select from public.sync_executions where id = old.execution_id and status = 'running') then
+    return coalesce(new, old);
+  end if;
+  if tg_op = 'UPDATE' and (new.state = old.state or new.state in ('failed', 'cancelled'))
+     and (new.execution_id, new.entity_id, new.capture, new."cursor", new.cursor_at, new.range_from, new.range_to, new.changed_from, new.until_at, new.up_to)
+       is not distinct from (old.execution_id, old.entity_id, old.capture, old."cursor", old.cursor_at, old.range_from, old.range_to, old.changed_from, old.until_at, old.up_to) then
+    return new;
+  end if;
+  raise exception 'a chain of a running execution says which records are still to be read: nobody but the sync moves or removes it'
+    using errcode = 'IS031', hint = format('To end the execution: update sync_executions set status = ''cancelled'' where id = %L. What it has not read, the next one reads.', old.execution_id);
+end
+$$;
+comment on function sync.guard_chain() is
+  'People may have a page tried again, or its chain fail. Records that nobody has read do not count as read by their hand.';
+create trigger guard_chain before update or delete on public.sync_chains
+  for each row when (current_user <> 'isthmus_worker') execute function sync.guard_chain();
+
 create function sync.cancel_chain(p_chain public.sync_chains) returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
@@ -246,7 +267,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function sync.close_stalled_alerts(uuid) is 'Closes the alerts about pages that made no progress, of entities that have come through.';
 
-revoke all on function sync.sum_execution(uuid), sync.guard_status(), sync.cancel_chain(public.sync_chains), sync.settle_cancelled(),
+revoke all on function sync.sum_execution(uuid), sync.guard_status(), sync.guard_chain(), sync.cancel_chain(public.sync_chains), sync.settle_cancelled(),
   sync.cancel_executions(uuid, text), sync.stalled_error(public.sync_chains, text, integer), sync.stop_stalled(integer, integer),
   sync.end_stuck(uuid), sync.advance_running(smallint), sync.close_stalled_alerts(uuid) from public;
 grant execute on function sync.sum_execution(uuid), sync.cancel_chain(public.sync_chains), sync.settle_cancelled(),

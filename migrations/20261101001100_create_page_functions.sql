@@ -199,16 +199,19 @@ declare
 begin
   v_chain := sync.hold_page(p_chain, p_lease, p_page -> 'versions');
   select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
-  select request ->> 'conflictStrategy' into v_request from public.sync_executions where id = v_chain.execution_id;
+  select sync.strategy_of_request(request) into v_request from public.sync_executions where id = v_chain.execution_id;
+  perform sync.find_again(v_entity, v_absent, array(select m::uuid from jsonb_array_elements_text(p_page -> 'gone_ids') m));
   v_gone := sync.gone_landed(v_entity, p_page, null);
   perform sync.hold_queue(v_entity, p_records::json, p_issues, p_page);
   perform sync.check_leaving(v_chain, v_entity, sync.leaving(v_entity, v_outside));
   perform sync.load_records(v_entity, p_records::json, sync.leaving(v_entity, v_outside) || sync.deleting(v_chain, v_entity, 'hard', v_gone),
     sync.deleting(v_chain, v_entity, 'soft', v_gone), null, v_request);
   perform sync.check_cached((p_page ->> 'cache_hits')::integer);
+  perform sync.map_again(v_entity, array(select u::bigint from jsonb_array_elements_text(p_page -> 'unmapped') u));
 
   perform sync.collect_issues(v_entity, p_issues || sync.page_rejections(v_entity, null, v_request) || sync.deletes_to_review(v_chain, v_entity, v_gone));
   perform sync.queue_records(v_entity, v_chain.execution_id, v_chain.page_size);
+  perform sync.ask_for_unmapped_parents();
   perform sync.check_nulled(v_chain, v_entity);
   perform sync.check_overwritten(v_chain, v_entity);
 
@@ -443,10 +446,12 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     select k from unnest(p_gone) k
      where (select c.rule from public.sync_conflicts c
              where c.entity_id = p_entity.id and c.source_record_id = k and c.state = 'open' limit 1) = 'deleted_in_source'
+        or p_entity.on_delete ->> 'policy' = 'hard'
+           and (select s.legacy_id from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id = k) is null
     except select unnest(sync.without_row(p_entity, p_gone)))
 $$;
 comment on function sync.asked_to_delete(public.sync_entities, bigint[]) is
-  'Of records that the source no longer has, those of which a person has been asked whether their rows go.';
+  'Of records that the source no longer has, those of which a person is asked whether their rows go: was asked before, or the sync does not know that it wrote them (put back, or never reconciled).';
 
 create function sync.deleting(p_chain public.sync_chains, p_entity public.sync_entities, p_policy text, p_gone bigint[]) returns bigint[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -466,7 +471,9 @@ create function sync.deletes_to_review(p_chain public.sync_chains, p_entity publ
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select coalesce(jsonb_agg(jsonb_build_object('k', k, 'state', 'open', 'type', 'business_rule_violation', 'rule', 'deleted_in_source',
            'retry', 'person',
-           'remedy', 'The source no longer has this record. source_wins: its target row is deleted too. target_wins: the row stays.')), '[]')
+           'remedy', 'The source no longer has this record' || case when (select s.legacy_id from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id = k) is null
+                       then ', and its target row is there without the sync having written it: somebody put it back, or an earlier migration left it' else '' end
+                     || '. source_wins: its target row is deleted too. target_wins: the row stays.')), '[]')
     from unnest(sync.deleting(p_chain, p_entity, 'review', p_gone)) k
    where k <> all (sync.without_row(p_entity, p_gone))
 $$;
@@ -505,20 +512,30 @@ comment on function sync.ask_for_missing(public.sync_chains, public.sync_entitie
   'Has landed records that the source does not have deleted, and those that a full pass did not meet looked at.';
 
 create function sync.missing_keys(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb) returns setof bigint
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select k.legacy_id
-    from (select m.legacy_id
-            from public.uuid_mappings_enhanced m
-           where p_chain.capture = 'full'
-             and m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.sync_status = 'active'
-             and m.legacy_id >= coalesce(p_chain."cursor", p_chain.range_from, '-9223372036854775808') and m.legacy_id is distinct from p_chain."cursor"
-             and m.legacy_id <= case when (p_page ->> 'done')::boolean then coalesce(p_chain.range_to, 9223372036854775807) else (p_page ->> 'cursor')::bigint end
-          except select p::bigint from jsonb_array_elements_text(p_page -> 'present') p) k
-   -- One index probe per record, whatever the planner thinks.
-   where (select s.gone_at from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id = k.legacy_id) is null
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+  v_from bigint := coalesce(p_chain."cursor", p_chain.range_from, '-9223372036854775808');
+  v_to   bigint := case when (p_page ->> 'done')::boolean then coalesce(p_chain.range_to, 9223372036854775807) else (p_page ->> 'cursor')::bigint end;
+begin
+  if p_chain.capture <> 'full' then
+    return;
+  end if;
+  return query execute format($q$
+    select k.legacy_id
+      from (select m.legacy_id from public.uuid_mappings_enhanced m
+             where m.source_id = $1 and m.entity_type = $2 and m.legacy_id between $4 and $5
+               -- Deleted, and its row is back.
+               and (m.sync_status = 'active' or (select t.id from public.%I t where t.id = m.entity_uuid) is not null)
+            -- Somebody may have removed its mapping.
+            union select s.legacy_id from public.sync_row_states s where s.entity_id = $3 and s.legacy_id between $4 and $5
+            except select p::bigint from jsonb_array_elements_text($7) p) k
+     -- One index probe per record, whatever the planner thinks.
+     where k.legacy_id is distinct from $6 and (select s.gone_at from public.sync_row_states s where s.entity_id = $3 and s.legacy_id = k.legacy_id) is null
+  $q$, p_entity.target_table) using p_entity.source_id, p_entity.entity_type, p_entity.id, v_from, v_to, p_chain."cursor", p_page -> 'present';
+end
 $$;
 comment on function sync.missing_keys(public.sync_chains, public.sync_entities, jsonb) is
-  'Landed records in the key range of a full pass''s page that are not among its records.';
+  'Records that landed, of which anything is known, in the key range of a full pass''s page, and that are not among its records.';
 
 create function sync.page_nulled() returns jsonb
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -526,7 +543,8 @@ begin
   return (select jsonb_object_agg(k, n) from (
     select e.key as k, count(*) as n
       from pg_temp.page_plan q cross join lateral jsonb_each(q.written) e
-     where q.action in ('update', 'review') and e.value = 'null' and coalesce(q.now -> e.key, 'null') <> 'null' group by 1) x);
+     -- What a request has written over edits alone is asked for.
+     where q.action in ('update', 'review') and e.value = 'null' and coalesce(q.now -> e.key, 'null') <> 'null' and e.value is distinct from q.seen -> e.key group by 1) x);
 end
 $$;
 comment on function sync.page_nulled() is 'How many records of the page lose their value in a column: {column: n}; null: none.';
@@ -535,9 +553,11 @@ create function sync.page_rewritten() returns integer
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   -- What the sync has never reconciled (adopted rows), and what was empty, holds nothing that it would put at risk. What is emptied is counted by itself.
+  -- What a request has written over edits alone, the source has not changed: it was asked for.
   return (select count(*) from pg_temp.page_plan q
            where q.action in ('update', 'review') and q.seen is not null
-             and exists (select from jsonb_each(q.written) e where e.value <> 'null' and coalesce(q.now -> e.key, 'null') <> 'null'));
+             and exists (select from jsonb_each(q.written) e
+                          where e.value <> 'null' and coalesce(q.now -> e.key, 'null') <> 'null' and e.value is distinct from q.seen -> e.key));
 end
 $$;
 comment on function sync.page_rewritten() is 'In how many records of the page a value is overwritten by another one.';

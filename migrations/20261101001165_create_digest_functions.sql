@@ -17,6 +17,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from public.sync_conflicts c
    where c.entity_id = p_entity_id and c.source_record_id between p_from and p_to and (c.state in ('waiting', 'open') or c.standing)
      and c.source_digest is not null
+     -- Somebody has opened what waits for a parent: nothing would release it.
+     and not (c.state = 'open' and c.retry_class = 'parent')
 $$;
 comment on function sync.known_records(smallint, bigint, bigint) is
   'Landed and queued records in a key range, each with the hash of the projected record as it was read last.';
@@ -30,7 +32,7 @@ comment on function sync.known_buckets(smallint, bigint, bigint, integer) is
 
 -- Settings are pinned as they are where rows are loaded.
 create function sync.drifted_rows(p_entity_id smallint, p_from bigint, p_to bigint, p_limit integer)
-returns table (legacy_id bigint, missing boolean)
+returns table (legacy_id bigint, finding text)
 language plpgsql stable security invoker
 set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbreviations = 'Default' set datestyle = 'ISO, YMD'
 set intervalstyle = 'iso_8601' set extra_float_digits = 3 set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
@@ -40,13 +42,14 @@ declare
 begin
   select * into strict v_entity from public.sync_entities where id = p_entity_id;
   return query execute format($q$
-    select s.legacy_id, t.id is null
+    select s.legacy_id, case when s.gone_at is not null then 'returned' when t.id is null then 'target_deleted' else 'edited' end
       from public.sync_row_states s
       join public.uuid_mappings_enhanced m on m.source_id = %2$s and m.entity_type = %3$L and m.legacy_id = s.legacy_id
        and m.legacy_id between %6$L and %7$L
       left join public.%1$I t on t.id = m.entity_uuid
-     where s.entity_id = %4$s and s.legacy_id between %6$L and %7$L and s.gone_at is null
-       and case when t.id is null then true
+     where s.entity_id = %4$s and s.legacy_id between %6$L and %7$L
+       and case when s.gone_at is not null then %10$s
+                when t.id is null then true
                 when %9$s is true then false
                 when s.left_hash is null then (select to_jsonb(x.*) from (select %5$s) x) <> s."left"
                 else s.left_hash <> hashtextextended((select to_jsonb(x.*)::text from (select %5$s) x), 0) end
@@ -54,13 +57,13 @@ begin
              where c.entity_id = %4$s and c.source_record_id = s.legacy_id and (c.state = 'open' or c.standing) and c.rule = 'target_deleted' limit 1) is null
      order by s.legacy_id limit %8$s
   $q$, v_entity.target_table, v_entity.source_id, v_entity.entity_type, v_entity.id, sync.owned_columns(v_entity), p_from, p_to, p_limit,
-    sync.as_left_sql(v_entity));
+    sync.as_left_sql(v_entity), sync.unmarked_sql(v_entity));
 end
 $$;
 comment on function sync.drifted_rows(smallint, bigint, bigint, integer) is
-  'Landed records in a key range whose target row is gone (missing) or no longer what the sync left.';
+  'Landed records in a key range whose target row is gone (target_deleted) or no longer what the sync left (edited), and deleted ones whose mark is gone (returned).';
 
-create function sync.commit_digest_page(p_chain uuid, p_lease bigint, p_keys bigint[], p_found jsonb, p_page jsonb) returns jsonb
+create function sync.commit_digest_page(p_chain uuid, p_lease bigint, p_keys bigint[], p_mapped jsonb, p_found jsonb, p_page jsonb) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_chain  public.sync_chains := sync.hold_chain(p_chain, p_lease);
@@ -75,6 +78,7 @@ begin
     select v_chain.execution_id, v_entity.id, k, 'digest' from unnest(p_keys) k order by k
     on conflict (execution_id, entity_id, legacy_id) do nothing;
   else
+    perform sync.map_found(v_entity, p_mapped);
     insert into public.sync_pending_keys (entity_id, legacy_id, reason)
     select v_entity.id, k, 'digest' from unnest(p_keys) k order by k
     on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
@@ -82,11 +86,14 @@ begin
   insert into public.sync_reports as r (execution_id, kind, body)
   values (v_chain.execution_id, 'digest:' || v_entity.entity_type, sync.merge_found(null, p_found))
   on conflict (execution_id, kind, round) do update set body = sync.merge_found(r.body, p_found);
+  if not v_dry and (p_page ->> 'done')::boolean then
+    perform sync.tell_digest(v_chain.execution_id, v_entity, p_page -> 'edits');
+  end if;
   return sync.end_join_page(v_chain, v_entity, p_page, v_begun);
 end
 $$;
-comment on function sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb) is
-  'What a page of a digest found: the records to read again, the report, cursor and the next chains.';
+comment on function sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb, jsonb) is
+  'What a page of a digest found: mappings that are certain ([{k, id}]), the records to read again, the report, cursor and the next chains.';
 
 create function sync.merge_found(p_before jsonb, p_found jsonb) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -102,8 +109,8 @@ comment on function sync.merge_found(jsonb, jsonb) is
   'Adds what one page found to the report: numbers are summed, lists of legacy ids become {count, legacy_ids: the first 1,000}.';
 
 revoke all on function sync.known_records(smallint, bigint, bigint), sync.known_buckets(smallint, bigint, bigint, integer),
-  sync.drifted_rows(smallint, bigint, bigint, integer), sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb),
+  sync.drifted_rows(smallint, bigint, bigint, integer), sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb, jsonb),
   sync.merge_found(jsonb, jsonb) from public;
 grant execute on function sync.known_records(smallint, bigint, bigint), sync.known_buckets(smallint, bigint, bigint, integer),
-  sync.drifted_rows(smallint, bigint, bigint, integer), sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb),
+  sync.drifted_rows(smallint, bigint, bigint, integer), sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb, jsonb),
   sync.merge_found(jsonb, jsonb) to isthmus_worker;

@@ -18,7 +18,7 @@ begin
   v_chain := sync.hold_chain(p_chain, p_lease);
   perform sync.compare_records(v_chain.entity_id, p_page -> 'versions');
   select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
-  select request ->> 'conflictStrategy' into v_request from public.sync_executions where id = v_chain.execution_id;
+  select sync.strategy_of_request(request) into v_request from public.sync_executions where id = v_chain.execution_id;
   v_gone := sync.gone_landed(v_entity, p_page, v_chain.execution_id);
   perform sync.load_records(v_entity, p_records::json, sync.leaving(v_entity, v_outside) || sync.deleting(v_chain, v_entity, 'hard', v_gone),
     sync.deleting(v_chain, v_entity, 'soft', v_gone), v_chain.execution_id, v_request);

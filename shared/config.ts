@@ -75,6 +75,10 @@ const schema = z.object({
   ISTHMUS_BRAKE_OVERWRITE_SHARE: z.coerce.number().gt(0).max(1).default(0.25),
   /** That brake does not look at up to so many records. */
   ISTHMUS_BRAKE_OVERWRITE_RECORDS: integer(1_000, 0),
+  /** More target rows than this share of an entity, edited since both sides were compared before, are told of: a restored table, a script. */
+  ISTHMUS_EDITS_SHARE: z.coerce.number().gt(0).max(1).default(0.1),
+  /** Up to so many are edits of people, whatever the share. */
+  ISTHMUS_EDITS_RECORDS: integer(100, 0),
   /** A transaction of the source that has been open for longer is told of. */
   ISTHMUS_HORIZON_MINUTES: integer(15, 1),
   ISTHMUS_QUEUE_AGE_HOURS: integer(72, 1),

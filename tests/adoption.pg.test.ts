@@ -37,7 +37,10 @@ describe("a target that already holds rows", () => {
     // The load itself refuses, too, whoever asks it: an adoption that is half done has opened nothing.
     const { execution } = await startAdoption(test.context, { entities: ["offices"], triggeredBy: "http:test" });
     test.queue.length = 0;
-    await test.target.admin`update public.sync_chains set capture = 'full' where execution_id = ${execution}`;
+    await test.target.admin.begin(async (tx) => {
+      await tx`set local session_replication_role = replica`;
+      await tx`update public.sync_chains set capture = 'full' where execution_id = ${execution}`;
+    });
     const [chain] = await test.target.admin<
       { id: string }[]
     >`select id from public.sync_chains where execution_id = ${execution}`;

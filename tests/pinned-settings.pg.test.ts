@@ -144,7 +144,13 @@ it("functions that pin a setting pin all, as the sync's transactions do", async 
   const functions = await target.admin<{ name: string; settings: string[] }[]>`
     select proname as name, to_json(proconfig) as settings from pg_proc
      where pronamespace = 'sync'::regnamespace and proconfig::text ~* 'timezone=' order by 1`;
-  expect(functions.map(({ name }) => name)).toEqual(["carry_out", "drifted_rows", "edited_records", "load_records"]);
+  expect(functions.map(({ name }) => name)).toEqual([
+    "carry_out",
+    "drifted_rows",
+    "edited_records",
+    "load_records",
+    "strayed_records",
+  ]);
   for (const { name, settings } of functions) {
     const pinned = settings.filter((setting) => !setting.startsWith("search_path=")).map((setting) => setting.toLowerCase());
     expect(pinned.sort(), name).toEqual(OF_FUNCTIONS.map((setting) => `${setting}=${PINNED[setting]}`.toLowerCase()).sort());

@@ -91,6 +91,8 @@ describe("a lease", () => {
       outside: [],
       absent: 0,
       gone: [],
+      gone_ids: [],
+      unmapped: [],
       cursor: null,
       cursor_at: null,
       table_file: null,

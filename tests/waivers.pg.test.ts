@@ -125,8 +125,10 @@ describe("a predicate", () => {
     // The release reads what is pending and compares nothing.
     const { execution } = await test.start(only);
     const [now] = await test.source.admin<{ at: string }[]>`select pg_snapshot_xmax(pg_current_snapshot())::text as at`;
-    await test.target
-      .admin`update public.sync_chains set changed_from = ${now?.at ?? "0"}::xid8 where execution_id = ${execution} and capture = 'xmin'`;
+    await test.target.admin.begin(async (tx) => {
+      await tx`set local session_replication_role = replica`;
+      await tx`update public.sync_chains set changed_from = ${now?.at ?? "0"}::xid8 where execution_id = ${execution} and capture = 'xmin'`;
+    });
     await test.drain();
     expect(await outcome({ execution })).toEqual({ read: 3, inserted: 1, deleted: 1, ...waived(1) });
     expect((await test.target.admin`select from public.sync_pending_keys`).length).toBe(0);

@@ -13,6 +13,7 @@ export interface SelectionOptions {
   readonly dependants?: boolean;
   readonly pageSize?: string;
   readonly conflicts?: string;
+  readonly overwriteEdits?: boolean;
 }
 
 /** Adds what a run or a plan may be asked for beside the names of entities. */
@@ -33,6 +34,10 @@ export function withSelection(command: Command): Command {
         "--conflicts <strategy>",
         "who wins where both sides have changed a field, whatever the entities declare",
       ).choices(STRATEGIES),
+    )
+    .option(
+      "--overwrite-edits",
+      "of the named entities (with --capture digest, --full, --ids or --filter), write the source's values over what only the target has changed, too",
     );
 }
 
@@ -50,6 +55,7 @@ export function requestOf(entities: readonly string[], options: SelectionOptions
     ...(options.dependants === true ? { dependants: true } : {}),
     ...(pageSize === undefined ? {} : { pageSize: Number(pageSize) }),
     ...(options.conflicts === undefined ? {} : { conflictStrategy: options.conflicts }),
+    ...(options.overwriteEdits === true ? { overwriteEdits: true } : {}),
   };
 }
 

@@ -35,6 +35,8 @@ export interface ExecutionRequest {
   readonly pageSize?: number | undefined;
   /** Who wins where both sides have changed a field, whatever the entities declare. */
   readonly conflictStrategy?: Strategy | undefined;
+  /** The source's values are written over what only the target has changed, too. */
+  readonly overwriteEdits?: true | undefined;
   /** Tells what a run would do, and writes nothing. */
   readonly dryRun?: boolean | undefined;
   readonly triggeredBy: string;
@@ -58,7 +60,7 @@ export interface BegunExecution {
  */
 export async function startExecution(context: Context, request: ExecutionRequest): Promise<BegunExecution> {
   const { source, target, config, hashes } = context;
-  const { dryRun = false, pageSize, conflictStrategy } = request;
+  const { dryRun = false, pageSize, conflictStrategy, overwriteEdits } = request;
   const requested = dependencyOrder(selectEntities(context, request.entities), request.priorities);
 
   const sourceId = await beginSource(target, config.SOURCE_NAME);
@@ -135,6 +137,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
       ...(request.priorities ? { priorities: request.priorities } : {}),
       ...(pageSize === undefined ? {} : { pageSize }),
       ...(conflictStrategy === undefined ? {} : { conflictStrategy }),
+      ...(overwriteEdits === undefined ? {} : { overwriteEdits }),
     },
     entities: names,
     page_size: pageSize ?? config.ISTHMUS_PAGE_SIZE,

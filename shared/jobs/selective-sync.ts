@@ -68,6 +68,8 @@ const shape = z.strictObject({
   dependants: z.boolean().optional(),
   /** Who wins where both sides have changed a field, whatever the entities declare. */
   conflictStrategy: z.enum(STRATEGIES).optional(),
+  /** Write the source's values over what only the target has changed, too. */
+  overwriteEdits: z.literal(true).optional(),
   /** Take over the ids of rows that an earlier migration left in the target, instead of a sync. */
   adopt: z.literal(true).optional(),
   /** Tell what would be done, and change nothing. */
@@ -132,6 +134,9 @@ interface FieldProblem {
 function problemsOf(config: SelectiveSyncConfig, entities: Entities): FieldProblem[] {
   const { legacyIds = {}, filters = {}, priorities = [], dateRange, adopt } = config;
   const problems = [
+    ...(config.overwriteEdits && config.conflictStrategy !== undefined
+      ? [{ path: ["conflictStrategy"], message: "overwriteEdits says already who wins: leave one of the two out" }]
+      : []),
     ...(config.entities ?? []).flatMap((name, index) => unknown(entities, name, ["entities", index])),
     ...priorities.flatMap((name, index) => unknown(entities, name, ["priorities", index])),
     ...Object.keys(legacyIds).flatMap((name) => unknown(entities, name, ["legacyIds", name])),
@@ -146,7 +151,18 @@ function problemsOf(config: SelectiveSyncConfig, entities: Entities): FieldProbl
   if (!isSelection(config)) {
     if (config.dependants) problems.push({ path: ["dependants"], message: "belongs to legacyIds, filters or dateRange" });
     if (adopt)
-      problems.push(...strangers(config, ["capture", "priorities", "pageSize", "conflictStrategy"], "does not belong to adopt"));
+      problems.push(
+        ...strangers(
+          config,
+          ["capture", "priorities", "pageSize", "conflictStrategy", "overwriteEdits"],
+          "does not belong to adopt",
+        ),
+      );
+    if (config.overwriteEdits && (config.entities === undefined || (config.capture !== "full" && config.capture !== "digest")))
+      problems.push({
+        path: ["overwriteEdits"],
+        message: "needs entities, and the capture digest or full: it is asked for what it names alone",
+      });
     return problems;
   }
   const chosen = `legacyIds, filters and dateRange read their records whatever has changed: leave capture out`;

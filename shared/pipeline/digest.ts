@@ -7,15 +7,19 @@ import {
   knownDigests,
   sourceBuckets,
   sourceDigests,
+  strayedRecords,
   windowEnd,
   type Bucket,
   type DigestFindings,
   type KeyDigest,
+  type Mapped,
   type Span,
+  type Strayed,
 } from "../sql/digests.ts";
 import { HIGHEST, LOWEST } from "../sql/key-range.ts";
 import { stateOfRecord } from "../sql/read-records.ts";
 import { inSpans } from "../sql/uncomputable.ts";
+import { mintUuid } from "./mint-uuid.ts";
 import { nextWindowSize } from "./page-size.ts";
 import type { Claim, Context, PageMessage } from "./types.ts";
 
@@ -27,8 +31,8 @@ const MOST_LISTED = 20_000;
 
 /**
  * A page of a digest: compares the hashes of the source's records with those that were read last, summed by key range on
- * either server, looks closer only where the sums differ, and looks for target rows that are not as the sync left them. It
- * reads no records: it asks for them. So it does not matter that the source moves on meanwhile; a record that differed for
+ * either server, looks closer only where the sums differ, and looks for target rows that are not as the sync left them, and for
+ * records of which the target's own sides (mapping, row state, row) do not agree. It reads no records: it asks for them. So it does not matter that the source moves on meanwhile; a record that differed for
  * a moment only is read once more and found unchanged.
  */
 export async function digest(context: Context, claim: Claim, entity: Entity): Promise<Digested> {
@@ -44,20 +48,33 @@ export async function digest(context: Context, claim: Claim, entity: Entity): Pr
   let window = rows < chain.page_size || last === null ? whole : { ...whole, to: BigInt(last) };
   const drifted = await driftedRows(target, entityId, window, MOST_LISTED);
   if (drifted.length === MOST_LISTED) window = { ...window, to: BigInt(drifted.at(-1)?.id ?? window.to) };
+  const listed = await strayedRecords(target, entityId, window, MOST_LISTED);
+  // The last key may have more findings than fit.
+  const before = BigInt(listed.at(-1)?.id ?? 0n) - 1n;
+  if (listed.length === MOST_LISTED && before >= window.from) window = { ...window, to: before };
 
   const compared = await compareAll(context, entity, entityId, window, chain.page_size === 1);
   window = { ...window, to: compared.end };
   const within = drifted.filter(({ id }) => BigInt(id) <= window.to);
+  const strayed = listed.filter(({ id }) => BigInt(id) <= window.to);
+  const mapped = certainRows(strayed, (id) => mintUuid(claim.source.namespace, entity.name, id));
+  const again = new Set(mapped.map(({ k }) => k));
+  const found = (finding: Strayed["finding"]) => strayed.filter((one) => one.finding === finding).map(({ id }) => id);
   const findings: DigestFindings = {
     records: compared.records,
     ...compared.unlike,
-    target_deleted: within.filter(({ missing }) => missing).map(({ id }) => id),
-    edited: within.filter(({ missing }) => !missing).map(({ id }) => id),
+    target_deleted: within.filter(({ finding }) => finding === "target_deleted").map(({ id }) => id),
+    edited: within.filter(({ finding }) => finding === "edited").map(({ id }) => id),
+    returned: [...within.filter(({ finding }) => finding === "returned").map(({ id }) => id), ...found("returned")],
+    state_lost: found("state_lost"),
+    mapping_lost: found("mapping_lost"),
+    mapped_again: [...again],
+    unmapped: found("unmapped").filter((id) => !again.has(id)),
   };
   const keys = [...new Set(Object.values(findings).flatMap((ids) => (typeof ids === "number" ? [] : (ids as string[]))))];
 
   const cpuNow = meter.cpuMs();
-  const dispatch = await commitDigestPage(target, claim, keys, findings, {
+  const dispatch = await commitDigestPage(target, claim, keys, mapped, findings, {
     cursor: String(window.to),
     done: window.to === whole.to,
     cpu_ms: cpuNow === null || started.cpu === null ? null : cpuNow - started.cpu,
@@ -66,6 +83,7 @@ export async function digest(context: Context, claim: Claim, entity: Entity): Pr
     next_page_size: nextWindowSize({ current: chain.page_size, maximum: config.ISTHMUS_DIGEST_ROWS, slow: chain.slow_growth }),
     lease_seconds: config.ISTHMUS_LEASE_SECONDS,
     definition_hash: context.hashes.get(entity.name) ?? "",
+    edits: { share: config.ISTHMUS_EDITS_SHARE, records: config.ISTHMUS_EDITS_RECORDS },
   });
   return { records: compared.records, differing: keys.length, dispatch };
 }
@@ -75,6 +93,21 @@ interface Digested {
   /** How many records are to be read again. */
   readonly differing: number;
   readonly dispatch: readonly PageMessage[];
+}
+
+/**
+ * Rows that nothing maps and that are certainly the record whose legacy id they have: the sync made their id for this record alone,
+ * or they hold what it left of a record whose mapping is gone, and no other row has the legacy id.
+ */
+export function certainRows(strayed: readonly Strayed[], mint: (id: string) => string): Mapped[] {
+  const lost = new Set(strayed.filter(({ finding }) => finding === "mapping_lost").map(({ id }) => id));
+  const rows = strayed.filter(({ finding }) => finding === "unmapped");
+  const count = new Map<string, number>();
+  for (const { id } of rows) count.set(id, (count.get(id) ?? 0) + 1);
+  return rows.flatMap(({ id, uuid, as_left, taken }) => {
+    const certain = uuid === mint(id) || (lost.has(id) && as_left && count.get(id) === 1);
+    return uuid !== null && certain && !taken ? [{ k: id, id: uuid }] : [];
+  });
 }
 
 interface Compared {

@@ -7,6 +7,7 @@ import { recordBytes } from "../sql/read-records.ts";
 import { findDependants, keysWithDependants } from "./dependants.ts";
 import { detect } from "./detect/detect.ts";
 import { mapIds } from "./map-ids.ts";
+import { mintUuid } from "./mint-uuid.ts";
 import { NO_CACHE } from "./mapping-cache.ts";
 import { endedBy } from "./page-ending.ts";
 import { nextPageSize, PAGE_BYTES, RECORD_BYTES, smallerPageSize } from "./page-size.ts";
@@ -144,6 +145,7 @@ async function readAndCommit(
     ...factsOf(page, found),
     versions,
     warnings,
+    unmapped: ids.unmapped,
     cache_lookups: ids.lookups,
     cache_hits: ids.hits,
   });
@@ -161,7 +163,7 @@ async function setAside(page: Page, why: Overweight): Promise<LoadedPage> {
   const found = { rows: [], outside: [], refused: [], bytes: 0, aside: id };
   const issues: Issue[] = [overweightIssue(id, why, bytes)];
   const versions = await slotVersions(context.target, claim.chain.entity_id ?? 0, [id]);
-  const facts = { ...factsOf(page, found), versions, warnings: [], cache_lookups: 0, cache_hits: 0, cut: true };
+  const facts = { ...factsOf(page, found), versions, warnings: [], unmapped: [], cache_lookups: 0, cache_hits: 0, cut: true };
   const committed = await commitPage(context.target, claim, [], issues, facts);
   return { committed, read: readOf(keys, found), uncached: [] };
 }
@@ -201,6 +203,7 @@ function factsOf({ context, claim, entity, started, keys, dependants }: Page, fo
     outside: found.outside,
     absent: gone.length,
     gone,
+    gone_ids: gone.map((id) => mintUuid(claim.source.namespace, entity.name, id)),
     cursor: keys.cursor,
     cursor_at: keys.cursorAt ?? null,
     table_file: keys.tableFile ?? null,

@@ -9,6 +9,8 @@ export interface MappedIds {
   readonly parents: ReadonlyMap<string, string>;
   /** UUIDs of the page's own records by legacy id: the landed one, else the one it will get. */
   readonly own: ReadonlyMap<string, string>;
+  /** Those of the page's own records that were not mapped as landed. */
+  readonly unmapped: readonly string[];
   /** Parents looked up, and how many of them the cache knew. */
   readonly lookups: number;
   readonly hits: number;
@@ -46,8 +48,12 @@ export async function mapIds(
   if (claim.execution.dry_run) found.push(...(await findPlanned(target, claim, asked)));
   const known = new Map(cached);
   const landed = new Map<string, string>();
+  const active = new Set<string>();
   for (const mapping of found) {
-    if (mapping.entity === entity) landed.set(mapping.legacyId, mapping.uuid);
+    if (mapping.entity === entity) {
+      landed.set(mapping.legacyId, mapping.uuid);
+      if (mapping.active) active.add(mapping.legacyId);
+    }
     const key = `${mapping.entity}:${mapping.legacyId}`;
     if (mapping.active) known.set(key, mapping.uuid);
     else known.delete(key);
@@ -55,6 +61,7 @@ export async function mapIds(
   return {
     parents: known,
     own: new Map(ownLegacyIds.map((id) => [id, landed.get(id) ?? mintUuid(claim.source.namespace, entity, id)])),
+    unmapped: ownLegacyIds.filter((id) => !active.has(id)),
     lookups: parents.length,
     hits: parents.length - missing.length,
     uncached: missing.flatMap((id) => {

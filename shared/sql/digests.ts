@@ -111,13 +111,36 @@ export async function knownDigests(target: Queryable, entityId: number, spans: r
   );
 }
 
-/** Landed records whose target row is gone, or no longer what the sync left; ascending. */
+/** Records whose target row is gone, or no longer what the sync left, or has lost the mark of a deleted one; ascending. */
 export async function driftedRows(target: Queryable, entityId: number, { from, to }: Span, limit: number) {
-  return query<{ id: string; missing: boolean }>(
+  return query<{ id: string; finding: "target_deleted" | "edited" | "returned" }>(
     target,
     "target",
-    `select legacy_id::text as id, missing
+    `select legacy_id::text as id, finding
        from sync.drifted_rows($1::integer::smallint, $2::text::bigint, $3::text::bigint, $4) order by legacy_id`,
+    [entityId, String(from), String(to), limit],
+  );
+}
+
+/** A record of which mapping, row state and target row do not agree. */
+export interface Strayed {
+  readonly id: string;
+  readonly finding: "returned" | "state_lost" | "mapping_lost" | "unmapped";
+  /** Of the row, where there is one. */
+  readonly uuid: string | null;
+  /** unmapped: the row holds what the sync left of this record. */
+  readonly as_left: boolean;
+  /** unmapped: the legacy id is mapped to another row. */
+  readonly taken: boolean;
+}
+
+/** Records of which the target's own sides do not agree; ascending. */
+export async function strayedRecords(target: Queryable, entityId: number, { from, to }: Span, limit: number): Promise<Strayed[]> {
+  return query<Strayed>(
+    target,
+    "target",
+    `select legacy_id::text as id, finding, id::text as uuid, as_left, taken
+       from sync.strayed_records($1::integer::smallint, $2::text::bigint, $3::text::bigint, $4) s order by s.legacy_id`,
     [entityId, String(from), String(to), limit],
   );
 }
@@ -135,6 +158,16 @@ export interface DigestFindings {
   readonly target_deleted: readonly string[];
   /** Their target row was edited by somebody. */
   readonly edited: readonly string[];
+  /** The source no longer has them, they were deleted or marked, and their row is back. */
+  readonly returned: readonly string[];
+  /** Mapped, and nothing else is known of them. */
+  readonly state_lost: readonly string[];
+  /** Known, and not mapped as landed. */
+  readonly mapping_lost: readonly string[];
+  /** Mapped again by this digest. */
+  readonly mapped_again: readonly string[];
+  /** A target row has their legacy id, and nothing maps the row. */
+  readonly unmapped: readonly string[];
 }
 
 /** What a page of a digest reports of itself. */
@@ -147,21 +180,37 @@ export interface DigestPageFacts {
   readonly next_page_size: number;
   readonly lease_seconds: number;
   readonly definition_hash: string;
+  /** More new edits than this share and number are told of. */
+  readonly edits: { readonly share: number; readonly records: number };
 }
 
-/** The records to read again, the report and the next page, in one commit. */
+/** A record and the id of its row. */
+export interface Mapped {
+  readonly k: string;
+  readonly id: string;
+}
+
+/** The records to map, and to read again, the report and the next page, in one commit. */
 export async function commitDigestPage(
   target: Queryable,
   claim: Claim,
   keys: readonly string[],
+  mapped: readonly Mapped[],
   findings: DigestFindings,
   facts: DigestPageFacts,
 ): Promise<PageMessage[]> {
   const row = await queryOne<{ dispatch: PageMessage[] }>(
     target,
     "target",
-    "select sync.commit_digest_page($1, $2, $3::text::bigint[], $4::text::jsonb, $5::text::jsonb) as dispatch",
-    [claim.chain.id, claim.chain.lease, integerArray(keys), JSON.stringify(findings), JSON.stringify(facts)],
+    "select sync.commit_digest_page($1, $2, $3::text::bigint[], $4::text::jsonb, $5::text::jsonb, $6::text::jsonb) as dispatch",
+    [
+      claim.chain.id,
+      claim.chain.lease,
+      integerArray(keys),
+      JSON.stringify(mapped),
+      JSON.stringify(findings),
+      JSON.stringify(facts),
+    ],
   );
   return row.dispatch;
 }

@@ -65,6 +65,10 @@ export interface PageFacts {
   readonly absent: number;
   /** The absent ones: keys of the page that have no record in the projection. */
   readonly gone: readonly string[];
+  /** The ids that the sync makes for them, in their order. */
+  readonly gone_ids: readonly string[];
+  /** Records of the page that were not mapped as landed. */
+  readonly unmapped: readonly string[];
   readonly cursor: string | null;
   readonly cursor_at: string | null;
   readonly table_file: string | null;
