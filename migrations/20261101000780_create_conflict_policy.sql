@@ -34,7 +34,9 @@ create function sync.decision_sql() returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 return $q$case
   when x.source is not distinct from x.seen then case when x.target is not distinct from x."left" then 'none'
-    when x.strategy = 'overwrite_edits' and x.target is distinct from x.source then 'overwrite' else 'keep' end
+    when x.strategy is distinct from 'overwrite_edits' then 'keep'
+    -- Of a hash that no longer fits nobody knows which field it was.
+    when x.target is not distinct from x.source then 'agree' else 'overwrite' end
   when x.source is not distinct from x.target then 'agree'
   when x.target is not distinct from x."left" or x."left" is null and x.target = 'null' then 'take'
   else case x.strategy

@@ -23,7 +23,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                  where t.%2$I = w.legacy_id and t.id <> w.id
                    and (select m.legacy_id from public.uuid_mappings_enhanced m where m.entity_type = %3$L and m.entity_uuid = t.id) is null
                    and (select a.legacy_id from public.sync_adoption_rows a where a.entity_id = %4$s and a.legacy_id = w.legacy_id and a.id = t.id) is null
-                 limit 1) twin
+                -- Not the first one alone: for that the planner would go through a table that it takes for small.
+                offset 0) twin
              where w.n between $1 and $2 and w.action = 'insert' offset 0) x
      where x.n = q.n
   $q$, p_entity.target_table, p_entity.legacy_key, p_entity.entity_type, p_entity.id)] else '{}' end

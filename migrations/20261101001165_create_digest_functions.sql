@@ -79,6 +79,9 @@ begin
     on conflict (execution_id, entity_id, legacy_id) do nothing;
   else
     perform sync.map_found(v_entity, p_mapped);
+    -- Found by a comparison: who wrote the row says nothing of it any more.
+    update public.sync_row_states s set written_by = null
+     where s.entity_id = v_entity.id and s.legacy_id = any (array(select e::bigint from jsonb_array_elements_text(p_found -> 'edited') e)) and s.written_by is not null;
     insert into public.sync_pending_keys (entity_id, legacy_id, reason)
     select v_entity.id, k, 'digest' from unnest(p_keys) k order by k
     on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;

@@ -6,6 +6,7 @@ import { workerGrants } from "../shared/jobs/grants.ts";
 import { differingKeys, differingSpans } from "../shared/pipeline/digest.ts";
 import type { Bucket, KeyDigest } from "../shared/sql/digests.ts";
 import { HIGHEST, LOWEST } from "../shared/sql/key-range.ts";
+import { NONE_STRAYED } from "./support/history-target.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 const operations: Entity = { ...operationsEntity, onDelete: "hard" };
@@ -58,6 +59,7 @@ describe("a digest", () => {
       changed: [64, 65, 700, 1500, 2000, 2001],
       target_deleted: [77],
       edited: [88],
+      ...NONE_STRAYED,
     });
     const [counted] = await test.target.admin`
       select sum(read)::integer as read, sum(inserted)::integer as inserted, sum(updated)::integer as updated, sum(deleted)::integer as deleted,
@@ -75,6 +77,7 @@ describe("a digest", () => {
       changed: [],
       target_deleted: [],
       edited: [88],
+      ...NONE_STRAYED,
     });
   });
 

@@ -8,7 +8,7 @@ import type { IsthmusError } from "../shared/errors.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
 import type { Context } from "../shared/pipeline/types.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
-import { digestReport, hideFromXmin } from "./support/history-target.ts";
+import { digestReport, hideFromXmin, NONE_STRAYED } from "./support/history-target.ts";
 import { createSeeds } from "./support/legacy-seeds.ts";
 import { createReplicatedSource, until, type ReplicatedSource } from "./support/replica.ts";
 
@@ -162,6 +162,7 @@ describe("a source on which nothing may be created", () => {
       surplus: ["office 4"],
       target_deleted: [],
       edited: [],
+      ...NONE_STRAYED,
     });
     await agreesBut();
   });

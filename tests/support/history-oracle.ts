@@ -1,4 +1,4 @@
-import type { DigestReport, TargetState } from "./history-target.ts";
+import { NONE_STRAYED, type DigestReport, type TargetState } from "./history-target.ts";
 import {
   differenceOf,
   isBehind,
@@ -114,6 +114,7 @@ export function reports(model: LegacyModel, { rows, queued }: TargetState, found
     surplus: [...known].filter((name) => !committed.has(name)).sort(),
     target_deleted: [],
     edited: [],
+    ...NONE_STRAYED,
   };
   return { expected, found: { ...found, missing: found.missing.filter(settled), changed: found.changed.filter(settled) } };
 }

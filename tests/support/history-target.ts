@@ -92,7 +92,10 @@ export async function hideFromXmin({ context, target }: InProcess): Promise<void
 }
 
 /** What the digests of an execution have found. */
-export type DigestReport = Difference & Readonly<Record<"target_deleted" | "edited", readonly Name[]>>;
+export type DigestReport = Difference &
+  Readonly<Record<"target_deleted" | "edited" | keyof typeof NONE_STRAYED, readonly Name[]>>;
+/** The target's own sides agree. */
+export const NONE_STRAYED = { returned: [], state_lost: [], mapping_lost: [], mapped_again: [], unmapped: [] };
 
 /** @throws Error when one counts other than it lists. */
 export async function digestReport({ target }: InProcess, execution: string): Promise<DigestReport> {
@@ -100,7 +103,10 @@ export async function digestReport({ target }: InProcess, execution: string): Pr
     select rtrim(replace(r.kind, 'digest:', ''), 's') as "table", f.key as reason, (f.value ->> 'count')::integer as count, f.value -> 'legacy_ids' as ids
       from public.sync_reports r cross join lateral jsonb_each(r.body - 'records') f
      where r.execution_id = ${execution} and r.kind like 'digest:%'`;
-  const report: Record<keyof DigestReport, Name[]> = { missing: [], surplus: [], changed: [], target_deleted: [], edited: [] };
+  const report: Record<keyof DigestReport, Name[]> = {
+    ...{ missing: [], surplus: [], changed: [], target_deleted: [], edited: [] },
+    ...{ returned: [], state_lost: [], mapping_lost: [], mapped_again: [], unmapped: [] },
+  };
   for (const { table, reason, count, ids } of found) {
     if (count !== ids.length) throw new Error(`A digest counts ${count} ${reason} ${table} records and lists ${ids.length}`);
     report[reason].push(...ids.map((id) => nameOf(table, Number(id))));
