@@ -13,7 +13,7 @@ const MEMBERS = ["New, or so", "it's", 'in "quotes"', "Straße", "back\\slash", 
 
 const STRANGER: Stranger = {
   source: "Somebody's Old Things\\ (v2)",
-  target: "Anybody's Things\\ \"new\"",
+  target: 'Anybody\'s Things\\ "new"',
   columns: { ...Object.fromEntries(NAMES.map((name) => [name, { type: "text" }])), "The Kind": { type: KIND, sourceType: KIND } },
   computed: true,
 };

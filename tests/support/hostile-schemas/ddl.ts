@@ -1,6 +1,6 @@
 import type { Random } from "../../../local/dataset/random.ts";
 import { ident } from "../../../shared/db/ident.ts";
-import type { HostileColumn, HostileSchema, HostileTable } from "./schema.ts";
+import type { HostileColumn, HostileTable } from "./schema.ts";
 import { nameOf } from "./tables.ts";
 
 export interface HostileDdl {
@@ -49,11 +49,21 @@ const BOTH: readonly Make[] = [
   },
   ({ name, called, type }) =>
     /^(text|character varying.*)$/.test(type)
-      ? { name: "values rewritten by a conversion", statements: [`alter table ${name} alter column ${called} type ${type} using upper(${called})`] }
+      ? {
+          name: "values rewritten by a conversion",
+          statements: [`alter table ${name} alter column ${called} type ${type} using upper(${called})`],
+        }
       : undefined,
   ({ name, called, type }) => {
-    const wider = { smallint: "integer", integer: "bigint", "character varying(20)": "character varying(40)", "numeric(12,2)": "numeric(14,2)" }[type];
-    return wider === undefined ? undefined : { name: "a type that becomes wider", statements: [`alter table ${name} alter column ${called} type ${wider}`] };
+    const wider = {
+      smallint: "integer",
+      integer: "bigint",
+      "character varying(20)": "character varying(40)",
+      "numeric(12,2)": "numeric(14,2)",
+    }[type];
+    return wider === undefined
+      ? undefined
+      : { name: "a type that becomes wider", statements: [`alter table ${name} alter column ${called} type ${wider}`] };
   },
   ({ name, called }) => ({
     name: "a column renamed away",
@@ -91,7 +101,7 @@ const SOURCE: readonly Make[] = [
           name: "another table under its name",
           statements: [
             `create table "swap ped" (like ${name} including all)`,
-            `insert into "swap ped" ${overridden(table)}select ${listOf(table)} from ${name} order by random()`,
+            `insert into "swap ped" (${listOf(table)}) select ${listOf(table)} from ${name} order by random()`,
             `drop table ${name} cascade`,
             `alter table "swap ped" rename to ${ident(table.source)}`,
           ],
@@ -100,17 +110,28 @@ const SOURCE: readonly Make[] = [
 
 /** Columns that a row is copied by: of a generated one the table itself makes the value. */
 function listOf(table: HostileTable): string {
-  return [table.key, ...table.columns.filter(({ generated }) => !generated).map(({ source }) => source), ...table.references.map(({ source }) => source), ...(table.modified === undefined ? [] : [table.modified])]
+  return [
+    table.key,
+    ...table.columns.filter(({ generated }) => !generated).map(({ source }) => source),
+    ...table.references.map(({ source }) => source),
+    ...(table.modified === undefined ? [] : [table.modified]),
+  ]
     .map(ident)
     .join(", ");
 }
-const overridden = (table: HostileTable) => `(${listOf(table)}) `;
 
 const TARGET: readonly Make[] = [
   ({ name }) => ({ name: "truncated", statements: [`truncate ${name} cascade`], loads: true }),
   ({ name, called, type }) => {
-    const narrower = { numeric: "numeric(12,1)", text: "character varying(6)", bigint: "integer", "timestamp with time zone": "timestamp(0) with time zone" }[type];
-    return narrower === undefined ? undefined : { name: "a type that becomes narrower", statements: [`alter table ${name} alter column ${called} type ${narrower}`] };
+    const narrower = {
+      numeric: "numeric(12,1)",
+      text: "character varying(6)",
+      bigint: "integer",
+      "timestamp with time zone": "timestamp(0) with time zone",
+    }[type];
+    return narrower === undefined
+      ? undefined
+      : { name: "a type that becomes narrower", statements: [`alter table ${name} alter column ${called} type ${narrower}`] };
   },
   ({ name, key }) => ({ name: "a check", statements: [`alter table ${name} add check (${key} % 11 <> 5) not valid`] }),
   ({ name, called }) => ({ name: "a unique index", statements: [`create unique index on ${name} (${called})`] }),
@@ -126,7 +147,9 @@ const TARGET: readonly Make[] = [
   }),
   ({ name }) => ({ name: "row level security", statements: [`alter table ${name} enable row level security`] }),
   ({ name, table }) =>
-    table.triggers[0] === undefined ? undefined : { name: "a trigger dropped", statements: [`drop trigger ${ident(table.triggers[0].name)} on ${name}`] },
+    table.triggers[0] === undefined
+      ? undefined
+      : { name: "a trigger dropped", statements: [`drop trigger ${ident(table.triggers[0].name)} on ${name}`] },
   ({ name, table, key }) => ({
     name: "reloaded from an older state",
     loads: true,
@@ -140,7 +163,7 @@ const TARGET: readonly Make[] = [
 ];
 
 /** A change of a table's definition, or of where its rows stand; undefined: this table has nothing that it could change. */
-export function drawDdl(random: Random, side: "source" | "target", table: HostileTable, _schema: HostileSchema): HostileDdl | undefined {
+export function drawDdl(random: Random, side: "source" | "target", table: HostileTable): HostileDdl | undefined {
   const column = random.pick(table.columns);
   if (column.generated) return undefined;
   const make = random.pick([...BOTH, ...(side === "source" ? SOURCE : TARGET)]);

@@ -63,7 +63,10 @@ export async function judge(there: Sql, here: Sql, schema: HostileSchema, table:
       equal += 1;
       continue;
     }
-    const left = told.leftOut || queue.whole.has(id) ? [] : found.filter((at) => !excused(table, told, queue, { id, at, source, target, asSeen }));
+    const left =
+      told.leftOut || queue.whole.has(id)
+        ? []
+        : found.filter((at) => !excused(table, told, queue, { id, at, source, target, asSeen }));
     if (left.length === 0) explained += 1;
     for (const at of left) silent.push(`${table.entity} ${id}: ${describe(table, at, source.get(id), target.get(id))}`);
   }
@@ -82,7 +85,10 @@ async function unchanged(here: Sql, table: HostileTable, edits: Edits, source: R
       else if (was != null && is != null && column) doubtful.push({ key: `${id} ${at}`, pair: [was, is, column.pair.as] });
     }
   }
-  const same = await saySame(here, doubtful.map(({ pair }) => pair));
+  const same = await saySame(
+    here,
+    doubtful.map(({ pair }) => pair),
+  );
   for (const [n, { key }] of doubtful.entries()) if (same[n]) found.add(key);
   return found;
 }
@@ -101,10 +107,16 @@ interface Place extends Sides {
   readonly at: number;
 }
 
-function excused(table: HostileTable, { edits, deleted }: Told, queue: Queue, { id, at, source, target, asSeen }: Place): boolean {
+function excused(
+  table: HostileTable,
+  { edits, deleted }: Told,
+  queue: Queue,
+  { id, at, source, target, asSeen }: Place,
+): boolean {
   if (at === WHOLE) {
     if (!source.has(id) && queue.kept.has(id)) return true;
-    if (!source.has(id)) return table.onDelete === "ignore" || (typeof table.onDelete === "object" && isMarked(table, target.get(id)));
+    if (!source.has(id))
+      return table.onDelete === "ignore" || (typeof table.onDelete === "object" && isMarked(table, target.get(id)));
     return deleted.has(id) && table.deleted === "target_wins";
   }
   if (queue.fields.has(`${id} ${nameAt(table, at)}`)) return true;
@@ -119,7 +131,13 @@ function isMarked(table: HostileTable, row: Row | undefined): boolean {
 }
 
 /** An edit whose field the source has not changed is there, or the queue says what became of it. */
-function lostEdits(table: HostileTable, { edits, leftOut }: Told, queue: Queue, { source, target, asSeen }: Sides, differing: ReadonlyMap<string, readonly number[]>): string[] {
+function lostEdits(
+  table: HostileTable,
+  { edits, leftOut }: Told,
+  queue: Queue,
+  { source, target, asSeen }: Sides,
+  differing: ReadonlyMap<string, readonly number[]>,
+): string[] {
   if (leftOut || table.triggers.length > 0) return [];
   const lost: string[] = [];
   for (const [id, fields] of edits) {
@@ -128,7 +146,9 @@ function lostEdits(table: HostileTable, { edits, leftOut }: Told, queue: Queue, 
     for (const [at, { wrote, disturbed }] of fields) {
       if (disturbed || !asSeen.has(`${id} ${at}`) || here[at] === wrote) continue;
       if (differing.get(id)?.includes(at)) continue;
-      lost.push(`${table.entity} ${id}: the edit ${JSON.stringify(wrote)} of ${nameAt(table, at)} is gone: ${JSON.stringify(here[at])}`);
+      lost.push(
+        `${table.entity} ${id}: the edit ${JSON.stringify(wrote)} of ${nameAt(table, at)} is gone: ${JSON.stringify(here[at])}`,
+      );
     }
   }
   return lost;
@@ -162,7 +182,10 @@ async function differences(here: Sql, table: HostileTable, source: Rows, target:
       else doubtful.push({ id, at, pair: [wanted, is, column.pair.as] });
     }
   }
-  const same = await saySame(here, doubtful.map(({ pair }) => pair));
+  const same = await saySame(
+    here,
+    doubtful.map(({ pair }) => pair),
+  );
   for (const [n, { id, at }] of doubtful.entries()) if (!same[n]) differ(id, at);
   return found;
 }
@@ -172,7 +195,9 @@ function expectedOf(column: HostileColumn | undefined, said: string | null): str
 }
 
 async function queueOf(here: Sql, { entity }: HostileTable, execution: string | undefined): Promise<Queue> {
-  const rows = await here<{ id: string; field: string | null; rule: string; state: string; strategy: string | null; standing: boolean }[]>`
+  const rows = await here<
+    { id: string; field: string | null; rule: string; state: string; strategy: string | null; standing: boolean }[]
+  >`
     select source_record_id::text as id, field, rule, state::text, resolution_strategy::text as strategy, standing
       from public.sync_conflicts where entity_type = ${entity}`;
   const warnings = await here<{ id: string; field: string }[]>`
@@ -182,7 +207,9 @@ async function queueOf(here: Sql, { entity }: HostileTable, execution: string | 
   const [report] = await here<{ edited: string[] | null }[]>`
     select array(select jsonb_array_elements_text(body #> '{edited,legacy_ids}')) as edited
       from public.sync_reports where execution_id = ${execution ?? null} and kind = ${`digest:${entity}`}`;
-  const [kept] = await here<{ history: string }[]>`select history::text from public.sync_entities where entity_type = ${entity}`.catch(() => []);
+  const [kept] = await here<
+    { history: string }[]
+  >`select history::text from public.sync_entities where entity_type = ${entity}`.catch(() => []);
   const [whole, fields, stays] = [new Set<string>(), new Set<string>(), new Set<string>()];
   for (const { id, field, rule, state, strategy, standing } of rows) {
     const live = state === "open" || state === "waiting";
@@ -200,5 +227,7 @@ async function queueOf(here: Sql, { entity }: HostileTable, execution: string | 
 
 /** The names of a list as the queue shows it: those that would part it are in quotes. */
 function namesIn(list: string): string[] {
-  return [...list.matchAll(/(?:"((?:[^"]|"")*)"|([^,]+))(?:, |$)/g)].map(([, quoted, plain]) => quoted?.replaceAll('""', '"') ?? plain ?? "");
+  return [...list.matchAll(/(?:"((?:[^"]|"")*)"|([^,]+))(?:, |$)/g)].map(
+    ([, quoted, plain]) => quoted?.replaceAll('""', '"') ?? plain ?? "",
+  );
 }

@@ -136,12 +136,21 @@ class Drawing {
     // A column of a smallest type may hold what its neighbour cannot: NULL is not always allowed on both sides.
     const required = { source: random.chance(0.2), target: random.chance(0.15) };
     const generated = pair.source === "text" && pair.kind === "same" && random.chance(0.3);
-    return { source, target, pair, required: generated ? { source: false, target: false } : required, withDefault: random.chance(0.2), generated };
+    return {
+      source,
+      target,
+      pair,
+      required: generated ? { source: false, target: false } : required,
+      withDefault: random.chance(0.2),
+      generated,
+    };
   }
 
   #references(n: number, there: Set<string>, here: Set<string>): HostileReference[] {
     const random = this.#random;
-    const parents = Array.from({ length: n }, (_, parent) => parent).filter(() => random.chance(0.5)).slice(-3);
+    const parents = Array.from({ length: n }, (_, parent) => parent)
+      .filter(() => random.chance(0.5))
+      .slice(-3);
     if (random.chance(0.25)) parents.push(n);
     return parents.map((parent) => {
       const actions = ["cascade", "set null", "restrict", "no action"];
@@ -163,7 +172,9 @@ class Drawing {
       const name = this.#names.next(taken);
       const text = columns.filter(({ pair }) => pair.target === "text");
       const whole = columns.filter(({ pair }) => /^(bigint|numeric)$/.test(pair.target));
-      const altered = random.chance(0.5) ? random.pick(text.length > 0 ? text : columns) : random.pick(whole.length > 0 ? whole : columns);
+      const altered = random.chance(0.5)
+        ? random.pick(text.length > 0 ? text : columns)
+        : random.pick(whole.length > 0 ? whole : columns);
       const does = random.pick(["touches", "touches after", "cancels", "raises", "alters"] as const);
       if (does !== "alters") return { name, does };
       if (altered.pair.target === "text") return { name, does, column: altered.target, value: "upper(?)" };
@@ -175,8 +186,10 @@ class Drawing {
   #constraints(columns: readonly HostileColumn[]): HostileConstraint[] {
     const random = this.#random;
     const found: HostileConstraint[] = [];
-    if (random.chance(0.3)) {
-      const some = random.sample(columns, random.between(1, 2)).map(({ target }) => target);
+    // Of which records seldom have the same by chance.
+    const many = columns.filter(({ pair }) => /^(bigint|integer|text|numeric|double|timestamp|date|uuid|time)/.test(pair.source));
+    if (many.length > 0 && random.chance(0.4)) {
+      const some = random.sample(many, random.between(1, 2)).map(({ target }) => target);
       const expression = random.chance(0.3);
       const rest = random.pick(["", "", " nulls not distinct", "where"]);
       found.push({ name: this.#names.next(this.#objects), kind: "unique", columns: some, expression, rest });

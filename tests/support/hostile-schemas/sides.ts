@@ -67,7 +67,10 @@ export type Rows = ReadonlyMap<string, Row>;
 
 export async function sourceRows(sql: Sql, table: HostileTable): Promise<Rows> {
   const columns = [...table.columns, ...table.references].map(({ source }) => `t.${ident(source)}::text`);
-  return rowsOf(sql, `select t.${ident(table.key)}::text as id, json_build_array(${columns.join(", ")}) as row from ${nameOf(table.source)} t`);
+  return rowsOf(
+    sql,
+    `select t.${ident(table.key)}::text as id, json_build_array(${columns.join(", ")}) as row from ${nameOf(table.source)} t`,
+  );
 }
 
 export async function targetRows(sql: Sql, { tables }: HostileSchema, table: HostileTable): Promise<Rows> {
@@ -80,7 +83,10 @@ export async function targetRows(sql: Sql, { tables }: HostileSchema, table: Hos
       return `case when t.${ident(target)} is not null then coalesce(${found}, 'nobody') end`;
     }),
   ];
-  return rowsOf(sql, `select t.${ident(table.legacyKey)}::text as id, json_build_array(${columns.join(", ")}) as row from ${nameOf(table.target)} t`);
+  return rowsOf(
+    sql,
+    `select t.${ident(table.legacyKey)}::text as id, json_build_array(${columns.join(", ")}) as row from ${nameOf(table.target)} t`,
+  );
 }
 
 async function rowsOf(sql: Sql, query: string): Promise<Rows> {
@@ -89,7 +95,10 @@ async function rowsOf(sql: Sql, query: string): Promise<Rows> {
 }
 
 /** Which pairs of texts say the same, by the expression of each. */
-export async function saySame(sql: Sql, pairs: readonly (readonly [there: string, here: string, as: string])[]): Promise<boolean[]> {
+export async function saySame(
+  sql: Sql,
+  pairs: readonly (readonly [there: string, here: string, as: string])[],
+): Promise<boolean[]> {
   if (pairs.length === 0) return [];
   const found = await sql<{ same: boolean }[]>`
     select pg_temp.says(p.pair ->> 0, p.pair ->> 2, 'unreadable there') is not distinct from pg_temp.says(p.pair ->> 1, p.pair ->> 2, 'unreadable here') as same

@@ -4,9 +4,6 @@ import type { HostileConstraint, HostileSchema, HostileTable, HostileTrigger } f
 
 export const nameOf = (table: string) => `public.${ident(table)}`;
 
-/** A text of SQL that is read alike under every setting: no quote of its own. */
-export const hexText = (value: string) => `convert_from(decode('${Buffer.from(value).toString("hex")}', 'hex'), 'UTF8')`;
-
 interface Builders {
   readonly copy: (column: string) => unknown;
   readonly calculate: (columns: readonly string[], compute: (row: SourceRow) => string | null) => unknown;
@@ -93,7 +90,12 @@ function sourceTable(table: HostileTable, tables: readonly HostileTable[]): stri
       ...[0, 1, 2].map((n) => `create table ${part(n)} partition of ${name} for values with (modulus 3, remainder ${n})`),
       grant,
     ];
-  return [`create table ${name} (${columns})`, unique, `create table ${part(0)} (primary key (${ident(table.key)})) inherits (${name})`, grant];
+  return [
+    `create table ${name} (${columns})`,
+    unique,
+    `create table ${part(0)} (primary key (${ident(table.key)})) inherits (${name})`,
+    grant,
+  ];
 }
 
 /** As much of a name as leaves room for more. */
@@ -147,7 +149,7 @@ export function constraintSql(table: HostileTable, constraint: HostileConstraint
   const name = ident(constraint.name);
   if (constraint.kind === "check") {
     const condition =
-      constraint.column === undefined ? `${ident(table.legacyKey)} % 7 <> 3` : `length(${ident(constraint.column)}::text) < 30`;
+      constraint.column === undefined ? `${ident(table.legacyKey)} % 13 <> 3` : `length(${ident(constraint.column)}::text) < 60`;
     return `alter table ${nameOf(table.target)} add constraint ${name} check (${condition})`;
   }
   const columns = constraint.columns.map((column) => (constraint.expression ? `lower(${ident(column)}::text)` : ident(column)));
@@ -165,8 +167,8 @@ export function triggerSql(table: HostileTable, trigger: HostileTrigger, n: numb
   const bodies = {
     touches: `new.${touched} := clock_timestamp(); return new;`,
     "touches after": `if pg_trigger_depth() = 1 then update ${name} set ${touched} = clock_timestamp() where id = new.id; end if; return null;`,
-    cancels: `if new.${key} % 5 = 2 then return null; end if; return new;`,
-    raises: `if new.${key} % 6 = 4 then raise exception 'not this one, %', 100; end if; return new;`,
+    cancels: `if new.${key} % 9 = 2 then return null; end if; return new;`,
+    raises: `if new.${key} % 10 = 4 then raise exception 'not this one, %', 100; end if; return new;`,
   };
   const body =
     trigger.does === "alters"
