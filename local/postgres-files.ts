@@ -70,16 +70,15 @@ export function postmasterPid(data: string): number | undefined {
   }
 }
 
-/** A checkout that the unprivileged account cannot reach (below /root) is mirrored to a temporary folder. */
+/** What the unprivileged account cannot reach of binaries and data (below /root) is mirrored to a temporary folder. */
 function choosePlace(dataDir: string, server: ServerPackage): { bin: string; folder: string } {
   const native = nativeFolder(server);
   mkdirSync(dataDir, { recursive: true });
   if (!asRoot()) return { bin: join(native, "bin"), folder: dataDir };
   const reachable = (path: string) => spawnSync("/bin/sh", ["-c", 'test -r "$0"', path], serverAccount()).status === 0;
-  if (reachable(join(native, "bin", "postgres")) && reachable(dataDir)) {
-    chownSync(dataDir, NOBODY, NOBODY);
-    return { bin: join(native, "bin"), folder: dataDir };
-  }
+  const inPlace = reachable(dataDir);
+  if (inPlace) chownSync(dataDir, NOBODY, NOBODY);
+  if (inPlace && reachable(join(native, "bin", "postgres"))) return { bin: join(native, "bin"), folder: dataDir };
   const hash = (text: string) => createHash("sha256").update(text).digest("hex").slice(0, 12);
   const mirror = join(tmpdir(), `isthmus-${hash(native)}`);
   mkdirSync(mirror, { recursive: true, mode: 0o755 });
@@ -94,7 +93,10 @@ function choosePlace(dataDir: string, server: ServerPackage): { bin: string; fol
     }
     rmSync(copy, { recursive: true, force: true });
   }
-  return { bin: join(mirror, "native", "bin"), folder: mirrorData(mirror, join(mirror, hash(dataDir)), dataDir) };
+  return {
+    bin: join(mirror, "native", "bin"),
+    folder: inPlace ? dataDir : mirrorData(mirror, join(mirror, hash(dataDir)), dataDir),
+  };
 }
 
 /** Left in the folder that was asked for; who deletes that folder deletes the data, wherever it is. */

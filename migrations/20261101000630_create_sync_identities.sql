@@ -5,7 +5,7 @@
 create table public.sync_identities (
   id            uuid primary key default gen_random_uuid(),
   source_id     smallint not null references public.sync_sources (id),
-  side          text not null check (side in ('source', 'target', 'installation')),
+  side          text not null check (side in ('source', 'target', 'installation', 'source_address', 'target_address')),
   identity      text not null,
   database_name text,
   first_seen_at timestamptz not null default now(),
@@ -18,9 +18,9 @@ create table public.sync_identities (
 comment on table public.sync_identities is
   'Which source, target and installation of the functions have met. The one accepted last of each side is known; another one is refused, and nothing is written, until you put your name into accepted_by. Rows stay: they tell who accepted what, and when.';
 comment on column public.sync_identities.side is
-  'source: the legacy database. target: this database. installation: the project, or the address, whose functions work here.';
+  'source: the legacy database. target: this database. installation: the project, or the address, whose functions work here. source_address, target_address: where the functions look for it; each that was accepted stays known.';
 comment on column public.sync_identities.identity is
-  'source, target: the system identifier of the server and the oid of the database; replicas and backups of a server have the same. installation: its name.';
+  'source, target: the system identifier of the server and the oid of the database; replicas and backups of a server have the same. installation: its name. Addresses: host, port and database.';
 comment on column public.sync_identities.database_name is 'source: the database''s name when it was first met.';
 comment on column public.sync_identities.refused is 'How often it was refused. 0: it was the first one, and nobody was asked.';
 comment on column public.sync_identities.accepted_by is 'Who wants it so. From then on this one is known, and the one before is not. first use: there was none before.';
@@ -46,9 +46,14 @@ comment on function sync.known_identity(smallint, text) is 'The identity of one 
 
 create function sync.is_new_identity(p_source_id smallint, p_side text, p_identity text) returns boolean
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  -- The first one is taken as it is, but for another source beside those that fill this target already.
-  select coalesce(sync.known_identity(p_source_id, p_side) <> p_identity,
-    p_side = 'source' and exists (select from public.sync_identities where side = 'source' and accepted_at is not null))
+  select case
+    -- One database has several addresses: of its nodes, of a pooler.
+    when p_side in ('source_address', 'target_address')
+     and exists (select from public.sync_identities
+                  where source_id = p_source_id and side = p_side and identity = p_identity and accepted_at is not null) then false
+    -- The first one is taken as it is, but for another source beside those that fill this target already.
+    else coalesce(sync.known_identity(p_source_id, p_side) <> p_identity,
+      p_side = 'source' and exists (select from public.sync_identities where side = 'source' and accepted_at is not null)) end
 $$;
 comment on function sync.is_new_identity(smallint, text, text) is 'Whether a person has to be asked about an identity.';
 
@@ -92,7 +97,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    where sync.is_new_identity(p_source_id, m.key, m.value)
 $$;
 comment on function sync.new_identities(smallint, jsonb) is
-  'Of the identities that meet here, those that a person has to accept: [{side, identity, known}]. p_met: {source, installation}; this database is always asked.';
+  'Of the identities that meet here, those that a person has to accept: [{side, identity, known}]. p_met: {source, source_address, target_address, installation}; this database is always asked.';
 
 create function sync.ask_for_identities(p_source_id smallint, p_met jsonb, p_database_name text) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -109,11 +114,11 @@ begin
     returning id into v_id;
     v_asked := v_asked || jsonb_build_object('id', v_id, 'side', v_one.side, 'identity', v_one.identity, 'known', v_one.known);
     perform sync.raise_alert(v_one.side || '_unknown', 'critical', p_source_id, null, null,
-      'Another ' || v_one.side || ' than the one known here: nothing begins until a person accepts it in sync_identities, or what is configured is corrected.',
+      'Another ' || replace(v_one.side, '_', ' ') || ' than the one known here: nothing begins until a person accepts it in sync_identities, or what is configured is corrected.',
       jsonb_build_object('identity', v_one.identity, 'known', v_one.known, 'id', v_id));
   end loop;
   update public.sync_alerts a set closed_at = now()
-   where a.source_id = p_source_id and a.closed_at is null and a.kind in ('source_unknown', 'target_unknown', 'installation_unknown')
+   where a.source_id = p_source_id and a.closed_at is null and a.kind in ('source_unknown', 'target_unknown', 'installation_unknown', 'source_address_unknown', 'target_address_unknown')
      and (a.kind = 'target_unknown' or p_met ? replace(a.kind, '_unknown', ''))
      and not v_new @> jsonb_build_array(jsonb_build_object('side', replace(a.kind, '_unknown', '')));
   return v_asked;

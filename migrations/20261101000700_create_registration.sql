@@ -41,8 +41,22 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
 $$;
 comment on function sync.target_sql(public.sync_entities, text) is 'SQL: the target table of an entity, or in a plan (p_schema: pg_temp) its shadow.';
 
-create function sync.fits_sql(p_name text, p_type text, p_exact text) returns text
+create function sync.has_unique_keys(p_value json) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  with recursive parts (value) as (
+    select p_value
+    union all
+    select c.value from parts p cross join lateral (
+      select value from json_each(case json_typeof(p.value) when 'object' then p.value else '{}' end)
+      union all
+      select value from json_array_elements(case json_typeof(p.value) when 'array' then p.value else '[]' end)) c
+  )
+  select bool_and((select count(*) = count(distinct k) from json_object_keys(case json_typeof(value) when 'object' then value else '{}' end) k)) from parts
+$$;
+comment on function sync.has_unique_keys(json) is 'Whether no object within has a key twice. From PostgreSQL 16 on the server tells that itself: is json with unique keys.';
+
+create function sync.fits_sql(p_name text, p_type text, p_exact text) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select '(' || string_agg(format(c.condition, p_name, p_type, p_exact), ' and ') || ')'
     from (values
       -- What these types read from a text they cut, round or move to another zone without an error.
@@ -51,6 +65,9 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
       (p_type = 'name', '(p.%1$I)::name::text = p.%1$I'),
       (p_type = '"char"', '(p.%1$I)::"char"::text = p.%1$I'),
       (p_type = 'time without time zone', $c$p.%1$I ~ '^\d\d?:\d\d(:\d\d(\.\d+)?)?$'$c$),
+      -- Of a key that stands twice one value is dropped.
+      (p_type = 'jsonb' and current_setting('server_version_num')::integer >= 160000, 'p.%1$I is json with unique keys'),
+      (p_type = 'jsonb' and current_setting('server_version_num')::integer < 160000, 'sync.has_unique_keys((p.%1$I)::json)'),
       -- Nothing says of which zone a time without one would be, nor where a moment's time is meant.
       (p_type = 'timestamp with time zone', $c$p.%1$I ~* '^\s*[-+]?infinity\s*$|:\d\d(\.\d+)? ?([-+]\d\d(:?\d\d){0,2}|z|utc|gmt)( (bc|ad))?$'$c$),
       (p_type = 'time with time zone', $c$p.%1$I ~* '([-+]\d\d(:?\d\d){0,2}|z|utc|gmt)$'$c$),
@@ -134,6 +151,6 @@ $$;
 comment on function sync.open_entity(smallint, boolean) is
   'Allows minting for an entity whose target table is empty. Raises IS021 when it holds rows nobody has adopted. p_dry_run: only tells whether it would.';
 
-revoke all on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.fits_sql(text, text, text), sync.hidden_fields(jsonb), sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) from public;
-grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.fits_sql(text, text, text), sync.hidden_fields(jsonb), sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) to isthmus_worker;
-grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.fits_sql(text, text, text) to isthmus_decisions;
+revoke all on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.fits_sql(text, text, text), sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) from public;
+grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.fits_sql(text, text, text), sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) to isthmus_worker;
+grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.fits_sql(text, text, text), sync.has_unique_keys(json) to isthmus_decisions;

@@ -542,25 +542,32 @@ end
 $$;
 comment on function sync.page_rewritten() is 'In how many records of the page a value is overwritten by another one.';
 
+create function sync.exceeds_brake(p_execution public.sync_executions, p_entity_id smallint, p_kind text, p_field text, p_records bigint) returns bigint
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_holds  boolean := sync.brake_holds(p_entity_id, p_kind, p_field);
+  v_landed bigint;
+begin
+  -- Once it was pulled, not one more passes until a person has said so: what pages before it did would add up over executions.
+  if v_holds is false
+    or v_holds is null and p_records <= (case p_kind when 'overwrite' then p_execution.brake_overwrite_records else p_execution.brake_records end) then
+    return null;
+  end if;
+  select count(*) into v_landed from public.sync_row_states s where s.entity_id = p_entity_id and s.gone_at is null;
+  -- A record that is written twice counts twice: all of them is no share that could be passed.
+  return case when v_holds or p_records > (case when p_kind <> 'overwrite' then p_execution.brake_share * v_landed
+                                                when p_execution.brake_overwrite_share < 1 then p_execution.brake_overwrite_share * v_landed end) then v_landed end;
+end
+$$;
+comment on function sync.exceeds_brake(public.sync_executions, smallint, text, text, bigint) is
+  'When so many records are more than the brake lets pass: how many have landed. Null: they pass.';
+
 create function sync.check_brake(p_chain public.sync_chains, p_entity public.sync_entities, p_kind text, p_field text, p_records bigint) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_holds     boolean := sync.brake_holds(p_entity.id, p_kind, p_field);
-  v_execution public.sync_executions;
-  v_landed    bigint;
+  v_landed bigint := (select sync.exceeds_brake(x, p_entity.id, p_kind, p_field, p_records) from public.sync_executions x where x.id = p_chain.execution_id);
 begin
-  -- Once it was pulled, not one more passes until a person has said so: what pages before it did would add up over executions.
-  if v_holds is false then
-    return;
-  end if;
-  select * into v_execution from public.sync_executions where id = p_chain.execution_id;
-  if v_holds is null and p_records <= (case p_kind when 'overwrite' then v_execution.brake_overwrite_records else v_execution.brake_records end) then
-    return;
-  end if;
-  select count(*) into v_landed from public.sync_row_states s where s.entity_id = p_entity.id and s.gone_at is null;
-  -- A record that is written twice counts twice: all of them is no share that could be passed.
-  if v_holds or p_records > (case when p_kind <> 'overwrite' then v_execution.brake_share * v_landed
-                                  when v_execution.brake_overwrite_share < 1 then v_execution.brake_overwrite_share * v_landed end) then
+  if v_landed is not null then
     raise exception 'entity %: more records than usual would be %', p_entity.entity_type, sync.braked_word(p_kind) || coalesce(' in ' || p_field, '')
       using errcode = 'IS040',
             detail = jsonb_build_object('entity', p_entity.entity_type, 'kind', p_kind, 'field', p_field, 'records', p_records, 'landed', v_landed)::text;
@@ -605,16 +612,22 @@ $$;
 comment on function sync.check_nulled(public.sync_chains, public.sync_entities) is
   'Raises IS040 when an execution would take the value of a column from more of an entity''s records than the brake lets pass.';
 
+create function sync.counts_overwritten(p_entity public.sync_entities) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Read in full because its definition has changed, or for the first time: what is written then was decided with the deployment. What is
+  -- held already stays held.
+  select sync.brake_holds(p_entity.id, 'overwrite', null) is not null or exists (
+    select from public.sync_checkpoints k
+     where k.source_id = p_entity.source_id and k.entity_type = p_entity.entity_type and k.definition_hash = p_entity.definition_hash)
+$$;
+comment on function sync.counts_overwritten(public.sync_entities) is 'Whether the brake looks at how many records of an entity are overwritten.';
+
 create function sync.check_overwritten(p_chain public.sync_chains, p_entity public.sync_entities) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_records bigint := sync.page_rewritten();
 begin
-  -- Read in full because its definition has changed, or for the first time: what is written then was decided with the deployment. What is
-  -- held already stays held.
-  if v_records = 0 or sync.brake_holds(p_entity.id, 'overwrite', null) is null and not exists (
-       select from public.sync_checkpoints k
-        where k.source_id = p_entity.source_id and k.entity_type = p_entity.entity_type and k.definition_hash = p_entity.definition_hash) then
+  if v_records = 0 or not sync.counts_overwritten(p_entity) then
     return;
   end if;
   perform sync.check_brake(p_chain, p_entity, 'overwrite', null, v_records
@@ -834,6 +847,7 @@ revoke all on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync
   sync.asked_to_delete(public.sync_entities, bigint[]), sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
   sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]), sync.keep_gone(public.sync_entities, bigint[], bigint[]),
   sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]), sync.missing_keys(public.sync_chains, public.sync_entities, jsonb),
+  sync.exceeds_brake(public.sync_executions, smallint, text, text, bigint), sync.counts_overwritten(public.sync_entities),
   sync.page_nulled(), sync.check_nulled(public.sync_chains, public.sync_entities),
   sync.page_rewritten(), sync.check_overwritten(public.sync_chains, public.sync_entities),
   sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint), sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]),
@@ -850,6 +864,7 @@ grant execute on function sync.gone_landed(public.sync_entities, jsonb, uuid), s
   sync.asked_to_delete(public.sync_entities, bigint[]), sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
   sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]), sync.keep_gone(public.sync_entities, bigint[], bigint[]),
   sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]), sync.missing_keys(public.sync_chains, public.sync_entities, jsonb),
+  sync.exceeds_brake(public.sync_executions, smallint, text, text, bigint), sync.counts_overwritten(public.sync_entities),
   sync.page_nulled(), sync.check_nulled(public.sync_chains, public.sync_entities),
   sync.page_rewritten(), sync.check_overwritten(public.sync_chains, public.sync_entities),
   sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint), sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]),

@@ -270,6 +270,26 @@ $$;
 comment on function sync.planned_to_land(uuid, public.sync_entities, bigint[]) is
   'Of these records, those that have landed and stay, or that this dry run has planned to land.';
 
+create function sync.foretold_brakes(p_execution uuid, p_entity public.sync_entities) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with pages as (
+    select l.*, c.deletes from public.sync_page_log l join public.sync_chains c on c.id = l.chain_id
+     where l.execution_id = p_execution and l.entity_id = p_entity.id
+  ), counted as (
+    -- What leaves its predicate is deleted page by page, what the source no longer has at the end: each is looked at by itself.
+    select 'delete' as kind, null as field, deletes, sum(deleted) as records from pages group by deletes
+    union all select 'null', n.key, false, sum(n.value::bigint) from pages cross join lateral jsonb_each_text(nulled) n group by n.key
+    union all select 'overwrite', null, false, sum(overwritten) from pages where sync.counts_overwritten(p_entity)
+  )
+  select coalesce(jsonb_agg(jsonb_build_object('kind', b.kind, 'field', b.field, 'records', b.records, 'landed', b.landed) order by b.kind, b.field), '[]')
+    from (select distinct on (c.kind, c.field) c.kind, c.field, c.records, sync.exceeds_brake(x, p_entity.id, c.kind, c.field, c.records::bigint) as landed
+            from counted c join public.sync_executions x on x.id = p_execution
+           where c.records > 0 order by c.kind, c.field, c.records desc) b
+   where b.landed is not null
+$$;
+comment on function sync.foretold_brakes(uuid, public.sync_entities) is
+  'What of a dry run would be stopped by the brake: [{kind, field, records, landed}].';
+
 create function sync.plan_report(p_execution uuid, p_entity public.sync_entities) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with outcomes as (
@@ -298,10 +318,11 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     'outcomes', (select coalesce(jsonb_agg(jsonb_build_object('outcome', outcome, 'rule', rule, 'field', field, 'count', n, 'remedy', remedy,
                    'legacyIds', to_jsonb(examples)) order by outcome, n desc, rule, field), '[]') from outcomes),
     'warnings', (select coalesce(jsonb_agg(jsonb_build_object('rule', rule, 'count', n, 'legacyIds', to_jsonb(examples)) order by rule), '[]') from warned),
-    'money', (select coalesce(jsonb_object_agg(name, jsonb_build_object('inserted', coalesce(inserted, 0)::text, 'updated', coalesce(updated, 0)::text)), '{}') from money))
+    'money', (select coalesce(jsonb_object_agg(name, jsonb_build_object('inserted', coalesce(inserted, 0)::text, 'updated', coalesce(updated, 0)::text)), '{}') from money),
+    'brakes', sync.foretold_brakes(p_execution, p_entity))
 $$;
 comment on function sync.plan_report(uuid, public.sync_entities) is
-  'What a dry run found for one entity: counts, why, up to 20 legacy ids of each, and the money of what would be inserted and updated. No values of a row.';
+  'What a dry run found for one entity: counts, why, up to 20 legacy ids of each, the money of what would be inserted and updated, and what the brake would stop. No values of a row.';
 
 create function sync.commit_plan(p_chain uuid, p_lease bigint, p_lease_seconds integer, p_rows integer) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -371,10 +392,10 @@ comment on function sync.forget_closed_plans(integer) is 'Deletes some of what d
 revoke all on function sync.plan_page(uuid, bigint, text, jsonb, jsonb), sync.plan_join_page(uuid, bigint, bigint[], jsonb),
   sync.note_planned(uuid, public.sync_entities, bigint[], bigint[], jsonb), sync.newly_stopped(uuid, smallint), sync.is_known(uuid, smallint, bigint),
   sync.plan_released(public.sync_executions, smallint, bigint[]), sync.waited_for(uuid, smallint),
-  sync.planned_to_land(uuid, public.sync_entities, bigint[]), sync.plan_report(uuid, public.sync_entities),
+  sync.planned_to_land(uuid, public.sync_entities, bigint[]), sync.foretold_brakes(uuid, public.sync_entities), sync.plan_report(uuid, public.sync_entities),
   sync.commit_plan(uuid, bigint, integer, integer), sync.forget_plan(uuid, smallint, integer), sync.forget_closed_plans(integer) from public;
 grant execute on function sync.plan_page(uuid, bigint, text, jsonb, jsonb), sync.plan_join_page(uuid, bigint, bigint[], jsonb),
   sync.note_planned(uuid, public.sync_entities, bigint[], bigint[], jsonb), sync.newly_stopped(uuid, smallint), sync.is_known(uuid, smallint, bigint),
   sync.plan_released(public.sync_executions, smallint, bigint[]), sync.waited_for(uuid, smallint),
-  sync.planned_to_land(uuid, public.sync_entities, bigint[]), sync.plan_report(uuid, public.sync_entities),
+  sync.planned_to_land(uuid, public.sync_entities, bigint[]), sync.foretold_brakes(uuid, public.sync_entities), sync.plan_report(uuid, public.sync_entities),
   sync.commit_plan(uuid, bigint, integer, integer), sync.forget_plan(uuid, smallint, integer), sync.forget_closed_plans(integer) to isthmus_worker;

@@ -64,8 +64,8 @@ begin
   end if;
 
   if not v_dry_run then
-    perform sync.keep_identities(v_source.id, jsonb_strip_nulls(jsonb_build_object('installation', p_plan ->> 'installation',
-      'source', (p_plan ->> 'system_identifier') || '/' || (p_plan ->> 'database_oid'))));
+    perform sync.keep_identities(v_source.id, coalesce(p_plan -> 'parties', '{}')
+      || jsonb_build_object('source', (p_plan ->> 'system_identifier') || '/' || (p_plan ->> 'database_oid')));
   end if;
   update public.sync_sources
      set system_identifier = p_plan ->> 'system_identifier', timeline = (p_plan ->> 'timeline')::integer,

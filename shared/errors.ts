@@ -178,7 +178,8 @@ export const ERRORS = {
   TARGET_UNKNOWN: {
     status: 409,
     retryable: false,
-    meaning: "The target is another database than the one known in it: it was copied, or restored on another server.",
+    meaning:
+      "The target is another database than the one known in it: it was copied, restored on another server, or is looked for at another address.",
     remedy:
       "Correct TARGET_DB_URL; or, if this is the target from now on, put your name into accepted_by of its entry in sync_identities, and start again. Nothing was written.",
   },

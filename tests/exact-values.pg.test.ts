@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { IsthmusError } from "../shared/errors.ts";
 import { createStranger, ENTITY, type Stranger } from "./support/stranger.ts";
@@ -41,6 +42,12 @@ const TYPES: readonly { type: string; from: string; holds: readonly string[]; al
   { type: "interval(0)", from: "interval", holds: ["-1 days -02:03:04"], alters: ["1.6 seconds"] },
   { type: "interval hour to minute", from: "interval", holds: ["02:03:00"], alters: ["02:03:04"] },
   { type: "date", from: "timestamp", holds: ["2026-01-02 00:00:00"], alters: ["2026-01-02 03:04:05"] },
+  {
+    type: "jsonb",
+    from: "json",
+    holds: ['{ "a": 1.50, "b": [{"a": 2}, {"a": "\\u0022:"}]}', '"a"', "null", "[]"],
+    alters: ['{"a": 1, "a": 2}', '[{"b": {"c": 1, "d": 0, "c": 1}}]', '{"a": 1, "\\u0061": 1}'],
+  },
   { type: "varchar(2)[]", from: "text[]", holds: ["{ab,cd}"], alters: ["{abc}"] },
   { type: "cidr", from: "text", holds: ["10.0.0.0/8"], alters: ["10.0.0.1/8"] },
 ];
@@ -75,6 +82,32 @@ describe("a value lands exactly as the source has it, or the record is in the qu
       );
       expect(same?.same, value).toBe(true);
     }
+  });
+
+  it("keys that stand twice are found without the server's own test too, as before PostgreSQL 16", async () => {
+    await using test = await createStranger({
+      source: "old",
+      target: "fresh",
+      columns: { value: { type: "text", sourceType: "text" } },
+    });
+    const key = fc.constantFrom("a", "b", "\\u0061", "");
+    const { json } = fc.letrec<{ json: string; object: string; list: string }>((tie) => ({
+      json: fc.oneof({ depthSize: "small" }, fc.constantFrom("1.50", "null", '"a\\":"', "{}", "[]"), tie("object"), tie("list")),
+      object: fc
+        .array(fc.tuple(key, tie("json")), { maxLength: 3 })
+        .map((pairs) => `{${pairs.map(([name, value]) => `"${name}": ${value}`).join(",")}}`),
+      list: fc.array(tie("json"), { maxLength: 3 }).map((values) => `[${values.join(",")}]`),
+    }));
+    const found = new Set<boolean>();
+    for (const value of fc.sample(json, { numRuns: 300, seed: 7 })) {
+      const [row] = await test.target.admin.unsafe<{ ours: boolean; servers: boolean }[]>(
+        "select sync.has_unique_keys($1::text::json) as ours, $1::text is json with unique keys as servers",
+        [value],
+      );
+      expect(row?.ours, value).toBe(row?.servers);
+      if (row) found.add(row.ours);
+    }
+    expect(found).toEqual(new Set([true, false]));
   });
 
   it("times without a zone are refused by the check, and land as the moments of the zone that the entity declares, and back", async () => {

@@ -7,6 +7,7 @@ import { IsthmusError } from "../shared/errors.ts";
 import { checkInstallation } from "../shared/jobs/check.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
 import type { SelectionRequest } from "../shared/jobs/plan-selection.ts";
+import { partiesOf } from "../shared/jobs/identities.ts";
 import { tick } from "../shared/jobs/tick.ts";
 import type { Context } from "../shared/pipeline/types.ts";
 import { beginExecution, beginSource } from "../shared/sql/plan.ts";
@@ -202,7 +203,7 @@ describe("a source that is another database than the known one", () => {
         chains: [],
         idle: [],
         brake: { share: 0.1, records: 100, overwriteShare: 0.25, overwriteRecords: 1_000 },
-        installation: "127-0-0-1-1-functions-v1",
+        parties: partiesOf(test.context),
       });
     expect((await refusal(begin())).code).toBe("SOURCE_CHANGED");
   });
@@ -215,7 +216,10 @@ describe("a source that is another database than the known one", () => {
     await test.sync(only);
     const known = await test.target.admin`select side, accepted_by from public.sync_identities order by side`;
     expect(known.map((row) => ({ ...row }))).toEqual(
-      ["installation", "source", "target"].map((side) => ({ side, accepted_by: "first use" })),
+      ["installation", "source", "source_address", "target", "target_address"].map((side) => ({
+        side,
+        accepted_by: "first use",
+      })),
     );
   });
 });
@@ -296,5 +300,47 @@ describe("another installation of the functions at a known target", () => {
     expect((await tick(test.context)).resent).toBe(0);
     await test.target.admin`update public.sync_chains set due_at = now() - interval '1 hour' where state = 'open'`;
     expect((await tick(elsewhere())).resent).toBe(1);
+  });
+});
+
+describe("a known database at another address, as a copy of its files has it", () => {
+  const at = (side: "SOURCE_DB_URL" | "TARGET_DB_URL"): Context => ({
+    ...test.context,
+    config: { ...test.context.config, [side]: test.context.config[side].replace("127.0.0.1", "elsewhere.example.com") },
+  });
+
+  it("is asked about on the side of the source; a plan shows what would come, and addresses that were accepted stay known", async () => {
+    const there = at("SOURCE_DB_URL");
+    const before = await everything();
+    const error = await refusal(test.start(only, there));
+    expect(error).toMatchObject({
+      code: "SOURCE_UNKNOWN",
+      message: expect.stringMatching(
+        /elsewhere\.example\.com:\d+\/\w+, instead of 127\.0\.0\.1:\d+\/\w+\. A copy of its files/,
+      ) as string,
+    });
+    expect(error.message).not.toContain("@");
+    expect(await everything()).toEqual(before);
+    expect(await alerts()).toEqual(["source_address_unknown"]);
+    expect((await test.start({ ...only, dryRun: true }, there)).warnings).toMatchObject([{ code: "source_address_unknown" }]);
+    await drain(there);
+    expect(await accept()).toHaveLength(1);
+    for (const context of [there, test.context, there]) {
+      await test.start(only, context);
+      await drain(context);
+    }
+    expect(await alerts()).toEqual([]);
+  });
+
+  it("is asked about on the side of the target, by the tick too", async () => {
+    await test.source.admin`update public.dispatch_office set name = 'renamed' where id = 1`;
+    const there = at("TARGET_DB_URL");
+    expect((await refusal(test.start(only, there))).code).toBe("TARGET_UNKNOWN");
+    await test.start(only);
+    test.queue.splice(0);
+    await test.target.admin`update public.sync_chains set due_at = now() - interval '1 hour' where state = 'open'`;
+    expect((await tick(there)).resent).toBe(0);
+    expect(await accept()).toHaveLength(1);
+    expect((await tick(there)).resent).toBe(1);
   });
 });

@@ -155,3 +155,44 @@ describe("the brake on overwritten values lets pass", () => {
     expect(await count(test, "phone = 'x'")).toBe(5);
   });
 });
+
+describe("a plan", () => {
+  const foretold = async (test: Pipeline, capture: "auto" | "full" | "digest") => {
+    const { execution } = await test.start({ ...only, capture, dryRun: true });
+    await test.drain();
+    const [report] = await test.target.admin<{ brakes: unknown; deleted: number }[]>`
+      select body -> 'entities' -> 0 -> 'brakes' as brakes, (body #>> '{entities,0,counts,deleted}')::integer as deleted
+        from public.sync_reports where execution_id = ${execution} and kind = 'plan'`;
+    return report?.brakes;
+  };
+  const HARD: Entity = { ...offices, onDelete: "hard" };
+
+  it.each(["auto", "full", "digest"] as const)("(%s) foretells what the brake stops, and pulls none", async (capture) => {
+    await using test = await made(HARD, { ISTHMUS_BRAKE_RECORDS: "2" });
+    await test.source.admin`update public.dispatch_office set phone = 'x' where id <= 16`;
+    await test.source.admin`update public.dispatch_office set city = null where id <= 5`;
+    await test.source.admin`delete from public.dispatch_office where id > 16`;
+    const found = [
+      ...(capture === "auto" ? [] : [{ kind: "delete", field: null, records: 4, landed: 20 }]),
+      { kind: "null", field: "city", records: 5, landed: 20 },
+      { kind: "overwrite", field: null, records: 16, landed: 20 },
+    ];
+    expect(await foretold(test, capture)).toEqual(found);
+    expect([await brakes(test), await alerts(test)]).toEqual([[], []]);
+    expect((await run(test, { ...only, capture })).status).toBe("failed");
+    await confirm(test);
+    // What was pulled and confirmed passes; the rest stays foretold.
+    const [pulled] = await brakes(test);
+    expect(await foretold(test, capture)).toEqual(
+      found.filter(({ kind, field }) => kind !== pulled?.kind || field !== pulled.field),
+    );
+  });
+
+  it("foretells nothing that passes", async () => {
+    await using test = await made(HARD);
+    await test.source.admin`update public.dispatch_office set phone = 'x' where id <= 3`;
+    await test.source.admin`delete from public.dispatch_office where id = 20`;
+    expect(await foretold(test, "full")).toEqual([]);
+    expect((await run(test, { ...only, capture: "full" })).status).toBe("succeeded");
+  });
+});

@@ -1,10 +1,12 @@
 import postgres from "postgres";
 import { describe, expect, it } from "vitest";
+import { connect } from "../shared/db/connect.ts";
 import { PINNED } from "../shared/db/settings.ts";
-import { createTestTarget } from "./support/databases.ts";
+import { createTestTarget, readerUrl, workerUrl } from "./support/databases.ts";
 import { createStranger, ENTITY, type Stranger } from "./support/stranger.ts";
 import { COMBINATIONS, neutralText, setHostile } from "./support/hostile-settings.ts";
 import type { Pipeline } from "./support/pipeline.ts";
+import { startTransactionPooler } from "./support/transaction-pooler.ts";
 
 const COLUMNS: Readonly<Record<string, { type: string; values: readonly (string | null)[] }>> = {
   span: { type: "interval", values: ["-1 days -02:03:04", "1 year 2 mons -3 days 04:05:06.789", "-00:00:00.000001"] },
@@ -24,6 +26,7 @@ const COLUMNS: Readonly<Record<string, { type: string; values: readonly (string 
   document: { type: "jsonb", values: ['{"a": "\\\\ ä", "b": 1.50}', "null", null] },
 };
 
+const CONNECTION = { tls: "disable", ca: undefined, poolSize: 3, idleTimeoutSeconds: 5, connectTimeoutSeconds: 10 } as const;
 const STRANGER: Stranger = {
   source: "old",
   target: "fresh",
@@ -48,6 +51,47 @@ describe("a value lands as the source has it, whatever the settings of either si
     const [report] = await test.target.admin<{ body: { changed: { count: number }; edited: { count: number } } }[]>`
       select body from public.sync_reports where execution_id = ${execution} and kind = ${`digest:${ENTITY}`}`;
     expect([report?.body.changed.count, report?.body.edited.count]).toEqual([0, 0]);
+  });
+
+  it.each([0, 4, 7])("combination %i, through poolers in transaction mode", async (n) => {
+    await using pooler = await startTransactionPooler();
+    await using test = await createStranger(STRANGER);
+    await insertValues(test);
+    const pooled = (side: "source" | "target", url: string) =>
+      connect({ ...CONNECTION, side, url: pooler.through(url), applicationName: "test" });
+    const direct = test.context;
+    const context = {
+      ...direct,
+      source: pooled("source", readerUrl(test.source)),
+      target: pooled("target", workerUrl(test.target)),
+    };
+    const run = async (capture: "full" | "digest") => {
+      const { execution } = await test.start({ capture }, context);
+      for (let message = test.queue.shift(); message; message = test.queue.shift()) await test.run(message, context);
+      expect((await test.status(execution)).status).toBe("succeeded");
+      return execution;
+    };
+    // What others who share the pool's connections leave in them is no one's wish either.
+    const stray = async (url: string) => {
+      const other = postgres(pooler.through(url), { max: 3, prepare: false, fetch_types: false, onnotice: () => undefined });
+      const leave =
+        "set datestyle = 'German'; set intervalstyle = 'sql_standard'; set timezone = 'Asia/Tokyo'; set bytea_output = 'escape'";
+      await Promise.all([1, 2, 3].map(() => other.unsafe(`${leave}; select pg_sleep(0.1)`).simple()));
+      await other.end();
+    };
+    await setHostile(test, n);
+    await Promise.all([stray(readerUrl(test.source)), stray(workerUrl(test.target))]);
+    await run("full");
+    expect(await test.live(ENTITY)).toEqual([]);
+    expect(await neutralText(test.target, "fresh", "legacy_id", Object.keys(COLUMNS))).toEqual(
+      await neutralText(test.source, "old", "id", Object.keys(COLUMNS)),
+    );
+    await Promise.all([stray(readerUrl(test.source)), stray(workerUrl(test.target))]);
+    const execution = await run("digest");
+    const [report] = await test.target.admin<{ body: { changed: { count: number }; edited: { count: number } } }[]>`
+      select body from public.sync_reports where execution_id = ${execution} and kind = ${`digest:${ENTITY}`}`;
+    expect([report?.body.changed.count, report?.body.edited.count]).toEqual([0, 0]);
+    await Promise.all([context.source.end({ timeout: 1 }), context.target.end({ timeout: 1 })]);
   });
 
   it("a decision in a session with other settings writes the source's value, and a digest finds nothing", async () => {

@@ -659,7 +659,7 @@ function run(
   variables: Readonly<Record<string, string>>,
 ): Promise<{ code: number | null; out: string; err: string }> {
   return new Promise((done, failed) => {
-    const child = spawn(resolve(ROOT, "node_modules/.bin/tsx"), [resolve(ROOT, "local/sync-cli.ts"), ...args], {
+    const child = spawn(process.execPath, [resolve(ROOT, "local/isthmus.mjs"), ...args], {
       cwd: ROOT,
       stdio: ["ignore", "pipe", "pipe"],
       env: { PATH: process.env["PATH"] ?? "", ...variables },

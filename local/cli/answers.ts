@@ -36,6 +36,12 @@ const planned = z.object({
   ),
   warnings: z.array(z.object({ rule: z.string(), count, legacyIds: z.array(count) })),
   money: z.record(z.string(), z.object({ inserted: z.string(), updated: z.string() })),
+  /** What the brake would stop. */
+  brakes: z
+    .array(
+      z.object({ kind: z.enum(["delete", "null", "overwrite"]), field: z.string().nullable(), records: count, landed: count }),
+    )
+    .default([]),
 });
 const finding = z.object({
   code: z.string(),

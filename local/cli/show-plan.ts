@@ -30,6 +30,20 @@ export function showPlan(state: ExecutionState): string {
   if (warnings.length > 0) {
     parts.push("\nWould land although they break a rule:\n", formatTable(["rule", "records", "for example"], warnings));
   }
+  const held = entities.flatMap(({ entity, brakes }) =>
+    brakes.map(({ kind, field, records, landed }) => [
+      entity,
+      `${BRAKED[kind]}${field === null ? "" : ` in ${field}`}`,
+      records,
+      landed,
+    ]),
+  );
+  if (held.length > 0) {
+    parts.push(
+      "\nThe brake would stop the run until somebody confirms it (sync_brakes):\n",
+      formatTable(["entity", "would be", "records", "of landed"], held),
+    );
+  }
   const money = entities.flatMap(({ entity, money: columns }) =>
     Object.entries(columns).map(([column, { inserted, updated }]) => [`${entity}.${column}`, inserted, updated]),
   );
@@ -39,6 +53,7 @@ export function showPlan(state: ExecutionState): string {
 
 /** Outcomes whose count says it all. */
 const SELF_EXPLANATORY: ReadonlySet<string> = new Set(["inserted", "updated", "deleted"]);
+const BRAKED = { delete: "deleted", null: "emptied", overwrite: "overwritten" } as const;
 const EXAMPLES_SHOWN = 5;
 
 function countsTable(entities: readonly PlannedEntity[]): string {

@@ -50,6 +50,12 @@ export function openClient(options: ConnectOptions, onclose: () => void): postgr
   } as postgres.Options<Record<string, postgres.PostgresType>>);
 }
 
+/** Host, port and database of an address: where it leads, without who asks and how. */
+export function addressOf(url: string): string {
+  const { hostname, port, pathname } = new URL(url.replace(/^postgres(ql)?:/, "http:"));
+  return `${hostname}:${port || "5432"}${pathname}`;
+}
+
 /**
  * An address as other tools copy it carries parameters of theirs (pgbouncer, connection_limit, sslmode, sslrootcert). The driver would send
  * each to the server as a setting: an unknown one is refused, and a known one would replace a setting of ours. `options` stays, because

@@ -6,7 +6,7 @@ import { beginExecution, beginSource, registerEntities } from "../sql/plan.ts";
 import { sourcePosition } from "../sql/source-position.ts";
 import { keepContract } from "./contract/keep-contract.ts";
 import { dependencyOrder } from "./dependency-order.ts";
-import { assertKnown, installationOf } from "./identities.ts";
+import { assertKnown, partiesOf } from "./identities.ts";
 import { brakeOf, selectEntities, type BegunExecution } from "./plan.ts";
 
 export interface AdoptionRequest {
@@ -36,7 +36,7 @@ export async function startAdoption(context: Context, request: AdoptionRequest):
     chains,
     idle: [],
     brake: brakeOf(config),
-    installation: installationOf(context),
+    parties: partiesOf(context),
     contract: { paused: contract.paused, warnings: contract.warnings },
   });
   await sendPages(context, begun.dispatch);

@@ -1,7 +1,8 @@
+import { addressOf } from "../db/connect.ts";
 import { IsthmusError, type ErrorCode } from "../errors.ts";
 import type { Context } from "../pipeline/types.ts";
 import { installationId } from "../queue/installation.ts";
-import { askForIdentities, type UnknownIdentity } from "../sql/identities.ts";
+import { askForIdentities, type Parties, type UnknownIdentity } from "../sql/identities.ts";
 import { identityOf, sourcePosition, type SourcePosition } from "../sql/source-position.ts";
 import { findingsOn, type Finding } from "./contract/finding.ts";
 
@@ -9,6 +10,8 @@ const CODES = {
   source: "SOURCE_UNKNOWN",
   target: "TARGET_UNKNOWN",
   installation: "INSTALLATION_UNKNOWN",
+  source_address: "SOURCE_UNKNOWN",
+  target_address: "TARGET_UNKNOWN",
 } as const satisfies Record<UnknownIdentity["side"], ErrorCode>;
 
 /**
@@ -18,7 +21,7 @@ const CODES = {
  */
 export async function assertKnown(context: Context, sourceId: number, dryRun = false): Promise<readonly Finding[]> {
   const unknown = await unknownIdentities(context, sourceId, await sourcePosition(context.source));
-  const stopping = unknown.find(({ side }) => !(dryRun && side === "source"));
+  const stopping = unknown.find(({ side }) => !(dryRun && side.startsWith("source")));
   if (stopping) {
     throw new IsthmusError(CODES[stopping.side], messageOf(context, stopping), {
       detail: { unknown, hint: `${remedyOf(unknown)} Nothing was written.` },
@@ -35,18 +38,23 @@ export async function unknownAsFindings(context: Context, sourceId: number): Pro
 
 /** Whether this installation works at the target that it knows. The tick asks no source. */
 export async function isAtHome(context: Context, sourceId: number): Promise<boolean> {
-  const unknown = await askForIdentities(context.target, sourceId, { installation: installationOf(context) }, null);
+  const { installation, target_address } = partiesOf(context);
+  const unknown = await askForIdentities(context.target, sourceId, { installation, target_address }, null);
   for (const one of unknown) context.log.error("identity.unknown", { ...one });
   return unknown.length === 0;
 }
 
-/** Under which name this installation is known at its target. */
-export function installationOf({ config }: Pick<Context, "config">): string {
-  return installationId(config.FUNCTIONS_URL);
+/** Under which name this installation is known at its target, and where it looks for either database. */
+export function partiesOf({ config }: Pick<Context, "config">): Required<Parties> {
+  return {
+    installation: installationId(config.FUNCTIONS_URL),
+    source_address: addressOf(config.SOURCE_DB_URL),
+    target_address: addressOf(config.TARGET_DB_URL),
+  };
 }
 
 function unknownIdentities(context: Context, sourceId: number, position: SourcePosition): Promise<readonly UnknownIdentity[]> {
-  const met = { source: identityOf(position), installation: installationOf(context) };
+  const met = { source: identityOf(position), ...partiesOf(context) };
   return askForIdentities(context.target, sourceId, met, position.database_name ?? null);
 }
 
@@ -65,6 +73,10 @@ function messageOf({ config }: Context, { side, identity, known }: UnknownIdenti
       return `The target is a copy, or another database than the one known here: ${identity} (server/database)${instead}.`;
     case "installation":
       return `Another installation of the functions works at this target than the one known here: ${identity}${instead}.`;
+    case "source_address":
+      return `The source is looked for at an address that is new here: ${identity}${instead}. A copy of its files has the same identity.`;
+    case "target_address":
+      return `The target is looked for at an address that is new here: ${identity}${instead}. A copy of its files has the same identity.`;
   }
 }
 

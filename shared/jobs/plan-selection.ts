@@ -8,7 +8,7 @@ import { sourcePosition } from "../sql/source-position.ts";
 import { allPaused, keepContract } from "./contract/keep-contract.ts";
 import { holdsWhatWasRead } from "./choose-capture.ts";
 import { dependencyOrder, withAncestors, withDescendants } from "./dependency-order.ts";
-import { assertKnown, installationOf } from "./identities.ts";
+import { assertKnown, partiesOf } from "./identities.ts";
 import { brakeOf, selectEntities, type BegunExecution } from "./plan.ts";
 import { reshapedFindings } from "./reshaped.ts";
 import { selectedEntities, selectionOf, type SelectiveSyncConfig } from "./selective-sync.ts";
@@ -78,7 +78,7 @@ export async function startSelection(context: Context, request: SelectionRequest
     chains,
     idle: [],
     brake: brakeOf(config),
-    installation: installationOf(context),
+    parties: partiesOf(context),
     requested: runnable.flatMap(({ name }) =>
       [...new Set(asked.legacyIds?.[name])].map((k) => ({ entity: name, k, reason: dependants ? "dependants" : "requested" })),
     ),

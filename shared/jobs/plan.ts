@@ -20,7 +20,7 @@ import { chooseCapture, type Choice, type RequestedCapture } from "./choose-capt
 import { keepContract, type KeptContract } from "./contract/keep-contract.ts";
 import { dependencyOrder } from "./dependency-order.ts";
 import { heldHorizon } from "./held-horizon.ts";
-import { assertKnown, installationOf } from "./identities.ts";
+import { assertKnown, partiesOf } from "./identities.ts";
 import { changedChains, changedTables, digestChain, fullChains, modifiedChains } from "./plan-chains.ts";
 import { hasMoved, reshapedFindings } from "./reshaped.ts";
 
@@ -142,7 +142,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
     // What a plan has not read, the next run still has to.
     idle: dryRun ? [] : idle,
     brake: brakeOf(config),
-    installation: installationOf(context),
+    parties: partiesOf(context),
     restored,
     shapes: [...shapes.values()].map(({ entity, target: here, source: there }) => ({ entity, target: here, source: there })),
     horizon_held: held ? { message: `${held.finding.message} ${held.finding.remedy}`, details: held.details } : null,

@@ -9,7 +9,7 @@ import { overduePages, tellRefusedSends } from "../sql/sending.ts";
 import { sourcePosition } from "../sql/source-position.ts";
 import { holdsWhatWasRead } from "./choose-capture.ts";
 import { keepContract } from "./contract/keep-contract.ts";
-import { assertKnown, installationOf, isAtHome } from "./identities.ts";
+import { assertKnown, partiesOf, isAtHome } from "./identities.ts";
 import { brakeOf } from "./plan.ts";
 import { FORGET_ROWS } from "./report-plan.ts";
 import { startDueJobs } from "./start-jobs.ts";
@@ -92,7 +92,7 @@ async function release(context: Context): Promise<string[]> {
     chains: [],
     idle: [],
     brake: brakeOf(config),
-    installation: installationOf(context),
+    parties: partiesOf(context),
   });
   await sendPages(context, begun.dispatch);
   return entities;

@@ -1,17 +1,25 @@
 import type { Queryable } from "../db/connect.ts";
 import { queryOne } from "../db/query.ts";
 
-/** What meets at the target: the source, which is not asked by every tick, and the installation of the functions. */
-export interface Met {
-  readonly source?: string;
+/** Who meets at the target, as far as the functions themselves know. */
+export interface Parties {
+  /** Under which name the functions are known at the target. */
   readonly installation: string;
+  /** Host, port and database. */
+  readonly target_address: string;
+  readonly source_address?: string;
+}
+
+/** The source itself, and its address, are not asked by every tick. */
+export interface Met extends Parties {
+  readonly source?: string;
 }
 
 /** One that nobody has accepted. */
 export interface UnknownIdentity {
   /** Of its row in sync_identities. */
   readonly id: string;
-  readonly side: "source" | "target" | "installation";
+  readonly side: "source" | "target" | "installation" | "source_address" | "target_address";
   readonly identity: string;
   /** null: a source under a new name, beside others. */
   readonly known: string | null;

@@ -1,3 +1,4 @@
+import type { Parties } from "./identities.ts";
 import type { Queryable } from "../db/connect.ts";
 import { query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
@@ -139,8 +140,7 @@ export interface Plan {
   readonly source_id: number;
   readonly job_id: string | null;
   readonly triggered_by: string;
-  /** Under which name the functions are known at the target. */
-  readonly installation: string;
+  readonly parties: Parties;
   readonly request: object;
   readonly entities: readonly string[];
   readonly page_size: number;

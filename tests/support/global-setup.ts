@@ -8,12 +8,12 @@ import { startPostgres, type LocalPostgres } from "../../local/postgres.ts";
 import { commandLine } from "../../local/processes.ts";
 import { prepareSource, prepareSupabase } from "../../local/target/supabase.ts";
 import { TEST_DATABASE } from "./databases.ts";
-
-const LOCAL = resolve(import.meta.dirname, "../../.local");
+import { LOCAL, scratchFolder, sweepScratch } from "./scratch.ts";
 
 /** A server per worker for tests that need databases, with a template of each side; every test clones its own. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  removeOldServers();
+  mkdirSync(LOCAL, { recursive: true });
+  sweepScratch();
   const templates = await preparedTemplates();
   const servers: LocalPostgres[] = [];
   // Fewer only where the command line says so; without its option there is no number.
@@ -66,8 +66,7 @@ async function preparedTemplates(): Promise<string> {
   const maker = resolve(shared, "made-by");
   const made = existsSync(maker) ? readFileSync(maker, "utf8") : undefined;
   if (made === DONE) return shared;
-  if (made !== undefined && commandLine(Number(made)) !== undefined)
-    return makeTemplates(resolve(LOCAL, `tests-${process.pid}-templates`));
+  if (made !== undefined && commandLine(Number(made)) !== undefined) return makeTemplates(scratchFolder("templates"));
   for (const name of readdirSync(LOCAL))
     if (name.startsWith("templates-")) rmSync(resolve(LOCAL, name), { recursive: true, force: true });
   mkdirSync(shared, { recursive: true });
@@ -103,7 +102,7 @@ function fingerprint(): string {
   return hash.digest("hex").slice(0, 12);
 }
 
-const folderOf = (index: number) => resolve(LOCAL, `tests-${process.pid}-${index + 1}`);
+const folderOf = (index: number) => scratchFolder(String(index + 1));
 
 async function removeOrKeep(pg: LocalPostgres, folder: string): Promise<void> {
   const kept = await keptDatabases(pg);
@@ -122,15 +121,5 @@ async function keptDatabases(pg: LocalPostgres): Promise<string[]> {
     );
   } finally {
     await sql.end();
-  }
-}
-
-/** What earlier runs kept for a look, or left behind because they were killed. */
-function removeOldServers(): void {
-  mkdirSync(LOCAL, { recursive: true });
-  for (const name of readdirSync(LOCAL)) {
-    const pid = /^tests-(\d+)(-|$)/.exec(name)?.[1];
-    if (pid !== undefined && commandLine(Number(pid)) === undefined)
-      rmSync(resolve(LOCAL, name), { recursive: true, force: true });
   }
 }

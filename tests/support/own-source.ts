@@ -1,12 +1,12 @@
 import { spawnSync } from "node:child_process";
 import { rmSync } from "node:fs";
-import { resolve } from "node:path";
 import postgres, { type Sql } from "postgres";
 import { createLegacySchema } from "../../local/dataset/schema.ts";
 import { prepareFiles, type ServerPackage } from "../../local/postgres-files.ts";
 import { startPostgres, type LocalPostgres } from "../../local/postgres.ts";
 import { prepareSource } from "../../local/target/supabase.ts";
 import { createPipeline, type Pipeline } from "./pipeline.ts";
+import { scratchFolder } from "./scratch.ts";
 import { createSeeds, type Seeds } from "./legacy-seeds.ts";
 
 /** A source on a server of its own, which a test may stop, put back or replace. */
@@ -27,7 +27,7 @@ const SETTINGS = { fsync: "off", autovacuum: "off", password_encryption: "scram-
 let made = 0;
 
 export async function createOwnSource(options: { server?: ServerPackage; port?: number } = {}): Promise<OwnSource> {
-  const folder = resolve(`.local/own-source-${process.pid}-${++made}`);
+  const folder = scratchFolder(`own-source-${++made}`);
   const pg = await startPostgres({
     name: "own source",
     dataDir: folder,

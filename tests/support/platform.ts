@@ -1,10 +1,10 @@
 import { rm } from "node:fs/promises";
-import { resolve } from "node:path";
 import postgres, { type Sql } from "postgres";
 import { loadLegacy } from "../../local/dataset/load.ts";
 import type { Manifest } from "../../local/dataset/manifest.ts";
 import type { ExecutionState } from "../../local/demo/watch.ts";
 import { startPlatform, type Platform, type PlatformOptions } from "../../local/platform.ts";
+import { scratchFolder } from "./scratch.ts";
 
 export interface TestPlatform extends AsyncDisposable {
   readonly platform: Platform;
@@ -24,7 +24,7 @@ export async function startTestPlatform(
   name: string,
   options: { scale: number; logScale?: number; seed?: number } & Omit<PlatformOptions, "dataDir">,
 ): Promise<TestPlatform> {
-  const dataDir = resolve(`.local/test-${name}-${process.pid}`);
+  const dataDir = scratchFolder(name);
   await rm(dataDir, { recursive: true, force: true });
   const logs: { function: string; line: string }[] = [];
   const platform = await startPlatform({ ...options, dataDir, onFunctionLog: (event) => logs.push(event) });

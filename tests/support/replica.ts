@@ -1,14 +1,14 @@
 import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { appendFileSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import postgres, { type Sql } from "postgres";
 import { createLegacySchema } from "../../local/dataset/schema.ts";
 import { prepareFiles, serverAccount, SUPERUSER } from "../../local/postgres-files.ts";
 import { startPostgres, type LocalPostgres } from "../../local/postgres.ts";
 import { prepareSource } from "../../local/target/supabase.ts";
+import { scratchFolder } from "./scratch.ts";
 
-const LOCAL = resolve(import.meta.dirname, "../../.local");
 const DATABASE = "legacy";
 
 /** How long a standby may take to replay what a test wrote. */
@@ -131,8 +131,7 @@ export async function createReplicatedSource(): Promise<ReplicatedSource> {
   };
 }
 
-/** Swept with the other folders of this process, should it be killed. */
-const newFolder = () => join(LOCAL, `tests-${process.pid}-legacy-${randomBytes(3).toString("hex")}`);
+const newFolder = () => scratchFolder(`legacy-${randomBytes(3).toString("hex")}`);
 const readerUrl = (server: LocalPostgres) => server.url("isthmus_reader", "local-reader", DATABASE);
 
 async function startPrimary(folder: string): Promise<{ server: LocalPostgres; writerUrl: string }> {

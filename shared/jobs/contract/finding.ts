@@ -41,6 +41,8 @@ export const FINDINGS = {
   target_not_released: ["warn", "Nobody has released what decisions on the entity have to read and write."],
   source_unknown: ["fatal", "Another database answers as the source than the one known here."],
   target_unknown: ["fatal", "The target is another database than the one known here."],
+  source_address_unknown: ["fatal", "The source is looked for at an address that is new here."],
+  target_address_unknown: ["fatal", "The target is looked for at an address that is new here."],
   installation_unknown: ["fatal", "Another installation of the functions works at the target than the one known there."],
   side_effect: ["fatal", "What a write to the table sets off has not been acknowledged."],
 } as const satisfies Readonly<Record<string, readonly ["fatal" | "warn", string]>>;
