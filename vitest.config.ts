@@ -5,6 +5,7 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 const LONGEST = [
   "tests/faults.int.test.ts",
   "tests/histories.pg.test.ts",
+  "tests/hostile-schemas.pg.test.ts",
   "tests/dry-run.pg.test.ts",
   "tests/whole-clinic.int.test.ts",
 ];

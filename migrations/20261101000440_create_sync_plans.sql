@@ -16,6 +16,7 @@ create table public.sync_planned_records (
   parent_entity_id smallint references public.sync_entities (id),
   parent_legacy_id bigint,
   clashes_with     bigint,
+  met              bigint[] not null default '{}',
   lands            boolean,
   row_after        jsonb,
   state_after      jsonb,
@@ -28,6 +29,8 @@ comment on table public.sync_planned_records is
 comment on column public.sync_planned_records.id is 'The UUID that the record has or would get.';
 comment on column public.sync_planned_records.rule is 'Why: a rule, predicate or constraint, or source_wins where somebody''s edit would be overwritten.';
 comment on column public.sync_planned_records.clashes_with is 'The record of the same entity that holds the unique value which this one would get.';
+comment on column public.sync_planned_records.met is
+  'The records of the same entity with which it has clashed in this dry run: it was asked for together with each of them once.';
 comment on column public.sync_planned_records.lands is
   'True: the target row would be as in row_after. False: it would be deleted. Null: it stays as it is.';
 comment on column public.sync_planned_records.row_after is 'The columns of the target row that the sync owns, as they would be.';

@@ -15,12 +15,13 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       from step s join pg_catalog.pg_type t on t.oid = s.type and t.typtype = 'd'
   )
   select s.attname, format_type(s.type, -1), format_type(s.type, s.modifier),
-         -- As to_jsonb decides it: only of types that are not PostgreSQL's own.
-         s.type >= 16384 and exists (select from pg_catalog.pg_cast k where k.castsource = s.type and k.casttarget = 'json'::regtype and k.castfunc <> 0)
+         -- JSON has no bounds of arrays. Of an extension's type as to_jsonb decides it: only of types that are not PostgreSQL's own.
+         t.typcategory = 'A' or t.typtype = 'c'
+           or s.type >= 16384 and exists (select from pg_catalog.pg_cast k where k.castsource = s.type and k.casttarget = 'json'::regtype and k.castfunc <> 0)
     from step s join pg_catalog.pg_type t on t.oid = s.type and t.typtype <> 'd'
 $$;
 comment on function sync.column_types(regclass) is
-  'Columns of a table with their types, behind domains: type without its modifier, which holds every value as the source has it, and exact, which the column holds. recast: an extension makes another value of it in JSON, so that it is kept as text there.';
+  'Columns of a table with their types, behind domains: type without its modifier, which holds every value as the source has it, and exact, which the column holds. recast: JSON would make another value of it (arrays, composite types, types of an extension that says so), so that it is kept as text there.';
 
 -- The page's rows are kept under names of ours, whatever the target's columns are called.
 create function sync.field_slots(p_entity public.sync_entities) returns table (name text, slot text, type text, exact text, registered text, recast boolean)
@@ -73,6 +74,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       (p_type = 'timestamp without time zone', '(p.%1$I)::timestamptz = (p.%1$I)::timestamp::timestamptz'),
       -- A date may lie beyond what a timestamp holds.
       (p_type = 'date', $c$case when p.%1$I ~ '^\d{4,7}-\d\d-\d\d( BC)?$' then true else (p.%1$I)::timestamptz = (p.%1$I)::date::timestamptz end$c$),
+      -- Words that are another day at each reading.
+      (p_type in ('date', 'timestamp without time zone'), $c$p.%1$I !~* '\m(now|today|tomorrow|yesterday)\M'$c$),
       (p_type in ('date', 'timestamp without time zone'), $c$p.%1$I !~* ':\d\d(\.\d+)? ?([-+]\d\d(:?\d\d){0,2}|z|utc|gmt)( (bc|ad))?$'$c$),
       -- What a modifier would cut, round or pad. Two texts may be equal but for blanks at their end.
       (p_exact <> p_type and p_type = 'character varying', '(p.%1$I)::%2$s::text = (p.%1$I)::%3$s::text'),

@@ -133,9 +133,18 @@ begin
     from pg_temp.page_queued q join pg_temp.page_issues i on i.k = q.k where i.evidence is not null and not i.settled
   on conflict (conflict_id) do update set record = excluded.record;
 
-  -- Two records may hold what the other one is to get: read together, they can change places.
+  -- Two records may hold what the other one is to get: read together, they can change places. Once in an execution: beside the one that
+  -- holds the value, a record of a circle lacks its parent, beside the parent the value, and so on without an end.
   insert into public.sync_pending_keys (entity_id, legacy_id, reason)
-  select p_entity.id, k, 'clash' from sync.clash_keys(array(select q.k from pg_temp.page_queued q where q.added)) k order by k
+  select p_entity.id, k, 'clash'
+    from sync.clash_keys(array(
+      select q.k from pg_temp.page_queued q join pg_temp.page_issues i on i.k = q.k
+       where q.added
+         and not exists (
+           select from public.sync_conflicts c
+            where c.entity_id = p_entity.id and c.source_record_id = q.k and c.state = 'superseded' and c.execution_id = p_execution
+              and c.conflict_data #> '{clashes_with,legacy_id}' = i.data #> '{clashes_with,legacy_id}'))) k
+   order by k
   on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   v_changed := v_changed || array(select sync.name_causes_of_relatives(p_entity.id));
   perform sync.ask_for_circles(p_entity, null, array(select q.k from pg_temp.page_queued q where q.added order by q.k), 10 * p_page_size);

@@ -26,7 +26,15 @@ begin
   v_surplus := sync.page_surplus(v_chain, v_entity, p_page);
   v_new := sync.newly_stopped(v_chain.execution_id, v_entity.id);
   insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
-  select v_chain.execution_id, v_entity.id, k, 'clash' from sync.clash_keys(v_new) k order by k
+  select v_chain.execution_id, v_entity.id, k, 'clash'
+    from sync.clash_keys(array(
+      select i.k from pg_temp.page_issues i
+       where i.k = any (v_new)
+         and not exists (
+           select from public.sync_planned_records r
+            where r.execution_id = v_chain.execution_id and r.entity_id = v_entity.id and r.legacy_id = i.k
+              and (i.data #>> '{clashes_with,legacy_id}')::bigint = any (r.met)))) k
+   order by k
   on conflict (execution_id, entity_id, legacy_id) do update set generation = default;
   perform sync.note_planned(v_chain.execution_id, v_entity, v_outside, v_gone, p_page);
   perform sync.ask_for_circles(v_entity, v_chain.execution_id, v_new, 10 * v_chain.page_size);
@@ -121,9 +129,10 @@ begin
      and not exists (select from pg_temp.page_outcomes o where o.legacy_id = k::bigint);
 
   insert into public.sync_planned_records as r
-    (execution_id, entity_id, legacy_id, id, outcome, rule, field, remedy, warnings, parent_entity_id, parent_legacy_id, clashes_with,
+    (execution_id, entity_id, legacy_id, id, outcome, rule, field, remedy, warnings, parent_entity_id, parent_legacy_id, clashes_with, met,
      lands, row_after, state_after, unique_keys)
   select p_execution, p_entity.id, o.legacy_id, o.id, o.outcome, o.rule, o.field, o.remedy, w.rules, o.parent_entity_id, o.parent_legacy_id, o.clashes_with,
+         array_remove(array[o.clashes_with], null),
          o.lands, o.row_after, o.state_after, o.unique_keys
     from pg_temp.page_outcomes o
     left join (select k, array_agg(rule order by rule) as rules from jsonb_to_recordset(p_page -> 'warnings') as x (k bigint, rule text) group by k) w
@@ -143,7 +152,8 @@ begin
            e (outcome, rule, field, remedy)),
          warnings = excluded.warnings, id = coalesce(excluded.id, r.id),
          parent_entity_id = excluded.parent_entity_id, parent_legacy_id = excluded.parent_legacy_id,
-         clashes_with = excluded.clashes_with, lands = coalesce(excluded.lands, r.lands),
+         clashes_with = excluded.clashes_with,
+         met = case when excluded.met <@ r.met then r.met else r.met || excluded.met end, lands = coalesce(excluded.lands, r.lands),
          row_after = case when excluded.lands is null then r.row_after else excluded.row_after end,
          state_after = case when excluded.lands is null then r.state_after else excluded.state_after end,
          unique_keys = case when excluded.lands is null then r.unique_keys else excluded.unique_keys end;

@@ -49,6 +49,31 @@ describe("records that refer to each other in a circle", () => {
     },
   );
 
+  it.each([true, false])(
+    "and of which one wants the unique value of another record come to an end, dry run %s",
+    async (dryRun) => {
+      await using test = await createPipeline({ env: SIZE(2) });
+      await test.target.admin`alter table public.categories add constraint one_name unique (name)`;
+      await seed(test, { 9: null, 13: 32, 32: 13 });
+      await test.source.admin`update public.dispatch_category set name = 'wanted' where id in (9, 13)`;
+      await test.sync({ ...only, dryRun });
+      if (dryRun) return;
+      expect(Object.keys(await landed(test))).toEqual(["9"]);
+      expect((await test.live("categories")).map(({ id, state }) => [id, state])).toEqual([
+        [13, "open"],
+        [32, "waiting"],
+      ]);
+      // Neither do the next runs go round, and when the value is given up all land.
+      await test.sync({ ...only, capture: "digest" });
+      await test.source.admin`update public.dispatch_category set name = 'given up' where id = 9`;
+      await test.sync(only);
+      await test.target.admin`update public.sync_conflicts set next_attempt_at = now() where state = 'open'`;
+      await tick(test.context);
+      await test.drain();
+      expect(Object.keys(await landed(test))).toEqual(["9", "13", "32"]);
+    },
+  );
+
   it("are planned as they land", async () => {
     await using test = await createPipeline({ env: SIZE(2) });
     await seed(test, { 1: 1, 2: 6, 6: 4, 4: 8, 8: 5, 5: 2, 7: 2 });

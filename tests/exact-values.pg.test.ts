@@ -33,10 +33,11 @@ const TYPES: readonly { type: string; from: string; holds: readonly string[]; al
     type: "timestamp",
     from: "text",
     holds: ["2026-01-02 03:04:05", "2026-01-02", "0044-03-15 12:00:00 BC"],
-    alters: ["2026-01-02 03:04:05+00", "2026-01-02 03:04:05+02"],
+    alters: ["2026-01-02 03:04:05+00", "2026-01-02 03:04:05+02", "now", "today"],
   },
   { type: "timetz", from: "text", holds: ["03:04:05+02", "24:00:00-12"], alters: ["03:04:05"] },
   { type: "date", from: "timestamptz", holds: ["infinity"], alters: ["2026-01-02 00:00:00+00"] },
+  { type: "date", from: "text", holds: ["2026-01-02", "infinity"], alters: ["tomorrow", "yesterday"] },
   { type: "time(0)", from: "time", holds: ["03:04:05"], alters: ["03:04:05.6"] },
   { type: "interval(0)", from: "interval", holds: ["-1 days -02:03:04"], alters: ["1.6 seconds"] },
   { type: "interval hour to minute", from: "interval", holds: ["02:03:00"], alters: ["02:03:04"] },
@@ -155,4 +156,43 @@ describe("a value lands exactly as the source has it, or the record is in the qu
     expect(await row()).toEqual({ country: "CN", zip: "8001", currency: "CNY" });
     expect(await test.live(ENTITY)).toEqual([]);
   });
+});
+
+it("bounds of an array, alone or within a composite type, are a part of the value: a change of them lands, and a decision writes them", async () => {
+  const columns = {
+    list: { type: "text[]" },
+    short: { type: "varchar(2)[]", sourceType: "text[]" },
+    pair: { type: "public.pair" },
+  };
+  await using test = await createStranger(
+    { source: "old", target: "fresh", columns, computed: true },
+    { conflicts: { deleted: "source_wins" } },
+    {},
+    async ({ source, target }) => {
+      for (const { admin } of [source, target]) await admin`create type public.pair as (list integer[], note text)`;
+    },
+  );
+  const write = (bounds: string) =>
+    test.source.admin.unsafe(`
+      insert into public.old select i, '${bounds}{a,b}', '${bounds}{c,NULL}', row('${bounds}{1,2}', 'x')::public.pair from generate_series(1, 3) i
+      on conflict (id) do update set list = excluded.list, short = excluded.short, pair = excluded.pair`);
+  const read = async (side: "source" | "target") => [
+    ...(await test[side].admin.unsafe(
+      `select list::text, short::text, pair::text from public.${side === "source" ? "old order by id" : "fresh order by legacy_id"}`,
+    )),
+  ];
+  for (const bounds of ["", "[2:3]=", "[0:1]=", ""]) {
+    await write(bounds);
+    await test.sync();
+    expect(await read("target")).toEqual(await read("source"));
+  }
+  // Written from what the queue keeps: a row that somebody deleted, and fields that both sides have changed.
+  await write("[5:6]=");
+  await test.target.admin`delete from public.fresh where legacy_id = 1`;
+  await test.target
+    .admin`update public.fresh set list = '{mine}', short = null, pair = row('{9}', 'mine')::public.pair where legacy_id = 2`;
+  await test.sync({ conflictStrategy: "manual_review" });
+  await test.sync({ capture: "digest" });
+  await test.target.admin`update public.sync_conflicts set resolution_strategy = 'source_wins' where state = 'open'`;
+  expect(await read("target")).toEqual(await read("source"));
 });

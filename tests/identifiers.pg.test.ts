@@ -4,44 +4,16 @@ import { ident } from "../shared/db/ident.ts";
 import { checkContract } from "../shared/jobs/contract/check-contract.ts";
 import { sourceRoleSql } from "../shared/jobs/source-setup.ts";
 import { beginSource } from "../shared/sql/plan.ts";
+import { HOSTILE_NAMES as NAMES } from "./support/hostile-schemas/names.ts";
 import { runScript } from "./support/run-script.ts";
 import { createStranger, ENTITY, type Stranger } from "./support/stranger.ts";
-
-/** What PostgreSQL allows as a name, and hardly anybody expects. */
-const NAMES = [
-  "CustomerId",
-  "First Name",
-  "Straße",
-  "naïve ñ 名前",
-  "select",
-  "end",
-  "a.b",
-  'say "so"',
-  "it's",
-  "City, Zip",
-  "back\\slash",
-  "100%",
-  "%I %s %1$s",
-  "dollar$1",
-  "cash$2",
-  "$$",
-  "-- no comment",
-  " blank ",
-  "_under",
-  "_key",
-  "_values",
-  "1st",
-  "constructor",
-  "x".repeat(63),
-  "ä".repeat(31),
-];
 
 const KIND = 'public."Kind of Thing"';
 const MEMBERS = ["New, or so", "it's", 'in "quotes"', "Straße", "back\\slash", "{brace}", " "];
 
 const STRANGER: Stranger = {
-  source: "Old Things (v2)",
-  target: 'Things "new"',
+  source: "Somebody's Old Things\\ (v2)",
+  target: 'Anybody\'s Things\\ "new"',
   columns: { ...Object.fromEntries(NAMES.map((name) => [name, { type: "text" }])), "The Kind": { type: KIND, sourceType: KIND } },
   computed: true,
 };

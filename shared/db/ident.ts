@@ -4,12 +4,17 @@ export function ident(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
 }
 
-/** Quotes one SQL literal, for SQL that is printed; a statement that runs binds its values. */
+/** Quotes one SQL literal, for names within SQL and for SQL that is printed; a statement that runs binds its values. */
 export function literal(value: string): string {
   if (value.includes("\u0000")) throw new RangeError("An SQL literal must not hold NUL.");
   const quoted = `'${value.replaceAll("'", "''").replaceAll("\\", "\\\\")}'`;
   // A backslash is read alike in this form only, whatever the session's settings are.
   return value.includes("\\") ? `E${quoted}` : quoted;
+}
+
+/** SQL of a table of the schema public as a regclass, whatever it is called: a quote within a name would end a text. */
+export function regclass(table: string): string {
+  return `${literal(`public.${ident(table)}`)}::regclass`;
 }
 
 /** A PostgreSQL array literal of integers and NULLs, bound as text and cast in SQL: `$1::text::bigint[]`. */

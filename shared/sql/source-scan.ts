@@ -1,7 +1,7 @@
 // Scans for changed rows: a table is walked through by place, in windows, and each page of a chain goes on where the last one ended.
 import type { Clock } from "../clock.ts";
 import type { Queryable } from "../db/connect.ts";
-import { ident } from "../db/ident.ts";
+import { ident, regclass } from "../db/ident.ts";
 import { isSourceLimit, query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { keysBehind } from "./key-range.ts";
@@ -165,7 +165,7 @@ async function chooseWay(source: Queryable, table: string): Promise<Way> {
     "source",
     `select relkind = 'r' and not relhassubclass and current_setting('server_version_num')::integer >= 140000
             and has_column_privilege(oid, 'ctid', 'select') as file
-       from pg_class where oid = 'public.${ident(table)}'::regclass`,
+       from pg_class where oid = ${regclass(table)}`,
   );
   return row?.file === true ? "file" : "keys";
 }
@@ -188,8 +188,8 @@ function fileWindow(scan: Scan, cursor: string | null, size: number, room: numbe
                        from ${table} w
                       where w.ctid > $4::text::tid and w.ctid <= $5::text::tid and ${scannedSql("w.xmin", 6)}
                       order by w.ctid limit $1) r) changed,
-                  (select pg_relation_filenode('${table}'::regclass)::text as file,
-                          pg_relation_size('${table}'::regclass) / current_setting('block_size')::bigint as blocks) f`,
+                  (select pg_relation_filenode(${regclass(scan.table)})::text as file,
+                          pg_relation_size(${regclass(scan.table)}) / current_setting('block_size')::bigint as blocks) f`,
     parameters: [
       room,
       ((lastBlock << LINE_BITS) + LAST_LINE).toString(),

@@ -1,5 +1,5 @@
 import type { Queryable } from "../db/connect.ts";
-import { ident } from "../db/ident.ts";
+import { ident, regclass } from "../db/ident.ts";
 import { isSourceLimit, query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import type { KeyQuery } from "./source-keys.ts";
@@ -19,8 +19,8 @@ export async function tableSize(source: Queryable, entity: Entity): Promise<Tabl
     source,
     "source",
     `select min(${key})::text as lowest, max(${key})::text as highest,
-            case when (select reltuples from pg_class where oid = '${table}'::regclass) > 0
-                 then (select reltuples from pg_class where oid = '${table}'::regclass)
+            case when (select reltuples from pg_class where oid = ${regclass(entity.source.table)}) > 0
+                 then (select reltuples from pg_class where oid = ${regclass(entity.source.table)})
                  else (select count(*) from ${table}) end::float8 as rows
        from ${table}`,
   );
@@ -32,7 +32,7 @@ export async function tableBytes(source: Queryable, table: string): Promise<numb
     source,
     "source",
     `with recursive tree as (
-       select 'public.${ident(table)}'::regclass::oid as oid
+       select ${regclass(table)}::oid as oid
        union select i.inhrelid from pg_inherits i join tree t on i.inhparent = t.oid)
      select coalesce(sum(pg_relation_size(oid)), 0)::float8 as bytes from tree`,
   );

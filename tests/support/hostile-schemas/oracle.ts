@@ -1,0 +1,233 @@
+import type { Sql } from "postgres";
+import type { HostileColumn, HostileSchema, HostileTable } from "./schema.ts";
+import { saySame, sourceRows, targetRows, type Row, type Rows } from "./sides.ts";
+
+/** What somebody wrote into a field of the target, and what the source had said there when a run looked last. */
+export interface Edit {
+  readonly wrote: string | null;
+  readonly seen: string | null;
+  /** Since then DDL or a trigger may have made something else of it. */
+  readonly disturbed?: true;
+}
+/** By record and number of the field. */
+export type Edits = ReadonlyMap<string, ReadonlyMap<number, Edit>>;
+
+/** What is known of a table's history beside its rows. */
+export interface Told {
+  /** The last execution left its entity out, and said so. */
+  readonly leftOut: boolean;
+  readonly edits: Edits;
+  /** Rows that somebody deleted from the target. */
+  readonly deleted: ReadonlySet<string>;
+  /** The last execution, which was a digest; undefined: it was refused. */
+  readonly execution: string | undefined;
+}
+
+export interface Verdict {
+  readonly records: number;
+  readonly equal: number;
+  /** Records that differ, and somebody was told why. */
+  readonly told: number;
+  /** What differs without a word. */
+  readonly silent: readonly string[];
+}
+
+interface Queue {
+  /** Records of which something as a whole is told. */
+  readonly whole: ReadonlySet<string>;
+  /** `record field` */
+  readonly fields: ReadonlySet<string>;
+  /** Records whose rows a decision keeps. */
+  readonly kept: ReadonlySet<string>;
+  /** Records of which the queue has ever had an entry. */
+  readonly ever: ReadonlySet<string>;
+}
+
+/** Compares every source record with every target row, and asks of what differs who was told. */
+export async function judge(there: Sql, here: Sql, schema: HostileSchema, table: HostileTable, told: Told): Promise<Verdict> {
+  const rows = await Promise.all([sourceRows(there, table), targetRows(here, schema, table)]).catch((error: unknown) => {
+    // What is left out may lack a column.
+    if (told.leftOut && (error as { code?: string }).code === "42703") return undefined;
+    throw error;
+  });
+  if (!rows) return { records: table.ids.length, equal: 0, told: table.ids.length, silent: [] };
+  const [source, target] = rows;
+  const differing = await differences(here, table, source, target);
+  const queue = await queueOf(here, table, told.execution);
+  const asSeen = await unchanged(here, table, told.edits, source);
+  const silent: string[] = [];
+  let [equal, explained] = [0, 0];
+  for (const id of new Set([...source.keys(), ...target.keys()])) {
+    const found = differing.get(id);
+    if (!found) {
+      equal += 1;
+      continue;
+    }
+    const left =
+      told.leftOut || queue.whole.has(id)
+        ? []
+        : found.filter((at) => !excused(table, told, queue, { id, at, source, target, asSeen }));
+    if (left.length === 0) explained += 1;
+    for (const at of left) silent.push(`${table.entity} ${id}: ${describe(table, at, source.get(id), target.get(id))}`);
+  }
+  silent.push(...lostEdits(table, told, queue, { source, target, asSeen }, differing));
+  return { records: source.size, equal, told: explained, silent };
+}
+
+async function unchanged(here: Sql, table: HostileTable, edits: Edits, source: Rows): Promise<Set<string>> {
+  const found = new Set<string>();
+  const doubtful: { readonly key: string; readonly pair: readonly [string, string, string] }[] = [];
+  for (const [id, fields] of edits) {
+    for (const [at, { seen }] of fields) {
+      const column = table.columns[at];
+      const [was, is] = [expectedOf(column, seen), expectedOf(column, source.get(id)?.[at] ?? null)];
+      if (was === is) found.add(`${id} ${at}`);
+      else if (was != null && is != null && column) doubtful.push({ key: `${id} ${at}`, pair: [was, is, column.pair.as] });
+    }
+  }
+  const same = await saySame(
+    here,
+    doubtful.map(({ pair }) => pair),
+  );
+  for (const [n, { key }] of doubtful.entries()) if (same[n]) found.add(key);
+  return found;
+}
+
+/** A row that only one side has. */
+const WHOLE = -1;
+
+interface Sides {
+  readonly source: Rows;
+  readonly target: Rows;
+  /** `record field`: what the source says of an edited field is what it said before the edit. */
+  readonly asSeen: ReadonlySet<string>;
+}
+interface Place extends Sides {
+  readonly id: string;
+  readonly at: number;
+}
+
+function excused(
+  table: HostileTable,
+  { edits, deleted }: Told,
+  queue: Queue,
+  { id, at, source, target, asSeen }: Place,
+): boolean {
+  if (at === WHOLE) {
+    if (!source.has(id) && queue.kept.has(id)) return true;
+    if (!source.has(id))
+      return table.onDelete === "ignore" || (typeof table.onDelete === "object" && isMarked(table, target.get(id)));
+    return deleted.has(id) && table.deleted === "target_wins";
+  }
+  if (queue.fields.has(`${id} ${nameAt(table, at)}`)) return true;
+  const edit = edits.get(id)?.get(at);
+  if (!edit) return false;
+  return target.get(id)?.[at] === edit.wrote && asSeen.has(`${id} ${at}`);
+}
+
+function isMarked(table: HostileTable, row: Row | undefined): boolean {
+  const marks = typeof table.onDelete === "object" ? table.onDelete.soft : {};
+  return Object.entries(marks).every(([name, mark]) => row?.[table.columns.findIndex(({ target }) => target === name)] === mark);
+}
+
+/** An edit whose field the source has not changed is there, or the queue says what became of it. */
+function lostEdits(
+  table: HostileTable,
+  { edits, leftOut }: Told,
+  queue: Queue,
+  { source, target, asSeen }: Sides,
+  differing: ReadonlyMap<string, readonly number[]>,
+): string[] {
+  if (leftOut || table.triggers.length > 0) return [];
+  const lost: string[] = [];
+  for (const [id, fields] of edits) {
+    const [there, here] = [source.get(id), target.get(id)];
+    if (!there || !here || queue.ever.has(id)) continue;
+    for (const [at, { wrote, disturbed }] of fields) {
+      if (disturbed || !asSeen.has(`${id} ${at}`) || here[at] === wrote) continue;
+      if (differing.get(id)?.includes(at)) continue;
+      lost.push(
+        `${table.entity} ${id}: the edit ${JSON.stringify(wrote)} of ${nameAt(table, at)} is gone: ${JSON.stringify(here[at])}`,
+      );
+    }
+  }
+  return lost;
+}
+
+const nameAt = (table: HostileTable, at: number) => [...table.columns, ...table.references][at]?.target ?? "";
+
+function describe(table: HostileTable, at: number, there: Row | undefined, here: Row | undefined): string {
+  if (at === WHOLE) return there ? "there is no row" : "its row is still there";
+  const pair = table.columns[at]?.pair;
+  return `${JSON.stringify(nameAt(table, at))} (${pair ? `${pair.source} → ${pair.target}` : "a reference"}) is ${JSON.stringify(here?.[at])}, and the source says ${JSON.stringify(there?.[at])}`;
+}
+
+/** Record → the fields in which both sides differ. */
+async function differences(here: Sql, table: HostileTable, source: Rows, target: Rows): Promise<Map<string, number[]>> {
+  const found = new Map<string, number[]>();
+  const doubtful: { readonly id: string; readonly at: number; readonly pair: readonly [string, string, string] }[] = [];
+  const differ = (id: string, at: number) => found.set(id, [...(found.get(id) ?? []), at]);
+  for (const id of new Set([...source.keys(), ...target.keys()])) {
+    const [one, other] = [source.get(id), target.get(id)];
+    if (!one || !other) {
+      differ(id, WHOLE);
+      continue;
+    }
+    for (const [at, said] of one.entries()) {
+      const column = table.columns[at];
+      const wanted = expectedOf(column, said);
+      const is = other[at] ?? null;
+      if (wanted === is) continue;
+      if (wanted === undefined || wanted === null || is === null || !column) differ(id, at);
+      else doubtful.push({ id, at, pair: [wanted, is, column.pair.as] });
+    }
+  }
+  const same = await saySame(
+    here,
+    doubtful.map(({ pair }) => pair),
+  );
+  for (const [n, { id, at }] of doubtful.entries()) if (!same[n]) differ(id, at);
+  return found;
+}
+
+function expectedOf(column: HostileColumn | undefined, said: string | null): string | null | undefined {
+  return column?.pair.expected ? column.pair.expected(said) : said;
+}
+
+async function queueOf(here: Sql, { entity }: HostileTable, execution: string | undefined): Promise<Queue> {
+  const rows = await here<
+    { id: string; field: string | null; rule: string; state: string; strategy: string | null; standing: boolean }[]
+  >`
+    select source_record_id::text as id, field, rule, state::text, resolution_strategy::text as strategy, standing
+      from public.sync_conflicts where entity_type = ${entity}`;
+  const warnings = await here<{ id: string; field: string }[]>`
+    select w.legacy_id::text as id, substr(w.rule, 20) as field
+      from public.sync_warnings w join public.sync_entities e on e.id = w.entity_id
+     where e.entity_type = ${entity} and w.rule like 'written\\_otherwise: %'`;
+  const [report] = await here<{ edited: string[] | null }[]>`
+    select array(select jsonb_array_elements_text(body #> '{edited,legacy_ids}')) as edited
+      from public.sync_reports where execution_id = ${execution ?? null} and kind = ${`digest:${entity}`}`;
+  const [kept] = await here<
+    { history: string }[]
+  >`select history::text from public.sync_entities where entity_type = ${entity}`.catch(() => []);
+  const [whole, fields, stays] = [new Set<string>(), new Set<string>(), new Set<string>()];
+  for (const { id, field, rule, state, strategy, standing } of rows) {
+    const live = state === "open" || state === "waiting";
+    const byField = rule === "both_changed" && field !== null;
+    if (standing || (live && !byField)) whole.add(id);
+    if (!byField && state === "resolved" && strategy === "target_wins") stays.add(id);
+    if (byField && (live || (state === "resolved" && (strategy === "target_wins" || strategy === "merge"))))
+      for (const name of namesIn(field)) fields.add(`${id} ${name}`);
+  }
+  for (const { id, field } of warnings) fields.add(`${id} ${field}`);
+  // Of hashes nobody knows which field it was.
+  if (kept?.history === "hashes") for (const id of report?.edited ?? []) whole.add(id);
+  return { whole, fields, kept: stays, ever: new Set(rows.map(({ id }) => id)) };
+}
+
+/** The names of a list as the queue shows it: those that would part it are in quotes. */
+function namesIn(list: string): string[] {
+  return [...list.matchAll(/(?:"((?:[^"]|"")*)"|([^,]+))(?:, |$)/g)].map(
+    ([, quoted, plain]) => quoted?.replaceAll('""', '"') ?? plain ?? "",
+  );
+}
