@@ -29,7 +29,7 @@ export const HOSTILE_NAMES = [
   "ä".repeat(31),
 ];
 
-const SIGNS = [..."aAbZ09 _-.,;:'\"\\%$@#!?*+/|&<>(){}[]~^`=\t\näß€名😀\u0301\u00a0\u200b"];
+const SIGNS = Array.from("aAbZ09 _-.,;:'\"\\%$@#!?*+/|&<>(){}[]~^`=\t\näß€名😀\u0301\u00a0\u200b");
 const LONGEST = 63;
 
 /** Draws names that no other object of a scope has, folded or not: half of them known to be awkward, the others of random signs. */

@@ -218,7 +218,7 @@ export class Player implements AsyncDisposable {
   async #insert(table: HostileTable, id: string): Promise<void> {
     const columns = table.columns.filter(({ generated }) => !generated);
     const list = [
-      `${ident(table.key)}`,
+      ident(table.key),
       ...columns.map(({ source }) => ident(source)),
       ...table.references.map(({ source }) => ident(source)),
     ];

@@ -24,9 +24,9 @@ export function entitiesOf({ tables }: HostileSchema): Entity[] {
         table: table.source,
         key: table.key,
         alias: table.alias,
-        columns: Object.fromEntries([
-          ...table.columns.map(({ source }, n) => [`c${n}`, `${table.alias}.${source}`]),
-          ...table.references.map(({ source }, n) => [`r${n}`, `${table.alias}.${source}`]),
+        columns: Object.fromEntries<string>([
+          ...table.columns.map(({ source }, n) => [`c${n}`, `${table.alias}.${source}`] as const),
+          ...table.references.map(({ source }, n) => [`r${n}`, `${table.alias}.${source}`] as const),
         ]),
         ...(table.modified === undefined ? {} : { modified: table.modified }),
         ignored: table.modified === undefined ? {} : { [table.modified]: "a stamp of the old application" },
