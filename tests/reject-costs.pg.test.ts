@@ -79,6 +79,8 @@ describe("a page whose 5,000 records are all refused", () => {
     expect(refused.counts).toMatchObject({ inserted: 0, in_conflict: ROWS });
     const queue = await test.target.admin`select rule, field, count(*)::integer as n from public.sync_conflicts group by 1, 2`;
     expect(queue.map((row) => ({ ...row }))).toEqual([{ rule, field, n: ROWS }]);
+    expect(refused.ms).toBeLessThan(10 * ms);
+    expect(refused.ms).toBeLessThan(60_000);
   });
 });
 
