@@ -118,9 +118,12 @@ export class Player implements AsyncDisposable {
     const execution = await this.#run("digest");
     const verdicts = new Map<HostileTable, Verdict>();
     for (const table of this.schema.tables) {
-      const leftOut = this.#begun === undefined || this.#begun.paused.some(({ entity }) => entity === table.entity);
+      const isLeftOut = (one: HostileTable | undefined) =>
+        this.#begun === undefined || this.#begun.paused.some(({ entity }) => entity === one?.entity);
+      const parents = table.references.map(({ parent }) => this.schema.tables[parent]);
       const told = {
-        leftOut,
+        leftOut: isLeftOut(table),
+        parentsLeftOut: new Set([...parents.keys()].filter((at) => isLeftOut(parents[at]))),
         edits: this.#edits.get(table.entity) ?? new Map(),
         deleted: this.#deleted.get(table.entity) ?? new Set(),
         execution,
