@@ -16,8 +16,8 @@ export type Edits = ReadonlyMap<string, ReadonlyMap<number, Edit>>;
 export interface Told {
   /** The last execution left its entity out, and said so. */
   readonly leftOut: boolean;
-  /** The same of what its references lead to, by their number. */
-  readonly parentsLeftOut: ReadonlySet<number>;
+  /** The same of what its references lead to. */
+  readonly parents: readonly Pick<Told, "leftOut" | "deleted">[];
   readonly edits: Edits;
   /** Rows that somebody deleted from the target. */
   readonly deleted: ReadonlySet<string>;
@@ -65,8 +65,12 @@ export async function judge(there: Sql, here: Sql, schema: HostileSchema, table:
       equal += 1;
       continue;
     }
-    // A parent's row that is lost is told of when its entity is looked at again.
-    const waits = (at: number) => target.get(id)?.[at] === "nobody" && told.parentsLeftOut.has(at - table.columns.length);
+    // Whether somebody was told of a parent's row that is gone is asked where the parent is judged.
+    const waits = (at: number) => {
+      const parent = told.parents[at - table.columns.length];
+      const lost = parent?.leftOut === true || parent?.deleted.has(source.get(id)?.[at] ?? "") === true;
+      return lost && target.get(id)?.[at] === "nobody";
+    };
     const left =
       told.leftOut || queue.whole.has(id)
         ? []

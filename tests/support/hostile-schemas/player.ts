@@ -118,14 +118,14 @@ export class Player implements AsyncDisposable {
     const execution = await this.#run("digest");
     const verdicts = new Map<HostileTable, Verdict>();
     for (const table of this.schema.tables) {
-      const isLeftOut = (one: HostileTable | undefined) =>
-        this.#begun === undefined || this.#begun.paused.some(({ entity }) => entity === one?.entity);
-      const parents = table.references.map(({ parent }) => this.schema.tables[parent]);
+      const lostOf = (one: HostileTable | undefined) => ({
+        leftOut: this.#begun === undefined || this.#begun.paused.some(({ entity }) => entity === one?.entity),
+        deleted: this.#deleted.get(one?.entity ?? "") ?? new Set<string>(),
+      });
       const told = {
-        leftOut: isLeftOut(table),
-        parentsLeftOut: new Set([...parents.keys()].filter((at) => isLeftOut(parents[at]))),
+        ...lostOf(table),
+        parents: table.references.map(({ parent }) => lostOf(this.schema.tables[parent])),
         edits: this.#edits.get(table.entity) ?? new Map(),
-        deleted: this.#deleted.get(table.entity) ?? new Set(),
         execution,
       };
       verdicts.set(table, await judge(this.#there, this.#here, this.schema, table, told));
