@@ -421,7 +421,13 @@ describe("the check of the catalogs", () => {
   it("has a case for every finding that needs no database of its own", () => {
     const elsewhere = ["source_key_type", "source_key_null", "source_key_repeated", "source_key_unproven"] as const;
     // Of the parties, not of their catalogs: tests/identities.pg.test.ts.
-    const parties = ["source_unknown", "target_unknown", "installation_unknown"] as const;
+    const parties = [
+      "source_unknown",
+      "target_unknown",
+      "installation_unknown",
+      "source_address_unknown",
+      "target_address_unknown",
+    ] as const;
     const covered = new Set<FindingCode>([
       ...CASES.map(({ code }) => code),
       ...elsewhere,
