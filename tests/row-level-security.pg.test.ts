@@ -65,6 +65,7 @@ const OF_BOTH = [
     "differences",
     "field_slots",
     "fits_sql",
+    "has_unique_keys",
     "holds",
     "is_record_error",
     "named_triggers",
