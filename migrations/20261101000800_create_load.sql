@@ -191,7 +191,7 @@ begin
                source_digest = excluded.source_digest, written_by = excluded.written_by, gone_at = null
       )
       update pg_temp.page_plan q
-         set otherwise = a.otherwise, altered = coalesce(a.otherwise && %4$L::text[], false), cancelled = not a.there or a.untouched
+         set otherwise = a.otherwise, altered = q.altered or coalesce(a.otherwise && %4$L::text[], false), cancelled = not a.there or a.untouched
         from after a
        where a.n = q.n and (not a.there or a.otherwise is not null)
     $q$, v_target, v_current, p_entity.id, v_numbers, v_kept, p_schema, p_entity.history),

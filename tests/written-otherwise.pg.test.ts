@@ -203,3 +203,26 @@ describe("a value that a trigger of the target changes", () => {
     expect([...(await alerts(test))]).toEqual([]);
   });
 });
+
+describe("a value that does not fit, beside one that a trigger changes", () => {
+  it.each([1, 2])("is not written cut because of that, in a page of %i", async (count) => {
+    await using test = await createStranger({
+      source: "old",
+      target: "fresh",
+      columns: { name: { type: "text" }, amount: { type: "numeric(10,2)", sourceType: "numeric" } },
+    });
+    await test.source
+      .admin`insert into public.old (id, name, amount) select i, 'a', 1 from generate_series(1, ${count}::integer) i`;
+    await test.sync();
+    await trigger(test, "shouts", "before insert or update", "new.name := upper(new.name); return new;");
+    await test.source.admin`update public.old set name = 'b', amount = 1.005`;
+    await test.source
+      .admin`insert into public.old (id, name, amount) select 10 + i, 'c', 2.005 from generate_series(1, ${count}::integer) i`;
+    await test.sync();
+    const amounts = await test.target.admin<{ amount: string }[]>`select amount::text from public.fresh order by legacy_id`;
+    expect(amounts.map(({ amount }) => amount)).toEqual(Array.from({ length: count }, () => "1.00"));
+    expect((await test.live(ENTITY)).map(({ type, field }) => [type, field])).toEqual(
+      Array.from({ length: 2 * count }, () => ["schema_mismatch", "amount"]),
+    );
+  });
+});

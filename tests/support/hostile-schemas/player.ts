@@ -326,7 +326,11 @@ export class Player implements AsyncDisposable {
     this.#deleted.set(entity, deleted);
     for (const [id, row] of before) {
       const now = after.get(id);
-      if (!now) deleted.add(id);
+      if (!now) {
+        deleted.add(id);
+        // Whoever deletes a row deletes what was edited in it.
+        edits.delete(id);
+      }
       for (const [at, was] of row.entries()) {
         // Whose parent is gone without a foreign key has not been edited.
         if (!now || now[at] === was || now[at] === "nobody") continue;
