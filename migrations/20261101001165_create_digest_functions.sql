@@ -82,7 +82,8 @@ begin
     -- Found by a comparison: who wrote the row says nothing of it any more. Where DDL has been there, that still tells its work from people's.
     update public.sync_row_states s set written_by = null
      where s.entity_id = v_entity.id and s.legacy_id = any (array(select e::bigint from jsonb_array_elements_text(p_found -> 'edited') e)) and s.written_by is not null
-       and not exists (select from public.sync_entity_shapes h where h.entity_id = v_entity.id and sync.has_moved(h.target_compared, h.target));
+       and not exists (select from public.sync_entity_shapes h cross join lateral jsonb_each(h.reshaped) r
+                        where h.entity_id = v_entity.id and s.synced_at < (r.value ->> 'at')::timestamptz);
     insert into public.sync_pending_keys (entity_id, legacy_id, reason)
     select v_entity.id, k, 'digest' from unnest(p_keys) k order by k
     on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
