@@ -144,20 +144,27 @@ $$;
 comment on function sync.keep_identities(smallint, jsonb) is
   'In the commit that begins an execution: the first identities become the known ones. Raises IS060 for one that is new.';
 
-create function sync.check_target(p_source_id smallint) returns void
+create function sync.check_parties(p_execution public.sync_executions, p_parties jsonb) returns void
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 begin
-  if sync.is_new_identity(p_source_id, 'target', sync.without_timeline(sync.target_identity())) then
-    raise exception 'this database is another one than the known target'
+  if sync.is_new_identity(p_execution.source_id, 'target', sync.without_timeline(sync.target_identity()))
+    or sync.is_new_identity(p_execution.source_id, 'target_address', p_parties ->> 'target_address') then
+    raise exception 'this database, or its address, is another one than the known target'
       using errcode = 'IS061';
+  end if;
+  -- A plan may read what nobody has accepted yet.
+  if not p_execution.dry_run and sync.is_new_identity(p_execution.source_id, 'source_address', p_parties ->> 'source_address') then
+    raise exception 'the source is looked for at another address than the known ones'
+      using errcode = 'IS062';
   end if;
 end
 $$;
-comment on function sync.check_target(smallint) is 'Raises IS061 in a database that is a copy, or stands in the place of another one: no page is taken there.';
+comment on function sync.check_parties(public.sync_executions, jsonb) is
+  'Before a page is taken: raises IS061 in a database that is a copy, stands in the place of another one or is met at a new address; IS062 where the source has a new address. p_parties: {target_address, source_address}.';
 
 revoke all on function sync.known_identity(smallint, text), sync.is_new_identity(smallint, text, text), sync.stamp_identity(), sync.target_identity(),
   sync.without_timeline(text), sync.new_identities(smallint, jsonb), sync.ask_for_identities(smallint, jsonb, text), sync.keep_identities(smallint, jsonb),
-  sync.check_target(smallint) from public;
+  sync.check_parties(public.sync_executions, jsonb) from public;
 grant execute on function sync.known_identity(smallint, text), sync.is_new_identity(smallint, text, text), sync.target_identity(),
   sync.without_timeline(text), sync.new_identities(smallint, jsonb), sync.ask_for_identities(smallint, jsonb, text), sync.keep_identities(smallint, jsonb),
-  sync.check_target(smallint) to isthmus_worker;
+  sync.check_parties(public.sync_executions, jsonb) to isthmus_worker;

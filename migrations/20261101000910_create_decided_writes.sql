@@ -243,6 +243,14 @@ $$;
 comment on function sync.decide_rows(public.sync_entities, uuid[], jsonb) is
   'Decisions on whole records: written again, deleted, or left as they are.';
 
+create function sync.finds_legacy_ids(p_entity public.sync_entities) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select exists (select from pg_catalog.pg_index i join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+                  where i.indrelid = to_regclass(format('public.%I', p_entity.target_table)) and i.indisvalid and i.indpred is null
+                    and a.attname = p_entity.legacy_key)
+$$;
+comment on function sync.finds_legacy_ids(public.sync_entities) is 'Whether an index of the target table leads with the legacy id.';
+
 create function sync.write_again(p_entity public.sync_entities, p_ids uuid[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -255,6 +263,17 @@ begin
    where c.id = any (p_ids) and v.record is null order by c.first_seen_at, c.id limit 1;
   if found then
     perform sync.refuse_decision(v_first, 'what the source says of it is not known', format('Have it read again: select sync.replay(%L).', p_entity.entity_type));
+  end if;
+  -- One record, one row. Without an index each would cost a look through the table.
+  if sync.finds_legacy_ids(p_entity) then
+    execute format($q$
+      select c.* from (select * from public.sync_conflicts where id = any ($1) offset 0) c
+        cross join lateral (select from %1$s t where t.%2$I = c.source_record_id and t.id <> c.target_record_id offset 0) twin
+       order by c.first_seen_at, c.id limit 1
+    $q$, v_table, p_entity.legacy_key) into v_first using p_ids;
+    if v_first.id is not null then
+      perform sync.refuse_decision(v_first, 'another row of the target has its legacy id', format('Take that row over (npm run sync -- adopt %s), or delete it.', p_entity.entity_type));
+    end if;
   end if;
   perform set_config('search_path', sync.application_path(), true);
   execute format($q$
@@ -336,7 +355,8 @@ $$;
 comment on function sync.delete_decided(public.sync_entities, uuid[]) is
   'Target rows of records that the source no longer has are deleted; what they held is kept.';
 
-revoke all on function sync.takes(jsonb, text, text), sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint), sync.decide_fields(public.sync_entities, uuid[], jsonb), sync.decide_rows(public.sync_entities, uuid[], jsonb),
+revoke all on function sync.takes(jsonb, text, text), sync.finds_legacy_ids(public.sync_entities), sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint), sync.decide_fields(public.sync_entities, uuid[], jsonb), sync.decide_rows(public.sync_entities, uuid[], jsonb),
   sync.write_again(public.sync_entities, uuid[]), sync.delete_decided(public.sync_entities, uuid[]) from public;
+grant execute on function sync.finds_legacy_ids(public.sync_entities) to isthmus_worker, isthmus_decisions;
 grant execute on function sync.takes(jsonb, text, text), sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint), sync.decide_fields(public.sync_entities, uuid[], jsonb), sync.decide_rows(public.sync_entities, uuid[], jsonb),
   sync.write_again(public.sync_entities, uuid[]), sync.delete_decided(public.sync_entities, uuid[]) to isthmus_decisions;

@@ -2,7 +2,7 @@
 -- Locks:   the slots of a page's records, the chain's row; the execution's row when a chain closes.
 -- Reverse: drop the functions.
 
-create function sync.claim_page(p_chain uuid, p_page integer, p_lease_seconds integer) returns jsonb
+create function sync.claim_page(p_chain uuid, p_page integer, p_lease_seconds integer, p_parties jsonb) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_chain   public.sync_chains;
@@ -22,7 +22,7 @@ begin
   if sync.cancel_chain(v_chain) then
     return jsonb_build_object('outcome', 'closed');
   end if;
-  perform sync.check_target((select source_id from public.sync_executions where id = v_chain.execution_id));
+  perform sync.check_parties(x, p_parties) from public.sync_executions x where x.id = v_chain.execution_id;
   -- A lease that ran out was never given back: the function was killed, perhaps for its memory. An eighth is tried, for each try
   -- costs a lease. A page of one record that kills its worker again is told to the function, which puts the record into the queue.
   v_crashed := v_chain.lease_until is not null;
@@ -68,7 +68,7 @@ begin
     'target', sync.target_identity());
 end
 $$;
-comment on function sync.claim_page(uuid, integer, integer) is
+comment on function sync.claim_page(uuid, integer, integer, jsonb) is
   'Claims the next page of a chain. outcome: claimed, or closed, stale, leased: nothing to do for this message.';
 
 create function sync.hold_chain(p_chain uuid, p_lease bigint) returns public.sync_chains
@@ -871,7 +871,7 @@ revoke all on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync
   sync.page_nulled(), sync.check_nulled(public.sync_chains, public.sync_entities),
   sync.page_rewritten(), sync.check_overwritten(public.sync_chains, public.sync_entities),
   sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint), sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]),
-  sync.claim_page(uuid, integer, integer),
+  sync.claim_page(uuid, integer, integer, jsonb),
   sync.hold_chain(uuid, bigint), sync.hold_page(uuid, bigint, jsonb), sync.check_cached(integer), sync.page_rejections(public.sync_entities, uuid, text), sync.hold_queue(public.sync_entities, json, jsonb, jsonb),
   sync.keep_decided(public.sync_entities, uuid, text), sync.request_keys(public.sync_executions, public.sync_chains, jsonb),
   sync.move_watermark(uuid, public.sync_entities), sync.page_overwritten(), sync.leaving(public.sync_entities, bigint[]),
@@ -888,7 +888,7 @@ grant execute on function sync.gone_landed(public.sync_entities, jsonb, uuid), s
   sync.page_nulled(), sync.check_nulled(public.sync_chains, public.sync_entities),
   sync.page_rewritten(), sync.check_overwritten(public.sync_chains, public.sync_entities),
   sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint), sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]),
-  sync.claim_page(uuid, integer, integer),
+  sync.claim_page(uuid, integer, integer, jsonb),
   sync.hold_chain(uuid, bigint), sync.hold_page(uuid, bigint, jsonb), sync.check_cached(integer), sync.page_rejections(public.sync_entities, uuid, text), sync.hold_queue(public.sync_entities, json, jsonb, jsonb),
   sync.keep_decided(public.sync_entities, uuid, text), sync.request_keys(public.sync_executions, public.sync_chains, jsonb),
   sync.move_watermark(uuid, public.sync_entities), sync.page_overwritten(), sync.leaving(public.sync_entities, bigint[]),

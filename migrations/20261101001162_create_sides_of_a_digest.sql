@@ -3,14 +3,6 @@
 -- Locks:   none beyond those of the statements. Application rows are read, never locked.
 -- Reverse: drop the functions.
 
-create function sync.finds_legacy_ids(p_entity public.sync_entities) returns boolean
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select exists (select from pg_catalog.pg_index i join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-                  where i.indrelid = to_regclass(format('public.%I', p_entity.target_table)) and i.indisvalid and i.indpred is null
-                    and a.attname = p_entity.legacy_key)
-$$;
-comment on function sync.finds_legacy_ids(public.sync_entities) is 'Whether an index of the target table leads with the legacy id.';
-
 create function sync.twin_statements(p_entity public.sync_entities) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   -- Without an index every record would cost a look through the table.
@@ -255,9 +247,9 @@ $$;
 comment on function sync.tell_digest(uuid, public.sync_entities, jsonb) is
   'At the end of a digest: alerts for rows that nothing maps, and for far more edits than at the comparison before ({share, records}); closes them when that is over.';
 
-revoke all on function sync.finds_legacy_ids(public.sync_entities), sync.twin_statements(public.sync_entities), sync.unmarked_sql(public.sync_entities),
+revoke all on function sync.twin_statements(public.sync_entities), sync.unmarked_sql(public.sync_entities),
   sync.differing_sides(public.sync_entities, bigint, bigint), sync.strayed_records(smallint, bigint, bigint, integer), sync.map_found(public.sync_entities, jsonb),
   sync.map_again(public.sync_entities, bigint[]), sync.ask_for_unmapped_parents(), sync.find_again(public.sync_entities, bigint[], uuid[]), sync.tell_digest(uuid, public.sync_entities, jsonb) from public;
-grant execute on function sync.finds_legacy_ids(public.sync_entities), sync.twin_statements(public.sync_entities), sync.unmarked_sql(public.sync_entities),
+grant execute on function sync.twin_statements(public.sync_entities), sync.unmarked_sql(public.sync_entities),
   sync.differing_sides(public.sync_entities, bigint, bigint), sync.strayed_records(smallint, bigint, bigint, integer), sync.map_found(public.sync_entities, jsonb),
   sync.map_again(public.sync_entities, bigint[]), sync.ask_for_unmapped_parents(), sync.find_again(public.sync_entities, bigint[], uuid[]), sync.tell_digest(uuid, public.sync_entities, jsonb) to isthmus_worker;

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { addressesOf } from "../shared/db/connect.ts";
 import { migrateBadly } from "../local/dataset/already-migrated.ts";
 import type { MigratedRows } from "../local/dataset/migrated-rows.ts";
 import { registry } from "../shared/entities/registry.gen.ts";
@@ -213,9 +214,9 @@ describe("an adoption whose process dies", () => {
     await startAdoption(test.context, { entities: ["payments"], triggeredBy: "http:test" });
     const message = test.queue.shift();
     if (!message) throw new Error("no page");
-    const first = await claimPage(test.context.target, message, 60);
+    const first = await claimPage(test.context.target, message, 60, addressesOf(test.context.config));
     await test.target.admin`update public.sync_chains set lease_until = now() - interval '1 second' where id = ${message.chain}`;
-    const second = await claimPage(test.context.target, message, 60);
+    const second = await claimPage(test.context.target, message, 60, addressesOf(test.context.config));
     if (first.outcome !== "claimed" || second.outcome !== "claimed") throw new Error("not claimed");
     await expect(adoptPage(test.context.target, first, 60)).rejects.toMatchObject({ code: "LEASE_LOST" });
     expect(await test.target.admin`select from public.uuid_mappings_enhanced`).toHaveLength(0);

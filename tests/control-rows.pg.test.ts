@@ -130,6 +130,7 @@ describe("rows that nobody may change by hand", () => {
     "update public.sync_chains set state = 'done', closed_at = now(), due_at = null where state = 'open'",
     `update public.sync_chains set "cursor" = 1000 where state = 'open'`,
     "update public.sync_chains set range_to = 1 where state = 'open'",
+    "update public.sync_chains set seen_before = '9999999' where state = 'open'",
     "update public.sync_chains set capture = 'keys' where state = 'open'",
     "update public.sync_executions set status = 'succeeded' where status = 'running'",
   ])("while an execution runs: %s", async (statement) => {

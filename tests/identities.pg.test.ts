@@ -332,6 +332,19 @@ describe("a known database at another address, as a copy of its files has it", (
     expect(await alerts()).toEqual([]);
   });
 
+  it("is not read by a page of an execution that runs, nor written, until it is accepted; a plan's page is", async () => {
+    await test.source.admin`update public.dispatch_office set name = 'renamed' where id = 1`;
+    await test.start(only);
+    const [message] = test.queue.splice(0);
+    if (!message) throw new Error("no page");
+    expect((await refusal(test.run(message, at("SOURCE_DB_URL")))).code).toBe("SOURCE_UNKNOWN");
+    expect((await refusal(test.run(message, at("TARGET_DB_URL")))).code).toBe("TARGET_UNKNOWN");
+    expect(await names()).toEqual(["office 1", "office 2", "office 3"]);
+    expect(await test.run(message)).toMatchObject({ outcome: "committed" });
+    await test.drain();
+    expect(await names()).toEqual(["renamed", "office 2", "office 3"]);
+  });
+
   it("is asked about on the side of the target, by the tick too", async () => {
     await test.source.admin`update public.dispatch_office set name = 'renamed' where id = 1`;
     const there = at("TARGET_DB_URL");

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { addressesOf } from "../shared/db/connect.ts";
 import { claimPage } from "../shared/sql/pages.ts";
 import { createArena, LOCKED_AT, RECORDS, type Arena, type Place, type Strike, type Way } from "./support/page-ends.ts";
 
@@ -102,7 +103,7 @@ const WAYS: readonly (Way & {
     strike: async ({ arena: { test }, message }, go) => {
       await test.target
         .admin`update public.sync_chains set lease_until = now() - interval '1 second' where id = ${message.chain} and lease_until is not null`;
-      await claimPage(test.target.admin as never, message, 60);
+      await claimPage(test.target.admin as never, message, 60, addressesOf(test.context.config));
       return go();
     },
   },

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { addressesOf } from "../shared/db/connect.ts";
 import type { IsthmusError } from "../shared/errors.ts";
 import { claimPage, commitPage } from "../shared/sql/pages.ts";
 import type { PageMessage } from "../shared/pipeline/types.ts";
@@ -73,7 +74,7 @@ describe("a lease", () => {
     const slow = test.run(message, gated(test.context, gate));
     await gate.reached;
     await test.target.admin`update public.sync_chains set lease_until = now() - interval '1 second' where id = ${message.chain}`;
-    const claim = await claimPage(test.context.target, message, 60);
+    const claim = await claimPage(test.context.target, message, 60, addressesOf(test.context.config));
     expect(claim).toMatchObject({
       outcome: "claimed",
       chain: { lease: 2, failures: 0, page_size: 250, slow_growth: true, crashes: 0 },

@@ -64,6 +64,7 @@ const OF_BOTH = [
     "column_types",
     "differences",
     "field_slots",
+    "finds_legacy_ids",
     "fits_sql",
     "has_unique_keys",
     "holds",

@@ -453,6 +453,23 @@ describe("what a person then does", () => {
   });
 });
 
+it("no decision writes a second row of a record whose mapping somebody has replaced", async () => {
+  await using test = await made();
+  const rows = async () => (await test.target.admin`select id from public.new where legacy_id = 3`).map(({ id }) => id as string);
+  const before = await rows();
+  await CASES.find(({ title }) => title === "a mapping is replaced by one onto another id")?.damage(test);
+  await test.sync({ capture: "full" });
+  expect(await test.live(ENTITY)).toContainEqual(expect.objectContaining({ id: 3, rule: "target_deleted" }));
+  await expect(
+    test.target
+      .admin`update public.sync_conflicts set resolution_strategy = 'source_wins' where source_record_id = 3 and state = 'open'`,
+  ).rejects.toMatchObject({
+    code: "IS022",
+    message: expect.stringContaining("another row of the target has its legacy id") as string,
+  });
+  expect(await rows()).toEqual(before);
+});
+
 it("a child whose parent's mapping is gone waits no longer than the execution", async () => {
   await using test = await createPipeline();
   await test.seed.doctor(10);

@@ -51,9 +51,14 @@ export function openClient(options: ConnectOptions, onclose: () => void): postgr
 }
 
 /** Host, port and database of an address: where it leads, without who asks and how. */
-export function addressOf(url: string): string {
+function addressOf(url: string): string {
   const { hostname, port, pathname } = new URL(url.replace(/^postgres(ql)?:/, "http:"));
   return `${hostname}:${port || "5432"}${pathname}`;
+}
+
+/** Where an installation looks for either database. */
+export function addressesOf(config: { readonly SOURCE_DB_URL: string; readonly TARGET_DB_URL: string }) {
+  return { source_address: addressOf(config.SOURCE_DB_URL), target_address: addressOf(config.TARGET_DB_URL) };
 }
 
 /**

@@ -98,6 +98,7 @@ const OWN_STATES: Readonly<Record<string, ErrorCode>> = {
   IS050: "PAGE_STANDS_STILL",
   IS060: "SOURCE_CHANGED",
   IS061: "TARGET_UNKNOWN",
+  IS062: "SOURCE_UNKNOWN",
 };
 
 /**

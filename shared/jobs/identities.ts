@@ -1,4 +1,4 @@
-import { addressOf } from "../db/connect.ts";
+import { addressesOf } from "../db/connect.ts";
 import { IsthmusError, type ErrorCode } from "../errors.ts";
 import type { Context } from "../pipeline/types.ts";
 import { installationId } from "../queue/installation.ts";
@@ -46,11 +46,7 @@ export async function isAtHome(context: Context, sourceId: number): Promise<bool
 
 /** Under which name this installation is known at its target, and where it looks for either database. */
 export function partiesOf({ config }: Pick<Context, "config">): Required<Parties> {
-  return {
-    installation: installationId(config.FUNCTIONS_URL),
-    source_address: addressOf(config.SOURCE_DB_URL),
-    target_address: addressOf(config.TARGET_DB_URL),
-  };
+  return { installation: installationId(config.FUNCTIONS_URL), ...addressesOf(config) };
 }
 
 function unknownIdentities(context: Context, sourceId: number, position: SourcePosition): Promise<readonly UnknownIdentity[]> {

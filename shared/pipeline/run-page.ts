@@ -1,3 +1,4 @@
+import { addressesOf } from "../db/connect.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { describeError, ERRORS, IsthmusError, type DescribedError } from "../errors.ts";
 import { sendPages } from "../queue/send-pages.ts";
@@ -19,7 +20,8 @@ type Validate = (context: Context, claim: Claim) => Promise<{ dispatch: readonly
  * chain's row is still due and the sweep sends it again; a late or repeated message finds another page or lease.
  */
 export async function runPage(context: Context, message: PageMessage, validate: Validate): Promise<PageOutcome> {
-  const claim = await claimPage(context.target, message, context.config.ISTHMUS_LEASE_SECONDS);
+  const { target, config } = context;
+  const claim = await claimPage(target, message, config.ISTHMUS_LEASE_SECONDS, addressesOf(config));
   if (claim.outcome !== "claimed") return claim;
   try {
     if (claim.chain.capture === "validate") {

@@ -1,4 +1,4 @@
-import type { Queryable } from "../db/connect.ts";
+import type { addressesOf, Queryable } from "../db/connect.ts";
 import { integerArray } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
 import type {
@@ -13,13 +13,19 @@ import type {
   Warning,
 } from "../pipeline/types.ts";
 
-/** Claims the next page of a chain under a new lease. */
-export async function claimPage(target: Queryable, message: PageMessage, leaseSeconds: number): Promise<Claim | NoClaim> {
-  const row = await queryOne<{ claim: Claim | NoClaim }>(target, "target", "select sync.claim_page($1, $2, $3) as claim", [
-    message.chain,
-    message.page,
-    leaseSeconds,
-  ]);
+/** Claims the next page of a chain under a new lease. `addresses`: where this installation looks for the databases. @throws IsthmusError TARGET_UNKNOWN, SOURCE_UNKNOWN. */
+export async function claimPage(
+  target: Queryable,
+  message: PageMessage,
+  leaseSeconds: number,
+  addresses: ReturnType<typeof addressesOf>,
+): Promise<Claim | NoClaim> {
+  const row = await queryOne<{ claim: Claim | NoClaim }>(
+    target,
+    "target",
+    "select sync.claim_page($1, $2, $3, $4::text::jsonb) as claim",
+    [message.chain, message.page, leaseSeconds, JSON.stringify(addresses)],
+  );
   return row.claim;
 }
 

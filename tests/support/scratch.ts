@@ -4,7 +4,8 @@ import { join, resolve } from "node:path";
 import { commandLine } from "../../local/processes.ts";
 
 export const LOCAL = resolve(import.meta.dirname, "../../.local");
-const IN_MEMORY = "/dev/shm/isthmus-tests";
+// Another account may run tests on the same machine.
+const IN_MEMORY = `/dev/shm/isthmus-tests-${process.getuid?.() ?? "any"}`;
 const GIGABYTE = 2 ** 30;
 /** What a run of all tests needs at most, several times over. */
 const ROOM = 8 * GIGABYTE;
