@@ -23,7 +23,13 @@ export default tseslint.config(
   },
   {
     // Deno's globals are unknown to the compiler that lints; `deno check` has their types.
-    files: ["local/functions/worker.ts", "functions/*/index.ts", "functions/deno-runtime.ts"],
+    files: [
+      "local/functions/in-isolate.ts",
+      "local/functions/in-isolate-surface.ts",
+      "functions/*/index.ts",
+      "functions/deno-runtime.ts",
+      "functions/database-socket.ts",
+    ],
     extends: [tseslint.configs.disableTypeChecked],
     languageOptions: { parserOptions: { project: null } },
   },

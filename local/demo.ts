@@ -2,26 +2,20 @@ import { once } from "node:events";
 import { resolve } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
 import postgres from "postgres";
-import { applyEdits } from "./dataset/edit.ts";
-import { loadLegacy } from "./dataset/load.ts";
 import { editBothSides, printConflicts } from "./demo/both-sides.ts";
+import { loadDemo, type Demo } from "./demo/demo.ts";
 import { freshFolder } from "./demo/folder.ts";
 import { printConnections, printQueries } from "./demo/look-around.ts";
 import { acknowledgeSideEffects } from "./demo/side-effects.ts";
 import { runAndWatch } from "./demo/watch.ts";
 import { whenToldToStop } from "./demo/stop.ts";
-import { printSummary } from "./demo/summary.ts";
+import { pageCpuMs, printSummary } from "./demo/summary.ts";
 import { dim, heading, hush, line } from "./demo/terminal.ts";
 import { startPlatform, type Platform } from "./platform.ts";
 
 const program = new Command("demo")
   .description("Syncs a generated legacy database into a Supabase-shaped target, through the real path, on this machine.")
-  .option(
-    "--scale <n>",
-    "size of the clinic; 1 is the real one but for its logs (about 66,000 records of patients, orders and payments)",
-    scale,
-    1,
-  )
+  .option("--scale <n>", "size of the generated database; 1 is as large as the real one but for its logs", scale, 1)
   .option("--seed <n>", "seed of the generated legacy data", seed, 1)
   .option("--keep", "leave everything running afterwards, until Ctrl-C")
   .option("--data <folder>", "where the databases live; emptied first", ".local/demo")
@@ -29,6 +23,9 @@ const program = new Command("demo")
 const options = program.opts<{ scale: number; seed: number; keep?: boolean; data: string }>();
 
 const began = Date.now();
+const demo = await loadDemo(resolve(import.meta.dirname, "..")).catch((error: unknown) =>
+  program.error((error as Error).message),
+);
 const dataDir = resolve(options.data);
 await freshFolder(dataDir).catch((error: unknown) => program.error((error as Error).message));
 
@@ -55,7 +52,7 @@ whenToldToStop((exitCode) => {
 });
 try {
   const platform = await starting;
-  if (!stopping) await show(platform);
+  if (!stopping) await show(platform, demo);
 } catch (error) {
   // Everything it was talking to is being stopped under it.
   if (!stopping) throw error;
@@ -63,51 +60,47 @@ try {
   if (!stopping) await (await starting).stop();
 }
 
-async function show(platform: Platform): Promise<void> {
+async function show(platform: Platform, demo: Demo): Promise<void> {
   const target = postgres(platform.urls.targetOwner, { max: 1, onnotice: () => undefined });
   const source = postgres(platform.urls.sourceReader, { max: 1 });
 
   heading("Generating the legacy database");
-  const manifest = await loadLegacy({
-    url: platform.urls.sourceOwner,
-    seed: options.seed,
-    scale: options.scale,
-    logScale: 0.001,
-  });
-  const rows = Object.values(manifest.tables).reduce((sum, count) => sum + count, 0);
-  line(
-    `  ✓ ${rows.toLocaleString("en")} rows in ${Object.keys(manifest.tables).length} tables, every known kind of dirt included`,
-  );
+  const { rows, tables } = await demo.load(platform.urls.sourceOwner, options);
+  line(`  ✓ ${rows.toLocaleString("en")} rows in ${tables} tables, every known kind of dirt included`);
 
   await acknowledgeSideEffects(platform);
 
+  const run = async (request: object) => {
+    const before = pageCpuMs(platform);
+    const state = await runAndWatch(platform, request);
+    await printSummary(platform, target, source, state, pageCpuMs(platform) - before, demo.money);
+    return state;
+  };
+
   heading("First run: everything");
-  const first = await runAndWatch(platform, {});
-  await printSummary(platform, target, source, first);
+  const first = await run({});
 
   heading("Somebody works in the old application");
-  const edits = await applyEdits({ url: platform.urls.sourceOwner, seed: options.seed, count: 300 });
+  const edits = await demo.edit(platform.urls.sourceOwner, options.seed);
   for (const [table, { inserted, updated }] of Object.entries(edits)) line(`  ${table}: ${updated} changed, ${inserted} new`);
   line(dim("  No row says when it was changed; the next run finds them by their transaction ids."));
 
   heading("Second run: what changed");
-  const second = await runAndWatch(platform, {});
-  await printSummary(platform, target, source, second);
+  const second = await run({});
 
   heading("Both sides change the same records");
-  const entities = await editBothSides(platform, target);
+  const entities = await editBothSides(platform, target, demo.bothSides);
   line(dim("  By default the source wins, and what it overwrites is kept. This time a person is to decide."));
 
   heading("Third run: conflicts");
-  const third = await runAndWatch(platform, { entities, conflictStrategy: "manual_review" });
-  await printSummary(platform, target, source, third);
+  const third = await run({ entities, conflictStrategy: "manual_review" });
 
   heading("What waits for a decision");
-  await printConflicts(target);
+  await printConflicts(target, demo.bothSides);
 
   heading("Where to look");
   printConnections(platform, dataDir);
-  printQueries();
+  printQueries(demo.query);
   line(`\nDone in ${((Date.now() - began) / 1_000).toFixed(0)} s.`);
   if ([first, second, third].some(({ status }) => status !== "succeeded")) process.exitCode = 1;
   await Promise.all([target.end(), source.end()]);

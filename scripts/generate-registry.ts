@@ -1,20 +1,18 @@
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
-import { dirname, relative, resolve } from "node:path";
+import { dirname, join, relative, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { format, resolveConfig } from "prettier";
 import ts from "typescript";
+import { generatedFiles, installationFolders } from "./installations.ts";
 import { writeOrCheck } from "./write-or-check.ts";
-
-export const ENTITIES_DIR = resolve(import.meta.dirname, "../shared/entities");
-export const REGISTRY_FILE = resolve(ENTITIES_DIR, "registry.gen.ts");
 
 /**
  * The registry of the entity files of a folder: those that call defineEntity, in the order of their names. A bundler
  * cannot glob, so the list is generated; adding an entity stays adding one file. With each goes a hash of the code behind it.
  * @throws Error when an entity file does not export an entity under the name of the file.
  */
-export async function generateRegistry(folder: string = ENTITIES_DIR): Promise<string> {
+export async function generateRegistry(folder: string): Promise<string> {
   const entities = readdirSync(folder)
     .filter((file) => file.endsWith(".ts") && file !== "define-entity.ts" && !file.endsWith(".gen.ts"))
     .map((file) => ({ file, source: readFileSync(resolve(folder, file), "utf8") }))
@@ -34,7 +32,7 @@ export async function generateRegistry(folder: string = ENTITIES_DIR): Promise<s
     ...entities.map(({ file, name }) => `[${name}.name]: "${codeHash(resolve(folder, file), code)}",`),
     "};",
   ].join("\n");
-  return format(text, { ...(await resolveConfig(REGISTRY_FILE)), parser: "typescript" });
+  return format(text, { ...(await resolveConfig(import.meta.filename)), parser: "typescript" });
 }
 
 interface Code {
@@ -79,5 +77,6 @@ function exportedName(file: string, source: string): string {
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
-  writeOrCheck(REGISTRY_FILE, await generateRegistry(), process.argv);
+  for (const folder of installationFolders())
+    writeOrCheck(generatedFiles(folder).registry, await generateRegistry(join(folder, "entities")), process.argv);
 }

@@ -1,56 +1,28 @@
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
-import { resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
+import { parseArgs } from "node:util";
 import postgres, { type Sql } from "postgres";
 import { format, resolveConfig } from "prettier";
-import { createLegacySchema } from "../local/dataset/schema.ts";
 import { startPostgres } from "../local/postgres.ts";
-import { prepareSource, prepareSupabase } from "../local/target/supabase.ts";
-import { deniedColumns, OPTED_IN } from "../shared/entities/columns.ts";
+import { prepareSource, prepareSupabase, sqlOf } from "../local/target/supabase.ts";
+import { deniedColumns, type Denied } from "../shared/entities/denied.ts";
 import { kindOf } from "../shared/schema/kinds.ts";
+import { byTable, columnsOf, keyOf, targetColumns, type Column } from "./catalog.ts";
+import { configuredFolder, generatedFiles, ROOT } from "./installations.ts";
 import { writeOrCheck } from "./write-or-check.ts";
 
-/** What the entity files are type-checked against. */
-export const SOURCE_TYPES_FILE = resolve(import.meta.dirname, "../shared/schema/source-tables.gen.ts");
-export const TARGET_TYPES_FILE = resolve(import.meta.dirname, "../shared/schema/target-tables.gen.ts");
-
-interface Column {
-  readonly table: string;
-  readonly column: string;
-  readonly type: string;
-  readonly not_null: boolean;
-  /** The target can do without a value of ours: NULL, a default, an identity, a generated column. */
-  readonly optional: boolean;
-  readonly primary: boolean;
-  readonly references: string | null;
-  readonly members: string[] | null;
-}
-
-/** Tables of the schema public with their columns, as the catalog has them; a column of a single-column key with what it refers to. */
-async function columnsOf(sql: Sql): Promise<Column[]> {
-  return sql<Column[]>`
-    select c.relname as table, a.attname as column, format_type(coalesce(nullif(t.typbasetype, 0), t.oid), null) as type,
-           a.attnotnull as not_null,
-           not a.attnotnull or a.atthasdef or a.attidentity <> '' as optional,
-           coalesce(p.conkey = array[a.attnum], false) as primary, f.relname as references,
-           (select array_agg(e.enumlabel::text order by e.enumsortorder) from pg_enum e where e.enumtypid = t.oid) as members
-      from pg_class c
-      join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-      join pg_type t on t.oid = a.atttypid
-      left join pg_constraint p on p.conrelid = c.oid and p.contype = 'p'
-      left join lateral (
-        select r.relname from pg_constraint k join pg_class r on r.oid = k.confrelid
-         where k.conrelid = c.oid and k.contype = 'f' and k.conkey = array[a.attnum] order by k.conname limit 1) f on true
-     where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
-     order by c.relname collate "C", a.attnum`;
-}
-
 /** The source's tables. A column that never leaves the source has no type: no entity file can name it. */
-export async function sourceTypes(sql: Sql, optIn = OPTED_IN): Promise<string> {
-  const columnsDenied: readonly string[] = deniedColumns(optIn);
-  return render(SOURCE_TYPES_FILE, "SourceTables", "the source", await columnsOf(sql), (column) => {
+export async function sourceTypes(sql: Sql, denied: Denied): Promise<string> {
+  const columnsDenied = deniedColumns(denied);
+  const columns = await columnsOf(sql);
+  const tables = byTable(columns);
+  const isKey = (table: string, column: string | null) => keyOf(tables.get(table) ?? [])?.column === column;
+  return render("SourceTables", "the source", columns, (column) => {
     if (columnsDenied.includes(column.column)) return undefined;
-    const ids = column.references ?? (column.primary ? column.table : undefined);
+    const { table, references, referenced } = column;
+    const ids =
+      references !== null && isKey(references, referenced) ? references : isKey(table, column.column) ? table : undefined;
     return [
       `type: "${kindOf(column.type, column.members !== null)}"`,
       ...(ids === undefined ? [] : [`ids: ${JSON.stringify(ids)}`]),
@@ -60,24 +32,21 @@ export async function sourceTypes(sql: Sql, optIn = OPTED_IN): Promise<string> {
 
 /** The target's tables without the sync's own. */
 export async function targetTypes(sql: Sql): Promise<string> {
-  const own = new Set((await sql<{ name: string }[]>`select unnest(sync.own_tables()) as name`).map(({ name }) => name));
-  const columns = (await columnsOf(sql)).filter(({ table }) => !own.has(table));
-  return render(TARGET_TYPES_FILE, "TargetTables", "the target", columns, (column) => [
+  return render("TargetTables", "the target", await targetColumns(sql), (column) => [
     `type: "${kindOf(column.type, column.members !== null)}"`,
     `required: ${!column.optional}`,
-    ...(column.references === null ? [] : [`references: ${JSON.stringify(column.references)}`]),
+    ...(column.references === null || column.referenced !== "id" ? [] : [`references: ${JSON.stringify(column.references)}`]),
     ...(column.members === null ? [] : [`members: ${column.members.map((member) => JSON.stringify(member)).join(" | ")}`]),
   ]);
 }
 
 async function render(
-  file: string,
   name: string,
   side: string,
   columns: readonly Column[],
   describe: (column: Column) => string[] | undefined,
 ): Promise<string> {
-  const body = [...groupByTable(columns)].map(([table, list]) => {
+  const body = [...byTable(columns)].map(([table, list]) => {
     const lines = list.flatMap((column) => {
       const facts = describe(column);
       return facts === undefined ? [] : [`${JSON.stringify(column.column)}: { ${facts.join("; ")} };`];
@@ -85,27 +54,23 @@ async function render(
     return `${JSON.stringify(table)}: {\n${lines.join("\n")}\n};`;
   });
   const text = `// Generated by \`npm run schema:types\` from the catalog of ${side}. Do not edit.\nexport interface ${name} {\n${body.join("\n")}\n}\n`;
-  return format(text, { ...(await resolveConfig(file)), parser: "typescript" });
+  return format(text, { ...(await resolveConfig(import.meta.filename)), parser: "typescript" });
 }
 
-function groupByTable(columns: readonly Column[]): Map<string, Column[]> {
-  const tables = new Map<string, Column[]>();
-  for (const column of columns) tables.set(column.table, [...(tables.get(column.table) ?? []), column]);
-  return tables;
-}
-
-/** The databases named by SOURCE_DB_URL and TARGET_DB_URL, else the local ones of the demo. */
-async function withDatabases(work: (source: Sql, target: Sql) => Promise<void>): Promise<void> {
+/** The databases named by SOURCE_DB_URL and TARGET_DB_URL, else local ones made of the installation's source/ and target/. */
+async function withDatabases(folder: string, work: (source: Sql, target: Sql) => Promise<void>): Promise<void> {
   const { SOURCE_DB_URL: source, TARGET_DB_URL: target } = process.env;
   if (source !== undefined && target !== undefined) return withClients(source, target, work);
-  const local = resolve(import.meta.dirname, "../.local");
+  const local = resolve(ROOT, ".local");
   await mkdir(local, { recursive: true });
   const dataDir = await mkdtemp(resolve(local, "schema-types-"));
   const server = await startPostgres({ name: "schema-types", dataDir });
   try {
     const { owner } = await prepareSource(server);
-    await createLegacySchema(owner);
-    const { owner: targetOwner } = await prepareSupabase(server);
+    await withClients(owner, owner, async (source) => {
+      await source.unsafe(sqlOf(join(folder, "source"))).simple();
+    });
+    const { owner: targetOwner } = await prepareSupabase(server, { of: { folder, entities: [] }, acknowledge: false });
     await withClients(owner, targetOwner, work);
   } finally {
     await server.remove();
@@ -123,8 +88,17 @@ async function withClients(source: string, target: string, work: (source: Sql, t
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
-  await withDatabases(async (source, target) => {
-    writeOrCheck(SOURCE_TYPES_FILE, await sourceTypes(source), process.argv);
-    writeOrCheck(TARGET_TYPES_FILE, await targetTypes(target), process.argv);
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { "env-file": { type: "string" }, check: { type: "boolean" } },
+  });
+  if (values["env-file"] !== undefined) process.loadEnvFile(values["env-file"]);
+  const [named] = positionals;
+  const folder = named === undefined ? configuredFolder() : resolve(ROOT, named);
+  const files = generatedFiles(folder);
+  const { denied } = (await import(pathToFileURL(join(folder, "denied.ts")).href)) as { readonly denied: Denied };
+  await withDatabases(folder, async (source, target) => {
+    writeOrCheck(files.sourceTypes, await sourceTypes(source, denied), process.argv);
+    writeOrCheck(files.targetTypes, await targetTypes(target), process.argv);
   });
 }

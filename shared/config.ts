@@ -12,6 +12,13 @@ const dictionary = z.string().transform((text, context) => {
   }
 });
 
+/**
+ * verify-full: the certificate's authority and host name are checked. require: encrypted, not verified, which Node can do and the
+ * functions' runtime cannot. disable: in clear.
+ */
+export const TLS_MODES = ["verify-full", "require", "disable"] as const;
+export type TlsMode = (typeof TLS_MODES)[number];
+
 const schema = z.object({
   /** The legacy database, as a read-only role. */
   SOURCE_DB_URL: z.url({ protocol: /^postgres(ql)?$/ }),
@@ -19,13 +26,13 @@ const schema = z.object({
     .string()
     .regex(/^[a-z][a-z0-9_-]{0,39}$/)
     .default("legacy"),
-  /** verify-full: certificate and host name are checked (default off loopback). require: encrypted, not verified. */
-  SOURCE_DB_TLS: z.enum(["verify-full", "require", "disable"]).default("verify-full"),
+  SOURCE_DB_TLS: z.enum(TLS_MODES).default("verify-full"),
   /** PEM of the authority that signed the source's certificate, when it is not a public one. */
   SOURCE_DB_CA: optional,
   /** The Supabase database as isthmus_worker, through the transaction pooler (port 6543). */
   TARGET_DB_URL: z.url({ protocol: /^postgres(ql)?$/ }),
-  TARGET_DB_TLS: z.enum(["verify-full", "require", "disable"]).default("require"),
+  TARGET_DB_TLS: z.enum(TLS_MODES).default("verify-full"),
+  /** PEM; a host of Supabase's needs none (db/supabase-ca.ts). */
   TARGET_DB_CA: optional,
   SUPABASE_URL: z.url(),
   SUPABASE_SECRET_KEYS: dictionary,
@@ -84,11 +91,20 @@ const schema = z.object({
   ISTHMUS_QUEUE_AGE_HOURS: integer(72, 1),
   /** Life of a cached mapping (uuid_mappings_ttl of the original design). */
   ISTHMUS_CACHE_TTL_SECONDS: integer(3_600),
-  /** Connections of one function worker to each database. */
-  ISTHMUS_POOL_SIZE: integer(1),
+  /** Connections of one isolate to each database, and pages that it runs at a time. */
+  ISTHMUS_POOL_SIZE: integer(2),
+  /** How long a page waits for its turn in an isolate; then it goes back to the queue. */
+  ISTHMUS_TURN_SECONDS: integer(60),
   ISTHMUS_IDLE_TIMEOUT_SECONDS: integer(30),
   ISTHMUS_ACQUIRE_TIMEOUT_SECONDS: integer(30),
 });
+
+/** Every variable that the functions read. */
+export const CONFIG_NAMES: readonly string[] = Object.keys(schema.shape);
+/** Those without which they do not start. */
+export const REQUIRED_NAMES: readonly string[] = Object.entries(schema.shape)
+  .filter(([, type]) => !type.safeParse(undefined).success)
+  .map(([name]) => name);
 
 export type Config = Readonly<z.output<typeof schema>> & {
   readonly FUNCTIONS_URL: string;
@@ -114,4 +130,20 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     FUNCTIONS_URL: (config.FUNCTIONS_URL ?? `${project}/functions/v1`).replace(/\/$/, ""),
     ISTHMUS_TOKEN_ISSUER: config.ISTHMUS_TOKEN_ISSUER ?? `${project}/auth/v1`,
   });
+}
+
+/**
+ * What the functions' runtime cannot do is refused, not done otherwise: it verifies every certificate (it ignores `rejectUnauthorized`).
+ * @throws IsthmusError CONFIG_INVALID.
+ */
+export function refuseUnverified(config: Config): void {
+  for (const side of ["SOURCE", "TARGET"] as const) {
+    if (config[`${side}_DB_TLS`] !== "require") continue;
+    throw new IsthmusError(
+      "CONFIG_INVALID",
+      `${side}_DB_TLS is require, and the functions' runtime cannot encrypt without verifying. Set verify-full, and ${side}_DB_CA to the ` +
+        "authority's certificate (PEM) if it is not a public one; inside a tunnel that authenticates itself, disable.",
+      { detail: { variables: [`${side}_DB_TLS`] } },
+    );
+  }
 }

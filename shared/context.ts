@@ -1,7 +1,7 @@
 import { systemClock } from "./clock.ts";
-import { loadConfig, type Config } from "./config.ts";
+import { loadConfig, refuseUnverified, type Config } from "./config.ts";
 import { connect } from "./db/connect.ts";
-import { registry } from "./entities/registry.gen.ts";
+import type { Installation } from "./entities/installation.ts";
 import { definitionHash, validateRegistry } from "./entities/validate-registry.ts";
 import { IsthmusError } from "./errors.ts";
 import { createMappingCache } from "./pipeline/mapping-cache.ts";
@@ -13,9 +13,11 @@ import type { Runtime } from "./runtime.ts";
  * Builds what the stages use, once per worker.
  * @throws IsthmusError CONFIG_INVALID or CONTRACT_BROKEN on the first request, naming what is wrong.
  */
-export function createContext(runtime: Runtime): Context {
+export function createContext(runtime: Runtime, installation: Installation): Context {
   const config = loadConfig(runtime.env);
-  const problems = validateRegistry(registry);
+  if (runtime.socket) refuseUnverified(config);
+  const { entities, codeHashes, columns, denied } = installation;
+  const problems = validateRegistry(entities, denied);
   if (problems.length > 0) throw new IsthmusError("CONTRACT_BROKEN", `Entities: ${problems.join(" ")}`);
   return {
     config,
@@ -35,8 +37,10 @@ export function createContext(runtime: Runtime): Context {
     }),
     cache: createMappingCache(config, runtime.log),
     queue: createPageQueue(config),
-    entities: new Map(registry.map((entity) => [entity.name, entity])),
-    hashes: new Map(registry.map((entity) => [entity.name, definitionHash(entity)])),
+    entities: new Map(entities.map((entity) => [entity.name, entity])),
+    hashes: new Map(entities.map((entity) => [entity.name, definitionHash(entity, codeHashes)])),
+    columns,
+    denied,
     clock: systemClock,
     log: runtime.log,
     meter: runtime.meter,

@@ -84,6 +84,19 @@ export const ERRORS = {
     meaning: "No page of the execution could begin for as long as the configuration allows.",
     remedy: "Start again. If it happens again, report it with the rows of sync_chains of this execution.",
   },
+  SCHEMA_OUTDATED: {
+    status: 503,
+    retryable: true,
+    meaning: "The functions were made for a later version of the database than it has. No page is claimed, and nothing begins.",
+    remedy: "Upgrade the database: npm run sync -- setup --upgrade. Nothing is lost: what is in the queue comes back by itself.",
+  },
+  SCHEMA_AHEAD: {
+    status: 503,
+    retryable: true,
+    meaning: "The database has a later version than these functions can work with. No page is claimed, and nothing begins.",
+    remedy:
+      "Deploy the functions of that release: npm run sync -- setup --upgrade, from a checkout of it. Nothing is lost: what is in the queue comes back by itself.",
+  },
   DEPLOYMENT_BEHIND: {
     status: 503,
     retryable: true,
@@ -312,7 +325,7 @@ const MOST_ISSUES = 20;
 const LONGEST_NAME = 60;
 const LONGEST_MESSAGE = 2_000;
 
-/** What is wrong with which field, as one line: `legacyIds.patients[2]: must be an integer`. */
+/** What is wrong with which field, as one line: `legacyIds.books[2]: must be an integer`. */
 export function describeIssues(issues: readonly { readonly path: readonly PropertyKey[]; readonly message: string }[]): string {
   const told = issues.slice(0, MOST_ISSUES).map(({ path, message }) => {
     const short = message.length > LONGEST_MESSAGE ? `${message.slice(0, LONGEST_MESSAGE)} …` : message;

@@ -8,12 +8,12 @@ export interface Runtime {
   readonly meter: Meter;
   /** Keeps the worker alive for work that goes on after the response. */
   readonly waitUntil: (work: Promise<unknown>) => void;
-  /** Opens a TCP socket without Nagle's delay; absent where the driver's own will do. */
+  /** Opens sockets to databases, TLS always verified; absent where the driver's own will do. */
   readonly socket?: SocketFactory;
 }
 
-/** CPU milliseconds of the process so far and its resident memory; null where the platform does not tell. */
+/** What the hosted runtime tells of an isolate: neither CPU nor resident memory. */
 export interface Meter {
-  cpuMs(): number | null;
-  rssBytes(): number | null;
+  /** Heap and external memory now, those of requests beside this one included; null where nobody tells. */
+  heapBytes(): number | null;
 }

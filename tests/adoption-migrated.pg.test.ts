@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { addressesOf } from "../shared/db/connect.ts";
-import { migrateBadly } from "../local/dataset/already-migrated.ts";
-import type { MigratedRows } from "../local/dataset/migrated-rows.ts";
-import { registry } from "../shared/entities/registry.gen.ts";
+import { migrateBadly } from "../clinic/dataset/already-migrated.ts";
+import type { MigratedRows } from "../clinic/dataset/migrated-rows.ts";
+import { registry } from "../clinic/entities/registry.gen.ts";
 import { startAdoption } from "../shared/jobs/adopt.ts";
 import { tick } from "../shared/jobs/tick.ts";
 import { adoptAs, adoptPage } from "../shared/sql/adoption.ts";

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { migrateBadly } from "../local/dataset/already-migrated.ts";
-import { largeCounts } from "../local/dataset/large-tables.ts";
-import { MIGRATED_LOGS, migrateLogs } from "../local/dataset/migrated-logs.ts";
-import { registry } from "../shared/entities/registry.gen.ts";
+import { migrateBadly } from "../clinic/dataset/already-migrated.ts";
+import { largeCounts } from "../clinic/dataset/large-tables.ts";
+import { MIGRATED_LOGS, migrateLogs } from "../clinic/dataset/migrated-logs.ts";
+import { registry } from "../clinic/entities/registry.gen.ts";
 import { adopt } from "./support/adoption.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
 import { pinnedSession, recomputed, verify } from "./verifier/verify.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Entity } from "../shared/entities/define-entity.ts";
-import { operations as operationsEntity } from "../shared/entities/operations.ts";
+import { operations as operationsEntity } from "../clinic/entities/operations.ts";
 import { IsthmusError } from "../shared/errors.ts";
 import { checkContract } from "../shared/jobs/contract/check-contract.ts";
 import { hasNull, hasRepeated } from "../shared/sql/source-claims.ts";

@@ -163,3 +163,18 @@ describe("QStash's signature", () => {
     expect(await answerTo("sync-trigger", { headers: headers("{}"), query })).toMatchObject(UNKNOWN);
   });
 });
+
+describe("a database that would be encrypted without being verified", () => {
+  it.each(["SOURCE_DB_TLS", "TARGET_DB_TLS"])("is refused by the functions, which cannot do that: %s", async (variable) => {
+    for (const name of ["sync-trigger", "sync-page", "sync-tick"] as const) {
+      const answer = await createFunctions({ [variable]: "require" }).call(name, {
+        method: "POST",
+        headers: { apikey: SECRET_KEY },
+      });
+      const { error } = (await answer.json()) as { error: { code: string; message: string } };
+      expect([answer.status, error.code]).toEqual([500, "CONFIG_INVALID"]);
+      expect(error.message).toContain(`${variable} is require`);
+      expect(error.message).toContain("verify-full");
+    }
+  });
+});

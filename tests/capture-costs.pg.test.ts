@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import type { Entity } from "../shared/entities/define-entity.ts";
-import { operations } from "../shared/entities/operations.ts";
+import { operations } from "../clinic/entities/operations.ts";
 import type { RequestedCapture } from "../shared/jobs/choose-capture.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";

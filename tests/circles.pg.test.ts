@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { categories } from "../shared/entities/categories.ts";
-import { operations } from "../shared/entities/operations.ts";
-import { registry } from "../shared/entities/registry.gen.ts";
+import { categories } from "../clinic/entities/categories.ts";
+import { operations } from "../clinic/entities/operations.ts";
+import { registry } from "../clinic/entities/registry.gen.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
 import { tick } from "../shared/jobs/tick.ts";
 import { landedRows } from "./support/landed.ts";

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Entity } from "../shared/entities/define-entity.ts";
 import { unknownCode } from "../shared/entities/fields.ts";
-import { registry } from "../shared/entities/registry.gen.ts";
+import { registry } from "../clinic/entities/registry.gen.ts";
 import { sensitiveColumns } from "../shared/entities/sensitive.ts";
 import { tick } from "../shared/jobs/tick.ts";
 import { executionState, latestExecutions } from "../shared/sql/execution-state.ts";

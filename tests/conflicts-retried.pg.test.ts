@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Entity } from "../shared/entities/define-entity.ts";
-import { operations as operationsEntity } from "../shared/entities/operations.ts";
-import { payments } from "../shared/entities/payments.ts";
+import { operations as operationsEntity } from "../clinic/entities/operations.ts";
+import { payments } from "../clinic/entities/payments.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
 import { tick } from "../shared/jobs/tick.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";

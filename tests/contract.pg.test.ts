@@ -158,6 +158,20 @@ describe("what the catalogs say", () => {
     ],
     ["source_table_missing", "operations", "source", "alter table dispatch_operation rename to operation", /Restore/],
     [
+      "source_table_missing",
+      "operations",
+      "source",
+      'create schema "Sales"; alter table dispatch_operation set schema "Sales"',
+      /alter table "Sales"."?dispatch_operation"? set schema public/,
+    ],
+    [
+      "target_table_missing",
+      "operations",
+      "target",
+      "create schema sales; alter table public.operations set schema sales",
+      /alter table "?sales"?."?operations"? set schema public/,
+    ],
+    [
       "target_grant_missing",
       "operations",
       "target",

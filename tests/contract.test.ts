@@ -8,6 +8,7 @@ import { compareTypes } from "../shared/jobs/contract/compare-types.ts";
 import { FINDINGS, findingsOn, type FindingCode } from "../shared/jobs/contract/finding.ts";
 import { pauseBroken } from "../shared/jobs/contract/keep-contract.ts";
 import { effectFindings, sideEffects } from "../shared/jobs/contract/side-effects.ts";
+import { denied } from "../clinic/denied.ts";
 import type { ColumnKinds, KnownColumns } from "../shared/schema/kinds.ts";
 import type { SourceCatalog } from "../shared/sql/source-catalog.ts";
 import type { TargetCatalog } from "../shared/sql/target-catalog.ts";
@@ -49,7 +50,7 @@ function entity(
       table,
       key: "id",
       alias,
-      joins: joins as unknown as Entity["source"]["joins"],
+      joins: joins,
       where: undefined,
       predicate: undefined,
       watches: {},
@@ -165,7 +166,7 @@ function found(change: (catalogs: Catalogs) => void, entities: readonly Entity[]
   change(catalogs);
   const { source, target } = catalogs;
   return [
-    ...compareSource(entities, source, KINDS.source, KINDS.beside),
+    ...compareSource(entities, source, { columns: KINDS, denied }),
     ...compareTarget(entities, target),
     ...compareTypes(entities, source, target, KINDS.target),
   ];
@@ -695,7 +696,7 @@ describe("what identifies the rows of a source table", () => {
       ...books,
       source: {
         ...books.source,
-        joins: { a: { table: "author", key: "id", on: Object.fromEntries(columns.map((one) => [one, "b.author_id"])) } } as never,
+        joins: { a: { table: "author", key: "id", on: Object.fromEntries(columns.map((one) => [one, "b.author_id"])) } },
       },
     },
   ];

@@ -22,6 +22,11 @@ const rename = (test: Pipeline) => test.source.admin`update public.old set name 
 const HARMLESS: readonly (readonly [string, string])[] = [
   ["checkpoints are deleted", "delete from public.sync_checkpoints"],
   ["a checkpoint is put back", "update public.sync_checkpoints set horizon = '3', snapshot_xmax = '3'"],
+  [
+    // By as much as other databases of the server use up while the test runs, and far more.
+    "a checkpoint is moved beyond the source's present",
+    "update public.sync_checkpoints set horizon = (horizon::text::bigint + 100000000)::text::xid8, snapshot_xmax = (horizon::text::bigint + 100000000)::text::xid8",
+  ],
   ["a checkpoint is of another definition", "update public.sync_checkpoints set definition_hash = 'by hand'"],
   ["a checkpoint is of another server", "update public.sync_checkpoints set server_starts = '{}', timeline = 99"],
   ["slots of records are deleted", "delete from public.sync_record_slots"],
@@ -49,7 +54,7 @@ const HARMLESS: readonly (readonly [string, string])[] = [
   ],
   [
     "all that was noticed is deleted",
-    "delete from public.sync_alerts; delete from public.sync_warnings; delete from public.sync_audit; delete from public.sync_queue_counts; delete from public.sync_queue_looks; delete from public.sync_changed_causes",
+    "delete from public.sync_alerts; delete from public.sync_warnings; delete from public.sync_audit; delete from public.sync_queue_counts; delete from public.sync_queue_looks; delete from public.sync_changed_causes; delete from public.sync_ticks",
   ],
   ["releases of tables are deleted", "delete from public.sync_released_entities"],
   [
@@ -73,21 +78,27 @@ describe.each(HARMLESS)("%s", (_, statement) => {
   });
 });
 
+async function toThePresent(test: Pipeline): Promise<void> {
+  const [now] = await test.source.admin<{ at: string }[]>`select pg_snapshot_xmin(pg_current_snapshot())::text as at`;
+  await test.target.admin`update public.sync_checkpoints set horizon = ${now?.at ?? "0"}::xid8`;
+}
+
 describe("what an incremental run cannot know, the digest finds", () => {
-  it.each([
+  it.each<readonly [string, (test: Pipeline) => Promise<unknown>]>([
+    ["a checkpoint is moved ahead, to the source's present", toThePresent],
     [
-      "a checkpoint is moved ahead",
-      "update public.sync_checkpoints set horizon = (horizon::text::bigint + 100000)::text::xid8 where false",
+      "what was asked for is deleted, behind a checkpoint that has moved on",
+      async (test) => {
+        await toThePresent(test);
+        await test.target
+          .admin`insert into public.sync_pending_keys (entity_id, legacy_id, reason) select id, 2, 'requested' from public.sync_entities`;
+        await test.target.admin`delete from public.sync_pending_keys`;
+      },
     ],
-    ["what was asked for is deleted", "delete from public.sync_pending_keys"],
-  ])("%s", async (_, statement) => {
+  ])("%s", async (_, damage) => {
     await using test = await made();
     await rename(test);
-    const [now] = await test.source.admin<{ at: string }[]>`select pg_snapshot_xmin(pg_current_snapshot())::text as at`;
-    await test.target.admin`update public.sync_checkpoints set horizon = ${now?.at ?? "0"}::xid8`;
-    await test.target
-      .admin`insert into public.sync_pending_keys (entity_id, legacy_id, reason) select id, 2, 'requested' from public.sync_entities`;
-    await test.target.admin.unsafe(`${statement}; delete from public.sync_pending_keys`);
+    await damage(test);
     await test.sync();
     expect(await names(test)).toEqual(one);
     await test.sync({ capture: "digest" });
@@ -120,6 +131,18 @@ describe("rows that nobody may change by hand", () => {
     ["update public.uuid_mappings_enhanced set entity_uuid = gen_random_uuid()", "IS022"],
     ["update public.uuid_mappings_enhanced set legacy_id = legacy_id + 100", "IS022"],
     ["update public.sync_executions set status = 'failed'", "IS031"],
+    [`update public.sync_row_states set seen = jsonb_set(seen, '{name}', '"renamed"') where legacy_id = 2`, "IS022"],
+    ["update public.sync_row_states set source_digest = 1, written_by = '9'", "IS022"],
+    [
+      `with gone as (delete from public.sync_row_states where legacy_id = 2 returning *)
+       insert into public.sync_row_states select * from gone`,
+      "IS022",
+    ],
+    [
+      `insert into public.sync_row_states select * from public.sync_row_states
+       on conflict (entity_id, legacy_id) do update set seen = jsonb_set(excluded.seen, '{name}', '"renamed"')`,
+      "IS022",
+    ],
   ])("%s is refused", async (statement, code) => {
     await using test = await made();
     await expect(test.target.admin.unsafe(statement)).rejects.toMatchObject({ code });
@@ -141,6 +164,27 @@ describe("rows that nobody may change by hand", () => {
     await expect(answer).rejects.toMatchObject({ code: "IS031", hint: expect.stringContaining("cancelled") as string });
     await test.drain();
     expect(await test.status(execution)).toMatchObject({ status: "succeeded" });
+    expect(await names(test)).toEqual(renamed);
+  });
+
+  it("what is remembered of a record may be deleted, and the next digest judges it by what both sides hold", async () => {
+    await using test = await made();
+    await rename(test);
+    await test.target.admin`delete from public.sync_row_states where legacy_id = 2`;
+    await test.sync({ capture: "digest" });
+    expect(await names(test)).toEqual(renamed);
+  });
+
+  it("what is remembered of all records may be emptied, and put back from a backup", async () => {
+    await using test = await made();
+    const backup = "create table public.backup as table public.sync_row_states";
+    await test.target.admin.begin(async (tx) => {
+      await tx.unsafe("set local role postgres");
+      await tx.unsafe(`${backup}; truncate public.sync_row_states`);
+      await tx.unsafe("insert into public.sync_row_states select * from public.backup");
+    });
+    await rename(test);
+    await test.sync();
     expect(await names(test)).toEqual(renamed);
   });
 

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { offices } from "../shared/entities/offices.ts";
+import { offices } from "../clinic/entities/offices.ts";
 import { tick } from "../shared/jobs/tick.ts";
 import { sourceTotals } from "../shared/sql/control-totals.ts";
 import { limited, seedOffices } from "./support/limits.ts";
@@ -61,6 +61,7 @@ it("an amount of a joined row that is edited again before the second round is no
 
   await test.target.admin.begin(async (tx) => {
     await tx`update public.doctors set credit = 11 where legacy_user_id = 3`;
+    await tx`set local session_replication_role = replica`;
     await tx`update public.sync_row_states set "left" = jsonb_set("left", '{credit}', '11')
               where legacy_id = 3 and entity_id = (select id from public.sync_entities where entity_type = 'doctors')`;
   });

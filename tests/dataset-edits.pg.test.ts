@@ -1,7 +1,7 @@
 import type { Sql } from "postgres";
 import { describe, expect, it } from "vitest";
-import { applyEdits } from "../local/dataset/edit.ts";
-import { loadLegacy } from "../local/dataset/load.ts";
+import { applyEdits } from "../clinic/dataset/edit.ts";
+import { loadLegacy } from "../clinic/dataset/load.ts";
 import { createTestSource } from "./support/databases.ts";
 
 describe("edits", () => {

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { applyEdits } from "../local/dataset/edit.ts";
-import { generateLegacy } from "../local/dataset/generate.ts";
-import { registry } from "../shared/entities/registry.gen.ts";
+import { applyEdits } from "../clinic/dataset/edit.ts";
+import { generateLegacy } from "../clinic/dataset/generate.ts";
+import { registry } from "../clinic/entities/registry.gen.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
 
 const SCALE = 0.05;

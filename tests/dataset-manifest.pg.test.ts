@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { loadLegacy } from "../local/dataset/load.ts";
-import type { Manifest } from "../local/dataset/manifest.ts";
-import { createOutcomes, PROJECTIONS } from "../local/dataset/sql/outcomes.ts";
+import { loadLegacy } from "../clinic/dataset/load.ts";
+import type { Manifest } from "../clinic/dataset/manifest.ts";
+import { createOutcomes, PROJECTIONS } from "../clinic/dataset/sql/outcomes.ts";
 import { createTestSource, type TestDatabase } from "./support/databases.ts";
 
 describe.each([1, 2])("the manifest (seed %i)", (seed) => {

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { loadLegacy } from "../local/dataset/load.ts";
-import type { Manifest } from "../local/dataset/manifest.ts";
+import { loadLegacy } from "../clinic/dataset/load.ts";
+import type { Manifest } from "../clinic/dataset/manifest.ts";
 import { createTestSource, type TestDatabase } from "./support/databases.ts";
 
 /** Large enough for loading without foreign keys, and making them anew. */

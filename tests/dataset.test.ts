@@ -1,18 +1,18 @@
 import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
-import { makeClinic as makeClinicOf } from "../local/dataset/clinic.ts";
-import { makeContentTypes } from "../local/dataset/content-types.ts";
-import { copyText } from "../local/dataset/copy.ts";
-import { spreader } from "../local/dataset/dirt.ts";
-import { generateLegacy, type GenerateOptions } from "../local/dataset/generate.ts";
-import { IdSet } from "../local/dataset/id-set.ts";
-import { largeCounts } from "../local/dataset/large-tables.ts";
-import type { Exception } from "../local/dataset/manifest.ts";
-import { doctorUsers } from "../local/dataset/membership.ts";
-import { sendable } from "../local/dataset/notifications.ts";
-import { Random } from "../local/dataset/random.ts";
-import { spoiler } from "../local/dataset/spoil.ts";
-import { money, timestamp } from "../local/dataset/values.ts";
+import { makeClinic as makeClinicOf } from "../clinic/dataset/clinic.ts";
+import { makeContentTypes } from "../clinic/dataset/content-types.ts";
+import { copyText } from "../clinic/dataset/copy.ts";
+import { spreader } from "../clinic/dataset/dirt.ts";
+import { generateLegacy, type GenerateOptions } from "../clinic/dataset/generate.ts";
+import { IdSet } from "../clinic/dataset/id-set.ts";
+import { largeCounts } from "../clinic/dataset/large-tables.ts";
+import type { Exception } from "../clinic/dataset/manifest.ts";
+import { doctorUsers } from "../clinic/dataset/membership.ts";
+import { sendable } from "../clinic/dataset/notifications.ts";
+import { Random } from "../clinic/dataset/random.ts";
+import { spoiler } from "../clinic/dataset/spoil.ts";
+import { money, timestamp } from "../clinic/dataset/values.ts";
 
 function makeClinic(seed: number, scale: number) {
   return makeClinicOf(seed, scale, makeContentTypes(seed));

@@ -10,20 +10,14 @@ import { chooseCapture, splitRange } from "../shared/jobs/choose-capture.ts";
 import { dependencyOrder, withAncestors } from "../shared/jobs/dependency-order.ts";
 import { nextTime } from "../shared/jobs/start-jobs.ts";
 import { differingBuckets, total } from "../shared/jobs/validate.ts";
-import { registry } from "../shared/entities/registry.gen.ts";
+import { denied } from "../clinic/denied.ts";
+import { registry } from "../clinic/entities/registry.gen.ts";
 import { createBuilders } from "../shared/entities/fields.ts";
 import { definitionHash, validateRegistry } from "../shared/entities/validate-registry.ts";
 import { seal, unseal } from "../shared/pipeline/mapping-cache.ts";
 import { addDecimals } from "../shared/sql/decimals.ts";
 import { mintUuid } from "../shared/pipeline/mint-uuid.ts";
-import {
-  CPU_BUDGET_MS,
-  MEMORY_BUDGET_BYTES,
-  nextPageSize,
-  nextWindowSize,
-  PAGE_BYTES,
-  smallerPageSize,
-} from "../shared/pipeline/page-size.ts";
+import { MEMORY_BUDGET_BYTES, nextPageSize, nextWindowSize, PAGE_BYTES, smallerPageSize } from "../shared/pipeline/page-size.ts";
 
 const HASH = "a".repeat(40);
 const server = { system_identifier: "1", timeline: 1, database_oid: "5" };
@@ -223,7 +217,7 @@ describe("doctors and profiles", () => {
 });
 
 describe("the registry", () => {
-  it("has no problems", () => expect(validateRegistry(registry)).toEqual([]));
+  it("has no problems", () => expect(validateRegistry(registry, denied)).toEqual([]));
 
   const [offices, patients, profiles] = ["offices", "patients", "profiles"].map((name) =>
     registry.find((entity) => entity.name === name),
@@ -238,17 +232,17 @@ describe("the registry", () => {
   };
   const OPT_IN = { card_bin: "Chargebacks are sorted by issuing bank." };
   it("denies the BIN of a card unless somebody has opted in to it with a reason, and then it is sensitive", () => {
-    const denied = ["offices: column secret reads card_bin, which never leaves the source."];
-    expect(validateRegistry(reading("card_bin", true))).toEqual(denied);
-    expect(validateRegistry(reading("card_bin", true), { card_bin: "" })).toEqual(denied);
-    expect(validateRegistry(reading("card_bin", true), OPT_IN)).toEqual([]);
-    expect(validateRegistry(reading("card_bin", false), OPT_IN)).toEqual([
+    const refused = ["offices: column secret reads card_bin, which never leaves the source."];
+    expect(validateRegistry(reading("card_bin", true), denied)).toEqual(refused);
+    expect(validateRegistry(reading("card_bin", true), { ...denied, optedIn: { card_bin: "" } })).toEqual(refused);
+    expect(validateRegistry(reading("card_bin", true), { ...denied, optedIn: OPT_IN })).toEqual([]);
+    expect(validateRegistry(reading("card_bin", false), { ...denied, optedIn: OPT_IN })).toEqual([
       "offices: field name reads card_bin: mark it sensitive.",
     ]);
   });
   it.each(["password", "access_token"])("denies %s whatever somebody opts in to", (column) => {
-    const everything: object = { ...OPT_IN, password: "Why not?", access_token: "Why not?" };
-    expect(validateRegistry(reading(column, true), everything)).toEqual([
+    const optedIn = { ...OPT_IN, password: "Why not?", access_token: "Why not?" };
+    expect(validateRegistry(reading(column, true), { ...denied, optedIn })).toEqual([
       `offices: column secret reads ${column}, which never leaves the source.`,
     ]);
   });
@@ -283,13 +277,13 @@ describe("the registry", () => {
     expect(asks(["doctors"])).toBe(asks(["doctors"]));
     expect(asks(["doctors", "technicians"])).not.toBe(asks(["doctors"]));
   });
-  it("accepts a predicate on an entity that nobody refers to", () => expect(validateRegistry(waiving({}))).toEqual([]));
+  it("accepts a predicate on an entity that nobody refers to", () => expect(validateRegistry(waiving({}), denied)).toEqual([]));
   it.each([
     "u.id * 2 > (select count(*) from public.dispatch_patient dp where dp.user_id = u.id)",
     `upper(u."username") = ' u is it''s ' || p.public`,
   ])("accepts %s as a condition", (where) => {
     const others = registry.filter((entity) => entity !== profiles);
-    expect(validateRegistry([...asking(where), ...others])).toEqual([]);
+    expect(validateRegistry([...asking(where), ...others], denied)).toEqual([]);
   });
   it.each([
     ["an entity defined twice", [offices, offices], /defined twice/],
@@ -399,27 +393,28 @@ describe("the registry", () => {
       /^(?=[\s\S]*roles\.needs_templates → )(?=[\s\S]*files\.needs_comments → )[^\n]* in a circle, [^\n]*\n[^\n]* in a circle, [^\n]*$/,
     ],
   ])("refuses %s", (_, entities, problem) => {
-    expect(validateRegistry(entities).join("\n")).toMatch(problem);
+    expect(validateRegistry(entities, denied).join("\n")).toMatch(problem);
   });
 });
 
 describe("page size", () => {
-  const idle = { records: 1_000, bytes: 1e6, cpuMs: 100, rssBytes: 50e6, wallMs: 500 };
+  const idle = { records: 1_000, bytes: 1e6, heapBytes: 50e6, wallMs: 500 };
   const sizes = { current: 1_000, maximum: 5_000, slow: false };
+  const budget = { leaseSeconds: 60, pagesAtATime: 1 };
   it.each([
     ["grows while every budget is half free", idle, 2_000],
-    ["stays in between", { ...idle, cpuMs: CPU_BUDGET_MS * 0.7 }, 1_000],
-    ["shrinks over the CPU budget", { ...idle, cpuMs: CPU_BUDGET_MS * 2 }, 400],
-    ["shrinks over the memory budget", { ...idle, rssBytes: MEMORY_BUDGET_BYTES * 1.6 }, 500],
+    ["stays in between", { ...idle, heapBytes: MEMORY_BUDGET_BYTES * 0.7 }, 1_000],
+    ["shrinks over the memory budget", { ...idle, heapBytes: MEMORY_BUDGET_BYTES * 1.6 }, 500],
     ["shrinks over the bytes that a page may read", { ...idle, bytes: PAGE_BYTES * 2 }, 400],
     ["stays when large records fill it", { ...idle, bytes: PAGE_BYTES * 0.7 }, 1_000],
     ["shrinks when a page takes over half a lease", { ...idle, wallMs: 60_000 }, 400],
     ["does not grow from a page that was not full", { ...idle, records: 10 }, 1_000],
-    ["works where the platform tells nothing", { ...idle, cpuMs: null, rssBytes: null }, 2_000],
-  ])("%s", (_, measured, size) => expect(nextPageSize(sizes, 60, measured)).toBe(size));
+    ["shrinks when an isolate's pages would together take more CPU than it may have", { ...idle, records: 40_000 }, 288],
+    ["works where the platform tells nothing", { ...idle, heapBytes: null }, 2_000],
+  ])("%s", (_, measured, size) => expect(nextPageSize(sizes, budget, measured)).toBe(size));
   it("keeps to its bounds", () => {
-    expect(nextPageSize({ ...sizes, current: 4_000 }, 60, { ...idle, records: 4_000 })).toBe(5_000);
-    expect(nextPageSize({ ...sizes, current: 2 }, 60, { ...idle, records: 2, cpuMs: 1e6 })).toBe(1);
+    expect(nextPageSize({ ...sizes, current: 4_000 }, budget, { ...idle, records: 4_000, bytes: 1e5 })).toBe(5_000);
+    expect(nextPageSize({ ...sizes, current: 2 }, budget, { ...idle, records: 2, wallMs: 1e6 })).toBe(1);
   });
   it("halves down to one record when a limit ends a page, and grows by a quarter at most from there", () => {
     const halved = [2_000];
@@ -427,7 +422,7 @@ describe("page size", () => {
     expect(halved).toEqual([2_000, 1_000, 500, 250, 125, 62, 31, 15, 7, 3, 1]);
     const grown = [1];
     for (let size = 1; grown.length < 8; grown.push(size))
-      size = nextPageSize({ current: size, maximum: 5_000, slow: true }, 60, { ...idle, records: size });
+      size = nextPageSize({ current: size, maximum: 5_000, slow: true }, budget, { ...idle, records: size });
     expect(grown).toEqual([1, 2, 3, 4, 5, 7, 9, 12]);
   });
   it("of a page that reads no records stays, and after a limit comes back to what it was", () => {

@@ -1,7 +1,7 @@
 import type { TransactionSql } from "postgres";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { consumedJoins } from "../shared/entities/consumed-joins.ts";
-import { registry } from "../shared/entities/registry.gen.ts";
+import { registry } from "../clinic/entities/registry.gen.ts";
 import { sourceColumnsRead } from "../shared/entities/validate-registry.ts";
 import { projectionSql } from "../shared/sql/projection.ts";
 import { joinRows, type JoinRow } from "../shared/sql/source-joins.ts";

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Entity, OnDelete } from "../shared/entities/define-entity.ts";
-import { offices as officeEntity } from "../shared/entities/offices.ts";
-import { registry } from "../shared/entities/registry.gen.ts";
+import { offices as officeEntity } from "../clinic/entities/offices.ts";
+import { registry } from "../clinic/entities/registry.gen.ts";
 import { definitionHash } from "../shared/entities/validate-registry.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";

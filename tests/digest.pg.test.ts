@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { operations as operationsEntity } from "../shared/entities/operations.ts";
+import { operations as operationsEntity } from "../clinic/entities/operations.ts";
 import type { Entity } from "../shared/entities/define-entity.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
 import { differingKeys, differingSpans } from "../shared/pipeline/digest.ts";

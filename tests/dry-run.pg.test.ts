@@ -2,35 +2,17 @@ import { describe, expect, it } from "vitest";
 import type { Sql as AdminSql } from "postgres";
 import type { Sql } from "../shared/db/connect.ts";
 import { tick } from "../shared/jobs/tick.ts";
+import { defineEntity, type Entity } from "../shared/entities/define-entity.ts";
+import { workerGrants } from "../shared/jobs/grants.ts";
 import type { Context } from "../shared/pipeline/types.ts";
-import { applyEdits } from "../local/dataset/edit.ts";
+import { applyEdits } from "../clinic/dataset/edit.ts";
 import { adopt, loosen } from "./support/adoption.ts";
-import { createInProcess, type InProcess } from "./support/in-process.ts";
+import { expectAgreement } from "./support/agreement.ts";
+import { createInProcess } from "./support/in-process.ts";
 import { createPipeline } from "./support/pipeline.ts";
-import { counted, everything, happened, landedRecords, notedRecords, planned } from "./support/plan.ts";
+import { counted, everything, notedRecords, planned } from "./support/plan.ts";
 
 const env = { ISTHMUS_PAGE_SIZE: "150", ISTHMUS_PAGE_SIZE_MAX: "150" };
-
-/** Plans, checks that nothing moved, runs, and compares what was planned with what happened, record by record. */
-async function expectAgreement(test: InProcess, request: Parameters<InProcess["start"]>[0] = {}) {
-  const target = test.target.admin;
-  // Which entities there are is written down by whatever begins first.
-  const registered = (await target`select from public.sync_entities`).length > 0 ? [] : ["sync_entities"];
-  const before = await everything(target, registered);
-  const plan = await planned(test, request);
-  expect(await everything(target, registered)).toEqual(before);
-  const landed = await landedRecords(target);
-  const { execution } = await test.sync(request);
-  expect(await counted(target, plan.execution)).toEqual(await counted(target, execution));
-  const outcomes = await happened(target, execution, landed);
-  // Which records were waived or surplus, a run does not keep: of these the counts above agree.
-  const noted = plan.records.filter(({ outcome }) => outcome !== "waived" && outcome !== "surplus");
-  expect(noted.map(({ row: _, ...record }) => record)).toEqual(outcomes.map(({ row: _, ...record }) => record));
-  // Of a record that is in the queue, the plan keeps no row.
-  const rows = (records: typeof outcomes) => records.filter((record) => /inserted|updated/.test(record.outcome));
-  expect(rows(plan.records).map((record) => record.row)).toEqual(rows(outcomes).map((record) => record.row));
-  return { plan, outcomes, execution };
-}
 
 describe("a plan of everything", () => {
   it(
@@ -148,6 +130,44 @@ describe("what the database would reject", () => {
     ]);
     const rows = await test.target.admin<{ phone: string }[]>`select phone from public.offices order by legacy_office_id`;
     expect(rows.map(({ phone }) => phone)).toEqual(["2", "3", "1", "5", "4", "6", "7", "8", "9"]);
+  });
+});
+
+interface Builders {
+  readonly copy: (column: string) => unknown;
+}
+const define = defineEntity as unknown as (spec: object) => Entity;
+const codes = define({
+  name: "codes",
+  target: { table: "codes", legacyKey: "legacy_id" },
+  source: { table: "code", key: "id", alias: "c", columns: { code: "c.code" } },
+  fields: ({ copy }: Builders) => ({ code: copy("code") }),
+});
+
+describe("equal values that are written differently", () => {
+  it.each([
+    ["char(5)", "text", "A", "A  "],
+    ["numeric", "numeric", "1.0", "1.00"],
+    ["numeric[]", "numeric[]", "{1.0}", "{1.00}"],
+    ["double precision", "double precision", "0", "-0"],
+    ["bit varying", "bit varying", "101", "101"],
+  ])("of %s are planned to clash, on whichever pages they stand", async (target, source, one, other) => {
+    await using test = await createPipeline({ entities: [codes], env: { ISTHMUS_PAGE_SIZE: "1", ISTHMUS_PAGE_SIZE_MAX: "1" } });
+    await test.source.admin.unsafe(`
+      create table public.code (id bigint primary key, code ${source});
+      grant select on public.code to isthmus_reader;
+      insert into public.code values (1, '${one}'), (2, null), (3, '${other}'), (4, null)`);
+    await test.target.admin.unsafe(`
+      create table public.codes (id uuid primary key, legacy_id bigint not null unique, code ${target}, unique nulls not distinct (code));
+      alter table public.codes owner to postgres`);
+    await test.target.admin.unsafe(workerGrants([codes]));
+    const { outcomes } = await expectAgreement(test, {});
+    expect(outcomes.map(({ legacyId, outcome }) => [legacyId, outcome])).toEqual([
+      ["1", "inserted"],
+      ["2", "inserted"],
+      ["3", "in_conflict"],
+      ["4", "in_conflict"],
+    ]);
   });
 });
 
@@ -301,7 +321,7 @@ describe("a plan that is disturbed", () => {
       (await test.target.admin`select body from public.sync_reports where execution_id = ${execution} and kind = 'plan'`)[0];
     const undisturbed = await planned(test);
     // The ticks below start what is due, and note when they asked the queue.
-    const ticks = ["sync_jobs", "sync_queue_looks"];
+    const ticks = ["sync_jobs", "sync_queue_looks", "sync_ticks"];
     const before = await everything(test.target.admin, ticks);
 
     const { execution } = await test.start({ dryRun: true });

@@ -273,7 +273,7 @@ describe("an entity file", () => {
 
   it("that reads the BIN of a card compiles only where the types of the source have it", () => {
     expect(errors["entities/card.ts"]?.join("\n")).toMatch(/"c\.card_bin"/);
-    const types = readFileSync(resolve(import.meta.dirname, "../shared/schema/source-tables.gen.ts"), "utf8");
+    const types = readFileSync(resolve(import.meta.dirname, "../clinic/schema/source-tables.gen.ts"), "utf8");
     const opened = types.replace("    card_brand:", '    card_bin: { type: "text" };\n    card_brand:');
     const compiled = compile({ "entities/card.ts": CARD, "schema/source-tables.gen.ts": opened }, ["entities/registry.gen.ts"]);
     expect(compiled["entities/card.ts"]).toEqual([]);

@@ -47,7 +47,7 @@ const hindrances: readonly Hindrance[] = [
       const defect = () => {
         throw new TypeError("a defect");
       };
-      return test.run(message, { ...test.context, meter: { cpuMs: defect, rssBytes: defect } });
+      return test.run(message, { ...test.context, meter: { heapBytes: defect } });
     },
   },
   {

@@ -49,6 +49,34 @@ const TYPES: readonly { type: string; from: string; holds: readonly string[]; al
     alters: ['{"a": 1, "a": 2}', '[{"b": {"c": 1, "d": 0, "c": 1}}]', '{"a": 1, "\\u0061": 1}'],
   },
   { type: "varchar(2)[]", from: "text[]", holds: ["{ab,cd}"], alters: ["{abc}"] },
+  { type: "real[]", from: "double precision[]", holds: ["{0.5,NULL,1e10}", "{}", "[0:1]={1,2}"], alters: ["{0.5,0.1234567891}"] },
+  { type: "jsonb[]", from: "json[]", holds: ['{"{\\"a\\": 1}",NULL}'], alters: ['{"1","{\\"a\\": 1, \\"a\\": 2}"}'] },
+  { type: "name[]", from: "text[]", holds: [`{{a,b},{c,${"a".repeat(63)}}}`], alters: [`{a,${"a".repeat(64)}}`] },
+  {
+    type: "timestamptz[]",
+    from: "text",
+    holds: ['{"2026-01-02 03:04:05+02",infinity}'],
+    alters: ['{"2026-01-02 03:04:05+02","2026-01-02 03:04:05"}', '{"2026-01-02 03:04:05.1234567+02"}'],
+  },
+  { type: "timestamp", from: "text", holds: ["2026-01-02 03:04:05.1234560"], alters: ["2026-01-02 03:04:05.1234567"] },
+  { type: "timestamptz", from: "text", holds: ["2026-01-02 03:04:05.123456000Z"], alters: ["2026-01-02 03:04:05.123456789Z"] },
+  { type: "time", from: "text", holds: ["03:04:05.123456"], alters: ["03:04:05.1234567"] },
+  { type: "interval", from: "text", holds: ["1.123456 seconds"], alters: ["1.1234567 seconds"] },
+  { type: "money", from: "text", holds: ["1.50", "$1,234.500"], alters: ["1.005"] },
+  { type: "oid", from: "text", holds: ["7"], alters: ["-7"] },
+  {
+    type: "tstzrange",
+    from: "text",
+    holds: ['["2026-01-02 03:04:05+02","2026-01-03 03:04:05Z")', "empty", "(,)", "[-infinity,2026-01-02T03:04:05Z]"],
+    alters: ['["2026-01-02 03:04:05+02","2026-01-03 03:04:05")', "[2026-01-02,)"],
+  },
+  {
+    type: "tsrange",
+    from: "text",
+    holds: ['["2026-01-02 03:04:05","2026-01-03")'],
+    alters: ['["2026-01-02 03:04:05","2026-01-03 00:00:00+02")', "[now,)"],
+  },
+  { type: "daterange", from: "text", holds: ["[2026-01-02,2026-01-03]"], alters: ['[2026-01-02,"2026-01-03 04:05")'] },
   { type: "cidr", from: "text", holds: ["10.0.0.0/8"], alters: ["10.0.0.1/8"] },
 ];
 
@@ -195,4 +223,42 @@ it("bounds of an array, alone or within a composite type, are a part of the valu
   await test.sync({ capture: "digest" });
   await test.target.admin`update public.sync_conflicts set resolution_strategy = 'source_wins' where state = 'open'`;
   expect(await read("target")).toEqual(await read("source"));
+});
+
+it("what is cut or rounded within a composite type, an array of a domain, or a copied array is in the queue", async () => {
+  await using test = await createStranger(
+    {
+      source: "old",
+      target: "fresh",
+      columns: {
+        pair: { type: "public.pair" },
+        pairs: { type: "public.pair[]" },
+        prices: { type: "public.price[]", sourceType: "numeric[]" },
+        copied: { type: "double precision[]" },
+      },
+      computed: true,
+    },
+    {},
+    {},
+    async ({ source, target }) => {
+      await source.admin`create type public.pair as (amount numeric, note text)`;
+      await target.admin.unsafe("create type public.pair as (amount numeric(5,2), note text); create domain public.price as numeric(5,2)").simple(); // prettier-ignore
+    },
+  );
+  await test.source.admin.unsafe(`insert into public.old values
+    (1, row(1.5, 'a, "b" \\ (c)'), array[row(1.5, null), row(2.25, '')]::public.pair[], '{1.5,2.25,NULL}', '{0.1}'),
+    (2, row(1.005, 'a'), null, null, null), (3, null, array[row(1.005, 'a')]::public.pair[], null, null), (4, null, null, '{1.5,1.005}', null)`);
+  await test.sync({ capture: "full" });
+  expect((await test.live(ENTITY)).map(({ id, type, field }) => [id, type, field])).toEqual([
+    [2, "schema_mismatch", "pair"],
+    [3, "schema_mismatch", "pairs"],
+    [4, "schema_mismatch", "prices"],
+  ]);
+  const [row] = await test.target.admin.unsafe("select pair::text, pairs::text, prices::text, copied::text from public.fresh");
+  expect(row).toEqual({
+    pair: '(1.50,"a, ""b"" \\\\ (c)")',
+    pairs: '{"(1.50,)","(2.25,\\"\\")"}',
+    prices: "{1.50,2.25,NULL}",
+    copied: "{0.1}",
+  });
 });

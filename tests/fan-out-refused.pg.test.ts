@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Entity } from "../shared/entities/define-entity.ts";
-import { offices } from "../shared/entities/offices.ts";
+import { offices } from "../clinic/entities/offices.ts";
 import { limited, seedOffices, toItsEnd } from "./support/limits.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 
@@ -9,7 +9,7 @@ const REGIONS: Entity = {
   source: {
     ...offices.source,
     // A table of this test alone.
-    joins: { r: { table: "region" as never, on: { id: "o.region" }, required: true } },
+    joins: { r: { table: "region", on: { id: "o.region" }, required: true } },
     columns: { ...offices.source.columns, address: "r.label" },
   },
 };

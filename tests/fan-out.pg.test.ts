@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { Random } from "../local/dataset/random.ts";
+import { Random } from "../clinic/dataset/random.ts";
 import type { BegunExecution } from "../shared/jobs/plan.ts";
 import { Gate, gated, PAGE_STATEMENTS } from "./support/gate.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";

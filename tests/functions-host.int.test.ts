@@ -21,8 +21,16 @@ describe("the local Edge Functions host", () => {
     }
     return host.invocations();
   };
+  /** The process that has a request in hand. */
+  const inFlight = async () => {
+    for (;;) {
+      const busy = host.isolates().find((isolate) => isolate.ended === undefined && isolate.requests > 0);
+      if (busy) return busy.pid;
+      await new Promise((again) => setTimeout(again, 10));
+    }
+  };
   const workers = () =>
-    spawnSync("pgrep", ["-f", `${functionsDir}/probe/index.ts`])
+    spawnSync("pgrep", ["-f", `probe/index.ts .*"${host.url}"`])
       .stdout.toString()
       .trim();
 
@@ -47,13 +55,12 @@ describe("the local Edge Functions host", () => {
 
   it("gives a function the environment it was given and the platform's own, not the machine's", async () => {
     process.env["ISTHMUS_SECRET_OF_THE_MACHINE"] = "x";
-    await start();
+    await start({ project: { SUPABASE_URL: "http://project" } });
     const env = (await (await call("env")).json()) as Record<string, string>;
     expect(env["GIVEN"]).toBe("yes");
-    expect(env["SB_REGION"]).toBe("local");
-    expect(Object.keys(env).sort()).toEqual(
-      ["DENO_NO_UPDATE_CHECK", "GIVEN", "HOME", "NO_COLOR", "PATH", "SB_EXECUTION_ID", "SB_REGION"].sort(),
-    );
+    expect(env["SB_EXECUTION_ID"]).toBe(host.isolates()[0]?.id);
+    expect(env["DENO_DEPLOYMENT_ID"]).toBe("local_probe_1");
+    expect(Object.keys(env).sort()).toEqual(["DENO_DEPLOYMENT_ID", "GIVEN", "SB_EXECUTION_ID", "SB_REGION", "SUPABASE_URL"]);
   });
 
   it("answers before background work ends, and charges the request for it", async () => {
@@ -62,43 +69,15 @@ describe("the local Edge Functions host", () => {
     expect([answer.status, lines]).toEqual([202, []]);
     const [invocation] = await recorded();
     expect(lines).toContain("background done");
-    // 200 ms of work, less what other processes took of them.
+    // 400 ms of work, less what other processes took of them.
     expect(invocation?.cpuMs).toBeGreaterThan(50);
   });
 
-  it("ends a request over its CPU limit with 546", async () => {
-    await start({ limits: { cpuMs: 300 } });
-    const answer = await call("spin");
-    expect([answer.status, ((await answer.json()) as { code: string }).code]).toEqual([546, "WORKER_LIMIT"]);
-    expect((await recorded())[0]).toMatchObject({ killed: "cpu", status: 546 });
-  });
-
-  it("ends a request over its memory limit with 546, after telling the function", async () => {
-    await start({ limits: { memoryBytes: 200 * 1024 * 1024 } });
-    expect((await call("grow")).status).toBe(546);
-    const [invocation] = await recorded();
-    expect(invocation).toMatchObject({ killed: "memory" });
-    expect(invocation?.peakRssBytes).toBeGreaterThan(200 * 1024 * 1024);
-    expect(lines).toContain("unloading: memory");
-  });
-
-  it("answers 504 when no response comes in time", async () => {
-    await start({ limits: { responseMs: 400 } });
-    expect((await call("hang")).status).toBe(504);
-    await recorded();
-    expect((await call("echo")).status).toBe(201);
-  });
-
-  it("ends a worker whose wall clock has run out", async () => {
-    await start({ limits: { wallClockMs: 700 } });
-    expect((await call("hang")).status).toBe(546);
-    expect((await recorded())[0]).toMatchObject({ killed: "wall_clock" });
-    expect(lines).toContain("unloading: wall_clock");
-  });
-
-  it("answers 503 when a worker dies, and serves the next request with a new one", async () => {
+  it("answers 503 when an isolate dies, and serves the next request with a new one", async () => {
     await start();
-    expect((await call("exit")).status).toBe(503);
+    const dying = call("hang");
+    process.kill(await inFlight(), "SIGKILL");
+    expect((await dying).status).toBe(503);
     expect((await call("echo")).status).toBe(201);
   });
 
@@ -109,15 +88,6 @@ describe("the local Edge Functions host", () => {
     expect(lines.join("\n")).toContain("broken at start");
   });
 
-  it("serves requests side by side, each in its own worker, and keeps the workers warm", async () => {
-    await start({ poolSize: 3 });
-    await Promise.all([call("nap"), call("nap"), call("nap")]);
-    const began = Date.now();
-    await Promise.all([call("nap"), call("nap"), call("nap")]);
-    expect(Date.now() - began).toBeLessThan(800);
-    expect((await recorded(6)).map((invocation) => invocation.cold)).toEqual([true, true, true, false, false, false]);
-  });
-
   it("lets a function neither run programs nor write files nor read outside its own", async () => {
     await start();
     expect(await (await call("rights")).json()).toEqual({ run: "NotCapable", write: "NotCapable", read: "NotCapable" });
@@ -125,18 +95,20 @@ describe("the local Edge Functions host", () => {
 
   it("can kill workers in the middle of a request, and leaves none behind when it stops", async () => {
     await start();
-    const inFlight = call("hang");
-    while (workers() === "") await new Promise((again) => setTimeout(again, 10));
-    // Its process is there before it counts as one that serves.
-    while (host.kill("probe") === 0) await new Promise((again) => setTimeout(again, 10));
-    expect((await inFlight).status).toBe(503);
+    const killed = call("hang");
+    await inFlight();
+    expect(host.kill("probe")).toBe(1);
+    expect((await killed).status).toBe(503);
     expect((await call("echo")).status).toBe(201);
     await host.stop();
     expect(workers()).toBe("");
     await start();
   });
 
-  describe("after more requests than there are workers have died before their handler, it still answers", () => {
+  describe.each([
+    ["has an isolate of its own", 1],
+    ["shares an isolate", Infinity],
+  ])("when each request %s: after more requests than there are isolates have died, it still answers", (_, requestsPerIsolate) => {
     const DEATHS = 3;
     const raw = (text: string, end: "wait" | "abort") =>
       new Promise<void>((closed) => {
@@ -164,11 +136,10 @@ describe("the local Edge Functions host", () => {
         () => raw("GET /functions/v1/probe/echo HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}", "wait"),
       ],
       ["the handler throws", () => call("throw")],
-      ["the worker dies", () => call("exit")],
-      ["the worker is killed", () => killed(call("hang"))],
+      ["the isolate is killed", () => killed(call("hang"))],
       ["the function does not start", () => fetch(`${host.url}/broken`)],
     ])("%s", async (_, request) => {
-      await start({ poolSize: DEATHS - 1 });
+      await start({ hosted: { requestsPerIsolate, isolates: DEATHS - 1 } });
       for (let death = 0; death < DEATHS; death++) await request();
       const answer = await call("echo", { method: "POST", body: "alive", signal: AbortSignal.timeout(30_000) });
       expect(answer.status).toBe(201);
@@ -185,7 +156,7 @@ describe("the local Edge Functions host", () => {
   });
 
   it("ends what waits for a worker, and a worker that is starting, when it stops", async () => {
-    await start({ poolSize: 1 });
+    await start({ hosted: { requestsPerIsolate: 1, isolates: 1 } });
     const waiting = [call("hang"), call("echo"), call("echo")].map((one) => one.catch(() => undefined));
     while (workers() === "") await new Promise((again) => setTimeout(again, 10));
     await host.stop();

@@ -121,9 +121,9 @@ describe("the functions over HTTP", () => {
           expect((await refusal(answer)).status).toBe(status);
         }
         while (functions.invocations().length < 3) await new Promise((soon) => setTimeout(soon, 10));
-        for (const { killed, memoryBytes } of functions.invocations()) {
+        for (const { killed, peakHeapBytes } of functions.invocations()) {
           expect(killed).toBeUndefined();
-          expect(memoryBytes).toBeLessThan(100 * 1_048_576);
+          expect(peakHeapBytes).toBeLessThan(100 * 1_048_576);
         }
       },
     );
@@ -337,7 +337,8 @@ describe("the functions over HTTP", () => {
     it.each(["full", "rate-limited", "slow", "wrong", "absent"] as const)("only costs time when it is %s", async (mode) => {
       Object.assign(test.platform.redis.faults, { mode, delayMs: 1_500 });
       try {
-        const { execution } = await test.start({ capture: "full" });
+        // Entities whose references are found through the cache: what is not asked of it costs no time.
+        const { execution } = await test.start({ capture: "full", entities: ["cases", "orders", "payments", "operations"] });
         const state = await test.finish(execution, { tickEveryMs: 2_000 });
         expect(state).toMatchObject({ status: "succeeded", errors: null });
         for (const { counts } of state.entities) expect(counts).toMatchObject({ inserted: 0, updated: 0 });
@@ -440,7 +441,7 @@ describe("the functions over HTTP", () => {
       await test.platform.crashQstash();
       expect(await check()).toMatchObject({
         ok: false,
-        reachable: { qstash: { reachable: false, reason: "unreachable" } },
+        reachable: { qstash: { reachable: false, reason: "connection_refused" } },
       });
       await test.platform.restartQstash();
     });

@@ -105,6 +105,8 @@ const KINDS: Readonly<Record<string, Kind>> = {
       ['{"a": [1, 1.50]}', '{"a": [1, 1.50]}'],
       ["[]", "[]"],
       ['"x"', '"x"'],
+      ['"null"', "null"],
+      [`"'null"`, '"null"'],
       [`${"[".repeat(500)}${"]".repeat(500)}`, `${"[".repeat(500)}${"]".repeat(500)}`],
     ],
     refuses: [],
@@ -175,7 +177,9 @@ async function merge(fields: readonly string[], resolution: string): Promise<Out
        select id, $2::text::jsonb, $2::text::jsonb, $2::text::jsonb, $2::text::jsonb from conflict`,
       [fields.join(", "), empty],
     );
+    await tx`set local session_replication_role = replica`;
     await tx`update public.sync_row_states set seen = ${empty}::text::jsonb where legacy_id = 1`;
+    await tx`set local session_replication_role = origin`;
     const claims = { sub: "1", role: "authenticated", app_metadata: { isthmus_role: "reviewer" } };
     await tx`select set_config('request.jwt.claims', ${JSON.stringify(claims)}, true)`;
     await tx.unsafe("set local role authenticated");

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { registry } from "../shared/entities/registry.gen.ts";
+import { registry } from "../clinic/entities/registry.gen.ts";
+import { sourceKinds } from "../clinic/schema/column-kinds.gen.ts";
 import { isSelection, selectedEntities, selectionOf, selectiveSync } from "../shared/jobs/selective-sync.ts";
 import { anyJson, SEED, strangeText, syncRequest } from "./support/hostile.ts";
 import {
@@ -111,7 +112,7 @@ describe("whatever is sent to the functions", { timeout: 300_000 }, () => {
 
 describe("what is read of a request", { timeout: 60_000 }, () => {
   const entities = new Map(registry.map((entity) => [entity.name, entity]));
-  const schema = selectiveSync(entities);
+  const schema = selectiveSync(entities, sourceKinds);
   type Raw = Record<string, unknown>;
   const names = (value: unknown) => Object.keys(value ?? {}).sort();
 
@@ -139,7 +140,7 @@ describe("what is read of a request", { timeout: 60_000 }, () => {
         for (const entity of selectedEntities(config, entities)) {
           if (allowed.size > 0) expect(allowed).toContain(entity);
           const ids = (legacyIds as Record<string, (number | string)[]>)[entity];
-          const selection = selectionOf(config, entities.get(entity) ?? fail(entity));
+          const selection = selectionOf(config, entities.get(entity) ?? fail(entity), sourceKinds);
           if (ids) {
             expect(selection).toBeUndefined();
             expect(config.legacyIds?.[entity]).toEqual(ids.map((id) => BigInt(id).toString()));

@@ -1,19 +1,71 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import { ERRORS_FILE, generateErrors } from "../scripts/generate-errors.ts";
-import { ENTITIES_DIR, generateRegistry, REGISTRY_FILE } from "../scripts/generate-registry.ts";
+import { FUNCTIONS, installedFiles, sourceFiles } from "../local/cli/setup/deploy-functions.ts";
+import { generateInstallation, INSTALLATION_FILE } from "../scripts/generate-installation.ts";
+import { generateKinds } from "../scripts/generate-kinds.ts";
+import { generateRegistry } from "../scripts/generate-registry.ts";
+import { configuredFolder, generatedFiles, installationFolders, loadInstallation, ROOT } from "../scripts/installations.ts";
 import { writeOrCheck } from "../scripts/write-or-check.ts";
 import { ERRORS } from "../shared/errors.ts";
-import { patients } from "../shared/entities/patients.ts";
-import { codeHashes, registry } from "../shared/entities/registry.gen.ts";
+import { patients } from "../clinic/entities/patients.ts";
+import { codeHashes, registry } from "../clinic/entities/registry.gen.ts";
 import { definitionHash } from "../shared/entities/validate-registry.ts";
+import { importGraph } from "./support/import-graph.ts";
+
+const CLINIC = join(ROOT, "clinic");
 
 describe("generated files (after a change of their sources: npm run generate)", () => {
-  it("the registry names exactly the entity files of its folder", async () => {
-    expect(readFileSync(REGISTRY_FILE, "utf8")).toBe(await generateRegistry());
-    expect(registry.length).toBeGreaterThan(0);
+  it.each(installationFolders().map((folder) => relative(ROOT, folder)))(
+    "%s has the registry and the kinds of its files",
+    async (name) => {
+      const folder = join(ROOT, name);
+      const [{ entities }, files] = [await loadInstallation(folder), generatedFiles(folder)];
+      expect(readFileSync(files.registry, "utf8")).toBe(await generateRegistry(join(folder, "entities")));
+      expect(readFileSync(files.kinds, "utf8")).toBe(await generateKinds(folder, entities));
+      expect(entities.length).toBeGreaterThan(0);
+    },
+  );
+
+  it("these are all installations that there are", () => {
+    const names = installationFolders().map((folder) => relative(ROOT, folder));
+    expect(names).toEqual(expect.arrayContaining(["clinic", "examples/music-shop"]));
+  });
+
+  it("the functions have the installation that isthmus.json names", async () => {
+    expect(readFileSync(INSTALLATION_FILE, "utf8")).toBe(await generateInstallation());
+    expect(configuredFolder()).toBe(CLINIC);
+    await inFolder({ "isthmus.json": '{ "installation": "docs" }' }, (folder) => {
+      expect(() => configuredFolder(join(folder, "isthmus.json"))).toThrow(/must name a folder that holds an installation\.ts/);
+      return Promise.resolve();
+    });
+    expect(await generateInstallation(join(ROOT, "examples/shop"))).toContain('from "../examples/shop/installation.ts"');
+  });
+
+  it("a function is deployed anew when any file of it has changed, and nothing else of the installation", () => {
+    const counted = sourceFiles();
+    for (const name of FUNCTIONS)
+      expect(counted).toEqual(expect.arrayContaining([...importGraph(ROOT, `functions/${name}/index.ts`).files]));
+    expect(counted.filter((file) => /^clinic\/(dataset|source|target|demo)/.test(file))).toEqual([]);
+  });
+
+  it("so does a change of any code of the installation that an entity may import, wherever it lies", async () => {
+    const files = [
+      "codes.ts",
+      "demo.ts",
+      "domain.md",
+      "installation.ts",
+      "lists/countries.json",
+      "source/a.sql",
+      "dataset/rows.ts",
+    ];
+    await inFolder(Object.fromEntries(files.map((file) => [`my-company/${file}`, ""])), (folder) => {
+      const counted = ["codes.ts", "installation.ts", "lists/countries.json"].map((file) => `my-company/${file}`);
+      expect(installedFiles("my-company", folder).sort()).toEqual(counted);
+      return Promise.resolve();
+    });
   });
 
   it("docs/errors.md says what shared/errors.ts says, a row for each code", async () => {
@@ -55,8 +107,10 @@ describe("the code behind an entity", { timeout: 60_000 }, () => {
   const changedBy = async (file: string, of: string, instead: string) => {
     let changed: (string | undefined)[] = [];
     await inFolder({}, async (folder) => {
-      cpSync(ENTITIES_DIR, folder, { recursive: true });
-      const hashes = async () => [...(await generateRegistry(folder)).matchAll(/\[(\w+)\.name\]:\s*"(\w{40})"/g)];
+      for (const part of ["clinic", "shared"]) cpSync(join(ROOT, part), join(folder, part), { recursive: true });
+      const hashes = async () => [
+        ...(await generateRegistry(join(folder, "clinic/entities"))).matchAll(/\[(\w+)\.name\]:\s*"(\w{40})"/g),
+      ];
       const before = await hashes();
       expect(before.length).toBe(registry.length);
       const text = readFileSync(join(folder, file), "utf8");
@@ -69,23 +123,37 @@ describe("the code behind an entity", { timeout: 60_000 }, () => {
   };
 
   it.each([
-    ["a helper of its file", "patients.ts", "function isPlainDate(", "function isPlainDate(_: unknown, ", ["patients"]],
-    ["a comment", "patients.ts", "import {", "// A remark.\nimport {", []],
-    ["a type that all files share", "fields.ts", "interface FieldExtras", "interface More {}\ninterface FieldExtras", []],
+    [
+      "a helper of its file",
+      "clinic/entities/patients.ts",
+      "function isPlainDate(",
+      "function isPlainDate(_: unknown, ",
+      ["patients"],
+    ],
+    ["a comment", "clinic/entities/patients.ts", "import {", "// A remark.\nimport {", []],
+    [
+      "a type that all files share",
+      "shared/entities/fields.ts",
+      "interface FieldExtras",
+      "interface More {}\ninterface FieldExtras",
+      [],
+    ],
   ])("changes with %s: %s", async (_, file, of, instead, entities) => {
     expect(await changedBy(file, of, instead)).toEqual(entities);
   });
 
   it("changes for every entity with a helper that all files run", async () => {
-    expect(await changedBy("fields.ts", "JSON.parse(text)", "JSON.parse(text.trim())")).toHaveLength(registry.length);
-    expect(await changedBy("rules.ts", "(-?)(\\d+)", "(-?)([0-9]+)")).toHaveLength(registry.length);
+    expect(await changedBy("shared/entities/fields.ts", "JSON.parse(text)", "JSON.parse(text.trim())")).toHaveLength(
+      registry.length,
+    );
+    expect(await changedBy("shared/entities/rules.ts", "(-?)(\\d+)", "(-?)([0-9]+)")).toHaveLength(registry.length);
   });
 
   it("is part of the definition's hash, where the entity has a file", () => {
     expect(Object.keys(codeHashes).sort()).toEqual(registry.map(({ name }) => name).sort());
-    const hashes = [{}, { patients: "a" }, { patients: "b" }].map((code) => definitionHash(patients, code));
-    expect(new Set([...hashes, definitionHash(patients)]).size).toBe(4);
-    expect(definitionHash({ ...patients, name: "of_a_test" })).toMatch(/^[0-9a-f]{40}$/);
+    const hashes = [{}, { patients: "a" }, { patients: "b" }, codeHashes].map((code) => definitionHash(patients, code));
+    expect(new Set(hashes).size).toBe(4);
+    expect(definitionHash({ ...patients, name: "of_a_test" }, codeHashes)).toMatch(/^[0-9a-f]{40}$/);
   });
 
   it("is noticed by generate:check when it is not what the registry says", async () => {
@@ -114,7 +182,10 @@ describe("the code behind an entity", { timeout: 60_000 }, () => {
 async function inFolder(files: Readonly<Record<string, string>>, work: (folder: string) => Promise<void>): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "isthmus-entities-"));
   try {
-    for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);
+    for (const [name, text] of Object.entries(files)) {
+      mkdirSync(dirname(join(folder, name)), { recursive: true });
+      writeFileSync(join(folder, name), text);
+    }
     await work(folder);
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -1,24 +1,26 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { generateKinds, KINDS_FILE, kindsIn } from "../scripts/generate-kinds.ts";
+import { generateKinds, kindsIn } from "../scripts/generate-kinds.ts";
+import { generatedFiles, ROOT } from "../scripts/installations.ts";
 import { columnsRead } from "../shared/entities/columns-read.ts";
-import { orders } from "../shared/entities/orders.ts";
-import { registry } from "../shared/entities/registry.gen.ts";
-import { profiles } from "../shared/entities/profiles.ts";
-import { besideColumns, targetKinds } from "../shared/schema/column-kinds.gen.ts";
+import { orders } from "../clinic/entities/orders.ts";
+import { registry } from "../clinic/entities/registry.gen.ts";
+import { profiles } from "../clinic/entities/profiles.ts";
+import { besideColumns, targetKinds } from "../clinic/schema/column-kinds.gen.ts";
 import { compiledKind } from "../shared/schema/kinds.ts";
 
+const CLINIC = `${ROOT}/clinic`;
 const TYPES = `export interface SourceTables {
   dispatch_instruction: { id: { type: "integer"; ids: "dispatch_instruction" }; price: { type: "numeric" } };
 }`;
 
 describe("what the check of the live catalogs knows of the columns that entity files were compiled against", () => {
   it("is generated from the types: run npm run generate after a change of entities or types", async () => {
-    expect(readFileSync(KINDS_FILE, "utf8")).toBe(await generateKinds());
+    expect(readFileSync(generatedFiles(CLINIC).kinds, "utf8")).toBe(await generateKinds(CLINIC, registry));
   });
 
   it("holds the columns that entities name, and no other", async () => {
-    const text = await generateKinds([orders], TYPES, "export interface TargetTables {}");
+    const text = await generateKinds(CLINIC, [orders], TYPES, "export interface TargetTables {}");
     expect(text).toContain(`dispatch_instruction: { integer: "id", numeric: "price" }`);
     expect(text).not.toContain("dispatch_office");
   });

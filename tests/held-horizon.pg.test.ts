@@ -1,7 +1,7 @@
 import type { ReservedSql } from "postgres";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Entity } from "../shared/entities/define-entity.ts";
-import { operations as operationsEntity } from "../shared/entities/operations.ts";
+import { operations as operationsEntity } from "../clinic/entities/operations.ts";
 import { executionState } from "../shared/sql/execution-state.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 

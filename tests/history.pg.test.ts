@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Entity, History } from "../shared/entities/define-entity.ts";
-import { operations } from "../shared/entities/operations.ts";
-import { registry } from "../shared/entities/registry.gen.ts";
+import { operations } from "../clinic/entities/operations.ts";
+import { registry } from "../clinic/entities/registry.gen.ts";
 import { definitionHash } from "../shared/entities/validate-registry.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 

@@ -2,7 +2,7 @@ import postgres from "postgres";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { connect } from "../shared/db/connect.ts";
 import type { Entity } from "../shared/entities/define-entity.ts";
-import { offices as officeEntity } from "../shared/entities/offices.ts";
+import { offices as officeEntity } from "../clinic/entities/offices.ts";
 import { IsthmusError } from "../shared/errors.ts";
 import { checkInstallation } from "../shared/jobs/check.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";

@@ -3,14 +3,15 @@ import { join, resolve } from "node:path";
 import postgres from "postgres";
 import { describe, expect, it } from "vitest";
 import { setupSource } from "../local/cli/setup-source.ts";
-import { loadLegacy } from "../local/dataset/load.ts";
+import { loadLegacy } from "../clinic/dataset/load.ts";
 import { prepareFiles } from "../local/postgres-files.ts";
 import { startPostgres } from "../local/postgres.ts";
 import { connect } from "../shared/db/connect.ts";
-import { deniedColumns } from "../shared/entities/columns.ts";
+import { denied } from "../clinic/denied.ts";
+import { everDenied } from "../shared/entities/denied.ts";
 import { columnsRead } from "../shared/entities/columns-read.ts";
 import type { Entity } from "../shared/entities/define-entity.ts";
-import { registry } from "../shared/entities/registry.gen.ts";
+import { registry } from "../clinic/entities/registry.gen.ts";
 import { IsthmusError } from "../shared/errors.ts";
 import { recommend, SCAN_BYTES_PER_SECOND, tablesUsed } from "../shared/jobs/capabilities.ts";
 import { inspectSource } from "../shared/jobs/inspect.ts";
@@ -352,7 +353,7 @@ describe("the SQL that prepares a source", () => {
         [...columnsRead(entity)].flatMap(([table, columns]) => ["ctid", ...columns].map((column) => `${table}.${column}`)),
       );
       expect(readable.map((one) => `${one.table}.${one.name}`).sort()).toEqual([...new Set(named)].sort());
-      expect(readable.filter((one) => (deniedColumns({}) as string[]).includes(one.name))).toEqual([]);
+      expect(readable.filter((one) => everDenied(denied).includes(one.name))).toEqual([]);
       await expect(source.unsafe("select password from auth_user")).rejects.toThrow(/permission denied/);
       await expect(source.unsafe("select * from dispatch_operation")).rejects.toThrow(/permission denied/);
       await expect(source.unsafe("delete from dispatch_operation")).rejects.toThrow();

@@ -58,7 +58,7 @@ it("a pooler that refuses never ends a job for a day: it is tried again after pa
   for (const [code, reason] of [
     ["XX000", "pooler_refused"],
     ["28P01", "credentials_refused"],
-    ["08P01", "08P01"],
+    ["08P01", "pooler_refused"],
     ["3D000", "no_such_database"],
     ["53300", "too_many_connections"],
     ["57P03", "57P03"],

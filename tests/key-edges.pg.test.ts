@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { categories as categoriesEntity } from "../shared/entities/categories.ts";
+import { categories as categoriesEntity } from "../clinic/entities/categories.ts";
 import type { Entity } from "../shared/entities/define-entity.ts";
-import { operations as operationsEntity } from "../shared/entities/operations.ts";
+import { operations as operationsEntity } from "../clinic/entities/operations.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
 import { adopt, loosen } from "./support/adoption.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
@@ -234,6 +234,7 @@ describe("control totals of records at the edges", () => {
     const [first, last] = [EDGES.bigint[0], EDGES.bigint[6]];
     // Rows that the sync believes to have landed, with another amount: both at once, and their row states know of neither.
     await test.target.admin.unsafe(`
+      set local session_replication_role = replica;
       update public.operations set amount = 7 where legacy_operation_id in (${first}, ${last});
       update public.sync_row_states s set "left" = jsonb_set("left", '{amount}', '7'), written_by = null
         where legacy_id in (${first}, ${last}) and entity_id = (select id from public.sync_entities where entity_type = 'operations')`);

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { loadLegacy } from "../local/dataset/load.ts";
+import { loadLegacy } from "../clinic/dataset/load.ts";
 import type { Entity } from "../shared/entities/define-entity.ts";
-import { registry } from "../shared/entities/registry.gen.ts";
+import { registry } from "../clinic/entities/registry.gen.ts";
 import { projectionSql } from "../shared/sql/projection.ts";
 import { allKeys, sentOrLandedKeys } from "../shared/sql/source-keys.ts";
 import { createTestSource, type TestDatabase } from "./support/databases.ts";

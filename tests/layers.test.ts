@@ -21,15 +21,16 @@ interface Layer {
   readonly rule: string;
 }
 
-const BASE = /^shared\/(errors|log|config|clock|net-reason)\.ts$/;
+const BASE = /^shared\/(errors|error-words|log|config|clock|net-reason)\.ts$/;
 
-/** The first layer that matches a file counts; a file below functions/ or shared/ without one breaks the rules. */
+/** The first layer that matches a file counts; a file of functions/, shared/ or an installation without one breaks the rules. */
 const LAYERS: readonly Layer[] = [
   ...["sync-trigger", "sync-page", "sync-tick"].map((name) => ({
     files: new RegExp(`^functions/${name}/`),
     may: [
       new RegExp(`^functions/${name}/`),
-      /^functions\/deno-runtime\.ts$/,
+      /^functions\/(deno-runtime|installation\.gen)\.ts$/,
+      /^shared\/entities\/installation\.ts$/,
       /^shared\/(http|jobs|pipeline)\//,
       /^shared\/(context|runtime|errors|log|config)\.ts$/,
       // The state of an execution, and its end, is one query and one answer: a job around either would only pass it through.
@@ -40,10 +41,15 @@ const LAYERS: readonly Layer[] = [
     rule: "functions import http, jobs and pipeline, and never each other",
   })),
   {
-    files: /^functions\/deno-runtime\.ts$/,
-    may: [/^shared\/(log|runtime)\.ts$/],
+    files: /^functions\/installation\.gen\.ts$/,
+    may: [/^(clinic|examples\/[\w-]+)\/installation\.ts$/],
+    rule: "here alone the engine meets an installation, as a whole",
+  },
+  {
+    files: /^functions\/(deno-runtime|database-socket)\.ts$/,
+    may: [/^shared\/(log|error-words|runtime|db\/connect)\.ts$/, /^functions\/database-socket\.ts$/],
     packages: /^node:/,
-    rule: "the runtime imports only log and runtime",
+    rule: "the runtime imports only log, the words of errors, runtime and what a connection wants",
   },
   { files: /^shared\/context\.ts$/, may: [/^shared\//], rule: "context wires what shared/ has, and nothing else" },
   { files: /^shared\/http\//, may: [/^shared\/http\//, BASE], rule: "http imports only http and the base" },
@@ -76,26 +82,60 @@ const LAYERS: readonly Layer[] = [
   },
   { files: /^shared\/db\//, may: [/^shared\/db\//, BASE], rule: "db imports errors, log and config" },
   {
-    files: /^shared\/entities\/(registry\.gen|validate-registry|columns-read)\.ts$/,
+    files: /^shared\/entities\//,
     may: [/^shared\/entities\//, BASE],
-    rule: "the registry imports the entities",
-  },
-  {
-    files: /^shared\/entities\/(define-entity|consumed-joins|entity-sql|fields|columns|rules|sensitive|sql-tokens)\.ts$/,
-    may: [/^shared\/entities\/(define-entity|consumed-joins|entity-sql|fields|columns|rules|sensitive|sql-tokens)\.ts$/, BASE],
     rule: "what entity files are made of imports only itself and the base",
   },
-  {
-    files: /^shared\/entities\//,
-    may: [/^shared\/entities\/define-entity\.ts$/],
-    packages: /^$/,
-    strict: true,
-    rule: "entities import only define-entity",
-  },
+  ...["clinic", "examples/[\\w-]+"].flatMap((folder): Layer[] => [
+    {
+      files: new RegExp(`^${folder}/entities/define-entity\\.ts$`),
+      may: [/^shared\/entities\/define-entity\.ts$/, new RegExp(`^${folder}/(denied|schema/(source|target)-tables\\.gen)\\.ts$`)],
+      packages: /^$/,
+      strict: true,
+      rule: "define-entity binds the engine's to the catalogs of its installation",
+    },
+    {
+      files: new RegExp(`^${folder}/entities/registry\\.gen\\.ts$`),
+      may: [new RegExp(`^${folder}/entities/`)],
+      packages: /^$/,
+      strict: true,
+      rule: "the registry imports the entities of its folder",
+    },
+    {
+      files: new RegExp(`^${folder}/entities/`),
+      may: [new RegExp(`^${folder}/entities/define-entity\\.ts$`)],
+      packages: /^$/,
+      strict: true,
+      rule: "entities import only define-entity",
+    },
+    {
+      files: new RegExp(`^${folder}/(denied|schema/[\\w-]+\\.gen)\\.ts$`),
+      may: [/^shared\/schema\/kinds\.ts$/],
+      packages: /^$/,
+      strict: true,
+      rule: "what is known of the columns imports nothing",
+    },
+    {
+      files: new RegExp(`^${folder}/installation\\.ts$`),
+      may: [
+        new RegExp(`^${folder}/(denied|entities/registry\\.gen|schema/column-kinds\\.gen)\\.ts$`),
+        /^shared\/entities\/installation\.ts$/,
+      ],
+      packages: /^$/,
+      strict: true,
+      rule: "an installation is its entities and what is known of their columns",
+    },
+    {
+      files: new RegExp(`^${folder}/demo\\.ts$`),
+      may: [new RegExp(`^${folder}/dataset/`), /^local\/demo\/demo\.ts$/],
+      strict: true,
+      rule: "a demo shows the dataset",
+    },
+  ]),
   { files: /^shared\/[^/]+\.ts$/, may: [BASE, /^shared\/runtime\.ts$/], rule: "the base imports only the base" },
   {
-    files: /^local\/dataset\//,
-    may: [/^local\/dataset\//],
+    files: /^clinic\/dataset\//,
+    may: [/^clinic\/dataset\//],
     strict: true,
     rule: "the dataset generator shares no code with the pipeline",
   },
@@ -105,14 +145,19 @@ const LAYERS: readonly Layer[] = [
     strict: true,
     rule: "the verifier shares no code with the pipeline",
   },
-  { files: /^local\//, may: [/^local\//, /^shared\//], rule: "local imports local and shared" },
+  {
+    files: /^local\//,
+    may: [/^local\//, /^shared\//, /^functions\/installation\.gen\.ts$/],
+    rule: "local imports local, shared and the installation",
+  },
 ];
 
 /** One sentence per import that breaks a rule. */
 function violations(imports: readonly Import[]): string[] {
   return imports.flatMap(({ from, to, typeOnly }) => {
     const layer = LAYERS.find(({ files }) => files.test(from));
-    if (!layer) return /^(functions|shared)\//.test(from) ? [`${from} belongs to no layer: give it one in this test.`] : [];
+    if (!layer)
+      return /^(functions|shared|clinic|examples)\//.test(from) ? [`${from} belongs to no layer: give it one in this test.`] : [];
     if (typeOnly && layer.strict !== true) return [];
     const isFile = to.endsWith(".ts");
     const allowed = isFile ? layer.may.some((may) => may.test(to)) : (layer.packages?.test(to) ?? true);
@@ -162,7 +207,7 @@ function sources(folder: string): string[] {
   });
 }
 
-const FILES = ["functions", "shared", "local", "tests"].flatMap(sources);
+const FILES = ["functions", "shared", "clinic", "examples", "local", "tests"].flatMap(sources);
 const value = (from: string, to: string): Import => ({ from, to, typeOnly: false });
 
 describe("imports run one way", () => {
@@ -183,12 +228,24 @@ describe("imports run one way", () => {
     ["shared/pipeline/detect/detect.ts", "shared/pipeline/read.ts", "shared/pipeline/detect/xmin.ts", "never import each other"],
     ["shared/sql/pages.ts", "shared/pipeline/read.ts", "shared/db/ident.ts", "sql imports"],
     ["shared/db/query.ts", "shared/sql/pages.ts", "shared/errors.ts", "db imports"],
-    ["shared/entities/patients.ts", "shared/db/ident.ts", "shared/entities/define-entity.ts", "only define-entity"],
-    ["shared/entities/patients.ts", "zod", "shared/entities/define-entity.ts", "only define-entity"],
-    ["shared/entities/define-entity.ts", "shared/entities/patients.ts", "zod", "what entity files are made of imports"],
+    ["clinic/entities/patients.ts", "shared/entities/define-entity.ts", "clinic/entities/define-entity.ts", "only define-entity"],
+    ["clinic/entities/patients.ts", "zod", "clinic/entities/define-entity.ts", "only define-entity"],
+    ["shared/entities/define-entity.ts", "clinic/entities/patients.ts", "zod", "what entity files are made of imports"],
+    ["shared/context.ts", "clinic/installation.ts", "shared/entities/installation.ts", "context wires"],
+    ["functions/installation.gen.ts", "clinic/denied.ts", "clinic/installation.ts", "an installation, as a whole"],
+    ["functions/sync-page/index.ts", "clinic/installation.ts", "functions/installation.gen.ts", "functions import"],
+    ["local/cli/program.ts", "clinic/entities/patients.ts", "functions/installation.gen.ts", "local imports"],
+    ["clinic/installation.ts", "clinic/dataset/load.ts", "clinic/denied.ts", "an installation is"],
+    ["clinic/entities/define-entity.ts", "shared/db/ident.ts", "clinic/denied.ts", "binds the engine's"],
+    [
+      "examples/shop/entities/books.ts",
+      "clinic/entities/define-entity.ts",
+      "examples/shop/entities/define-entity.ts",
+      "only define",
+    ],
     ["shared/errors.ts", "shared/db/query.ts", "shared/log.ts", "the base"],
-    ["local/dataset/load.ts", "shared/db/ident.ts", "local/dataset/copy.ts", "dataset generator"],
-    ["local/dataset/load.ts", "local/platform.ts", "postgres", "dataset generator"],
+    ["clinic/dataset/load.ts", "shared/db/ident.ts", "clinic/dataset/copy.ts", "dataset generator"],
+    ["clinic/dataset/load.ts", "local/platform.ts", "postgres", "dataset generator"],
     ["tests/verifier/recompute.ts", "shared/db/ident.ts", "tests/verifier/sql.ts", "verifier"],
     ["local/demo.ts", "tests/support/platform.ts", "shared/errors.ts", "local imports"],
   ])("%s may not import %s, and may import %s", (from, forbidden, allowed, rule) => {
@@ -198,7 +255,7 @@ describe("imports run one way", () => {
 
   it("lets a type cross a layer, except into what must share nothing", () => {
     expect(violations([{ from: "shared/sql/pages.ts", to: "shared/pipeline/types.ts", typeOnly: true }])).toEqual([]);
-    expect(violations([{ from: "local/dataset/load.ts", to: "shared/errors.ts", typeOnly: true }])).toHaveLength(1);
+    expect(violations([{ from: "clinic/dataset/load.ts", to: "shared/errors.ts", typeOnly: true }])).toHaveLength(1);
     expect(
       violations([{ from: "functions/sync-page/handler.ts", to: "functions/sync-tick/handler.ts", typeOnly: true }]),
     ).toHaveLength(1);
@@ -230,7 +287,11 @@ describe("imports run one way", () => {
 });
 
 describe("runtime neutrality", () => {
-  it.each(sources("shared"))("%s names neither Deno nor Node", (file) => {
+  it.each(
+    FILES.filter(
+      (file) => /^(shared|(clinic|examples\/[\w-]+)\/(entities|schema|[\w-]+\.ts$))/.test(file) && !file.endsWith("/demo.ts"),
+    ),
+  )("%s names neither Deno nor Node", (file) => {
     expect(runtimeNames(read(file))).toEqual([]);
   });
 

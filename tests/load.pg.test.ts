@@ -200,6 +200,7 @@ describe("reconciling and loading a page", () => {
     const corrupt = (id: number) =>
       test.target.admin.begin(async (tx) => {
         await tx`update public.payments set amount = amount + 0.01 where legacy_payment_id = ${id}`;
+        await tx`set local session_replication_role = replica`;
         await tx`update public.sync_row_states s set "left" = jsonb_set("left", '{amount}', to_jsonb((select amount from public.payments where legacy_payment_id = ${id})))
                 where legacy_id = ${id} and entity_id = (select id from public.sync_entities where entity_type = 'payments')`;
       });
@@ -230,8 +231,10 @@ describe("reconciling and loading a page", () => {
     });
 
     it("heal what reading the record once more puts right", async () => {
-      await test.target
-        .admin`update public.sync_row_states set seen = jsonb_set(seen, '{amount}', '0') where legacy_id = 50 and entity_id = (select id from public.sync_entities where entity_type = 'payments')`;
+      await test.target.admin.begin(async (tx) => {
+        await tx`set local session_replication_role = replica`;
+        await tx`update public.sync_row_states set seen = jsonb_set(seen, '{amount}', '0') where legacy_id = 50 and entity_id = (select id from public.sync_entities where entity_type = 'payments')`;
+      });
       await touch("payment");
       const { execution } = await test.sync({ entities: ["payments"] });
       expect(await errors(execution)).toEqual({ status: "succeeded", errors: null });

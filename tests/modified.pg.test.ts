@@ -161,6 +161,6 @@ describe("the modified capture", () => {
     ["a plan", { dryRun: true }, ["orders", "patients"]],
     ["one that is not valid", { entities: ["patients"], capture: "quick" }, ["orders", "patients"]],
   ])("%s backs what it covers", (_, configuration, unbacked) => {
-    expect(unbackedBy([configuration], ["orders", "patients"], test.context.entities)).toEqual(unbacked);
+    expect(unbackedBy([configuration], ["orders", "patients"], test.context)).toEqual(unbacked);
   });
 });

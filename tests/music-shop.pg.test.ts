@@ -1,11 +1,16 @@
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { installation } from "../examples/music-shop/installation.ts";
+import { generateKinds } from "../scripts/generate-kinds.ts";
+import { generateRegistry } from "../scripts/generate-registry.ts";
+import { generatedFiles, ROOT } from "../scripts/installations.ts";
 import { sourceTypes, targetTypes } from "../scripts/schema-types.ts";
 import { validateRegistry } from "../shared/entities/validate-registry.ts";
 import { acknowledge } from "../shared/jobs/check.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
 import { adopt } from "./support/adoption.ts";
-import { compile } from "./support/compile.ts";
-import { createShop, shopFiles, type Shop } from "./support/music-shop.ts";
+import { createShop, SHOP, type Shop } from "./support/music-shop.ts";
 import { expectSeen, handsOf, type Hands } from "./support/sabotage.ts";
 import { musicShop } from "./verifier/music-shop.ts";
 
@@ -42,16 +47,20 @@ describe("a music shop of eleven tables, synced as it is", () => {
   });
   afterAll(() => shop[Symbol.asyncDispose]());
 
-  it("has entity files that compile against the types of its own schemas", async () => {
-    const types = {
-      "schema/source-tables.gen.ts": await sourceTypes(shop.source.admin),
-      "schema/target-tables.gen.ts": await targetTypes(shop.target.admin),
-    };
-    const files = Object.entries(shopFiles());
-    const errors = compile({ ...types, ...Object.fromEntries(files.map(([name, text]) => [`entities/${name}`, text])) });
-    expect(errors).toEqual(Object.fromEntries(Object.keys(errors).map((name) => [name, []])));
-    expect(Object.keys(errors)).toHaveLength(files.length + 2);
-    expect(validateRegistry([...shop.context.entities.values()])).toEqual([]);
+  it("has generated files that are what its schemas and entity files say, and is valid", async () => {
+    const files = generatedFiles(SHOP);
+    expect(readFileSync(files.sourceTypes, "utf8")).toBe(await sourceTypes(shop.source.admin, installation.denied));
+    expect(readFileSync(files.targetTypes, "utf8")).toBe(await targetTypes(shop.target.admin));
+    expect(readFileSync(files.registry, "utf8")).toBe(await generateRegistry(resolve(SHOP, "entities")));
+    expect(readFileSync(files.kinds, "utf8")).toBe(await generateKinds(SHOP, installation.entities));
+    expect(validateRegistry(installation.entities, installation.denied)).toEqual([]);
+  });
+
+  it("is the example of docs/entities.md, as its files stand", () => {
+    const text = readFileSync(resolve(ROOT, "docs/entities.md"), "utf8");
+    const shown = [...text.matchAll(/^```ts (examples\/\S+)\n(.*?)^```$/gms)];
+    expect(shown.length).toBeGreaterThan(0);
+    for (const [, file = "", code] of shown) expect(code, file).toBe(readFileSync(resolve(ROOT, file), "utf8"));
   });
 
   it("is planned by a dry run, which writes nothing, and lands as planned", async () => {

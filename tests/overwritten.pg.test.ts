@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Entity } from "../shared/entities/define-entity.ts";
-import { offices } from "../shared/entities/offices.ts";
+import { offices } from "../clinic/entities/offices.ts";
 import { definitionHash } from "../shared/entities/validate-registry.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
 import { tick } from "../shared/jobs/tick.ts";

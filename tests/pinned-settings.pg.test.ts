@@ -34,6 +34,29 @@ const STRANGER: Stranger = {
   computed: true,
 };
 
+it("settings are pinned whatever functions a search path leads to first", async () => {
+  await using target = await createTestTarget();
+  const roles = ["isthmus_worker", "isthmus_reader"];
+  await target.admin
+    .unsafe(
+      `create schema shadow; grant usage on schema shadow to ${roles.join(", ")};
+       create function shadow.current_setting(text, boolean) returns text language plpgsql as $$ begin raise 'a stranger''s' ; end $$;
+       create function shadow.set_config(text, text, boolean) returns text language plpgsql as $$ begin raise 'a stranger''s'; end $$;`,
+    )
+    .simple();
+  for (const role of roles)
+    await target.admin.unsafe(`alter role ${role} in database ${target.name} set search_path = shadow, pg_catalog`);
+  for (const side of ["source", "target"] as const) {
+    const url = side === "source" ? readerUrl(target) : workerUrl(target);
+    const sql = connect({ ...CONNECTION, side, url, applicationName: "test" });
+    const [row] = await sql.unsafe<{ path: string; timeout: string }[]>(
+      "select current_setting('search_path') as path, current_setting('transaction_timeout') as timeout",
+    );
+    expect(row).toEqual({ path: PINNED.search_path, timeout: "0" });
+    await sql.end({ timeout: 1 });
+  }
+});
+
 describe("a value lands as the source has it, whatever the settings of either side", () => {
   it.each(COMBINATIONS.map((_, n) => n))("combination %i", async (n) => {
     await using test = await createStranger(STRANGER);

@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import postgres, { type Sql } from "postgres";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { LocalPostgres } from "../local/postgres.ts";
-import { prepareSource, prepareSupabase, pushMigrations, supabase } from "../local/target/supabase.ts";
+import { prepareSource, prepareSupabase, pushMigrations } from "../local/target/supabase.ts";
 import { createTestSource, createTestTarget, ownerUrl, readerUrl, workerUrl, type TestDatabase } from "./support/databases.ts";
 import { testServer } from "./support/servers.ts";
 
@@ -143,14 +143,6 @@ describe("the target is what a new hosted project is", () => {
       await using stranger = client(target.url("isthmus_worker", password));
       await expect(stranger`select 1`).rejects.toThrow();
     }
-  });
-
-  it("the security advisors find nothing, and find it when a table loses its row level security", async () => {
-    await using db = await createTestTarget();
-    const advisors = () => supabase(["db", "advisors", "--type", "security", "--fail-on", "info", `--remote=${ownerUrl(db)}`]);
-    expect(await advisors()).toContain("No issues found");
-    await db.admin.unsafe("alter table public.sync_jobs disable row level security");
-    await expect(advisors()).rejects.toThrow(/rls_disabled_in_public|policy_exists_rls_disabled/);
   });
 });
 

@@ -173,7 +173,11 @@ describe("callbacks", () => {
       ...{ status: 418, retried: 1, maxRetries: 1, sourceMessageId: messageId, dlqId: messages[0]?.dlqId },
       ...{ url: `${destination.url}/`, method: "POST", body: Buffer.from("teapot").toString("base64") },
       sourceBody: Buffer.from('{"page":3}').toString("base64"),
+      // Under the names that the vendor reports, whatever they travelled under.
+      sourceHeader: { "Content-Type": ["application/json"] },
     });
+    const named = [body["header"], body["sourceHeader"]].flatMap((headers) => Object.keys(headers as object));
+    expect(named.filter((name) => name === name.toLowerCase())).toEqual([]);
     expect(call?.headers).toMatchObject({ "x-chain": "c1", "content-type": "application/json" });
     expect(call?.headers["upstash-message-id"]).not.toBe(messageId);
   });

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Entity } from "../shared/entities/define-entity.ts";
-import { offices as officeEntity } from "../shared/entities/offices.ts";
+import { offices as officeEntity } from "../clinic/entities/offices.ts";
 import { definitionHash } from "../shared/entities/validate-registry.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
 import type { SelectionRequest } from "../shared/jobs/plan-selection.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { operations } from "../shared/entities/operations.ts";
-import { payments } from "../shared/entities/payments.ts";
+import { operations } from "../clinic/entities/operations.ts";
+import { payments } from "../clinic/entities/payments.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
 import { median, workerCpuMs } from "./support/cpu.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";

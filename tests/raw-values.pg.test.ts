@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { registry } from "../shared/entities/registry.gen.ts";
+import { registry } from "../clinic/entities/registry.gen.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 type Raw = Readonly<Record<string, string | null>> | null;

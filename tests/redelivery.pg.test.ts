@@ -66,6 +66,30 @@ describe("a lease", () => {
   });
   afterAll(() => test[Symbol.asyncDispose]());
 
+  it("is taken over by a later attempt of its message alone: the earlier one was killed", async () => {
+    const { execution } = await test.start({ entities: ["offices"] });
+    const message = test.queue.shift();
+    if (!message) throw new Error("no page");
+    const claim = (delivery?: { readonly id: string; readonly attempt: number }) =>
+      claimPage(test.context.target, delivery ? { ...message, delivery } : message, 60, addressesOf(test.context.config));
+    expect(await claim({ id: "msg_1", attempt: 0 })).toMatchObject({ outcome: "claimed", chain: { lease: 1, page_size: 2000 } });
+    for (const other of [undefined, { id: "msg_1", attempt: 0 }, { id: "msg_2", attempt: 3 }]) {
+      expect(await claim(other)).toEqual({ outcome: "leased" });
+    }
+    expect(await claim({ id: "msg_1", attempt: 1 })).toMatchObject({
+      outcome: "claimed",
+      chain: { lease: 2, page_size: 250, slow_growth: true },
+    });
+    expect(await claim({ id: "msg_1", attempt: 1 })).toEqual({ outcome: "leased" });
+    await test.target.admin`update public.sync_chains set lease_until = null, due_at = now() where id = ${message.chain}`;
+    // A lease without a message, as a person's call has it, waits for its end.
+    expect(await claim()).toMatchObject({ outcome: "claimed" });
+    expect(await claim({ id: "msg_1", attempt: 2 })).toEqual({ outcome: "leased" });
+    await test.target.admin`update public.sync_executions set status = 'cancelled' where id = ${execution}`;
+    await test.target
+      .admin`update public.sync_chains set state = 'cancelled', closed_at = now(), lease_until = null, due_at = null where execution_id = ${execution}`;
+  });
+
   it("that another delivery has taken over commits nothing", async () => {
     const { execution } = await test.start({ entities: ["offices"] });
     const message = test.queue.shift();
@@ -104,8 +128,7 @@ describe("a lease", () => {
       dependants: [],
       cache_lookups: 0,
       cache_hits: 0,
-      cpu_ms: null,
-      peak_rss_bytes: null,
+      heap_bytes: null,
       wall_ms: 1,
       next_page_size: 10,
       cut: false,

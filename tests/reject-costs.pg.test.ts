@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { operations } from "../shared/entities/operations.ts";
+import { operations } from "../clinic/entities/operations.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 

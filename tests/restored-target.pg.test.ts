@@ -2,7 +2,7 @@ import type { Sql } from "postgres";
 import { expect, it } from "vitest";
 import { startRedis } from "../local/redis/server.ts";
 import type { Entity } from "../shared/entities/define-entity.ts";
-import { offices } from "../shared/entities/offices.ts";
+import { offices } from "../clinic/entities/offices.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 

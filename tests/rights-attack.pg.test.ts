@@ -18,7 +18,7 @@ const ATTACKERS = ["isthmus_worker", "reviewer", "operator", "anon", "service_ro
 type Attacker = (typeof ATTACKERS)[number];
 /** What the worker writes, and what everybody tells about themselves. */
 const FREE = [
-  "sync_sources", "sync_entities", "sync_executions", "sync_chains", "sync_page_log", "sync_checkpoints", "sync_pending_keys", "sync_alerts", "sync_reports",
+  "sync_sources", "sync_entities", "sync_executions", "sync_chains", "sync_page_log", "sync_checkpoints", "sync_pending_keys", "sync_alerts", "sync_ticks", "sync_reports",
   "sync_warnings", "sync_adoption_rows", "sync_contract_checks", "sync_side_effects", "sync_brakes", "sync_identities", "uuid_mappings_enhanced", "sync_conflicts", "sync_conflict_values",
   "sync_queue_counts", "sync_changed_causes", "sync_planned_records", "sync_planned_keys", "sync_row_states", "sync_join_rows", "sync_audit", "witness",
   "notes", "office_log",
@@ -69,9 +69,7 @@ beforeAll(async () => {
       returns bigint language sql as $$ insert into net.http_request_queue (url, headers, body) values (url, headers, body) returning id $$;
     insert into net.http_request_queue (url, headers) values ('https://a.example', '{"apikey": "${KEY}"}')
   `.replace(`'${SECRET} '`, `'${SECRET.replace("'", "''")} '`)).simple(); // prettier-ignore
-  await owner
-    .unsafe(readFileSync(resolve(import.meta.dirname, "../migrations/20261101001400_schedule_sync_tick.sql"), "utf8"))
-    .simple();
+  await owner.unsafe(readFileSync(resolve(import.meta.dirname, "../supabase/schemas/schedule.sql"), "utf8")).simple();
   await owner.end();
   for (const role of ["authenticated", "anon", "service_role"])
     await target.admin.unsafe(`create role "try_${role}_${suffix}" login noinherit in role ${role}`);
@@ -110,7 +108,9 @@ async function openConflicts(admin: Sql): Promise<void> {
   await admin.unsafe(`
     delete from public.sync_conflicts where entity_type = 'offices';
     update public.offices set name = 'target';
+    set local session_replication_role = replica;
     update public.sync_row_states s set seen = '{"name": "seen"}', "left" = '{"name": "seen"}', gone_at = null from public.sync_entities e where e.id = s.entity_id and e.entity_type = 'offices';
+    set local session_replication_role = origin;
     insert into public.sync_conflicts (state, entity_type, source_record_id, conflict_type, field, remedy, rule, source_table, target_table, entity_id, target_record_id)
     select 'open', 'offices', legacy_office_id, 'concurrent_modification', 'name', '', 'both_changed', 'x', 'offices', e.id, o.id from public.offices o, public.sync_entities e where e.entity_type = 'offices';
     insert into public.sync_conflict_values (conflict_id, seen, source, target, "left")

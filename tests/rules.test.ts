@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { operations } from "../shared/entities/operations.ts";
-import { orders } from "../shared/entities/orders.ts";
-import { patients } from "../shared/entities/patients.ts";
-import { payments } from "../shared/entities/payments.ts";
+import { operations } from "../clinic/entities/operations.ts";
+import { orders } from "../clinic/entities/orders.ts";
+import { patients } from "../clinic/entities/patients.ts";
+import { payments } from "../clinic/entities/payments.ts";
 import type { Entity } from "../shared/entities/define-entity.ts";
 import { compareDecimals, length, member, pattern, range, uuidFormat, type ValueRule } from "../shared/entities/rules.ts";
 

@@ -1,31 +1,38 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { SOURCE_TYPES_FILE, sourceTypes, TARGET_TYPES_FILE, targetTypes } from "../scripts/schema-types.ts";
+import { denied } from "../clinic/denied.ts";
+import { generatedFiles, ROOT } from "../scripts/installations.ts";
+import { sourceTypes, targetTypes } from "../scripts/schema-types.ts";
 import { createTestSource, createTestTarget } from "./support/databases.ts";
+
+const FILES = generatedFiles(`${ROOT}/clinic`);
 
 describe("the types that entity files are checked against", () => {
   it("are those of the source (npm run schema:types), without the columns that never leave it", async () => {
     await using source = await createTestSource();
-    const types = await sourceTypes(source.admin);
-    expect(types).toBe(readFileSync(SOURCE_TYPES_FILE, "utf8"));
+    const types = await sourceTypes(source.admin, denied);
+    expect(types).toBe(readFileSync(FILES.sourceTypes, "utf8"));
     expect(types).not.toMatch(/password|card_bin|access_token/);
     await source.admin`alter table public.dispatch_office add column floor integer`;
-    expect(await sourceTypes(source.admin)).not.toBe(types);
+    expect(await sourceTypes(source.admin, denied)).not.toBe(types);
   });
 
   it("have the BIN of a card where somebody has opted in to it with a reason, and never a secret", async () => {
     await using source = await createTestSource();
-    const types = await sourceTypes(source.admin, { card_bin: "Chargebacks are sorted by issuing bank." });
+    const types = await sourceTypes(source.admin, {
+      ...denied,
+      optedIn: { card_bin: "Chargebacks are sorted by issuing bank." },
+    });
     expect(types).toContain('card_bin: { type: "text" };');
-    expect(await sourceTypes(source.admin, { card_bin: " " })).not.toContain("card_bin");
-    const everything: object = { password: "Why not?", access_token: "Why not?", card_bin: "Why not?" };
-    expect(await sourceTypes(source.admin, everything)).not.toMatch(/password|access_token/);
+    expect(await sourceTypes(source.admin, { ...denied, optedIn: { card_bin: " " } })).not.toContain("card_bin");
+    const optedIn = { password: "Why not?", access_token: "Why not?", card_bin: "Why not?" };
+    expect(await sourceTypes(source.admin, { ...denied, optedIn })).not.toMatch(/password|access_token/);
   });
 
   it("are those of the target, without the sync's own tables", async () => {
     await using target = await createTestTarget();
     const types = await targetTypes(target.admin);
-    expect(types).toBe(readFileSync(TARGET_TYPES_FILE, "utf8"));
+    expect(types).toBe(readFileSync(FILES.targetTypes, "utf8"));
     expect(types).not.toMatch(/sync_|uuid_mappings/);
   });
 
@@ -37,7 +44,7 @@ describe("the types that entity files are checked against", () => {
         a integer, "on" integer, price public.cents, tags text[], made date, primary key (a, "on"),
         foreign key (a) references public.dispatch_office (id)) partition by range (a);
       create view public.seen as select 1 as one`);
-    const types = await sourceTypes(source.admin);
+    const types = await sourceTypes(source.admin, denied);
     expect(types).toContain(
       ["  'odd \"name': {", '    a: { type: "integer"; ids: "dispatch_office" };', '    on: { type: "integer" };'].join("\n"),
     );

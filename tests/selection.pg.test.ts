@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { describeIssues } from "../shared/errors.ts";
+import { sourceKinds } from "../clinic/schema/column-kinds.gen.ts";
 import { LARGEST_PAGE, MOST_LEGACY_IDS, selectiveSync } from "../shared/jobs/selective-sync.ts";
 import { createTestTarget } from "./support/databases.ts";
 import { SEED } from "./support/hostile.ts";
@@ -169,12 +170,12 @@ describe("a selection", () => {
 
 describe("what a request may say", () => {
   const parse = (body: unknown) => {
-    const result = selectiveSync(entities).safeParse(body);
+    const result = selectiveSync(entities, sourceKinds).safeParse(body);
     return result.success ? result.data : describeIssues(result.error.issues);
   };
   let entities: Pipeline["context"]["entities"];
   beforeAll(async () => {
-    const { registry } = await import("../shared/entities/registry.gen.ts");
+    const { registry } = await import("../clinic/entities/registry.gen.ts");
     entities = new Map(registry.map((entity) => [entity.name, entity]));
   });
 

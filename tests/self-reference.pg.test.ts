@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { registry } from "../shared/entities/registry.gen.ts";
+import { registry } from "../clinic/entities/registry.gen.ts";
 import { landedRows } from "./support/landed.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 

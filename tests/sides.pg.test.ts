@@ -92,6 +92,12 @@ const both =
 const back = (id: number) => `insert into public.new select * from public.copy where legacy_id = ${id};`;
 const unmap = (id: number) => `delete from public.uuid_mappings_enhanced where legacy_id = ${id};`;
 const forget = (id: number) => `delete from public.sync_row_states where legacy_id = ${id};`;
+/** Around what refuses people. */
+const forced = (statement: string) => (test: Pipeline) =>
+  test.target.admin.begin(async (tx) => {
+    await tx.unsafe("set local session_replication_role = replica");
+    await tx.unsafe(statement);
+  });
 const gone = (id: number) => source(`delete from public.old where id = ${id}`);
 
 const CASES: readonly Case[] = [
@@ -307,7 +313,7 @@ const CASES: readonly Case[] = [
     side: "state",
     what: "put back",
     title: "a deleted record's row state is back",
-    damage: target(
+    damage: forced(
       `insert into public.sync_row_states (entity_id, legacy_id, seen, "left", source_digest) select entity_id, 9, seen, "left", source_digest from public.sync_row_states where legacy_id = 2`,
     ),
     id: 9,
@@ -319,7 +325,7 @@ const CASES: readonly Case[] = [
     side: "state",
     what: "changed",
     title: "the source's hash is another one",
-    damage: target("update public.sync_row_states set source_digest = 1 where legacy_id = 3"),
+    damage: forced("update public.sync_row_states set source_digest = 1 where legacy_id = 3"),
     id: 3,
     finding: "changed",
     digest: "healed",
@@ -329,7 +335,7 @@ const CASES: readonly Case[] = [
     side: "state",
     what: "changed",
     title: "it is called gone",
-    damage: target("update public.sync_row_states set gone_at = now() where legacy_id = 3"),
+    damage: forced("update public.sync_row_states set gone_at = now() where legacy_id = 3"),
     id: 3,
     finding: "missing",
     digest: "healed",
@@ -356,6 +362,44 @@ const CASES: readonly Case[] = [
     finding: "changed",
     digest: { queue: "both_changed" },
     full: { queue: "both_changed" },
+  },
+  {
+    side: "queue",
+    what: "lost",
+    title: "what stops a record that never landed is deleted",
+    damage: async (test) => {
+      await test.target.admin`alter table public.new add constraint fine check (name <> 'refused')`;
+      await test.source.admin`insert into public.old values (11, 'refused', 'note')`;
+      await test.sync();
+      expect(await test.live(ENTITY)).toMatchObject([{ id: 8 }, { id: 11, state: "open", rule: "fine" }]);
+      await both(target("delete from public.sync_conflicts where source_record_id = 11"))(test);
+    },
+    id: 11,
+    finding: "missing",
+    digest: { queue: "fine" },
+    full: { queue: "fine" },
+  },
+  {
+    side: "queue",
+    what: "lost",
+    title: "a decision that stands is deleted",
+    damage: async (test) => {
+      await test.target.admin`delete from public.new where legacy_id = 3`;
+      await test.sync({ capture: "digest" });
+      await test.target
+        .admin`update public.sync_conflicts set resolution_strategy = 'target_wins' where source_record_id = 3 and state = 'open'`;
+      for (const capture of ["digest", "full"] as const) {
+        await test.sync({ capture });
+        expect(await test.live(ENTITY)).toMatchObject([{ id: 8 }]);
+      }
+      const lost = await test.target.admin`delete from public.sync_conflicts where source_record_id = 3 and standing`;
+      expect(lost.count).toBe(1);
+      await behindTheHorizon(test);
+    },
+    id: 3,
+    finding: "target_deleted",
+    digest: { queue: "target_deleted" },
+    full: { queue: "target_deleted" },
   },
 ];
 
@@ -384,11 +428,29 @@ async function expectOutcome(test: Pipeline, { id }: Case, outcome: Outcome): Pr
   expect(await problems(test, [id])).toEqual([]);
 }
 
+/** What the pages of an execution count together. */
+async function sums(test: Pipeline, execution: string) {
+  const [row] = await test.target.admin`
+    select sum(read)::integer as read, sum(inserted)::integer as inserted, sum(updated)::integer as updated, sum(unchanged)::integer as unchanged,
+           sum(deleted)::integer as deleted, sum(waiting)::integer as waiting, sum(in_conflict)::integer as "inConflict", sum(waived)::integer as waived,
+           sum(absent)::integer as absent, sum(surplus)::integer as surplus
+      from public.sync_page_log where execution_id = ${execution}`;
+  return { ...row };
+}
+
+/** A run, of which a plan has foretold what it counts. */
+async function foretold(test: Pipeline, request: Parameters<Pipeline["sync"]>[0] = {}): Promise<string> {
+  const plan = await test.sync({ ...request, dryRun: true });
+  const { execution } = await test.sync(request);
+  expect(await sums(test, plan.execution), "the plan, and what the run counted").toEqual(await sums(test, execution));
+  return execution;
+}
+
 describe.each(CASES)("$side, $what: $title", (one) => {
   it("a digest", async () => {
     await using test = await made();
     await one.damage(test);
-    const { execution } = await test.sync({ capture: "digest" });
+    const execution = await foretold(test, { capture: "digest" });
     if (one.finding !== undefined) expect(await reported(test, execution, one.finding)).toContain(one.id);
     await expectOutcome(test, one, one.digest);
     // And it stays so.
@@ -402,16 +464,35 @@ describe.each(CASES)("$side, $what: $title", (one) => {
   it("a full pass", async () => {
     await using test = await made();
     await one.damage(test);
-    await test.sync({ capture: "full" });
+    await foretold(test, { capture: "full" });
     await expectOutcome(test, one, one.full);
   });
 
   it("an incremental run, and the next digest", async () => {
     await using test = await made();
     await one.damage(test);
-    await test.sync();
-    await test.sync({ capture: "digest" });
+    await foretold(test);
+    await foretold(test, { capture: "digest" });
     await expectOutcome(test, one, one.digest);
+  });
+});
+
+describe("a plan whose digest comes behind what was written since", () => {
+  it("counts each record as often as the run does", async () => {
+    await using test = await made();
+    await test.source.admin.unsafe(`
+      update public.old set name = 'changed' where id in (1, 2, 8);
+      update public.old set note = null where id = 3;
+      update public.old set name = 'name 4' where id = 4;
+      update public.old set name = 'as edited' where id = 7;
+      delete from public.old where id = 5;
+      insert into public.old select id, 'new', 'note' from generate_series(20, 25) id`);
+    await test.target.admin.unsafe(`
+      update public.new set note = 'edited' where legacy_id in (2, 6);
+      update public.new set name = 'as edited' where legacy_id = 7;
+      delete from public.new where legacy_id = 4`);
+    await foretold(test, { capture: "digest" });
+    await foretold(test, { capture: "digest" });
   });
 });
 
@@ -453,6 +534,20 @@ describe("what a person then does", () => {
   });
 });
 
+it("a mapping that somebody has replaced is put right as the alert says", async () => {
+  await using test = await made();
+  await CASES.find(({ title }) => title === "a mapping is replaced by one onto another id")?.damage(test);
+  await test.sync({ capture: "digest" });
+  const [alert] = await test.target.admin<{ message: string }[]>`
+    select message from public.sync_alerts where kind = 'unmapped_rows' and closed_at is null`;
+  expect(alert?.message).toContain("delete that mapping from uuid_mappings_enhanced first");
+  await test.target.admin.unsafe(unmap(3));
+  await test.sync({ adopt: true, entities: [ENTITY] });
+  await test.sync({ capture: "digest" });
+  expect((await test.live(ENTITY)).map(({ id }) => id)).toEqual([8]);
+  expect(await problems(test)).toEqual([]);
+});
+
 it("no decision writes a second row of a record whose mapping somebody has replaced", async () => {
   await using test = await made();
   const rows = async () => (await test.target.admin`select id from public.new where legacy_id = 3`).map(({ id }) => id as string);
@@ -485,6 +580,29 @@ it("a child whose parent's mapping is gone waits no longer than the execution", 
   const [after] = await test.target.admin`
     select o.id from public.offices o join public.uuid_mappings_enhanced m on m.entity_uuid = o.id and m.sync_status = 'active'`;
   expect(after).toEqual(before);
+});
+
+it.each(["digest", "full"] as const)("a waiting record that somebody has called open waits again after a %s", async (capture) => {
+  await using test = await createPipeline();
+  await test.target.admin`alter table public.offices add constraint none check (false)`;
+  await test.seed.doctor(10);
+  await test.seed.office(1);
+  await test.seed.patient(1, { userId: 20, doctorId: 10, officeId: 1 });
+  await test.sync();
+  const waits = [{ id: 1, state: "waiting", parent: "offices", parentId: 1 }];
+  expect(await test.live("patients")).toMatchObject(waits);
+  const called = await test.target
+    .admin`update public.sync_conflicts set state = 'open' where state = 'waiting' and entity_type = 'patients'`;
+  expect(called.count).toBe(1);
+  await behindTheHorizon(test);
+  await foretold(test, { capture });
+  expect(await test.live("patients")).toMatchObject(waits);
+  // The parent's commit releases it.
+  await test.target.admin`alter table public.offices drop constraint none`;
+  await test.source.admin`update public.dispatch_office set id = id`;
+  await test.sync();
+  expect(await test.live("patients")).toEqual([]);
+  expect(await test.target.admin`select from public.patients`).toHaveLength(1);
 });
 
 it("nobody changes which id a record has", async () => {

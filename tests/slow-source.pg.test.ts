@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Entity } from "../shared/entities/define-entity.ts";
-import { offices } from "../shared/entities/offices.ts";
+import { offices } from "../clinic/entities/offices.ts";
 import type { SelectionRequest } from "../shared/jobs/plan-selection.ts";
 import { readerUrl } from "./support/databases.ts";
 import { limited, restrict, seedOffices, toItsEnd } from "./support/limits.ts";

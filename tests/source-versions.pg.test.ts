@@ -1,6 +1,6 @@
 import type postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { loadLegacy } from "../local/dataset/load.ts";
+import { loadLegacy } from "../clinic/dataset/load.ts";
 import { scanPage } from "../shared/sql/source-scan.ts";
 import { serverVersion } from "../shared/sql/source-version.ts";
 import { createOwnSource, pipelineFrom, type OwnSource } from "./support/own-source.ts";
@@ -62,6 +62,7 @@ describe("a source on PostgreSQL 12, the oldest that there may be", () => {
       select min(legacy_payment_id)::integer as id from public.payments where amount is not null`;
     await test.target.admin.begin(async (tx) => {
       await tx`update public.payments set amount = amount + 1 where legacy_payment_id = ${payment?.id ?? 0}`;
+      await tx`set local session_replication_role = replica`;
       await tx`update public.sync_row_states s set "left" = jsonb_set(s."left", '{amount}', to_jsonb(p.amount)), seen = jsonb_set(s.seen, '{amount}', to_jsonb(p.amount - 1))
                  from public.payments p where p.legacy_payment_id = s.legacy_id and s.legacy_id = ${payment?.id ?? 0}
                   and s.entity_id = (select id from public.sync_entities where entity_type = 'payments')`;

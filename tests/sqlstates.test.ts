@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { meaningOf, saidBy, type Refusal } from "../shared/db/sqlstates.ts";
 
-const server = (code: string, severity = "ERROR") => ({ code, severity, severity_local: "ERREUR" });
+const server = (code: string, severity = "ERROR") => ({ code, severity, severity_local: "ERREUR", routine: "exec_stmt_raise" });
 const pooler = (code: string) => ({ code, severity_local: "FATAL" });
 
 describe("what a SQLSTATE means", () => {
@@ -36,10 +36,17 @@ describe("what a SQLSTATE means", () => {
   it.each<[string, string, Refusal]>([
     ["XX000", "Supavisor: max clients, a check-out that timed out, a tenant it does not know", "pooler_refused"],
     ["28P01", "Supavisor: a password that was changed", "credentials_refused"],
-    ["08006", "Supavisor: a login that took too long", "passing"],
-    ["08P01", "PgBouncer: query_wait_timeout, no more connections, no such database", "passing"],
+    ["08006", "Supavisor: a login that took too long", "pooler_refused"],
+    ["08P01", "PgBouncer: query_wait_timeout, no more connections, no such database", "pooler_refused"],
+    ["53300", "PgBouncer 1.24: no more connections", "too_many_connections"],
+    ["57P01", "Supavisor: it is shut down", "passing"],
+    ["26000", "Supavisor: it does not know a prepared statement", "passing"],
   ])("%s of a pooler: %s", (code, _, meaning) => {
-    expect(saidBy(pooler(code))).toBe("pooler");
-    expect(meaningOf(pooler(code))).toBe(meaning);
+    for (const said of [pooler(code), { ...pooler(code), severity: "FATAL" }]) {
+      expect(saidBy(said)).toBe("pooler");
+      expect(meaningOf(said)).toBe(meaning);
+    }
   });
+
+  it("08003 of a server, which names its function, passes", () => expect(meaningOf(server("08003"))).toBe("passing"));
 });

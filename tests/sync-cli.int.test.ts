@@ -6,9 +6,9 @@ import postgres, { type Sql } from "postgres";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
 import { runSyncCli } from "../local/cli/program.ts";
-import { createLegacySchema } from "../local/dataset/schema.ts";
+import { createLegacySchema } from "../clinic/dataset/schema.ts";
 import { startPlatform, type Platform } from "../local/platform.ts";
-import { registry } from "../shared/entities/registry.gen.ts";
+import { registry } from "../clinic/entities/registry.gen.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
 import { scheduleId } from "../shared/queue/installation.ts";
 

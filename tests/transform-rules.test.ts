@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Entity, Field } from "../shared/entities/define-entity.ts";
 import { directCopy } from "../shared/entities/fields.ts";
-import { payments } from "../shared/entities/payments.ts";
+import { payments } from "../clinic/entities/payments.ts";
 import { range, type RecordRule } from "../shared/entities/rules.ts";
 import { transform } from "../shared/pipeline/transform.ts";
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Sql } from "postgres";
-import { registry } from "../shared/entities/registry.gen.ts";
+import { registry } from "../clinic/entities/registry.gen.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
 import { expectSeen, handsOf, type Hands } from "./support/sabotage.ts";
 import { shapesOf, type Shapes } from "./verifier/catalog.ts";

@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Entity, Predicate } from "../shared/entities/define-entity.ts";
-import { operations } from "../shared/entities/operations.ts";
+import { operations } from "../clinic/entities/operations.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
 import { executionState } from "../shared/sql/execution-state.ts";
-import { registry } from "../shared/entities/registry.gen.ts";
+import { registry } from "../clinic/entities/registry.gen.ts";
 import { definitionHash } from "../shared/entities/validate-registry.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 

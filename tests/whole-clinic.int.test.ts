@@ -1,9 +1,9 @@
 import type { Sql } from "postgres";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { changesBy, type EntityChanges } from "../local/dataset/changes.ts";
-import { applyEdits } from "../local/dataset/edit.ts";
+import { changesBy, type EntityChanges } from "../clinic/dataset/changes.ts";
+import { applyEdits } from "../clinic/dataset/edit.ts";
 import type { ExecutionState } from "../local/demo/watch.ts";
-import { registry } from "../shared/entities/registry.gen.ts";
+import { registry } from "../clinic/entities/registry.gen.ts";
 import { expectGolden, expectManifest, expectMoney } from "./support/expect-manifest.ts";
 import { startTestPlatform, type TestPlatform } from "./support/platform.ts";
 import { changesSince, rememberRows } from "./support/target-changes.ts";
@@ -39,7 +39,7 @@ describe(`the whole clinic at scale ${SCALE}, its growing tables at ${LOG_SCALE}
       );
     }, 30_000);
     const state = await test
-      .finish(execution, { tickEveryMs: 60_000, timeoutMs: LARGE ? HOURS : 100_000, pollMs: LARGE ? 2_000 : 50 })
+      .finish(execution, { tickEveryMs: 60_000, timeoutMs: LARGE ? HOURS : 200_000, pollMs: LARGE ? 2_000 : 50 })
       .finally(() => {
         clearInterval(telling);
       });
@@ -124,5 +124,16 @@ describe(`the whole clinic at scale ${SCALE}, its growing tables at ${LOG_SCALE}
       await execute({ capture: "full" });
       expect(await changesSince(target)).toEqual({});
     });
+  });
+
+  it("ran in isolates that pages share, within the platform's CPU and memory: no page was killed twice", () => {
+    const killed = test.platform.qstash.history().filter(({ status }) => status === 546);
+    const deaths = new Map<string, number>();
+    for (const { messageId } of killed) deaths.set(messageId, (deaths.get(messageId) ?? 0) + 1);
+    expect([...deaths.values()].filter((times) => times > 1)).toEqual([]);
+    const ran = test.platform.functions.invocations().filter((one) => one.function === "sync-page");
+    // On a busy machine a page takes longer, beside more pages. None should die at all.
+    expect(killed.length).toBeLessThanOrEqual(ran.length / 100);
+    tell(`${ran.length} invocations of sync-page, ${killed.length} killed`);
   });
 });

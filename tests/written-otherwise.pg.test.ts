@@ -1,5 +1,4 @@
 import { describe, expect, it } from "vitest";
-import type { Entity } from "../shared/entities/define-entity.ts";
 import { acknowledge } from "../shared/jobs/check.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 import { createStranger, ENTITY } from "./support/stranger.ts";
@@ -11,7 +10,7 @@ const TABLES = {
 } as const;
 
 /** Five records in the source; nothing has landed yet. */
-async function strange(more: Omit<Partial<Entity>, "conflicts"> = {}): Promise<Pipeline> {
+async function strange(more: Parameters<typeof createStranger>[1] = {}): Promise<Pipeline> {
   const test = await createStranger(TABLES, more);
   await test.source.admin`
     insert into public.old (id, name, stamp, n) select i, 'Name ' || i, '2026-01-01 00:00:00+00', 0 from generate_series(1, 5) i`;
@@ -172,6 +171,39 @@ describe("a value that a trigger of the target changes", () => {
     await test.sync({ capture: "full" });
     expect(await warnings(test)).toEqual(["3 written_otherwise: stamp"]);
   });
+
+  it.each(["values", "hashes"] as const)(
+    "of a decision is told with field and trigger, and stays told (history %s)",
+    async (history) => {
+      await using test = await strange({ history, conflicts: { strategy: "manual_review", deleted: "manual_review" } });
+      await test.sync();
+      await trigger(test, "tidies", "before insert or update", "new.name := upper(new.name); return new;");
+      await test.target.admin`update public.fresh set name = 'Mine ' || legacy_id where legacy_id in (1, 2)`;
+      await test.target.admin`delete from public.fresh where legacy_id = 3`;
+      await test.source.admin`update public.old set name = 'New ' || id, n = 1 where id <= 3`;
+      await test.sync({ capture: "full" });
+      expect((await test.live(ENTITY)).map(({ id }) => id)).toEqual([1, 2, 3]);
+      expect(await warnings(test)).toEqual([]);
+      const decide = (strategy: string, id: number, data?: object) =>
+        test.target.admin`
+        update public.sync_conflicts set resolution_strategy = ${strategy},
+               resolution_data = ${data === undefined ? null : test.target.admin.json(data as never)}
+         where source_record_id = ${id} and state = 'open'`;
+      await decide("source_wins", 1);
+      expect(await warnings(test)).toEqual(["1 written_otherwise: name"]);
+      await decide("merge", 2, { name: "Both", ...(history === "hashes" ? { n: 1 } : {}) });
+      await decide("source_wins", 3);
+      const told = ["1 written_otherwise: name", "2 written_otherwise: name", "3 written_otherwise: name"];
+      expect(await warnings(test)).toEqual(told);
+      expect(await alerts(test)).toMatchObject([
+        { message: /name \(trigger tidies\)/, fields: [{ field: "name", triggers: "tidies" }] },
+      ]);
+      expect((await rows(test)).slice(0, 3).map(({ name, n }) => [name, n])).toEqual([["NEW 1", 1], ["BOTH", 1], ["NEW 3", 1]]); // prettier-ignore
+      await test.sync({ capture: "full" });
+      expect(await test.live(ENTITY)).toEqual([]);
+      expect((await warnings(test)).filter((line) => !line.startsWith("2 "))).toEqual([told[0], told[2]]);
+    },
+  );
 
   it("is told of an entity that keeps hashes, and of a page whose other records wait for a person", async () => {
     await using test = await strange({ history: "hashes" });

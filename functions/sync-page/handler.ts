@@ -5,12 +5,15 @@ import { parseBody, parseJson } from "../../shared/http/parse.ts";
 import { answer, respondJson } from "../../shared/http/respond.ts";
 import { validate } from "../../shared/jobs/validate.ts";
 import { runPage } from "../../shared/pipeline/run-page.ts";
-import type { PageOutcome } from "../../shared/pipeline/types.ts";
+import { createTurns } from "../../shared/pipeline/turns.ts";
+import type { Delivery, PageOutcome } from "../../shared/pipeline/types.ts";
+import type { Installation } from "../../shared/entities/installation.ts";
 import type { Runtime } from "../../shared/runtime.ts";
 
 /** As large as the column that holds it. */
 const count = z.number().int().min(0).max(2_147_483_647);
 const message = z.object({
+  format: count.optional(),
   execution: z.uuid(),
   chain: z.uuid(),
   page: count,
@@ -24,17 +27,29 @@ const ADMISSION = { methods: ["POST"], callers: ["qstash", "machine"], largestBo
 const probe = z.strictObject({ check: z.literal(true) });
 
 /** One page of one entity per invocation. Duplicate, late or reordered deliveries change nothing and answer 200. */
-export function createHandler(runtime: Runtime): (request: Request) => Promise<Response> {
-  const context = once(() => createContext(runtime));
+export function createHandler(runtime: Runtime, installation: Installation): (request: Request) => Promise<Response> {
+  const context = once(() => createContext(runtime, installation));
+  // Pages keep below half a lease, so that few wait for a turn as long as this; a page's own time after a minute is still within the 150 s
+  // that the platform waits for an answer.
+  const turns = once(() => createTurns(context().config.ISTHMUS_POOL_SIZE, context().config.ISTHMUS_TURN_SECONDS * 1_000));
   return (request) =>
     answer(runtime.log, async () => {
       const { body } = await admit(request, () => context().config, "sync-page", ADMISSION);
       if (probe.safeParse(parseJson(body)).success) return respondJson(200, { outcome: "checked" });
       const page = parseBody(message, body);
-      const outcome = await runPage(context(), page, validate);
+      const outcome = await turns().take(() => runPage(context(), { ...page, ...deliveryOf(request.headers) }, validate));
+      if (!outcome) return respondJson(429, { outcome: "busy" }, { "retry-after": "1" });
       runtime.log.info("page", { ...page, ...outcome });
       return respond(outcome);
     });
+}
+
+/** QStash's message, and which attempt of it this is; a person's call has neither. */
+function deliveryOf(headers: Headers): { readonly delivery?: Delivery } {
+  const delivery = z
+    .object({ id: z.string().min(1).max(200), attempt: z.coerce.number().int().min(0).max(1_000) })
+    .safeParse({ id: headers.get("upstash-message-id"), attempt: headers.get("upstash-retried") ?? undefined });
+  return delivery.success ? { delivery: delivery.data } : {};
 }
 
 function respond(outcome: PageOutcome): Response {

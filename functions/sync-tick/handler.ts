@@ -1,23 +1,36 @@
+import { z } from "zod";
 import { createContext, once } from "../../shared/context.ts";
 import { admit } from "../../shared/http/admit.ts";
+import { parseJson } from "../../shared/http/parse.ts";
 import { answer, respondJson } from "../../shared/http/respond.ts";
 import { tick } from "../../shared/jobs/tick.ts";
+import type { Installation } from "../../shared/entities/installation.ts";
 import type { Runtime } from "../../shared/runtime.ts";
 
-/** Nothing is looked for in the body: the schedules send `{}` or nothing. */
 const ADMISSION = { methods: ["POST"], callers: ["qstash", "machine"], largestBody: 4_096 } as const;
+
+const callOfSchedule = z.object({ call: z.uuid() });
+
+/** Which call of the target's own schedule this is. Other callers send `{}`, nothing, or what does not matter. */
+function callIn(body: string): string | null {
+  try {
+    return callOfSchedule.parse(parseJson(body)).call;
+  } catch {
+    return null;
+  }
+}
 
 /**
  * Called every minute by pg_cron or a QStash schedule. Answers at once and works on in the background, because pg_net
  * holds its next batch until the slowest answer of this one.
  */
-export function createHandler(runtime: Runtime): (request: Request) => Promise<Response> {
-  const context = once(() => createContext(runtime));
+export function createHandler(runtime: Runtime, installation: Installation): (request: Request) => Promise<Response> {
+  const context = once(() => createContext(runtime, installation));
   return (request) =>
     answer(runtime.log, async () => {
-      await admit(request, () => context().config, "sync-tick", ADMISSION);
+      const { body } = await admit(request, () => context().config, "sync-tick", ADMISSION);
       runtime.waitUntil(
-        tick(context()).then((report) => {
+        tick(context(), callIn(body)).then((report) => {
           runtime.log.info("tick", { ...report });
         }),
       );

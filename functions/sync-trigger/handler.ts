@@ -12,6 +12,7 @@ import { list, plainText } from "../../shared/jobs/request-values.ts";
 import { selectiveSync } from "../../shared/jobs/selective-sync.ts";
 import { start } from "../../shared/jobs/start.ts";
 import type { Context } from "../../shared/pipeline/types.ts";
+import type { Installation } from "../../shared/entities/installation.ts";
 import type { Runtime } from "../../shared/runtime.ts";
 import { cancelExecutions, type Cancelled } from "../../shared/sql/ends.ts";
 import { executionState, latestExecutions } from "../../shared/sql/execution-state.ts";
@@ -42,8 +43,8 @@ const cancelRequest = z.union([z.strictObject({ execution: z.uuid() }), z.strict
  * POST starts an execution on demand, cancels one (?cancel), or accepts what writes set off (?acknowledge); none is for reviewers. GET tells
  * the state of an execution (?execution=ID) or of the latest ones, or whether everything is in order (?check), or how changes of the source can be found (?inspect).
  */
-export function createHandler(runtime: Runtime): (request: Request) => Promise<Response> {
-  const context = once(() => createContext(runtime));
+export function createHandler(runtime: Runtime, installation: Installation): (request: Request) => Promise<Response> {
+  const context = once(() => createContext(runtime, installation));
   return (request) =>
     answer(runtime.log, async () => {
       const { caller, body } = await admit(request, () => context().config, "sync-trigger", ADMISSION);
@@ -60,7 +61,7 @@ export function createHandler(runtime: Runtime): (request: Request) => Promise<R
             const accepted = await acknowledge(context(), tables, [callerName(caller), by].filter(Boolean).join(" "));
             return respondJson(200, accepted);
           }
-          const wanted = parseBody(selectiveSync(context().entities), body);
+          const wanted = parseBody(selectiveSync(context().entities, context().columns.source), body);
           if (wanted.adopt && wanted.dryRun) return respondJson(200, await previewAdoptions(context(), wanted.entities));
           const begun = await start(context(), { ...wanted, triggeredBy: callerName(caller) });
           const paused = begun.paused.map(({ entity }) => entity);

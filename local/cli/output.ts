@@ -9,6 +9,8 @@ export interface Terminal {
   readonly interactive: boolean;
   /** Between two looks at a running execution. */
   readonly pause: () => Promise<void>;
+  /** Asks the person who sits there; without one, nobody can be asked. */
+  readonly ask?: (question: string) => Promise<string>;
 }
 
 /** Columns aligned to their widest cell, numbers to the right. */

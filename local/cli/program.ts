@@ -1,6 +1,6 @@
 import { Command, CommanderError, Option } from "commander";
 import { z } from "zod";
-import { registry } from "../../shared/entities/registry.gen.ts";
+import { installation } from "../../functions/installation.gen.ts";
 import { workerGrants } from "../../shared/jobs/grants.ts";
 import { adoptAs } from "../../shared/sql/adoption.ts";
 import {
@@ -17,6 +17,7 @@ import {
   type ExecutionState,
 } from "./answers.ts";
 import { callFunction } from "./call-function.ts";
+import { addInitCommand } from "./init.ts";
 import { anyFailed, readJobs, showJobs } from "./jobs.ts";
 import { onTarget } from "./on-target.ts";
 import { formatTable, type Terminal } from "./output.ts";
@@ -26,6 +27,7 @@ import { setupSource } from "./setup-source.ts";
 import { requestOf, withSelection, type SelectionOptions } from "./selection.ts";
 import { createSchedule, removeSchedule } from "./schedule.ts";
 import { withEnvFile } from "./settings.ts";
+import { addSetupCommands } from "./setup/commands.ts";
 import { showCheck, showFindings, showInspection, showSideEffects } from "./show-check.ts";
 import { showExecution } from "./show-execution.ts";
 import { showPlan } from "./show-plan.ts";
@@ -292,7 +294,10 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
   program
     .command("grants")
     .description("print the SQL that gives isthmus_worker its rights on the application's tables")
-    .action(() => terminal.out(`${workerGrants(registry)}\n`));
+    .action(() => terminal.out(`${workerGrants(installation.entities)}\n`));
+
+  addInitCommand(program, { terminal, env });
+  addSetupCommands(program, { terminal, options, print, exitWith });
 
   program
     .command("schedule")

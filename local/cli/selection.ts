@@ -22,8 +22,8 @@ export function withSelection(command: Command): Command {
   return command
     .addOption(new Option("--full", "read everything again, not only what changed").conflicts("capture"))
     .option("--capture <name>", "how changes are found: auto, full, xmin, modified, digest")
-    .option("--ids <entity=ids>", "read these ids of the old database, as patients=1,2,3; repeatable", repeated)
-    .option("--filter <entity.column=values>", "read the records with these values, as orders.status=3; repeatable", repeated)
+    .option("--ids <entity=ids>", "read these ids of the old database, as books=1,2,3; repeatable", repeated)
+    .option("--filter <entity.column=values>", "read the records with these values, as books.format=3; repeatable", repeated)
     .option("--from <time>", "read what is dated from this time on, as 2026-01-31T08:00:00Z")
     .option("--to <time>", "and before this time")
     .option("--first <entity>", "run this entity first, as far as its parents allow it; repeatable", repeated)
@@ -63,7 +63,7 @@ export function requestOf(entities: readonly string[], options: SelectionOptions
 function idsOf(given: readonly string[]): Record<string, string[]> {
   const ids = new Map<string, string[]>();
   for (const text of given) {
-    const [, entity = "", list = ""] = /^([^=]+)=(.+)$/.exec(text) ?? malformed("--ids", text, "patients=1,2,3");
+    const [, entity = "", list = ""] = /^([^=]+)=(.+)$/.exec(text) ?? malformed("--ids", text, "books=1,2,3");
     ids.set(entity, [...(ids.get(entity) ?? []), ...list.split(",")]);
   }
   return Object.fromEntries(ids);
@@ -73,7 +73,7 @@ function filtersOf(given: readonly string[]): Record<string, Record<string, stri
   const filters = new Map<string, Map<string, string[]>>();
   for (const text of given) {
     const [, entity = "", column = "", list = ""] =
-      /^([^.=]+)\.([^=]+)=(.*)$/.exec(text) ?? malformed("--filter", text, "orders.status=3");
+      /^([^.=]+)\.([^=]+)=(.*)$/.exec(text) ?? malformed("--filter", text, "books.format=3");
     const columns = filters.get(entity) ?? new Map<string, string[]>();
     filters.set(entity, columns.set(column, [...(columns.get(column) ?? []), ...list.split(",")]));
   }

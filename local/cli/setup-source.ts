@@ -1,4 +1,4 @@
-import { registry } from "../../shared/entities/registry.gen.ts";
+import { installation } from "../../functions/installation.gen.ts";
 import { sourceRoleSql } from "../../shared/jobs/source-setup.ts";
 import type { Inspection } from "./answers.ts";
 import { toProblem } from "./problem.ts";
@@ -17,9 +17,12 @@ export async function setupSource(role: string, inspect: () => Promise<Inspectio
   const found = await inspect().catch((error: unknown) => toProblem(error).code);
   const known = typeof found === "string" ? [] : found.tables;
   const views = new Set(known.filter(({ kind }) => kind === "v").map(({ table }) => table));
-  return [HEADER, sourceRoleSql(registry, role, views), "\n", typeof found === "string" ? notAsked(found) : indexes(found)].join(
-    "",
-  );
+  return [
+    HEADER,
+    sourceRoleSql(installation.entities, role, views),
+    "\n",
+    typeof found === "string" ? notAsked(found) : indexes(found),
+  ].join("");
 }
 
 function notAsked(code: string): string {

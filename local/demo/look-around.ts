@@ -1,6 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { relative, resolve } from "node:path";
 import type { Platform } from "../platform.ts";
+import type { Demo } from "./demo.ts";
 import { dim, line } from "./terminal.ts";
 
 /** Tells how to reach everything, and writes a file that connects the command line. */
@@ -16,7 +17,7 @@ export function printConnections(platform: Platform, dataDir: string): void {
   );
 }
 
-export function printQueries(): void {
+export function printQueries(more: Demo["query"]): void {
   line(`\n  ${dim("-- what became of every record of the last run")}`);
   line(
     `  select e.entity_type, sum(read) as read, sum(inserted) as inserted, sum(updated) as updated, sum(waiting) as waiting, sum(in_conflict) as in_conflict`,
@@ -27,8 +28,6 @@ export function printQueries(): void {
   line(
     `  select entity_type, source_record_id, state, rule, remedy from sync_conflicts where state in ('waiting', 'open') limit 20;`,
   );
-  line(`\n  ${dim("-- where did legacy patient 42 go")}`);
-  line(
-    `  select p.* from uuid_mappings_enhanced m join patients p on p.id = m.entity_uuid where m.entity_type = 'patients' and m.legacy_id = 42;`,
-  );
+  line(`\n  ${dim(`-- ${more.says}`)}`);
+  for (const text of more.lines) line(`  ${text}`);
 }

@@ -1,11 +1,19 @@
 import { countCells } from "../cli/count-columns.ts";
 import type { Sql } from "postgres";
 import type { Platform } from "../platform.ts";
+import type { Money } from "./demo.ts";
 import { bad, dim, good, line, table } from "./terminal.ts";
 import type { ExecutionState } from "./watch.ts";
 
-/** What happened to every record, what it cost, and whether both sides' money agrees. Every number is recomputable with SQL. */
-export async function printSummary(platform: Platform, target: Sql, source: Sql, state: ExecutionState): Promise<void> {
+/** What happened to every record, what it cost (`cpuMs`: of sync-page), and whether both sides' money agrees. Every number is recomputable with SQL. */
+export async function printSummary(
+  platform: Platform,
+  target: Sql,
+  source: Sql,
+  state: ExecutionState,
+  cpuMs: number,
+  money: readonly Money[],
+): Promise<void> {
   const seconds = (Date.parse(state.completedAt ?? state.startedAt) - Date.parse(state.startedAt)) / 1_000;
   line();
   const busy = state.entities.filter(({ counts }) => counts.pages > 0);
@@ -18,8 +26,8 @@ export async function printSummary(platform: Platform, target: Sql, source: Sql,
   printQueue(state);
   printWaivers(state);
   printWarnings(state);
-  await printCost(platform, target, state, seconds);
-  await printMoney(target, source);
+  await printCost(platform, target, state, seconds, cpuMs);
+  await printMoney(target, source, money);
   const verdict = state.status === "succeeded" ? good("succeeded") : bad(state.status);
   line(`\n  Execution ${state.execution} ${verdict}: every record read is accounted for.`);
   if (state.errors !== null) line(bad(`  ${JSON.stringify(state.errors)}`));
@@ -52,22 +60,30 @@ function printWarnings(state: ExecutionState): void {
   );
 }
 
-async function printCost(platform: Platform, target: Sql, state: ExecutionState, seconds: number): Promise<void> {
-  const [log] = await target<{ cpu: number | null; pages: number; read: number; lookups: number; hits: number }[]>`
-    select sum(cpu_ms)::float8 as cpu, count(*)::integer as pages, coalesce(sum(read), 0)::integer as read,
+/** CPU of all isolates of sync-page so far: they live across executions, and requests share them. */
+export function pageCpuMs({ functions }: Platform): number {
+  return functions
+    .isolates()
+    .filter((isolate) => isolate.function === "sync-page")
+    .reduce((sum, { cpuMs }) => sum + cpuMs, 0);
+}
+
+async function printCost(platform: Platform, target: Sql, state: ExecutionState, seconds: number, cpuMs: number): Promise<void> {
+  const [log] = await target<{ pages: number; read: number; lookups: number; hits: number }[]>`
+    select count(*)::integer as pages, coalesce(sum(read), 0)::integer as read,
            coalesce(sum(cache_lookups), 0)::integer as lookups, coalesce(sum(cache_hits), 0)::integer as hits
       from public.sync_page_log where execution_id = ${state.execution}`;
   const since = Date.parse(state.startedAt);
-  const invocations = platform.functions.invocations().filter((call) => call.function === "sync-page" && call.startedAt >= since);
-  const cpu = invocations.reduce((sum, call) => sum + call.cpuMs, 0);
-  const peak = Math.max(0, ...invocations.map((call) => call.peakRssBytes));
+  const invocations = platform.functions.invocations().filter((one) => one.function === "sync-page" && one.startedAt >= since);
+  const isolates = new Set(invocations.map(({ isolate }) => isolate));
+  const peak = Math.max(0, ...invocations.map(({ peakHeapBytes }) => peakHeapBytes));
   const read = log?.read ?? 0;
   line();
   line(
     `  ${seconds.toFixed(1)} s, ${read.toLocaleString("en")} records in ${log?.pages ?? 0} pages, ${Math.round(read / Math.max(seconds, 0.001)).toLocaleString("en")} records/s`,
   );
   line(
-    `  function CPU ${((cpu / Math.max(read, 1)) * 1_000).toFixed(1)} ms per 1,000 records, peak memory ${(peak / 1024 / 1024).toFixed(0)} MB, ${invocations.length} invocations`,
+    `  function CPU ${((cpuMs / Math.max(read, 1)) * 1_000).toFixed(1)} ms per 1,000 records, peak heap ${(peak / 1024 / 1024).toFixed(0)} MB, ${invocations.length} invocations in ${isolates.size} isolates`,
   );
   line(
     `  mapping cache: ${percent(log?.hits ?? 0, log?.lookups ?? 0)} of ${(log?.lookups ?? 0).toLocaleString("en")} look-ups hit (${platform.redis.backing})`,
@@ -78,28 +94,10 @@ function percent(part: number, whole: number): string {
   return whole === 0 ? "none" : `${((100 * part) / whole).toFixed(1)} %`;
 }
 
-const MONEY: readonly {
-  readonly entity: string;
-  readonly column: string;
-  readonly table: string;
-  readonly price: string;
-  readonly key: string;
-}[] = [
-  { entity: "orders", column: "amount", table: "dispatch_instruction", price: "price", key: "id" },
-  { entity: "payments", column: "amount", table: "dispatch_payment", price: "total_price", key: "id" },
-  { entity: "payments", column: "paid_amount", table: "dispatch_payment", price: "paid_price", key: "id" },
-  { entity: "operations", column: "amount", table: "dispatch_operation", price: "price", key: "id" },
-  { entity: "doctors", column: "credit", table: "dispatch_doctorsetting", price: "credit", key: "user_id" },
-  { entity: "offers", column: "price_both", table: "dispatch_offer", price: "price_both", key: "id" },
-  { entity: "offers", column: "price_upper", table: "dispatch_offer", price: "price_upper", key: "id" },
-  { entity: "offers", column: "price_lower", table: "dispatch_offer", price: "price_lower", key: "id" },
-  { entity: "purchases", column: "unit_price", table: "dispatch_purchase", price: "price", key: "id" },
-];
-
 /** Both sides' totals, straight from the tables: source = target + what waits or is in the queue. */
-async function printMoney(target: Sql, source: Sql): Promise<void> {
+async function printMoney(target: Sql, source: Sql, all: readonly Money[]): Promise<void> {
   const rows: (string | number)[][] = [];
-  for (const money of MONEY) {
+  for (const money of all) {
     const [queued] = await target<{ ids: string }[]>`
       select coalesce(array_agg(source_record_id), '{}')::text as ids from public.sync_conflicts c
        where entity_type = ${money.entity} and state in ('waiting', 'open')

@@ -1,35 +1,53 @@
+import { existsSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { resolve } from "node:path";
-import { existsSync } from "node:fs";
-import { PLATFORM_LIMITS, type KillReason, type Limits } from "./limits.ts";
-import { WorkerProcess, type Reply } from "./worker-process.ts";
+import { endedAnswer, plain, platformAnswer, readAll, send } from "./answers.ts";
+import { CallChains } from "./call-chains.ts";
+import { checkSecrets, type ProjectEnvironment } from "./environment.ts";
+import { HOSTED, type EndReason, type Hosted } from "./hosted.ts";
+import type { Reply } from "./isolate-process.ts";
+import { IsolatePool, type LogLine } from "./isolate-pool.ts";
+import type { Isolate } from "./isolate.ts";
+import { HEADERS } from "./protocol.ts";
 
 export interface FunctionsHostOptions {
   readonly functionsDir: string;
-  /** All that the functions see of the environment, besides what the platform adds itself. */
+  /** The secrets of the project. */
   readonly env: Readonly<Record<string, string>>;
+  /** What the platform sets by itself. */
+  readonly project?: ProjectEnvironment;
   readonly names?: readonly string[];
   readonly port?: number;
-  readonly limits?: Partial<Limits>;
-  /** Workers per function. */
-  readonly poolSize?: number;
-  readonly onLog?: (event: { function: string; line: string }) => void;
+  /** Switches that differ from the hosted runtime. */
+  readonly hosted?: Partial<Hosted>;
+  readonly onLog?: (event: LogLine) => void;
 }
 
-/** One request and what it cost. */
+/** One request, and what its isolate used meanwhile: its own and that of the requests beside it. */
 export interface Invocation {
   readonly function: string;
+  readonly isolate: string;
   readonly startedAt: number;
   readonly wallMs: number;
   readonly cpuMs: number;
-  readonly bootCpuMs: number;
-  readonly peakRssBytes: number;
-  /** Peak without the bare runtime: what the platform counts, its isolate's memory. */
-  readonly memoryBytes: number;
+  readonly peakHeapBytes: number;
   readonly status: number;
   readonly cold: boolean;
-  readonly killed: KillReason | undefined;
+  readonly killed: EndReason | undefined;
+}
+
+/** One isolate, and all that it used in its life. */
+export interface IsolateRecord {
+  readonly function: string;
+  readonly id: string;
+  readonly pid: number;
+  readonly startedAt: number;
+  readonly requests: number;
+  readonly cpuMs: number;
+  readonly bootCpuMs: number;
+  readonly peakHeapBytes: number;
+  readonly ended: EndReason | undefined;
 }
 
 export interface FunctionsHost {
@@ -38,101 +56,108 @@ export interface FunctionsHost {
   readonly port: number;
   invocations(): readonly Invocation[];
   resetInvocations(): void;
-  /** Ends the workers of one function, or of all, at once and without notice. @returns how many. */
+  isolates(): readonly IsolateRecord[];
+  /** Ends the isolates of one function, or of all, at once and without notice. @returns how many. */
   kill(name?: string): number;
   stop(): Promise<void>;
 }
 
-const DEFAULT_POOL_SIZE = 5;
-
-/** Serves functions/NAME/index.ts on the real Deno under /functions/v1/NAME, with the platform's limits enforced. */
+/** Serves functions/NAME/index.ts on the real Deno under /functions/v1/NAME, and does to them what the hosted runtime does. */
 export async function startFunctionsHost(options: FunctionsHostOptions): Promise<FunctionsHost> {
-  const limits = { ...PLATFORM_LIMITS, ...options.limits };
+  const hosted = { ...HOSTED, ...options.hosted };
+  checkSecrets(options.env);
   const invocations: Invocation[] = [];
-  const pools = new Map<string, Pool>();
-  const pool = (name: string): Pool | undefined => {
-    if (!/^[a-z][a-z0-9-]*$/.test(name) || !(options.names?.includes(name) ?? true)) return undefined;
-    if (!existsSync(resolve(options.functionsDir, name, "index.ts"))) return undefined;
-    const made = pools.get(name) ?? new Pool(name, options, limits);
-    pools.set(name, made);
-    return made;
-  };
+  const isolates: { name: string; isolate: Isolate }[] = [];
+  const pools = new Map<string, IsolatePool>();
+  const chains = new CallChains(hosted.chainedCalls);
 
   const server = createServer((request, response) => {
     void serve(request, response).catch(() => {
-      if (!response.headersSent) send(response, json(503, "WORKER_ERROR", "The function's worker failed."));
+      if (!response.headersSent) send(response, platformAnswer(503, "WORKER_ERROR", "The function's isolate failed."));
     });
   });
   await new Promise<void>((listening) => server.listen(options.port ?? 0, "127.0.0.1", listening));
   const { port } = server.address() as AddressInfo;
   const url = `http://127.0.0.1:${port}/functions/v1`;
 
-  async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const startedAt = Date.now();
-    const body = await readAll(request);
-    const name = /^\/functions\/v1\/([^/?]+)/.exec(request.url ?? "")?.[1] ?? "";
-    const workers = pool(name);
-    if (!workers) {
-      send(response, json(404, "NOT_FOUND", "Requested function was not found"));
-      return;
-    }
-    let taken: { worker: WorkerProcess; cold: boolean };
-    try {
-      taken = await workers.take();
-    } catch (error) {
-      options.onLog?.({ function: name, line: String(error) });
-      send(response, json(503, "BOOT_ERROR", "Function failed to start (please check logs)"));
-      return;
-    }
-    const { worker, cold } = taken;
-    try {
-      const { settled, cost } = await attend(worker, request, response, body);
-      const spent = await cost;
-      invocations.push({
-        function: name,
-        startedAt,
-        wallMs: Date.now() - startedAt,
-        cpuMs: spent.cpuMs,
-        bootCpuMs: cold ? worker.bootCpuMs : 0,
-        peakRssBytes: spent.peakRssBytes,
-        memoryBytes: Math.max(0, spent.peakRssBytes - worker.bareRssBytes),
-        status: settled.status,
-        cold,
-        killed: spent.killed,
+  function pool(name: string): IsolatePool | undefined {
+    if (!/^[a-z][a-z0-9-]*$/.test(name) || !(options.names?.includes(name) ?? true)) return undefined;
+    if (!existsSync(resolve(options.functionsDir, name, "index.ts"))) return undefined;
+    const made =
+      pools.get(name) ??
+      new IsolatePool({
+        name,
+        functionsDir: options.functionsDir,
+        project: options.project ?? {},
+        env: options.env,
+        functionsUrl: url,
+        hosted,
+        onLog: (event) => options.onLog?.(event),
+        onIsolate: (isolate) => isolates.push({ name, isolate }),
       });
-    } catch (error) {
-      // What the worker is doing is not known: it serves nobody else.
-      await worker.kill("early_drop", 0);
-      throw error;
-    } finally {
-      workers.giveBack(worker);
-    }
+    pools.set(name, made);
+    return made;
   }
 
-  /** Has the worker answer, within the time. `cost` is known once its background work is through, or the worker is gone. */
-  async function attend(worker: WorkerProcess, request: IncomingMessage, response: ServerResponse, body: Buffer) {
-    // As behind the platform's gateway: the function sees its own address without /functions/v1.
-    const { reply, cost } = worker.handle({
+  /** What the platform answers by itself, before a function is asked. */
+  function refusal(request: IncomingMessage, body: Buffer | undefined): Reply | undefined {
+    if (!hosted.methods.includes(request.method ?? "")) return platformAnswer(405, "METHOD_NOT_ALLOWED", "Method not allowed");
+    if (body === undefined) return platformAnswer(413, "PAYLOAD_TOO_LARGE", "The request's body is too large");
+    const chain = request.headers[HEADERS.chain];
+    const retryAfterMs = typeof chain === "string" ? chains.refused(chain) : undefined;
+    if (retryAfterMs === undefined) return undefined;
+    return platformAnswer(429, "RATE_LIMITED", "Rate limit exceeded for trace", { [HEADERS.overCalled]: String(retryAfterMs) });
+  }
+
+  async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const startedAt = Date.now();
+    const body = await readAll(request, hosted.requestBytes);
+    const name = /^\/functions\/v1\/([^/?]+)/.exec(request.url ?? "")?.[1] ?? "";
+    const isolatesOfIt = pool(name);
+    const refused = isolatesOfIt ? refusal(request, body) : platformAnswer(404, "NOT_FOUND", "Requested function was not found");
+    if (!isolatesOfIt || body === undefined || refused) {
+      if (refused) send(response, refused);
+      return;
+    }
+    let taken: { isolate: Isolate; cold: boolean };
+    try {
+      taken = await isolatesOfIt.take();
+    } catch (error) {
+      options.onLog?.({ function: name, line: String(error) });
+      send(response, platformAnswer(503, "BOOT_ERROR", "Function failed to start (please check logs)"));
+      return;
+    }
+    const { isolate, cold } = taken;
+    const { status, cost } = await attend(isolate, request, response, body);
+    const { killed, cpuMs, peakHeapBytes } = await cost;
+    const wallMs = Date.now() - startedAt;
+    invocations.push({ function: name, isolate: isolate.id, startedAt, wallMs, cpuMs, peakHeapBytes, status, cold, killed });
+  }
+
+  /** Has the isolate answer, within the time. `cost` is known once its background work is through, or the isolate is gone. */
+  async function attend(isolate: Isolate, request: IncomingMessage, response: ServerResponse, body: Buffer) {
+    const { [HEADERS.chain]: chain, ...headers } = request.headers;
+    const { reply, cost } = isolate.handle({
       method: request.method ?? "GET",
+      // As behind the platform's gateway: the function sees its own address without /functions/v1.
       url: `http://127.0.0.1:${port}${(request.url ?? "").replace("/functions/v1", "")}`,
-      headers: request.headers,
+      headers,
       body,
+      chain: typeof chain === "string" ? chain : undefined,
     });
     let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<"late">((done) => (timer = setTimeout(() => done("late"), limits.responseMs)));
-    const answer = await Promise.race([reply.catch(() => "died" as const), late]);
+    const late = new Promise<Reply>((done) => {
+      const answer = platformAnswer(504, "IDLE_TIMEOUT", "The function did not respond in time.");
+      timer = setTimeout(() => done(answer), hosted.responseMs);
+    });
+    const broken = async () => {
+      await cost;
+      return endedAnswer(isolate);
+    };
+    const answer = await Promise.race([reply.catch(broken), late]);
     clearTimeout(timer);
-    if (answer === "late") void worker.kill("wall_clock");
-    // Without an answer of the function's own nobody tells when its work is through.
-    else if (answer === "died" || !answer.handled) void worker.kill("early_drop", 0);
-    const settled =
-      answer === "late"
-        ? json(504, "IDLE_TIMEOUT", "The function did not respond in time.")
-        : answer === "died"
-          ? died(worker)
-          : answer;
-    send(response, settled);
-    return { settled, cost };
+    send(response, hosted.plainHtml && request.method === "GET" ? plain(answer) : answer);
+    return { status: answer.status, cost };
   }
 
   return {
@@ -142,6 +167,7 @@ export async function startFunctionsHost(options: FunctionsHostOptions): Promise
     resetInvocations: () => {
       invocations.length = 0;
     },
+    isolates: () => isolates.map(({ name, isolate }) => recordOf(name, isolate)),
     kill: (name) => [...pools.values()].filter((p) => name === undefined || p.name === name).reduce((n, p) => n + p.killAll(), 0),
     stop: async () => {
       server.closeAllConnections();
@@ -151,115 +177,7 @@ export async function startFunctionsHost(options: FunctionsHostOptions): Promise
   };
 }
 
-/** The workers of one function: started when needed, kept warm, one request each. */
-class Pool {
-  readonly name: string;
-  readonly #options: FunctionsHostOptions;
-  readonly #limits: Limits;
-  readonly #idle: WorkerProcess[] = [];
-  readonly #all = new Set<WorkerProcess>();
-  readonly #booting = new Set<Promise<WorkerProcess>>();
-  readonly #queue: (() => void)[] = [];
-  #size = 0;
-  #stopped = false;
-
-  constructor(name: string, options: FunctionsHostOptions, limits: Limits) {
-    this.name = name;
-    this.#options = options;
-    this.#limits = limits;
-  }
-
-  async take(): Promise<{ worker: WorkerProcess; cold: boolean }> {
-    for (;;) {
-      const worker = this.#idle.pop();
-      if (worker) {
-        if (worker.alive && !worker.expired) return { worker, cold: false };
-        this.#retire(worker);
-        continue;
-      }
-      if (this.#stopped) throw new Error("stopped");
-      if (this.#size < (this.#options.poolSize ?? DEFAULT_POOL_SIZE)) return { worker: await this.#boot(), cold: true };
-      await new Promise<void>((free) => this.#queue.push(free));
-    }
-  }
-
-  giveBack(worker: WorkerProcess): void {
-    if (worker.alive && !worker.killed) this.#idle.push(worker);
-    else this.#retire(worker);
-    this.#queue.shift()?.();
-  }
-
-  killAll(): number {
-    const alive = [...this.#all].filter((worker) => worker.alive);
-    for (const worker of alive) void worker.kill("termination", 0);
-    return alive.length;
-  }
-
-  async stop(): Promise<void> {
-    this.#stopped = true;
-    for (const free of this.#queue.splice(0)) free();
-    await Promise.allSettled(this.#booting);
-    await Promise.all([...this.#all].map((worker) => worker.kill("termination")));
-  }
-
-  async #boot(): Promise<WorkerProcess> {
-    this.#size += 1;
-    const booting = WorkerProcess.boot({
-      name: this.name,
-      functionsDir: this.#options.functionsDir,
-      env: this.#options.env,
-      limits: this.#limits,
-      onLog: (line) => this.#options.onLog?.({ function: this.name, line }),
-    });
-    this.#booting.add(booting);
-    try {
-      const worker = await booting;
-      this.#all.add(worker);
-      return worker;
-    } catch (error) {
-      this.#size -= 1;
-      this.#queue.shift()?.();
-      throw error;
-    } finally {
-      this.#booting.delete(booting);
-    }
-  }
-
-  #retire(worker: WorkerProcess): void {
-    if (!this.#all.delete(worker)) return;
-    this.#size -= 1;
-    void worker.kill("early_drop");
-  }
-}
-
-function died(worker: WorkerProcess): Reply {
-  return worker.killed === "memory" || worker.killed === "cpu" || worker.killed === "wall_clock"
-    ? json(546, "WORKER_LIMIT", "Function failed due to not having enough compute resources (please check logs)")
-    : json(503, "WORKER_ERROR", "The function's worker ended.");
-}
-
-function json(status: number, code: string, message: string): Reply {
-  return {
-    handled: true,
-    status,
-    headers: { "content-type": "application/json" },
-    body: Buffer.from(JSON.stringify({ code, message })),
-  };
-}
-
-function send(response: ServerResponse, reply: Reply): void {
-  const headers = Object.fromEntries(
-    Object.entries(reply.headers).filter(
-      ([name, value]) =>
-        value !== undefined && !["connection", "transfer-encoding", "content-length", "keep-alive"].includes(name),
-    ),
-  );
-  response.writeHead(reply.status, { ...headers, "content-length": reply.body.length });
-  response.end(reply.body);
-}
-
-async function readAll(request: IncomingMessage): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of request) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks);
+function recordOf(name: string, isolate: Isolate): IsolateRecord {
+  const { id, pid, startedAt, requests, cpuMs, bootCpuMs, peakHeapBytes, ended } = isolate;
+  return { function: name, id, pid, startedAt, requests, cpuMs, bootCpuMs, peakHeapBytes, ended };
 }

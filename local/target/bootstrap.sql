@@ -26,6 +26,20 @@ alter role authenticated set statement_timeout = '8s';
 alter role authenticator set statement_timeout = '8s';
 alter role postgres set search_path = "$user", public, extensions;
 
+-- A hosted project lets postgres make roles with bypassrls (supautils). From PostgreSQL 16 on it may by itself, because it has that
+-- attribute; before, only a superuser may. So what the migrations would make is there already.
+do $$
+declare
+  v_role text;
+begin
+  foreach v_role in array array['isthmus_worker', 'isthmus_decisions'] loop
+    if current_setting('server_version_num')::integer < 160000 and not exists (select from pg_roles where rolname = v_role) then
+      execute format('create role %I with bypassrls noinherit %s', v_role, case v_role when 'isthmus_worker' then 'login' end);
+    end if;
+  end loop;
+end
+$$;
+
 -- postgres owns the database, and public belongs to the database's owner.
 do $$ begin execute format('alter database %I owner to postgres', current_database()); end $$;
 alter schema public owner to pg_database_owner;

@@ -1,10 +1,10 @@
-import { spawn } from "node:child_process";
-import { cpSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, symlinkSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import postgres, { type Sql } from "postgres";
-import { registry } from "../../shared/entities/registry.gen.ts";
+import { INSTALLATION_FOLDER, installation } from "../../functions/installation.gen.ts";
+import type { Entity } from "../../shared/entities/define-entity.ts";
 import { workerGrants } from "../../shared/jobs/grants.ts";
+import { supabase } from "../cli/setup/supabase-cli.ts";
 import type { LocalPostgres } from "../postgres.ts";
 import { acceptSideEffects } from "./accept-side-effects.ts";
 
@@ -25,38 +25,56 @@ export interface SourceUrls {
   readonly reader: string;
 }
 
+/** What a hosted project schedules with, on a server that has pg_cron (Debian's 15). Files of SQL, as the cluster's superuser. */
+export const HOSTED_EXTENSIONS = ["local/target/pg-cron.sql", "local/net/net.sql", "local/net/vault.sql"];
+
 /**
  * Makes a database what a hosted Supabase project is after the application's schema and our migrations. Safe to repeat.
- * `acknowledge`: what the application's triggers do is accepted already (default: it is).
+ * `acknowledge`: what the application's triggers do is accepted already (default: it is). `schedules`: with HOSTED_EXTENSIONS.
+ * `of`: the installation whose tables it gets, and the worker rights to (default: the configured one).
  */
 export async function prepareSupabase(
   pg: LocalPostgres,
-  options: { database?: string; acknowledge?: boolean } = {},
+  options: {
+    database?: string;
+    acknowledge?: boolean;
+    schedules?: boolean;
+    of?: { readonly folder: string; readonly entities: readonly Entity[] };
+  } = {},
 ): Promise<TargetUrls> {
   const database = options.database ?? "supabase";
   await createDatabase(pg, database);
   const owner = pg.url("postgres", undefined, database);
+  const { folder, entities } = options.of ?? { folder: join(ROOT, INSTALLATION_FOLDER), entities: installation.entities };
+  const tables = entities.map(({ target }) => target.table);
   await withSql(pg.superuserUrl(database), async (sql) => {
-    await sql.unsafe(readFileSync(resolve(import.meta.dirname, "bootstrap.sql"), "utf8")).simple();
+    for (const file of ["local/target/bootstrap.sql", ...(options.schedules === true ? HOSTED_EXTENSIONS : [])])
+      await sql.unsafe(readFileSync(join(ROOT, file), "utf8")).simple();
   });
   await withSql(owner, async (sql) => {
-    const [row] = await sql<{ present: boolean }[]>`select to_regclass('public.offices') is not null as present`;
-    if (row?.present !== true) await sql.unsafe(applicationSchema()).simple();
+    const [row] = await sql<{ present: boolean }[]>`
+      select exists (select from pg_class where relnamespace = 'public'::regnamespace and relname = any (${tables})) as present`;
+    if (row?.present !== true) await sql.unsafe(applicationSchema(folder)).simple();
   });
   await pushMigrations(owner);
   await withSql(owner, async (sql) => {
     await sql.unsafe(`alter role isthmus_worker password '${WORKER_PASSWORD}'`);
-    await sql.unsafe(workerGrants(registry)).simple();
+    await sql.unsafe(workerGrants(entities)).simple();
   });
   const worker = pg.url("isthmus_worker", WORKER_PASSWORD, database);
-  if (options.acknowledge !== false) await acceptSideEffects(worker, registry);
+  if (options.acknowledge !== false) await acceptSideEffects(worker, entities);
   return { owner, worker };
 }
 
-/** The application's tables, which the sync fills and never creates. */
-export function applicationSchema(): string {
-  const folder = resolve(import.meta.dirname, "schema");
+/** The application's tables, which the sync fills and never creates: an installation's own, for local databases alone. */
+export function applicationSchema(folder: string = join(ROOT, INSTALLATION_FOLDER)): string {
+  return sqlOf(join(folder, "target"));
+}
+
+/** The files of SQL of a folder, in the order of their names. */
+export function sqlOf(folder: string): string {
   return readdirSync(folder)
+    .filter((file) => file.endsWith(".sql"))
     .sort()
     .map((file) => readFileSync(join(folder, file), "utf8"))
     .join("\n");
@@ -86,55 +104,7 @@ export async function prepareSource(pg: LocalPostgres, options: { database?: str
 
 /** Applies migrations/ by the real Supabase CLI. @throws Error with what the CLI printed. */
 export async function pushMigrations(ownerUrl: string): Promise<void> {
-  await supabase(["db", "push", "--yes", `--remote=${ownerUrl}`]);
-}
-
-/** A command of the CLI that takes longer hangs: on a network that swallows packets, for one. */
-const CLI_TIMEOUT_MS = 180_000;
-
-/**
- * Runs the Supabase CLI on a copy of what it reads, with a home of its own: nothing is written into the user's home,
- * and a project linked in this checkout stays linked. @throws Error with what the CLI printed.
- */
-export async function supabase(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<string> {
-  const folder = realpathSync(mkdtempSync(join(tmpdir(), "isthmus-supabase-")));
-  try {
-    const project = join(folder, "project");
-    for (const path of ["supabase/config.toml", "functions", "shared"]) {
-      cpSync(join(ROOT, path), join(project, path), { recursive: true });
-    }
-    symlinkSync(join(ROOT, "migrations"), join(project, "supabase/migrations"));
-    return await runCli([...args, "--workdir", project], project, { HOME: folder, ...env });
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
-}
-
-function runCli(args: readonly string[], cwd: string, env: Readonly<Record<string, string>>): Promise<string> {
-  return new Promise((done, failed) => {
-    const child = spawn(resolve(ROOT, "node_modules/.bin/supabase"), args, {
-      cwd,
-      stdio: ["ignore", "pipe", "pipe"],
-      timeout: CLI_TIMEOUT_MS,
-      env: {
-        PATH: process.env["PATH"] ?? "",
-        NO_COLOR: "1",
-        DO_NOT_TRACK: "1",
-        SUPABASE_TELEMETRY_DISABLED: "1",
-        PGSSLMODE: "disable",
-        ...env,
-      },
-    });
-    let output = "";
-    const collect = (chunk: Buffer) => (output += chunk.toString());
-    child.stdout.on("data", collect);
-    child.stderr.on("data", collect);
-    child.once("error", failed);
-    child.once("close", (code) => {
-      if (code === 0) done(output);
-      else failed(new Error(`supabase ${args.slice(0, 2).join(" ")} failed (${code ?? "killed"}):\n${output}`));
-    });
-  });
+  await supabase(["db", "push", "--yes", `--remote=${ownerUrl}`], { PGSSLMODE: "disable" });
 }
 
 async function createDatabase(pg: LocalPostgres, database: string): Promise<void> {

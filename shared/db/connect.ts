@@ -1,22 +1,34 @@
 import postgres from "postgres";
-import { pinned } from "./pinned.ts";
+import type { TlsMode } from "../config.ts";
+import { databaseAddress } from "./address.ts";
+import { lastWords } from "./last-words.ts";
+import { pinned, type Client } from "./pinned.ts";
 import type { Side } from "./settings.ts";
+import { driverTls, expectedServer, type ExpectedServer } from "./tls.ts";
 
 /** What a pool offers; every statement has pinned settings (pinned.ts). */
 export type Sql = Pick<postgres.Sql, "unsafe" | "begin" | "end">;
 export type Transaction = postgres.TransactionSql;
 export type Queryable = Sql | Transaction;
 
-/** Begins to open a stream to host and port; what is written before it is open waits. */
-export type SocketFactory = (host: string, port: number) => unknown;
+/** Begins to open a connection, encrypted where `tls` is given; what is written before it is open waits. */
+export type SocketFactory = (target: SocketTarget) => Parameters<typeof lastWords>[0];
+
+export interface SocketTarget {
+  readonly host: string;
+  readonly port: number;
+  /** Whom TLS must find there: always verified. Without: in clear. */
+  readonly tls: ExpectedServer | undefined;
+}
 
 export interface ConnectOptions {
   readonly side: Side;
   readonly url: string;
-  readonly tls: "verify-full" | "require" | "disable";
+  readonly tls: TlsMode;
   readonly ca?: string | undefined;
   readonly poolSize: number;
   readonly idleTimeoutSeconds: number;
+  /** How long to wait for a connection: until it is open, and until a pooler gives it a server. */
   readonly connectTimeoutSeconds: number;
   readonly applicationName: string;
   readonly socket?: SocketFactory | undefined;
@@ -27,14 +39,21 @@ export interface ConnectOptions {
  * Every value travels as text; arrays are bound as literals (see integerArray).
  */
 export function connect(options: ConnectOptions): Sql {
-  return pinned((onclose) => openClient(options, onclose), options.poolSize, options.side);
+  return pinned((onclose) => openClient(options, onclose), options);
 }
 
-/** One client of the driver with one connection, which opens with its first statement. */
-export function openClient(options: ConnectOptions, onclose: () => void): postgres.Sql {
-  const { hostname, port } = new URL(options.url.replace(/^postgres(ql)?:/, "http:"));
+/** One client of the driver with one connection, which opens with its first statement. What it says last is heard on a socket of ours alone. */
+export function openClient(options: ConnectOptions, onclose: () => void): Client<postgres.Sql> {
+  const { hostname, port } = databaseAddress(options.url);
   const { socket } = options;
-  return postgres(withoutParameters(options.url), {
+  const tls = expectedServer(hostname, options.tls, options.ca);
+  let said: Client<postgres.Sql>["said"] = () => undefined;
+  const open = (make: SocketFactory) => {
+    const made = make({ host: hostname, port, tls });
+    said = lastWords(made);
+    return made;
+  };
+  const sql = postgres(withoutParameters(options.url), {
     max: 1,
     idle_timeout: options.idleTimeoutSeconds,
     connect_timeout: options.connectTimeoutSeconds,
@@ -44,16 +63,16 @@ export function openClient(options: ConnectOptions, onclose: () => void): postgr
     fetch_types: false,
     onnotice: () => undefined,
     connection: { application_name: options.applicationName },
-    ssl: tlsOptions(options, hostname),
-    ...(socket ? { socket: () => socket(hostname, Number(port || 5432)) } : {}),
+    ...(socket ? { ssl: false, socket: () => open(socket) } : { ssl: driverTls(tls, options.tls) }),
     onclose,
   } as postgres.Options<Record<string, postgres.PostgresType>>);
+  return { sql, said: () => said() };
 }
 
 /** Host, port and database of an address: where it leads, without who asks and how. */
 function addressOf(url: string): string {
-  const { hostname, port, pathname } = new URL(url.replace(/^postgres(ql)?:/, "http:"));
-  return `${hostname}:${port || "5432"}${pathname}`;
+  const { hostname, port, pathname } = databaseAddress(url);
+  return `${hostname}:${port}${pathname}`;
 }
 
 /** Where an installation looks for either database. */
@@ -70,20 +89,4 @@ export function withoutParameters(url: string): string {
   const [address = "", parameters = ""] = url.split(/\?(.*)/s);
   const options = new URLSearchParams(parameters).get("options");
   return options === null ? address : `${address}?${new URLSearchParams({ options }).toString()}`;
-}
-
-function tlsOptions(options: ConnectOptions, hostname: string): false | object {
-  const loopback = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(hostname);
-  if (options.tls === "disable" || (loopback && options.ca === undefined)) return false;
-  return {
-    rejectUnauthorized: options.tls === "verify-full",
-    // What the certificate must name. An address is not sent as a server name (RFC 6066), but is checked all the same.
-    host: hostname,
-    ...(isAddress(hostname) ? {} : { servername: hostname }),
-    ...(options.ca === undefined ? {} : { ca: options.ca }),
-  };
-}
-
-function isAddress(hostname: string): boolean {
-  return /^(\d{1,3}(\.\d{1,3}){3}|\[.*\])$/.test(hostname);
 }

@@ -1,4 +1,4 @@
-/** A name, of however many parts: public.offices, o."Name", count. */
+/** A name, of however many parts: public.books, o."Name", count. */
 const NAME = /^(?:"(?:[^"]|"")+"|[\p{L}_][\p{L}\p{N}_$]*)(?:\.(?:"(?:[^"]|"")+"|[\p{L}_][\p{L}\p{N}_$]*))*/u;
 
 /** Syntax, rights and names (42), schemas (3F): of these an error says where in the statement it is. */

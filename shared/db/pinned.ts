@@ -1,28 +1,32 @@
 import type { Sql, Transaction } from "./connect.ts";
+import type { SaidError } from "./last-words.ts";
 import { ISOLATION, PINS, type Side } from "./settings.ts";
+
+/** One client of the driver, with one connection. */
+export interface Client<Driver = Sql> {
+  readonly sql: Driver;
+  /** What was said last on its connection, if that was an error. */
+  said(): SaidError | undefined;
+}
+
+export interface PoolOptions {
+  readonly side: Side;
+  readonly poolSize: number;
+  /** How long to wait until a connection is open, and until a pooler gives it a server. */
+  readonly connectTimeoutSeconds: number;
+}
 
 /**
  * A pool whose `unsafe` and `begin` run with pinned settings (settings.ts); nothing of ours sends a statement by another way. Each
  * connection is a client of its own: statements of one client keep their order, and travel without waiting for each other's answers.
  */
-export function pinned(open: (onclose: () => void) => Sql, size: number, side: Side): Sql {
-  const connections = Array.from({ length: size }, () => new Connection(open));
+export function pinned(open: (onclose: () => void) => Client, { side, poolSize, connectTimeoutSeconds }: PoolOptions): Sql {
+  const connections = Array.from({ length: poolSize }, () => new Connection(open, connectTimeoutSeconds * 1_000));
   const slots = new Slots(connections);
   const unsafe = (...statement: Parameters<Sql["unsafe"]>) =>
     slots.use((connection, done) => run(connection, side, statement, done));
   const begin = <Result>(work: (tx: Transaction) => Promise<Result>) =>
-    slots.use(async (connection) => {
-      const { sql } = await connection.ready();
-      try {
-        return await sql.begin(ISOLATION[side], (tx) => {
-          // The first statement travels behind the settings. Should they be refused, so is everything after them.
-          quietly(tx.unsafe(PINS[side]));
-          return work(tx);
-        });
-      } catch (error) {
-        throw await connection.reasonOf(error);
-      }
-    });
+    slots.use((connection) => runTransaction(connection, side, work));
   const end = (options?: { timeout?: number }) => Promise.all(connections.map((connection) => connection.end(options)));
   return { unsafe, begin, end } as unknown as Sql;
 }
@@ -35,21 +39,23 @@ async function run(connection: Connection, side: Side, statement: Parameters<Sql
   const client = await connection.ready();
   const { sql } = client;
   const begun = sql.unsafe(`begin ${ISOLATION[side]}; ${PINS[side]}`).execute();
-  const [first, second] = await Promise.allSettled([begun, sql.unsafe(...statement).execute()]);
+  const both = Promise.allSettled([begun, sql.unsafe(...statement).execute()]);
+  await connection.inTime(client, begun);
+  const [first, second] = await both;
   const failed = [first, second].find((one) => one.status === "rejected");
   if (failed) {
     // Of a connection that is gone nothing is left to undo.
     if (isServers(failed.reason)) quietly(sql.unsafe("rollback"));
-    throw await connection.reasonOf(failed.reason);
+    throw connection.reasonOf(client, failed.reason);
   }
   // The driver may send what waited on a new connection, where no transaction was begun.
-  if (client.closed) throw Object.assign(new Error("The connection closed under a statement."), { code: LOST });
+  if (client.closed) throw connection.reasonOf(client, lost());
   const ended = sql.unsafe("commit");
   if (side === "target") {
     try {
       await ended;
     } catch (error) {
-      throw await connection.reasonOf(error);
+      throw connection.reasonOf(client, error);
     }
   } else {
     quietly(ended);
@@ -58,19 +64,56 @@ async function run(connection: Connection, side: Side, statement: Parameters<Sql
   return (second as PromiseFulfilledResult<unknown>).value;
 }
 
-/** The driver's own word for a connection that ended. */
-export const LOST = "CONNECTION_CLOSED";
+/**
+ * Several statements in one transaction. When the connection is lost, the transaction fails at once, and its work is abandoned: the driver
+ * would write its next statement, a ROLLBACK or a COMMIT to a socket that is gone, which throws where nobody can catch it and ends the
+ * whole process. So abandoned work never gets an answer, and its end is not waited for.
+ */
+async function runTransaction<Result>(
+  connection: Connection,
+  side: Side,
+  work: (tx: Transaction) => Promise<Result>,
+): Promise<Result> {
+  const client = await connection.ready();
+  const unlessLost = <T>(next: () => PromiseLike<T> | T) => (client.closed ? new Promise<T>(() => undefined) : next());
+  let begin: () => void = () => undefined;
+  const begun = new Promise<void>((resolve) => (begin = resolve));
+  const ended = client.sql.begin(ISOLATION[side], async (tx) => {
+    begin();
+    // The first statement travels behind the settings. Should they be refused, so is everything after them.
+    quietly(tx.unsafe(PINS[side]));
+    const unsafe = (...statement: Parameters<Sql["unsafe"]>) => unlessLost(() => tx.unsafe(...statement));
+    try {
+      const result = await work({ unsafe } as unknown as Transaction);
+      return await unlessLost(() => result);
+    } catch (error) {
+      if (isLost(error)) client.closed = true;
+      return await unlessLost(() => Promise.reject(error as Error));
+    }
+  });
+  ended.then(begin, begin);
+  await connection.inTime(client, begun);
+  try {
+    return (await ended) as Result;
+  } catch (error) {
+    throw connection.reasonOf(client, error);
+  }
+}
+
+/** In the driver's own words. */
+function lost(): Error {
+  return Object.assign(new Error("The connection closed under a statement."), { code: "CONNECTION_CLOSED" });
+}
 
 /** Whether the network or the driver says that a connection is gone (ECONNRESET, CONNECTION_CLOSED ...): nothing more may be sent on it. */
-export function isLost(error: unknown): boolean {
+function isLost(error: unknown): boolean {
   const { name, code } = (error ?? {}) as Readonly<Record<string, unknown>>;
   return typeof code === "string" && name !== "PostgresError" && name !== "IsthmusError" && /^(CONNECT|E[A-Z])/.test(code);
 }
 
 /** Whether the server says it, and not the driver or the network. */
-function isServers(error: unknown, severity?: string): boolean {
-  const { name, severity: has } = (error ?? {}) as Readonly<Record<string, unknown>>;
-  return name === "PostgresError" && (severity === undefined || has === severity);
+function isServers(error: unknown): boolean {
+  return (error as { readonly name?: unknown } | null)?.name === "PostgresError";
 }
 
 /** Sends a statement whose answer nobody waits for: what goes wrong with it, the next one of its connection tells. */
@@ -81,81 +124,75 @@ function quietly(statement: { execute(): PromiseLike<unknown> }): void {
   );
 }
 
-/** A client of the driver with one connection. Once that has closed, nobody uses the client again. */
-interface Client {
-  readonly sql: Sql;
-  closed: boolean;
-}
-
 /**
  * One connection, opened when a statement needs it, by a new client every time: a client whose statement was lost with its connection
  * knocks at a server that refuses it until it is let in, however long, and fails no statement that waits for it.
  */
 class Connection {
-  readonly #open: (onclose: () => void) => Sql;
-  #client: Client | undefined;
+  readonly #open: (onclose: () => void) => Client;
+  readonly #acquireMs: number;
+  #client: Used | undefined;
 
-  constructor(open: (onclose: () => void) => Sql) {
+  constructor(open: (onclose: () => void) => Client, acquireMs: number) {
     this.#open = open;
+    this.#acquireMs = acquireMs;
   }
 
   /**
    * Opens the connection before anything depends on it: statements behind a BEGIN that failed with its connection the driver would
    * send on another one, without a transaction.
    */
-  async ready(): Promise<Client> {
+  async ready(): Promise<Used> {
     if (this.#client?.closed === false) return this.#client;
-    const client: Client = { closed: false, sql: this.#open(() => (client.closed = true)) };
+    const client: Used = { closed: false, ...this.#open(() => (client.closed = true)) };
     try {
-      await client.sql.unsafe("select 1");
+      const first = client.sql.unsafe("select 1").execute();
+      await this.inTime(client, first);
+      await first;
     } catch (error) {
       discard(client);
-      throw error;
+      throw this.reasonOf(client, error);
     }
     return (this.#client = client);
   }
 
   /**
-   * What is to be told of an error. After one that ended the connection, nobody uses the client again.
-   *
-   * A server that ends a connection says why (a time limit, an operator), but the driver rejects the statement with
-   * CONNECTION_CLOSED, keeps what the server said, and fails with that the first statement of its next connection. So, if the server
-   * lets us in at all, a statement that does nothing takes it away, and what the server said is the error.
+   * Waits for the first answer on a connection or in a transaction, as long as for a connection. The driver's own limit ends when a
+   * pooler has let the client in. Then the client waits for a server, and a pooler that is full or paused may let it wait for ever.
    */
-  async reasonOf(error: unknown): Promise<unknown> {
-    const client = this.#client;
-    if (!client || !isLost(error)) return error;
+  async inTime(client: Used, answer: PromiseLike<unknown>): Promise<void> {
+    let late: ReturnType<typeof setTimeout> | undefined;
+    const tooLate = new Promise<boolean>((enough) => (late = setTimeout(() => enough(true), this.#acquireMs)));
+    const answered = answer.then(
+      () => false,
+      () => false,
+    );
+    const waited = await Promise.race([answered, tooLate]);
+    clearTimeout(late);
+    if (!waited) return;
     client.closed = true;
-    try {
-      await this.ready();
-      const left = await soon(client.sql.unsafe("select 1"));
-      return isServers(left, "FATAL") ? left : error;
-    } catch {
-      return error;
-    } finally {
-      discard(client);
-    }
+    discard(client);
+    throw Object.assign(new Error("No server has answered on the connection in time."), { code: "CONNECT_TIMEOUT" });
+  }
+
+  /** What is to be told of an error: of a connection that ended, what was said last. Nobody uses its client again. */
+  reasonOf(client: Used, error: unknown): unknown {
+    if (!isLost(error)) return error;
+    client.closed = true;
+    discard(client);
+    return client.said() ?? error;
   }
 
   async end(options?: { timeout?: number }): Promise<void> {
-    await this.#client?.sql.end(options);
+    // The driver would wait for the answers that a closed connection owes.
+    if (this.#client?.closed === false) await this.#client.sql.end(options);
   }
 }
 
-/** What a statement fails with, if it fails within LAST_WORDS_MS. */
-async function soon(statement: PromiseLike<unknown>): Promise<unknown> {
-  let late: ReturnType<typeof setTimeout> | undefined;
-  const none = new Promise<undefined>((enough) => (late = setTimeout(() => enough(undefined), LAST_WORDS_MS)));
-  const said = statement.then(
-    () => undefined,
-    (words: unknown) => words,
-  );
-  const words = await Promise.race([said, none]);
-  clearTimeout(late);
-  return words;
+/** A client whose connection was opened. Once that has closed, nobody uses the client again. */
+interface Used extends Client {
+  closed: boolean;
 }
-
-const LAST_WORDS_MS = 3_000;
 
 function discard({ sql }: Client): void {
   sql.end({ timeout: 0 }).catch(() => undefined);

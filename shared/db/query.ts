@@ -1,7 +1,6 @@
 import type postgres from "postgres";
 import { IsthmusError, type ErrorCode } from "../errors.ts";
 import type { Queryable, Sql, Transaction } from "./connect.ts";
-import { isLost, LOST } from "./pinned.ts";
 import type { Side } from "./settings.ts";
 import { namedAt } from "./named-at.ts";
 import { meaningOf, REFUSAL_REMEDIES, saidBy, type RefusalFacts } from "./sqlstates.ts";
@@ -42,50 +41,14 @@ export async function queryOne<Row extends object>(
  * once and the work stops at its next statement.
  */
 export async function inTransaction<Result>(db: Sql, side: Side, work: (tx: Transaction) => Promise<Result>): Promise<Result> {
-  let over = false;
-  // Statements under way, BEGIN and COMMIT among them.
-  let running = 1;
-  // The driver would write a statement, a ROLLBACK or a COMMIT of abandoned work to a socket that is gone, which throws
-  // where nobody can catch it and ends the whole process. So such work neither returns nor throws: it is dropped.
-  const dropped = <T>() => new Promise<T>(() => undefined);
-  const unlessOver = <T>(next: () => T | Promise<T>) => (over ? dropped<T>() : next());
   try {
-    return (await db.begin(async (tx) => {
-      running -= 1;
-      const unsafe = async (...args: Parameters<Sql["unsafe"]>) => {
-        if (over) return dropped<postgres.RowList<postgres.Row[]>>();
-        running += 1;
-        try {
-          return await tx.unsafe(...args);
-        } catch (error) {
-          if (!isLost(error)) throw error;
-          over = true;
-          return await dropped<postgres.RowList<postgres.Row[]>>();
-        } finally {
-          if (!over) running -= 1;
-        }
-      };
-      try {
-        const result = await work({ unsafe } as unknown as Transaction);
-        running += 1;
-        return await unlessOver(() => result);
-      } catch (error) {
-        running += 1;
-        return await unlessOver(() => Promise.reject(error as Error));
-      }
-    })) as Result;
+    return (await db.begin(work)) as Result;
   } catch (error) {
-    over = true;
-    // Between two statements the driver drops what the server says, and it ends a transaction there for being idle too long.
-    const idle = (error as { code?: unknown } | null)?.code === LOST && running === 0;
-    throw toIsthmusError(idle ? { code: IDLE_TOO_LONG } : error, side);
+    throw toIsthmusError(error, side);
   }
 }
 
-/** idle_in_transaction_session_timeout */
-const IDLE_TOO_LONG = "25P03";
-
-/** SQLSTATEs raised by our own functions (migrations/), by meaning. */
+/** SQLSTATEs raised by our own functions (supabase/schemas/), by meaning. */
 const OWN_STATES: Readonly<Record<string, ErrorCode>> = {
   IS010: "LEASE_LOST",
   IS011: "RECORDS_MOVED",
@@ -99,6 +62,8 @@ const OWN_STATES: Readonly<Record<string, ErrorCode>> = {
   IS060: "SOURCE_CHANGED",
   IS061: "TARGET_UNKNOWN",
   IS062: "SOURCE_UNKNOWN",
+  IS071: "SCHEMA_OUTDATED",
+  IS072: "SCHEMA_AHEAD",
 };
 
 /**
@@ -135,8 +100,7 @@ function toIsthmusError(error: unknown, side: Side, text = ""): IsthmusError {
     );
   }
   // Only a server's or pooler's own errors carry a SQLSTATE: EPIPE, too, has five letters.
-  if (name === "PostgresError")
-    return refusal({ code: state, ...severitiesOf(error) }, side, error, namedAt(state, text, position));
+  if (name === "PostgresError") return refusal({ code: state, ...sayerOf(error) }, side, error, namedAt(state, text, position));
   if (state === "" && !(error instanceof Error && "errno" in error)) {
     return new IsthmusError("INTERNAL", undefined, { cause: error });
   }
@@ -165,10 +129,10 @@ function refusal(facts: RefusalFacts, side: Side, cause: unknown, at: string | u
   });
 }
 
-function severitiesOf(error: unknown): Pick<RefusalFacts, "severity" | "severity_local"> {
-  const { severity, severity_local } = error as { severity?: unknown; severity_local?: unknown };
+function sayerOf(error: unknown): Omit<RefusalFacts, "code"> {
+  const { severity, severity_local, routine } = error as Readonly<Record<string, unknown>>;
   const text = (value: unknown) => (typeof value === "string" ? value : undefined);
-  return { severity: text(severity), severity_local: text(severity_local) };
+  return { severity: text(severity), severity_local: text(severity_local), routine: text(routine) };
 }
 
 function unavailable(side: Side): ErrorCode {

@@ -31,21 +31,36 @@ export const PINNED = {
 /** Settings of the reading side alone: a policy that hides rows is refused, since hidden rows would look deleted; no index gives less than all. */
 const OF_READER = { row_security: "off", gin_fuzzy_search_limit: "0" } as const;
 
+/**
+ * What a database's owner decides, for the role or the database: neither ours to choose nor another client's, who may have left
+ * something else in a session of the pooler.
+ */
+const OF_OWNER = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "synchronous_commit"] as const;
+
+/**
+ * Of the owner's too, since PostgreSQL 17. The server itself is asked each time: servers of two versions may stand behind one pooler, and a
+ * connection may be another server's from one transaction to the next. No name in here depends on a search path.
+ */
+const LIMIT_OF_TRANSACTIONS =
+  "select case when pg_catalog.current_setting('transaction_timeout', true) is not null then pg_catalog.set_config('transaction_timeout', null, true) end";
+
 /** How a transaction begins on each side: what one statement locks, the next one sees. */
 export const ISOLATION = {
   source: "isolation level read committed read only",
-  target: "isolation level read committed",
+  target: "isolation level read committed read write",
 } as const;
 
-/** The statements that pin a transaction's settings, sent as one. */
-export const PINS = {
-  source: setLocal({ ...PINNED, ...OF_READER }),
-  target: setLocal(PINNED),
-} as const;
+/** The statements that pin a transaction's settings, sent as one. The role is the one that logged in, whatever a session of the pooler has been set to. */
+export const PINS: Readonly<Record<Side, string>> = { source: pins("source"), target: pins("target") };
 
-function setLocal(settings: Readonly<Record<string, string>>): string {
+function pins(side: Side): string {
+  const settings = { ...PINNED, ...(side === "source" ? OF_READER : {}) };
   const value = (name: string, text: string) => (name === "search_path" ? text : `'${text}'`);
-  return Object.entries(settings)
-    .map(([name, text]) => `set local ${name} = ${value(name, text)}`)
-    .join("; ");
+  return [
+    "set local role none",
+    // First of all: a time limit that somebody has left counts until then.
+    ...OF_OWNER.map((name) => `set local ${name} to default`),
+    LIMIT_OF_TRANSACTIONS,
+    ...Object.entries(settings).map(([name, text]) => `set local ${name} = ${value(name, text)}`),
+  ].join("; ");
 }

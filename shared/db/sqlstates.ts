@@ -11,20 +11,25 @@ export type Refusal =
 /** What a driver's error tells of a refusal. */
 export interface RefusalFacts {
   readonly code: string;
-  /** FATAL and PANIC end the connection; poolers send the severity only in the field that servers translate. */
+  /** FATAL and PANIC end the connection; some poolers send the severity only in the field that servers translate. */
   readonly severity?: string | undefined;
   readonly severity_local?: string | undefined;
+  /** The function of the server that says it. */
+  readonly routine?: string | undefined;
 }
 
-/** Servers since 9.6 send an untranslated severity with every error; PgBouncer (1.18, run) and Supavisor (error.ex, read) do not with their own. */
-export function saidBy({ severity }: RefusalFacts): "server" | "pooler" {
-  return severity === undefined ? "pooler" : "server";
+/**
+ * A server names its function with every error. PgBouncer (1.18, run) and Supavisor do not with their own: Supavisor writes severity, code
+ * and message, with the untranslated severity (protocol/server.ex, read) or without (error.ex, read).
+ */
+export function saidBy({ routine }: RefusalFacts): "server" | "pooler" {
+  return routine === undefined ? "pooler" : "server";
 }
 
 /** What the refusal means. One that ends the connection says nothing about the statement: that passes, whatever its state. */
 export function meaningOf(facts: RefusalFacts): Refusal {
   const { code } = facts;
-  if (saidBy(facts) === "pooler" && code.startsWith("XX")) return "pooler_refused";
+  if (saidBy(facts) === "pooler" && /^(08|XX)/.test(code)) return "pooler_refused";
   const stated = STATES[code] ?? CLASSES[code.slice(0, 2) as SqlstateClass] ?? "refused";
   const fatal = /^(FATAL|PANIC)$/.test(facts.severity ?? facts.severity_local ?? "");
   return fatal && stated === "refused" ? "passing" : stated;
@@ -41,8 +46,8 @@ const CLASSES: Readonly<Record<SqlstateClass, Refusal>> = {
   "01": "refused", // warning
   "02": "refused", // no data
   "03": "refused", // SQL statement not yet complete
-  // Connection exception. All of PgBouncer 1.18's own refusals are 08P01: query_wait_timeout, no more connections, no such database,
-  // a wrong password (run). Supavisor: 08006 when a login takes too long, 08P01 (client_handler/error.ex, read).
+  // Connection exception. All of PgBouncer 1.18's own refusals are 08P01: query_wait_timeout, no more connections, no such database, a
+  // wrong password, and what the server said to it (run). Supavisor: 08006 when a login takes too long, 08P01 (client_handler/error.ex, read).
   "08": "passing",
   "09": "refused", // triggered action
   "0A": "refused", // feature not supported
@@ -111,5 +116,5 @@ export const REFUSAL_REMEDIES: Readonly<Record<Refusal, string | undefined>> = {
   too_many_connections:
     "It is tried again. If it stays: lower ISTHMUS_PARALLEL_PAGES or ISTHMUS_POOL_SIZE, or allow more connections.",
   pooler_refused:
-    "It is tried again. If it stays: does the pooler know the user and project in the address, and does it allow enough clients?",
+    "It is tried again. If it stays, the pooler's log says why: does it know user, password, project and database of the address, does the server let it in, and does it allow enough clients and connections?",
 };

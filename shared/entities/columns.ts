@@ -1,38 +1,10 @@
 // What an entity reads: columns of its driving table and of joined ones, checked against the source's catalog.
-import type { SourceTables } from "../schema/source-tables.gen.ts";
 import { referenceSql } from "./sql-tokens.ts";
-
-/** Columns that never leave the source, whatever an entity file says. */
-const SECRETS = ["password", "access_token"] as const;
-/** Columns that stay there too, unless somebody answers for them. Where one may leave, only sensitive fields read it. */
-const ON_REQUEST = ["card_bin"] as const;
-export type DeniedColumn = (typeof SECRETS)[number] | (typeof ON_REQUEST)[number];
-
-/** Column → why it is needed. */
-export type OptIn = Readonly<Partial<Record<(typeof ON_REQUEST)[number], string>>>;
-/** What this installation has opted in to: nothing. After a change: `npm run schema:types && npm run generate`. */
-export const OPTED_IN: OptIn = {};
-
-/** Columns that no entity may read: the secrets, and those that nobody has given a reason for. */
-export function deniedColumns(optIn: OptIn): DeniedColumn[] {
-  return [...SECRETS, ...ON_REQUEST.filter((column) => !optIn[column]?.trim())];
-}
-
-/** Which of the columns that need an opt-in an SQL expression reads. */
-export function onRequest(sql: string): DeniedColumn[] {
-  return ON_REQUEST.filter((column) => mentions(sql, column));
-}
-
-/** Whether SQL reads a column of this name, however it is written. */
-export function mentions(sql: string, column: DeniedColumn): boolean {
-  return new RegExp(`\\b${column}\\b`, "i").test(sql);
-}
-
-export type SourceTable = keyof SourceTables;
+import { questionIn } from "./undecided.ts";
 
 /** A table that the projection reads beside the driving one: at most one row per record. Its changed rows change their records. */
-export interface Join {
-  readonly table: SourceTable;
+export interface Join<Table extends string = string> {
+  readonly table: Table;
   /** What identifies its rows, an integer (default: id). */
   readonly key?: string;
   /** Column of this table → column it equals, `alias.column`. The first is an integer: by it a changed row finds its records. */
@@ -41,15 +13,15 @@ export interface Join {
   readonly required?: boolean;
 }
 /** Alias → joined table. */
-export type Joins = Readonly<Record<string, Join>>;
+export type Joins<Table extends string = string> = Readonly<Record<string, Join<Table>>>;
 
 /**
  * A table that expressions or `where` ask about in queries of their own: any number of rows per record. Its alias is the one
  * that it has in these queries; `on` says how they find its rows, and may name another watch.
  */
-export type Watch = Omit<Join, "required">;
+export type Watch<Table extends string = string> = Omit<Join<Table>, "required">;
 /** Alias → watched table. */
-export type Watches = Readonly<Record<string, Watch>>;
+export type Watches<Table extends string = string> = Readonly<Record<string, Watch<Table>>>;
 
 /** A column, `alias.column`, or an expression over columns with the kind of value it gives. */
 export type ColumnSource = string | Expression;
@@ -61,6 +33,8 @@ export interface Expression<Type extends string = string, Ids extends string = s
   readonly ids?: Ids;
   /** The column whose times are taken to be of a zone, `alias.column`. */
   readonly inZone?: string;
+  /** What has to be decided first. */
+  readonly undecided?: string;
 }
 
 /** An SQL expression as a column. The compiler takes its type on trust. */
@@ -73,56 +47,59 @@ export function expression<const Type extends string>(type: Type, sql: string): 
  * there, and a moment the time that it was there.
  */
 export function inZone(column: string, zone: string): Expression<"timestamp", never> {
+  const open = questionIn(zone);
+  if (open) return { sql: referenceSql(column), type: "timestamp", undecided: open.question };
   if (!/^[A-Za-z][A-Za-z0-9_+/-]*$/.test(zone)) throw new RangeError(`${zone} is no name of a time zone.`);
   return { sql: `${referenceSql(column)} at time zone '${zone}'`, type: "timestamp", inZone: column };
 }
 
 /** Ids of a table, where the source has no foreign key that says so. */
-export function idsOf<const Table extends SourceTable>(table: Table, sql: string): Expression<"integer", Table> {
+export function idsOf<const Table extends string>(table: Table, sql: string): Expression<"integer", Table> {
   return { sql, type: "integer", ids: table };
 }
 
-export type ColumnOf<Table extends SourceTable> = keyof SourceTables[Table] & string;
+export type TableOf<S> = keyof S & string;
+export type ColumnOf<S, Table extends keyof S> = keyof S[Table] & string;
 
 /** Columns of a table that are of a type. */
-export type ColumnOfType<Table extends SourceTable, Type extends string> = {
-  [C in ColumnOf<Table>]: SourceTables[Table][C] extends { readonly type: Type } ? C : never;
-}[ColumnOf<Table>];
+export type ColumnOfType<S, Table extends keyof S, Type extends string> = {
+  [C in ColumnOf<S, Table>]: S[Table][C] extends { readonly type: Type } ? C : never;
+}[ColumnOf<S, Table>];
 /** That it has a time zone, and so is one moment, is checked against the live catalog. */
-export type StampOf<Table extends SourceTable> = ColumnOfType<Table, "timestamp">;
+export type StampOf<S, Table extends keyof S> = ColumnOfType<S, Table, "timestamp">;
 /** Columns by whose values a request may select records. */
-export type FilterOf<Table extends SourceTable> = ColumnOfType<Table, "integer" | "text" | "boolean">;
+export type FilterOf<S, Table extends keyof S> = ColumnOfType<S, Table, "integer" | "text" | "boolean">;
 
 /** Every `alias.column` of a projection. */
-export type Reference<Table extends SourceTable, Alias extends string, J extends Joins> =
-  `${Alias}.${ColumnOf<Table>}` | JoinedReference<J>;
+export type Reference<S, Table extends keyof S, Alias extends string, J extends Joins> =
+  `${Alias}.${ColumnOf<S, Table>}` | JoinedReference<S, J>;
 /** Where no joins are given the compiler takes them for any joins: these have no aliases. */
-type JoinedReference<J extends Joins> = string extends keyof J
+type JoinedReference<S, J extends Joins> = string extends keyof J
   ? never
-  : { [K in keyof J & string]: `${K}.${ColumnOf<J[K]["table"]>}` }[keyof J & string];
+  : { [K in keyof J & string]: `${K}.${ColumnOf<S, J[K]["table"] & keyof S>}` }[keyof J & string];
 
 /** Joins on columns that exist, to columns that exist among these tables and `Others`. */
-export type CheckedJoins<Table extends SourceTable, Alias extends string, J extends Joins, Others extends Joins = J> = {
+export type CheckedJoins<S, Table extends keyof S, Alias extends string, J extends Joins, Others extends Joins = J> = {
   readonly [K in keyof J]: {
-    readonly key?: ColumnOf<J[K]["table"]>;
+    readonly key?: ColumnOf<S, J[K]["table"] & keyof S>;
     readonly on: {
-      readonly [C in keyof J[K]["on"]]: C extends ColumnOf<J[K]["table"]>
-        ? Reference<Table, Alias, J> | JoinedReference<Others>
+      readonly [C in keyof J[K]["on"]]: C extends ColumnOf<S, J[K]["table"] & keyof S>
+        ? Reference<S, Table, Alias, J> | JoinedReference<S, Others>
         : never;
     };
   };
 };
 
 /** The column of the source behind each name of a projection: its type, and the table whose ids it holds. */
-export type Resolved<Table extends SourceTable, Alias extends string, J extends Joins, C extends Columns> = {
+export type Resolved<S, Table extends keyof S, Alias extends string, J extends Joins, C extends Columns> = {
   [Name in keyof C & string]: Known<
     C[Name] extends Expression<infer Type, infer Ids>
       ? { type: Type; ids: Ids }
       : C[Name] extends `${infer A}.${infer Column}`
         ? A extends Alias
-          ? SourceTables[Table][Column & ColumnOf<Table>]
+          ? S[Table][Column & keyof S[Table]]
           : A extends keyof J
-            ? SourceTables[J[A]["table"]][Column & ColumnOf<J[A]["table"]>]
+            ? S[J[A]["table"] & keyof S][Column & keyof S[J[A]["table"] & keyof S]]
             : never
         : never
   >;

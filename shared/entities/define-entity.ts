@@ -1,45 +1,39 @@
 /**
- * An entity is one target table fed by one projection of the source. Each entity is one file here, which says where
- * its records come from, what each source column becomes, and what is left out and why.
+ * An entity is one target table fed by one projection of the source. Each entity is one file of an installation, which says
+ * where its records come from, what each source column becomes, and what is left out and why.
  */
-import type { TargetTables } from "../schema/target-tables.gen.ts";
+import type { Catalog, EntityName, SourceOf, TargetOf } from "./catalog.ts";
 import type {
   CheckedJoins,
   ColumnOf,
   Columns,
-  DeniedColumn,
   Expression,
   FilterOf,
   Joins,
   Reference,
   Resolved,
-  SourceTable,
   StampOf,
+  TableOf,
   Watches,
 } from "./columns.ts";
 import {
   createBuilders,
   decisionsOf,
   directCopy,
+  undecidedField,
   type Field,
   type FieldBuilders,
   type FieldsOf,
   type Strangers,
 } from "./fields.ts";
 import type { RecordRule } from "./rules.ts";
+import { questionIn, questionsWithin } from "./undecided.ts";
 
+export type { Catalog } from "./catalog.ts";
 export { expression, idsOf, inZone } from "./columns.ts";
 export { compareDecimals, length, member, pattern, range, uuidFormat } from "./rules.ts";
+export { undecided } from "./undecided.ts";
 export { noneIfBlank, unknownCode, type Decision, type Field, type Problem, type SourceRow } from "./fields.ts";
-
-/** Entity name → its driving table in the source and its table in the target. Every entity file adds its own line. */
-// eslint-disable-next-line @typescript-eslint/no-empty-object-type -- filled by declaration merging
-export interface Entities {}
-export type EntityName = keyof Entities;
-export type TargetTable = keyof TargetTables;
-/** The driving table of an entity, and the target table. */
-export type SourceOf<N extends EntityName> = Entities[N] extends { source: infer Table extends SourceTable } ? Table : never;
-export type TargetOf<N extends EntityName> = Entities[N] extends { target: infer Table extends TargetTable } ? Table : never;
 
 /**
  * A named, versioned waiver: rows of the driving table for which it is not true are not transferred, and are counted
@@ -86,47 +80,48 @@ export interface Conflicts<Name extends string = string> {
 export type History = "values" | "hashes";
 
 export interface EntitySpec<
-  N extends EntityName,
+  I extends Catalog,
+  N extends EntityName<I>,
   Alias extends string,
-  J extends Joins,
+  J extends Joins<TableOf<I["source"]>>,
   C extends Columns,
   LegacyKey extends string,
   F,
-  W extends Watches,
+  W extends Watches<TableOf<I["source"]>>,
 > {
   readonly name: N;
-  readonly target: { readonly table: TargetOf<N>; readonly legacyKey: LegacyKey & keyof TargetTables[TargetOf<N>] };
+  readonly target: { readonly table: TargetOf<I, N>; readonly legacyKey: LegacyKey & keyof I["target"][TargetOf<I, N>] };
   readonly source: {
     /** Driving table and its integer key; `alias` is how columns, joins and where refer to it. */
-    readonly table: SourceOf<N>;
-    readonly key: ColumnOf<SourceOf<N>>;
+    readonly table: SourceOf<I, N>;
+    readonly key: ColumnOf<I["source"], SourceOf<I, N>>;
     readonly alias: Alias;
-    readonly joins?: J & CheckedJoins<SourceOf<N>, NoInfer<Alias>, J>;
+    readonly joins?: J & CheckedJoins<I["source"], SourceOf<I, N>, NoInfer<Alias>, J>;
     /** Which rows of the driving table are records of this entity. Never a filter on a referenced record. */
     readonly where?: string;
     /** Which records are transferred at all, instead of `where`. Never of an entity that others refer to. */
     readonly predicate?: Predicate;
     /** What expressions, `where` and `predicate` ask about besides the joined tables. */
-    readonly watches?: W & CheckedJoins<SourceOf<N>, NoInfer<Alias>, W, J>;
+    readonly watches?: W & CheckedJoins<I["source"], SourceOf<I, N>, NoInfer<Alias>, W, J>;
     /** When a row was last written, as the old application says: an accelerator, by which not every change is found. */
-    readonly modified?: StampOf<SourceOf<N>>;
+    readonly modified?: StampOf<I["source"], SourceOf<I, N>>;
     /** What the date range of a request means for this entity (default: `modified`). */
-    readonly dated?: StampOf<SourceOf<N>>;
+    readonly dated?: StampOf<I["source"], SourceOf<I, N>>;
     /** Columns by whose values a request may select records; an index should lead with each. */
-    readonly filters?: readonly FilterOf<SourceOf<N>>[];
-    readonly columns: C & Readonly<Record<string, Reference<SourceOf<N>, NoInfer<Alias>, J> | Expression>>;
+    readonly filters?: readonly FilterOf<I["source"], SourceOf<I, N>>[];
+    readonly columns: C & Readonly<Record<string, Reference<I["source"], SourceOf<I, N>, NoInfer<Alias>, J> | Expression>>;
     /** Columns of the driving table that are left out, each with its reason. */
-    readonly ignored: Readonly<Partial<Record<ColumnOf<SourceOf<N>> | DeniedColumn, string>>>;
+    readonly ignored: Readonly<Partial<Record<ColumnOf<I["source"], SourceOf<I, N>> | I["denied"], string>>>;
   };
   /** Default: a person decides. */
-  readonly onDelete?: OnDelete<Readonly<Partial<Record<keyof TargetTables[TargetOf<N>] & string, boolean | string>>>>;
+  readonly onDelete?: OnDelete<Readonly<Partial<Record<keyof I["target"][TargetOf<I, N>] & string, boolean | string>>>>;
   /** Default: the source wins. */
   readonly conflicts?: Conflicts<keyof F & string>;
   /** Default: values. Hashes tell that a record was edited, not in which field; a record takes a fraction of the room. */
   readonly history?: History;
   readonly fields: (
-    build: FieldBuilders<Resolved<SourceOf<N>, Alias, J, C>>,
-  ) => F & FieldsOf<TargetTables[TargetOf<N>], LegacyKey> & Strangers<F, TargetTables[TargetOf<N>], LegacyKey>;
+    build: FieldBuilders<Resolved<I["source"], SourceOf<I, N>, Alias, J, C>, I>,
+  ) => F & FieldsOf<I["target"][TargetOf<I, N>], LegacyKey> & Strangers<F, I["target"][TargetOf<I, N>], LegacyKey>;
   /** Conditions on a record as a whole. */
   readonly rules?: readonly RecordRule<keyof F & string>[];
 }
@@ -154,6 +149,8 @@ export interface Entity {
   /** Target column → field, the legacy key first. */
   readonly fields: Readonly<Record<string, Field>>;
   readonly rules: readonly RecordRule[];
+  /** What is left open elsewhere than in a field, a column or the reason of an ignored one. */
+  readonly undecided?: readonly string[];
   /** Entities that must have run before. An entity whose records refer to each other does not wait for itself: they do. */
   readonly dependsOn: readonly string[];
 }
@@ -161,21 +158,45 @@ export interface Entity {
 /** The alias under which the key travels in every projection. */
 export const KEY = "_key";
 
-/** Defines an entity. What the compiler cannot check is checked at start-up by validateRegistry. */
-export function defineEntity<
-  const N extends EntityName,
+/** Defines an entity of an installation: the compiler checks it against both catalogs. */
+export type DefineEntity<I extends Catalog> = <
+  const N extends EntityName<I>,
   const Alias extends string,
   const C extends Columns,
   const LegacyKey extends string,
   F,
   // eslint-disable-next-line @typescript-eslint/no-empty-object-type -- an entity without joins
-  const J extends Joins = {},
+  const J extends Joins<TableOf<I["source"]>> = {},
   // eslint-disable-next-line @typescript-eslint/no-empty-object-type -- an entity without watches
-  const W extends Watches = {},
->(spec: EntitySpec<N, Alias, J, C, LegacyKey, F, W>): Entity {
+  const W extends Watches<TableOf<I["source"]>> = {},
+>(
+  spec: EntitySpec<I, N, Alias, J, C, LegacyKey, F, W>,
+) => Entity;
+
+/** What the entity files of an installation define their entities with. */
+export function entityDefiner<I extends Catalog>(): DefineEntity<I> {
+  return defineEntity as unknown as DefineEntity<I>;
+}
+
+/** An entity as its file says it, checked against no catalog. */
+export interface UncheckedSpec extends Partial<
+  Pick<Entity, "onDelete" | "history" | "rules"> & { readonly conflicts: Conflicts }
+> {
+  readonly name: string;
+  readonly target: Entity["target"];
+  readonly source: Pick<Entity["source"], "table" | "key" | "alias" | "columns" | "ignored"> & Partial<Entity["source"]>;
+  readonly fields: (build: FieldBuilders<never>) => object;
+}
+
+/** Defines an entity. What the compiler cannot check is checked at start-up by validateRegistry. */
+export function defineEntity(spec: UncheckedSpec): Entity {
+  const made: Readonly<Record<string, unknown>> = {
+    ...spec.fields(asking(createBuilders(spec.name)) as unknown as FieldBuilders<never>),
+  };
+  const open = openIn(spec);
   const fields: Readonly<Record<string, Field>> = {
     [spec.target.legacyKey]: directCopy(KEY),
-    ...spec.fields(createBuilders(spec.name)),
+    ...Object.fromEntries(Object.entries(made).map(([name, field]) => [name, decided(field)])),
   };
   return {
     name: spec.name,
@@ -190,13 +211,42 @@ export function defineEntity<
       dated: spec.source.dated ?? spec.source.modified,
       filters: spec.source.filters ?? [],
     },
-    onDelete: (spec.onDelete ?? "review") as OnDelete,
-    conflicts: { strategy: "source_wins", deleted: "manual_review", fields: {}, types: {}, ...spec.conflicts },
+    onDelete: spec.onDelete ?? "review",
+    conflicts: { strategy: "source_wins", deleted: "manual_review", fields: {}, types: {}, ...answered(spec.conflicts) },
     history: spec.history ?? "values",
     fields,
-    rules: spec.rules ?? [],
+    rules: answered(spec.rules) ?? [],
+    ...(open.length > 0 && { undecided: open }),
     dependsOn: [...new Set(Object.values(fields).flatMap((f) => f.parent ?? []))].filter((parent) => parent !== spec.name),
   };
+}
+
+function decided(field: unknown): Field {
+  const [open] = questionsWithin(field);
+  return open ? undecidedField(open) : (field as Field);
+}
+
+/** Builders that make of a field with anything open in it one that is open as a whole. */
+function asking(builders: object): object {
+  const asks =
+    (build: (...given: unknown[]) => unknown) =>
+    (...given: unknown[]) => {
+      const [open] = questionsWithin(given);
+      return open ? undecidedField(open) : build(...given);
+    };
+  return Object.fromEntries(
+    Object.entries(builders).map(([name, build]) => [name, asks(build as (...given: unknown[]) => unknown)]),
+  );
+}
+
+/** Questions outside the fields; those of ignored columns stand with their reasons. */
+function openIn({ fields: _, source: { ignored, ...source }, ...rest }: UncheckedSpec): string[] {
+  const reasons = typeof ignored === "string" ? ignored : undefined;
+  return questionsWithin([rest, source, reasons]).map(({ question }) => question);
+}
+
+function answered<Value>(value: Value): Value | undefined {
+  return questionIn(value) ? undefined : value;
 }
 
 /** Whether the sync may have to delete rows of the entity's target table. */

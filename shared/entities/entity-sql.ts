@@ -1,7 +1,7 @@
 // What an entity's SQL may look like, so that all it reads of the source is plain to see: columns, each behind its alias.
-import { deniedColumns } from "./columns.ts";
 import { textOf } from "./consumed-joins.ts";
 import type { Entity } from "./define-entity.ts";
+import { everDenied, mentions, type Denied } from "./denied.ts";
 import { isSign, isWord, tokensOf, unquoted, type Token } from "./sql-tokens.ts";
 
 /** A name as it stands in an entity file. */
@@ -17,7 +17,7 @@ interface Declaration {
 }
 
 /** One sentence per thing in an entity's SQL that would read what no `alias.column` names. */
-export function sqlProblems(entity: Entity): string[] {
+export function sqlProblems(entity: Entity, denied: Denied): string[] {
   const { alias, joins, watches } = entity.source;
   const sql = textOf(entity);
   const tokens = tokensOf(sql);
@@ -39,7 +39,7 @@ export function sqlProblems(entity: Entity): string[] {
     ...(/\be''|\bu&|(?<![\p{L}\p{N}_$])\$|--|\/\*/iu.test(unquoted(sql))
       ? ["comments, escapes and dollar quotes hide what the SQL reads: write it without them."]
       : []),
-    ...deniedNames(entity).map((name) => `its SQL names ${name}, which never leaves the source.`),
+    ...deniedNames(entity, denied).map((name) => `its SQL names ${name}, which never leaves the source.`),
   ];
 }
 
@@ -78,8 +78,8 @@ function readsEverything(tokens: readonly Token[], at: number): boolean {
 }
 
 /** Denied columns that conditions, joins and keys name: what a join consumes enters a digest. Columns are judged by their names. */
-function deniedNames({ source: { key, where, predicate, joins, watches } }: Entity): string[] {
+function deniedNames({ source: { key, where, predicate, joins, watches } }: Entity, denied: Denied): string[] {
   const steps = Object.values({ ...joins, ...watches });
   const named = [key, where, predicate?.where, ...steps.flatMap((step) => [step.key, ...Object.entries(step.on).flat()])];
-  return deniedColumns({}).filter((denied) => named.some((text) => new RegExp(`\\b${denied}\\b`, "i").test(text ?? "")));
+  return everDenied(denied).filter((column) => named.some((text) => mentions(text ?? "", column)));
 }

@@ -1,8 +1,9 @@
 // What becomes of a record's columns: one field per target column, checked against the target's catalog.
+import type { AnyCatalog, Catalog, EntityName, SourceOf, TargetOf } from "./catalog.ts";
 import type { IdsOf, OfType, ResolvedColumns } from "./columns.ts";
 import type { MoneyOf, TAKES } from "../schema/kinds.ts";
-import type { EntityName, SourceOf, TargetOf } from "./define-entity.ts";
 import { isDecimal, type ValueRule } from "./rules.ts";
+import type { Question } from "./undecided.ts";
 
 /** One row of a projection, every value as text. */
 export type SourceRow = Readonly<Record<string, string | null>>;
@@ -28,6 +29,8 @@ export interface Field<out Yields = unknown> {
   readonly sensitive: boolean;
   /** uuid_lookup: the entity that the id belongs to. */
   readonly parent?: string;
+  /** What has to be decided before the field is one. */
+  readonly undecided?: string;
   /** NULL sends the record to the queue. */
   readonly required: boolean;
   /** Conditions on a value that is not NULL. */
@@ -114,17 +117,18 @@ export type MemberSource<C extends ResolvedColumns = ResolvedColumns> =
   | { readonly json: OfType<C, "text"> }
   | { readonly always: string };
 
-export interface FieldBuilders<C extends ResolvedColumns> {
+/** `I`: the installation whose entities may be referred to. */
+export interface FieldBuilders<C extends ResolvedColumns, I extends Catalog = AnyCatalog> {
   /** The value as it is. */
   copy<K extends keyof C & string>(column: K, options?: CopyOptions): Field<C[K]["type"]>;
   /** An exact amount: copied as text and part of the control totals. NaN goes to the queue. */
   money<K extends OfType<C, "numeric" | "integer">>(column: K, options?: FieldOptions): Field<MoneyOf<C[K]["type"]>>;
   /** The UUID of the parent record; the record waits until the parent has landed. */
-  lookup<Parent extends EntityName>(
+  lookup<Parent extends EntityName<I>>(
     parent: Parent,
-    column: IdsOf<C, SourceOf<Parent>>,
+    column: IdsOf<C, SourceOf<I, Parent>>,
     options?: LookupOptions<keyof C & string>,
-  ): Field<Uuid<TargetOf<Parent>>>;
+  ): Field<Uuid<TargetOf<I, Parent>>>;
   /** A code with a name in the target; NULL and unknown codes only as the map says. */
   mapEnum<const Member extends string>(
     column: keyof C & string,
@@ -147,7 +151,7 @@ export interface FieldBuilders<C extends ResolvedColumns> {
   decide<const Value extends string>(
     columns: readonly (keyof C & string)[],
     decide: (row: SourceRow, landedAs: ReadonlySet<string>) => Decision<Value>,
-    options?: Members<Value> & { readonly landedAs?: readonly EntityName[] },
+    options?: Members<Value> & { readonly landedAs?: readonly EntityName<I>[] },
   ): Field<Computed<Value>>;
 }
 
@@ -288,6 +292,11 @@ const definitions = new WeakMap<Field, readonly unknown[]>();
 /** A field that copies a column of the projection. */
 export function directCopy(column: string, extras: FieldExtras = {}): Field<never> {
   return field("direct_copy", [column], (row) => ({ value: row[column] ?? null }), extras);
+}
+
+/** What stands for a field that somebody has to decide on. */
+export function undecidedField({ question, columns }: Question): Field {
+  return { ...field("business_logic", columns, () => ({ value: null }), {}), undecided: question };
 }
 
 function field(kind: FieldKind, columns: readonly string[], decide: Field["decide"], extras: FieldExtras = {}): Field<never> {

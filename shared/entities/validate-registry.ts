@@ -1,20 +1,21 @@
 import { sha1 } from "@noble/hashes/legacy.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
-import { deniedColumns, mentions, onRequest, OPTED_IN, type ColumnSource } from "./columns.ts";
+import type { ColumnSource } from "./columns.ts";
 import { columnsOf, sqlOf, textOf } from "./consumed-joins.ts";
 import { definitionOf, type Entity } from "./define-entity.ts";
+import { deniedColumns, mentions, onRequest, type Denied } from "./denied.ts";
 import { SIMPLE_NAME, sqlProblems } from "./entity-sql.ts";
-import { codeHashes } from "./registry.gen.ts";
 import { exposedColumns } from "./sensitive.ts";
+import { questionsWithin } from "./undecided.ts";
 
 /** Of a name of PostgreSQL, in bytes: longer ones are cut. */
 const LONGEST_NAME = 63;
 
 /**
- * Everything the compiler cannot check about a set of entities; empty when all is well.
+ * Everything the compiler cannot check about a set of entities, of a source with these denied columns; empty when all is well.
  * @returns one sentence per problem, each naming its entity.
  */
-export function validateRegistry(entities: readonly Entity[], optIn = OPTED_IN): string[] {
+export function validateRegistry(entities: readonly Entity[], denied: Denied): string[] {
   const byName = new Map(entities.map((entity) => [entity.name, entity]));
   const problems: string[] = [];
   for (const list of [entities.map((e) => e.name), entities.map((e) => e.target.table)]) {
@@ -24,26 +25,30 @@ export function validateRegistry(entities: readonly Entity[], optIn = OPTED_IN):
   for (const entity of entities) {
     const say = (text: string) => problems.push(`${entity.name}: ${text}`);
     const { columns, ignored } = entity.source;
+    for (const question of entity.undecided ?? []) say(`something in it is undecided: ${question}`);
     for (const [name, source] of Object.entries(columns)) {
       const sql = sqlOf(source);
+      if (typeof source !== "string" && source.undecided !== undefined) say(`column ${name} is undecided: ${source.undecided}`);
       if (!SIMPLE_NAME.test(name) || name.startsWith("_"))
         say(`column ${name} must be a plain lower-case name, without a _ before it.`);
-      for (const denied of deniedColumns(optIn)) {
-        if (mentions(sql, denied)) say(`column ${name} reads ${denied}, which never leaves the source.`);
+      for (const secret of deniedColumns(denied)) {
+        if (mentions(sql, secret)) say(`column ${name} reads ${secret}, which never leaves the source.`);
       }
     }
     for (const [name, reason] of Object.entries(ignored)) {
+      for (const { question } of questionsWithin(reason)) say(`ignored column ${name} is undecided: ${question}`);
       if (reason?.trim() === "") say(`ignored column ${name} needs a reason.`);
       if (sourceColumnsRead(entity).has(name)) say(`column ${name} is both read and ignored.`);
     }
     for (const [name, field] of Object.entries(entity.fields)) {
+      if (field.undecided !== undefined) say(`field ${name} is undecided: ${field.undecided}`);
       if (name === "" || name.includes("\u0000") || new TextEncoder().encode(name).length > LONGEST_NAME)
         say(`field ${name} can be no column of PostgreSQL: it has 1 to ${LONGEST_NAME} bytes.`);
       for (const column of field.columns) {
         if (column !== "_key" && !Object.hasOwn(columns, column))
           say(`field ${name} uses column ${column}, which is not declared.`);
-        for (const denied of field.sensitive ? [] : onRequest(readOf(columns[column])))
-          say(`field ${name} reads ${denied}: mark it sensitive.`);
+        for (const opened of field.sensitive ? [] : onRequest(denied, readOf(columns[column])))
+          say(`field ${name} reads ${opened}: mark it sensitive.`);
       }
       if (field.parent !== undefined && !byName.has(field.parent)) {
         say(`field ${name} refers to ${field.parent}, which is not an entity.`);
@@ -65,8 +70,9 @@ export function validateRegistry(entities: readonly Entity[], optIn = OPTED_IN):
       if (!Object.hasOwn(entity.fields, name)) say(`onDelete marks ${name}, which is no field.`);
     problems.push(...predicateProblems(entity, entities).map((text) => `${entity.name}: ${text}`));
     const used = new Set(Object.values(entity.fields).flatMap((field) => field.columns));
-    for (const name of Object.keys(columns)) if (!used.has(name)) say(`column ${name} is read but no field uses it.`);
-    for (const problem of sqlProblems(entity)) say(problem);
+    const open = Object.values(entity.fields).some((field) => field.undecided !== undefined);
+    for (const name of open ? [] : Object.keys(columns)) if (!used.has(name)) say(`column ${name} is read but no field uses it.`);
+    for (const problem of sqlProblems(entity, denied)) say(problem);
   }
   problems.push(...exposedColumns(entities), ...circlesOf(entities));
   return problems;
@@ -83,9 +89,9 @@ export function sourceColumnsRead(entity: Entity): Set<string> {
 
 /**
  * Fingerprint of what an entity does to its records; when it changes, everything is projected again. A definition has its own
- * functions as text, but not what they call: that is in the hash of the code, where the entity has a file.
+ * functions as text, but not what they call: that is in `code`, the hashes of the code behind entities that have a file.
  */
-export function definitionHash(entity: Entity, code: Readonly<Record<string, string>> = codeHashes): string {
+export function definitionHash(entity: Entity, code: Readonly<Record<string, string>> = {}): string {
   return bytesToHex(sha1(utf8ToBytes(JSON.stringify([definitionOf(entity), code[entity.name] ?? null]))));
 }
 

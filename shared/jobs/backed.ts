@@ -12,7 +12,7 @@ import { isSelection, selectiveSync } from "./selective-sync.ts";
 export async function assertBacked(context: Context, entities: readonly Entity[]): Promise<void> {
   const stamped = entities.filter(({ source }) => source.modified !== undefined).map(({ name }) => name);
   if (stamped.length === 0) return;
-  const unbacked = unbackedBy(await scheduledConfigurations(context.target), stamped, context.entities);
+  const unbacked = unbackedBy(await scheduledConfigurations(context.target), stamped, context);
   if (unbacked.length === 0) return;
   throw new IsthmusError(
     "CAPTURE_UNBACKED",
@@ -24,9 +24,13 @@ export async function assertBacked(context: Context, entities: readonly Entity[]
 }
 
 /** Of these entities, those that none of the configurations covers. One that is not valid starts nothing. */
-export function unbackedBy(configurations: readonly unknown[], names: readonly string[], all: Context["entities"]): string[] {
+export function unbackedBy(
+  configurations: readonly unknown[],
+  names: readonly string[],
+  { entities, columns }: Pick<Context, "entities" | "columns">,
+): string[] {
   const backing = configurations
-    .map((configuration) => selectiveSync(all).safeParse(configuration).data)
+    .map((configuration) => selectiveSync(entities, columns.source).safeParse(configuration).data)
     .filter((job) => job !== undefined && !isSelection(job) && !job.adopt && !job.dryRun && job.capture !== "modified");
   return names.filter((name) => !backing.some((job) => job?.entities?.includes(name) ?? true));
 }

@@ -1,7 +1,6 @@
 import { columnsRead } from "../entities/columns-read.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import type { Context } from "../pipeline/types.ts";
-import { besideColumns, sourceKinds } from "../schema/column-kinds.gen.ts";
 import { beginSource } from "../sql/plan.ts";
 import { keepCapabilities, sourceCapabilities, type SourceServerFacts } from "../sql/source-capabilities.ts";
 import { readSourceCatalog, type SourceCatalog } from "../sql/source-catalog.ts";
@@ -76,7 +75,7 @@ export async function inspectCatalog(context: Context, sourceId: number, catalog
       ...choice,
     })),
     findings: [
-      ...compareSource(entities, catalog, sourceKinds, besideColumns),
+      ...compareSource(entities, catalog, context),
       ...tables.flatMap(({ use, table }) => (table ? tableFindings(use, table) : [])),
       ...serverFindings(server, catalog.role),
     ],

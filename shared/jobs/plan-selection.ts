@@ -1,6 +1,7 @@
 import type { Entity } from "../entities/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
 import type { Context } from "../pipeline/types.ts";
+import type { ColumnKinds } from "../schema/kinds.ts";
 import { sendPages } from "../queue/send-pages.ts";
 import { beginExecution, beginSource, checkpoints, openEntities, registerEntities } from "../sql/plan.ts";
 import { lookAtShapes } from "../sql/entity-shapes.ts";
@@ -63,7 +64,7 @@ export async function startSelection(context: Context, request: SelectionRequest
     ...contract.warnings.filter(({ entity }) => entity === null || selected.includes(entity)),
     ...reshapedFindings(landed, shapes, false),
   ];
-  const chains = runnable.flatMap((entity) => selectionChain(asked, entity));
+  const chains = runnable.flatMap((entity) => selectionChain(asked, entity, context.columns.source));
   const pageSize = asked.pageSize ?? config.ISTHMUS_PAGE_SIZE;
   const begun = await beginExecution(target, position, {
     kind: dryRun ? "plan" : "release",
@@ -98,8 +99,8 @@ export async function startSelection(context: Context, request: SelectionRequest
   };
 }
 
-function selectionChain(asked: SelectiveSyncConfig, entity: Entity) {
-  const selection = selectionOf(asked, entity);
+function selectionChain(asked: SelectiveSyncConfig, entity: Entity, kinds: ColumnKinds) {
+  const selection = selectionOf(asked, entity, kinds);
   return selection ? [{ entity: entity.name, capture: "selection", selection }] : [];
 }
 

@@ -1,7 +1,6 @@
 import { z } from "zod";
 import { STRATEGIES, type Entity } from "../entities/define-entity.ts";
-import { sourceKinds } from "../schema/column-kinds.gen.ts";
-import { compiledKind } from "../schema/kinds.ts";
+import { compiledKind, type ColumnKinds } from "../schema/kinds.ts";
 import type { Selection } from "../sql/selected-keys.ts";
 import { CAPTURES } from "./choose-capture.ts";
 import { byName, list, moment, PLAIN_TEXT } from "./request-values.ts";
@@ -79,10 +78,11 @@ const shape = z.strictObject({
 /** What a sync is asked for: the body of sync-trigger, and the configuration of a job. */
 export type SelectiveSyncConfig = z.output<typeof shape>;
 
-/** SelectiveSyncConfig over these entities. What is wrong names its field. */
-export function selectiveSync(entities: Entities): z.ZodType<SelectiveSyncConfig> {
+/** SelectiveSyncConfig over these entities, whose source columns are of these kinds. What is wrong names its field. */
+export function selectiveSync(entities: Entities, kinds: ColumnKinds): z.ZodType<SelectiveSyncConfig> {
   return shape.superRefine((config, context) => {
-    for (const { path, message } of problemsOf(config, entities)) context.addIssue({ code: "custom", path: [...path], message });
+    for (const { path, message } of problemsOf(config, entities, kinds))
+      context.addIssue({ code: "custom", path: [...path], message });
   });
 }
 
@@ -101,14 +101,14 @@ export function selectedEntities(
 }
 
 /** Which records of an entity are asked for by filters and date range; undefined where ids are. */
-export function selectionOf(config: SelectiveSyncConfig, entity: Entity): Selection | undefined {
+export function selectionOf(config: SelectiveSyncConfig, entity: Entity, kinds: ColumnKinds): Selection | undefined {
   if (config.legacyIds && Object.hasOwn(config.legacyIds, entity.name)) return undefined;
   const { from, to } = config.dateRange ?? {};
   const { dated } = entity.source;
   return {
     filters: Object.entries(config.filters?.[entity.name] ?? {}).map(([column, list]) => ({
       column,
-      type: filterType(entity, column),
+      type: filterType(entity, column, kinds),
       values: list,
     })),
     ...(config.dateRange && dated !== undefined ? { dated: { column: dated, from, to } } : {}),
@@ -116,8 +116,8 @@ export function selectionOf(config: SelectiveSyncConfig, entity: Entity): Select
   };
 }
 
-function filterType({ source }: Entity, column: string): FilterType {
-  return TYPES[compiledKind(sourceKinds, source.table, column) ?? ""] ?? "text";
+function filterType({ source }: Entity, column: string, kinds: ColumnKinds): FilterType {
+  return TYPES[compiledKind(kinds, source.table, column) ?? ""] ?? "text";
 }
 
 function isLegacyId(id: string): boolean {
@@ -131,7 +131,7 @@ interface FieldProblem {
   readonly message: string;
 }
 
-function problemsOf(config: SelectiveSyncConfig, entities: Entities): FieldProblem[] {
+function problemsOf(config: SelectiveSyncConfig, entities: Entities, kinds: ColumnKinds): FieldProblem[] {
   const { legacyIds = {}, filters = {}, priorities = [], dateRange, adopt } = config;
   const problems = [
     ...(config.overwriteEdits && config.conflictStrategy !== undefined
@@ -147,7 +147,7 @@ function problemsOf(config: SelectiveSyncConfig, entities: Entities): FieldProbl
   if (count > MOST_LEGACY_IDS) {
     problems.push({ path: ["legacyIds"], message: `has ${count} ids; a request may name ${MOST_LEGACY_IDS} in all` });
   }
-  for (const [name, columns] of Object.entries(filters)) problems.push(...filterProblems(entities.get(name), columns));
+  for (const [name, columns] of Object.entries(filters)) problems.push(...filterProblems(entities.get(name), columns, kinds));
   if (!isSelection(config)) {
     if (config.dependants) problems.push({ path: ["dependants"], message: "belongs to legacyIds, filters or dateRange" });
     if (adopt)
@@ -205,7 +205,11 @@ function unknown(entities: Entities, name: string, path: FieldProblem["path"]): 
   ];
 }
 
-function filterProblems(entity: Entity | undefined, columns: Readonly<Record<string, readonly string[]>>): FieldProblem[] {
+function filterProblems(
+  entity: Entity | undefined,
+  columns: Readonly<Record<string, readonly string[]>>,
+  kinds: ColumnKinds,
+): FieldProblem[] {
   if (!entity) return [];
   const { name, source } = entity;
   return Object.entries(columns).flatMap(([column, given]): FieldProblem[] => {
@@ -214,7 +218,7 @@ function filterProblems(entity: Entity | undefined, columns: Readonly<Record<str
       const offered = source.filters.length > 0 ? source.filters.join(", ") : "none";
       return [{ path, message: `${name} declares no such filter; it has ${offered}` }];
     }
-    const [form, message] = VALUES[filterType(entity, column)];
+    const [form, message] = VALUES[filterType(entity, column, kinds)];
     return given.flatMap((one, index) => (form.test(one) ? [] : [{ path: [...path, index], message }]));
   });
 }

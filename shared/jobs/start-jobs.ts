@@ -66,8 +66,8 @@ function nextTimeOrNull(job: DueJob, now: Date): Date | null {
   }
 }
 
-function requestOf({ entities }: Context, job: DueJob): SelectiveSyncConfig {
-  const parsed = selectiveSync(entities).safeParse(job.configuration);
+function requestOf({ entities, columns }: Context, job: DueJob): SelectiveSyncConfig {
+  const parsed = selectiveSync(entities, columns.source).safeParse(job.configuration);
   if (parsed.success) return parsed.data;
   throw new IsthmusError("REQUEST_INVALID", `The job's configuration is not valid. ${describeIssues(parsed.error.issues)}`);
 }

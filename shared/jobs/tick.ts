@@ -7,6 +7,7 @@ import { advanceExecutions, entitiesWithPendingKeys, releaseWaiting, tendQueue }
 import { forgetClosedPlans } from "../sql/planned-records.ts";
 import { overduePages, tellRefusedSends } from "../sql/sending.ts";
 import { sourcePosition } from "../sql/source-position.ts";
+import { beginTick, endTick } from "../sql/ticks.ts";
 import { holdsWhatWasRead } from "./choose-capture.ts";
 import { keepContract } from "./contract/keep-contract.ts";
 import { assertKnown, partiesOf, isAtHome } from "./identities.ts";
@@ -26,11 +27,18 @@ export interface TickReport {
   readonly released: readonly string[];
 }
 
-/** Once a minute: stop what makes no progress, start due jobs, send overdue pages again, read released records again. Every part survives the failure of another. */
-export async function tick(context: Context): Promise<TickReport> {
+/**
+ * Once a minute: stop what makes no progress, start due jobs, send overdue pages again, read released records again. Every part survives the failure of another.
+ * @param call the call of the target's own schedule that this answers, null: another's. Only what is written at the end proves there that ticks work.
+ */
+export async function tick(context: Context, call: string | null = null): Promise<TickReport> {
   // At a target that is a copy, or another installation's, not one message is sent before a person has accepted that.
-  if (!(await guarded(context, "identity", () => atHome(context), true)))
+  // Of a target that does not answer each part would wait as long as the first; of one that has another version each would be refused.
+  const goesOn = (error: unknown) =>
+    !["TARGET_UNAVAILABLE", "SCHEMA_OUTDATED", "SCHEMA_AHEAD"].includes(describeError(error).code);
+  if (!(await guarded(context, "identity", () => atHome(context), goesOn)))
     return { started: [], resent: 0, stopped: [], released: [] };
+  const begun = await guarded(context, "begin", () => beginTick(context.target, call), null);
   const stopped = await guarded(context, "ends", () => endWhatEnds(context), []);
   const resent = await guarded(context, "sweep", () => sweep(context), 0);
   const started = await guarded(context, "jobs", () => startDueJobs(context), []);
@@ -38,6 +46,7 @@ export async function tick(context: Context): Promise<TickReport> {
   const released = await guarded(context, "release", () => release(context), []);
   await guarded(context, "deliveries", () => watch(context), undefined);
   await guarded(context, "forget", () => forgetClosedPlans(context.target, FORGET_ROWS), undefined);
+  if (begun !== null) await guarded(context, "end", () => endTick(context.target, begun), undefined);
   return { started, resent, stopped, released };
 }
 
@@ -98,11 +107,16 @@ async function release(context: Context): Promise<string[]> {
   return entities;
 }
 
-async function guarded<T>(context: Context, part: string, work: () => Promise<T>, otherwise: T): Promise<T> {
+async function guarded<T>(
+  context: Context,
+  part: string,
+  work: () => Promise<T>,
+  otherwise: T | ((error: unknown) => T),
+): Promise<T> {
   try {
     return await work();
   } catch (error) {
     context.log.error("tick.failed", { part, ...describeError(error) });
-    return otherwise;
+    return otherwise instanceof Function ? otherwise(error) : otherwise;
   }
 }

@@ -122,7 +122,7 @@ async function asTheyWereRead(
     .map(BigInt)
     .sort((a, b) => (a < b ? -1 : 1))
     .map((id) => ({ from: id, to: id }));
-  const known = new Map((await knownDigests(target, entityId, spans)).map(({ id, digest }) => [id, digest]));
+  const known = new Map((await knownDigests(target, { entityId, plan: null }, spans)).map(({ id, digest }) => [id, digest]));
   const reread = new Set(await readOnceMore(target, claim.execution.id, entity.name));
   const [first, last] = [spans[0], spans.at(-1)];
   if (!first || !last) return [];

@@ -46,6 +46,8 @@ const REMEDIES: Readonly<Record<string, string>> = {
     "The signature does not fit: FUNCTIONS_URL has to be the address that QStash calls, letter by letter, and verify_jwt has to be off.",
   "403": "Something in front of the function refuses the call.",
   "404": "There is no such function: deploy sync-page, or check FUNCTIONS_URL.",
+  "429":
+    "Either the project has used up what it may call (see its usage), or its isolates are busy with slow pages for minutes: look at the times in sync_page_log, and at ISTHMUS_POOL_SIZE.",
   "546": "The function is killed for its memory or CPU before it can answer: look at its log.",
 };
 

@@ -5,6 +5,7 @@ import {
   driftedRows,
   knownBuckets,
   knownDigests,
+  knownOf,
   sourceBuckets,
   sourceDigests,
   strayedRecords,
@@ -12,6 +13,7 @@ import {
   type Bucket,
   type DigestFindings,
   type KeyDigest,
+  type KnownOf,
   type Mapped,
   type Span,
   type Strayed,
@@ -38,22 +40,22 @@ const MOST_LISTED = 20_000;
 export async function digest(context: Context, claim: Claim, entity: Entity): Promise<Digested> {
   const { config, source, target, clock, meter } = context;
   const { chain } = claim;
-  const started = { wall: clock(), cpu: meter.cpuMs() };
-  const entityId = chain.entity_id ?? 0;
+  const started = clock();
+  const known = knownOf(claim);
   const whole: Span = {
     from: chain.cursor === null ? BigInt(chain.range_from ?? LOWEST) : BigInt(chain.cursor) + 1n,
     to: BigInt(chain.range_to ?? HIGHEST),
   };
   const { last, rows } = await windowEnd(source, entity, whole, chain.page_size);
   let window = rows < chain.page_size || last === null ? whole : { ...whole, to: BigInt(last) };
-  const drifted = await driftedRows(target, entityId, window, MOST_LISTED);
+  const drifted = await driftedRows(target, known, window, MOST_LISTED);
   if (drifted.length === MOST_LISTED) window = { ...window, to: BigInt(drifted.at(-1)?.id ?? window.to) };
-  const listed = await strayedRecords(target, entityId, window, MOST_LISTED);
+  const listed = await strayedRecords(target, known, window, MOST_LISTED);
   // The last key may have more findings than fit.
   const before = BigInt(listed.at(-1)?.id ?? 0n) - 1n;
   if (listed.length === MOST_LISTED && before >= window.from) window = { ...window, to: before };
 
-  const compared = await compareAll(context, entity, entityId, window, chain.page_size === 1);
+  const compared = await compareAll(context, entity, known, window, chain.page_size === 1);
   window = { ...window, to: compared.end };
   const within = drifted.filter(({ id }) => BigInt(id) <= window.to);
   const strayed = listed.filter(({ id }) => BigInt(id) <= window.to);
@@ -73,13 +75,11 @@ export async function digest(context: Context, claim: Claim, entity: Entity): Pr
   };
   const keys = [...new Set(Object.values(findings).flatMap((ids) => (typeof ids === "number" ? [] : (ids as string[]))))];
 
-  const cpuNow = meter.cpuMs();
   const dispatch = await commitDigestPage(target, claim, keys, mapped, findings, {
     cursor: String(window.to),
     done: window.to === whole.to,
-    cpu_ms: cpuNow === null || started.cpu === null ? null : cpuNow - started.cpu,
-    peak_rss_bytes: meter.rssBytes(),
-    wall_ms: clock() - started.wall,
+    heap_bytes: meter.heapBytes(),
+    wall_ms: clock() - started,
     next_page_size: nextWindowSize({ current: chain.page_size, maximum: config.ISTHMUS_DIGEST_ROWS, slow: chain.slow_growth }),
     lease_seconds: config.ISTHMUS_LEASE_SECONDS,
     definition_hash: context.hashes.get(entity.name) ?? "",
@@ -122,16 +122,10 @@ type Unlike = Pick<DigestFindings, "missing" | "surplus" | "changed">;
  * Compares a window. Records that the source cannot compute are read again, which puts them into the queue; the rest is compared. One
  * that it cannot compute in time as well, where the window cannot be smaller (`smallest`).
  */
-async function compareAll(
-  context: Context,
-  entity: Entity,
-  entityId: number,
-  window: Span,
-  smallest: boolean,
-): Promise<Compared> {
+async function compareAll(context: Context, entity: Entity, of: KnownOf, window: Span, smallest: boolean): Promise<Compared> {
   const { source } = context;
   try {
-    return await compareWindow(context, entity, entityId, window, []);
+    return await compareWindow(context, entity, of, window, []);
   } catch (error) {
     if (stateOfRecord(error) === undefined && !(smallest && isSourceLimit(error))) throw error;
   }
@@ -142,7 +136,7 @@ async function compareAll(
     (span) => sourceBuckets(source, entity, [span], undefined, COARSE),
     { mayBeSlow: smallest },
   );
-  const { records, unlike, ...rest } = await compareWindow(context, entity, entityId, { ...window, to: end }, refused);
+  const { records, unlike, ...rest } = await compareWindow(context, entity, of, { ...window, to: end }, refused);
   const within = refused.filter((id) => BigInt(id) <= rest.end);
   const surplus = unlike.surplus.filter((id) => !within.includes(id));
   return { ...rest, records: records + within.length, unlike: { ...unlike, surplus, changed: [...unlike.changed, ...within] } };
@@ -152,7 +146,7 @@ async function compareAll(
 async function compareWindow(
   { source, target }: Context,
   entity: Entity,
-  entityId: number,
+  of: KnownOf,
   whole: Span,
   without: readonly string[],
 ): Promise<Compared> {
@@ -164,7 +158,7 @@ async function compareWindow(
     if (spans.length === 0) break;
     const here = await sourceBuckets(source, entity, spans, width, bits, without);
     if (level === 0) records = here.reduce((sum, { n }) => sum + Number(n), 0);
-    const known = await knownBuckets(target, entityId, spans, bits);
+    const known = await knownBuckets(target, of, spans, bits);
     const { differing, end } = differingSpans(here, known, window, bits, MOST_LISTED << (BUCKET_BITS[level + 1] ?? 0));
     spans = differing;
     width = bits;
@@ -173,7 +167,7 @@ async function compareWindow(
   const unlike =
     spans.length === 0
       ? NOTHING
-      : differingKeys(await sourceDigests(source, entity, spans, width, without), await knownDigests(target, entityId, spans));
+      : differingKeys(await sourceDigests(source, entity, spans, width, without), await knownDigests(target, of, spans));
   return { records, unlike, end: window.to };
 }
 

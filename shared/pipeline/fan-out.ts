@@ -20,22 +20,20 @@ import type { Claim, Context, PageMessage } from "./types.ts";
 export async function fanOut(context: Context, claim: Claim, entity: Entity): Promise<FannedOut> {
   const { config, target, clock, meter } = context;
   const { chain } = claim;
-  const started = { wall: clock(), cpu: meter.cpuMs() };
+  const started = clock();
   const join = consumedJoins(entity).find(({ id }) => id === chain.join_id);
   const written = chain.changed_from === null ? undefined : { from: chain.changed_from, to: claim.execution.snapshot_xmax };
   // A join that this deployment does not have: the page is of another definition, after which all is read again.
   const { rows, cursor, file, done } = join ? await rowsOf(context, claim, join, written) : NO_ROWS;
   const { keys, range } = join && written ? await dependants(context, claim, entity, join, rows, written) : NONE;
 
-  const cpuNow = meter.cpuMs();
   const dispatch = await commitJoinPage(target, claim, rows, keys, {
     range,
     cursor,
     table_file: file,
     done,
-    cpu_ms: cpuNow === null || started.cpu === null ? null : cpuNow - started.cpu,
-    peak_rss_bytes: meter.rssBytes(),
-    wall_ms: clock() - started.wall,
+    heap_bytes: meter.heapBytes(),
+    wall_ms: clock() - started,
     next_page_size: nextWindowSize({ current: chain.page_size, maximum: config.ISTHMUS_JOIN_ROWS, slow: chain.slow_growth }),
     lease_seconds: config.ISTHMUS_LEASE_SECONDS,
     definition_hash: context.hashes.get(entity.name) ?? "",

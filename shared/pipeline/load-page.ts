@@ -19,6 +19,8 @@ import type { Claim, CommittedPage, Context, DetectedKeys, Dependant, Issue, Map
 export interface LoadedPage {
   readonly committed: CommittedPage;
   readonly read: number;
+  /** Text of the records, as the source sent it. */
+  readonly bytes: number;
   /** What the cache did not know. */
   readonly uncached: readonly MappedRecord[];
 }
@@ -37,7 +39,7 @@ export class PageTooLarge extends Error {
  * @throws PageTooLarge when a limit ended it and it can be smaller.
  */
 export async function loadPage(context: Context, claim: Claim, entity: Entity): Promise<LoadedPage> {
-  const started = { wall: context.clock(), cpu: context.meter.cpuMs() };
+  const started = context.clock();
   const { source, target, config, clock } = context;
   const keys = await detect(source, target, entity, claim, { clock, budgetMs: config.ISTHMUS_SCAN_SECONDS * 1_000 });
   const page: Page = { context, claim, entity, started, keys, dependants: [] };
@@ -62,7 +64,7 @@ interface Page {
   readonly context: Context;
   readonly claim: Claim;
   readonly entity: Entity;
-  readonly started: { readonly wall: number; readonly cpu: number | null };
+  readonly started: number;
   readonly keys: DetectedKeys;
   readonly dependants: readonly Dependant[];
 }
@@ -152,7 +154,7 @@ async function readAndCommit(
   // The cache is for parents: ids that nobody refers to would only fill it.
   const asParents = isParent(context, entity) ? committed.landed : [];
   const landed = asParents.map((legacyId) => ({ entity: entity.name, legacyId, uuid: ids.own.get(legacyId) ?? "" }));
-  return { committed, read: readOf(keys, found), uncached: [...ids.uncached, ...landed] };
+  return { committed, read: readOf(keys, found), bytes: found.bytes, uncached: [...ids.uncached, ...landed] };
 }
 
 /** Puts the one record of a page into the queue instead of landing it, so that the chain goes on behind it. */
@@ -165,7 +167,7 @@ async function setAside(page: Page, why: Overweight): Promise<LoadedPage> {
   const versions = await slotVersions(context.target, claim.chain.entity_id ?? 0, [id]);
   const facts = { ...factsOf(page, found), versions, warnings: [], unmapped: [], cache_lookups: 0, cache_hits: 0, cut: true };
   const committed = await commitPage(context.target, claim, [], issues, facts);
-  return { committed, read: readOf(keys, found), uncached: [] };
+  return { committed, read: readOf(keys, found), bytes: 0, uncached: [] };
 }
 
 /** What a page found, and the record that it puts aside unread. */
@@ -188,10 +190,9 @@ function factsOf({ context, claim, entity, started, keys, dependants }: Page, fo
   ];
   const present = new Set(there);
   const gone = keys.ids.filter((id) => !present.has(id));
-  const cpuNow = meter.cpuMs();
-  const cpuMs = cpuNow === null || started.cpu === null ? null : cpuNow - started.cpu;
-  const rssBytes = meter.rssBytes();
-  const wallMs = clock() - started.wall;
+  const heapBytes = meter.heapBytes();
+  const wallMs = clock() - started;
+  const budget = { leaseSeconds: config.ISTHMUS_LEASE_SECONDS, pagesAtATime: config.ISTHMUS_POOL_SIZE };
   const sizes = {
     current: chain.page_size,
     maximum: Math.max(config.ISTHMUS_PAGE_SIZE_MAX, execution.page_size ?? 0),
@@ -211,14 +212,12 @@ function factsOf({ context, claim, entity, started, keys, dependants }: Page, fo
     present: chain.capture === "full" ? [...present] : [],
     pending: keys.pending,
     dependants,
-    cpu_ms: cpuMs,
-    peak_rss_bytes: rssBytes,
+    heap_bytes: heapBytes,
     wall_ms: wallMs,
-    next_page_size: nextPageSize(sizes, config.ISTHMUS_LEASE_SECONDS, {
+    next_page_size: nextPageSize(sizes, budget, {
       records: found.rows.length,
       bytes: found.bytes,
-      cpuMs,
-      rssBytes,
+      heapBytes,
       wallMs,
     }),
     cut: chain.slow_growth,

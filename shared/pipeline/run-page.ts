@@ -1,6 +1,7 @@
 import { addressesOf } from "../db/connect.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { describeError, ERRORS, IsthmusError, type DescribedError } from "../errors.ts";
+import { MESSAGE_FORMAT } from "../queue/message-format.ts";
 import { sendPages } from "../queue/send-pages.ts";
 import { adoptPage } from "../sql/adoption.ts";
 import { claimPage, giveBackPage, openPage, type GivenBack } from "../sql/pages.ts";
@@ -11,7 +12,7 @@ import { loadPage, PageTooLarge } from "./load-page.ts";
 import { cacheKeys } from "./map-ids.ts";
 import { endedBy } from "./page-ending.ts";
 import { smallerPageSize } from "./page-size.ts";
-import type { Claim, Context, PageMessage, PageOutcome } from "./types.ts";
+import type { Claim, Context, Delivery, PageMessage, PageOutcome } from "./types.ts";
 
 type Validate = (context: Context, claim: Claim) => Promise<{ dispatch: readonly PageMessage[]; outcome: PageOutcome }>;
 
@@ -19,8 +20,14 @@ type Validate = (context: Context, claim: Claim) => Promise<{ dispatch: readonly
  * The life of a page: claim its lease, load it in one commit, chain the next. Whatever kills it between two steps, the
  * chain's row is still due and the sweep sends it again; a late or repeated message finds another page or lease.
  */
-export async function runPage(context: Context, message: PageMessage, validate: Validate): Promise<PageOutcome> {
+export async function runPage(
+  context: Context,
+  message: PageMessage & { readonly delivery?: Delivery },
+  validate: Validate,
+): Promise<PageOutcome> {
   const { target, config } = context;
+  if ((message.format ?? MESSAGE_FORMAT) > MESSAGE_FORMAT)
+    throw new IsthmusError("DEPLOYMENT_BEHIND", `This function cannot read a message of format ${String(message.format)}.`);
   const claim = await claimPage(target, message, config.ISTHMUS_LEASE_SECONDS, addressesOf(config));
   if (claim.outcome !== "claimed") return claim;
   try {
@@ -64,10 +71,11 @@ async function digestPage(context: Context, claim: Claim): Promise<PageOutcome> 
 /** Loads one page of records. What it found out is worth caching once it is committed. */
 async function recordsPage(context: Context, claim: Claim): Promise<PageOutcome> {
   await assertSameSource(context, claim);
-  const { committed, read, uncached } = await loadPage(context, claim, entityOf(context, claim));
+  const entity = entityOf(context, claim);
+  const { committed, read, bytes, uncached } = await loadPage(context, claim, entity);
   if (!claim.execution.dry_run) await context.cache.write(cacheKeys(claim), uncached);
   await sendPages(context, committed.dispatch);
-  return { outcome: "committed", read, counts: committed.counts, next: committed.dispatch.length };
+  return { outcome: "committed", entity: entity.name, read, bytes, counts: committed.counts, next: committed.dispatch.length };
 }
 
 function entityOf(context: Context, claim: Claim): Entity {

@@ -1,5 +1,7 @@
 import type { Config } from "../config.ts";
 import type { Clock } from "../clock.ts";
+import type { Denied } from "../entities/denied.ts";
+import type { CompiledColumns } from "../entities/installation.ts";
 import type { Severity } from "../entities/rules.ts";
 import type { Sql } from "../db/connect.ts";
 import type { DescribedError } from "../errors.ts";
@@ -17,6 +19,8 @@ export interface Context {
   readonly queue: PageQueue;
   readonly entities: ReadonlyMap<string, Entity>;
   readonly hashes: ReadonlyMap<string, string>;
+  readonly columns: CompiledColumns;
+  readonly denied: Denied;
   readonly clock: Clock;
   readonly log: Log;
   readonly meter: Meter;
@@ -29,6 +33,14 @@ export interface PageMessage {
   readonly page: number;
   /** Which attempt to send this page: a repeated id would be swallowed by the queue's deduplication. */
   readonly sends?: number | undefined;
+  /** MESSAGE_FORMAT of whoever sent it; undefined: a person did. */
+  readonly format?: number | undefined;
+}
+
+/** Which message of the queue brought a page, and for which time, counted from 0. */
+export interface Delivery {
+  readonly id: string;
+  readonly attempt: number;
 }
 
 export interface PageQueue {
@@ -203,7 +215,14 @@ export interface CommittedPage {
 }
 
 export type PageOutcome =
-  | { readonly outcome: "committed"; readonly read: number; readonly counts: CommittedPage["counts"]; readonly next: number }
+  | {
+      readonly outcome: "committed";
+      readonly entity: string;
+      readonly read: number;
+      readonly bytes: number;
+      readonly counts: CommittedPage["counts"];
+      readonly next: number;
+    }
   | {
       readonly outcome: "adopted";
       readonly read: number;

@@ -1,5 +1,6 @@
 import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
+import { projectOfHost } from "../db/address.ts";
 
 /** What schedules were called before an installation had a name in the queue. */
 export const OLD_SCHEDULE_ID = "isthmus-sync-tick";
@@ -10,7 +11,7 @@ export const OLD_SCHEDULE_ID = "isthmus-sync-tick";
  */
 export function installationId(functionsUrl: string): string {
   const { hostname, host, pathname, protocol } = new URL(functionsUrl);
-  const project = /^([a-z0-9]+)\.supabase\.co$/.exec(hostname)?.[1];
+  const project = projectOfHost(hostname);
   if (project !== undefined && pathname === "/functions/v1") return project;
   const readable = `${host}${pathname}`.replaceAll(/[^\w]+/g, "-").replaceAll(/^-|-$/g, "");
   return `${readable.slice(0, 40)}-${bytesToHex(sha256(utf8ToBytes(`${protocol}//${host}${pathname}`))).slice(0, 6)}`;

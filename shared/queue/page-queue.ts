@@ -1,6 +1,7 @@
 import type { Config } from "../config.ts";
 import type { PageMessage, PageQueue, RefusedPage } from "../pipeline/types.ts";
 import { flowControlKey } from "./installation.ts";
+import { MESSAGE_FORMAT } from "./message-format.ts";
 import { askQstash, type QstashAnswer } from "./qstash.ts";
 import { refusalOfAnswer, refusalOfEntry, refusalOfError } from "./refusal.ts";
 
@@ -37,7 +38,7 @@ function entryOf(config: Config) {
   return (message: PageMessage) => ({
     destination,
     headers: { ...headers, "Upstash-Deduplication-Id": `${message.chain}-${message.page}-${message.sends ?? 0}` },
-    body: JSON.stringify(message),
+    body: JSON.stringify({ format: MESSAGE_FORMAT, ...message }),
   });
 }
 

@@ -56,7 +56,7 @@ export async function changedInTarget(
     target,
     "target",
     `select d.legacy_id::text as id
-       from unnest($3::text::bigint[]) k cross join lateral sync.drifted_rows($1::integer::smallint, k, k, 1) d where d.finding = 'target_deleted'
+       from unnest($3::text::bigint[]) k cross join lateral sync.drifted_rows($1::integer::smallint, k, k, 1, null) d where d.finding = 'target_deleted'
      union
      select k::text from sync.edited_records($1::integer::smallint, array(select jsonb_array_elements_text($2::text::jsonb))) k
       where k = any ($3::text::bigint[])`,

@@ -27,6 +27,17 @@ export interface KeyDigest {
   readonly digest: string | null;
 }
 
+/** Whose records, as the target knows them; and the dry run that is to count what it has planned already. */
+export interface KnownOf {
+  readonly entityId: number;
+  readonly plan: string | null;
+}
+
+/** Of a chain's entity, as its execution knows them. */
+export function knownOf({ chain, execution }: Claim): KnownOf {
+  return { entityId: chain.entity_id ?? 0, plan: execution.dry_run ? execution.id : null };
+}
+
 /** The key that ends a window of `limit` rows of the driving table, and how many it has. */
 export async function windowEnd(source: Queryable, entity: Entity, { from, to }: Span, limit: number) {
   const key = keySql(entity);
@@ -88,37 +99,42 @@ export async function digestsOfKeys(source: Queryable, entity: Entity, ids: read
 }
 
 /** The same buckets of the records as they were read last. */
-export async function knownBuckets(target: Queryable, entityId: number, spans: readonly Span[], bits: number): Promise<Bucket[]> {
+export async function knownBuckets(
+  target: Queryable,
+  { entityId, plan }: KnownOf,
+  spans: readonly Span[],
+  bits: number,
+): Promise<Bucket[]> {
   return query<Bucket>(
     target,
     "target",
     `select k.bucket::text, sum(k.n)::text as n, sum(k.digest)::text as digest
        from unnest($1::text::bigint[], $2::text::bigint[]) b (low, high)
-       cross join lateral sync.known_buckets($3::integer::smallint, b.low, b.high, ${bits}) k group by 1`,
-    [...arraysOf(spans), entityId],
+       cross join lateral sync.known_buckets($3::integer::smallint, b.low, b.high, ${bits}, $4::uuid) k group by 1`,
+    [...arraysOf(spans), entityId, plan],
   );
 }
 
 /** The records as they were read last, each with its hash. */
-export async function knownDigests(target: Queryable, entityId: number, spans: readonly Span[]): Promise<KeyDigest[]> {
+export async function knownDigests(target: Queryable, { entityId, plan }: KnownOf, spans: readonly Span[]): Promise<KeyDigest[]> {
   return query<KeyDigest>(
     target,
     "target",
     `select k.legacy_id::text as id, k.digest::text
        from unnest($1::text::bigint[], $2::text::bigint[]) b (low, high)
-       cross join lateral sync.known_records($3::integer::smallint, b.low, b.high) k`,
-    [...arraysOf(spans), entityId],
+       cross join lateral sync.known_records($3::integer::smallint, b.low, b.high, $4::uuid) k`,
+    [...arraysOf(spans), entityId, plan],
   );
 }
 
 /** Records whose target row is gone, or no longer what the sync left, or has lost the mark of a deleted one; ascending. */
-export async function driftedRows(target: Queryable, entityId: number, { from, to }: Span, limit: number) {
+export async function driftedRows(target: Queryable, { entityId, plan }: KnownOf, { from, to }: Span, limit: number) {
   return query<{ id: string; finding: "target_deleted" | "edited" | "returned" }>(
     target,
     "target",
     `select legacy_id::text as id, finding
-       from sync.drifted_rows($1::integer::smallint, $2::text::bigint, $3::text::bigint, $4) order by legacy_id`,
-    [entityId, String(from), String(to), limit],
+       from sync.drifted_rows($1::integer::smallint, $2::text::bigint, $3::text::bigint, $4, $5::uuid) order by legacy_id`,
+    [entityId, String(from), String(to), limit, plan],
   );
 }
 
@@ -135,13 +151,18 @@ export interface Strayed {
 }
 
 /** Records of which the target's own sides do not agree; ascending. */
-export async function strayedRecords(target: Queryable, entityId: number, { from, to }: Span, limit: number): Promise<Strayed[]> {
+export async function strayedRecords(
+  target: Queryable,
+  { entityId, plan }: KnownOf,
+  { from, to }: Span,
+  limit: number,
+): Promise<Strayed[]> {
   return query<Strayed>(
     target,
     "target",
     `select legacy_id::text as id, finding, id::text as uuid, as_left, taken
-       from sync.strayed_records($1::integer::smallint, $2::text::bigint, $3::text::bigint, $4) s order by s.legacy_id`,
-    [entityId, String(from), String(to), limit],
+       from sync.strayed_records($1::integer::smallint, $2::text::bigint, $3::text::bigint, $4, $5::uuid) s order by s.legacy_id`,
+    [entityId, String(from), String(to), limit, plan],
   );
 }
 
@@ -174,8 +195,7 @@ export interface DigestFindings {
 export interface DigestPageFacts {
   readonly cursor: string | null;
   readonly done: boolean;
-  readonly cpu_ms: number | null;
-  readonly peak_rss_bytes: number | null;
+  readonly heap_bytes: number | null;
   readonly wall_ms: number;
   readonly next_page_size: number;
   readonly lease_seconds: number;

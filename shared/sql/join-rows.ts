@@ -27,8 +27,7 @@ export interface JoinPageFacts {
   readonly cursor: string | null;
   readonly table_file: string | null;
   readonly done: boolean;
-  readonly cpu_ms: number | null;
-  readonly peak_rss_bytes: number | null;
+  readonly heap_bytes: number | null;
   readonly wall_ms: number;
   readonly next_page_size: number;
   readonly lease_seconds: number;

@@ -1,9 +1,11 @@
 import type { addressesOf, Queryable } from "../db/connect.ts";
 import { integerArray } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
+import { SCHEMA_VERSION } from "../db/schema-version.ts";
 import type {
   Claim,
   CommittedPage,
+  Delivery,
   Dependant,
   Issue,
   LoadRecord,
@@ -13,18 +15,25 @@ import type {
   Warning,
 } from "../pipeline/types.ts";
 
-/** Claims the next page of a chain under a new lease. `addresses`: where this installation looks for the databases. @throws IsthmusError TARGET_UNKNOWN, SOURCE_UNKNOWN. */
+/**
+ * Claims the next page of a chain under a new lease. A later attempt of the message that has the lease takes the page over.
+ * `addresses`: where this installation looks for the databases.
+ * @throws IsthmusError TARGET_UNKNOWN, SOURCE_UNKNOWN, SCHEMA_OUTDATED, SCHEMA_AHEAD.
+ */
 export async function claimPage(
   target: Queryable,
-  message: PageMessage,
+  message: PageMessage & { readonly delivery?: Delivery },
   leaseSeconds: number,
   addresses: ReturnType<typeof addressesOf>,
 ): Promise<Claim | NoClaim> {
   const row = await queryOne<{ claim: Claim | NoClaim }>(
     target,
     "target",
-    "select sync.claim_page($1, $2, $3, $4::text::jsonb) as claim",
-    [message.chain, message.page, leaseSeconds, JSON.stringify(addresses)],
+    "select sync.claim_page($1, $2, $3, $4::text::jsonb, $5, $6) as claim from sync.meet_functions($7::bigint)",
+    [
+      ...[message.chain, message.page, leaseSeconds, JSON.stringify(addresses)],
+      ...[message.delivery?.id ?? null, message.delivery?.attempt ?? null, SCHEMA_VERSION],
+    ],
   );
   return row.claim;
 }
@@ -86,8 +95,7 @@ export interface PageFacts {
   readonly dependants: readonly Dependant[];
   readonly cache_lookups: number;
   readonly cache_hits: number;
-  readonly cpu_ms: number | null;
-  readonly peak_rss_bytes: number | null;
+  readonly heap_bytes: number | null;
   readonly wall_ms: number;
   readonly next_page_size: number;
   /** A limit has cut the page: the next ones grow slowly. */

@@ -1,6 +1,7 @@
 import type { Parties } from "./identities.ts";
 import type { Queryable } from "../db/connect.ts";
 import { query, queryOne } from "../db/query.ts";
+import { SCHEMA_VERSION } from "../db/schema-version.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { ruleName } from "../entities/rules.ts";
 import type { PageMessage } from "../pipeline/types.ts";
@@ -23,9 +24,13 @@ export interface Checkpoint {
   readonly watermark_id: string | null;
 }
 
-/** Registers the source on first use and returns its id. */
+/**
+ * Registers the source on first use and returns its id. Whatever begins something begins with this statement.
+ * @throws IsthmusError SCHEMA_OUTDATED, SCHEMA_AHEAD where this database and these functions do not fit.
+ */
 export async function beginSource(target: Queryable, name: string): Promise<number> {
-  return (await queryOne<{ id: number }>(target, "target", "select sync.begin_source($1)::integer as id", [name])).id;
+  const text = "select sync.begin_source($1)::integer as id from sync.meet_functions($2::bigint)";
+  return (await queryOne<{ id: number }>(target, "target", text, [name, SCHEMA_VERSION])).id;
 }
 
 /** Whether this target was put back to an older state since the last execution; then the next ones compare both sides. */

@@ -1,5 +1,6 @@
 import type { Queryable } from "../db/connect.ts";
 import { queryOne } from "../db/query.ts";
+import { ELSEWHERE, type Elsewhere } from "./elsewhere.ts";
 import { SOURCE_SHAPES, type SourceTableShape } from "./source-shapes.ts";
 
 export interface SourceCatalogColumn {
@@ -25,6 +26,7 @@ export interface SourceCatalog {
   readonly serverVersion: number;
   readonly role: string;
   readonly tables: Readonly<Record<string, SourceCatalogTable>>;
+  readonly elsewhere?: Elsewhere;
 }
 
 /** A catalog, and its fingerprint; no catalog when it has the fingerprint that is known already. */
@@ -48,6 +50,7 @@ export async function readSourceCatalog(source: Queryable, tables: readonly stri
      catalog as (
        select jsonb_build_object(
          'serverVersion', current_setting('server_version_num')::integer, 'role', current_user,
+         'elsewhere', ${ELSEWHERE},
          'tables', (
            select coalesce(jsonb_object_agg(c.relname, jsonb_build_object(
              'relkind', case when exists (select from tree t join pg_class f on f.oid = t.member

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import postgres, { type Sql } from "postgres";
-import { createLegacySchema } from "../../local/dataset/schema.ts";
+import { createLegacySchema } from "../../clinic/dataset/schema.ts";
 import { testServer } from "./servers.ts";
 
 /** A legacy source whose database has no encoding: it takes and gives any bytes as text. */

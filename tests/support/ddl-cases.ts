@@ -5,8 +5,10 @@ export interface DdlCase {
   readonly base?: (t: string) => readonly string[];
   /** After the entity has landed. */
   readonly ddl: (t: string) => readonly string[];
-  /** lost: rows or values changed, and every run has to find that. refused: no run reads or writes until it is mended. same: nothing changed. */
+  /** found: rows or values changed, and every run has to find that. refused: no run reads or writes until it is mended, and `finding` says why. same: nothing changed. */
   readonly ends: "found" | "refused" | "same";
+  /** What the refusal is of: its code behind the side, and its column. */
+  readonly finding?: { readonly code: string; readonly column: string | null };
   /** A run compares, or may do so for nothing. Default: as `ends` says. */
   readonly told?: boolean;
 }
@@ -74,7 +76,12 @@ const BOTH: readonly DdlCase[] = [
     ends: "found",
   },
   { name: "two columns that exchange their names", ddl: swapColumns, ends: "found" },
-  { name: "a column renamed away", ddl: (t) => [`alter table public.${t} rename column label to other`], ends: "refused" },
+  {
+    name: "a column renamed away",
+    ddl: (t) => [`alter table public.${t} rename column label to other`],
+    ends: "refused",
+    finding: { code: "column_missing", column: "label" },
+  },
   {
     name: "a number that is rounded by its new type",
     ddl: (t) => [`alter table public.${t} alter column amount type numeric(10,1)`],
@@ -166,7 +173,12 @@ export const SOURCE_DDL: readonly DdlCase[] = [
     ends: "same",
     told: false,
   },
-  { name: "row level security", ddl: (t) => [`alter table public.${t} enable row level security`], ends: "refused" },
+  {
+    name: "row level security",
+    ddl: (t) => [`alter table public.${t} enable row level security`],
+    ends: "refused",
+    finding: { code: "rows_hidden", column: null },
+  },
 ];
 
 const inPartitions = (t: string) => [
@@ -175,6 +187,8 @@ const inPartitions = (t: string) => [
   `create table public.${t}_1 partition of public.${t} for values with (modulus 2, remainder 0)`,
   `create table public.${t}_2 partition of public.${t} for values with (modulus 2, remainder 1)`,
 ];
+
+const heirOfTarget = (t: string) => [`create table public.${t}_heir (like public.${t} including all)`];
 
 export const TARGET_DDL: readonly DdlCase[] = [
   ...BOTH,
@@ -207,14 +221,39 @@ export const TARGET_DDL: readonly DdlCase[] = [
   },
   {
     name: "a child that inherits",
-    base: (t) => [`create table public.${t}_heir (like public.${t} including all)`],
+    base: heirOfTarget,
     ddl: (t) => [`alter table public.${t}_heir inherit public.${t}`],
     ends: "same",
   },
-  { name: "a column that becomes generated", ddl: generated, ends: "refused" },
+  {
+    name: "a child with rows that inherits",
+    base: heirOfTarget,
+    ddl: (t) => [
+      `insert into public.${t}_heir (id, legacy_id, name) select gen_random_uuid(), g, 'n' || g from generate_series(200, 203) g`,
+      `alter table public.${t}_heir inherit public.${t}`,
+    ],
+    ends: "found",
+  },
+  {
+    name: "a child that inherits no longer",
+    base: (t) => [...heirOfTarget(t), `alter table public.${t}_heir inherit public.${t}`],
+    ddl: (t) => [
+      `insert into public.${t}_heir select * from only public.${t} where legacy_id > 4`,
+      `delete from only public.${t} where legacy_id > 4`,
+      `alter table public.${t}_heir no inherit public.${t}`,
+    ],
+    ends: "found",
+  },
+  {
+    name: "a column that becomes generated",
+    ddl: generated,
+    ends: "refused",
+    finding: { code: "column_generated", column: "label" },
+  },
   {
     name: "a column that becomes an identity",
     ddl: (t) => [`alter table public.${t} alter column legacy_id add generated always as identity`],
     ends: "refused",
+    finding: { code: "column_generated", column: "legacy_id" },
   },
 ];

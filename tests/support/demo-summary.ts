@@ -94,9 +94,9 @@ export async function expectCounts(printed: string, target: Sql): Promise<void> 
   const [, rate, lookups] = /mapping cache: ([\d.]+) % of ([\d,]+) look-ups hit/.exec(printed) ?? [];
   expect(numbers([lookups ?? ""])).toEqual([run?.lookups]);
   expect(Number(rate)).toBeCloseTo((100 * (run?.hits ?? 0)) / (run?.lookups ?? 1), 0);
-  const [, cpu, peak] = /CPU ([\d.]+) ms per 1,000 records, peak memory (\d+) MB/.exec(printed) ?? [];
+  const [, cpu, peak] = /CPU ([\d.]+) ms per 1,000 records, peak heap (\d+) MB/.exec(printed) ?? [];
   expect(Number(cpu)).toBeGreaterThan(0);
-  expect(Number(peak)).toBeGreaterThan(30);
+  expect(Number(peak)).toBeGreaterThan(10);
 }
 
 /** Rows of the source = rows of the target + records in the queue; rows of the target = what both runs inserted. */

@@ -1,5 +1,5 @@
 import type { Sql } from "postgres";
-import { registry } from "../../shared/entities/registry.gen.ts";
+import { registry } from "../../clinic/entities/registry.gen.ts";
 
 /** The tables that entities fill. */
 const APPLICATION_TABLES = registry.map(({ target }) => target.table);

@@ -1,7 +1,7 @@
 import { expect } from "vitest";
-import type { EntityExpectation } from "../../local/dataset/manifest.ts";
+import type { EntityExpectation } from "../../clinic/dataset/manifest.ts";
 import type { ExecutionState } from "../../local/demo/watch.ts";
-import { registry } from "../../shared/entities/registry.gen.ts";
+import { registry } from "../../clinic/entities/registry.gen.ts";
 import type { TestPlatform } from "./platform.ts";
 
 type Side = Pick<TestPlatform, "manifest" | "target">;

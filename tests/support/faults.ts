@@ -1,4 +1,4 @@
-import { Random } from "../../local/dataset/random.ts";
+import { Random } from "../../clinic/dataset/random.ts";
 import type { Platform } from "../../local/platform.ts";
 
 /** What can die, each at any moment. */

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, wri
 import { resolve } from "node:path";
 import postgres from "postgres";
 import type { TestProject } from "vitest/node";
-import { createLegacySchema } from "../../local/dataset/schema.ts";
+import { createLegacySchema } from "../../clinic/dataset/schema.ts";
 import { startPostgres, type LocalPostgres } from "../../local/postgres.ts";
 import { commandLine } from "../../local/processes.ts";
 import { prepareSource, prepareSupabase } from "../../local/target/supabase.ts";
@@ -43,11 +43,13 @@ const SETTINGS = { fsync: "off", autovacuum: "off" };
 const MADE_OF = [
   "migrations",
   "local/target",
-  "local/dataset/legacy-schema.sql",
-  "local/dataset/schema.ts",
+  "clinic/source",
+  "clinic/dataset/schema.ts",
   "local/postgres.ts",
   "local/postgres-files.ts",
   "shared/entities",
+  "clinic/entities",
+  "clinic/target",
   "shared/jobs/grants.ts",
   "shared/jobs/contract",
   "shared/sql",

@@ -3,6 +3,7 @@ import { connect } from "node:net";
 import { createHandler as createPage } from "../../functions/sync-page/handler.ts";
 import { createHandler as createTick } from "../../functions/sync-tick/handler.ts";
 import { createHandler as createTrigger } from "../../functions/sync-trigger/handler.ts";
+import { installation } from "../../clinic/installation.ts";
 import { createLog } from "../../shared/log.ts";
 
 /** Where nobody answers. */
@@ -34,12 +35,16 @@ export function createFunctions(env: Readonly<Record<string, string>> = {}) {
       ...env,
     },
     log: createLog((line) => lines.push(line)),
-    meter: { cpuMs: () => null, rssBytes: () => null },
+    meter: { heapBytes: () => null },
     // As on Deno: the driver's own socket would wait ever longer before it tries again.
-    socket: (host: string, port: number) => connect({ host, port }),
+    socket: ({ host, port }: { readonly host: string; readonly port: number }) => connect({ host, port }),
     waitUntil: (work: Promise<unknown>) => void background.push(work.catch(() => undefined)),
   };
-  const handlers = { "sync-trigger": createTrigger(runtime), "sync-page": createPage(runtime), "sync-tick": createTick(runtime) };
+  const handlers = {
+    "sync-trigger": createTrigger(runtime, installation),
+    "sync-page": createPage(runtime, installation),
+    "sync-tick": createTick(runtime, installation),
+  };
   return {
     keys,
     lines,

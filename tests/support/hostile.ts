@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { registry } from "../../shared/entities/registry.gen.ts";
+import { registry } from "../../clinic/entities/registry.gen.ts";
 
 /** The same cases every time; a failure prints its case, and the path that repeats it. */
 export const SEED = 20_261_128;
@@ -32,7 +32,7 @@ const ENTITIES = registry.map(({ name }) => name);
 const COLUMNS = [...new Set(registry.flatMap(({ source }) => source.filters))];
 const FIELDS = [
   ...["entities", "capture", "dateRange", "legacyIds", "filters", "priorities", "pageSize", "dependants", "conflictStrategy"],
-  ...["adopt", "dryRun", "tables", "by", "execution", "chain", "page", "sends"],
+  ...["adopt", "dryRun", "tables", "by", "execution", "chain", "page", "sends", "format"],
 ];
 const MOMENTS = [
   ...[

@@ -1,5 +1,7 @@
-import { loadLegacy } from "../../local/dataset/load.ts";
+import { loadLegacy } from "../../clinic/dataset/load.ts";
+import { installation as clinic } from "../../clinic/installation.ts";
 import { createContext } from "../../shared/context.ts";
+import type { Installation } from "../../shared/entities/installation.ts";
 import type { Entity } from "../../shared/entities/define-entity.ts";
 import { definitionHash } from "../../shared/entities/validate-registry.ts";
 import type { BegunExecution } from "../../shared/jobs/plan.ts";
@@ -9,6 +11,7 @@ import { validate } from "../../shared/jobs/validate.ts";
 import { createLog } from "../../shared/log.ts";
 import { runPage } from "../../shared/pipeline/run-page.ts";
 import type { Context, PageMessage, PageOutcome } from "../../shared/pipeline/types.ts";
+import { clearSocket } from "./sockets.ts";
 import { createTestSource, createTestTarget, readerUrl, workerUrl, type TestDatabase } from "./databases.ts";
 
 export const NAMESPACE = "6f1f7e1c-2f0b-4c0d-9d52-0a1b2c3d4e5f";
@@ -38,7 +41,9 @@ export async function createInProcess(
     env?: Record<string, string>;
     sourceUrl?: (db: TestDatabase) => string;
     targetUrl?: (db: TestDatabase) => string;
-    /** Other entities than the registry's. */
+    /** Another installation than the clinic. */
+    installation?: Installation;
+    /** Other entities than the installation's. */
     entities?: readonly Entity[];
     /** Hears what the functions log. */
     onLog?: (line: string) => void;
@@ -52,32 +57,35 @@ export async function createInProcess(
     await loadLegacy({ url: source.superuserUrl, scale: options.scale, logScale: options.logScale ?? 0.0002 });
   await target.admin`insert into public.sync_sources (name, namespace) values ('legacy', ${NAMESPACE})`;
   const queue: PageMessage[] = [];
-  const made = createContext({
-    env: {
-      SOURCE_DB_URL: options.sourceUrl?.(source) ?? readerUrl(source),
-      TARGET_DB_URL: options.targetUrl?.(target) ?? workerUrl(target),
-      SUPABASE_URL: "http://127.0.0.1:1",
-      SUPABASE_SECRET_KEYS: '{"default":"unused"}',
-      SUPABASE_PUBLISHABLE_KEYS: '{"default":"unused"}',
-      QSTASH_URL: "http://127.0.0.1:1",
-      QSTASH_TOKEN: "unused",
-      QSTASH_CURRENT_SIGNING_KEY: "unused",
-      QSTASH_NEXT_SIGNING_KEY: "unused",
-      ISTHMUS_POOL_SIZE: "4",
-      ...options.env,
+  const installation = options.installation ?? clinic;
+  const made = createContext(
+    {
+      env: {
+        SOURCE_DB_URL: options.sourceUrl?.(source) ?? readerUrl(source),
+        TARGET_DB_URL: options.targetUrl?.(target) ?? workerUrl(target),
+        SUPABASE_URL: "http://127.0.0.1:1",
+        SUPABASE_SECRET_KEYS: '{"default":"unused"}',
+        SUPABASE_PUBLISHABLE_KEYS: '{"default":"unused"}',
+        QSTASH_URL: "http://127.0.0.1:1",
+        QSTASH_TOKEN: "unused",
+        QSTASH_CURRENT_SIGNING_KEY: "unused",
+        QSTASH_NEXT_SIGNING_KEY: "unused",
+        ISTHMUS_POOL_SIZE: "4",
+        ...options.env,
+      },
+      log: createLog(options.onLog ?? (() => undefined)),
+      meter: { heapBytes: () => null },
+      waitUntil: () => undefined,
+      socket: clearSocket,
     },
-    log: createLog(options.onLog ?? (() => undefined)),
-    meter: { cpuMs: () => null, rssBytes: () => null },
-    waitUntil: () => undefined,
-  });
+    installation,
+  );
+  const entities = options.entities ?? installation.entities;
   const context: Context = {
     ...made,
-    ...(options.entities
-      ? {
-          entities: new Map(options.entities.map((entity) => [entity.name, entity])),
-          hashes: new Map(options.entities.map((entity) => [entity.name, definitionHash(entity)])),
-        }
-      : {}),
+    entities: new Map(entities.map((entity) => [entity.name, entity])),
+    // Without the code behind them, so that a test can say what the hash of a changed entity is.
+    hashes: new Map(entities.map((entity) => [entity.name, definitionHash(entity)])),
     queue: {
       send: (messages) => {
         if (options.onMessage) messages.forEach(options.onMessage);

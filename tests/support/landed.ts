@@ -1,5 +1,5 @@
 import type { Sql } from "postgres";
-import { registry } from "../../shared/entities/registry.gen.ts";
+import { registry } from "../../clinic/entities/registry.gen.ts";
 
 /**
  * The target rows of an entity by legacy id, every column that the sync fills as text; a reference as the legacy id of

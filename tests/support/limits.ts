@@ -1,5 +1,5 @@
 import type { Entity } from "../../shared/entities/define-entity.ts";
-import { offices } from "../../shared/entities/offices.ts";
+import { offices } from "../../clinic/entities/offices.ts";
 import type { Context, PageOutcome } from "../../shared/pipeline/types.ts";
 import { createPipeline, type Pipeline } from "./pipeline.ts";
 import type { TestDatabase } from "./databases.ts";

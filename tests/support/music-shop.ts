@@ -1,8 +1,8 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
-import { pathToFileURL } from "node:url";
 import postgres, { type Sql } from "postgres";
-import type { Entity } from "../../shared/entities/define-entity.ts";
+import { installation } from "../../examples/music-shop/installation.ts";
+import { sqlOf } from "../../local/target/supabase.ts";
 import { acknowledge } from "../../shared/jobs/check.ts";
 import { workerGrants } from "../../shared/jobs/grants.ts";
 import { shapesOf, type Shapes } from "../verifier/catalog.ts";
@@ -13,32 +13,7 @@ import { verify } from "../verifier/verify.ts";
 import { ownerUrl } from "./databases.ts";
 import { createPipeline, type Pipeline } from "./pipeline.ts";
 
-const ROOT = resolve(import.meta.dirname, "../..");
-const SHOP = resolve(ROOT, "tests/fixtures/music-shop");
-const DEFINE = resolve(ROOT, "shared/entities/define-entity.ts");
-
-/** The entity files by name, as they would lie in shared/entities. */
-export function shopFiles(): Readonly<Record<string, string>> {
-  const folder = resolve(SHOP, "entities");
-  return Object.fromEntries(readdirSync(folder).map((name) => [name, readFileSync(resolve(folder, name), "utf8")]));
-}
-
-/** What the entity files define. */
-async function shopEntities(): Promise<Entity[]> {
-  mkdirSync(resolve(ROOT, ".local"), { recursive: true });
-  const folder = mkdtempSync(resolve(ROOT, ".local/shop-"));
-  try {
-    const entities: Entity[] = [];
-    for (const [name, text] of Object.entries(shopFiles())) {
-      const file = resolve(folder, name);
-      writeFileSync(file, text.replaceAll('"./define-entity.ts"', JSON.stringify(DEFINE)));
-      entities.push(...Object.values((await import(pathToFileURL(file).href)) as Readonly<Record<string, Entity>>));
-    }
-    return entities;
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
-}
+export const SHOP = resolve(import.meta.dirname, "../../examples/music-shop");
 
 export interface Shop extends Pipeline {
   /** The verifier's sessions. */
@@ -50,16 +25,23 @@ export interface Shop extends Pipeline {
   readonly found: () => Promise<string[]>;
 }
 
+/** The tables of the application that tests have otherwise; the sync's own stay. */
+export const WITHOUT_CLINIC = `do $$ declare it record; begin
+  for it in select c.relname from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
+             and c.relname !~ '^(sync_|uuid_mappings)' loop
+    execute format('drop table public.%I cascade', it.relname);
+  end loop;
+end $$`;
+
 /** Both databases with their schemas, and the rows of the source; nothing has been synced. */
 export async function createShop(): Promise<Shop> {
-  const entities = await shopEntities();
-  const test = await createPipeline({ entities });
-  const sql = (name: string) => readFileSync(resolve(SHOP, name), "utf8");
-  await test.source.admin.unsafe(sql("source.sql"));
-  await test.source.admin.unsafe(sql("rows.sql"));
+  const test = await createPipeline({ installation });
+  for (const { admin } of [test.source, test.target]) await admin.unsafe(WITHOUT_CLINIC);
+  await test.source.admin.unsafe(sqlOf(resolve(SHOP, "source")));
+  await test.source.admin.unsafe(readFileSync(resolve(SHOP, "dataset/rows.sql"), "utf8"));
   const owner = postgres(ownerUrl(test.target), { max: 1, onnotice: () => undefined });
-  await owner.unsafe(sql("target.sql"));
-  await owner.unsafe(workerGrants(entities));
+  await owner.unsafe(sqlOf(resolve(SHOP, "target")));
+  await owner.unsafe(workerGrants(installation.entities));
   await owner.end();
   // Lines keep a total of their invoice.
   await acknowledge(test.context, undefined, "a test");

@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { rmSync } from "node:fs";
 import postgres, { type Sql } from "postgres";
-import { createLegacySchema } from "../../local/dataset/schema.ts";
+import { createLegacySchema } from "../../clinic/dataset/schema.ts";
 import { prepareFiles, type ServerPackage } from "../../local/postgres-files.ts";
 import { startPostgres, type LocalPostgres } from "../../local/postgres.ts";
 import { prepareSource } from "../../local/target/supabase.ts";

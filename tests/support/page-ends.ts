@@ -1,6 +1,6 @@
 import type { Sql as AdminSql } from "postgres";
 import type { Sql } from "../../shared/db/connect.ts";
-import { offices } from "../../shared/entities/offices.ts";
+import { offices } from "../../clinic/entities/offices.ts";
 import type { Context, PageMessage, PageOutcome } from "../../shared/pipeline/types.ts";
 import { sendPages } from "../../shared/queue/send-pages.ts";
 import { stopStalled } from "../../shared/sql/ends.ts";

@@ -31,7 +31,10 @@ export interface LiveConflict {
 
 /** The pipeline over two fresh databases with helpers that fill the source. A drain that never ends throws. */
 export async function createPipeline(
-  options: Pick<NonNullable<Parameters<typeof createInProcess>[0]>, "env" | "entities" | "sourceUrl" | "targetUrl"> = {},
+  options: Pick<
+    NonNullable<Parameters<typeof createInProcess>[0]>,
+    "env" | "entities" | "installation" | "sourceUrl" | "targetUrl"
+  > = {},
 ): Promise<Pipeline> {
   const base = await createInProcess(options);
   const { target, queue } = base;

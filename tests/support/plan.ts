@@ -83,15 +83,14 @@ function byRecord(a: PlannedRecord, b: PlannedRecord): number {
 export type Landed = ReadonlyMap<string, { readonly whole: string; readonly owned: string }>;
 
 export async function landedRecords(target: Sql): Promise<Landed> {
-  const entities = await target<{ id: number; name: string; table: string; columns: { name: string }[] }[]>`
-    select id, entity_type as name, target_table as table, columns from public.sync_entities`;
+  const entities = await target<{ name: string; table: string; owned: string }[]>`
+    select entity_type as name, target_table as table, sync.owned_columns(e) as owned from public.sync_entities e`;
   const found = new Map<string, { whole: string; owned: string }>();
-  for (const { name, table, columns } of entities) {
-    const owned = ["id", ...columns.map((column) => column.name)].map((column) => `t."${column}"`).join(", ");
+  for (const { name, table, owned } of entities) {
     const rows = await target.unsafe<{ key: string; whole: string; owned: string }[]>(
       `select m.legacy_id::text as key, to_jsonb(t)::text as whole, (o.now - 'updated_at')::text as owned
          from public.uuid_mappings_enhanced m join public."${table}" t on t.id = m.entity_uuid
-        cross join lateral (select to_jsonb(x) as now from (select ${owned}) x) o
+        cross join lateral (select to_jsonb(x) as now from (select t.id, ${owned}) x) o
         where m.entity_type = $1 and m.sync_status = 'active'`,
       [name],
     );

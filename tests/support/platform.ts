@@ -1,7 +1,8 @@
 import { rm } from "node:fs/promises";
 import postgres, { type Sql } from "postgres";
-import { loadLegacy } from "../../local/dataset/load.ts";
-import type { Manifest } from "../../local/dataset/manifest.ts";
+import { loadLegacy } from "../../clinic/dataset/load.ts";
+import type { LogLine } from "../../local/functions/isolate-pool.ts";
+import type { Manifest } from "../../clinic/dataset/manifest.ts";
 import type { ExecutionState } from "../../local/demo/watch.ts";
 import { startPlatform, type Platform, type PlatformOptions } from "../../local/platform.ts";
 import { scratchFolder } from "./scratch.ts";
@@ -12,7 +13,7 @@ export interface TestPlatform extends AsyncDisposable {
   /** The servers' superuser on both sides. */
   readonly target: Sql;
   readonly source: Sql;
-  readonly logs: { function: string; line: string }[];
+  readonly logs: LogLine[];
   start(body?: object): Promise<{ execution: string }>;
   state(execution: string): Promise<ExecutionState>;
   /** Waits until an execution is closed, calling sync-tick as often as told. @throws Error when it does not close in time. */
@@ -26,7 +27,7 @@ export async function startTestPlatform(
 ): Promise<TestPlatform> {
   const dataDir = scratchFolder(name);
   await rm(dataDir, { recursive: true, force: true });
-  const logs: { function: string; line: string }[] = [];
+  const logs: LogLine[] = [];
   const platform = await startPlatform({ ...options, dataDir, onFunctionLog: (event) => logs.push(event) });
   const manifest = await loadLegacy({
     url: platform.urls.sourceOwner,
@@ -56,9 +57,15 @@ export async function startTestPlatform(
       const deadline = Date.now() + timeoutMs;
       let nextTick = Date.now() + tickEveryMs;
       for (;;) {
-        const current = await state(execution).catch(() => undefined);
-        if (current?.status !== undefined && current.status !== "running") return current;
-        if (Date.now() > deadline) throw new Error(`execution ${execution} did not close: ${JSON.stringify(current)}`);
+        // A function that is asked all the time would use up the CPU of its isolates, and that of the machine.
+        const [row] = await target<Pick<ExecutionState, "status">[]>`
+          select status from public.sync_executions where id = ${execution}`.catch(() => []);
+        const late = Date.now() > deadline;
+        if (late || (row !== undefined && row.status !== "running")) {
+          const current = await state(execution).catch(() => undefined);
+          if (current?.status !== undefined && current.status !== "running") return current;
+          if (late) throw new Error(`execution ${execution} did not close: ${JSON.stringify(current)}`);
+        }
         if (Date.now() > nextTick) {
           nextTick = Date.now() + tickEveryMs;
           await platform.call("sync-tick", { body: {} }).catch(() => undefined);
@@ -71,5 +78,36 @@ export async function startTestPlatform(
       await platform.stop();
       await rm(dataDir, { recursive: true, force: true });
     },
+  };
+}
+
+/** Most connections that the functions have had to each database at the same time, and most isolates that lived at the same time. */
+export interface MostConnections {
+  readonly source: number;
+  readonly target: number;
+  readonly isolates: number;
+}
+
+/** Counts from now on, twenty times a second; the returned function ends it. */
+export function countConnections({ platform, source, target }: TestPlatform): () => Promise<MostConnections> {
+  const most = { source: 0, target: 0, isolates: 0 };
+  let over = false;
+  const count = async (sql: Sql) =>
+    (await sql<{ n: number }[]>`select count(*)::integer as n from pg_stat_activity where application_name = 'isthmus'`)[0]?.n ??
+    0;
+  const counting = (async () => {
+    while (!over) {
+      const alive = platform.functions.isolates().filter(({ ended }) => ended === undefined).length;
+      const [there, here] = await Promise.all([count(source), count(target)]);
+      most.isolates = Math.max(most.isolates, alive);
+      most.source = Math.max(most.source, there);
+      most.target = Math.max(most.target, here);
+      await new Promise((again) => setTimeout(again, 50));
+    }
+  })();
+  return async () => {
+    over = true;
+    await counting;
+    return most;
   };
 }

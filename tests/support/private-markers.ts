@@ -1,6 +1,7 @@
 import type { Sql } from "postgres";
 import type { Entity } from "../../shared/entities/define-entity.ts";
-import { deniedColumns } from "../../shared/entities/columns.ts";
+import { denied } from "../../clinic/denied.ts";
+import { everDenied } from "../../shared/entities/denied.ts";
 import { sensitiveColumns } from "../../shared/entities/sensitive.ts";
 
 /** Stands in every text that nobody may see, and in nothing else. */
@@ -20,7 +21,7 @@ export const SECRET = "§";
 export async function plantSecrets(source: Sql): Promise<string[]> {
   const columns = await source<{ table: string; name: string; length: number | null }[]>`
     select table_name as table, column_name as name, character_maximum_length as length from information_schema.columns
-     where table_schema = 'public' and column_name = any (${[...deniedColumns({})]}) order by 1, 2`;
+     where table_schema = 'public' and column_name = any (${everDenied(denied)}) order by 1, 2`;
   for (const { table, name, length } of columns)
     await source`update public.${source(table)} set ${source(name)} = left(${SECRET} || ${name} || ctid::text, ${length ?? 1_000})`;
   return columns.map(({ table, name }) => `${table}.${name}`);

@@ -1,9 +1,10 @@
 import { createServer, type Socket } from "node:net";
 
-/** What Supavisor writes when it refuses a connection: severity, SQLSTATE and message; a server's untranslated severity is missing. */
+/** What Supavisor writes when it refuses a connection: severity, SQLSTATE and message, with the untranslated severity in some places. */
 export interface Refused {
   readonly code: string;
   readonly message: string;
+  readonly untranslated?: boolean;
 }
 
 /** Answers every connection with one refusal, as a pooler that is not to be had as a package does. */
@@ -26,8 +27,8 @@ export async function createRefusingPooler(says: Refused): Promise<AsyncDisposab
   });
 }
 
-export function errorResponse({ code, message }: Refused): Buffer {
-  const fields = Buffer.from(`SFATAL\0C${code}\0M${message}\0\0`);
+export function errorResponse({ code, message, untranslated = false }: Refused): Buffer {
+  const fields = Buffer.from(`SFATAL\0${untranslated ? "VFATAL\0" : ""}C${code}\0M${message}\0\0`);
   const head = Buffer.alloc(5);
   head.write("E");
   head.writeInt32BE(fields.length + 4, 1);

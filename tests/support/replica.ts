@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { appendFileSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import postgres, { type Sql } from "postgres";
-import { createLegacySchema } from "../../local/dataset/schema.ts";
+import { createLegacySchema } from "../../clinic/dataset/schema.ts";
 import { prepareFiles, serverAccount, SUPERUSER } from "../../local/postgres-files.ts";
 import { startPostgres, type LocalPostgres } from "../../local/postgres.ts";
 import { prepareSource } from "../../local/target/supabase.ts";

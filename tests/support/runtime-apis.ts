@@ -34,9 +34,9 @@ interface Scope {
   }[];
 }
 
-/** All source files below functions/ and shared/. */
+/** All source files below functions/ and shared/, and those of an installation that the functions carry. */
 export function functionSources(): string[] {
-  return ["functions", "shared"].flatMap((folder) =>
+  return ["functions", "shared", "clinic/entities", "clinic/schema"].flatMap((folder) =>
     readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" })
       .filter((file) => file.endsWith(".ts"))
       .map((file) => join(folder, file)),

@@ -24,7 +24,7 @@ export const scratchFolder = (name: string) => join(SCRATCH, `tests-${process.pi
 export function sweepScratch(): void {
   for (const folder of new Set([LOCAL, IN_MEMORY, SCRATCH])) {
     for (const name of existsSync(folder) ? readdirSync(folder) : []) {
-      const pid = /^tests-(\d+)(-|$)/.exec(name)?.[1];
+      const pid = /^\.?tests-(\d+)(-|$)/.exec(name)?.[1];
       if (pid !== undefined && commandLine(Number(pid)) === undefined)
         rmSync(join(folder, name), { recursive: true, force: true });
     }

@@ -22,7 +22,7 @@ export interface SqlNames {
 
 /** Every name that our SQL uses, from its own text and from the catalog of a target that has it. */
 export async function sqlNames(target: Sql): Promise<SqlNames> {
-  const text = [...sqlIn("migrations"), ...sqlIn("shared/sql")].join("\n");
+  const text = [...sqlIn("supabase/schemas"), ...sqlIn("shared/sql"), ...sqlIn("shared/jobs")].join("\n");
   const found = (patterns: readonly RegExp[]) =>
     patterns.flatMap((pattern) => [...text.matchAll(pattern)].map(([, name = ""]) => name));
   const catalog = await target<{ name: string; relation: boolean }[]>`
@@ -42,7 +42,7 @@ function unique(names: readonly string[]): string[] {
   return [...new Set(names)].filter((name) => name !== "" && !SYSTEM.includes(name)).sort();
 }
 
-/** The SQL of files: migrations without what they only say, and the texts in backticks of the code. */
+/** The SQL of files: the declared schema without what it only says, and the texts in backticks of the code. */
 function sqlIn(folder: string): string[] {
   return readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" })
     .filter((name) => /\.(sql|ts)$/.test(name))

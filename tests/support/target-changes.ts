@@ -1,6 +1,6 @@
 import type { Sql } from "postgres";
-import type { EntityChanges } from "../../local/dataset/changes.ts";
-import { registry } from "../../shared/entities/registry.gen.ts";
+import type { EntityChanges } from "../../clinic/dataset/changes.ts";
+import { registry } from "../../clinic/entities/registry.gen.ts";
 
 const BEFORE = "isthmus_before";
 

@@ -6,6 +6,8 @@ export interface Wire extends AsyncDisposable {
   readonly port: number;
   /** Ends every connection. New ones are refused by nobody listening, or by a pooler that says so, until `mend`. */
   cut(says?: Refused): Promise<void>;
+  /** Lets connections in, and ends each at its next statement with these words, until `mend`: as a pooler that has no server for it. */
+  turnAway(says: Refused): void;
   mend(): Promise<void>;
 }
 
@@ -13,6 +15,7 @@ export interface Wire extends AsyncDisposable {
 export async function createWire(serverPort: number, rewrite?: (sent: Buffer) => Buffer): Promise<Wire> {
   const open = new Set<Socket>();
   let says: Refused | undefined;
+  let turnsAway: Refused | undefined;
   let server: Server | undefined;
   let port = 0;
   const keep = (socket: Socket) => open.add(socket.on("close", () => open.delete(socket)).on("error", () => undefined));
@@ -27,8 +30,10 @@ export async function createWire(serverPort: number, rewrite?: (sent: Buffer) =>
     keep(upstream);
     client.setNoDelay(true);
     upstream.setNoDelay(true).pipe(client);
-    if (rewrite) client.on("data", (sent) => upstream.write(rewrite(sent)));
-    else client.pipe(upstream);
+    client.on("data", (sent) => {
+      if (turnsAway && isStatement(sent)) client.end(errorResponse(turnsAway));
+      else upstream.write(rewrite ? rewrite(sent) : sent);
+    });
     client.on("close", () => upstream.destroy());
     upstream.on("close", () => client.destroy());
   };
@@ -57,11 +62,20 @@ export async function createWire(serverPort: number, rewrite?: (sent: Buffer) =>
       await close();
       if (refusal) await listen();
     },
+    turnAway: (refusal) => {
+      turnsAway = refusal;
+    },
     mend: async () => {
+      turnsAway = undefined;
       if (says) await close();
       says = undefined;
       await listen();
     },
     [Symbol.asyncDispose]: close,
   };
+}
+
+/** Query or Parse. */
+function isStatement(sent: Buffer): boolean {
+  return sent[0] === 0x51 || sent[0] === 0x50;
 }

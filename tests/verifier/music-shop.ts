@@ -3,7 +3,7 @@ import type { Recomputed } from "./recompute.ts";
 const COUNTRY = (column: string) =>
   `case ${column} when 'Schweiz' then 'CH' when 'Deutschland' then 'DE' when 'Österreich' then 'AT' when 'France' then 'FR' when 'Canada' then 'CA' end`;
 
-/** The music shop of tests/fixtures/music-shop, from its two schemas alone. */
+/** The music shop of examples/music-shop, from its two schemas alone. */
 export const musicShop: readonly Recomputed[] = [
   {
     entity: "artists",

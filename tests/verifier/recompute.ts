@@ -1,5 +1,5 @@
 /**
- * What a target table must hold, recomputed from the source in plain SQL and from docs/domain.md alone: nothing here knows
+ * What a target table must hold, recomputed from the source in plain SQL and from clinic/domain.md alone: nothing here knows
  * the code that syncs. A reference is compared by the legacy ids of both ends.
  */
 export interface Recomputed {
@@ -36,7 +36,7 @@ export const tableOf = ({ entity, target }: Recomputed): string => `public.${ide
 /** The column of the legacy key. */
 export const keyOf = ({ target }: Recomputed): string => target.id.replace(/^t\./, "").replace(/^"(.*)"$/, "$1");
 
-/** JSON kept as text, as docs/domain.md says: '' is NULL, what jsonb cannot hold is kept whole. */
+/** JSON kept as text, as clinic/domain.md says: '' is NULL, what jsonb cannot hold is kept whole. */
 export function json(column: string): string {
   return `case when ${column} is null or btrim(${column}, E' \\t\\n\\r') = '' then null
                when pg_input_is_valid(${column}, 'jsonb') then (${column})::jsonb

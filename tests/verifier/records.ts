@@ -48,12 +48,16 @@ export async function stateFindings(
   definition: Recomputed,
   { columns }: Table,
 ): Promise<(Finding & { id: string })[]> {
-  const fields = comparable(definition, columns).map((name) => {
-    const value = `t.${ident(name)}`;
-    const seen = isSaidSql(value, `s.seen -> ${quote(name)}`);
-    const left = isSaidSql(value, `s."left" -> ${quote(name)}`);
-    return `(${quote(name)}, ${seen} is not true, t.xmin = s.written_by and (${left}) is not true)`;
-  });
+  const names = comparable(definition, columns);
+  const fields = columns
+    .filter(({ name }) => names.includes(name))
+    .map((column) => {
+      const { name } = column;
+      const value = `t.${ident(name)}`;
+      const seen = isSaidSql(value, `s.seen -> ${quote(name)}`, column);
+      const left = isSaidSql(value, `s."left" -> ${quote(name)}`, column);
+      return `(${quote(name)}, ${seen} is not true, t.xmin = s.written_by and (${left}) is not true)`;
+    });
   if (fields.length === 0) return [];
   const rows = await target.unsafe<{ id: string; column: string; seen: boolean; left: boolean }[]>(`
     select s.legacy_id::text as id, f.name as "column", f.seen, f.lft as "left"

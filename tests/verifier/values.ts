@@ -106,8 +106,8 @@ function comparisonSql(definition: Recomputed, { columns }: Table, chosen: strin
     // A reference is compared by the legacy ids of both ends.
     const translated = definition.columns[name]?.[1] !== undefined;
     const kind = translated ? `case when ${x} is distinct from a.c${n}::text then 'value' end` : kindSql(x, `a.c${n}`, column);
-    const asSeen = translated ? "true" : isSaidSql(typedSql(x, column), `a.seen -> ${quote(name)}`);
-    return `(${quote(name)}, ${kind}, coalesce(${asSeen}, true), coalesce(${isSaidSql(`a.j${n}`, `a."left" -> ${quote(name)}`)}, not a.touched))`;
+    const asSeen = translated ? "true" : isSaidSql(typedSql(x, column), `a.seen -> ${quote(name)}`, column);
+    return `(${quote(name)}, ${kind}, coalesce(${asSeen}, true), coalesce(${isSaidSql(`a.j${n}`, `a."left" -> ${quote(name)}`, column)}, not a.touched))`;
   });
   return `
     with e as (
@@ -133,9 +133,13 @@ function comparisonSql(definition: Recomputed, { columns }: Table, chosen: strin
      order by 1, 2`;
 }
 
-/** Whether a value is what a row state says; some types are kept there as text. */
-export function isSaidSql(value: string, said: string): string {
-  return `(${said}) in (coalesce(to_jsonb(${value}), 'null'), coalesce(to_jsonb((${value})::text), 'null'))`;
+/** Whether a value is what a row state says; some types are kept there as text, and of JSON the null and the texts that read like it otherwise. */
+export function isSaidSql(value: string, said: string, { base }: Pick<Column, "base">): string {
+  if (base !== "json" && base !== "jsonb")
+    return `(${said}) in (coalesce(to_jsonb(${value}), 'null'), coalesce(to_jsonb((${value})::text), 'null'))`;
+  const json = `(${value})::jsonb`;
+  return `(${said}) = case when (${value}) is null then 'null' when ${json} = 'null' then '"null"'
+    when ${json}::text ~ '^"''*null"$' then ('"''' || substr(${json}::text, 2))::jsonb else ${json} end`;
 }
 
 /** What a value must be where the source says nothing: what the target says of it elsewhere. */

@@ -3,7 +3,6 @@ import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
 import { columnsRead } from "../../entities/columns-read.ts";
 import type { Entity } from "../../entities/define-entity.ts";
 import type { Context } from "../../pipeline/types.ts";
-import { besideColumns, sourceKinds, targetKinds } from "../../schema/column-kinds.gen.ts";
 import { readContractState, storeContractCheck, type ContractState } from "../../sql/contract.ts";
 import { projectionRefusal } from "../../sql/projection-refusal.ts";
 import { hasNull, hasRepeated } from "../../sql/source-claims.ts";
@@ -81,7 +80,7 @@ export async function checkContract(context: Context, sourceId: number, fresh = 
 }
 
 /** Everything of the code that the findings depend on. */
-function fingerprint({ entities, hashes }: Context): string {
+function fingerprint({ entities, hashes, columns, denied }: Context): string {
   // What a definition's hash leaves out, because it changes no record.
   const selected = [...entities.values()].map(({ name, source: { modified, dated, filters } }) => [
     name,
@@ -89,7 +88,7 @@ function fingerprint({ entities, hashes }: Context): string {
     dated,
     filters,
   ]);
-  const all = [COMPARISON, [...hashes].sort(), selected.sort(), sourceKinds, besideColumns, targetKinds];
+  const all = [COMPARISON, [...hashes].sort(), selected.sort(), columns, denied];
   return bytesToHex(sha1(utf8ToBytes(JSON.stringify(all))));
 }
 
@@ -98,7 +97,7 @@ async function compare(
   entities: readonly Entity[],
   { source, target }: { source: SourceCatalog; target: TargetCatalog },
 ): Promise<Finding[]> {
-  const ofSource = compareSource(entities, source, sourceKinds, besideColumns);
+  const ofSource = compareSource(entities, source, context);
   const keys = await askRows(context, entities, source);
   const refused: Finding[] = [];
   for (const entity of entities) {
@@ -114,7 +113,7 @@ async function compare(
     ...keys,
     ...refused,
     ...compareTarget(entities, target),
-    ...compareTypes(entities, source, target, targetKinds),
+    ...compareTypes(entities, source, target, context.columns.target),
   ];
 }
 

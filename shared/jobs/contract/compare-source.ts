@@ -1,27 +1,29 @@
 import { ident } from "../../db/ident.ts";
-import { deniedColumns } from "../../entities/columns.ts";
 import { columnsRead } from "../../entities/columns-read.ts";
 import type { Entity } from "../../entities/define-entity.ts";
-import { compiledKind, kindOf, namesIn, type ColumnKinds, type KnownColumns } from "../../schema/kinds.ts";
+import { everDenied, type Denied } from "../../entities/denied.ts";
+import type { CompiledColumns } from "../../entities/installation.ts";
+import { compiledKind, kindOf, namesIn, type ColumnKinds } from "../../schema/kinds.ts";
 import type { SourceCatalog, SourceCatalogTable } from "../../sql/source-catalog.ts";
-import { findingsOn, type Finding } from "./finding.ts";
+import { findingsOn, missingTable, type Finding } from "./finding.ts";
 import { keyTypes } from "./key-claims.ts";
 import { withoutXmin } from "./without-xmin.ts";
 
 /** PostgreSQL 12: the oldest that tests run against (`materialized`, which statements use, came with it). */
 export const OLDEST_SOURCE_VERSION = 120_000;
 
-/** In what the source does not fit the entities. `beside`: what was known of the tables that drive none of them. */
-export function compareSource(
-  entities: readonly Entity[],
-  catalog: SourceCatalog,
-  kinds: ColumnKinds,
-  beside: KnownColumns,
-): Finding[] {
+/** What was known of the source when the entities were compiled. */
+export interface KnownSource {
+  readonly columns: Pick<CompiledColumns, "source" | "beside">;
+  readonly denied: Denied;
+}
+
+/** In what the source does not fit the entities. */
+export function compareSource(entities: readonly Entity[], catalog: SourceCatalog, known: KnownSource): Finding[] {
   return [
     ...checkVersion(catalog),
-    ...entities.flatMap((entity) => compareEntity(entity, catalog, kinds)),
-    ...newColumnsBeside(entities, catalog, beside),
+    ...entities.flatMap((entity) => compareEntity(entity, catalog, known.columns.source)),
+    ...newColumnsBeside(entities, catalog, known),
   ];
 }
 
@@ -42,12 +44,7 @@ function compareEntity(entity: Entity, catalog: SourceCatalog, kinds: ColumnKind
     const find = findingsOn(entity.name, name);
     const table = catalog.tables[name];
     if (!table) {
-      return [
-        find("source_table_missing", {
-          message: `The source has no table public.${name}.`,
-          remedy: "Restore the table, or correct the entity file.",
-        }),
-      ];
+      return [find("source_table_missing", missingTable("source", name, catalog.elsewhere?.[name]))];
     }
     const named = new Set([...columns].filter((column) => column !== "xmin"));
     const rights = checkRights(find, name, named, table, catalog.role);
@@ -169,11 +166,11 @@ function newColumns(find: Find, entity: Entity, read: ReadonlySet<string>, table
 }
 
 /** New columns of tables that are only joined or watched: each once, for the first entity that reads its table. */
-function newColumnsBeside(entities: readonly Entity[], catalog: SourceCatalog, beside: KnownColumns): Finding[] {
-  return Object.entries(beside).flatMap(([name, columns]) => {
+function newColumnsBeside(entities: readonly Entity[], catalog: SourceCatalog, { columns: all, denied }: KnownSource): Finding[] {
+  return Object.entries(all.beside).flatMap(([name, columns]) => {
     const reader = entities.find((entity) => columnsRead(entity).has(name));
     if (!reader) return [];
-    const known = new Set<string>(["xmin", ...namesIn(columns), ...deniedColumns({})]);
+    const known = new Set<string>(["xmin", ...namesIn(columns), ...everDenied(denied)]);
     return Object.keys(catalog.tables[name]?.columns ?? {})
       .filter((column) => !known.has(column))
       .map((column) =>

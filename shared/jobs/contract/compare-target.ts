@@ -2,7 +2,7 @@ import { ident } from "../../db/ident.ts";
 import { deletesRows, type Entity } from "../../entities/define-entity.ts";
 import type { TargetCatalog, TargetCatalogTable } from "../../sql/target-catalog.ts";
 import { workerGrants } from "../grants.ts";
-import { findingsOn, type Finding } from "./finding.ts";
+import { findingsOn, missingTable, type Finding } from "./finding.ts";
 
 type Find = ReturnType<typeof findingsOn>;
 
@@ -17,8 +17,8 @@ export function compareTarget(entities: readonly Entity[], catalog: TargetCatalo
     if (!table || (table.relkind !== "r" && table.relkind !== "p")) {
       return [
         find("target_table_missing", {
-          message: table ? `public.${name} of the target is no table.` : `The target has no table public.${name}.`,
-          remedy: "Create the table, or correct target.table in the entity file.",
+          ...missingTable("target", name, catalog.elsewhere?.[name]),
+          ...(table ? { message: `public.${name} of the target is no table.` } : {}),
         }),
       ];
     }

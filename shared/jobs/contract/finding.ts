@@ -1,3 +1,5 @@
+import { ident } from "../../db/ident.ts";
+
 /** What the check can find: how grave it is, and what it means. */
 export const FINDINGS = {
   source_version: ["fatal", "The source's PostgreSQL is older than the sync can read."],
@@ -94,4 +96,25 @@ export function findingsOn(entity: string | null, table: string | null): (code: 
 /** What stays the same of a finding as long as it is the same one. */
 export function findingKey({ code, entity, table, column, message }: Finding): string {
   return JSON.stringify([code, entity, table, column, message]);
+}
+
+/** What is said of a table that is not in public: where one of its name stands, and what to do. */
+export function missingTable(
+  side: "source" | "target",
+  name: string,
+  schemas: readonly string[] = [],
+): { message: string; remedy: string } {
+  const [schema] = schemas;
+  if (schema === undefined)
+    return {
+      message: `The ${side} has no table public.${name}.`,
+      remedy:
+        side === "source"
+          ? "Restore the table, or correct the entity file."
+          : "Create the table, or correct target.table in the entity file.",
+    };
+  return {
+    message: `The ${side} has no table public.${name}; one of that name stands in ${schemas.join(", ")}.`,
+    remedy: `Only the schema public is synced: alter table ${ident(schema)}.${ident(name)} set schema public; or correct the entity file.`,
+  };
 }

@@ -91,7 +91,7 @@ export function answered(question: KeyQuestion, yes: boolean | undefined): Findi
         use === "join"
           ? `Several rows of ${table} have the same ${columns.join(", ")}, by which ${entity} joins one row: a record would be read several times.`
           : `Several rows of ${table} have the same ${columns.join(", ")}, which identifies rows of ${entity}.`,
-      remedy: `Correct these rows (${having}) and keep them so (${unique}), or ${use === "join" ? "join by other columns" : "name a unique column as the key"}.`,
+      remedy: `Correct these rows (${having}) and keep them so (${unique}), or ${use === "join" ? "join by other columns" : `name a unique column as the key (where there is none: alter table public.${ident(table)} add column sync_id bigint generated always as identity unique)`}.`,
     }),
   ];
 }

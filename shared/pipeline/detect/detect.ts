@@ -4,6 +4,7 @@ import type { Entity } from "../../entities/define-entity.ts";
 import { IsthmusError } from "../../errors.ts";
 import { landedKeys } from "../../sql/mappings.ts";
 import { pendingKeys } from "../../sql/pending-keys.ts";
+import { knownOf } from "../../sql/digests.ts";
 import { plannedKeys } from "../../sql/planned-records.ts";
 import { parseSelection, selectedKeys } from "../../sql/selected-keys.ts";
 import { assertEachOnce } from "../../sql/each-once.ts";
@@ -43,7 +44,7 @@ async function find(source: Sql, target: Sql, entity: Entity, claim: Claim, pace
         changedRecords(entity, chain.changed_from ?? execution.horizon, chain.seen_before),
         place,
         { ...pace, rows: limit },
-        (rows) => unread(source, target, entity, chain.entity_id ?? 0, rows),
+        (rows) => unread(source, target, entity, knownOf(claim), rows),
       );
       const { cursor, file: tableFile, done } = scanned;
       return { ids: scanned.rows.map((row) => row.id), cursor, tableFile, done, waived: 0, pending: [] };

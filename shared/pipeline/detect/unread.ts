@@ -1,7 +1,7 @@
 import type { Sql } from "../../db/connect.ts";
 import { isSourceLimit } from "../../db/query.ts";
 import type { Entity } from "../../entities/define-entity.ts";
-import { digestsOfKeys, knownDigests, type KeyDigest } from "../../sql/digests.ts";
+import { digestsOfKeys, knownDigests, type KeyDigest, type KnownOf } from "../../sql/digests.ts";
 import { stateOfRecord } from "../../sql/read-records.ts";
 import type { WrittenRecord } from "../../sql/source-scan.ts";
 
@@ -14,7 +14,7 @@ export async function unread<Row extends WrittenRecord>(
   source: Sql,
   target: Sql,
   entity: Entity,
-  entityId: number,
+  of: KnownOf,
   rows: readonly Row[],
 ): Promise<readonly Row[]> {
   const ids = [...new Set(rows.filter(({ seen }) => seen === true).map(({ id }) => id))];
@@ -23,7 +23,7 @@ export async function unread<Row extends WrittenRecord>(
     const known = hashes(
       await knownDigests(
         target,
-        entityId,
+        of,
         ids.map((id) => ({ from: BigInt(id), to: BigInt(id) })),
       ),
     );

@@ -1,9 +1,12 @@
 import fc, { type Arbitrary } from "fast-check";
-import type { Random } from "../../../local/dataset/random.ts";
+import type { Random } from "../../../clinic/dataset/random.ts";
 import { ident, literal } from "../../../shared/db/ident.ts";
 import { noneIfBlank } from "../../../shared/entities/define-entity.ts";
 import { BUILT_IN, NARROWED, type TypedValues } from "../typed-values.ts";
 import { HOSTILE_NAMES, type Names } from "./names.ts";
+
+/** Types of which records seldom have the same value by chance. */
+export const MANY = /^(bigint|integer|text|numeric|double|timestamp|date|uuid|time)/;
 
 /** How a column of the source becomes one of the target. */
 export interface ColumnPair {

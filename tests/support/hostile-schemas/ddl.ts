@@ -1,12 +1,12 @@
-import type { Random } from "../../../local/dataset/random.ts";
-import { ident } from "../../../shared/db/ident.ts";
-import type { HostileColumn, HostileTable } from "./schema.ts";
-import { nameOf } from "./tables.ts";
+import type { Random } from "../../../clinic/dataset/random.ts";
+import { ident, literal } from "../../../shared/db/ident.ts";
+import { ACTIONS, type HostileColumn, type HostileSchema, type HostileTable } from "./schema.ts";
+import { nameOf, partOf } from "./tables.ts";
 
 export interface HostileDdl {
   readonly name: string;
   readonly statements: readonly string[];
-  /** Puts back what nobody can work with. */
+  /** What comes before the next run but one: mostly, what nobody can work with is put back. */
   readonly undo?: readonly string[];
   /** Not in a transaction. */
   readonly alone?: true;
@@ -18,6 +18,7 @@ type Make = (place: Place) => HostileDdl | undefined;
 
 interface Place {
   readonly random: Random;
+  readonly schema: HostileSchema;
   readonly table: HostileTable;
   /** The table on its side, as SQL, and its column of legacy ids. */
   readonly name: string;
@@ -29,7 +30,8 @@ interface Place {
   readonly type: string;
 }
 
-const BOTH: readonly Make[] = [
+/** Changes of values that nobody writes: of a column, or of what a type says. */
+const SILENT: readonly Make[] = [
   ({ name, called, type }) => ({
     name: "a column dropped and added again",
     statements: [`alter table ${name} drop column ${called} cascade`, `alter table ${name} add column ${called} ${type}`],
@@ -54,6 +56,15 @@ const BOTH: readonly Make[] = [
           statements: [`alter table ${name} alter column ${called} type ${type} using upper(${called})`],
         }
       : undefined,
+  ({ column, side }) => {
+    if (column.pair.kind !== "enum") return undefined;
+    return { name: "a member of an enum renamed", statements: [`alter type ${column.pair[side]} rename value 'a' to 'renamed'`] };
+  },
+];
+
+const BOTH: readonly Make[] = [
+  ...SILENT,
+  ...SILENT,
   ({ name, called, type }) => {
     const wider = {
       smallint: "integer",
@@ -77,9 +88,23 @@ const BOTH: readonly Make[] = [
     name: "a column of nobody's added and dropped",
     statements: [`alter table ${name} add column "nobody's" text default 'x'`, `alter table ${name} drop column "nobody's"`],
   }),
-  ({ column, side }) => {
-    if (column.pair.kind !== "enum") return undefined;
-    return { name: "a member of an enum renamed", statements: [`alter type ${column.pair[side]} rename value 'a' to 'renamed'`] };
+  ({ random, schema, table, side, name }) => {
+    if (table.references.length === 0) return undefined;
+    const reference = random.pick(table.references);
+    const parent = schema.tables[reference.parent];
+    if (!parent) return undefined;
+    const column = ident(reference[side]);
+    const drop = `do $of_the_key$ declare v text; begin
+      for v in select c.conname from pg_constraint c join pg_attribute a on a.attrelid = c.conrelid and a.attnum = c.conkey[1]
+                where c.contype = 'f' and c.conrelid = ${literal(name)}::regclass and a.attname = ${literal(reference[side])}
+      loop execute 'alter table ' || ${literal(name)} || ' drop constraint ' || quote_ident(v); end loop; end $of_the_key$`;
+    if (random.chance(0.15)) return { name: "a foreign key dropped", statements: [drop] };
+    const to = `${nameOf(parent[side])} (${side === "source" ? ident(parent.key) : "id"})`;
+    const how = `on delete ${random.pick(ACTIONS)} on update ${random.pick(ACTIONS)}${random.pick(["", " deferrable", " deferrable initially deferred", " not valid"])}`;
+    return {
+      name: "a foreign key that does something else",
+      statements: [drop, `alter table ${name} add foreign key (${column}) references ${to} ${how}`],
+    };
   },
 ];
 
@@ -106,6 +131,34 @@ const SOURCE: readonly Make[] = [
             `alter table "swap ped" rename to ${ident(table.source)}`,
           ],
         },
+  ({ random, name, table }) => {
+    if (table.layout === "plain") return undefined;
+    const n = table.layout === "inherited" ? 0 : random.between(0, 2);
+    const part = partOf(table, n);
+    const [leave, join] =
+      table.layout === "inherited"
+        ? [`alter table ${part} no inherit ${name}`, `alter table ${part} inherit ${name}`]
+        : [
+            `alter table ${name} detach partition ${part}`,
+            `alter table ${name} attach partition ${part} for values with (modulus 3, remainder ${n})`,
+          ];
+    const columns = table.columns.filter(({ generated }) => !generated).map(({ source }) => ident(source));
+    const first = `select ${columns.join(", ")} from ${part} order by ${ident(table.key)} limit 1`;
+    // Rows that are written while nobody can see them, and are old when they are there again.
+    const written = random.chance(0.7) ? [`update ${part} set (${columns.join(", ")}) = (${first})`] : [];
+    return { name: "a part that leaves, and comes back", statements: [leave, ...written], undo: [join] };
+  },
+  ({ name, table }) =>
+    table.layout !== "plain"
+      ? undefined
+      : {
+          name: "an heir with rows of its own",
+          statements: [
+            `create table "heir there" (like ${name} including all)`,
+            `insert into "heir there" (${listOf(table)}) select ${ident(table.key)} + 500${listOf(table).slice(ident(table.key).length)} from ${name} where ${ident(table.key)} between 1 and 9`,
+          ],
+          undo: [`alter table "heir there" inherit ${name}`],
+        },
 ];
 
 /** Columns that a row is copied by: of a generated one the table itself makes the value. */
@@ -118,6 +171,14 @@ function listOf(table: HostileTable): string {
   ]
     .map(ident)
     .join(", ");
+}
+
+/** Columns of the target that are written when a row moves. */
+function landedList(table: HostileTable): string {
+  return [
+    "id",
+    ...[table.legacyKey, ...[...table.columns, ...table.references].map(({ target }) => target), table.own.touched].map(ident),
+  ].join(", ");
 }
 
 const TARGET: readonly Make[] = [
@@ -160,21 +221,47 @@ const TARGET: readonly Make[] = [
       `do $load$ begin execute (select format('insert into ${name.replaceAll("'", "''").replaceAll("%", "%%")} (%1$s) select %1$s from kept_rows', string_agg(quote_ident(attname), ', ')) from pg_attribute where attrelid = 'kept_rows'::regclass and attnum > 0 and not attisdropped); end $load$`,
     ],
   }),
+  ({ name, table, key }) => ({
+    name: "rows that move to an heir",
+    loads: true,
+    statements: [
+      `create table "heir here" () inherits (${name})`,
+      `with moved as (delete from only ${name} where ${key} % 4 = 1 returning ${landedList(table)}) insert into "heir here" (${landedList(table)}) select * from moved`,
+    ],
+  }),
+  ({ name }) => ({
+    name: "an heir that leaves, and comes back",
+    loads: true,
+    statements: [`alter table "heir here" no inherit ${name}`],
+    undo: [`alter table "heir here" inherit ${name}`],
+  }),
 ];
 
 /** A change of a table's definition, or of where its rows stand; undefined: this table has nothing that it could change. */
-export function drawDdl(random: Random, side: "source" | "target", table: HostileTable): HostileDdl | undefined {
-  const column = random.pick(table.columns);
-  if (column.generated) return undefined;
-  const make = random.pick([...BOTH, ...(side === "source" ? SOURCE : TARGET)]);
-  return make({
-    random,
-    table,
-    side,
-    name: nameOf(table[side]),
-    key: ident(side === "source" ? table.key : table.legacyKey),
-    column,
-    called: ident(column[side]),
-    type: column.pair[side],
-  });
+export function drawDdl(
+  random: Random,
+  side: "source" | "target",
+  schema: HostileSchema,
+  table: HostileTable,
+): HostileDdl | undefined {
+  const columns = table.columns.filter(({ generated }) => !generated);
+  if (columns.length === 0) return undefined;
+  // Not every table has what every change needs.
+  for (let tries = 0; tries < 4; tries++) {
+    const column = random.pick(columns);
+    const make = random.pick([...BOTH, ...(side === "source" ? SOURCE : TARGET)]);
+    const ddl = make({
+      random,
+      schema,
+      table,
+      side,
+      name: nameOf(table[side]),
+      key: ident(side === "source" ? table.key : table.legacyKey),
+      column,
+      called: ident(column[side]),
+      type: column.pair[side],
+    });
+    if (ddl) return ddl;
+  }
+  return undefined;
 }

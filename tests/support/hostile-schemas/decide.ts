@@ -1,5 +1,5 @@
 import type { Sql } from "postgres";
-import type { Random } from "../../../local/dataset/random.ts";
+import type { Random } from "../../../clinic/dataset/random.ts";
 
 /** People decide on some of what is open. Of refusals only those of ours are right, which say why. */
 export async function decideSome(here: Sql, random: Random, log: string[], faults: string[]): Promise<void> {
@@ -17,7 +17,8 @@ export async function decideSome(here: Sql, random: Random, log: string[], fault
     } catch (error) {
       const { code = "", message } = error as Error & { code?: string };
       log.push(`-- ${what} is not decided by ${strategy}: ${code} ${message}`);
-      if (!code.startsWith("IS")) faults.push(`a decision of ${what} for ${strategy} is refused with ${code} ${message}`);
+      if (!code.startsWith("IS") || message.includes("needs a right"))
+        faults.push(`a decision of ${what} for ${strategy} is refused with ${code} ${message}`);
     }
   }
 }

@@ -1,4 +1,4 @@
-import type { Random } from "../../../local/dataset/random.ts";
+import type { Random } from "../../../clinic/dataset/random.ts";
 
 /** What PostgreSQL allows as a name, and hardly anybody expects. */
 export const HOSTILE_NAMES = [

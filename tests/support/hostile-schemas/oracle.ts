@@ -6,8 +6,14 @@ import { saySame, sourceRows, targetRows, type Row, type Rows } from "./sides.ts
 export interface Edit {
   readonly wrote: string | null;
   readonly seen: string | null;
+  /** What stood there before. */
+  readonly held: string | null;
+  /** What the source said when both sides last said the same of it, if they ever did. */
+  readonly together?: string | null;
   /** Since then DDL or a trigger may have made something else of it. */
   readonly disturbed?: true;
+  /** It has stayed although the source has changed the field. */
+  readonly agreed?: true;
 }
 /** By record and number of the field. */
 export type Edits = ReadonlyMap<string, ReadonlyMap<number, Edit>>;
@@ -43,6 +49,8 @@ interface Queue {
   readonly kept: ReadonlySet<string>;
   /** Records of which the queue has ever had an entry. */
   readonly ever: ReadonlySet<string>;
+  /** By record, what the queue has ever said of it, by rule. */
+  readonly said: readonly (readonly [id: string, rule: string])[];
 }
 
 /** Compares every source record with every target row, and asks of what differs who was told. */
@@ -78,7 +86,9 @@ export async function judge(there: Sql, here: Sql, schema: HostileSchema, table:
     if (left.length === 0) explained += 1;
     for (const at of left) silent.push(`${table.entity} ${id}: ${describe(table, at, source.get(id), target.get(id))}`);
   }
+  silent.push(...untrueWords(table, told, queue));
   silent.push(...lostEdits(table, told, queue, { source, target, asSeen }, differing));
+  silent.push(...(await unkeptEdits(here, table, told, queue, { source, target, asSeen })));
   return { records: source.size, equal, told: explained, silent };
 }
 
@@ -86,8 +96,10 @@ async function unchanged(here: Sql, table: HostileTable, edits: Edits, source: R
   const found = new Set<string>();
   const doubtful: { readonly key: string; readonly pair: readonly [string, string, string] }[] = [];
   for (const [id, fields] of edits) {
-    for (const [at, { seen }] of fields) {
+    for (const [at, { seen, together }] of fields) {
       const column = table.columns[at];
+      // What was refused or asked about since then the sync has not taken up.
+      if (together !== undefined && (source.get(id)?.[at] ?? null) === together) found.add(`${id} ${at}`);
       const [was, is] = [expectedOf(column, seen), expectedOf(column, source.get(id)?.[at] ?? null)];
       if (was === is) found.add(`${id} ${at}`);
       else if (was != null && is != null && column) doubtful.push({ key: `${id} ${at}`, pair: [was, is, column.pair.as] });
@@ -107,7 +119,7 @@ const WHOLE = -1;
 interface Sides {
   readonly source: Rows;
   readonly target: Rows;
-  /** `record field`: what the source says of an edited field is what it said before the edit. */
+  /** `record field`: what the source says of an edited field is what it said before the edit, or when both sides last said the same. */
   readonly asSeen: ReadonlySet<string>;
 }
 interface Place extends Sides {
@@ -130,7 +142,21 @@ function excused(
   if (queue.fields.has(`${id} ${nameAt(table, at)}`)) return true;
   const edit = edits.get(id)?.get(at);
   if (!edit) return false;
-  return target.get(id)?.[at] === edit.wrote && asSeen.has(`${id} ${at}`);
+  // The source may have said something that does not fit meanwhile: what the row held is what the sync knows.
+  const asHeld = (expectedOf(table.columns[at], source.get(id)?.[at] ?? null) ?? null) === edit.held;
+  return target.get(id)?.[at] === edit.wrote && (asHeld || asSeen.has(`${id} ${at}`));
+}
+
+/** What is told has to be true: a person who looks for who deleted a row, or for a trigger, has to find them. */
+function untrueWords(table: HostileTable, { deleted }: Told, { said }: Queue): string[] {
+  const cancels = table.triggers.some(({ does }) => does === "cancels");
+  return said.flatMap(([id, rule]) => {
+    if (rule === "target_deleted" && !deleted.has(id))
+      return [`${table.entity} ${id}: its row is said to have been deleted, and nobody did that`];
+    if (rule === "write_cancelled" && !cancels)
+      return [`${table.entity} ${id}: its write is said to have been cancelled, and no trigger does that`];
+    return [];
+  });
 }
 
 function isMarked(table: HostileTable, row: Row | undefined): boolean {
@@ -162,6 +188,35 @@ function lostEdits(
   return lost;
 }
 
+/** What the source's next value has overwritten is in the queue, under whatever policy. */
+async function unkeptEdits(
+  here: Sql,
+  table: HostileTable,
+  { edits, leftOut }: Told,
+  queue: Queue,
+  { source, target, asSeen }: Sides,
+): Promise<string[]> {
+  if (leftOut || table.triggers.length > 0) return [];
+  const gone: { readonly text: string; readonly pair: readonly [string, string, string] }[] = [];
+  for (const [id, fields] of edits) {
+    const row = target.get(id);
+    if (!row || !source.has(id) || queue.ever.has(id)) continue;
+    for (const [at, { wrote, seen, disturbed, agreed }] of fields) {
+      const column = table.columns[at];
+      if (disturbed || agreed || !column || asSeen.has(`${id} ${at}`) || row[at] === wrote || (wrote ?? "null") === "null")
+        continue;
+      const text = `${table.entity} ${id}: the edit ${JSON.stringify(wrote)} of ${nameAt(table, at)} was overwritten by ${JSON.stringify(row[at])}, and nothing keeps it`;
+      // Who writes what stood there has edited nothing.
+      gone.push({ text, pair: [expectedOf(column, seen) ?? "", wrote ?? "", column.pair.as] });
+    }
+  }
+  const same = await saySame(
+    here,
+    gone.map(({ pair }) => pair),
+  );
+  return gone.flatMap(({ text }, n) => (same[n] ? [] : [text]));
+}
+
 const nameAt = (table: HostileTable, at: number) => [...table.columns, ...table.references][at]?.target ?? "";
 
 function describe(table: HostileTable, at: number, there: Row | undefined, here: Row | undefined): string {
@@ -186,8 +241,6 @@ async function differences(here: Sql, table: HostileTable, source: Rows, target:
       const wanted = expectedOf(column, said);
       const is = other[at] ?? null;
       if (wanted === is) continue;
-      // To the sync NULL and the null of JSON are one value (README, limits).
-      if (/^jsonb?$/.test(column?.pair.target ?? "") && (wanted ?? "null") === "null" && (is ?? "null") === "null") continue;
       if (wanted === undefined || wanted === null || is === null || !column) differ(id, at);
       else doubtful.push({ id, at, pair: [wanted, is, column.pair.as] });
     }
@@ -200,11 +253,11 @@ async function differences(here: Sql, table: HostileTable, source: Rows, target:
   return found;
 }
 
-function expectedOf(column: HostileColumn | undefined, said: string | null): string | null | undefined {
+export function expectedOf(column: HostileColumn | undefined, said: string | null): string | null | undefined {
   return column?.pair.expected ? column.pair.expected(said) : said;
 }
 
-async function queueOf(here: Sql, { entity }: HostileTable, execution: string | undefined): Promise<Queue> {
+async function queueOf(here: Sql, { entity, triggers }: HostileTable, execution: string | undefined): Promise<Queue> {
   const rows = await here<
     { id: string; field: string | null; rule: string; state: string; strategy: string | null; standing: boolean }[]
   >`
@@ -229,10 +282,12 @@ async function queueOf(here: Sql, { entity }: HostileTable, execution: string | 
     if (byField && (live || (state === "resolved" && (strategy === "target_wins" || strategy === "merge"))))
       for (const name of namesIn(field)) fields.add(`${id} ${name}`);
   }
-  for (const { id, field } of warnings) fields.add(`${id} ${field}`);
+  // Only a trigger makes another value of what was written: what the column itself cuts or rounds belongs in the queue.
+  const altered = new Set(triggers.flatMap((trigger) => (trigger.does === "alters" ? [trigger.column] : [])));
+  for (const { id, field } of warnings) if (altered.has(field)) fields.add(`${id} ${field}`);
   // Of hashes nobody knows which field it was.
   if (kept?.history === "hashes") for (const id of report?.edited ?? []) whole.add(id);
-  return { whole, fields, kept: stays, ever: new Set(rows.map(({ id }) => id)) };
+  return { whole, fields, kept: stays, ever: new Set(rows.map(({ id }) => id)), said: rows.map(({ id, rule }) => [id, rule]) };
 }
 
 /** The names of a list as the queue shows it: those that would part it are in quotes. */

@@ -1,6 +1,7 @@
 import type { Sql } from "postgres";
-import type { Random } from "../../../local/dataset/random.ts";
+import { Random } from "../../../clinic/dataset/random.ts";
 import { ident } from "../../../shared/db/ident.ts";
+import { denied } from "../../../clinic/denied.ts";
 import { validateRegistry } from "../../../shared/entities/validate-registry.ts";
 import { IsthmusError } from "../../../shared/errors.ts";
 import { acknowledge } from "../../../shared/jobs/check.ts";
@@ -9,14 +10,14 @@ import { tick } from "../../../shared/jobs/tick.ts";
 import type { BegunExecution } from "../../../shared/jobs/plan.ts";
 import { setHostile } from "../hostile-settings.ts";
 import { createPipeline, type Pipeline } from "../pipeline.ts";
-import { counted } from "../plan.ts";
 import { drawDdl } from "./ddl.ts";
 import { decideSome } from "./decide.ts";
-import { judge, type Edit, type Verdict } from "./oracle.ts";
+import { compareForecast } from "./forecast.ts";
+import { expectedOf, judge, type Edit, type Verdict } from "./oracle.ts";
 import type { HostileColumn, HostileReference, HostileSchema, HostileTable } from "./schema.ts";
-import { openSession, sourceRows, targetRows, type Rows } from "./sides.ts";
+import { landedRows, openSession, sourceRows, type Rows } from "./sides.ts";
 import { entitiesOf, nameOf, sourcePlace, sourceSql, targetSql } from "./tables.ts";
-import { describeSchema, exchangeSql, valueSql } from "./writes.ts";
+import { attempt, create, describeSchema, exchangeSql, meetingSql, valueSql } from "./writes.ts";
 
 const CAPTURES = ["auto", "xmin", "full", "digest", "modified"] as const;
 /** What a start may refuse with, before anything is written. */
@@ -32,7 +33,6 @@ const ENV = {
 
 /** More pages than any of these small executions needs. */
 const ENDLESS = 400;
-
 /** Plays a schema's history; what was done is kept in `log`, line by line. */
 export class Player implements AsyncDisposable {
   readonly schema: HostileSchema;
@@ -47,13 +47,17 @@ export class Player implements AsyncDisposable {
   readonly #deleted = new Map<string, Set<string>>();
   /** What the source said when a run looked last. */
   readonly #seen = new Map<string, Rows>();
+  /** By entity and `record field`: what the source said when both sides last said the same. */
+  readonly #together = new Map<string, Map<string, string | null>>();
   readonly #undo: { readonly side: "source" | "target"; readonly statements: readonly string[] }[] = [];
   #begun: BegunExecution | undefined;
   #drawn = 0;
+  readonly #meeting: Random;
 
   private constructor(schema: HostileSchema, random: Random, test: Pipeline, there: Sql, here: Sql) {
     this.schema = schema;
     this.#random = random;
+    this.#meeting = Random.for(schema.seed, "hostile meeting");
     this.#test = test;
     this.#there = there;
     this.#here = here;
@@ -61,7 +65,7 @@ export class Player implements AsyncDisposable {
 
   static async open(schema: HostileSchema, random: Random): Promise<Player> {
     const entities = entitiesOf(schema);
-    const problems = validateRegistry(entities);
+    const problems = validateRegistry(entities, denied);
     if (problems.length > 0) throw new Error(`the entities are not valid: ${problems.join(" ")}`);
     const test = await createPipeline({ entities, env: ENV });
     return new Player(schema, random, test, await openSession(test.source), await openSession(test.target));
@@ -74,11 +78,8 @@ export class Player implements AsyncDisposable {
 
   /** The tables, their first rows, and the first load. */
   async begin(): Promise<void> {
-    for (const statement of sourceSql(this.schema)) await this.#there.unsafe(statement);
-    for (const statement of targetSql(this.schema)) {
-      if (statement.startsWith("?")) await this.#attempt("target", this.#here, [statement.slice(1)]);
-      else await this.#here.unsafe(statement);
-    }
+    await create(this.log, "source", this.#there, sourceSql(this.schema));
+    await create(this.log, "target", this.#here, targetSql(this.schema));
     await this.#here`
       insert into public.sync_jobs (name, schedule_type, cron_expression, configuration) values ('nightly', 'daily', '0 3 * * *', '{"capture": "digest"}')`;
     for (const table of this.schema.tables) for (const id of table.ids) await this.#insert(table, id);
@@ -97,23 +98,31 @@ export class Player implements AsyncDisposable {
       const what = random.next();
       if (what < 0.3) await this.#editSource(table);
       else if (what < 0.42) await this.#insert(table, String(random.between(40, 60)));
-      else if (what < 0.5) await this.#deleteFromSource(table);
+      else if (what < 0.48) await this.#deleteFromSource(table);
+      else if (what < 0.5) await this.#renumber(table);
       else if (what < 0.58) await this.#exchange(table);
       else if (what < 0.74) await this.#editTarget(table);
       else if (what < 0.79) await this.#deleteFromTarget(table);
       else await this.#ddl(random.chance(0.5) ? "source" : "target", table);
     }
+    if (this.#meeting.chance(0.4)) await this.#meet(this.#meeting.pick(this.schema.tables));
+    // What changes rows without writing them is what a sync overlooks first.
+    if (random.chance(0.6)) await this.#ddl(random.chance(0.5) ? "source" : "target", random.pick(this.schema.tables));
     if (random.chance(0.3)) await decideSome(this.#here, random, this.log, this.faults);
     if (random.chance(0.1)) await setHostile(this.#test, random.between(0, 8));
     const capture = random.pick(CAPTURES);
     const plan = random.chance(0.25) ? await this.#plan(capture) : undefined;
     const ran = await this.#run(capture);
-    if (plan !== undefined && ran !== undefined) await this.#compareForecast(plan, ran);
+    if (plan !== undefined && ran !== undefined)
+      this.faults.push(...(await compareForecast(this.#test.target.admin, this.schema, plan, ran)));
     if (random.chance(0.15)) await this.#tick();
   }
 
   /** A digest, and what it left. */
   async end(): Promise<Map<HostileTable, Verdict>> {
+    // What is left out is told, and nothing else of it is seen.
+    if (this.#random.chance(0.8)) await this.#mend(1);
+    await acknowledge(this.#test.context, undefined, "a test").catch(() => undefined);
     await this.#tick();
     const execution = await this.#run("digest");
     const verdicts = new Map<HostileTable, Verdict>();
@@ -144,10 +153,29 @@ export class Player implements AsyncDisposable {
     const { execution, paused } = this.#begun;
     await this.#drain(execution, paused.length > 0);
     for (const table of this.schema.tables) {
-      if (!paused.some(({ entity }) => entity === table.entity))
-        this.#seen.set(table.entity, await sourceRows(this.#there, table));
+      if (paused.some(({ entity }) => entity === table.entity)) continue;
+      const rows = await sourceRows(this.#there, table);
+      this.#seen.set(table.entity, rows);
+      const landed = await this.#landed(table);
+      this.#forgetAgreed(table, rows, landed);
+      this.#noteTogether(table, rows, landed);
     }
     return execution;
+  }
+
+  /** An edit that stays although the source has changed its field was retained, or both say the same: it is not followed any further. */
+  #forgetAgreed(table: HostileTable, source: Rows, target: Rows): void {
+    for (const [id, fields] of this.#edits.get(table.entity) ?? [])
+      for (const [at, edit] of fields)
+        if (source.get(id)?.[at] !== edit.seen && target.get(id)?.[at] === edit.wrote) fields.set(at, { ...edit, agreed: true });
+  }
+
+  #noteTogether(table: HostileTable, source: Rows, target: Rows): void {
+    const together = this.#together.get(table.entity) ?? new Map<string, string | null>();
+    this.#together.set(table.entity, together);
+    for (const [id, row] of source)
+      for (const [at, column] of table.columns.entries())
+        if (expectedOf(column, row[at] ?? null) === target.get(id)?.[at]) together.set(`${id} ${at}`, row[at] ?? null);
   }
 
   async #plan(capture: (typeof CAPTURES)[number]): Promise<string | undefined> {
@@ -197,25 +225,6 @@ export class Player implements AsyncDisposable {
       last.push(JSON.stringify(outcome));
       if (page >= ENDLESS) throw new Error(`no end after ${page} pages: ${last.slice(-6).join(" ")}`);
     }
-  }
-
-  /** What a plan counted of entities without triggers, which it cannot foretell, is what the run after it counted. */
-  async #compareForecast(plan: string, ran: string): Promise<void> {
-    // A digest of a plan compares what stands there, and asks once more for what the plan has changed.
-    const [compared] = await this
-      .#here`select from public.sync_chains where execution_id = ${plan} and capture = 'digest' limit 1`;
-    if (compared) return;
-    const foretold = new Set(this.schema.tables.filter(({ triggers }) => triggers.length === 0).map(({ entity }) => entity));
-    const [one, other] = await Promise.all(
-      [plan, ran].map(async (execution) =>
-        (await counted(this.#test.target.admin, execution))
-          .filter(({ entity }) => foretold.has(entity as string))
-          // How often a record is looked at, and stopped, is not what becomes of it.
-          .map(({ entity, inserted, updated, deleted }) => ({ entity, inserted, updated, deleted })),
-      ),
-    );
-    if (JSON.stringify(one) !== JSON.stringify(other))
-      this.faults.push(`a plan foretold ${JSON.stringify(one)}, and the run did ${JSON.stringify(other)}`);
   }
 
   async #insert(table: HostileTable, id: string): Promise<void> {
@@ -274,6 +283,15 @@ export class Player implements AsyncDisposable {
       ]);
   }
 
+  /** A record gets another key: to the sync, one that is gone and one that is new. */
+  async #renumber(table: HostileTable): Promise<void> {
+    const [id] = this.#random.sample(await this.#ids("source", table), 1);
+    if (id !== undefined)
+      await this.#attempt("source", this.#there, [
+        `update ${nameOf(table.source)} set ${ident(table.key)} = ${ident(table.key)} + 200 where ${ident(table.key)} = '${id}'`,
+      ]);
+  }
+
   async #exchange(table: HostileTable): Promise<void> {
     const [one, other] = this.#random.sample(await this.#ids("source", table), 2);
     const statement = one !== undefined && other !== undefined ? exchangeSql(table, one, other) : undefined;
@@ -290,6 +308,14 @@ export class Player implements AsyncDisposable {
         `update ${nameOf(table.target)} set ${sets.join(", ")} where ${ident(table.legacyKey)} = '${id}'`,
       ]);
     }
+  }
+
+  async #meet(table: HostileTable): Promise<void> {
+    const [id] = this.#meeting.sample(await this.#ids("target", table), 1);
+    const both = id === undefined ? undefined : meetingSql(this.#meeting, table, id);
+    if (!both) return;
+    await this.#writeTarget(table, [both.target]);
+    await this.#attempt("source", this.#there, [both.source]);
   }
 
   async #deleteFromTarget(table: HostileTable): Promise<void> {
@@ -315,8 +341,8 @@ export class Player implements AsyncDisposable {
     return rows.map(({ id }) => id);
   }
 
-  async #landed(table: HostileTable): Promise<Rows> {
-    return targetRows(this.#here, this.schema, table).catch(() => new Map<string, never>());
+  #landed(table: HostileTable): Promise<Rows> {
+    return landedRows(this.#here, this.schema, table);
   }
 
   #note({ entity }: HostileTable, before: Rows, after: Rows): void {
@@ -333,15 +359,18 @@ export class Player implements AsyncDisposable {
       }
       for (const [at, was] of row.entries()) {
         // Whose parent is gone without a foreign key has not been edited.
-        if (!now || now[at] === was || now[at] === "nobody") continue;
+        if (!now || now.length === 0 || now[at] === was || now[at] === "nobody" || was === "nobody") continue;
         const fields = edits.get(id) ?? new Map<number, Edit>();
-        edits.set(id, fields.set(at, { wrote: now[at] ?? null, seen: this.#seen.get(entity)?.get(id)?.[at] ?? null }));
+        const seen = this.#seen.get(entity)?.get(id)?.[at] ?? null;
+        const together = this.#together.get(entity)?.get(`${id} ${at}`);
+        const known = together === undefined ? {} : { together };
+        edits.set(id, fields.set(at, { wrote: now[at] ?? null, seen, held: was, ...known }));
       }
     }
   }
 
   async #ddl(side: "source" | "target", table: HostileTable): Promise<void> {
-    const ddl = drawDdl(this.#random, side, table);
+    const ddl = drawDdl(this.#random, side, this.schema, table);
     if (!ddl) return;
     this.log.push(`-- DDL on the ${side}: ${ddl.name}`);
     const write = () => this.#attempt(side, side === "source" ? this.#there : this.#here, ddl.statements, ddl.alone);
@@ -359,12 +388,12 @@ export class Player implements AsyncDisposable {
   }
 
   /** Most of what DDL has made impossible is put back. */
-  async #mend(): Promise<void> {
-    for (const { side, statements } of this.#undo.splice(0)) {
-      if (this.#random.chance(0.2)) continue;
-      await this.#attempt(side, side === "source" ? this.#there : this.#here, statements);
-      await this.#grant();
-    }
+  async #mend(share = 0.8): Promise<void> {
+    const all = this.#undo.splice(0);
+    const now = all.filter(() => this.#random.chance(share));
+    this.#undo.push(...all.filter((one) => !now.includes(one)));
+    for (const { side, statements } of now) await this.#attempt(side, side === "source" ? this.#there : this.#here, statements);
+    if (now.length > 0) await this.#grant();
   }
 
   /** Rights as the owner gives them, of what is there. */
@@ -377,19 +406,7 @@ export class Player implements AsyncDisposable {
     }
   }
 
-  /** What somebody does in a database, who lives with a refusal. */
-  async #attempt(side: string, sql: Sql, statements: readonly string[], alone = false): Promise<void> {
-    try {
-      if (alone) for (const statement of statements) await sql.unsafe(statement);
-      else
-        await sql.begin(async (transaction) => {
-          for (const statement of statements) await transaction.unsafe(statement);
-        });
-      for (const statement of statements) this.log.push(`${side}: ${statement};`);
-    } catch (error) {
-      const { code, message } = error as Error & { code?: string };
-      if (code === undefined) throw error;
-      this.log.push(`${side} refuses: ${statements.join("; ")} (${code} ${message})`);
-    }
+  #attempt(side: string, sql: Sql, statements: readonly string[], alone = false): Promise<void> {
+    return attempt(this.log, side, sql, statements, alone);
   }
 }

@@ -1,9 +1,14 @@
-import type { Random } from "../../../local/dataset/random.ts";
-import { deniedColumns } from "../../../shared/entities/columns.ts";
+import { Random } from "../../../clinic/dataset/random.ts";
+import { denied } from "../../../clinic/denied.ts";
+import { everDenied } from "../../../shared/entities/denied.ts";
 import type { OnDelete, Strategy } from "../../../shared/entities/define-entity.ts";
 import type { SqlNames } from "../sql-names.ts";
-import { drawPair, type ColumnPair } from "./columns.ts";
+import { drawPair, MANY, type ColumnPair } from "./columns.ts";
 import { HOSTILE_NAMES, Names } from "./names.ts";
+import { drawSourceRules } from "./source-rules.ts";
+
+/** What a foreign key does when the row that it refers to is deleted, or gets another key. */
+export const ACTIONS = ["cascade", "set null", "restrict", "no action"] as const;
 
 /** One column of the source and the one of the target that it fills. */
 export interface HostileColumn {
@@ -65,6 +70,8 @@ export type HostileConstraint = { readonly name: string } & (
 export interface HostileSchema {
   readonly seed: number;
   readonly tables: readonly HostileTable[];
+  /** Statements for what the source keeps true of its tables; each may fail. */
+  readonly sourceRules: readonly string[];
   /** Which combination of settings both sides have. */
   readonly settings: number;
 }
@@ -75,7 +82,30 @@ export function drawSchema(random: Random, seed: number, ours: SqlNames, taken: 
   const tables: HostileTable[] = [];
   const count = random.between(2, 5);
   for (let n = 0; n < count; n++) tables.push(draw.table(n));
-  return { seed, tables, settings: random.between(0, 8) };
+  const settings = random.between(0, 8);
+  const tidied = someTidied(Random.for(seed, "hostile tidying"), tables);
+  const sourceRules = drawSourceRules(Random.for(seed, "hostile source"), tables, taken);
+  return { seed, tables: someCancelled(Random.for(seed, "hostile cancelling"), tidied), sourceRules, settings };
+}
+
+/** In every third schema one more table has a trigger that cancels some writes without a word. */
+function someCancelled(random: Random, tables: readonly HostileTable[]): readonly HostileTable[] {
+  const able = tables.filter((table) => table.triggers.length === 0);
+  if (able.length === 0 || random.chance(0.65)) return tables;
+  const cancelled = random.pick(able);
+  return tables.map((table) => (table === cancelled ? { ...table, triggers: [{ name: "cancels", does: "cancels" }] } : table));
+}
+
+/** In every third schema one more table has a trigger that tidies texts up, as many applications do: the triggers drawn above seldom do that. */
+function someTidied(random: Random, tables: readonly HostileTable[]): readonly HostileTable[] {
+  const textsOf = ({ columns, onDelete }: HostileTable) =>
+    columns.filter(({ pair, target }) => pair.target === "text" && !(typeof onDelete === "object" && target in onDelete.soft));
+  const able = tables.filter((table) => table.triggers.length === 0 && textsOf(table).length > 0);
+  if (able.length === 0 || random.chance(0.65)) return tables;
+  const tidied = random.pick(able);
+  const column = random.pick(textsOf(tidied)).target;
+  const trigger: HostileTrigger = { name: "tidies", does: "alters", column, value: "('<' || trim(both '<>' from ?) || '>')" };
+  return tables.map((table) => (table === tidied ? { ...table, triggers: [trigger] } : table));
 }
 
 class Drawing {
@@ -88,7 +118,7 @@ class Drawing {
 
   constructor(random: Random, ours: SqlNames, taken: readonly string[]) {
     this.#random = random;
-    const secret = new RegExp(deniedColumns({}).join("|"), "i");
+    const secret = new RegExp(everDenied(denied).join("|"), "i");
     this.#names = new Names(random, [...ours.columns.filter((name) => !secret.test(name)), ...HOSTILE_NAMES]);
     this.#objects = new Set(taken);
   }
@@ -153,14 +183,13 @@ class Drawing {
       .slice(-3);
     if (random.chance(0.25)) parents.push(n);
     return parents.map((parent) => {
-      const actions = ["cascade", "set null", "restrict", "no action"];
       const when = random.pick(["", " deferrable initially deferred", " deferrable", ""]);
       return {
         source: this.#names.next(there),
         target: this.#names.next(here),
         parent,
         required: parent !== n && random.chance(0.3),
-        constraint: random.chance(0.9) ? `on delete ${random.pick(actions)} on update ${random.pick(actions)}${when}` : undefined,
+        constraint: random.chance(0.9) ? `on delete ${random.pick(ACTIONS)} on update ${random.pick(ACTIONS)}${when}` : undefined,
       };
     });
   }
@@ -186,8 +215,7 @@ class Drawing {
   #constraints(columns: readonly HostileColumn[]): HostileConstraint[] {
     const random = this.#random;
     const found: HostileConstraint[] = [];
-    // Of which records seldom have the same by chance.
-    const many = columns.filter(({ pair }) => /^(bigint|integer|text|numeric|double|timestamp|date|uuid|time)/.test(pair.source));
+    const many = columns.filter(({ pair }) => MANY.test(pair.source));
     if (many.length > 0 && random.chance(0.4)) {
       const some = random.sample(many, random.between(1, 2)).map(({ target }) => target);
       const expression = random.chance(0.3);

@@ -73,10 +73,16 @@ export async function sourceRows(sql: Sql, table: HostileTable): Promise<Rows> {
   );
 }
 
-export async function targetRows(sql: Sql, { tables }: HostileSchema, table: HostileTable): Promise<Rows> {
+export async function targetRows(
+  sql: Sql,
+  { tables }: HostileSchema,
+  table: HostileTable,
+  gone: readonly string[] = [],
+): Promise<Rows> {
   const columns = [
-    ...table.columns.map(({ target }) => `t.${ident(target)}::text`),
+    ...table.columns.map(({ target }) => (gone.includes(target) ? "'nobody'" : `t.${ident(target)}::text`)),
     ...table.references.map(({ target, parent }) => {
+      if (gone.includes(target)) return "'nobody'";
       const to = tables[parent];
       if (!to) throw new RangeError("a reference without a parent");
       const found = `(select p.${ident(to.legacyKey)}::text from ${nameOf(to.target)} p where p.id = t.${ident(target)})`;
@@ -87,6 +93,18 @@ export async function targetRows(sql: Sql, { tables }: HostileSchema, table: Hos
     sql,
     `select t.${ident(table.legacyKey)}::text as id, json_build_array(${columns.join(", ")}) as row from ${nameOf(table.target)} t`,
   );
+}
+
+/** The same, as far as DDL has left it: `nobody` stands for a column that is gone, and where more is, it is still known which rows there are. */
+export async function landedRows(sql: Sql, schema: HostileSchema, table: HostileTable): Promise<Rows> {
+  const ids = `select ${ident(table.legacyKey)}::text as id, '[]'::json as row from ${nameOf(table.target)}`;
+  const there = await sql.unsafe<{ name: string }[]>(
+    `select attname::text as name from pg_attribute where attrelid = to_regclass($1) and attnum > 0 and not attisdropped`,
+    [nameOf(table.target)],
+  );
+  const names = there.map(({ name }) => name);
+  const gone = [...table.columns, ...table.references].map(({ target }) => target).filter((name) => !names.includes(name));
+  return targetRows(sql, schema, table, gone).catch(() => rowsOf(sql, ids).catch(() => new Map<string, never>()));
 }
 
 async function rowsOf(sql: Sql, query: string): Promise<Rows> {

@@ -1,0 +1,9293 @@
+-- Purpose: everything that release 0.1.0 has: the control tables, and the functions that change them.
+-- Locks:   none on existing objects.
+-- Reverse: npm run sync -- uninstall
+--
+-- Written by `npm run migration` from supabase/schemas/, until the release is made. Change these files instead.
+
+-- supabase/schemas/tables/schema.sql
+
+-- Purpose: the schema for helper functions (never exposed through the Data API), the least-privileged
+--          worker role, the role that decisions run as, and the enum types of the control tables.
+
+create schema sync;
+comment on schema sync is 'Isthmus helper functions. Not exposed through the Data API.';
+
+-- The worker has no password until the operator sets one (docs/deployment.md). It bypasses row level
+-- security because its rights are exactly its grants; it owns nothing and can create nothing.
+do $$
+begin
+  if not exists (select from pg_roles where rolname = 'isthmus_worker') then
+    create role isthmus_worker with login bypassrls noinherit nocreatedb nocreaterole;
+  end if;
+  -- Nobody logs in as this role. Decisions run with its rights, which are those on released tables (sync_released_entities).
+  if not exists (select from pg_roles where rolname = 'isthmus_decisions') then
+    create role isthmus_decisions with nologin bypassrls noinherit nocreatedb nocreaterole;
+  end if;
+end
+$$;
+-- Only a member of a role can give functions to it, and replace them later. By its name: of the keyword current_user in a grant of roles, supautils
+-- before 3.2.3 makes a crash of the whole server.
+do $$ begin execute format('grant isthmus_decisions to %I', current_user); end $$;
+
+revoke all on schema sync from public;
+grant usage on schema sync to isthmus_worker, isthmus_decisions;
+grant usage on schema public to isthmus_worker, isthmus_decisions;
+
+-- Until PostgreSQL 14 everybody could create in public, and a project that was upgraded still lets everybody: the worker's secret,
+-- leaked, would be worth functions that others call by their short names.
+do $$
+declare
+  v_open boolean := exists (select from pg_namespace n cross join lateral aclexplode(n.nspacl) x
+                             where n.nspname = 'public' and x.grantee = 0 and x.privilege_type = 'CREATE');
+begin
+  if v_open then
+    begin
+      revoke create on schema public from public;
+    exception when insufficient_privilege then
+      null;
+    end;
+    if has_schema_privilege('isthmus_worker', 'public', 'create') then
+      raise notice 'everybody may create tables and functions in the schema public. Its owner has to revoke that: revoke create on schema public from public';
+    end if;
+  end if;
+end
+$$;
+
+create type public.sync_schedule_type as enum ('daily', 'weekly', 'on_demand', 'cron');
+create type public.sync_job_status as enum ('pending', 'running', 'succeeded', 'incomplete', 'failed', 'paused');
+create type public.sync_execution_status as enum ('running', 'succeeded', 'incomplete', 'failed', 'cancelled');
+create type public.conflict_type_enum as enum
+  ('concurrent_modification', 'foreign_key_violation', 'business_rule_violation', 'schema_mismatch',
+   'uuid_mapping_conflict');
+create type public.conflict_resolution_strategy as enum
+  ('source_wins', 'target_wins', 'merge', 'manual_review');
+create type public.mapping_sync_status as enum ('active', 'deleted');
+create type public.sync_conflict_state as enum ('waiting', 'open', 'resolved', 'superseded');
+create type public.sync_capture as enum ('full', 'xmin', 'modified', 'selection', 'digest', 'keys', 'joins', 'adopt', 'validate');
+create type public.sync_chain_state as enum ('blocked', 'open', 'done', 'failed', 'cancelled');
+
+-- PostgreSQL lets everybody make columns and functions of a new type. The worker has such columns in temporary tables, and
+-- the Data API sets the strategy of a conflict.
+revoke all on type public.sync_schedule_type, public.sync_job_status, public.sync_execution_status, public.conflict_type_enum,
+  public.conflict_resolution_strategy, public.mapping_sync_status, public.sync_conflict_state, public.sync_capture,
+  public.sync_chain_state from public;
+grant usage on type public.sync_schedule_type, public.sync_job_status, public.sync_execution_status, public.conflict_type_enum,
+  public.conflict_resolution_strategy, public.mapping_sync_status, public.sync_conflict_state, public.sync_capture,
+  public.sync_chain_state to isthmus_worker;
+grant usage on type public.conflict_resolution_strategy to authenticated;
+grant usage on schema sync to authenticated;
+
+-- supabase/schemas/functions/callers.sql
+
+-- Purpose: who is calling, and under which search path rows of the application are written.
+
+-- What auth.jwt() returns. Decisions ask for it too, as a role that has no rights on the schema auth.
+create function sync.claims() returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(nullif(current_setting('request.jwt.claim', true), ''), nullif(current_setting('request.jwt.claims', true), ''))::jsonb
+$$;
+comment on function sync.claims() is 'The token of the signed-in user. Null outside the Data API.';
+
+-- Who is calling, for the policies below: the role in app_metadata (never user_metadata, which a user
+-- can edit). Null outside the Data API.
+create function sync.caller_role() returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp
+as $$ select sync.claims() -> 'app_metadata' ->> 'isthmus_role' $$;
+comment on function sync.caller_role() is
+  'operator, reviewer or null: isthmus_role in the app_metadata of the signed-in user.';
+
+-- Asked by functions that run with more rights than their caller, who chooses the session's settings: the role setting counts only
+-- for what PostgreSQL has checked it against, which is that the session's user may take on that role.
+create function sync.calling_role() returns name
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select case current_setting('role') when 'none' then session_user else current_setting('role')::name end
+$$;
+comment on function sync.calling_role() is 'The role of whoever has called a function that runs with its owner''s rights.';
+
+-- The search path of what the application runs when a row of it is written: its triggers, defaults and checks find the tables that they
+-- name without a schema, and before anything in pg_temp. The worker and decisions create nothing in public.
+create function sync.application_path() returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$ select 'pg_catalog, public, extensions, pg_temp' $$;
+comment on function sync.application_path() is 'The search path under which rows of the application are written.';
+
+create function sync.actor(p_name text) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select case when sync.claims() ->> 'sub' is not null then coalesce(sync.claims() ->> 'email', sync.claims() ->> 'sub')
+              else coalesce(nullif(btrim(p_name), ''), session_user) end
+$$;
+comment on function sync.actor(text) is 'Who is deciding: the signed-in reviewer, or else the name that was given, or the database user.';
+
+revoke all on function sync.claims(), sync.caller_role(), sync.calling_role(), sync.application_path(), sync.actor(text) from public;
+grant execute on function sync.claims(), sync.caller_role(), sync.actor(text) to authenticated, isthmus_decisions;
+grant execute on function sync.calling_role() to isthmus_decisions;
+grant execute on function sync.application_path() to isthmus_worker, isthmus_decisions;
+
+-- supabase/schemas/tables/installed.sql
+
+-- Purpose: which migrations and functions were installed here.
+
+-- Our own history, beside that of whatever tool migrates the application: a project may have both.
+create table sync.installed (
+  id         bigint generated always as identity primary key,
+  part       text not null check (part in ('migration', 'functions')),
+  version    text not null,
+  name       text not null,
+  sha256     text,
+  release    text not null,
+  applied_at timestamptz not null default now(),
+  applied_by text not null default current_user
+);
+comment on table sync.installed is
+  'What was installed here, when and by whom: each migration with the SHA-256 of its file, each deployment of the functions with that of their sources. Written by npm run sync -- setup.';
+comment on column sync.installed.sha256 is 'Empty for what another tool applied: its text is not known.';
+comment on column sync.installed.release is 'The version of this project that installed it.';
+alter table sync.installed enable row level security;
+create policy team_reads on sync.installed for select to authenticated using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on sync.installed from public, anon, authenticated, service_role;
+
+-- supabase/schemas/tables/sources-and-entities.sql
+
+-- Purpose: which legacy databases are read, and what is synced from each.
+
+create table public.sync_sources (
+  id                smallint generated always as identity primary key,
+  name              text not null unique,
+  namespace         uuid not null default gen_random_uuid(),
+  system_identifier text,
+  timeline          integer,
+  in_recovery       boolean,
+  database_oid      bigint,
+  server_start      text,
+  capabilities      jsonb not null default '{}',
+  target_identity   text,
+  written_since     xid8 not null default '0',
+  created_at        timestamptz not null default now(),
+  updated_at        timestamptz not null default now()
+);
+comment on table public.sync_sources is 'A legacy PostgreSQL that is read.';
+comment on column public.sync_sources.name is 'The name under which configuration refers to it.';
+comment on column public.sync_sources.namespace is
+  'Random namespace of the UUIDs minted for this source. Never change it: every new id derives from it.';
+comment on column public.sync_sources.system_identifier is
+  'Which server was read last; another one, or another timeline, forces a full pass.';
+comment on column public.sync_sources.timeline is 'Timeline of that server; it changes with a failover or a restore.';
+comment on column public.sync_sources.target_identity is
+  'Which database this one was when the last execution began; another one now means that it was restored from a backup, or copied.';
+comment on column public.sync_sources.written_since is
+  'The first transaction of this database that the sync can have written in. A copy loads older rows, all of them in one transaction perhaps.';
+comment on column public.sync_sources.in_recovery is 'True when the server read last was a replica.';
+comment on column public.sync_sources.database_oid is 'Which database of that server; one that was dropped and restored under its name has another.';
+comment on column public.sync_sources.server_start is 'Since when that server runs. One that was put back to an older state has started since.';
+
+alter table public.sync_sources enable row level security;
+create policy team_reads on public.sync_sources for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_sources from anon, authenticated, service_role;
+revoke all on sequence public.sync_sources_id_seq from anon, authenticated, service_role;
+grant select (id, name, system_identifier, timeline, in_recovery, database_oid, server_start, capabilities, created_at, updated_at)
+  on public.sync_sources to authenticated;
+grant select, insert, update on public.sync_sources to isthmus_worker;
+
+create table public.sync_entities (
+  id              smallint generated always as identity primary key,
+  source_id       smallint not null references public.sync_sources (id),
+  entity_type     varchar(100) not null,
+  source_table    varchar(255) not null,
+  target_table    varchar(255) not null,
+  legacy_key      text not null,
+  depends_on      text[] not null default '{}',
+  columns         jsonb not null,
+  on_delete       jsonb not null default '{"policy": "review"}',
+  conflicts       jsonb not null default '{"strategy": "source_wins", "deleted": "manual_review", "fields": {}, "types": {}}',
+  predicate       jsonb,
+  history         text not null default 'values' check (history in ('values', 'hashes')),
+  definition_hash text not null,
+  adoption_epoch  integer not null default 0,
+  adopted_at      timestamptz,
+  mask_from       bigint,
+  removed_at      timestamptz,
+  updated_at      timestamptz not null default now(),
+  rules           jsonb not null default '[]',
+  unique (source_id, entity_type)
+);
+comment on table public.sync_entities is
+  'What is synced: one row per target table and projection, written from the entity files when an execution is planned.';
+comment on column public.sync_entities.legacy_key is 'The target column that holds the legacy id.';
+comment on column public.sync_entities.depends_on is 'Entities whose records this one refers to; they run first.';
+comment on column public.sync_entities.columns is
+  'The target columns the sync owns: [{name, type, money, sensitive, parent}]. No other column is ever written.';
+comment on column public.sync_entities.on_delete is
+  'What becomes of the target row of a record that the source no longer has: {policy: hard | soft | ignore | review, set: {column: value}} (set: soft only).';
+comment on column public.sync_entities.conflicts is
+  'Who wins where both sides changed something: {strategy, fields: {field: strategy}, types: {conflict type: strategy}, deleted: strategy (target rows that somebody deleted)}. A field''s own counts before its type''s, and that before strategy.';
+comment on column public.sync_entities.predicate is
+  'Which records are not transferred, and what becomes of one that leaves: {rule, reason, on_leave}; null: all are transferred.';
+comment on column public.sync_entities.history is
+  'What sync_row_states keeps of each record: whole values, or hashes of them.';
+comment on column public.sync_entities.definition_hash is 'Changes when the entity file changes; then everything is projected again.';
+comment on column public.sync_entities.adoption_epoch is
+  '0: nothing may be minted, because the ids that the target already holds have not been taken over.';
+comment on column public.sync_entities.mask_from is
+  'A field has become sensitive: from this legacy id on its values in the queue are still to be masked. Null: none are.';
+comment on column public.sync_entities.removed_at is
+  'Since when no entity file of the deployed functions has it; null: one has. A day later what is open of it in the queue is closed.';
+
+alter table public.sync_entities enable row level security;
+create policy team_reads on public.sync_entities for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_entities from anon, authenticated, service_role;
+revoke all on sequence public.sync_entities_id_seq from anon, authenticated, service_role;
+grant select on public.sync_entities to authenticated;
+grant select, insert, update on public.sync_entities to isthmus_worker;
+grant select on public.sync_entities to isthmus_decisions;
+comment on column public.sync_entities.rules is 'Its business rules, from the entity file: [{rule, severity, fields, remedy}].';
+
+-- supabase/schemas/tables/released-entities.sql
+
+-- Purpose: the tables and columns that decisions may touch.
+
+create table public.sync_released_entities (
+  entity_type  varchar(100) primary key,
+  target_table text not null,
+  columns      text[] not null,
+  deletes      boolean not null,
+  released_by  text not null default session_user,
+  released_at  timestamptz not null default now()
+);
+comment on table public.sync_released_entities is
+  'The tables and columns that decisions may read and write. Only the owner of the database adds to it: run what npm run sync -- grants prints.';
+comment on column public.sync_released_entities.columns is 'The columns of target_table that decisions may write, besides the id of a new row.';
+comment on column public.sync_released_entities.deletes is 'Whether a decision may delete rows.';
+comment on column public.sync_released_entities.released_by is 'The database user who released it last.';
+
+alter table public.sync_released_entities enable row level security;
+create policy team_reads on public.sync_released_entities for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_released_entities from anon, authenticated, service_role;
+grant select on public.sync_released_entities to authenticated, isthmus_worker, isthmus_decisions;
+
+-- supabase/schemas/tables/jobs-and-executions.sql
+
+-- Purpose: what runs when (jobs), each run (executions) and the pages of each run (chains, page log).
+
+create table public.sync_jobs (
+  id                uuid primary key default gen_random_uuid(),
+  name              varchar(255) not null unique,
+  schedule_type     public.sync_schedule_type not null,
+  cron_expression   text,
+  time_zone         text not null default 'UTC',
+  enabled           boolean not null default true,
+  last_execution_at timestamptz,
+  next_execution_at timestamptz,
+  status            public.sync_job_status not null default 'pending',
+  configuration     jsonb not null default '{}',
+  created_at        timestamptz not null default now(),
+  attempts          integer not null default 0,
+  last_error        jsonb,
+  check (schedule_type = 'on_demand' or cron_expression is not null)
+);
+comment on table public.sync_jobs is 'What is synced on a schedule. sync-tick starts every enabled job that is due.';
+comment on column public.sync_jobs.cron_expression is 'Five-field cron expression, read in time_zone.';
+comment on column public.sync_jobs.time_zone is 'IANA time zone of cron_expression, for example Europe/Berlin.';
+comment on column public.sync_jobs.next_execution_at is
+  'When the job is due. Set by sync-tick from cron_expression; set it to now() to run the job at the next tick.';
+comment on column public.sync_jobs.configuration is
+  'As the body of sync-trigger, for example {"entities": ["customers"], "capture": "full"}; all optional: all entities, the cheapest safe capture.';
+comment on column public.sync_jobs.attempts is 'How often it was tried in vain since it last began an execution.';
+comment on column public.sync_jobs.last_error is
+  'Code, message and remedy of what kept it from beginning, or of the execution that failed; empty once it begins again. Never values of a row.';
+
+alter table public.sync_jobs enable row level security;
+create policy team_reads on public.sync_jobs for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_jobs from anon, authenticated, service_role;
+grant select on public.sync_jobs to authenticated;
+grant select on public.sync_jobs to isthmus_worker;
+grant update (last_execution_at, next_execution_at, status, attempts, last_error) on public.sync_jobs to isthmus_worker;
+
+insert into public.sync_jobs (name, schedule_type, cron_expression, time_zone, configuration)
+values ('daily', 'daily', '0 2 * * *', 'UTC', '{"capture": "digest"}');
+
+create table public.sync_executions (
+  id                uuid primary key default gen_random_uuid(),
+  job_id            uuid references public.sync_jobs (id),
+  source_id         smallint not null references public.sync_sources (id),
+  started_at        timestamptz not null default now(),
+  completed_at      timestamptz,
+  records_processed bigint not null default 0,
+  records_succeeded bigint not null default 0,
+  records_failed    bigint not null default 0,
+  errors            jsonb,
+  metrics           jsonb,
+  status            public.sync_execution_status not null default 'running',
+  triggered_by      text not null,
+  request           jsonb not null default '{}',
+  entities          text[] not null,
+  horizon           xid8 not null,
+  snapshot_xmax     xid8 not null,
+  system_identifier text not null,
+  timeline          integer not null,
+  database_oid      bigint not null,
+  server_start      text not null,
+  source_time       text not null,
+  dry_run           boolean not null default false,
+  selective         boolean not null default false,
+  ordinal           bigint not null generated always as identity,
+  brake_share       numeric not null default 0.1,
+  brake_records     integer not null default 100,
+  brake_overwrite_share   numeric not null default 0.25,
+  brake_overwrite_records integer not null default 1000,
+  cancelled_by      text
+);
+comment on table public.sync_executions is 'One run. It is succeeded only when every record read is accounted for, no chain is open and no entity was left out (incomplete).';
+comment on column public.sync_executions.metrics is
+  'recordsProcessed, successRate, averageLatency (ms per page), errorRate, throughputPerSecond, uuidCacheHitRate, conflictResolutionRate.';
+comment on column public.sync_executions.errors is 'Codes and remedies, never values of a row.';
+comment on column public.sync_executions.triggered_by is 'http:machine, http:user:<id>, qstash, job:<name> or release.';
+comment on column public.sync_executions.horizon is
+  'Oldest transaction still running on the source when this execution began; the next one looks from here on.';
+comment on column public.sync_executions.snapshot_xmax is 'First transaction id not yet assigned on the source at that moment.';
+comment on column public.sync_executions.server_start is 'Since when the server that answered the plan ran.';
+comment on column public.sync_executions.brake_share is
+  'More than this share of an entity''s landed records is neither deleted nor emptied in a column until a person confirms (sync_brakes).';
+comment on column public.sync_executions.brake_records is 'Up to this many records the brake does not look at.';
+comment on column public.sync_executions.brake_overwrite_share is
+  'In more than this share of an entity''s landed records no value is overwritten until a person confirms (sync_brakes).';
+comment on column public.sync_executions.brake_overwrite_records is 'Up to this many overwritten records the brake does not look at.';
+comment on column public.sync_executions.source_time is 'The source''s clock at that moment, as the source writes it.';
+comment on column public.sync_executions.ordinal is
+  'Counts executions. The cache remembers the last one: when it remembers a later one, this database was put back to an older state.';
+comment on column public.sync_executions.selective is 'Reads records that a request selected, changed or not: it moves no checkpoint, compares nothing, and may run beside others.';
+comment on column public.sync_executions.dry_run is 'A plan: tells what a run would do and why (sync_reports, kind plan), and writes nothing else.';
+comment on column public.sync_executions.status is 'Set it to cancelled to end an execution that runs: pages at work may commit, no other begins.';
+comment on column public.sync_executions.cancelled_by is 'Who ended it before its time.';
+create index sync_executions_job_id_idx on public.sync_executions (job_id);
+create index sync_executions_source_id_idx on public.sync_executions (source_id);
+create index sync_executions_running_idx on public.sync_executions (started_at) where status = 'running';
+create index sync_executions_cancelled_idx on public.sync_executions (started_at) where status = 'cancelled' and metrics is null;
+
+alter table public.sync_executions enable row level security;
+create policy team_reads on public.sync_executions for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+create policy operators_cancel on public.sync_executions for update to authenticated
+  using ((select sync.caller_role()) = 'operator') with check ((select sync.caller_role()) = 'operator' and status = 'cancelled');
+revoke all on public.sync_executions from anon, authenticated, service_role;
+revoke all on sequence public.sync_executions_ordinal_seq from anon, authenticated, service_role;
+grant select, update (status) on public.sync_executions to authenticated;
+grant select, insert, update on public.sync_executions to isthmus_worker;
+
+create table public.sync_chains (
+  id           uuid primary key default gen_random_uuid(),
+  execution_id uuid not null references public.sync_executions (id) on delete cascade,
+  entity_id    smallint references public.sync_entities (id),
+  capture      public.sync_capture not null,
+  state        public.sync_chain_state not null default 'blocked',
+  range_from   bigint,
+  range_to     bigint,
+  changed_from xid8,
+  seen_before  xid8,
+  join_id      integer,
+  definition_hash text,
+  deletes      boolean not null default false,
+  up_to        bigint,
+  selection    jsonb,
+  until_at     text,
+  table_file   bigint,
+  "cursor"     bigint,
+  cursor_at    text,
+  page         integer not null default 0,
+  page_size    integer not null check (page_size > 0),
+  slow_growth  boolean not null default false,
+  crashes      integer not null default 0,
+  round        integer not null default 1,
+  lease        bigint not null default 0,
+  lease_until  timestamptz,
+  delivery     text,
+  attempt      integer,
+  sends        integer not null default 0,
+  due_at       timestamptz,
+  unclaimed    integer not null default 0,
+  refusals     integer not null default 0,
+  waits_since  timestamptz,
+  failures     integer not null default 0,
+  last_error   jsonb,
+  created_at   timestamptz not null default now(),
+  moved_at     timestamptz not null default clock_timestamp(),
+  closed_at    timestamptz,
+  check ((capture = 'validate') = (entity_id is null)),
+  check ((capture = 'joins') = (join_id is not null)),
+  check ((capture = 'modified') = (until_at is not null)),
+  check ((capture = 'selection') = (selection is not null)),
+  check (not deletes or capture = 'keys'),
+  check ((state = 'open') = (due_at is not null)),
+  check ((state in ('done', 'failed', 'cancelled')) = (closed_at is not null))
+);
+comment on table public.sync_chains is
+  'The pages of one entity and key range within an execution. The row is also the outbox: an open chain whose due_at has passed is sent again.';
+comment on column public.sync_chains.range_from is 'Keys from this one on (null: from the first).';
+comment on column public.sync_chains.range_to is 'Keys up to this one (null: to the last).';
+comment on column public.sync_chains.changed_from is 'Rows written by this transaction id or a later one (xmin; joins, where null is all rows).';
+comment on column public.sync_chains.join_id is 'joins capture: which joined table''s rows are looked at, as in sync_join_rows.';
+comment on column public.sync_chains.definition_hash is 'The entity definition under which the chain was planned; mixed when a page of it ran under another one.';
+comment on column public.sync_chains.deletes is 'keys capture: carries out deletes of records that the source no longer has, children before parents.';
+comment on column public.sync_chains.up_to is 'deletes: the last generation of pending keys that the brake has counted; what is asked for later is for a later execution.';
+comment on column public.sync_chains.selection is 'selection capture: which records a request asked for.';
+comment on column public.sync_chains.until_at is 'modified capture: the source''s clock when the chain was planned; what is stamped later belongs to a later run.';
+comment on column public.sync_chains.table_file is 'Scans by place: the file of the table; when it is rewritten, its rows move and the scan begins anew.';
+comment on column public.sync_chains.seen_before is 'xmin capture: what was written before this transaction, the last run may have read; it is read again where its hash differs.';
+comment on column public.sync_chains."cursor" is 'The last key committed (joins capture: of the joined table; scans by place: block and line of the last row looked at).';
+comment on column public.sync_chains.cursor_at is 'modified capture: the time stamp that goes with the last key, as the source writes it.';
+comment on column public.sync_chains.page is 'Number of the page to run next; a message for another page is late and does nothing.';
+comment on column public.sync_chains.page_size is 'How many records the next page takes at most; it halves, down to one, with every page that a limit ends.';
+comment on column public.sync_chains.slow_growth is 'A limit has ended or cut a page: from then on each page is larger than the one before by a quarter at most.';
+comment on column public.sync_chains.crashes is 'How often the worker of the page of one record that is next was killed. At two its record goes to the queue without being read.';
+comment on column public.sync_chains.round is 'validate: 1, or 2 after the records that differed were read once more.';
+comment on column public.sync_chains.lease is 'Fencing token: a page commits only under the lease it claimed.';
+comment on column public.sync_chains.delivery is 'The queue''s message that took the lease: a later attempt of the same message means that the earlier one has ended without an answer.';
+comment on column public.sync_chains.attempt is 'Which attempt of that message took the lease, counted from 0.';
+comment on column public.sync_chains.due_at is 'When sync-tick sends the next page again if nobody has committed it.';
+comment on column public.sync_chains.sends is 'How often sync-tick has sent the next page again: part of the message''s deduplication id.';
+comment on column public.sync_chains.unclaimed is 'Messages that the queue accepted from sync-tick and no function has answered by taking the page.';
+comment on column public.sync_chains.refusals is 'How often in a row the queue did not accept the message; last_error says why.';
+comment on column public.sync_chains.waits_since is 'Since when the next page is due and no function has taken it; null: it is not, or it is under way.';
+comment on column public.sync_chains.failures is 'Tries of the page since the last progress: failed, or never told of.';
+comment on column public.sync_chains.moved_at is 'The last progress: it was opened or closed, a page was committed, or given back to be tried smaller.';
+comment on column public.sync_chains.last_error is 'Code and remedy of the last failure; never values of a row.';
+create index sync_chains_execution_id_idx on public.sync_chains (execution_id);
+create index sync_chains_entity_id_idx on public.sync_chains (entity_id);
+create index sync_chains_due_idx on public.sync_chains (due_at) where state = 'open';
+
+alter table public.sync_chains enable row level security;
+create policy team_reads on public.sync_chains for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_chains from anon, authenticated, service_role;
+grant select on public.sync_chains to authenticated;
+grant select, insert, update on public.sync_chains to isthmus_worker;
+
+create table public.sync_page_log (
+  id             bigint generated always as identity primary key,
+  execution_id   uuid not null references public.sync_executions (id) on delete cascade,
+  chain_id       uuid not null references public.sync_chains (id) on delete cascade,
+  entity_id      smallint not null references public.sync_entities (id),
+  page           integer not null,
+  read           integer not null,
+  inserted       integer not null,
+  updated        integer not null,
+  unchanged      integer not null,
+  deleted        integer not null default 0,
+  waiting        integer not null,
+  in_conflict    integer not null,
+  waived         integer not null default 0,
+  waived_by      text,
+  absent         integer not null default 0,
+  surplus        integer not null default 0,
+  nulled         jsonb,
+  overwritten    integer not null default 0,
+  cache_lookups  integer not null default 0,
+  cache_hits     integer not null default 0,
+  heap_bytes     bigint,
+  wall_ms        numeric(12,3) not null,
+  committed_at   timestamptz not null default clock_timestamp(),
+  unique (chain_id, page),
+  constraint nothing_silent check
+    (read = inserted + updated + unchanged + deleted + waiting + in_conflict + waived),
+  constraint waived_by_a_rule check (waived = 0 or waived_by is not null)
+);
+comment on table public.sync_page_log is 'One row per committed page: what was read and what became of it.';
+comment on column public.sync_page_log.waived is 'Rows of the source that are not transferred: they do not satisfy the entity''s predicate, or a decision stands.';
+comment on column public.sync_page_log.waived_by is 'The predicate, with its version; decision: sync_conflicts.standing.';
+comment on column public.sync_page_log.absent is 'Keys that have no record in the projection any more, and no row that is deleted by this page.';
+comment on column public.sync_page_log.surplus is 'Full passes only: target rows in the key range of the page that are duplicates of a record.';
+comment on column public.sync_page_log.nulled is 'How many records lost their value in a column: {column: n}. The brake adds them up.';
+comment on column public.sync_page_log.overwritten is 'How many records that the sync knew got another value where one stood. The brake adds them up.';
+comment on column public.sync_page_log.heap_bytes is 'Heap and external memory of the function''s isolate before the commit, pages beside this one included; null where the platform does not tell.';
+create index sync_page_log_execution_id_idx on public.sync_page_log (execution_id);
+create index sync_page_log_entity_id_idx on public.sync_page_log (entity_id);
+
+alter table public.sync_page_log enable row level security;
+create policy team_reads on public.sync_page_log for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_page_log from anon, authenticated, service_role;
+revoke all on sequence public.sync_page_log_id_seq from anon, authenticated, service_role;
+grant select on public.sync_page_log to authenticated;
+grant select, insert on public.sync_page_log to isthmus_worker;
+
+-- supabase/schemas/tables/record-state.sql
+
+-- Purpose: what is known of each record: its UUID, what was last seen and left, where an entity stands,
+--          and which keys are to be read again.
+
+create table public.uuid_mappings_enhanced (
+  id                uuid not null default gen_random_uuid(),
+  source_id         smallint not null references public.sync_sources (id),
+  entity_type       varchar(100) not null,
+  legacy_id         bigint not null,
+  entity_uuid       uuid not null,
+  source_table      varchar(255) not null,
+  target_table      varchar(255) not null,
+  created_at        timestamptz not null default now(),
+  last_validated_at timestamptz,
+  sync_status       public.mapping_sync_status not null default 'active',
+  primary key (source_id, entity_type, legacy_id),
+  unique (entity_type, entity_uuid)
+);
+comment on table public.uuid_mappings_enhanced is
+  'One record, one UUID, forever. A row is written in the commit that lands the record, so a mapping means a landed record.';
+comment on column public.uuid_mappings_enhanced.sync_status is
+  'deleted keeps the UUID of a record that is gone, so that a legacy id that returns gets it back.';
+
+alter table public.uuid_mappings_enhanced enable row level security;
+create policy team_reads on public.uuid_mappings_enhanced for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.uuid_mappings_enhanced from anon, authenticated, service_role;
+grant select on public.uuid_mappings_enhanced to authenticated;
+grant select, insert on public.uuid_mappings_enhanced to isthmus_worker;
+grant update (sync_status, last_validated_at) on public.uuid_mappings_enhanced to isthmus_worker;
+grant select, update (sync_status) on public.uuid_mappings_enhanced to isthmus_decisions;
+
+create table public.sync_row_states (
+  entity_id smallint not null references public.sync_entities (id),
+  legacy_id bigint not null,
+  seen      jsonb,
+  "left"    jsonb,
+  raw       jsonb,
+  synced_at timestamptz not null default now(),
+  seen_hash bigint,
+  left_hash bigint,
+  source_digest bigint,
+  gone_at   timestamptz,
+  written_by xid,
+  check (num_nonnulls(seen, seen_hash) = 1 and num_nonnulls("left", left_hash) = 1),
+  primary key (entity_id, legacy_id)
+) with (fillfactor = 85);
+comment on table public.sync_row_states is 'Per landed record: what the source said and what the target held after the last decision.';
+comment on column public.sync_row_states.seen is 'The source values last decided on, cast to the target types.';
+comment on column public.sync_row_states."left" is 'The target values after that decision, read back after triggers; what differs now was changed by somebody else. Of a field that the target keeps, or that was merged, the source''s value: what the target has of its own stays an edit.';
+comment on column public.sync_row_states.written_by is
+  'The transaction that had written the target row when all of it was as left: while it is the same, nobody has edited it. Null: compare.';
+comment on column public.sync_row_states.seen_hash is 'Instead of seen, where the entity keeps hashes.';
+comment on column public.sync_row_states.left_hash is 'Instead of left, where the entity keeps hashes: tells that the target row was edited, not in which field.';
+comment on column public.sync_row_states.source_digest is 'Hash of the projected record, computed on the source: a digest compares it with what the source has now.';
+comment on column public.sync_row_states.gone_at is 'Since when the source no longer has the record, although its row stays: soft, ignored, or kept by its predicate.';
+comment on column public.sync_row_states.raw is 'Raw legacy codes and texts behind mapped values.';
+
+alter table public.sync_row_states enable row level security;
+create policy nobody_reads on public.sync_row_states for select to authenticated using (false);
+revoke all on public.sync_row_states from anon, authenticated, service_role;
+grant select, insert, update, delete on public.sync_row_states to isthmus_worker, isthmus_decisions;
+
+create table public.sync_checkpoints (
+  source_id         smallint not null references public.sync_sources (id),
+  entity_type       varchar(100) not null,
+  job_id            uuid references public.sync_jobs (id),
+  execution_id      uuid references public.sync_executions (id) on delete set null,
+  last_processed_id bigint,
+  records_processed bigint not null default 0,
+  checkpoint_data   jsonb not null default '{}',
+  horizon           xid8 not null,
+  snapshot_xmax     xid8,
+  system_identifier text not null,
+  timeline          integer not null,
+  database_oid      bigint not null,
+  server_starts     text[] not null,
+  definition_hash   text not null,
+  watermark_at      text not null,
+  watermark_id      bigint,
+  created_at        timestamptz not null default now(),
+  updated_at        timestamptz not null default now(),
+  primary key (source_id, entity_type)
+);
+comment on table public.sync_checkpoints is 'Where an entity stands: everything committed on the source before its horizon has been read.';
+comment on column public.sync_checkpoints.horizon is 'The next incremental pass looks at rows written by this transaction id or a later one.';
+comment on column public.sync_checkpoints.snapshot_xmax is 'First transaction id not yet assigned when the horizon was taken: rows written before it may have been read although they lie beyond the horizon.';
+comment on column public.sync_checkpoints.definition_hash is 'The entity definition under which the horizon was reached; mixed and unfinished force a full pass.';
+comment on column public.sync_checkpoints.server_starts is
+  'Starts of the servers that answered for this entity, the latest first, at most eight: several may stand behind one address. Under another one the source may have been put back and have moved on since.';
+comment on column public.sync_checkpoints.last_processed_id is 'The last key of the pass; null after a scan by place.';
+comment on column public.sync_checkpoints.watermark_at is 'modified capture: where the next pass begins. The source''s clock when the horizon was taken, then the last time stamp read, as the source writes it.';
+comment on column public.sync_checkpoints.watermark_id is 'The key up to which rows of that time stamp have been read; null: none of them.';
+create index sync_checkpoints_job_id_idx on public.sync_checkpoints (job_id);
+create index sync_checkpoints_execution_id_idx on public.sync_checkpoints (execution_id);
+
+alter table public.sync_checkpoints enable row level security;
+create policy team_reads on public.sync_checkpoints for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_checkpoints from anon, authenticated, service_role;
+grant select on public.sync_checkpoints to authenticated;
+grant select, insert, update on public.sync_checkpoints to isthmus_worker;
+
+create table public.sync_join_rows (
+  entity_id smallint not null references public.sync_entities (id),
+  join_id   integer not null,
+  row_id    bigint not null,
+  link      bigint not null,
+  digest    bigint not null,
+  primary key (entity_id, join_id, row_id)
+);
+comment on table public.sync_join_rows is
+  'What an entity last consumed of each row of the tables that it joins or asks about: a changed row has records read again only if this differs.';
+comment on column public.sync_join_rows.join_id is 'Which join or watch of the entity; another id when it consumes other columns.';
+comment on column public.sync_join_rows.row_id is 'The key of the row in the joined table.';
+comment on column public.sync_join_rows.link is 'The value by which the row belonged to its records, so that one that moves has the old ones read again too.';
+comment on column public.sync_join_rows.digest is 'Hash of the consumed columns, computed on the source.';
+
+alter table public.sync_join_rows enable row level security;
+create policy nobody_reads on public.sync_join_rows for select to authenticated using (false);
+revoke all on public.sync_join_rows from anon, authenticated, service_role;
+grant select, insert, update, delete on public.sync_join_rows to isthmus_worker;
+
+create sequence public.sync_pending_keys_generation_seq as bigint;
+create table public.sync_pending_keys (
+  entity_id    smallint not null references public.sync_entities (id),
+  legacy_id    bigint not null,
+  reason       text not null,
+  requested_at timestamptz not null default now(),
+  generation   bigint not null default nextval('public.sync_pending_keys_generation_seq'),
+  gone         boolean not null default false,
+  circle       bigint,
+  primary key (entity_id, legacy_id)
+);
+create index sync_pending_keys_circle_idx on public.sync_pending_keys (entity_id, circle) where circle is not null;
+comment on table public.sync_pending_keys is 'Records to read again: released, requested, found different by a control total or a digest, or changed through a joined row (fan_out).';
+comment on column public.sync_pending_keys.gone is 'The source no longer has it, but it has landed: the end of an execution deletes it, children before parents, as its entity says.';
+comment on column public.sync_pending_keys.circle is
+  'The least key of records that wait for each other in a circle: a page reads all of them, or they would wait for ever.';
+comment on column public.sync_pending_keys.reason is
+  'released, requested, dependants (requested with the records that refer to it), parent (of a requested one), fan_out, control_total, digest, missing (not met by a full pass), clash (for a unique value), circle (of records that wait for each other), retried, replayed, rule_changed or gone.';
+comment on column public.sync_pending_keys.generation is
+  'Moves when a key is requested again, so that a page deletes only the request it has answered.';
+
+alter table public.sync_pending_keys enable row level security;
+create policy team_reads on public.sync_pending_keys for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_pending_keys from anon, authenticated, service_role;
+revoke all on sequence public.sync_pending_keys_generation_seq from anon, authenticated, service_role;
+grant select on public.sync_pending_keys to authenticated;
+grant select, insert, update, delete on public.sync_pending_keys to isthmus_worker;
+grant usage on sequence public.sync_pending_keys_generation_seq to isthmus_worker;
+
+-- supabase/schemas/tables/adoption-rows.sql
+
+-- Purpose: target rows that share a legacy id, found while the ids of an earlier migration are taken over.
+
+create table public.sync_adoption_rows (
+  entity_id  smallint not null references public.sync_entities (id),
+  legacy_id  bigint not null,
+  id         uuid not null,
+  undecided  boolean not null,
+  claimed_by bigint,
+  found_at   timestamptz not null default now(),
+  primary key (entity_id, legacy_id, id)
+);
+comment on table public.sync_adoption_rows is
+  'Target rows of an earlier migration that share a legacy id with another row. Each adoption finds them anew.';
+comment on column public.sync_adoption_rows.id is 'The target row''s UUID.';
+comment on column public.sync_adoption_rows.undecided is
+  'True: nothing can be mapped or inserted under this legacy id until a person decides (sync.adopt_as). False: the row is surplus, another one is the record.';
+comment on column public.sync_adoption_rows.claimed_by is 'The legacy id whose record this row already is; then it cannot be chosen.';
+
+alter table public.sync_adoption_rows enable row level security;
+create policy team_reads on public.sync_adoption_rows for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_adoption_rows from anon, authenticated, service_role;
+grant select on public.sync_adoption_rows to authenticated;
+grant select, insert, delete on public.sync_adoption_rows to isthmus_worker;
+grant update (undecided) on public.sync_adoption_rows to isthmus_worker;
+
+-- supabase/schemas/tables/plans.sql
+
+-- Purpose: what a dry run has found out so far: what would become of each record, and which are to be looked at again.
+
+create table public.sync_planned_records (
+  execution_id     uuid not null references public.sync_executions (id) on delete cascade,
+  entity_id        smallint not null references public.sync_entities (id),
+  legacy_id        bigint not null,
+  id               uuid,
+  outcome          text not null check (outcome in
+    ('inserted', 'updated', 'unchanged', 'deleted', 'waiting', 'in_conflict', 'waived', 'absent')),
+  rule             text,
+  field            text,
+  remedy           text,
+  warnings         text[],
+  parent_entity_id smallint references public.sync_entities (id),
+  parent_legacy_id bigint,
+  clashes_with     bigint,
+  met              bigint[] not null default '{}',
+  lands            boolean,
+  row_after        jsonb,
+  state_after      jsonb,
+  unique_keys      bigint[],
+  source_digest    bigint,
+  primary key (execution_id, entity_id, legacy_id),
+  check ((lands is true) = (row_after is not null))
+);
+comment on table public.sync_planned_records is
+  'What a dry run would make of each record. Its rows go when the report has been written to sync_reports.';
+comment on column public.sync_planned_records.id is 'The UUID that the record has or would get.';
+comment on column public.sync_planned_records.rule is 'Why: a rule, predicate or constraint, or source_wins where somebody''s edit would be overwritten.';
+comment on column public.sync_planned_records.clashes_with is 'The record of the same entity that holds the unique value which this one would get.';
+comment on column public.sync_planned_records.met is
+  'The records of the same entity with which it has clashed in this dry run: it was asked for together with each of them once.';
+comment on column public.sync_planned_records.lands is
+  'True: the target row would be as in row_after. False: it would be deleted. Null: it stays as it is.';
+comment on column public.sync_planned_records.row_after is 'The columns of the target row that the sync owns, as they would be.';
+comment on column public.sync_planned_records.state_after is 'Its row of sync_row_states, as it would be; null: nothing would be known of it.';
+comment on column public.sync_planned_records.source_digest is 'The hash of the source''s record as this dry run has read it; null: the source has none that is transferred.';
+comment on column public.sync_planned_records.unique_keys is 'Hashes of the row''s values under each unique index, so that a later page finds what it clashes with.';
+-- Never analysed, two indexes that begin alike look alike to the planner: whichever it takes for a record has to lead to it.
+create index sync_planned_records_id_idx on public.sync_planned_records (id, execution_id);
+create index sync_planned_records_unique_keys_idx on public.sync_planned_records using gin (unique_keys);
+create index sync_planned_records_waiting_for on public.sync_planned_records (execution_id, parent_entity_id, parent_legacy_id)
+  where outcome = 'waiting';
+create index sync_planned_records_entity_id_idx on public.sync_planned_records (entity_id, execution_id, legacy_id);
+create index sync_planned_records_parent_entity_id_idx on public.sync_planned_records (parent_entity_id);
+
+alter table public.sync_planned_records enable row level security;
+create policy nobody_reads on public.sync_planned_records for select to authenticated using (false);
+revoke all on public.sync_planned_records from anon, authenticated, service_role;
+grant select, insert, update, delete on public.sync_planned_records to isthmus_worker;
+
+create table public.sync_planned_keys (
+  execution_id uuid not null references public.sync_executions (id) on delete cascade,
+  entity_id    smallint not null references public.sync_entities (id),
+  legacy_id    bigint not null,
+  reason       text not null,
+  generation   bigint not null generated always as identity,
+  gone         boolean not null default false,
+  circle       bigint,
+  primary key (execution_id, entity_id, legacy_id)
+);
+create index sync_planned_keys_circle_idx on public.sync_planned_keys (execution_id, entity_id, circle) where circle is not null;
+comment on column public.sync_planned_keys.circle is 'As in sync_pending_keys.';
+comment on table public.sync_planned_keys is 'sync_pending_keys of a dry run: what was pending when it began, and what it would ask for: released, or changed through a joined row.';
+comment on column public.sync_planned_keys.reason is 'As in sync_pending_keys.';
+comment on column public.sync_planned_keys.generation is 'As in sync_pending_keys.';
+comment on column public.sync_planned_keys.gone is 'As in sync_pending_keys.';
+create index sync_planned_keys_entity_id_idx on public.sync_planned_keys (entity_id, execution_id, legacy_id);
+
+alter table public.sync_planned_keys enable row level security;
+create policy nobody_reads on public.sync_planned_keys for select to authenticated using (false);
+revoke all on public.sync_planned_keys from anon, authenticated, service_role;
+revoke all on sequence public.sync_planned_keys_generation_seq from anon, authenticated, service_role;
+grant select, insert, update, delete on public.sync_planned_keys to isthmus_worker;
+
+-- supabase/schemas/tables/record-slots.sql
+
+-- Purpose: the slots by which pages that commit the same records are ordered.
+
+-- A page of ordinary keys rewrites a few rows of it: there is room for the next version beside each.
+create table public.sync_record_slots (
+  entity_id smallint not null references public.sync_entities (id) on delete cascade,
+  slot      smallint not null check (slot between 0 and 255),
+  version   bigint not null,
+  primary key (entity_id, slot)
+) with (fillfactor = 50);
+comment on table public.sync_record_slots is
+  'How often records of a slot (4,096 neighbouring keys; every 256th such range has the same slot) were committed. A page notes the versions before it reads the source, and commits only if they still hold.';
+comment on column public.sync_record_slots.slot is 'legacy id >> 12, its last eight bits.';
+comment on column public.sync_record_slots.version is 'One more with each commit of records of the slot.';
+
+alter table public.sync_record_slots enable row level security;
+create policy team_reads on public.sync_record_slots for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_record_slots from anon, authenticated, service_role;
+grant select on public.sync_record_slots to authenticated;
+grant select, insert, update on public.sync_record_slots to isthmus_worker;
+
+-- supabase/schemas/tables/conflicts.sql
+
+-- Purpose: the queue that people review in the table editor, and the unmasked values behind it.
+
+create table public.sync_conflicts (
+  id                  uuid primary key default gen_random_uuid(),
+  state               public.sync_conflict_state not null,
+  entity_type         varchar(100) not null,
+  source_record_id    bigint not null,
+  conflict_type       public.conflict_type_enum not null,
+  field               text,
+  differences         jsonb,
+  remedy              text not null,
+  resolution_strategy public.conflict_resolution_strategy,
+  resolution_data     jsonb,
+  resolved_by         varchar(255) check (btrim(resolved_by) <> ''),
+  resolved_at         timestamptz,
+  decidable           boolean not null generated always as
+    (state = 'open' and rule in ('both_changed', 'target_deleted', 'deleted_in_source', 'left_edited')) stored,
+  policy              text,
+  rule                text not null,
+  conflict_data       jsonb not null default '{}',
+  first_seen_at       timestamptz not null default now(),
+  last_seen_at        timestamptz not null default now(),
+  attempts            integer not null default 1,
+  retry_class         text check (retry_class in ('parent', 'rule', 'source', 'target', 'clash', 'person')),
+  next_attempt_at     timestamptz,
+  target_record_id    uuid,
+  parent_legacy_id    bigint,
+  source_table        varchar(255) not null,
+  target_table        varchar(255) not null,
+  standing            boolean not null default false,
+  decisions           integer not null default 0,
+  asked               text[] not null default '{}',
+  execution_id        uuid references public.sync_executions (id) on delete set null,
+  resolved_in         uuid references public.sync_executions (id) on delete set null,
+  entity_id           smallint not null references public.sync_entities (id),
+  parent_entity_id    smallint references public.sync_entities (id),
+  source_digest       bigint,
+  check ((parent_entity_id is null) = (parent_legacy_id is null)),
+  check (state <> 'waiting' or parent_entity_id is not null),
+  check ((state = 'resolved') = (resolved_at is not null)),
+  check (not standing or state = 'resolved' and resolution_strategy = 'target_wins')
+);
+comment on table public.sync_conflicts is
+  'The queue. open: a person decides, by setting resolution_strategy. waiting: retried by itself when the parent lands. resolved, superseded: history.';
+comment on column public.sync_conflicts.state is 'open: decide it here. waiting: for its parent; remedy says what keeps that one. resolved. superseded: another row of this record tells what stops it now.';
+comment on column public.sync_conflicts.entity_type is 'Which entity the record belongs to.';
+comment on column public.sync_conflicts.source_record_id is 'The record''s legacy id.';
+comment on column public.sync_conflicts.conflict_type is
+  'concurrent_modification: both sides changed it. foreign_key_violation: what it refers to is missing. business_rule_violation: a rule or constraint refuses it. schema_mismatch: a value does not fit its column. uuid_mapping_conflict: it is not clear which row it is.';
+comment on column public.sync_conflicts.field is 'The target fields that stopped it; null when the whole record did.';
+comment on column public.sync_conflicts.differences is
+  'Field by field: {field: {seen, source, target}}: the value both sides agreed on last, what the source says, what stands in the target. Sensitive values are masked (sync.reveal), long ones cut short.';
+comment on column public.sync_conflicts.remedy is 'What to do next.';
+comment on column public.sync_conflicts.resolution_strategy is
+  'Your decision: source_wins, target_wins, or merge (with resolution_data). It is carried out in the same transaction, or refused with the reason. Emptied again: the decision is put back.';
+comment on column public.sync_conflicts.resolution_data is 'merge: the values to write, for every field in field: {"name": "...", "notes": "..."}.';
+comment on column public.sync_conflicts.resolved_by is 'Put your name here when you decide in the table editor; otherwise it names the database user. policy, sync: nobody had to decide.';
+comment on column public.sync_conflicts.decidable is 'source_wins and target_wins can both be carried out. Of other open rows target_wins says: leave the target as it is until the source changes the record.';
+comment on column public.sync_conflicts.policy is 'Which declared strategy stopped or decided it, and where it is declared.';
+comment on column public.sync_conflicts.rule is 'What stopped it: a rule id with version, a constraint name, or the SQLSTATE.';
+comment on column public.sync_conflicts.conflict_data is 'Evidence without personal data: the raw code, the constraint, the record that holds the same unique value.';
+comment on column public.sync_conflicts.first_seen_at is 'Since when this record is in the queue; a row that succeeds another one carries it on.';
+comment on column public.sync_conflicts.attempts is 'How often the record was tried.';
+comment on column public.sync_conflicts.retry_class is
+  'What it waits for. parent: a record to land. rule, source: the old application or a rule to change. target: a constraint, type or trigger to change. clash: another record to give up its unique value. person: a decision.';
+comment on column public.sync_conflicts.next_attempt_at is 'When it is read again though nothing told that its cause is gone. Null: only when something tells.';
+comment on column public.sync_conflicts.parent_legacy_id is 'waiting: the legacy id of the missing parent, in the entity parent_entity_id.';
+comment on column public.sync_conflicts.standing is
+  'Decided for the target, of a record that did not land or whose row is gone: while the source does not change it, it is neither asked about nor compared.';
+comment on column public.sync_conflicts.decisions is 'How often people have decided it or put a decision back.';
+comment on column public.sync_conflicts.asked is
+  'The fields that people have been asked about and have not decided. While the record is in the queue no strategy decides them, whatever else stops the record.';
+comment on column public.sync_conflicts.execution_id is 'The execution that put the record here.';
+comment on column public.sync_conflicts.resolved_in is 'The execution in which the record landed after all.';
+comment on column public.sync_conflicts.source_digest is 'Hash of the projected record that was stopped: a digest asks for it again only when the source has changed it.';
+create unique index sync_conflicts_one_live_per_record on public.sync_conflicts (entity_id, source_record_id)
+  where state in ('waiting', 'open');
+create unique index sync_conflicts_one_standing_per_record on public.sync_conflicts (entity_id, source_record_id) where standing;
+create index sync_conflicts_next_attempt on public.sync_conflicts (next_attempt_at) where state = 'open' and next_attempt_at is not null;
+create index sync_conflicts_waiting_for on public.sync_conflicts (parent_entity_id, parent_legacy_id)
+  where state = 'waiting';
+create index sync_conflicts_parent_entity_id_idx on public.sync_conflicts (parent_entity_id);
+create index sync_conflicts_entity_id_idx on public.sync_conflicts (entity_id, source_record_id);
+create index sync_conflicts_resolved_in_idx on public.sync_conflicts (resolved_in);
+create index sync_conflicts_execution_id_idx on public.sync_conflicts (execution_id);
+
+alter table public.sync_conflicts enable row level security;
+create policy reviewers_read on public.sync_conflicts for select to authenticated
+  using ((select sync.caller_role()) = 'reviewer');
+create policy reviewers_decide on public.sync_conflicts for update to authenticated
+  using ((select sync.caller_role()) = 'reviewer') with check ((select sync.caller_role()) = 'reviewer');
+revoke all on public.sync_conflicts from anon, authenticated, service_role;
+grant select, update (resolution_strategy, resolution_data) on public.sync_conflicts to authenticated;
+-- The worker opens, tries again and closes. It never sets a strategy or counts a decision of a row that is there.
+grant select, insert, update (state, remedy, differences, resolution_data, resolved_by, resolved_at, resolved_in, policy, conflict_data, last_seen_at, attempts,
+    retry_class, next_attempt_at, target_record_id, standing, source_digest)
+  on public.sync_conflicts to isthmus_worker;
+grant select on public.sync_conflicts to isthmus_decisions;
+
+create table public.sync_conflict_values (
+  conflict_id uuid primary key references public.sync_conflicts (id) on delete cascade,
+  seen        jsonb,
+  source      jsonb,
+  target      jsonb,
+  "left"      jsonb,
+  after       jsonb,
+  record      jsonb,
+  hashes      jsonb
+);
+comment on table public.sync_conflict_values is
+  'Unmasked values of a conflict, by field: what is needed to decide it, and to put the decision back. No reader but sync.reveal, which leaves a trace.';
+comment on column public.sync_conflict_values.seen is 'What both sides agreed on last.';
+comment on column public.sync_conflict_values.source is 'What the source said.';
+comment on column public.sync_conflict_values.target is 'What stood in the target, before it was decided: overwritten by source_wins.';
+comment on column public.sync_conflict_values."left" is 'What the sync had left there.';
+comment on column public.sync_conflict_values.after is 'What the decision left there.';
+comment on column public.sync_conflict_values.record is 'The whole record as the source said it, where it may have to be written or hashed as a whole.';
+comment on column public.sync_conflict_values.hashes is 'Of an entity that keeps hashes: {seen, left} before the decision.';
+alter table public.sync_conflict_values enable row level security;
+create policy nobody_reads on public.sync_conflict_values for select to authenticated using (false);
+revoke all on public.sync_conflict_values from anon, authenticated, service_role;
+-- The worker knows these values: they are in the rows that it writes.
+grant select, insert, update on public.sync_conflict_values to isthmus_worker;
+grant select, insert (conflict_id, target), update (target, after, hashes) on public.sync_conflict_values to isthmus_decisions;
+
+create table public.sync_audit (
+  id          bigint generated always as identity primary key,
+  at          timestamptz not null default clock_timestamp(),
+  actor       text not null,
+  action      text not null check (action in ('decided', 'reopened', 'revealed')),
+  conflict_id uuid references public.sync_conflicts (id) on delete set null,
+  entity_id   smallint references public.sync_entities (id),
+  legacy_id   bigint,
+  fields      text[],
+  strategy    public.conflict_resolution_strategy
+);
+comment on table public.sync_audit is 'Who decided, put back or looked at what. Rows are only ever added.';
+comment on column public.sync_audit.actor is 'The reviewer, or the name given in resolved_by, with the database user.';
+create index sync_audit_conflict_id_idx on public.sync_audit (conflict_id);
+create index sync_audit_entity_id_idx on public.sync_audit (entity_id, legacy_id);
+alter table public.sync_audit enable row level security;
+create policy team_reads on public.sync_audit for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_audit from anon, authenticated, service_role;
+revoke all on sequence public.sync_audit_id_seq from anon, authenticated, service_role;
+grant select on public.sync_audit to authenticated;
+grant insert (actor, action, conflict_id, entity_id, legacy_id, fields, strategy) on public.sync_audit to isthmus_decisions;
+
+create table public.sync_queue_counts (
+  id              uuid primary key default gen_random_uuid(),
+  entity_id       smallint not null references public.sync_entities (id),
+  entity_type     varchar(100) not null,
+  state           public.sync_conflict_state not null,
+  conflict_type   public.conflict_type_enum not null,
+  retry_class     text,
+  records         bigint not null,
+  oldest_at       timestamptz not null,
+  next_attempt_at timestamptz,
+  counted_at      timestamptz not null default now(),
+  unique nulls not distinct (entity_id, state, conflict_type, retry_class)
+);
+comment on table public.sync_queue_counts is
+  'How many records are in the queue, and since when: for those who may not see the records. Counted by every tick.';
+alter table public.sync_queue_counts enable row level security;
+create policy team_reads on public.sync_queue_counts for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_queue_counts from anon, authenticated, service_role;
+grant select on public.sync_queue_counts to authenticated;
+grant select, insert, delete on public.sync_queue_counts to isthmus_worker;
+
+-- supabase/schemas/tables/alerts-and-reports.sql
+
+-- Purpose: what an operator must know (alerts) and what an execution proved (reports).
+
+create table public.sync_alerts (
+  id            uuid primary key default gen_random_uuid(),
+  kind          text not null,
+  severity      text not null check (severity in ('warning', 'critical')),
+  source_id     smallint references public.sync_sources (id),
+  entity_id     smallint references public.sync_entities (id),
+  execution_id  uuid references public.sync_executions (id) on delete set null,
+  message       text not null,
+  details       jsonb not null default '{}',
+  occurrences   integer not null default 1,
+  first_seen_at timestamptz not null default now(),
+  last_seen_at  timestamptz not null default now(),
+  closed_at     timestamptz
+);
+comment on table public.sync_alerts is 'What needs an operator. Set closed_at when it is dealt with.';
+comment on column public.sync_alerts.details is 'Counts and legacy ids, never values of a row.';
+create unique index sync_alerts_one_open on public.sync_alerts (kind, entity_id) nulls not distinct
+  where closed_at is null;
+create index sync_alerts_source_id_idx on public.sync_alerts (source_id);
+create index sync_alerts_entity_id_idx on public.sync_alerts (entity_id);
+create index sync_alerts_execution_id_idx on public.sync_alerts (execution_id);
+alter table public.sync_alerts enable row level security;
+create policy team_reads on public.sync_alerts for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_alerts from anon, authenticated, service_role;
+grant select on public.sync_alerts to authenticated;
+grant select, insert, update on public.sync_alerts to isthmus_worker;
+grant select, insert (kind, severity, source_id, entity_id, execution_id, message, details),
+  update (occurrences, last_seen_at, execution_id, message, details) on public.sync_alerts to isthmus_decisions;
+grant select (id, source_id) on public.sync_executions to isthmus_decisions;
+
+create table public.sync_reports (
+  id           uuid primary key default gen_random_uuid(),
+  execution_id uuid not null references public.sync_executions (id) on delete cascade,
+  kind         text not null,
+  round        integer not null default 1,
+  body         jsonb not null,
+  created_at   timestamptz not null default now(),
+  unique (execution_id, kind, round)
+);
+comment on table public.sync_reports is 'What an execution proved, for example the control totals of money columns on both sides.';
+alter table public.sync_reports enable row level security;
+create policy team_reads on public.sync_reports for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_reports from anon, authenticated, service_role;
+grant select on public.sync_reports to authenticated;
+grant select, insert, update on public.sync_reports to isthmus_worker;
+
+-- supabase/schemas/tables/brakes.sql
+
+-- Purpose: what the sync would not delete, empty or overwrite without a person's word.
+
+create table public.sync_brakes (
+  id           uuid primary key default gen_random_uuid(),
+  entity_id    smallint not null references public.sync_entities (id),
+  kind         text not null check (kind in ('delete', 'null', 'overwrite')),
+  field        text,
+  records      bigint not null,
+  landed       bigint not null,
+  execution_id uuid references public.sync_executions (id) on delete set null,
+  created_at   timestamptz not null default now(),
+  last_seen_at timestamptz not null default now(),
+  confirmed_by text check (btrim(confirmed_by) <> ''),
+  confirmed_at timestamptz,
+  closed_at    timestamptz,
+  check ((kind = 'null') = (field is not null)),
+  check ((confirmed_by is null) = (confirmed_at is null))
+);
+comment on table public.sync_brakes is
+  'An execution would have deleted, emptied in a column, or overwritten more of an entity''s records than its share allows, and was stopped there. Put your name into confirmed_by, and the next execution goes on.';
+comment on column public.sync_brakes.kind is 'delete: the source no longer has the records. null: the source has emptied the column in field. overwrite: the source has other values.';
+comment on column public.sync_brakes.records is 'How many records it had come to. delete: a confirmation lets no more than these pass at the end of an execution; null, overwrite: it holds until an execution has succeeded.';
+comment on column public.sync_brakes.landed is 'How many records of the entity had landed then.';
+comment on column public.sync_brakes.confirmed_by is 'Who has looked at the source and wants it so.';
+comment on column public.sync_brakes.closed_at is 'When it was done, or was no longer needed.';
+create unique index sync_brakes_one_open on public.sync_brakes (entity_id, kind, field) nulls not distinct where closed_at is null;
+create index sync_brakes_entity_id_idx on public.sync_brakes (entity_id);
+create index sync_brakes_execution_id_idx on public.sync_brakes (execution_id);
+
+alter table public.sync_brakes enable row level security;
+create policy team_reads on public.sync_brakes for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+create policy operators_confirm on public.sync_brakes for update to authenticated
+  using ((select sync.caller_role()) = 'operator') with check ((select sync.caller_role()) = 'operator');
+revoke all on public.sync_brakes from anon, authenticated, service_role;
+grant select, update (confirmed_by) on public.sync_brakes to authenticated;
+grant select, insert (entity_id, kind, field, records, landed, execution_id) on public.sync_brakes to isthmus_worker;
+grant update (records, landed, execution_id, last_seen_at, closed_at) on public.sync_brakes to isthmus_worker;
+
+-- supabase/schemas/tables/identities.sql
+
+-- Purpose: which databases and which installation of the functions belong together. One that is new is a question to a person.
+
+create table public.sync_identities (
+  id            uuid primary key default gen_random_uuid(),
+  source_id     smallint not null references public.sync_sources (id),
+  side          text not null check (side in ('source', 'target', 'installation', 'source_address', 'target_address')),
+  identity      text not null,
+  database_name text,
+  first_seen_at timestamptz not null default now(),
+  last_seen_at  timestamptz not null default now(),
+  refused       integer not null default 1,
+  accepted_by   text check (btrim(accepted_by) <> ''),
+  accepted_at   timestamptz,
+  check ((accepted_by is null) = (accepted_at is null))
+);
+comment on table public.sync_identities is
+  'Which source, target and installation of the functions have met. The one accepted last of each side is known; another one is refused, and nothing is written, until you put your name into accepted_by. Rows stay: they tell who accepted what, and when.';
+comment on column public.sync_identities.side is
+  'source: the legacy database. target: this database. installation: the project, or the address, whose functions work here. source_address, target_address: where the functions look for it; each that was accepted stays known.';
+comment on column public.sync_identities.identity is
+  'source, target: the system identifier of the server and the oid of the database; replicas and backups of a server have the same. installation: its name. Addresses: host, port and database.';
+comment on column public.sync_identities.database_name is 'source: the database''s name when it was first met.';
+comment on column public.sync_identities.refused is 'How often it was refused. 0: it was the first one, and nobody was asked.';
+comment on column public.sync_identities.accepted_by is 'Who wants it so. From then on this one is known, and the one before is not. first use: there was none before.';
+create unique index sync_identities_one_question on public.sync_identities (source_id, side, identity) where accepted_at is null;
+create unique index sync_identities_one_answer on public.sync_identities (source_id, side, accepted_at) where accepted_at is not null;
+
+alter table public.sync_identities enable row level security;
+create policy team_reads on public.sync_identities for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+create policy operators_accept on public.sync_identities for update to authenticated
+  using ((select sync.caller_role()) = 'operator') with check ((select sync.caller_role()) = 'operator');
+revoke all on public.sync_identities from anon, authenticated, service_role;
+grant select, update (accepted_by) on public.sync_identities to authenticated;
+-- The worker asks. It never answers.
+grant select, insert (source_id, side, identity, database_name), update (last_seen_at, refused) on public.sync_identities to isthmus_worker;
+
+-- supabase/schemas/tables/rules.sql
+
+-- Purpose: business rules of records: who may land although a rule is broken, for how long, and which records do.
+
+create type public.sync_rule_severity as enum ('park', 'warn');
+revoke all on type public.sync_rule_severity from public;
+grant usage on type public.sync_rule_severity to isthmus_worker;
+
+create table public.sync_rule_overrides (
+  id         uuid primary key default gen_random_uuid(),
+  rule       text not null,
+  severity   public.sync_rule_severity not null,
+  reason     text not null check (btrim(reason) <> ''),
+  valid_from timestamptz not null default now(),
+  valid_to   timestamptz check (valid_to > valid_from),
+  created_by text not null default session_user,
+  created_at timestamptz not null default now()
+);
+comment on table public.sync_rule_overrides is
+  'Gives a business rule another severity for a time. Records that the rule has stopped or warned of are read again at once.';
+comment on column public.sync_rule_overrides.rule is 'The rule as the queue shows it, for example invoices.paid_within_total@1. Another version needs a row of its own.';
+comment on column public.sync_rule_overrides.severity is 'park: the record goes to the queue. warn: it lands, and sync_warnings names it.';
+comment on column public.sync_rule_overrides.reason is 'Why the rule does not apply as written.';
+comment on column public.sync_rule_overrides.valid_to is 'Until when; empty: until further notice. Of several that are valid, the one with the latest valid_from counts.';
+create index sync_rule_overrides_rule_idx on public.sync_rule_overrides (rule, valid_from);
+alter table public.sync_rule_overrides enable row level security;
+create policy team_reads on public.sync_rule_overrides for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_rule_overrides from anon, authenticated, service_role;
+grant select on public.sync_rule_overrides to authenticated;
+grant select on public.sync_rule_overrides to isthmus_worker;
+
+create table public.sync_warnings (
+  entity_id     smallint not null references public.sync_entities (id),
+  legacy_id     bigint not null,
+  rule          text not null,
+  execution_id  uuid references public.sync_executions (id) on delete set null,
+  first_seen_at timestamptz not null default now(),
+  last_seen_at  timestamptz not null default now(),
+  primary key (entity_id, legacy_id, rule)
+);
+comment on table public.sync_warnings is 'Records that have landed although they break a rule, or otherwise than they were written (written_otherwise: the field). A row goes when its record is corrected.';
+create index sync_warnings_rule_idx on public.sync_warnings (rule);
+create index sync_warnings_execution_id_idx on public.sync_warnings (execution_id);
+alter table public.sync_warnings enable row level security;
+create policy team_reads on public.sync_warnings for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_warnings from anon, authenticated, service_role;
+grant select on public.sync_warnings to authenticated;
+grant select, insert, update, delete on public.sync_warnings to isthmus_worker;
+grant select, insert (entity_id, legacy_id, rule), update (last_seen_at) on public.sync_warnings to isthmus_decisions;
+
+-- supabase/schemas/tables/contract-checks.sql
+
+-- Purpose: what the check of both catalogs against the entity definitions found last, and what a write to the
+--          application's tables sets off (triggers, rules, publications), which a person acknowledges.
+
+create table public.sync_contract_checks (
+  source_id          smallint primary key references public.sync_sources (id),
+  definitions        text not null,
+  source_fingerprint text not null,
+  target_fingerprint text not null,
+  findings           jsonb not null,
+  effects            jsonb not null,
+  warned             jsonb not null default '[]',
+  checked_at         timestamptz not null default now()
+);
+comment on table public.sync_contract_checks is
+  'The last comparison of both catalogs with the entity definitions. It is made again when a fingerprint has changed.';
+comment on column public.sync_contract_checks.definitions is 'Fingerprint of the entity definitions it was made for.';
+comment on column public.sync_contract_checks.source_fingerprint is 'Fingerprint of what the source''s catalog said of the tables that are read.';
+comment on column public.sync_contract_checks.target_fingerprint is 'Fingerprint of what the target''s catalog said of the tables that are filled.';
+comment on column public.sync_contract_checks.findings is 'What did not fit: code, severity, entity, table, column, message, remedy.';
+comment on column public.sync_contract_checks.effects is 'What writes set off, as it was found; sync_side_effects says what of it has been acknowledged.';
+comment on column public.sync_contract_checks.warned is 'Warnings of which an alert has told already.';
+comment on column public.sync_contract_checks.checked_at is 'When the catalogs were compared; while they stay the same, that holds.';
+alter table public.sync_contract_checks enable row level security;
+create policy team_reads on public.sync_contract_checks for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_contract_checks from anon, authenticated, service_role;
+grant select on public.sync_contract_checks to authenticated;
+grant select, insert, update on public.sync_contract_checks to isthmus_worker;
+
+create table public.sync_side_effects (
+  id              bigint generated always as identity primary key,
+  kind            text not null check (kind in ('trigger', 'webhook', 'rule', 'publication')),
+  table_name      text not null,
+  name            text not null,
+  does            text not null,
+  definition      text not null,
+  first_seen_at   timestamptz not null default now(),
+  acknowledged_at timestamptz,
+  acknowledged_by text,
+  unique (table_name, kind, name)
+);
+comment on table public.sync_side_effects is
+  'What a write of the sync to an application table sets off. Until it is acknowledged here, the first load of that table does not begin.';
+comment on column public.sync_side_effects.kind is
+  'trigger, webhook (a trigger that calls over HTTP), rule, or publication (Realtime and other subscribers).';
+comment on column public.sync_side_effects.does is 'When it acts and what it calls, as the catalog says; what a called function does in turn is not seen.';
+comment on column public.sync_side_effects.definition is 'Fingerprint of its definition: a changed one has to be acknowledged again.';
+comment on column public.sync_side_effects.acknowledged_at is
+  'Set it to now() when millions of rows may set this off; empty it to withdraw that.';
+comment on column public.sync_side_effects.acknowledged_by is 'Who; filled in with the database user when it is left empty.';
+alter table public.sync_side_effects enable row level security;
+create policy team_reads on public.sync_side_effects for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_side_effects from anon, authenticated, service_role;
+revoke all on sequence public.sync_side_effects_id_seq from anon, authenticated, service_role;
+grant select on public.sync_side_effects to authenticated;
+grant select, insert, update, delete on public.sync_side_effects to isthmus_worker;
+
+-- supabase/schemas/tables/entity-shapes.sql
+
+-- Purpose: which columns, types and files the rows of an entity stood in when both sides were last compared: what changes rows without
+--          writing them (columns dropped and added again, renamed or retyped, renamed members of enums, attached partitions, a reload) changes these.
+
+create table public.sync_entity_shapes (
+  entity_id       smallint primary key references public.sync_entities (id),
+  target          jsonb not null,
+  target_compared jsonb not null,
+  reshaped        jsonb not null default '{}',
+  source_compared jsonb,
+  planned         jsonb
+);
+comment on table public.sync_entity_shapes is
+  'The shape of each entity''s tables: what the catalogs say of where its rows stand. Another one since the last comparison has both sides compared.';
+comment on column public.sync_entity_shapes.target is
+  'The target table''s, as it was seen last: {columns: {column: {what: identity}}, files: {what: identity}}.';
+comment on column public.sync_entity_shapes.target_compared is 'The one in which all rows were compared last. While it is another than target, nothing is concluded from written_by.';
+comment on column public.sync_entity_shapes.reshaped is
+  'Columns whose values DDL may have changed: {column: {at, since}}, when that was noticed, and the first transaction after that.';
+comment on column public.sync_entity_shapes.source_compared is 'The same of all tables that are read, {columns: {table.column: …}, files: {table: …}}, when everything was read or compared last.';
+comment on column public.sync_entity_shapes.planned is 'What the execution that runs was planned with, {execution, target, source}: what will have been compared when it succeeds.';
+
+alter table public.sync_entity_shapes enable row level security;
+create policy team_reads on public.sync_entity_shapes for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_entity_shapes from anon, authenticated, service_role;
+grant select on public.sync_entity_shapes to authenticated;
+grant select, insert, update on public.sync_entity_shapes to isthmus_worker;
+
+-- supabase/schemas/tables/changed-causes.sql
+
+-- Purpose: what a waiting record waits for has changed: which records are to be told.
+
+create table public.sync_changed_causes (
+  entity_id smallint not null references public.sync_entities (id) on delete cascade,
+  legacy_id bigint not null,
+  primary key (entity_id, legacy_id)
+);
+comment on table public.sync_changed_causes is
+  'Records that others wait for, and of which something else is to be told since: the next tick rewrites the remedies of those that wait.';
+alter table public.sync_changed_causes enable row level security;
+create policy team_reads on public.sync_changed_causes for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_changed_causes from anon, authenticated, service_role;
+grant select on public.sync_changed_causes to authenticated;
+grant select, insert, update, delete on public.sync_changed_causes to isthmus_worker;
+grant select, insert on public.sync_changed_causes to isthmus_decisions;
+
+-- supabase/schemas/tables/queue-looks.sql
+
+-- Purpose: when the queue of messages was last looked at.
+
+create table public.sync_queue_looks (
+  source_id     smallint not null references public.sync_sources (id) on delete cascade,
+  what          text not null check (what in ('deliveries', 'dead_letters')),
+  looked_at     timestamptz not null,
+  dead_letters  text[] not null default '{}',
+  primary key (source_id, what)
+);
+comment on table public.sync_queue_looks is 'When sync-tick last asked QStash what became of its messages: it asks rarely.';
+comment on column public.sync_queue_looks.what is 'deliveries: its log, only while messages are sent that nobody takes. dead_letters: what it has given up.';
+comment on column public.sync_queue_looks.dead_letters is 'The ids of the latest ones (at most 100), so that each is told once.';
+alter table public.sync_queue_looks enable row level security;
+create policy team_reads on public.sync_queue_looks for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_queue_looks from anon, authenticated, service_role;
+grant select on public.sync_queue_looks to authenticated;
+grant select, insert, update on public.sync_queue_looks to isthmus_worker;
+
+-- supabase/schemas/tables/ticks.sql
+
+-- Purpose: the latest calls of sync-tick.
+
+create table public.sync_ticks (
+  id          uuid primary key default gen_random_uuid(),
+  created_at  timestamptz not null default clock_timestamp(),
+  request_id  bigint,
+  answered_at timestamptz,
+  status_code integer,
+  timed_out   boolean,
+  error       text,
+  begun_at    timestamptz,
+  ended_at    timestamptz
+);
+comment on table public.sync_ticks is 'The latest calls of sync-tick and what became of them. What is older than a day is deleted.';
+comment on column public.sync_ticks.request_id is 'pg_net''s number of the call; empty where QStash or a person called.';
+comment on column public.sync_ticks.answered_at is 'When the answer was found. That of pg_net only: with QStash the answer is QStash''s.';
+comment on column public.sync_ticks.error is 'Why there is no answer, in the words of pg_net.';
+comment on column public.sync_ticks.ended_at is 'Written by sync-tick when its work is done: nothing else proves that it works.';
+create index sync_ticks_created_at_idx on public.sync_ticks (created_at);
+create index sync_ticks_ended_idx on public.sync_ticks (created_at) where ended_at is not null;
+alter table public.sync_ticks enable row level security;
+create policy team_reads on public.sync_ticks for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_ticks from anon, authenticated, service_role;
+grant select on public.sync_ticks to authenticated;
+grant select, delete, insert (id, begun_at), update (begun_at, ended_at) on public.sync_ticks to isthmus_worker;
+
+-- supabase/schemas/functions/versions.sql
+
+-- Purpose: which version this database has, and with which functions it works.
+
+-- Written by `npm run migration`: the last migration.
+create function sync.schema_version() returns bigint
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$ select 20261101000100 $$;
+comment on function sync.schema_version() is 'The last migration. Functions that were made for a later one do nothing here.';
+
+-- While an upgrade is under way, functions of the release before meet this database, and so do those of a release that was put back. Whoever
+-- changes something in such a way that they would do harm, or fail, writes the version of that change here: then they wait until the new
+-- functions are deployed, and so does what is in the queue.
+create function sync.oldest_functions() returns bigint
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$ select 20261101000100 $$;
+comment on function sync.oldest_functions() is 'Functions that were made for an earlier version than this one do nothing here.';
+
+-- Called in the statement that claims a page, and in the first one of a tick, a start and a check: it costs no round trip.
+create function sync.meet_functions(p_version bigint) returns void
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if p_version > sync.schema_version() then
+    raise exception 'the functions were made for version % of the database, which has version %', p_version, sync.schema_version()
+      using errcode = 'IS071', hint = 'Upgrade the database: npm run sync -- setup --upgrade. Nothing was begun, and what is in the queue comes back by itself.';
+  end if;
+  if p_version < sync.oldest_functions() then
+    raise exception 'the database has version %, and works with functions of version % and later; these have version %',
+      sync.schema_version(), sync.oldest_functions(), p_version
+      using errcode = 'IS072', hint = 'Deploy the functions of the release that the database has: npm run sync -- setup --upgrade, from a checkout of that release. Nothing was begun, and what is in the queue comes back by itself.';
+  end if;
+end
+$$;
+comment on function sync.meet_functions(bigint) is
+  'Raises IS071 where these functions need a later database, IS072 where they are too old for this one.';
+
+revoke all on function sync.schema_version(), sync.oldest_functions(), sync.meet_functions(bigint) from public;
+grant execute on function sync.schema_version(), sync.oldest_functions(), sync.meet_functions(bigint) to isthmus_worker;
+
+-- supabase/schemas/functions/alerts.sql
+
+-- Purpose: what an operator must know.
+-- Locks:   the open alert.
+
+create function sync.raise_alert(p_kind text, p_severity text, p_source_id smallint, p_execution uuid, p_entity_id smallint, p_message text, p_details jsonb)
+returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  insert into public.sync_alerts as a (kind, severity, source_id, entity_id, execution_id, message, details)
+  values (p_kind, p_severity, coalesce(p_source_id, (select source_id from public.sync_executions where id = p_execution)),
+          p_entity_id, p_execution, p_message, p_details)
+  on conflict (kind, entity_id) where closed_at is null do update
+     set occurrences = a.occurrences + 1, last_seen_at = now(), execution_id = coalesce(excluded.execution_id, a.execution_id),
+         message = excluded.message, details = excluded.details
+$$;
+comment on function sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb) is
+  'Opens an alert, or counts it again while it is open. p_source_id null: the source of the execution.';
+
+create function sync.close_alert(p_kind text, p_source_id smallint) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_alerts set closed_at = now() where kind = p_kind and source_id = p_source_id and closed_at is null
+$$;
+comment on function sync.close_alert(text, smallint) is 'Closes an alert whose cause is gone.';
+
+revoke all on function sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb), sync.close_alert(text, smallint) from public;
+grant execute on function sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb), sync.close_alert(text, smallint) to isthmus_worker;
+grant execute on function sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb) to isthmus_decisions;
+
+-- supabase/schemas/functions/table-guards.sql
+
+-- Purpose: what nobody changes by hand, and what an edit by hand has to bring with it.
+
+create function sync.refuse_other_namespace() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  raise exception 'the namespace of source % never changes', old.name
+    using errcode = 'IS022', hint = 'The ids of all its records derive from it: another one would give a record that returns another id.';
+end
+$$;
+comment on function sync.refuse_other_namespace() is 'Nobody changes what ids are made from, by hand either.';
+create trigger refuse_other_namespace before update of namespace on public.sync_sources
+  for each row when (new.namespace <> old.namespace) execute function sync.refuse_other_namespace();
+
+create function sync.renew_job() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  -- What somebody has changed deserves a fresh look.
+  new.attempts := 0;
+  new.last_error := null;
+  new.status := case when new.status in ('incomplete', 'failed') then 'pending'::public.sync_job_status else new.status end;
+  if (new.cron_expression, new.time_zone) is distinct from (old.cron_expression, old.time_zone)
+     and new.next_execution_at is not distinct from old.next_execution_at then
+    new.next_execution_at := null;
+  end if;
+  return new;
+end
+$$;
+comment on function sync.renew_job() is 'Forgets the failure of a job whose time, zone or configuration was changed, and has its next time reckoned anew.';
+create trigger renew_job before update of cron_expression, time_zone, configuration, enabled on public.sync_jobs
+  for each row when ((new.cron_expression, new.time_zone, new.configuration, new.enabled)
+    is distinct from (old.cron_expression, old.time_zone, old.configuration, old.enabled))
+  execute function sync.renew_job();
+
+create function sync.note_progress() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  new.moved_at := clock_timestamp();
+  return new;
+end
+$$;
+comment on function sync.note_progress() is 'Stamps the progress of a chain, whichever function it was that moved it.';
+create trigger note_progress before update on public.sync_chains
+  for each row when (new.page <> old.page or new.state <> old.state or new.page_size < old.page_size)
+  execute function sync.note_progress();
+
+create function sync.refuse_other_id() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if (new.source_id, new.entity_type, new.legacy_id, new.entity_uuid) is distinct from (old.source_id, old.entity_type, old.legacy_id, old.entity_uuid) then
+    raise exception '% %: a record keeps its id for ever', old.entity_type, old.legacy_id
+      using errcode = 'IS022', hint = format('Other rows refer to it by this id. If the record''s row has another id: give that row the id of the mapping; or delete the mapping, and take the row over: npm run sync -- adopt %s', old.entity_type);
+  end if;
+  return new;
+end
+$$;
+comment on function sync.refuse_other_id() is 'Nobody changes which id a record has, by hand either.';
+create trigger refuse_other_id before update of source_id, entity_type, legacy_id, entity_uuid on public.uuid_mappings_enhanced
+  for each row execute function sync.refuse_other_id();
+
+create function sync.guard_states() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if tg_op = 'INSERT' and not exists (select from public.sync_row_states) then
+    return null;
+  end if;
+  raise exception 'sync_row_states says what both sides held when a record was decided on: nobody but the sync writes it'
+    using errcode = 'IS022', hint = 'A value that the source comes to have later would count as seen, and never arrive. To have a record judged anew by what both sides hold, delete its row: the next digest reads it, or npm run sync -- start --ids <entity>=<legacy id>. A backup goes into the emptied table.';
+end
+$$;
+comment on function sync.guard_states() is 'What is remembered of records is written by pages and decisions alone; a backup may be put into the empty table.';
+-- Once per statement, which costs a page nothing.
+create trigger guard_states before insert or update on public.sync_row_states
+  for each statement when (current_user not in ('isthmus_worker', 'isthmus_decisions')) execute function sync.guard_states();
+
+create function sync.refuse_undecided() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if exists (select from public.sync_adoption_rows where undecided) and exists (
+    select from new_mappings m
+      join public.sync_entities e on e.source_id = m.source_id and e.entity_type = m.entity_type
+      join public.sync_adoption_rows r on r.entity_id = e.id and r.legacy_id = m.legacy_id and r.undecided
+  ) then
+    raise exception using errcode = 'IS002', message = 'several target rows have this legacy id: a person decides which one is the record';
+  end if;
+  return null;
+end
+$$;
+comment on function sync.refuse_undecided() is
+  'A legacy id that several target rows have gets no UUID by any path until one of them is chosen.';
+create trigger refuse_undecided after insert on public.uuid_mappings_enhanced
+  referencing new table as new_mappings for each statement execute function sync.refuse_undecided();
+
+create function sync.guard_status() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if old.status <> 'running' then
+    raise exception 'execution % has ended already: it is %', old.id, old.status
+      using errcode = 'IS031', hint = 'Nothing to do. npm run sync -- executions lists those that run.';
+  end if;
+  if new.status = 'cancelled' then
+    if current_user = 'authenticated' then
+      new.cancelled_by := sync.actor(null);
+    else
+      new.cancelled_by := coalesce(nullif(btrim(new.cancelled_by), ''), session_user);
+    end if;
+    new.completed_at := clock_timestamp();
+    new.errors := jsonb_build_array(jsonb_build_object('code', 'EXECUTION_CANCELLED', 'message', 'Cancelled by ' || new.cancelled_by || '.',
+      'remedy', 'Nothing is half done: every page is one commit. Start again when it suits; the next execution goes on from the last checkpoints.'));
+  elsif exists (select from public.sync_chains where execution_id = new.id and state in ('blocked', 'open')) then
+    raise exception 'execution % still has chains that are not closed', new.id
+      using errcode = 'IS031', hint = 'Set status to cancelled to end it.';
+  end if;
+  return new;
+end
+$$;
+comment on function sync.guard_status() is
+  'An execution ends once: succeeded or failed when its chains are closed, cancelled whenever a person says so.';
+create trigger guard_status before update of status on public.sync_executions
+  for each row when (new.status is distinct from old.status) execute function sync.guard_status();
+
+create function sync.guard_chain() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  -- Who has a page, when it is tried again, and how large it is. All else says what is read.
+  v_theirs constant text[] := array['state', 'closed_at', 'due_at', 'lease', 'lease_until', 'delivery', 'attempt', 'page_size', 'slow_growth', 'sends', 'failures', 'crashes', 'refusals',
+                                    'unclaimed', 'waits_since', 'last_error', 'moved_at'];
+begin
+  -- What goes with its execution is deleted by a trigger of the foreign key.
+  if pg_trigger_depth() > 1 or not exists (select from public.sync_executions where id = old.execution_id and status = 'running') then
+    return coalesce(new, old);
+  end if;
+  if tg_op = 'UPDATE' and (new.state = old.state or new.state in ('failed', 'cancelled'))
+     and to_jsonb(new) - v_theirs = to_jsonb(old) - v_theirs then
+    return new;
+  end if;
+  raise exception 'a chain of a running execution says which records are still to be read: nobody but the sync moves or removes it'
+    using errcode = 'IS031', hint = format('To end the execution: update sync_executions set status = ''cancelled'' where id = %L. What it has not read, the next one reads.', old.execution_id);
+end
+$$;
+comment on function sync.guard_chain() is
+  'People may have a page tried again, or its chain fail. Records that nobody has read do not count as read by their hand.';
+create trigger guard_chain before update or delete on public.sync_chains
+  for each row when (current_user <> 'isthmus_worker') execute function sync.guard_chain();
+
+revoke all on function sync.refuse_other_namespace(), sync.renew_job(), sync.note_progress(), sync.refuse_other_id(), sync.guard_states(),
+  sync.refuse_undecided(), sync.guard_status(), sync.guard_chain() from public;
+
+-- supabase/schemas/functions/conflict-policy.sql
+
+-- Purpose: decide field by field who wins where both sides may have changed something.
+
+create function sync.field_strategies(p_entity public.sync_entities, p_of_request text) returns jsonb
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select jsonb_object_agg(c ->> 'name', case when p_of_request = 'overwrite_edits' then p_of_request else
+           coalesce(p_of_request, p_entity.conflicts -> 'fields' ->> (c ->> 'name'),
+             p_entity.conflicts -> 'types' ->> 'concurrent_modification', p_entity.conflicts ->> 'strategy')
+           ::public.conflict_resolution_strategy::text end)
+    from jsonb_array_elements(p_entity.columns) c
+$$;
+comment on function sync.field_strategies(public.sync_entities, text) is
+  'Which strategy decides each field that both sides have changed: {field: strategy}. p_of_request: the one that a job or request asks for (sync.strategy_of_request); it counts before all others.';
+
+create function sync.strategy_of_request(p_request jsonb) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+as $$ select case when p_request -> 'overwriteEdits' = 'true' then 'overwrite_edits' else p_request ->> 'conflictStrategy' end $$;
+comment on function sync.strategy_of_request(jsonb) is
+  'The strategy that a job or request asks for. overwrite_edits: the source''s value is written over what only the target has changed, too. Null: none.';
+
+create function sync.strategy_origin(p_entity public.sync_entities, p_of_request text, p_field text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select case when p_of_request is not null then 'of this request'
+              when p_entity.conflicts -> 'fields' ? p_field then 'of the field ' || p_field
+              when p_entity.conflicts -> 'types' ? 'concurrent_modification' then 'of the type concurrent_modification'
+              else 'of the entity' end
+$$;
+comment on function sync.strategy_origin(public.sync_entities, text, text) is 'Where the strategy of a field is declared.';
+
+create function sync.merge_objects(p_seen jsonb, p_source jsonb, p_target jsonb, p_left jsonb) returns jsonb
+language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_merged jsonb := '{}';
+  v_key    text;
+  v_value  jsonb;
+begin
+  if jsonb_typeof(p_source) is distinct from 'object' or jsonb_typeof(p_target) is distinct from 'object' then
+    return null;
+  end if;
+  for v_key in select k from (select jsonb_object_keys(p_source) union select jsonb_object_keys(p_target)) x (k) order by k loop
+    -- A key that is not there is a value like any other. What neither side has changed stays as it is in the target.
+    if (p_source -> v_key) is not distinct from (p_target -> v_key)
+      or (p_source -> v_key) is not distinct from (p_seen -> v_key) and p_seen is not null then
+      v_value := p_target -> v_key;
+    elsif (p_target -> v_key) is not distinct from (p_left -> v_key) and p_left is not null then
+      v_value := p_source -> v_key;
+    else
+      v_value := sync.merge_objects(case when p_seen is not null then coalesce(p_seen -> v_key, 'null') end, p_source -> v_key, p_target -> v_key,
+                                    case when p_left is not null then coalesce(p_left -> v_key, 'null') end);
+      if v_value is null then
+        return null;
+      end if;
+    end if;
+    if v_value is not null then
+      v_merged := v_merged || jsonb_build_object(v_key, v_value);
+    end if;
+  end loop;
+  return v_merged;
+end
+$$;
+comment on function sync.merge_objects(jsonb, jsonb, jsonb, jsonb) is
+  'Both sides'' changes of a JSON object, key by key. Null: both have changed the same key, or one is no object.';
+
+-- Seen and left are NULL where nobody knows them: of an adopted row, a new field, or a hash that no longer fits. What is
+-- empty then holds nothing that could be lost.
+create function sync.decision_sql() returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+return $q$case
+  when x.source is not distinct from x.seen then case when x.target is not distinct from x."left" then 'none'
+    when x.strategy is distinct from 'overwrite_edits' then 'keep'
+    -- Of a hash that no longer fits nobody knows which field it was.
+    when x.target is not distinct from x.source then 'agree' else 'overwrite' end
+  when x.source is not distinct from x.target then 'agree'
+  when x.target is not distinct from x."left" or x."left" is null and x.target = 'null' then 'take'
+  else case x.strategy
+    when 'source_wins' then 'overwrite'
+    when 'overwrite_edits' then 'overwrite'
+    when 'target_wins' then 'retain'
+    when 'merge' then case when sync.merge_objects(x.seen, x.source, x.target, x."left") is null then 'review' else 'merge' end
+    when 'manual_review' then 'review' end end$q$;
+comment on function sync.decision_sql() is
+  'SQL over x (seen, source, target, left: jsonb; strategy): none, keep (only the target changed), agree (both say the same), take (only the source changed), or, where both changed: overwrite, retain, merge, review.';
+
+create function sync.decide(p_type public.conflict_type_enum, p_seen jsonb, p_source jsonb, p_target jsonb, p_left jsonb,
+  p_strategy public.conflict_resolution_strategy) returns text
+language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_decision text;
+begin
+  case p_type
+    when 'concurrent_modification' then
+      execute 'select ' || sync.decision_sql() || ' from (select $1 as seen, $2 as source, $3 as target, $4 as "left", $5::text as strategy) x'
+        into v_decision using p_seen, p_source, p_target, p_left, p_strategy;
+    -- No strategy can write a reference to what is not there.
+    when 'foreign_key_violation' then
+      case p_strategy when 'source_wins', 'target_wins', 'merge', 'manual_review' then v_decision := 'wait'; end case;
+    -- Nor what the target cannot take.
+    when 'business_rule_violation', 'schema_mismatch', 'uuid_mapping_conflict' then
+      case p_strategy
+        when 'source_wins', 'merge', 'manual_review' then v_decision := 'review';
+        when 'target_wins' then v_decision := 'retain';
+      end case;
+  end case;
+  return v_decision;
+end
+$$;
+comment on function sync.decide(public.conflict_type_enum, jsonb, jsonb, jsonb, jsonb, public.conflict_resolution_strategy) is
+  'What becomes of a field or record, for every type of conflict and strategy; raises case_not_found for what it does not know.';
+
+create function sync.pick(p_values jsonb, p_keys text[]) returns jsonb
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(jsonb_object_agg(k, p_values -> k), '{}') from unnest(p_keys) k where p_values ? k
+$$;
+comment on function sync.pick(jsonb, text[]) is 'Of an object, some keys, as far as it has them.';
+
+-- As people read it in the column field; only names that would part it are in quotes.
+create function sync.listed(p_names text[]) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select string_agg(case when name ~ '[,"]' then '"' || replace(name, '"', '""') || '"' else name end, ', ' order by n)
+    from unnest(p_names) with ordinality x (name, n)
+$$;
+comment on function sync.listed(text[]) is 'Names of fields as one text. sync.unlisted parts it.';
+
+create function sync.unlisted(p_list text) returns text[]
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select array_agg(case when m[1] like '"%' then replace(substr(m[1], 2, length(m[1]) - 2), '""', '"') else m[1] end)
+    from regexp_matches(p_list, '("(?:[^"]|"")*"|[^,]+)(?:, |$)', 'g') m
+$$;
+comment on function sync.unlisted(text) is 'The names that sync.listed has made a text of.';
+
+create function sync.is_decided(p_entity_id smallint, p_legacy_id bigint, p_field text) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select exists (select from public.sync_conflicts c
+                  where c.entity_id = p_entity_id and c.source_record_id = p_legacy_id and c.state = 'resolved' and c.decisions > 0
+                    and c.resolution_strategy in ('target_wins', 'merge') and p_field = any (sync.unlisted(c.field)))
+$$;
+comment on function sync.is_decided(smallint, bigint, text) is 'Whether a person has decided that a field keeps what the target has.';
+
+create function sync.shown_value(p_value jsonb, p_fields integer) returns jsonb
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select case when length(p_value::text) <= l.most + 20 then p_value
+              else to_jsonb(left(coalesce(p_value #>> '{}', p_value::text), l.most) || '… (' || length(coalesce(p_value #>> '{}', p_value::text)) || ' characters)') end
+    -- The table editor cuts a cell off at 16 kB; three values of each field have to fit into it.
+    from (select greatest(20, least(400, 3000 / p_fields)) as most) l
+$$;
+comment on function sync.shown_value(jsonb, integer) is
+  'A value as the queue shows it: cut short, so that all that differs in p_fields fields fits into a cell of the table editor.';
+
+create function sync.differences(p_columns jsonb, p_fields text[], p_seen jsonb, p_source jsonb, p_target jsonb, p_masked boolean) returns jsonb
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select jsonb_object_agg(f.name, case
+      when p_masked and coalesce((c.col ->> 'sensitive')::boolean, true)
+        then jsonb_build_object('seen', '•••', 'source', '•••', 'target', '•••')
+      when p_masked then jsonb_build_object('seen', sync.shown_value(p_seen -> f.name, cardinality(p_fields)), 'source', sync.shown_value(p_source -> f.name, cardinality(p_fields)),
+                                            'target', sync.shown_value(p_target -> f.name, cardinality(p_fields)))
+      else jsonb_build_object('seen', p_seen -> f.name, 'source', p_source -> f.name, 'target', p_target -> f.name) end)
+    from unnest(p_fields) f (name)
+    left join jsonb_array_elements(p_columns) c (col) on c.col ->> 'name' = f.name
+$$;
+comment on function sync.differences(jsonb, text[], jsonb, jsonb, jsonb, boolean) is
+  'Field by field what both sides say: {field: {seen, source, target}}. p_masked: sensitive values are hidden, and long ones cut short.';
+
+revoke all on function sync.field_strategies(public.sync_entities, text), sync.strategy_origin(public.sync_entities, text, text),
+  sync.strategy_of_request(jsonb), sync.is_decided(smallint, bigint, text), sync.decision_sql(),
+  sync.decide(public.conflict_type_enum, jsonb, jsonb, jsonb, jsonb, public.conflict_resolution_strategy),
+  sync.merge_objects(jsonb, jsonb, jsonb, jsonb), sync.pick(jsonb, text[]), sync.listed(text[]), sync.unlisted(text),
+  sync.shown_value(jsonb, integer), sync.differences(jsonb, text[], jsonb, jsonb, jsonb, boolean) from public;
+grant execute on function sync.field_strategies(public.sync_entities, text), sync.strategy_origin(public.sync_entities, text, text),
+  sync.strategy_of_request(jsonb), sync.is_decided(smallint, bigint, text), sync.decision_sql(), sync.merge_objects(jsonb, jsonb, jsonb, jsonb),
+  sync.pick(jsonb, text[]), sync.listed(text[]), sync.unlisted(text), sync.shown_value(jsonb, integer),
+  sync.differences(jsonb, text[], jsonb, jsonb, jsonb, boolean) to isthmus_worker;
+grant execute on function sync.pick(jsonb, text[]), sync.unlisted(text), sync.shown_value(jsonb, integer),
+  sync.differences(jsonb, text[], jsonb, jsonb, jsonb, boolean) to isthmus_decisions;
+
+-- supabase/schemas/functions/released-entities.sql
+
+-- Purpose: what decisions may touch: the table and the columns of each entity, released by the owner of the database.
+
+create function sync.may_hang_triggers(p_table regclass) returns table (of_table regclass, grantee oid)
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with recursive tables as (
+    select p_table::oid as oid
+    union
+    select i.inhrelid from tables t join pg_inherits i on i.inhparent = t.oid
+  )
+  select c.oid::regclass, x.grantee
+    from tables t join pg_class c on c.oid = t.oid cross join lateral aclexplode(c.relacl) x
+   where x.privilege_type = 'TRIGGER' and x.grantee <> c.relowner
+$$;
+comment on function sync.may_hang_triggers(regclass) is
+  'Who besides its owner has the right TRIGGER on a table or one of its partitions. On a new Supabase project anon, authenticated and service_role have it on each table of public.';
+
+create function sync.grant_released(p_table text) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_table    text := format('public.%I', p_table);
+  v_released public.sync_released_entities;
+  v_columns  text;
+  v_schema   text;
+  v_open     record;
+begin
+  if to_regclass(v_table) is null then
+    return;
+  end if;
+  execute format('revoke all on %s from isthmus_decisions', v_table);
+  -- Through such a right anybody can hang a function of theirs on the table. It would run with the rights of whoever writes there.
+  for v_open in select * from sync.may_hang_triggers(v_table::regclass) loop
+    execute format('revoke trigger on %s from %s cascade', v_open.of_table, case when v_open.grantee = 0 then 'public' else v_open.grantee::regrole::text end);
+  end loop;
+  for v_released in select * from public.sync_released_entities where target_table = p_table order by entity_type loop
+    v_columns := (select string_agg(quote_ident(name), ', ') from unnest(v_released.columns) name);
+    execute format('grant select (id, %1$s), insert (id, %1$s), update (%1$s) on %2$s to isthmus_decisions', v_columns, v_table);
+    if v_released.deletes then
+      execute format('grant delete on %s to isthmus_decisions', v_table);
+    end if;
+  end loop;
+  -- Types of extensions stand in schemas of their own, where both roles have to name them.
+  for v_schema in
+    select distinct n.nspname
+      from public.sync_released_entities r
+      join pg_attribute a on a.attrelid = to_regclass(v_table) and a.attname = any (r.columns) and a.attnum > 0 and not a.attisdropped
+      join pg_type d on d.oid = a.atttypid
+      join pg_type t on t.oid = coalesce(nullif(d.typbasetype, 0), d.oid)
+      join pg_namespace n on n.oid = t.typnamespace
+     where r.target_table = p_table and n.nspname not in ('pg_catalog', 'public') order by 1
+  loop
+    execute format('grant usage on schema %I to isthmus_worker, isthmus_decisions', v_schema);
+  end loop;
+end
+$$;
+comment on function sync.grant_released(text) is 'Gives isthmus_decisions exactly the rights on a table that its releases say, and both roles the use of the schemas that its types stand in.';
+
+create function sync.own_tables() returns text[]
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select array[
+    'sync_adoption_rows', 'sync_alerts', 'sync_audit', 'sync_brakes', 'sync_chains', 'sync_changed_causes', 'sync_checkpoints', 'sync_conflict_values',
+    'sync_conflicts', 'sync_contract_checks', 'sync_entities', 'sync_entity_shapes', 'sync_executions', 'sync_identities', 'sync_jobs', 'sync_join_rows', 'sync_page_log',
+    'sync_pending_keys', 'sync_planned_keys', 'sync_planned_records', 'sync_queue_counts', 'sync_queue_looks', 'sync_record_slots',
+    'sync_released_entities', 'sync_reports', 'sync_row_states', 'sync_rule_overrides', 'sync_side_effects', 'sync_sources',
+    'sync_ticks', 'sync_warnings', 'uuid_mappings_enhanced']
+$$;
+comment on function sync.own_tables() is 'The tables of the sync itself, which no entity fills. An application''s own table may have any other name.';
+
+create function sync.release_entity(p_entity text, p_table text, p_columns text[], p_deletes boolean) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_table   regclass := to_regclass(format('public.%I', p_table));
+  v_former  text := (select target_table from public.sync_released_entities where entity_type = p_entity);
+  v_missing text;
+begin
+  if p_table = any (sync.own_tables()) then
+    raise exception 'public.% is a table of the sync itself', p_table
+      using errcode = '22023', hint = 'Release the application''s table that the entity fills.';
+  end if;
+  select string_agg(quote_ident(name), ', ') into v_missing from unnest(p_columns || 'id'::text) name
+   where not exists (select from pg_attribute where attrelid = v_table and attname = name and attnum > 0 and not attisdropped);
+  if (select relkind from pg_class where oid = v_table) not in ('r', 'p') then
+    raise exception 'public.% is no table', p_table
+      using errcode = '42809', hint = 'Release the table itself: what is written through a view or a foreign table is written with other rights.';
+  elsif v_table is null or v_missing is not null then
+    raise exception 'public.% does not have what the entity % fills: %', p_table, p_entity, coalesce(v_missing, 'the table is missing')
+      using errcode = '42703', hint = 'Correct the table or the entity file: npm run sync -- check says what does not fit.';
+  end if;
+  insert into public.sync_released_entities (entity_type, target_table, columns, deletes)
+  values (p_entity, p_table, p_columns, p_deletes)
+  on conflict (entity_type) do update
+     set target_table = excluded.target_table, columns = excluded.columns, deletes = excluded.deletes, released_by = default, released_at = default;
+  perform sync.grant_released(p_table);
+  if v_former <> p_table then
+    perform sync.grant_released(v_former);
+  end if;
+end
+$$;
+comment on function sync.release_entity(text, text, text[], boolean) is
+  'The owner lets decisions on an entity read and write these columns of this table, and no others. npm run sync -- grants prints the call. Called again, it narrows as well as widens.';
+
+create function sync.withdraw_entity(p_entity text) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_table text;
+begin
+  delete from public.sync_released_entities where entity_type = p_entity returning target_table into v_table;
+  perform sync.grant_released(v_table);
+end
+$$;
+comment on function sync.withdraw_entity(text) is 'The owner takes a release back: decisions on the entity are refused from then on.';
+
+create function sync.released_entity(p_entity_id smallint) returns public.sync_entities
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_entity   public.sync_entities;
+  v_released public.sync_released_entities;
+  v_names    text[];
+  v_beyond   text;
+begin
+  select * into strict v_entity from public.sync_entities where id = p_entity_id;
+  select * into v_released from public.sync_released_entities where entity_type = v_entity.entity_type;
+  v_names := array(select c ->> 'name' from jsonb_array_elements(v_entity.columns) c) || v_entity.legacy_key;
+  select string_agg(distinct quote_ident(name), ', ') into v_beyond from unnest(v_names) name where name <> all (v_released.columns);
+  if v_released.target_table is distinct from v_entity.target_table or v_beyond is not null then
+    raise exception 'the entity % is not released as it is defined now: %', v_entity.entity_type,
+      case when v_released.entity_type is null then 'nobody has released it'
+           when v_released.target_table <> v_entity.target_table then 'it is released for another table'
+           else 'the release lacks ' || v_beyond end
+      using errcode = 'IS022', hint = 'The owner of the database runs what npm run sync -- grants prints. Nothing was changed.';
+  end if;
+  -- sync_entities is written by the worker: names that become SQL are the owner's, and types the catalog's.
+  v_entity.target_table := v_released.target_table;
+  v_entity.columns := (
+    select jsonb_agg(jsonb_build_object('name', a.attname, 'type', format_type(a.atttypid, -1)) order by r.n)
+      from unnest(v_released.columns) with ordinality r (name, n)
+      join pg_attribute a on a.attrelid = format('public.%I', v_released.target_table)::regclass and a.attname = r.name and a.attnum > 0 and not a.attisdropped
+     where r.name = any (v_names));
+  return v_entity;
+end
+$$;
+comment on function sync.released_entity(smallint) is
+  'An entity with the table and columns that its owner has released. Raises IS022 when its definition goes beyond them.';
+
+revoke all on function sync.may_hang_triggers(regclass), sync.own_tables(), sync.grant_released(text),
+  sync.release_entity(text, text, text[], boolean), sync.withdraw_entity(text), sync.released_entity(smallint) from public;
+grant execute on function sync.released_entity(smallint) to isthmus_worker, isthmus_decisions;
+
+-- supabase/schemas/functions/columns.sql
+
+-- Purpose: the columns that an entity fills, and the SQL that reads, compares and writes their values.
+
+-- format_type(oid, -1), not (oid, null): the latter calls char(n) character and bit(n) bit, which SQL reads as length 1, so that a
+-- cast to either cuts in silence.
+create function sync.column_types(p_table regclass) returns table (name text, type text, exact text, recast boolean)
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with recursive step as (
+    select a.attname, a.atttypid as type, a.atttypmod as modifier
+      from pg_catalog.pg_attribute a where a.attrelid = p_table and a.attnum > 0 and not a.attisdropped
+    union all
+    select s.attname, t.typbasetype, greatest(s.modifier, t.typtypmod)
+      from step s join pg_catalog.pg_type t on t.oid = s.type and t.typtype = 'd'
+  )
+  select s.attname, format_type(s.type, -1), format_type(s.type, s.modifier),
+         -- JSON has no bounds of arrays. Of an extension's type as to_jsonb decides it: only of types that are not PostgreSQL's own.
+         t.typcategory = 'A' or t.typtype = 'c'
+           or s.type >= 16384 and exists (select from pg_catalog.pg_cast k where k.castsource = s.type and k.casttarget = 'json'::regtype and k.castfunc <> 0)
+    from step s join pg_catalog.pg_type t on t.oid = s.type and t.typtype <> 'd'
+$$;
+comment on function sync.column_types(regclass) is
+  'Columns of a table with their types, behind domains: type without its modifier, which holds every value as the source has it, and exact, which the column holds. recast: JSON would make another value of it (arrays, composite types, types of an extension that says so), so that it is kept as text there.';
+
+-- The page's rows are kept under names of ours, whatever the target's columns are called.
+create function sync.field_slots(p_entity public.sync_entities) returns table (name text, slot text, type text, exact text, registered text, recast boolean)
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select d.col ->> 'name', 'c' || d.n, coalesce(t.type, d.col ->> 'type'), coalesce(t.exact, d.col ->> 'type'), d.col ->> 'type', coalesce(t.recast, false)
+    from jsonb_array_elements(p_entity.columns) with ordinality d (col, n)
+    -- As the catalog has them now: a type may have been altered since the entity was registered.
+    left join sync.column_types(to_regclass(format('public.%I', p_entity.target_table))) t on t.name = d.col ->> 'name'
+   order by d.n
+$$;
+comment on function sync.field_slots(public.sync_entities) is
+  'The columns that an entity fills, each with the column of pg_temp.page_rows that has its new value as text, and with its types.';
+
+-- JSON has one null, in which NULL and the null of a JSON column would be one value.
+create function sync.kept_sql(p_value text, p_type text, p_recast boolean) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select case when p_recast then p_value || '::text'
+              when p_type in ('json', 'jsonb') then format($q$(
+                select case jsonb_typeof(k.v) when 'null' then '"null"'
+                         when 'string' then case when k.v #>> '{}' ~ '^''*null$' then to_jsonb('''' || (k.v #>> '{}')) else k.v end
+                         else k.v end
+                  from (select (%s)::jsonb as v offset 0) k)$q$, p_value)
+              else p_value end
+$$;
+comment on function sync.kept_sql(text, text, boolean) is
+  'SQL: a value of a column as it is compared, kept and shown to people. Of a JSON column the null of JSON is the text null, and a text that reads null has an apostrophe before it.';
+
+create function sync.filled_sql(p_values text, p_name text, p_type text, p_recast boolean, p_otherwise text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- What jsonb_populate_record makes of the null of JSON is NULL, in a JSON column, too.
+  select case when p_type in ('json', 'jsonb') and not p_recast then format($q$(
+                select case when jsonb_typeof(k.v) = 'null' then null when k.v = '"null"' then 'null'
+                         when jsonb_typeof(k.v) = 'string' and k.v #>> '{}' ~ '^''+null$' then to_jsonb(substr(k.v #>> '{}', 2))
+                         else k.v end
+                  from (select %s -> %L as v offset 0) k)::%s$q$, p_values, p_name, p_type)
+              else p_otherwise end
+$$;
+comment on function sync.filled_sql(text, text, text, boolean, text) is
+  'SQL: what a column gets of values as they are kept (sync.kept_sql), an object. p_otherwise: where the column is no JSON.';
+
+create function sync.json_fields(p_entity public.sync_entities) returns text[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(array_agg(c.name), '{}') from sync.field_slots(p_entity) c where c.type in ('json', 'jsonb') and not c.recast
+$$;
+comment on function sync.json_fields(public.sync_entities) is 'The JSON columns that an entity fills.';
+
+create function sync.target_sql(p_entity public.sync_entities, p_schema text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select case when p_schema = 'pg_temp' then 'pg_temp.page_shadow' else format('public.%I', p_entity.target_table) end
+$$;
+comment on function sync.target_sql(public.sync_entities, text) is 'SQL: the target table of an entity, or in a plan (p_schema: pg_temp) its shadow.';
+
+create function sync.has_unique_keys(p_value json) returns boolean
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  with recursive parts (value) as (
+    select p_value
+    union all
+    select c.value from parts p cross join lateral (
+      select value from json_each(case json_typeof(p.value) when 'object' then p.value else '{}' end)
+      union all
+      select value from json_array_elements(case json_typeof(p.value) when 'array' then p.value else '[]' end)) c
+  )
+  select bool_and((select count(*) = count(distinct k) from json_object_keys(case json_typeof(value) when 'object' then value else '{}' end) k)) from parts
+$$;
+comment on function sync.has_unique_keys(json) is 'Whether no object within has a key twice. From PostgreSQL 16 on the server tells that itself: is json with unique keys.';
+
+create function sync.exact_type(p_type oid, p_modifier integer, out type text, out exact text)
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with recursive step as (
+    select p_type as type, p_modifier as modifier
+    union all
+    select t.typbasetype, greatest(s.modifier, t.typtypmod) from step s join pg_catalog.pg_type t on t.oid = s.type and t.typtype = 'd'
+  )
+  select format_type(s.type, -1), format_type(s.type, s.modifier)
+    from step s join pg_catalog.pg_type t on t.oid = s.type and t.typtype <> 'd'
+$$;
+comment on function sync.exact_type(oid, integer) is 'What stands behind a domain: the type without a modifier, and with the one that counts.';
+
+create function sync.record_texts(p_record text) returns text[]
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select array_agg(case when f.field = '' then null
+                        when left(f.field, 1) = '"' then regexp_replace(replace(substr(f.field, 2, length(f.field) - 2), '""', '"'), '\\(.)', '\1', 'g')
+                        else f.field end order by m.n)
+    from regexp_matches(',' || substr(p_record, 2, length(p_record) - 2), ',((?:"(?:[^"\\]|""|\\.)*"|[^,"\\])*)', 'g') with ordinality m (parts, n)
+    cross join lateral (select m.parts[1] as field) f
+$$;
+comment on function sync.record_texts(text) is 'The attributes of a composite value, each as text, from the value as PostgreSQL writes it.';
+
+create function sync.fits_scalar_sql(p_name text, p_type text, p_exact text) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select '(' || string_agg(format(c.condition, p_name, p_type, p_exact), ' and ') || ')'
+    from (values
+      -- What these types read from a text they cut, round or move to another zone without an error.
+      (p_type = 'real', '(p.%1$I)::real::text::numeric = (p.%1$I)::numeric'),
+      (p_type = 'double precision', '(p.%1$I)::double precision::text::numeric = (p.%1$I)::numeric'),
+      (p_type = 'money', $c$p.%1$I !~ '\.\d\d\d*[1-9]'$c$),
+      -- A negative number is read as a very large one.
+      (p_type in ('oid', 'xid', 'xid8', 'cid'), $c$p.%1$I !~ '-'$c$),
+      (p_type = 'name', '(p.%1$I)::name::text = p.%1$I'),
+      (p_type = '"char"', '(p.%1$I)::"char"::text = p.%1$I'),
+      (p_type = 'time without time zone', $c$p.%1$I ~ '^\d\d?:\d\d(:\d\d(\.\d+)?)?$'$c$),
+      -- No time is finer than a microsecond.
+      (p_type in ('timestamp without time zone', 'timestamp with time zone', 'time without time zone', 'time with time zone', 'interval'),
+       $c$p.%1$I !~ '\.\d{6}\d*[1-9]'$c$),
+      -- Of a key that stands twice one value is dropped.
+      (p_type = 'jsonb' and current_setting('server_version_num')::integer >= 160000, 'p.%1$I is json with unique keys'),
+      (p_type = 'jsonb' and current_setting('server_version_num')::integer < 160000, 'sync.has_unique_keys((p.%1$I)::json)'),
+      -- Nothing says of which zone a time without one would be, nor where a moment's time is meant.
+      (p_type = 'timestamp with time zone', $c$p.%1$I ~* '^\s*[-+]?infinity\s*$|:\d\d(\.\d+)? ?([-+]\d\d(:?\d\d){0,2}|z|utc|gmt)( (bc|ad))?$'$c$),
+      (p_type = 'time with time zone', $c$p.%1$I ~* '([-+]\d\d(:?\d\d){0,2}|z|utc|gmt)$'$c$),
+      (p_type = 'timestamp without time zone', '(p.%1$I)::timestamptz = (p.%1$I)::timestamp::timestamptz'),
+      -- A date may lie beyond what a timestamp holds.
+      (p_type = 'date', $c$case when p.%1$I ~ '^\d{4,7}-\d\d-\d\d( BC)?$' then true else (p.%1$I)::timestamptz = (p.%1$I)::date::timestamptz end$c$),
+      -- Words that are another day at each reading.
+      (p_type in ('date', 'timestamp without time zone'), $c$p.%1$I !~* '\m(now|today|tomorrow|yesterday)\M'$c$),
+      (p_type in ('date', 'timestamp without time zone'), $c$p.%1$I !~* ':\d\d(\.\d+)? ?([-+]\d\d(:?\d\d){0,2}|z|utc|gmt)( (bc|ad))?$'$c$),
+      -- What a modifier would cut, round or pad. Two texts may be equal but for blanks at their end.
+      (p_exact <> p_type and p_type = 'character varying', '(p.%1$I)::%2$s::text = (p.%1$I)::%3$s::text'),
+      (p_exact <> p_type and p_type <> 'character varying', '(p.%1$I)::%2$s = (p.%1$I)::%2$s::%3$s')) c (applies, condition)
+   where c.applies
+$$;
+comment on function sync.fits_scalar_sql(text, text, text) is 'What sync.fits_sql returns of a type that has no parts.';
+
+create function sync.fits_range_sql(p_name text, p_type text) returns text
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  c_zone  constant text := ':\d\d(\.\d+)? ?([-+]\d\d(:?\d\d){0,2}|z|utc|gmt)( (bc|ad))?';
+  c_bound constant text := '\s*"?([-+]?infinity|[^",]*' || c_zone || ')?"?\s*';
+  c_range constant text := '\s*(empty|[[(]' || c_bound || ',' || c_bound || '[])])\s*';
+  v_of    record;
+begin
+  select d.type, d.exact into v_of from pg_catalog.pg_range r cross join lateral sync.exact_type(r.rngsubtype, -1) d
+   where to_regtype(p_type) in (r.rngtypid, r.rngmultitypid);
+  return case v_of.type
+    when 'timestamp with time zone' then format('(p.%1$I ~* %2$L and p.%1$I !~ %3$L)', p_name,
+      '^(' || c_range || '|\s*\{(' || c_range || '(,' || c_range || ')*)?\s*\}\s*)$', '\.\d{6}\d*[1-9]')
+    when 'timestamp without time zone' then format('(p.%1$I !~* %2$L and p.%1$I !~ %3$L)', p_name,
+      c_zone || '|\m(now|today|tomorrow|yesterday)\M', '\.\d{6}\d*[1-9]')
+    when 'date' then format('(p.%1$I !~* %2$L)', p_name, '\d:\d|\m(now|today|tomorrow|yesterday)\M')
+    else case when sync.fits_sql('value', v_of.type, v_of.exact) is not null then format('((p.%1$I)::%2$s::text = p.%1$I)', p_name, p_type) end
+  end;
+end
+$$;
+comment on function sync.fits_range_sql(text, text) is
+  'What sync.fits_sql returns of ranges and multiranges: bounds say of which zone a moment is, and are nothing finer than the type. Of other bounds that may be cut the range has to be written as PostgreSQL writes it.';
+
+create function sync.fits_sql(p_name text, p_type text, p_exact text) returns text
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_type    pg_catalog.pg_type;
+  v_element record;
+  v_part    text;
+begin
+  select * into v_type from pg_catalog.pg_type where oid = to_regtype(p_type);
+  if v_type.typtype = 'c' then
+    select string_agg(format('(select coalesce(%s, true) from (select (sync.record_texts(p.%I))[%s] as value) p)', a.fits, p_name, a.n), ' and ') into v_part
+      from (select row_number() over (order by a.attnum) as n, sync.fits_sql('value', d.type, d.exact) as fits
+              from pg_catalog.pg_attribute a cross join lateral sync.exact_type(a.atttypid, a.atttypmod) d
+             where a.attrelid = v_type.typrelid and a.attnum > 0 and not a.attisdropped) a
+     where a.fits is not null;
+    return '(' || v_part || ')';
+  end if;
+  select e.oid, e.typtype into v_element from pg_catalog.pg_type e where e.typarray = v_type.oid and e.typdelim = ',' and v_type.typtype = 'b';
+  if found then
+    select coalesce(sync.fits_sql('value', x.type, x.exact), 'true') into v_part
+      from (select case when v_element.typtype = 'd' then d.type else left(p_type, -2) end as type,
+                   case when v_element.typtype = 'd' then d.exact else left(p_exact, -2) end as exact
+              from sync.exact_type(v_element.oid, -1) d) x;
+    return case when v_part <> 'true' then
+      format('(select coalesce(bool_and(%s is not false), true) from (select unnest((p.%I)::text[]) as value) p)', v_part, p_name) end;
+  elsif v_type.typtype in ('r', 'm') then
+    return sync.fits_range_sql(p_name, p_type);
+  end if;
+  return sync.fits_scalar_sql(p_name, p_type, p_exact);
+end
+$$;
+comment on function sync.fits_sql(text, text, text) is
+  'SQL over the text p.<p_name>: whether a column of that type holds the value exactly, its elements and attributes, too; null where every value that can be read as the type fits. Time zone UTC.';
+
+create function sync.hidden_fields(p_columns jsonb) returns text[]
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+return array(select c ->> 'name' from jsonb_array_elements(p_columns) c where (c ->> 'sensitive')::boolean);
+comment on function sync.hidden_fields(jsonb) is 'The fields of an entity, by sync_entities.columns, that are sensitive.';
+
+create function sync.owned_columns(p_entity public.sync_entities) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select string_agg(format('%s as %I', sync.kept_sql(format('t.%I', c.name), c.type, c.recast), c.name), ', ') from sync.field_slots(p_entity) c
+$$;
+comment on function sync.owned_columns(public.sync_entities) is 'The columns of the target row t that the sync owns, as they are compared and kept.';
+
+-- A hash that still fits stands for the present value; one that does not for a value of which nothing is known, '{}'. The
+-- text of a jsonb is hashed: jsonb's own hash repeats itself every sixteen fields, so that two that change alike cancel out.
+create function sync.seen_sql() returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+return $q$case when s.seen_hash is null then s.seen when s.seen_hash = hashtextextended(v.new::text, 0) then v.new else '{}' end$q$;
+comment on function sync.seen_sql() is 'What a row state s saw, given the new values v.new.';
+
+create function sync.left_sql() returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+return $q$case when s.left_hash is null then s."left" when s.left_hash = hashtextextended(o.now::text, 0) then o.now else '{}' end$q$;
+comment on function sync.left_sql() is 'What a row state s left in the target, given the present values o.now.';
+
+create function sync.decided_fields(p_decided jsonb, p_decision text) returns text[]
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select array_agg(key order by key) from jsonb_each_text(p_decided) where value = p_decision
+$$;
+comment on function sync.decided_fields(jsonb, text) is 'The fields of a record about which one thing was decided; null: none.';
+
+create function sync.finds_legacy_ids(p_entity public.sync_entities) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select exists (select from pg_catalog.pg_index i join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+                  where i.indrelid = to_regclass(format('public.%I', p_entity.target_table)) and i.indisvalid and i.indpred is null
+                    and a.attname = p_entity.legacy_key)
+$$;
+comment on function sync.finds_legacy_ids(public.sync_entities) is 'Whether an index of the target table leads with the legacy id.';
+
+revoke all on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.kept_sql(text, text, boolean),
+  sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.target_sql(public.sync_entities, text),
+  sync.fits_sql(text, text, text), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text), sync.exact_type(oid, integer), sync.record_texts(text),
+  sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
+  sync.left_sql(), sync.decided_fields(jsonb, text), sync.finds_legacy_ids(public.sync_entities) from public;
+grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.kept_sql(text, text, boolean),
+  sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.target_sql(public.sync_entities, text),
+  sync.fits_sql(text, text, text), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text), sync.exact_type(oid, integer), sync.record_texts(text),
+  sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
+  sync.left_sql(), sync.decided_fields(jsonb, text) to isthmus_worker;
+grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.kept_sql(text, text, boolean),
+  sync.filled_sql(text, text, text, boolean, text), sync.fits_sql(text, text, text), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text), sync.exact_type(oid, integer), sync.record_texts(text),
+  sync.has_unique_keys(json),
+  sync.owned_columns(public.sync_entities) to isthmus_decisions;
+grant execute on function sync.finds_legacy_ids(public.sync_entities) to isthmus_worker, isthmus_decisions;
+
+-- supabase/schemas/functions/registration.sql
+
+-- Purpose: write the entity definitions from the code into sync_entities with the types of their columns, and
+--          open an entity for minting once its target is known to hold no ids that would have to be adopted.
+-- Locks:   row locks on sync_entities.
+
+create function sync.register_entity(p_source_id smallint, p_definition jsonb) returns smallint
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_table   regclass := to_regclass(format('public.%I', p_definition ->> 'target_table'));
+  v_entity  text := p_definition ->> 'entity_type';
+  v_columns jsonb;
+  v_id      smallint;
+begin
+  select jsonb_agg(d.col || jsonb_build_object('type', c.type) order by d.n)
+    into v_columns
+    from jsonb_array_elements(p_definition -> 'columns') with ordinality d (col, n)
+    left join sync.column_types(v_table) c on c.name = d.col ->> 'name';
+
+  insert into public.sync_entities as e
+    (source_id, entity_type, source_table, target_table, legacy_key, depends_on, columns, rules, on_delete, conflicts, predicate, history,
+     definition_hash)
+  values (p_source_id, v_entity, p_definition ->> 'source_table', p_definition ->> 'target_table',
+          p_definition ->> 'legacy_key',
+          array(select jsonb_array_elements_text(p_definition -> 'depends_on')),
+          v_columns, p_definition -> 'rules', p_definition -> 'on_delete', p_definition -> 'conflicts',
+          nullif(p_definition -> 'predicate', 'null'), p_definition ->> 'history', p_definition ->> 'definition_hash')
+  on conflict (source_id, entity_type) do update
+     set source_table = excluded.source_table, target_table = excluded.target_table,
+         legacy_key = excluded.legacy_key, depends_on = excluded.depends_on, columns = excluded.columns, rules = excluded.rules,
+         on_delete = excluded.on_delete, conflicts = excluded.conflicts, predicate = excluded.predicate, history = excluded.history,
+         definition_hash = excluded.definition_hash, updated_at = now(),
+         mask_from = case when sync.hidden_fields(excluded.columns) <@ sync.hidden_fields(e.columns) then e.mask_from else -9223372036854775808 end
+   where e.definition_hash is distinct from excluded.definition_hash or e.columns is distinct from excluded.columns
+  returning id into v_id;
+  if v_id is null then
+    select id into v_id from public.sync_entities where source_id = p_source_id and entity_type = v_entity;
+  end if;
+  return v_id;
+end
+$$;
+comment on function sync.register_entity(smallint, jsonb) is
+  'Writes one entity definition and resolves its column types from the catalog. A column that is missing has none: the check of the contract keeps its entity from running.';
+
+create function sync.open_entity(p_entity_id smallint, p_dry_run boolean) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_entity public.sync_entities;
+  v_any    boolean;
+begin
+  select * into strict v_entity from public.sync_entities where id = p_entity_id for update;
+  if v_entity.adoption_epoch > 0 then
+    return;
+  end if;
+  execute format('select exists (select from public.%I)', v_entity.target_table) into v_any;
+  if v_any then
+    raise exception 'entity %: public.% already holds rows whose ids have not been adopted',
+      v_entity.entity_type, v_entity.target_table
+      using errcode = 'IS021',
+            hint = format('Nothing was written. New ids beside existing rows would double them. Look with npm run sync -- adopt %1$s --dry-run, take them over with npm run sync -- adopt %1$s; only where nobody needs these rows, empty the table instead.', v_entity.entity_type);
+  end if;
+  update public.sync_entities set adoption_epoch = 1, adopted_at = now() where id = p_entity_id and not p_dry_run;
+end
+$$;
+comment on function sync.open_entity(smallint, boolean) is
+  'Allows minting for an entity whose target table is empty. Raises IS021 when it holds rows nobody has adopted. p_dry_run: only tells whether it would.';
+
+revoke all on function sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) from public;
+grant execute on function sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) to isthmus_worker;
+
+-- supabase/schemas/functions/entity-shapes.sql
+
+-- Purpose: which columns, types and files the rows of an entity stood in when both sides were last compared: what changes rows without
+--          writing them (columns dropped and added again, renamed or retyped, renamed members of enums, attached partitions, a reload) changes these.
+
+-- Numbers of the catalog are never given twice within a table, a type or a database, names are.
+create function sync.target_shapes(p_source_id smallint, p_entities text[]) returns table (entity_id smallint, shape jsonb)
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with recursive entities as (
+    select e.id, to_regclass(format('public.%I', e.target_table))::oid as root, array(select c ->> 'name' from jsonb_array_elements(e.columns) c) as owned
+      from public.sync_entities e where e.source_id = p_source_id and e.entity_type = any (p_entities)
+  ), members as (
+    select id, root as relid from entities where root is not null
+    union
+    select m.id, i.inhrelid from members m join pg_inherits i on i.inhparent = m.relid
+  ), fields as (
+    select m.id, m.relid, a.attname, a.attnum, a.atttypid, a.atttypmod, a.attgenerated
+      from entities e join members m on m.id = e.id
+      join pg_attribute a on a.attrelid = m.relid and a.attname = any (e.owned) and a.attnum > 0 and not a.attisdropped
+  ), made (whole, type) as (
+    select distinct atttypid, atttypid from fields
+    union
+    -- What a value of a type is made of.
+    select y.whole, part.type from made y join pg_type t on t.oid = y.type
+      cross join lateral (
+        select t.typbasetype as type where t.typtype = 'd'
+        union all select t.typelem where t.typlen = -1 and t.typelem <> 0
+        union all select r.rngsubtype from pg_range r where r.rngtypid = t.oid
+        union all select a.atttypid from pg_attribute a where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped) part
+  ), parts (whole, what, identity) as (
+    select y.whole, 'member ' || n.oid, n.enumlabel::text from made y join pg_enum n on n.enumtypid = y.type
+    union all select y.whole, 'attribute ' || a.attrelid || '.' || a.attnum, concat_ws('/', a.attname, a.atttypid, a.attisdropped)
+      from made y join pg_type t on t.oid = y.type and t.typtype = 'c' join pg_attribute a on a.attrelid = t.typrelid and a.attnum > 0
+  ), identities (id, name, what, identity) as (
+    select id, attname, 'number ' || relid, attnum::text from fields
+    union all select id, attname, 'type ' || relid, concat_ws('/', atttypid, atttypmod, nullif(attgenerated, '')) from fields
+    union all select f.id, f.attname, p.what, p.identity from fields f join parts p on p.whole = f.atttypid
+  ), columns as (
+    select c.id, jsonb_object_agg(c.name, c.identities) as identities
+      from (select id, name, jsonb_object_agg(what, identity) as identities from identities group by id, name) c group by c.id
+  ), files as (
+    select m.id, md5(string_agg(concat_ws('/', c.oid, c.relfilenode), ' ' order by c.oid)) as rows
+      from members m join pg_class c on c.oid = m.relid group by m.id
+  )
+  select e.id, jsonb_build_object('columns', coalesce(c.identities, '{}'), 'files', jsonb_build_object('rows', f.rows))
+    from entities e join files f on f.id = e.id left join columns c on c.id = e.id
+$$;
+comment on function sync.target_shapes(smallint, text[]) is 'The shapes of the target tables of entities: where the values of the columns that they fill stand, and in which files, those of partitions and children too.';
+
+create function sync.reshaped_columns(p_before jsonb, p_now jsonb) returns text[]
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(array_agg(distinct b.key order by b.key), '{}')
+    from jsonb_each(p_before -> 'columns') b
+    cross join lateral jsonb_each_text(b.value) w
+    cross join lateral (select p_now -> 'columns' -> b.key ->> w.key as identity) n
+   -- What is new says nothing of older values. A type that changes with the file staying only reads differently.
+   where n.identity <> w.value and (w.key not like 'type %' or p_before -> 'files' is distinct from p_now -> 'files')
+$$;
+comment on function sync.reshaped_columns(jsonb, jsonb) is 'The columns of which a value may be another one in the second shape, without anybody having written it.';
+
+create function sync.has_moved(p_before jsonb, p_now jsonb) returns boolean
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select sync.reshaped_columns(p_before, p_now) <> '{}'
+      or exists (select from jsonb_each(p_before -> 'files') b where p_now -> 'files' -> b.key <> b.value)
+$$;
+comment on function sync.has_moved(jsonb, jsonb) is 'Whether rows may be others in the second shape than in the first, without anybody having written them.';
+
+create function sync.look_at_shapes(p_source_id smallint, p_entities text[], p_source jsonb)
+returns table (entity text, target jsonb, source jsonb, target_moved boolean, source_moved boolean)
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into public.sync_entity_shapes as h (entity_id, target, target_compared)
+  select n.entity_id, n.shape,
+         -- Somebody has removed what was known of an entity that has run: then nothing is known to have been compared.
+         case when k.entity_type is null then n.shape else '{"columns": {}, "files": {"rows": "unknown"}}' end
+    from sync.target_shapes(p_source_id, p_entities) n join public.sync_entities e on e.id = n.entity_id
+    left join public.sync_checkpoints k on k.source_id = e.source_id and k.entity_type = e.entity_type
+   order by n.entity_id
+  on conflict (entity_id) do update
+     set target = excluded.target,
+         -- The clock after the catalog was read: what a page has written that began later, it has written into these columns.
+         reshaped = h.reshaped || (select coalesce(jsonb_object_agg(name, jsonb_build_object('at', clock_timestamp(), 'since', pg_snapshot_xmax(pg_current_snapshot())::text)), '{}')
+                                     from unnest(sync.reshaped_columns(h.target, excluded.target)) name)
+   where h.target <> excluded.target;
+  return query
+  select e.entity_type::text, h.target, p_source -> e.entity_type::text, sync.has_moved(h.target_compared, h.target),
+         coalesce(sync.has_moved(h.source_compared, p_source -> e.entity_type::text), false)
+    from public.sync_entities e join public.sync_entity_shapes h on h.entity_id = e.id
+   where e.source_id = p_source_id and e.entity_type = any (p_entities);
+end
+$$;
+comment on function sync.look_at_shapes(smallint, text[], jsonb) is
+  'Notes the shapes of entities'' target tables, and which columns are others than before; returns them, and whether either side''s is another than when it was compared last. p_source: {entity: shape of the tables that it reads}.';
+
+create function sync.plan_shapes(p_source_id smallint, p_execution uuid, p_shapes jsonb) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_entity_shapes h
+     set planned = jsonb_build_object('execution', p_execution, 'target', p.target, 'source', p.source),
+         -- Of the first execution, which reads everything.
+         source_compared = coalesce(h.source_compared, p.source)
+    from jsonb_to_recordset(p_shapes) as p (entity text, target jsonb, source jsonb)
+    join public.sync_entities e on e.source_id = p_source_id and e.entity_type = p.entity
+   where h.entity_id = e.id
+$$;
+comment on function sync.plan_shapes(smallint, uuid, jsonb) is 'Keeps the shapes in which an execution will have compared its entities: [{entity, target, source}].';
+
+create function sync.keep_compared(p_execution uuid) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_entity_shapes
+     set target_compared = planned -> 'target', source_compared = planned -> 'source', planned = null
+   where planned ->> 'execution' = p_execution::text
+$$;
+comment on function sync.keep_compared(uuid) is 'An execution has succeeded: the shapes that it was planned with have been compared.';
+
+create function sync.writer_sql(p_entity public.sync_entities, p_schema text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- A plan's copy of a row was written by the plan.
+  select case when p_schema = 'pg_temp' then format('(select isthmus_row.xmin from public.%I isthmus_row where isthmus_row.id = t.id)', p_entity.target_table)
+              else 't.xmin' end
+$$;
+comment on function sync.writer_sql(public.sync_entities, text) is 'SQL: which transaction has written the target row t.';
+
+create function sync.untouched_sql(p_entity public.sync_entities, p_schema text) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select format('(%1$s = s.written_by and age(%1$s) < %2$s)', sync.writer_sql(p_entity, p_schema),
+                least(2147483647, pg_snapshot_xmax(pg_current_snapshot())::text::bigint - x.written_since::text::bigint))
+    from public.sync_sources x where x.id = p_entity.source_id
+$$;
+comment on function sync.untouched_sql(public.sync_entities, text) is
+  'SQL: whether nobody has written the target row t since it was as the row state s says. False says nothing: then it is compared. True says nothing of columns that DDL has changed.';
+
+create function sync.as_left_sql(p_entity public.sync_entities) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select case when exists (select from public.sync_entity_shapes h where h.entity_id = p_entity.id and sync.has_moved(h.target_compared, h.target)) then 'false'
+              else sync.untouched_sql(p_entity, 'public') end
+$$;
+comment on function sync.as_left_sql(public.sync_entities) is
+  'SQL: whether the target row t is as the row state s says, because nobody has written it and no DDL has been there. False says nothing: then it is compared.';
+
+create function sync.reshaped_sql(p_entity public.sync_entities, p_schema text) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select format($q$
+      cross join lateral (
+        select coalesce(array_agg(f.name), '{}') as fields, coalesce(bool_and(f.untouched), false) as untouched
+          from (select c.name, %4$s as untouched
+                  from unnest(%1$L::text[], %2$L::timestamptz[], %3$L::xid[]) c (name, at, since)
+                 where s.synced_at < c.at and l.now -> c.name is distinct from l."left" -> c.name
+                   and (%4$s or age(%5$s) > age(c.since))) f) d $q$,
+      array_agg(r.key), array_agg(r.value ->> 'at'), array_agg((r.value ->> 'since')::xid8::xid), sync.untouched_sql(p_entity, p_schema),
+      sync.writer_sql(p_entity, p_schema))
+    from public.sync_entity_shapes h, jsonb_each(h.reshaped) r
+   where h.entity_id = p_entity.id
+     -- Beyond that the ages of transactions are not comparable.
+     and pg_snapshot_xmax(pg_current_snapshot())::text::bigint - (r.value ->> 'since')::bigint < 2147483647
+  having count(*) > 0
+$$;
+comment on function sync.reshaped_sql(public.sync_entities, text) is
+  'SQL, joined to target row t, row state s and l (now, left): d.fields, which differ from what was left by DDL as it seems, and whether d.untouched, so that it must have been. What people have written since it was noticed counts as theirs. Null: no column was changed by DDL.';
+
+create function sync.left_or_reshaped_sql() returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+return $q$case when d.fields = '{}' then l."left" when not d.untouched then l."left" - d.fields
+               when s.left_hash is null then l."left" || sync.pick(l.now, d.fields) else l.now end$q$;
+comment on function sync.left_or_reshaped_sql() is
+  'SQL over s, l and d of sync.reshaped_sql: what the sync left. What DDL made of a row that nobody has written is nobody''s edit; of another row it is not known.';
+
+revoke all on function sync.target_shapes(smallint, text[]), sync.reshaped_columns(jsonb, jsonb), sync.has_moved(jsonb, jsonb),
+  sync.look_at_shapes(smallint, text[], jsonb), sync.plan_shapes(smallint, uuid, jsonb), sync.keep_compared(uuid),
+  sync.untouched_sql(public.sync_entities, text), sync.as_left_sql(public.sync_entities), sync.writer_sql(public.sync_entities, text),
+  sync.reshaped_sql(public.sync_entities, text), sync.left_or_reshaped_sql() from public;
+grant execute on function sync.target_shapes(smallint, text[]), sync.reshaped_columns(jsonb, jsonb), sync.has_moved(jsonb, jsonb),
+  sync.look_at_shapes(smallint, text[], jsonb), sync.plan_shapes(smallint, uuid, jsonb), sync.keep_compared(uuid),
+  sync.untouched_sql(public.sync_entities, text), sync.as_left_sql(public.sync_entities), sync.writer_sql(public.sync_entities, text),
+  sync.reshaped_sql(public.sync_entities, text), sync.left_or_reshaped_sql() to isthmus_worker;
+
+-- supabase/schemas/functions/identities.sql
+
+-- Purpose: which databases and which installation of the functions belong together. One that is new is a question to a person.
+
+create function sync.known_identity(p_source_id smallint, p_side text) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select identity from public.sync_identities
+   where source_id = p_source_id and side = p_side and accepted_at is not null order by accepted_at desc limit 1
+$$;
+comment on function sync.known_identity(smallint, text) is 'The identity of one side that was accepted last. Null: none has been met yet.';
+
+create function sync.is_new_identity(p_source_id smallint, p_side text, p_identity text) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select case
+    -- One database has several addresses: of its nodes, of a pooler.
+    when p_side in ('source_address', 'target_address')
+     and exists (select from public.sync_identities
+                  where source_id = p_source_id and side = p_side and identity = p_identity and accepted_at is not null) then false
+    -- The first one is taken as it is, but for another source beside those that fill this target already.
+    else coalesce(sync.known_identity(p_source_id, p_side) <> p_identity,
+      p_side = 'source' and exists (select from public.sync_identities where side = 'source' and accepted_at is not null)) end
+$$;
+comment on function sync.is_new_identity(smallint, text, text) is 'Whether a person has to be asked about an identity.';
+
+create function sync.stamp_identity() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if tg_op = 'INSERT' then
+    new.accepted_by := case when not sync.is_new_identity(new.source_id, new.side, new.identity) then 'first use' end;
+    new.accepted_at := case when new.accepted_by is not null then now() end;
+    new.refused := case when new.accepted_by is null then new.refused else 0 end;
+  elsif new.accepted_by is distinct from old.accepted_by then
+    if old.accepted_at is not null then
+      raise exception 'this identity was accepted already'
+        using errcode = 'IS022', hint = 'To have another one known, accept that one: a start that meets it adds its row.';
+    end if;
+    new.accepted_by := coalesce(sync.claims() ->> 'email', sync.claims() ->> 'sub', new.accepted_by || ' (' || session_user || ')');
+    new.accepted_at := now();
+  end if;
+  return new;
+end
+$$;
+comment on function sync.stamp_identity() is 'Accepts the first identity of a side, and says who accepted another one.';
+create trigger stamp_identity before insert or update on public.sync_identities for each row execute function sync.stamp_identity();
+
+create function sync.target_identity() returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select c.system_identifier::text || '/' || p.timeline_id || '/' || d.oid
+    from pg_control_system() c, pg_control_checkpoint() p, pg_catalog.pg_database d where d.datname = current_database()
+$$;
+comment on function sync.target_identity() is 'Server, timeline and database that this is: another one after a restore from a backup.';
+
+create function sync.without_timeline(p_identity text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+as $$ select regexp_replace(p_identity, '/.*/', '/') $$;
+comment on function sync.without_timeline(text) is 'Server and database alone: a failover, or a restore in place, begins another timeline of the same.';
+
+create function sync.new_identities(p_source_id smallint, p_met jsonb) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(jsonb_agg(jsonb_build_object('side', m.key, 'identity', m.value, 'known', sync.known_identity(p_source_id, m.key)) order by m.key), '[]')
+    from jsonb_each_text(p_met || jsonb_build_object('target', sync.without_timeline(sync.target_identity()))) m
+   where sync.is_new_identity(p_source_id, m.key, m.value)
+$$;
+comment on function sync.new_identities(smallint, jsonb) is
+  'Of the identities that meet here, those that a person has to accept: [{side, identity, known}]. p_met: {source, source_address, target_address, installation}; this database is always asked.';
+
+create function sync.ask_for_identities(p_source_id smallint, p_met jsonb, p_database_name text) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_new   jsonb := sync.new_identities(p_source_id, p_met);
+  v_asked jsonb := '[]';
+  v_one   record;
+  v_id    uuid;
+begin
+  for v_one in select * from jsonb_to_recordset(v_new) as n (side text, identity text, known text) loop
+    insert into public.sync_identities as i (source_id, side, identity, database_name)
+    values (p_source_id, v_one.side, v_one.identity, case v_one.side when 'source' then p_database_name end)
+    on conflict (source_id, side, identity) where accepted_at is null do update set last_seen_at = now(), refused = i.refused + 1
+    returning id into v_id;
+    v_asked := v_asked || jsonb_build_object('id', v_id, 'side', v_one.side, 'identity', v_one.identity, 'known', v_one.known);
+    perform sync.raise_alert(v_one.side || '_unknown', 'critical', p_source_id, null, null,
+      'Another ' || replace(v_one.side, '_', ' ') || ' than the one known here: nothing begins until a person accepts it in sync_identities, or what is configured is corrected.',
+      jsonb_build_object('identity', v_one.identity, 'known', v_one.known, 'id', v_id));
+  end loop;
+  update public.sync_alerts a set closed_at = now()
+   where a.source_id = p_source_id and a.closed_at is null and a.kind in ('source_unknown', 'target_unknown', 'installation_unknown', 'source_address_unknown', 'target_address_unknown')
+     and (a.kind = 'target_unknown' or p_met ? replace(a.kind, '_unknown', ''))
+     and not v_new @> jsonb_build_array(jsonb_build_object('side', replace(a.kind, '_unknown', '')));
+  return v_asked;
+end
+$$;
+comment on function sync.ask_for_identities(smallint, jsonb, text) is
+  'As sync.new_identities, and puts each to a person: a row of sync_identities and an alert. Closes the alerts of those that are known. p_database_name: the source''s.';
+
+create function sync.keep_identities(p_source_id smallint, p_met jsonb) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if sync.new_identities(p_source_id, p_met) <> '[]' then
+    raise exception 'another database or installation than the known one has come between'
+      using errcode = 'IS060', detail = jsonb_build_object('unknown', sync.new_identities(p_source_id, p_met))::text;
+  end if;
+  insert into public.sync_identities (source_id, side, identity)
+  select p_source_id, m.key, m.value
+    from jsonb_each_text(p_met || jsonb_build_object('target', sync.without_timeline(sync.target_identity()))) m
+   where sync.known_identity(p_source_id, m.key) is null
+   order by m.key;
+end
+$$;
+comment on function sync.keep_identities(smallint, jsonb) is
+  'In the commit that begins an execution: the first identities become the known ones. Raises IS060 for one that is new.';
+
+create function sync.check_parties(p_execution public.sync_executions, p_parties jsonb) returns void
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if sync.is_new_identity(p_execution.source_id, 'target', sync.without_timeline(sync.target_identity()))
+    or sync.is_new_identity(p_execution.source_id, 'target_address', p_parties ->> 'target_address') then
+    raise exception 'this database, or its address, is another one than the known target'
+      using errcode = 'IS061';
+  end if;
+  -- A plan may read what nobody has accepted yet.
+  if not p_execution.dry_run and sync.is_new_identity(p_execution.source_id, 'source_address', p_parties ->> 'source_address') then
+    raise exception 'the source is looked for at another address than the known ones'
+      using errcode = 'IS062';
+  end if;
+end
+$$;
+comment on function sync.check_parties(public.sync_executions, jsonb) is
+  'Before a page is taken: raises IS061 in a database that is a copy, stands in the place of another one or is met at a new address; IS062 where the source has a new address. p_parties: {target_address, source_address}.';
+
+revoke all on function sync.known_identity(smallint, text), sync.is_new_identity(smallint, text, text), sync.stamp_identity(),
+  sync.target_identity(), sync.without_timeline(text), sync.new_identities(smallint, jsonb), sync.ask_for_identities(smallint, jsonb, text),
+  sync.keep_identities(smallint, jsonb), sync.check_parties(public.sync_executions, jsonb) from public;
+grant execute on function sync.known_identity(smallint, text), sync.is_new_identity(smallint, text, text), sync.target_identity(),
+  sync.without_timeline(text), sync.new_identities(smallint, jsonb), sync.ask_for_identities(smallint, jsonb, text),
+  sync.keep_identities(smallint, jsonb), sync.check_parties(public.sync_executions, jsonb) to isthmus_worker;
+
+-- supabase/schemas/functions/rules.sql
+
+-- Purpose: business rules of records: which severity a rule has now, and what a changed one concerns.
+
+create function sync.rule_severities() returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(jsonb_object_agg(rule, severity), '{}')
+    from (select distinct on (rule) rule, severity from public.sync_rule_overrides
+           where valid_from <= now() and (valid_to is null or valid_to > now())
+           order by rule, valid_from desc, created_at desc) o
+$$;
+comment on function sync.rule_severities() is 'The severities that overrides give to rules now: {rule: severity}.';
+
+create function sync.check_rule_override() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_known text;
+begin
+  if not exists (select from public.sync_entities where rules @> jsonb_build_array(jsonb_build_object('rule', new.rule))) then
+    select string_agg(distinct r ->> 'rule', ', ' order by r ->> 'rule') into v_known
+      from public.sync_entities cross join lateral jsonb_array_elements(rules) r;
+    raise exception 'no entity has the rule %', new.rule
+      using errcode = '23503', hint = format('The rules are: %s.', coalesce(v_known, 'none until the first execution'));
+  end if;
+  return new;
+end
+$$;
+comment on function sync.check_rule_override() is 'A misspelled rule would override nothing, silently.';
+-- Not on every update: a row for a rule that is gone can still be ended.
+create trigger check_rule_override before insert or update of rule on public.sync_rule_overrides
+  for each row execute function sync.check_rule_override();
+
+create function sync.apply_rule_override() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into public.sync_pending_keys (entity_id, legacy_id, reason)
+  select entity_id, legacy_id, 'rule_changed'
+    from (select entity_id, source_record_id as legacy_id, rule from public.sync_conflicts where state = 'open'
+          union select entity_id, legacy_id, rule from public.sync_warnings) concerned
+   where rule in (old.rule, new.rule)
+   order by entity_id, legacy_id
+  on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+  return null;
+end
+$$;
+comment on function sync.apply_rule_override() is 'Has the records that a changed rule concerns read again.';
+create trigger apply_rule_override after insert or update or delete on public.sync_rule_overrides
+  for each row execute function sync.apply_rule_override();
+
+revoke all on function sync.rule_severities(), sync.check_rule_override(), sync.apply_rule_override() from public;
+grant execute on function sync.rule_severities() to isthmus_worker;
+
+-- supabase/schemas/functions/contract-checks.sql
+
+-- Purpose: keep what the check of both catalogs found, and what a person acknowledges of it.
+-- Locks:   the rows of the check, and open alerts.
+
+create function sync.stamp_acknowledgement() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if new.acknowledged_at is null then
+    new.acknowledged_by := null;
+  elsif new.acknowledged_by is null then
+    new.acknowledged_by := session_user;
+  end if;
+  return new;
+end
+$$;
+comment on function sync.stamp_acknowledgement() is 'Says who acknowledged an effect where they did not say so themselves.';
+create trigger stamp_acknowledgement before insert or update on public.sync_side_effects
+  for each row execute function sync.stamp_acknowledgement();
+
+create function sync.unacknowledged_effects(p_source_id smallint) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(jsonb_agg(e order by e ->> 'table', e ->> 'kind', e ->> 'name'), '[]')
+    from public.sync_contract_checks c, jsonb_array_elements(c.effects) e
+   where c.source_id = p_source_id
+     and not exists (select from public.sync_side_effects s
+                      where s.table_name = e ->> 'table' and s.kind = e ->> 'kind' and s.name = e ->> 'name'
+                        and s.definition = e ->> 'definition' and s.acknowledged_at is not null)
+$$;
+comment on function sync.unacknowledged_effects(smallint) is
+  'The effects of the last check that nobody has acknowledged as they are now. A deleted row acknowledges nothing.';
+
+create function sync.store_contract_check(p_source_id smallint, p_check jsonb) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into public.sync_contract_checks as c (source_id, definitions, source_fingerprint, target_fingerprint, findings, effects)
+  values (p_source_id, p_check ->> 'definitions', p_check ->> 'sourceFingerprint', p_check ->> 'targetFingerprint',
+          p_check -> 'findings', p_check -> 'effects')
+  on conflict (source_id) do update
+     set definitions = excluded.definitions, source_fingerprint = excluded.source_fingerprint,
+         target_fingerprint = excluded.target_fingerprint, findings = excluded.findings, effects = excluded.effects,
+         checked_at = now();
+  -- Of the tables that were looked at: those of another deployment's entities keep what was acknowledged for them.
+  delete from public.sync_side_effects s
+   where s.table_name in (select jsonb_array_elements_text(p_check -> 'tables'))
+     and not exists (select from jsonb_array_elements(p_check -> 'effects') e
+                      where s.table_name = e ->> 'table' and s.kind = e ->> 'kind' and s.name = e ->> 'name');
+  insert into public.sync_side_effects as s (kind, table_name, name, does, definition)
+  select e ->> 'kind', e ->> 'table', e ->> 'name', e ->> 'does', e ->> 'definition'
+    from jsonb_array_elements(p_check -> 'effects') e
+   order by 2, 1, 3
+  on conflict (table_name, kind, name) do update
+     set does = excluded.does, definition = excluded.definition, first_seen_at = now(), acknowledged_at = null
+   where s.definition <> excluded.definition;
+  return sync.unacknowledged_effects(p_source_id);
+end
+$$;
+comment on function sync.store_contract_check(smallint, jsonb) is
+  'Keeps a comparison and the effects it found, and returns those that nobody has acknowledged.';
+
+create function sync.alert_contract(p_source_id smallint, p_alerts jsonb, p_mended jsonb, p_warned jsonb) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into public.sync_alerts as a (kind, severity, source_id, entity_id, message, details)
+  select n.kind, n.severity, p_source_id, e.id, n.message, n.details
+    from jsonb_to_recordset(p_alerts) as n (entity text, kind text, severity text, message text, details jsonb)
+    join public.sync_entities e on e.source_id = p_source_id and e.entity_type = n.entity
+   order by e.id, n.kind
+  on conflict (kind, entity_id) where closed_at is null do update
+     set occurrences = a.occurrences + 1, last_seen_at = now(), message = excluded.message, details = excluded.details;
+  update public.sync_alerts a set closed_at = now()
+    from public.sync_entities e
+   where a.kind = 'contract_broken' and a.closed_at is null and e.id = a.entity_id and e.source_id = p_source_id
+     and e.entity_type in (select jsonb_array_elements_text(p_mended));
+  update public.sync_contract_checks set warned = p_warned where source_id = p_source_id and warned <> p_warned;
+end
+$$;
+comment on function sync.alert_contract(smallint, jsonb, jsonb, jsonb) is
+  'Opens alerts of what does not fit, closes those of entities that fit again, and keeps of which warnings an alert has told.';
+
+create function sync.acknowledge_side_effects(p_tables jsonb, p_by text) returns setof public.sync_side_effects
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_side_effects set acknowledged_at = now(), acknowledged_by = p_by
+   where acknowledged_at is null and (p_tables is null or table_name in (select jsonb_array_elements_text(p_tables)))
+  returning *
+$$;
+comment on function sync.acknowledge_side_effects(jsonb, text) is 'Acknowledges what writes to these tables set off (null: all tables).';
+
+revoke all on function sync.stamp_acknowledgement(), sync.unacknowledged_effects(smallint), sync.store_contract_check(smallint, jsonb),
+  sync.alert_contract(smallint, jsonb, jsonb, jsonb), sync.acknowledge_side_effects(jsonb, text) from public;
+grant execute on function sync.unacknowledged_effects(smallint), sync.store_contract_check(smallint, jsonb),
+  sync.alert_contract(smallint, jsonb, jsonb, jsonb), sync.acknowledge_side_effects(jsonb, text) to isthmus_worker;
+
+-- supabase/schemas/functions/record-slots.sql
+
+-- Purpose: order the pages that commit the same records, with no lock on the target while the source is read.
+-- Locks:   rows of sync_record_slots, by slot.
+
+create function sync.slots_of(p_legacy_ids bigint[]) returns smallint[]
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select array(select distinct ((k >> 12) & 255)::smallint from unnest(p_legacy_ids) k order by 1)
+$$;
+comment on function sync.slots_of(bigint[]) is 'The slots of some records, ascending.';
+
+create function sync.slot_versions(p_entity_id smallint, p_legacy_ids bigint[]) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(jsonb_object_agg(s, coalesce((
+           select r.version from public.sync_record_slots r where r.entity_id = p_entity_id and r.slot = s), 0)), '{}')
+    from unnest(sync.slots_of(p_legacy_ids)) s
+$$;
+comment on function sync.slot_versions(smallint, bigint[]) is
+  'The versions of the slots of some records: {slot: version}. Asked for before the records are read from the source.';
+
+create function sync.take_slots(p_entity_id smallint, p_slots smallint[]) returns jsonb
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  with taken as (
+    insert into public.sync_record_slots as r (entity_id, slot, version)
+    -- Always in this order, so that two pages never wait for each other.
+    select p_entity_id, s, 1 from unnest(p_slots) s order by s
+    on conflict (entity_id, slot) do update set version = r.version + 1
+    returning slot, version)
+  select coalesce(jsonb_object_agg(slot, version - 1), '{}') from taken
+$$;
+comment on function sync.take_slots(smallint, smallint[]) is
+  'Locks slots to the end of the transaction and counts its commit. Returns the versions that they had: {slot: version}.';
+
+create function sync.raise_records_moved() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  raise exception 'other records of the page''s slots were committed since the page read the source'
+    using errcode = 'IS011', hint = 'Nothing was written; the page reads the source again.';
+end
+$$;
+comment on function sync.raise_records_moved() is 'Raises IS011: what was read may be older than what has landed.';
+
+create function sync.hold_records(p_entity_id smallint, p_versions jsonb) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  -- Null: this transaction has held them since before it read the source.
+  if jsonb_typeof(p_versions) = 'object'
+     and sync.take_slots(p_entity_id, array(select k::smallint from jsonb_object_keys(p_versions) k)) <> p_versions then
+    perform sync.raise_records_moved();
+  end if;
+end
+$$;
+comment on function sync.hold_records(smallint, jsonb) is
+  'Locks the slots of a page''s records, as slot_versions gave them before the source was read. Raises IS011 when one has moved on since.';
+
+create function sync.compare_records(p_entity_id smallint, p_versions jsonb) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  -- Null: the page has read them often enough.
+  if jsonb_typeof(p_versions) = 'object' and exists (
+       select from jsonb_each_text(p_versions) v
+        where v.value::bigint <> coalesce((select r.version from public.sync_record_slots r
+                                            where r.entity_id = p_entity_id and r.slot = v.key::smallint), 0)) then
+    perform sync.raise_records_moved();
+  end if;
+end
+$$;
+comment on function sync.compare_records(smallint, jsonb) is
+  'What hold_records does, for a page that is only planned: nothing is locked, and no version moves.';
+
+create function sync.lock_records(p_entity_id smallint, p_legacy_ids bigint[], p_idle_seconds integer default null) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_limit bigint := (select setting::bigint from pg_catalog.pg_settings where name = 'idle_in_transaction_session_timeout');
+begin
+  if p_idle_seconds is not null and (v_limit = 0 or v_limit > p_idle_seconds * 1000) then
+    perform set_config('idle_in_transaction_session_timeout', p_idle_seconds || 's', true);
+  end if;
+  perform sync.take_slots(p_entity_id, sync.slots_of(p_legacy_ids));
+end
+$$;
+comment on function sync.lock_records(smallint, bigint[], integer) is
+  'Locks the slots of some records to the end of the transaction, whatever their versions. p_idle_seconds: after so long without a statement the server ends the transaction, so that it never stands in the way of others for longer.';
+
+revoke all on function sync.slots_of(bigint[]), sync.slot_versions(smallint, bigint[]), sync.take_slots(smallint, smallint[]),
+  sync.raise_records_moved(), sync.hold_records(smallint, jsonb), sync.compare_records(smallint, jsonb),
+  sync.lock_records(smallint, bigint[], integer) from public;
+grant execute on function sync.slots_of(bigint[]), sync.slot_versions(smallint, bigint[]), sync.take_slots(smallint, smallint[]),
+  sync.raise_records_moved(), sync.hold_records(smallint, jsonb), sync.compare_records(smallint, jsonb),
+  sync.lock_records(smallint, bigint[], integer) to isthmus_worker;
+
+-- supabase/schemas/functions/brakes.sql
+
+-- Purpose: what the sync would not delete, empty or overwrite without a person's word.
+-- Locks:   the open row of sync_brakes.
+
+create function sync.stamp_brake() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if new.confirmed_by is distinct from old.confirmed_by then
+    if old.closed_at is not null then
+      raise exception 'this brake is closed' using errcode = 'IS022', hint = 'Look for one of this entity whose closed_at is empty.';
+    end if;
+    new.confirmed_at := case when new.confirmed_by is not null then now() end;
+  elsif new.kind = 'delete' and new.records > old.records then
+    -- What was confirmed was less.
+    new.confirmed_by := null;
+    new.confirmed_at := null;
+  end if;
+  return new;
+end
+$$;
+comment on function sync.stamp_brake() is 'Stamps a confirmation; one that was given for fewer records does not count for more.';
+create trigger stamp_brake before update on public.sync_brakes for each row execute function sync.stamp_brake();
+
+create function sync.brake_holds(p_entity_id smallint, p_kind text, p_field text) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select confirmed_at is null from public.sync_brakes
+   where entity_id = p_entity_id and kind = p_kind and field is not distinct from p_field and closed_at is null
+$$;
+comment on function sync.brake_holds(smallint, text, text) is 'True: it was pulled, and nobody has confirmed it. False: somebody has. Null: it was not pulled.';
+
+create function sync.braked_word(p_kind text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+as $$ select case p_kind when 'delete' then 'deleted' when 'null' then 'emptied' when 'overwrite' then 'overwritten' end $$;
+comment on function sync.braked_word(text) is 'What would have become of the records that a brake holds.';
+
+create function sync.pull_brake(p_execution uuid, p_entity_id smallint, p_kind text, p_field text, p_records bigint, p_landed bigint) returns boolean
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_confirmed boolean;
+begin
+  insert into public.sync_brakes as b (entity_id, kind, field, records, landed, execution_id)
+  values (p_entity_id, p_kind, p_field, p_records, p_landed, p_execution)
+  on conflict (entity_id, kind, field) where closed_at is null do update
+     set records = case when b.confirmed_at is null then excluded.records else greatest(b.records, excluded.records) end,
+         landed = excluded.landed, execution_id = excluded.execution_id, last_seen_at = now()
+  returning confirmed_at is not null into v_confirmed;
+  if not v_confirmed then
+    perform sync.raise_alert('brake', 'critical', null, p_execution, p_entity_id,
+      'Far more records than usual would be ' || sync.braked_word(p_kind)
+        || ': the execution was stopped. See sync_brakes.',
+      jsonb_strip_nulls(jsonb_build_object('kind', p_kind, 'field', p_field, 'records', p_records, 'landed', p_landed)));
+  end if;
+  return not v_confirmed;
+end
+$$;
+comment on function sync.pull_brake(uuid, smallint, text, text, bigint, bigint) is
+  'True: stop. False: a person has confirmed that as many records are deleted, emptied or overwritten.';
+
+revoke all on function sync.stamp_brake(), sync.brake_holds(smallint, text, text), sync.braked_word(text),
+  sync.pull_brake(uuid, smallint, text, text, bigint, bigint) from public;
+grant execute on function sync.brake_holds(smallint, text, text), sync.braked_word(text),
+  sync.pull_brake(uuid, smallint, text, text, bigint, bigint) to isthmus_worker;
+
+-- supabase/schemas/functions/page-brakes.sql
+
+-- Purpose: whether a page deletes, empties or overwrites more than may be without a person's word.
+
+create function sync.page_nulled(p_entity public.sync_entities) returns jsonb
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_json  text[] := sync.json_fields(p_entity);
+  c_empty constant jsonb[] := array['null', '"null"']; -- NULL and, in JSON columns, the null of JSON
+begin
+  return (select jsonb_object_agg(k, n) from (
+    select e.key as k, count(*) as n
+      from pg_temp.page_plan q cross join lateral jsonb_each(q.written) e
+      cross join lateral (select case when e.key = any (v_json) then c_empty else c_empty[:1] end as empty) x
+     -- What a request has written over edits alone is asked for.
+     where q.action in ('update', 'review') and e.value = any (x.empty) and coalesce(q.now -> e.key, 'null') <> all (x.empty)
+       and e.value is distinct from q.seen -> e.key group by 1) x);
+end
+$$;
+comment on function sync.page_nulled(public.sync_entities) is 'How many records of the page lose their value in a column: {column: n}; null: none.';
+
+create function sync.page_rewritten(p_entity public.sync_entities) returns integer
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_json  text[] := sync.json_fields(p_entity);
+  c_empty constant jsonb[] := array['null', '"null"']; -- NULL and, in JSON columns, the null of JSON
+begin
+  -- What the sync has never reconciled (adopted rows), and what was empty, holds nothing that it would put at risk. What is emptied is counted by itself.
+  -- What a request has written over edits alone, the source has not changed: it was asked for.
+  return (select count(*) from pg_temp.page_plan q
+           where q.action in ('update', 'review') and q.seen is not null
+             and exists (select from jsonb_each(q.written) e
+                          cross join lateral (select case when e.key = any (v_json) then c_empty else c_empty[:1] end as empty) x
+                          where e.value <> all (x.empty) and coalesce(q.now -> e.key, 'null') <> all (x.empty)
+                            and e.value is distinct from q.seen -> e.key));
+end
+$$;
+comment on function sync.page_rewritten(public.sync_entities) is 'In how many records of the page a value is overwritten by another one.';
+
+create function sync.exceeds_brake(p_execution public.sync_executions, p_entity_id smallint, p_kind text, p_field text, p_records bigint) returns bigint
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_holds  boolean := sync.brake_holds(p_entity_id, p_kind, p_field);
+  v_landed bigint;
+begin
+  -- Once it was pulled, not one more passes until a person has said so: what pages before it did would add up over executions.
+  if v_holds is false
+    or v_holds is null and p_records <= (case p_kind when 'overwrite' then p_execution.brake_overwrite_records else p_execution.brake_records end) then
+    return null;
+  end if;
+  select count(*) into v_landed from public.sync_row_states s where s.entity_id = p_entity_id and s.gone_at is null;
+  -- A record that is written twice counts twice: all of them is no share that could be passed.
+  return case when v_holds or p_records > (case when p_kind <> 'overwrite' then p_execution.brake_share * v_landed
+                                                when p_execution.brake_overwrite_share < 1 then p_execution.brake_overwrite_share * v_landed end) then v_landed end;
+end
+$$;
+comment on function sync.exceeds_brake(public.sync_executions, smallint, text, text, bigint) is
+  'When so many records are more than the brake lets pass: how many have landed. Null: they pass.';
+
+create function sync.check_brake(p_chain public.sync_chains, p_entity public.sync_entities, p_kind text, p_field text, p_records bigint) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_landed bigint := (select sync.exceeds_brake(x, p_entity.id, p_kind, p_field, p_records) from public.sync_executions x where x.id = p_chain.execution_id);
+begin
+  if v_landed is not null then
+    raise exception 'entity %: more records than usual would be %', p_entity.entity_type, sync.braked_word(p_kind) || coalesce(' in ' || p_field, '')
+      using errcode = 'IS040',
+            detail = jsonb_build_object('entity', p_entity.entity_type, 'kind', p_kind, 'field', p_field, 'records', p_records, 'landed', v_landed)::text;
+  end if;
+end
+$$;
+comment on function sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint) is
+  'Raises IS040 when an execution has come to delete, empty or overwrite more of an entity''s records than the brake lets pass.';
+
+create function sync.check_leaving(p_chain public.sync_chains, p_entity public.sync_entities, p_outside bigint[]) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_records bigint := (select count(*) from public.uuid_mappings_enhanced m
+                        where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.sync_status = 'active'
+                          and m.legacy_id = any (p_outside)
+                          and (select s.gone_at from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id = m.legacy_id) is null);
+begin
+  if v_records > 0 then
+    perform sync.check_brake(p_chain, p_entity, 'delete', null, v_records
+      + (select coalesce(sum(l.deleted), 0) from public.sync_page_log l where l.execution_id = p_chain.execution_id and l.entity_id = p_entity.id));
+  end if;
+end
+$$;
+comment on function sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]) is
+  'The brake on records that leave their predicate: they are deleted page by page.';
+
+create function sync.check_nulled(p_chain public.sync_chains, p_entity public.sync_entities) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_field record;
+begin
+  for v_field in
+    select p.key as name, p.value::bigint
+             + coalesce((select sum((l.nulled ->> p.key)::bigint) from public.sync_page_log l
+                          where l.execution_id = p_chain.execution_id and l.entity_id = p_entity.id and l.nulled ? p.key), 0) as n
+      from jsonb_each_text(sync.page_nulled(p_entity)) p
+  loop
+    perform sync.check_brake(p_chain, p_entity, 'null', v_field.name, v_field.n::bigint);
+  end loop;
+end
+$$;
+comment on function sync.check_nulled(public.sync_chains, public.sync_entities) is
+  'Raises IS040 when an execution would take the value of a column from more of an entity''s records than the brake lets pass.';
+
+create function sync.counts_overwritten(p_entity public.sync_entities) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Read in full because its definition has changed, or for the first time: what is written then was decided with the deployment. What is
+  -- held already stays held.
+  select sync.brake_holds(p_entity.id, 'overwrite', null) is not null or exists (
+    select from public.sync_checkpoints k
+     where k.source_id = p_entity.source_id and k.entity_type = p_entity.entity_type and k.definition_hash = p_entity.definition_hash)
+$$;
+comment on function sync.counts_overwritten(public.sync_entities) is 'Whether the brake looks at how many records of an entity are overwritten.';
+
+create function sync.check_overwritten(p_chain public.sync_chains, p_entity public.sync_entities) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_records bigint := sync.page_rewritten(p_entity);
+begin
+  if v_records = 0 or not sync.counts_overwritten(p_entity) then
+    return;
+  end if;
+  perform sync.check_brake(p_chain, p_entity, 'overwrite', null, v_records
+    + (select coalesce(sum(l.overwritten), 0) from public.sync_page_log l where l.execution_id = p_chain.execution_id and l.entity_id = p_entity.id));
+end
+$$;
+comment on function sync.check_overwritten(public.sync_chains, public.sync_entities) is
+  'Raises IS040 when an execution would overwrite values in more of an entity''s records than the brake lets pass.';
+
+revoke all on function sync.exceeds_brake(public.sync_executions, smallint, text, text, bigint), sync.counts_overwritten(public.sync_entities),
+  sync.page_nulled(public.sync_entities), sync.check_nulled(public.sync_chains, public.sync_entities), sync.page_rewritten(public.sync_entities),
+  sync.check_overwritten(public.sync_chains, public.sync_entities), sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint),
+  sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]) from public;
+grant execute on function sync.exceeds_brake(public.sync_executions, smallint, text, text, bigint), sync.counts_overwritten(public.sync_entities),
+  sync.page_nulled(public.sync_entities), sync.check_nulled(public.sync_chains, public.sync_entities), sync.page_rewritten(public.sync_entities),
+  sync.check_overwritten(public.sync_chains, public.sync_entities), sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint),
+  sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]) to isthmus_worker;
+
+-- supabase/schemas/functions/written-otherwise.sql
+
+-- Purpose: tell what the target made of a write: cancelled without an error, or changed on its way into the row.
+-- Locks:   none beyond those of the statements.
+--
+-- What was written is compared with what the row holds when the statement and all triggers are through. A write that left no
+-- trace is undone as a whole (IS004), and its record goes to the queue. A value that the target changed stays as the target
+-- has it, for many triggers normalise what they get; sync_warnings names the record for as long as the two differ.
+
+create function sync.named_triggers(p_table regclass, p_says text) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with found as (
+    select t.tgname::text as name, concat_ws(' ', p.proname, p.prosrc, encode(t.tgargs, 'escape')) ~* p_says as says
+      from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid
+     where (t.tgrelid = p_table or t.tgrelid in (select relid from pg_catalog.pg_partition_tree(p_table)))
+       -- 1: for each row. 4, 16: of an insert, of an update.
+       and not t.tgisinternal and t.tgenabled in ('O', 'A') and t.tgtype & 1 = 1 and t.tgtype & 20 <> 0
+    union
+    select 'rule ' || r.rulename, r.is_instead from pg_catalog.pg_rewrite r
+     where r.ev_class = p_table and r.ev_type in ('2', '3') and r.ev_enabled in ('O', 'A'))
+  select string_agg(distinct f.name, ', ' order by f.name) from found f
+   where f.says or not exists (select from found where says)
+$$;
+comment on function sync.named_triggers(regclass, text) is
+  'The triggers of a table that see its rows written, as a list of names: those whose function says so (a regular expression over its text), or else all. Null: there is none.';
+
+create function sync.cancelling_triggers(p_table regclass) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select sync.named_triggers(p_table, '\mreturn\s+(null|old)\M|\msuppress_redundant_updates_trigger\M')
+$$;
+comment on function sync.cancelling_triggers(regclass) is 'The triggers and rules that may cancel a write to a table, as a list of names.';
+
+create function sync.refuse_writes(p_from integer, p_to integer) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if exists (select from pg_temp.page_plan where n between p_from and p_to and cancelled) then
+    raise exception using errcode = 'IS004', message = 'the target has cancelled a write without an error';
+  end if;
+  if exists (select from pg_temp.page_plan where n between p_from and p_to and altered) then
+    raise exception using errcode = 'IS001', message = 'the target cannot hold a value exactly, or changed a number on write';
+  end if;
+end
+$$;
+comment on function sync.refuse_writes(integer, integer) is
+  'Raises IS004 when the target has cancelled a write of the slice, IS001 when it cannot hold a value exactly or has changed a number on write, as pg_temp.page_plan says.';
+
+create function sync.page_otherwise() returns table (legacy_id bigint, field text)
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  return query
+  select q.legacy_id, f.field from pg_temp.page_plan q cross join lateral unnest(q.otherwise) f (field)
+   where q.otherwise is not null
+  union all
+  -- Written by an earlier page, and as it was left then: the two still differ.
+  select q.legacy_id, e.key
+    from pg_temp.page_plan q cross join lateral jsonb_each(q.new) e
+   where q.action in ('update', 'unchanged', 'review') and q.seen <> q."left" and (q.written ? e.key) is not true
+     and q.now -> e.key <> e.value and q.now -> e.key = q."left" -> e.key and e.value = q.seen -> e.key;
+end
+$$;
+comment on function sync.page_otherwise() is
+  'In which fields the rows of a page hold something else than the sync wrote, now or before, though nobody has edited them since.';
+
+create function sync.tell_otherwise(p_entity public.sync_entities, p_execution uuid, p_fields text[]) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_table  regclass := to_regclass(format('public.%I', p_entity.target_table));
+  v_fields jsonb;
+begin
+  select jsonb_agg(jsonb_build_object('field', f.field, 'triggers', sync.named_triggers(v_table, '\m' || regexp_replace(f.field, '(\W)', '\\\1', 'g') || '\M'))
+                   order by f.field)
+    into v_fields
+    from (select distinct x.field from unnest(p_fields) x (field)) f;
+  if v_fields is null then
+    return;
+  end if;
+  perform sync.raise_alert('written_otherwise', 'warning', p_entity.source_id, p_execution, p_entity.id,
+    format('The target changes what is written into %s: %s. The rows do not hold the source''s values, and no comparison will say so. sync_warnings names the records. Do not fill these fields in the entity file, or change the trigger.',
+      p_entity.entity_type, (select string_agg((f ->> 'field') || coalesce(' (trigger ' || (f ->> 'triggers') || ')', ''), ', ') from jsonb_array_elements(v_fields) f)),
+    jsonb_build_object('fields', v_fields));
+end
+$$;
+comment on function sync.tell_otherwise(public.sync_entities, uuid, text[]) is
+  'Raises the alert written_otherwise when the target has changed what was written: which fields, and which triggers.';
+
+revoke all on function sync.named_triggers(regclass, text), sync.cancelling_triggers(regclass), sync.refuse_writes(integer, integer),
+  sync.page_otherwise(), sync.tell_otherwise(public.sync_entities, uuid, text[]) from public;
+grant execute on function sync.named_triggers(regclass, text), sync.cancelling_triggers(regclass), sync.refuse_writes(integer, integer),
+  sync.page_otherwise(), sync.tell_otherwise(public.sync_entities, uuid, text[]) to isthmus_worker;
+grant execute on function sync.named_triggers(regclass, text), sync.cancelling_triggers(regclass),
+  sync.tell_otherwise(public.sync_entities, uuid, text[]) to isthmus_decisions;
+
+-- supabase/schemas/functions/causes.sql
+
+-- Purpose: what a waiting record waits for in the end: the record at the end of its chain of parents, and what stops that one. And of a
+--          record that the target refuses because the row of its parent is gone, which parent that is.
+-- Locks:   rows of sync_conflicts that nobody else has locked; the rows of sync_changed_causes.
+
+-- Plans are kept, whatever the tables held when they were made: indexes are probed.
+create function sync.cause_of(p_entity_id smallint, p_legacy_id bigint) returns jsonb
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
+declare
+  -- A longer chain is told as far as it was followed: 5,000 records at the end of chains of 100 would take a page 7 s.
+  c_longest constant integer := 30;
+  v_met     text[] := '{}';
+  v_at      smallint := p_entity_id;
+  v_record  bigint := p_legacy_id;
+  v_source  smallint;
+  v_entity  text;
+  v_found   record;
+  v_kind    text;
+  v_removed boolean;
+begin
+  loop
+    select c.state::text, c.rule, c.remedy, c.parent_entity_id, c.parent_legacy_id into v_found from public.sync_conflicts c
+     where c.entity_id = v_at and c.source_record_id = v_record and c.state in ('waiting', 'open');
+    v_kind := case when v_found.state = 'open' then 'stopped'
+                   when v_found.state = 'waiting' and v_at || ' ' || v_record = any (v_met) then 'circle'
+                   when v_found.state = 'waiting' and cardinality(v_met) >= c_longest then 'chain' end;
+    exit when v_kind is not null or v_found.state is null;
+    v_met := v_met || (v_at || ' ' || v_record);
+    v_at := v_found.parent_entity_id;
+    v_record := v_found.parent_legacy_id;
+  end loop;
+  select e.entity_type, e.source_id, e.removed_at is not null into v_entity, v_source, v_removed from public.sync_entities e where e.id = v_at;
+  if v_removed and v_kind = 'stopped' then
+    v_kind := 'removed';
+  end if;
+  if v_kind is null then
+    select c.rule, null::text as remedy into v_found from public.sync_conflicts c where c.entity_id = v_at and c.source_record_id = v_record and c.standing;
+    v_kind := case
+      when v_found.rule is not null then 'decided'
+      when exists (select from public.uuid_mappings_enhanced m
+                    where m.source_id = v_source and m.entity_type = v_entity and m.legacy_id = v_record and m.sync_status = 'active') then 'landed'
+      when v_removed then 'removed'
+      when exists (select from public.sync_pending_keys k where k.entity_id = v_at and k.legacy_id = v_record and not k.gone) then 'asked'
+      else 'missing' end;
+  end if;
+  return jsonb_strip_nulls(jsonb_build_object('kind', v_kind, 'entity', v_entity, 'legacyId', v_record::text, 'rule', v_found.rule,
+    'remedy', case when v_kind = 'stopped' then v_found.remedy end));
+end
+$$;
+comment on function sync.cause_of(smallint, bigint) is
+  'What stands at the end of the chain of records that wait for their parents, beginning with this one: {kind, entity, legacyId, rule, remedy}. kind: stopped (in the queue), decided (kept away by a decision), missing (neither landed nor in the queue), landed, asked (to be read), removed (its entity is synced no more), circle, or chain (it goes on).';
+
+create function sync.waits_remedy(p_parent text, p_parent_id bigint, p_cause jsonb) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select concat(format('Waits for %s %s', p_parent, p_parent_id),
+           case when (p_cause ->> 'entity', p_cause ->> 'legacyId') <> (p_parent, p_parent_id::text)
+             then format(', and behind that record for %s %s', p_cause ->> 'entity', p_cause ->> 'legacyId') end,
+           case p_cause ->> 'kind'
+             when 'stopped' then format(', which is in this queue (%s). %s', p_cause ->> 'rule', p_cause ->> 'remedy')
+             when 'decided' then format(', which a decision keeps away (%s): choose another resolution_strategy in that record''s row of the queue, or correct the reference in the source.',
+                                        p_cause ->> 'rule')
+             when 'removed' then format(', which has not landed, and no entity file has %s any more: take the reference out of the entity file of this record, or bring the other file back.',
+                                        p_cause ->> 'entity')
+             when 'missing' then format(', which has not landed and is not in this queue. Where the source has no such record, correct the reference there; otherwise read it: npm run sync -- start --ids %s=%s.',
+                                        p_cause ->> 'entity', p_cause ->> 'legacyId')
+             when 'circle' then ', which waits for this record in turn: such records are read together.'
+             when 'chain' then ', which waits itself: see that record in this queue.'
+             else ', which has landed or is about to be read. Nothing to do here.' end)
+$$;
+comment on function sync.waits_remedy(text, bigint, jsonb) is 'What to do about a record that waits for its parent, given what sync.cause_of says of the parent.';
+
+create function sync.lost_parent_remedy(p_field text, p_parent text, p_parent_id bigint, p_cause jsonb) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select format('%s refers to %s %s, whose target row somebody deleted. ', p_field, p_parent, p_parent_id) || case
+    -- Of two values of a row that is gone nobody can decide: read, the record asks about its row.
+    when p_cause ->> 'kind' = 'stopped' and p_cause ->> 'rule' <> 'both_changed' and (p_cause ->> 'entity', p_cause ->> 'legacyId') = (p_parent, p_parent_id::text)
+      then format('That record is in this queue (%s). %s', p_cause ->> 'rule', p_cause ->> 'remedy')
+    when p_cause ->> 'kind' = 'decided'
+      then format('A decision keeps that record away (%s): choose another resolution_strategy in its row of the queue, or correct the reference in the source.', p_cause ->> 'rule')
+    else format('Read that record: npm run sync -- start --ids %s=%s. Its row is written again, or a person is asked, as its entity says of deleted rows. This record is then tried again by itself.',
+                p_parent, p_parent_id) end
+$$;
+comment on function sync.lost_parent_remedy(text, text, bigint, jsonb) is
+  'What to do about a record that the target refuses because the row of its parent is gone, given what sync.cause_of says of the parent.';
+
+create function sync.lost_parents(p_entity public.sync_entities) returns table (n integer, field text, parent text, parent_id bigint, cause jsonb, remedy text)
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_key record;
+begin
+  for v_key in
+    select c.conname, a.attname, f.slot, c.confrelid::regclass as refers_to, e.id, e.entity_type
+      from (select distinct j.constraint_name from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n where j.sqlstate = '23503' and not p._leaves) r
+      join pg_catalog.pg_constraint c
+        on c.contype = 'f' and c.conname = r.constraint_name and c.conrelid = to_regclass(format('public.%I', p_entity.target_table)) and cardinality(c.conkey) = 1
+      join pg_catalog.pg_attribute a on a.attrelid = c.conrelid and a.attnum = c.conkey[1]
+      join sync.field_slots(p_entity) f on f.name = a.attname
+      join pg_catalog.pg_attribute k on k.attrelid = c.confrelid and k.attnum = c.confkey[1] and k.attname = 'id' and k.atttypid = 'uuid'::regtype
+      join pg_catalog.pg_class t on t.oid = c.confrelid and t.relnamespace = 'public'::regnamespace
+      join public.sync_entities e on e.source_id = p_entity.source_id and e.target_table = t.relname and e.removed_at is null
+     where has_column_privilege(c.confrelid, k.attnum, 'select')
+  loop
+    return query execute format($q$
+      with lost as materialized (
+        select v.n, m.legacy_id
+          from (select j.n, p.%1$I as value from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
+                 where j.sqlstate = '23503' and j.constraint_name = %2$L and not p._leaves offset 0) v
+          -- One index probe per record, whatever the planner thinks.
+          cross join lateral (select m.legacy_id from public.uuid_mappings_enhanced m
+                               where m.entity_type = %3$L and m.entity_uuid = v.value::uuid and m.sync_status = 'active' limit 1) m
+         where (select t.id from %4$s t where t.id = v.value::uuid) is null)
+      select l.n, %5$L, %3$L, l.legacy_id, r.cause - 'remedy', sync.lost_parent_remedy(%5$L, %3$L, l.legacy_id, r.cause)
+        from lost l
+        join (select d.legacy_id, sync.cause_of(%6$s::smallint, d.legacy_id) as cause from (select distinct lost.legacy_id from lost offset 0) d offset 0) r
+          on r.legacy_id = l.legacy_id
+    $q$, v_key.slot, v_key.conname, v_key.entity_type, v_key.refers_to, v_key.attname, v_key.id);
+  end loop;
+end
+$$;
+comment on function sync.lost_parents(public.sync_entities) is
+  'Of the records in pg_temp.page_rejects that a foreign key refuses, those whose parent has landed and lacks its row: the field, the parent, what stops that one, and what to do.';
+
+create function sync.name_causes() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  update pg_temp.page_issues i
+     set remedy = sync.waits_remedy(i.parent, i."parentId", w.cause), data = coalesce(i.data, '{}') || jsonb_build_object('cause', w.cause - 'remedy')
+    from (select p.parent_entity_id, p."parentId", sync.cause_of(p.parent_entity_id, p."parentId") as cause
+            from (select distinct parent_entity_id, "parentId" from pg_temp.page_issues
+                   where state = 'waiting' and parent_entity_id is not null and "parentId" is not null offset 0) p) w
+   where i.state = 'waiting' and i.parent_entity_id = w.parent_entity_id and i."parentId" = w."parentId";
+end
+$$;
+comment on function sync.name_causes() is 'Says of the waiting records in pg_temp.page_issues what they wait for in the end.';
+
+create function sync.name_causes_of_relatives(p_entity_id smallint) returns setof bigint
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  return query
+  update public.sync_conflicts c
+     set remedy = sync.waits_remedy(w.parent, w.parent_id, w.cause), conflict_data = c.conflict_data || jsonb_build_object('cause', w.cause - 'remedy')
+    from (select q.id, i.parent, i."parentId" as parent_id, sync.cause_of(p_entity_id, i."parentId") as cause
+            from pg_temp.page_issues i join pg_temp.page_queued q on q.k = i.k
+           where i.state = 'waiting' and i.parent_entity_id = p_entity_id and i."parentId" in (select k from pg_temp.page_queued) offset 0) w
+   where c.id = w.id and c.state = 'waiting' and c.conflict_data -> 'cause' is distinct from w.cause - 'remedy'
+  returning c.source_record_id;
+end
+$$;
+comment on function sync.name_causes_of_relatives(smallint) is
+  'The same of the records of a page that wait for others of this page, whose entries in the queue have just been written. Returns those of which something else is told now.';
+
+create function sync.note_changed_causes(p_entity_id smallint, p_legacy_ids bigint[]) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  insert into public.sync_changed_causes (entity_id, legacy_id)
+  select distinct p_entity_id, k
+    from unnest(p_legacy_ids) k
+    -- One index probe per record, whatever the planner thinks.
+    cross join lateral (
+      select from public.sync_conflicts c
+       where c.state = 'waiting' and c.parent_entity_id = p_entity_id and c.parent_legacy_id = k limit 1) waits
+   order by 2
+  on conflict (entity_id, legacy_id) do nothing
+$$;
+comment on function sync.note_changed_causes(smallint, bigint[]) is
+  'Of records whose entry in the queue has come, changed or gone, notes those that others wait for.';
+
+create function sync.tell_causes(p_source_id smallint, p_records integer) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+  v_changed record;
+  v_cause   jsonb;
+  v_remedy  text;
+  v_told    uuid[];
+  v_total   integer := 0;
+  v_waiting bigint[];
+  v_entity  smallint;
+begin
+  -- Those that wait for the records told of here are noted, and come to their turn in this very call.
+  while v_total < p_records loop
+    select c.entity_id, c.legacy_id, e.entity_type into v_changed
+      from public.sync_changed_causes c join public.sync_entities e on e.id = c.entity_id
+     where e.source_id = p_source_id order by c.entity_id, c.legacy_id limit 1 for update of c skip locked;
+    exit when not found;
+    v_cause := sync.cause_of(v_changed.entity_id, v_changed.legacy_id);
+    v_remedy := sync.waits_remedy(v_changed.entity_type, v_changed.legacy_id, v_cause);
+    -- What a page has locked it is just writing, and tells itself. Of a long circle it was told what it is.
+    v_told := array(
+      select c.id from public.sync_conflicts c
+       where c.state = 'waiting' and c.parent_entity_id = v_changed.entity_id and c.parent_legacy_id = v_changed.legacy_id
+         and c.remedy <> v_remedy and v_cause ->> 'kind' <> 'circle'
+       limit p_records - v_total for no key update skip locked);
+    update public.sync_conflicts c
+       set remedy = v_remedy, conflict_data = c.conflict_data || jsonb_build_object('cause', v_cause - 'remedy')
+     where c.id = any (v_told);
+    for v_entity, v_waiting in
+      select c.entity_id, array_agg(c.source_record_id) from public.sync_conflicts c where c.id = any (v_told) group by 1
+    loop
+      perform sync.note_changed_causes(v_entity, v_waiting);
+    end loop;
+    -- More may wait for this record: they follow with the next tick.
+    exit when cardinality(v_told) = p_records - v_total;
+    delete from public.sync_changed_causes where entity_id = v_changed.entity_id and legacy_id = v_changed.legacy_id;
+    v_total := v_total + 1 + cardinality(v_told);
+  end loop;
+end
+$$;
+comment on function sync.tell_causes(smallint, integer) is
+  'Rewrites what waiting records are told to wait for where that has changed, at most so many of them.';
+
+revoke all on function sync.cause_of(smallint, bigint), sync.waits_remedy(text, bigint, jsonb), sync.lost_parent_remedy(text, text, bigint, jsonb),
+  sync.lost_parents(public.sync_entities), sync.name_causes(), sync.name_causes_of_relatives(smallint), sync.note_changed_causes(smallint, bigint[]),
+  sync.tell_causes(smallint, integer) from public;
+grant execute on function sync.cause_of(smallint, bigint), sync.waits_remedy(text, bigint, jsonb),
+  sync.lost_parent_remedy(text, text, bigint, jsonb), sync.lost_parents(public.sync_entities), sync.name_causes(),
+  sync.name_causes_of_relatives(smallint), sync.note_changed_causes(smallint, bigint[]), sync.tell_causes(smallint, integer) to isthmus_worker;
+grant execute on function sync.note_changed_causes(smallint, bigint[]) to isthmus_decisions;
+
+-- supabase/schemas/functions/unique-keys.sql
+
+-- Purpose: the unique indexes of a target table, and which values they hold equal.
+
+create function sync.are_owned(p_entity public.sync_entities, p_table oid, p_columns smallint[]) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select not exists (
+    select from pg_catalog.pg_attribute a
+     where a.attrelid = p_table and a.attnum = any (p_columns) and a.attname <> 'id'
+       and not exists (select from jsonb_array_elements(p_entity.columns) c where c ->> 'name' = a.attname))
+$$;
+comment on function sync.are_owned(public.sync_entities, oid, smallint[]) is 'Whether the sync owns all these columns of its target table (id is always its own).';
+
+-- Without its schema an extension's operator is not found, and another one would compare text instead.
+create function sync.equality(p_class oid) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select format('operator(%I.%s)', n.nspname, o.oprname)
+    from pg_catalog.pg_opclass c
+    join pg_catalog.pg_amop a on a.amopfamily = c.opcfamily and a.amoplefttype = c.opcintype and a.amoprighttype = c.opcintype and a.amopstrategy = 3
+    join pg_catalog.pg_operator o on o.oid = a.amopopr
+    join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
+   where c.oid = p_class
+$$;
+comment on function sync.equality(oid) is 'The operator by which a B-tree of an operator class finds equal values.';
+
+create function sync.is_hashable(p_type oid) returns boolean
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  execute format('select hash_record_extended(row(null::%s), 0)', format_type(p_type, null));
+  return true;
+exception when undefined_function then
+  return false;
+end
+$$;
+comment on function sync.is_hashable(oid) is 'Whether equal values of a type have one hash (char(n) with and without blanks, 1.0 and 1.00, citext).';
+
+create function sync.unique_keys(p_entity public.sync_entities) returns table (name text, definition text, keys text[], operators text[], types oid[], nulls_equal boolean, predicate text)
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select c.relname::text, pg_get_indexdef(i.indexrelid),
+         array(select pg_get_indexdef(i.indexrelid, k, false) from generate_series(1, i.indnkeyatts) k),
+         array(select sync.equality(i.indclass[k - 1]) from generate_series(1, i.indnkeyatts) k),
+         array(select a.atttypid from pg_catalog.pg_attribute a where a.attrelid = i.indexrelid and a.attnum <= i.indnkeyatts order by a.attnum), i.indnullsnotdistinct,
+         pg_get_expr(i.indpred, i.indrelid)
+    from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
+   where i.indrelid = to_regclass(format('public.%I', p_entity.target_table)) and i.indisunique and i.indisvalid
+     and sync.are_owned(p_entity, i.indrelid, array(
+           select k::smallint from unnest(i.indkey::smallint[]) k where k <> 0
+           union select d.refobjsubid::smallint from pg_catalog.pg_depend d
+                  where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = i.indexrelid and d.refobjid = i.indrelid and d.refobjsubid > 0))
+   order by c.relname
+$$;
+comment on function sync.unique_keys(public.sync_entities) is 'The unique indexes of an entity''s target table over columns that the sync owns.';
+
+create function sync.holds_key_sql(p_keys text[], p_operators text[], p_nulls_equal boolean) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select string_agg(format(case when p_nulls_equal then '(%1$s %3$s k._k%2$s or %1$s is null and k._k%2$s is null)' else '%1$s %3$s k._k%2$s' end, e, n, o),
+                    ' and ' order by n)
+    from unnest(p_keys, p_operators) with ordinality x (e, o, n)
+$$;
+comment on function sync.holds_key_sql(text[], text[], boolean) is 'SQL: whether a row of the target table holds the key k (_k1, _k2, ...) of a unique index.';
+
+create function sync.key_hashes(p_entity public.sync_entities) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Two records never share the id or the legacy key. Values that are equal may be written differently: their type hashes them, if it can.
+  select 'array[' || string_agg(format('hash_record_extended(row(%L::text, %s), 0)', u.name,
+                                       (select string_agg(case when sync.is_hashable(t) then k else '(' || k || ')::text' end, ', ' order by n) from unnest(u.keys, u.types) with ordinality x (k, t, n))), ', ') || ']'
+    from sync.unique_keys(p_entity) u
+   where u.keys <> array['id'] and u.keys <> array[quote_ident(p_entity.legacy_key)]
+$$;
+comment on function sync.key_hashes(public.sync_entities) is
+  'SQL over the columns of the target table: one hash for each unique index. Null: there is none that two records could share.';
+
+revoke all on function sync.is_hashable(oid), sync.unique_keys(public.sync_entities), sync.are_owned(public.sync_entities, oid, smallint[]),
+  sync.key_hashes(public.sync_entities), sync.equality(oid), sync.holds_key_sql(text[], text[], boolean) from public;
+grant execute on function sync.is_hashable(oid), sync.unique_keys(public.sync_entities), sync.are_owned(public.sync_entities, oid, smallint[]),
+  sync.key_hashes(public.sync_entities), sync.equality(oid), sync.holds_key_sql(text[], text[], boolean) to isthmus_worker;
+
+-- supabase/schemas/functions/shadows.sql
+
+-- Purpose: temporary tables over which the statements of a load run in a dry run: what they would find, and what would refuse
+--          them, without touching the application's tables.
+--
+-- A shadow's constraints are named as those of its table: what a statement meets there it would meet in earnest. It
+-- has the columns that the sync owns, because it may read no others; constraints that involve others are not in it, nor are the
+-- application's triggers. Foreign keys are asked by statements: what they refer to is planned, or stands in tables of the target.
+
+create function sync.shadow_columns(p_entity public.sync_entities) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select 'id, ' || string_agg(quote_ident(d.col ->> 'name'), ', ' order by d.n) from jsonb_array_elements(p_entity.columns) with ordinality d (col, n)
+$$;
+comment on function sync.shadow_columns(public.sync_entities) is 'id and the columns that the sync owns, by name.';
+
+create function sync.shadow_values(p_entity public.sync_entities) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select 't.id, ' || string_agg(sync.filled_sql('r.row_after', c.name, c.type, c.recast, format('t.%I', c.name)), ', ' order by substr(c.slot, 2)::integer)
+    from sync.field_slots(p_entity) c
+$$;
+comment on function sync.shadow_values(public.sync_entities) is
+  'The values of sync.shadow_columns of a planned record r, of which t is what jsonb_populate_record makes.';
+
+create function sync.create_shadow(p_entity public.sync_entities) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_table oid := format('public.%I', p_entity.target_table)::regclass;
+  v_on    text := ' ON ' || v_table::regclass::text || ' USING ';
+  v_index record;
+  v_line  text;
+begin
+  execute (
+    select format('create temp table page_shadow (%s) on commit drop',
+                  string_agg(format('%I %s%s%s', a.attname, format_type(a.atttypid, a.atttypmod),
+                                    (select format(' collate %I.%I', n.nspname, c.collname)
+                                       from pg_catalog.pg_collation c join pg_catalog.pg_namespace n on n.oid = c.collnamespace
+                                      where c.oid = a.attcollation and c.collname <> 'default'),
+                                    case when a.attnotnull then ' not null' end), ', ' order by a.attnum))
+      from pg_catalog.pg_attribute a
+     where a.attrelid = v_table and a.attnum > 0 and not a.attisdropped and sync.are_owned(p_entity, v_table, array[a.attnum]));
+  -- An index of the target may be called like a temporary table of ours, so these have numbers, and their names beside.
+  for v_index in
+    select u.name, row_number() over () as n,
+           'create unique index page_shadow_key_' || row_number() over ()
+             || overlay(substr(u.definition, strpos(u.definition, v_on)) placing ' ON pg_temp.page_shadow USING ' from 1 for length(v_on)) as definition
+      from sync.unique_keys(p_entity) u
+  loop
+    execute v_index.definition;
+    execute format('comment on index pg_temp.page_shadow_key_%s is %L', v_index.n, v_index.name);
+  end loop;
+  -- Not valid: only what the plan writes is checked, as in a table with rows that are older than the constraint.
+  for v_line in
+    select format('alter table pg_temp.page_shadow add constraint %I %s', conname,
+                  pg_get_constraintdef(oid) || case when convalidated then ' not valid' else '' end)
+      from pg_catalog.pg_constraint
+     -- 0: of the row as a whole; null: of no column.
+     where conrelid = v_table and contype = 'c' and 0 <> all (coalesce(conkey, '{}')) and sync.are_owned(p_entity, v_table, coalesce(conkey, '{}'))
+  loop
+    execute v_line;
+  end loop;
+end
+$$;
+comment on function sync.create_shadow(public.sync_entities) is
+  'pg_temp.page_shadow: the owned columns of the target table, with NOT NULL, CHECKs and unique indexes (their names are their comments).';
+
+create function sync.shadow_page(p_execution uuid, p_entity public.sync_entities, p_left bigint[]) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_columns text := sync.shadow_columns(p_entity);
+begin
+  create temp table page_keys on commit drop as
+  select k as legacy_id from (select _key from pg_temp.page_rows union select unnest(p_left)) x (k);
+  create unique index on pg_temp.page_keys (legacy_id);
+  analyze pg_temp.page_keys;
+  -- What this execution has planned for the page's records already stands for what is there.
+  create temp table page_planned on commit drop as
+  select r.legacy_id, r.id, r.lands, r.row_after, r.state_after
+    from pg_temp.page_keys k
+    -- One index probe per record, whatever the planner thinks.
+    cross join lateral (select r.* from public.sync_planned_records r
+                         where r.execution_id = p_execution and r.entity_id = p_entity.id and r.legacy_id = k.legacy_id and r.lands is not null limit 1) r;
+  create unique index on pg_temp.page_planned (legacy_id);
+
+  create temp table uuid_mappings_enhanced (like public.uuid_mappings_enhanced including all) on commit drop;
+  insert into pg_temp.uuid_mappings_enhanced
+  select m.* from public.uuid_mappings_enhanced m join pg_temp.page_keys k on k.legacy_id = m.legacy_id
+   where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type
+  union
+  select m.* from public.uuid_mappings_enhanced m join pg_temp.page_rows p on p._uuid = m.entity_uuid
+   where m.entity_type = p_entity.entity_type;
+  insert into pg_temp.uuid_mappings_enhanced (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table, sync_status)
+  select p_entity.source_id, p_entity.entity_type, r.legacy_id, r.id, p_entity.source_table, p_entity.target_table,
+         case when r.lands then 'active' else 'deleted' end::public.mapping_sync_status
+    from pg_temp.page_planned r
+  on conflict (source_id, entity_type, legacy_id) do update set sync_status = excluded.sync_status;
+
+  create temp table sync_row_states (like public.sync_row_states including all) on commit drop;
+  insert into pg_temp.sync_row_states
+  select s.* from public.sync_row_states s join pg_temp.page_keys k on k.legacy_id = s.legacy_id
+   where s.entity_id = p_entity.id and not exists (select from pg_temp.page_planned r where r.legacy_id = s.legacy_id);
+  insert into pg_temp.sync_row_states
+  select s.* from pg_temp.page_planned r
+    cross join lateral jsonb_populate_record(null::public.sync_row_states, r.state_after) s
+   where r.lands and r.state_after is not null;
+  analyze pg_temp.sync_row_states;
+
+  perform sync.create_shadow(p_entity);
+  execute format($q$
+    insert into pg_temp.page_shadow (%2$s)
+    select %2$s from public.%1$I t
+     where t.id in (select _uuid from pg_temp.page_rows union select entity_uuid from pg_temp.uuid_mappings_enhanced)
+       and not exists (select from pg_temp.page_planned r where r.id = t.id)
+  $q$, p_entity.target_table, v_columns);
+  execute format($q$
+    insert into pg_temp.page_shadow (%1$s)
+    select %2$s from pg_temp.page_planned r cross join lateral jsonb_populate_record(null::pg_temp.page_shadow, r.row_after) t
+     where r.lands
+    on conflict do nothing
+  $q$, v_columns, sync.shadow_values(p_entity));
+  analyze pg_temp.page_shadow;
+end
+$$;
+comment on function sync.shadow_page(uuid, public.sync_entities, bigint[]) is
+  'Fills the shadows of target table, row states and mappings with what a page''s records would find there.';
+
+create function sync.clash_statements(p_execution uuid, p_entity public.sync_entities) returns text[]
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_columns text := sync.shadow_columns(p_entity);
+  v_new     text := format('(select p._uuid as id, %s from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
+                              where p.n between $1 and $2 and q.action in (''insert'', ''update'', ''review'')) v',
+    (select string_agg(format('(p.%s)::%s as %I', c.slot, c.registered, c.name), ', ') from sync.field_slots(p_entity) c));
+begin
+  return array(
+    select format($q$
+      insert into pg_temp.page_shadow (%2$s)
+      select t.* from (select distinct %3$s from %4$s) k
+       -- Its columns alone are meant by the names in these expressions.
+       cross join lateral (select %2$s from public.%1$I t where %5$s offset 0) t
+       where not exists (select from public.sync_planned_records r
+                          where r.execution_id = %6$L and r.entity_id = %7$s and r.id = t.id and r.lands is not null)
+      on conflict do nothing
+    $q$, p_entity.target_table, v_columns,
+      (select string_agg(format('%s as _k%s', e, n), ', ' order by n) from unnest(u.keys) with ordinality x (e, n)), v_new,
+      sync.holds_key_sql(u.keys, u.operators, u.nulls_equal), p_execution, p_entity.id)
+      from sync.unique_keys(p_entity) u
+    union all
+    select format($q$
+      insert into pg_temp.page_shadow (%5$s)
+      select %6$s from public.sync_planned_records r
+        cross join lateral jsonb_populate_record(null::pg_temp.page_shadow, r.row_after) t
+       where r.execution_id = %1$L and r.entity_id = %2$s and r.lands
+         and r.unique_keys && array(select h.hash from %3$s cross join lateral unnest(%4$s) h (hash))
+      on conflict do nothing
+    $q$, p_execution, p_entity.id, v_new, sync.key_hashes(p_entity), v_columns, sync.shadow_values(p_entity))
+      where sync.key_hashes(p_entity) is not null);
+end
+$$;
+comment on function sync.clash_statements(uuid, public.sync_entities) is
+  'The statements that put into the shadow whatever a slice''s new values could clash with: rows of the target, and planned ones. $1, $2: the slice.';
+
+create function sync.refuse_dangling(p_constraint text) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  raise exception using errcode = '23503', message = 'the row that is referred to would not be there', constraint = p_constraint;
+end
+$$;
+comment on function sync.refuse_dangling(text) is 'Raises, for a plan, what a foreign key of this name would raise in earnest.';
+
+create function sync.reference_statements(p_execution uuid, p_entity public.sync_entities) returns text[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(array_agg(format($q$
+      select sync.refuse_dangling(%1$L)
+        from pg_temp.page_plan q join pg_temp.page_shadow t on t.id = q.id
+        left join lateral (
+          select r.lands from public.sync_planned_records r
+           where r.id = t.%2$I and r.execution_id = %4$L and r.lands is not null
+             and (select e.target_table from public.sync_entities e where e.id = r.entity_id) = %5$L limit 1) r on true
+       where q.n between $1 and $2 and t.%2$I is not null
+         and (q.action = 'insert' or q.action in ('update', 'review') and q.written ? %2$L)
+         and not (%6$scoalesce(r.lands, (select x.id from %3$s x where x.id = t.%2$I) is not null))
+       limit 1
+    $q$, c.conname, child.attname, c.confrelid::regclass, p_execution, parent.relname,
+    -- What this page itself would write.
+    case when c.confrelid = c.conrelid then format('(select x.id from pg_temp.page_shadow x where x.id = t.%I) is not null or ', child.attname) else '' end)
+    order by c.conname), '{}')
+    from pg_catalog.pg_constraint c
+    join pg_catalog.pg_class parent on parent.oid = c.confrelid
+    join pg_catalog.pg_attribute child on child.attrelid = c.conrelid and child.attnum = c.conkey[1]
+    join pg_catalog.pg_attribute id on id.attrelid = c.confrelid and id.attnum = c.confkey[1] and id.attname = 'id' and id.atttypid = 'uuid'::regtype
+   where c.contype = 'f' and c.conrelid = to_regclass(format('public.%I', p_entity.target_table)) and c.conparentid = 0
+     and cardinality(c.conkey) = 1 and sync.are_owned(p_entity, c.conrelid, c.conkey) and has_column_privilege(c.confrelid, id.attnum, 'select')
+$$;
+comment on function sync.reference_statements(uuid, public.sync_entities) is
+  'The statements by which a plan asks the foreign keys of the target table, to ids of tables that the sync may read. $1, $2: the slice.';
+
+revoke all on function sync.shadow_columns(public.sync_entities), sync.shadow_values(public.sync_entities), sync.create_shadow(public.sync_entities),
+  sync.shadow_page(uuid, public.sync_entities, bigint[]), sync.clash_statements(uuid, public.sync_entities), sync.refuse_dangling(text),
+  sync.reference_statements(uuid, public.sync_entities) from public;
+grant execute on function sync.shadow_columns(public.sync_entities), sync.shadow_values(public.sync_entities),
+  sync.create_shadow(public.sync_entities), sync.shadow_page(uuid, public.sync_entities, bigint[]),
+  sync.clash_statements(uuid, public.sync_entities), sync.refuse_dangling(text),
+  sync.reference_statements(uuid, public.sync_entities) to isthmus_worker;
+
+-- supabase/schemas/functions/exchange-of-unique-values.sql
+
+-- Purpose: let rows of a page exchange unique values, under any kind of unique index.
+-- Locks:   none beyond those of the statements.
+
+create function sync.find_givers(p_entity public.sync_entities, p_schema text, p_from integer, p_to integer) returns boolean
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_index record;
+begin
+  if to_regclass('pg_temp.page_givers') is null then
+    create temp table page_givers (n integer not null, taker integer not null, field text not null) on commit drop;
+    create index on pg_temp.page_givers (n, taker);
+    create index on pg_temp.page_rows (_uuid);
+  end if;
+  delete from pg_temp.page_givers;
+  for v_index in
+    select u.*, g.fields from sync.giving_keys(p_entity) g join sync.unique_keys(p_entity) u using (name)
+  loop
+    execute format($q$
+      insert into pg_temp.page_givers (n, taker, field)
+      select p.n, o.n, f.name
+        from (select v.id as _id, %1$s
+                from (select p._uuid as id, %2$s from pg_temp.page_rows p join pg_temp.page_plan w on w.n = p.n
+                       where p.n between $1 and $2 and w.action in ('insert', 'update', 'review')) v) k
+        -- The unique index is probed once per record, whatever the planner thinks.
+        cross join lateral (select t.id from %3$s t where %4$s and t.id <> k._id offset 0) held
+        join pg_temp.page_rows o on o._uuid = k._id and o.n between $1 and $2
+        join pg_temp.page_rows p on p._uuid = held.id and p.n between $1 and $2
+        join pg_temp.page_plan q on q.n = p.n
+        -- Given up is only what the row's own new value then takes the place of.
+        cross join lateral (select f.name from unnest(%5$L::text[]) with ordinality f (name, rank) where q.written ? f.name order by f.rank limit 1) f
+    $q$, (select string_agg(format('%s as _k%s', e, n), ', ' order by n) from unnest(v_index.keys) with ordinality x (e, n)),
+      (select string_agg(format('(p.%s)::%s as %I', c.slot, c.registered, c.name), ', ') from sync.field_slots(p_entity) c),
+      sync.target_sql(p_entity, p_schema),
+      sync.holds_key_sql(v_index.keys, v_index.operators, v_index.nulls_equal) || coalesce(' and (' || v_index.predicate || ')', ''),
+      v_index.fields) using p_from, p_to;
+  end loop;
+  return exists (select from pg_temp.page_givers);
+end
+$$;
+comment on function sync.find_givers(public.sync_entities, text, integer, integer) is
+  'Which records n of a slice hold a unique value that another one of it (taker) is to get, by a field of which they can give it up first: into pg_temp.page_givers.';
+
+create function sync.vacant_sql(p_type text, p_exact text) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- A value that no other row of the page is given, and that hardly any row has: of the record's number p.n, or of its id.
+  select case
+    when p_type in ('smallint', 'integer', 'bigint') then
+      format('%s - p.n', case p_type when 'smallint' then '32767' when 'integer' then '2147483647' else '9223372036854775807' end)
+    when p_type = 'numeric' then
+      format('%s - p.n', coalesce('10::numeric ^ ' || (m.size[1]::integer - coalesce(m.size[2], '0')::integer), '1e30'))
+    when p_type = 'date' then 'date ''5874897-12-31'' - p.n'
+    when p_type in ('timestamp without time zone', 'timestamp with time zone') then
+      format('%s ''294276-12-31 00:00:00'' - p.n * interval ''1 minute''', p_type)
+    when p_type = 'uuid' then 'md5(t.id::text)::uuid'
+    when y.typcategory = 'S' then format('left(md5(t.id::text), %s)', coalesce(m.size[1], '32')) end
+    from (select regexp_match(p_exact, '\((\d+)(?:,(-?\d+))?\)') as size) m
+    left join pg_catalog.pg_type y on y.oid = to_regtype(p_type)
+$$;
+comment on function sync.vacant_sql(text, text) is
+  'SQL: what a column of that type holds while its row has given up a unique value. Null: nothing of the type would do.';
+
+create function sync.vacant_values(p_entity public.sync_entities) returns table (field text, value text)
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select x.name, x.value
+    from (select c.name, case when v.empties then 'null' else sync.vacant_sql(c.type, c.exact) end as value, a.attrelid, a.attnum, v.empties
+            from sync.field_slots(p_entity) c
+            join pg_catalog.pg_attribute a on a.attrelid = to_regclass(format('public.%I', p_entity.target_table)) and a.attname = c.name
+            -- Not of an expression, which may make a value of what is empty, nor where two that are empty count as equal.
+            cross join lateral (select not a.attnotnull and not exists (
+                select from pg_catalog.pg_index i
+                 where i.indrelid = a.attrelid and i.indisunique and (i.indnullsnotdistinct or 0 = any (i.indkey::smallint[]))
+                   and (a.attnum = any (i.indkey::smallint[]) or exists (
+                         select from pg_catalog.pg_depend d
+                          where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = i.indexrelid and d.refobjid = i.indrelid
+                            and d.refobjsubid = a.attnum))) as empties) v) x
+   where x.value is not null
+     and (x.empties or not exists (select from pg_catalog.pg_constraint f
+                                    where f.contype = 'f' and f.conrelid = x.attrelid and x.attnum = any (f.conkey)))
+$$;
+comment on function sync.vacant_values(public.sync_entities) is
+  'The columns that an entity fills by which a row can give up a unique value, and SQL: what they hold meanwhile.';
+
+create function sync.giving_keys(p_entity public.sync_entities) returns table (name text, fields text[])
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select c.relname::text, array_agg(v.field order by v.value <> 'null', a.attnum)
+    from pg_catalog.pg_index i
+    join pg_catalog.pg_class c on c.oid = i.indexrelid
+    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and (a.attnum = any ((i.indkey::smallint[])[:i.indnkeyatts - 1]) or exists (
+           select from pg_catalog.pg_depend d
+            where 0 = any (i.indkey::smallint[]) and d.classid = 'pg_catalog.pg_class'::regclass and d.objid = i.indexrelid
+              and d.refobjid = i.indrelid and d.refobjsubid = a.attnum))
+    join sync.vacant_values(p_entity) v on v.field = a.attname
+   where i.indrelid = to_regclass(format('public.%I', p_entity.target_table)) and i.indisunique and i.indisvalid and not i.indisprimary
+   group by c.relname
+$$;
+comment on function sync.giving_keys(public.sync_entities) is
+  'For each unique index the columns by which a row can give up its value, the best one first: one that can be empty.';
+
+-- Unique values that change places collide row by row, whatever the order: so rows whose value another one of the slice is to
+-- get give it up first, but only when a slice was rejected for it.
+create function sync.vacate_statements(p_entity public.sync_entities, p_schema text) returns text[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(array_agg(format($q$
+      update %1$s t set %2$I = %3$s
+        from pg_temp.page_rows p
+       where p.n between $1 and $2 and t.id = p._uuid
+         and exists (select from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %2$L)
+    $q$, sync.target_sql(p_entity, p_schema), v.field, v.value) order by v.field), '{}')
+    from sync.vacant_values(p_entity) v
+   where v.field in (select unnest(g.fields) from sync.giving_keys(p_entity) g)
+$$;
+comment on function sync.vacate_statements(public.sync_entities, text) is
+  'The statements by which rows of a slice give up unique values that others of it are to get, as pg_temp.page_givers says. $1, $2: the slice.';
+
+revoke all on function sync.find_givers(public.sync_entities, text, integer, integer), sync.vacant_sql(text, text),
+  sync.vacant_values(public.sync_entities), sync.giving_keys(public.sync_entities), sync.vacate_statements(public.sync_entities, text) from public;
+grant execute on function sync.find_givers(public.sync_entities, text, integer, integer), sync.vacant_sql(text, text),
+  sync.vacant_values(public.sync_entities), sync.giving_keys(public.sync_entities),
+  sync.vacate_statements(public.sync_entities, text) to isthmus_worker;
+
+-- supabase/schemas/functions/try-slices.sql
+
+-- Purpose: run statements over some records of a page, and name the column of a record that the database rejects.
+-- Locks:   none beyond those of the statements.
+
+-- Errors that one record causes: its data (21, 22, 23, 44, and 54000 when a value is too long for an index), or a trigger
+-- that refuses it (09, 27, P0, and every class that the standard leaves to applications: 5 to 9, I to Z). PostgreSQL's own
+-- classes among those concern the page (53 to 58: resources, limits, operators, disk; XX: internal), as does everything else.
+create function sync.is_record_error(p_sqlstate text) returns boolean
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+as $$
+  select p_sqlstate in ('54000', '54001', 'IS001', 'IS002', 'IS003', 'IS004') or p_sqlstate ~ '^(09|21|22|23|27|44|[5-9I-Z])' and p_sqlstate !~ '^(5[3-8]|IS|XX)'
+$$;
+
+create function sync.active_if_same(p_mapped uuid, p_id uuid) returns public.mapping_sync_status
+language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if p_mapped <> p_id then
+    raise exception using errcode = 'IS002', message = 'the legacy id is already mapped to another id';
+  end if;
+  return 'active';
+end
+$$;
+comment on function sync.active_if_same(uuid, uuid) is 'One record, one UUID, forever: a mapping revives only under its own id.';
+
+create function sync.prepare_statements(p_name text, p_statements text[]) returns text[]
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_prepared text[] := '{}';
+  v_name     text;
+  v_bare     text;
+begin
+  for v_at in 1 .. cardinality(p_statements) loop
+    -- A name may hold a $1, too.
+    v_bare := regexp_replace(p_statements[v_at], '"[^"]*"|''[^'']*''', '', 'g');
+    if v_bare ~ '\$1' then
+      v_name := format('isthmus_%s_%s', p_name, v_at);
+      -- A page that ended with an error leaves its own behind on the connection.
+      if exists (select from pg_catalog.pg_prepared_statements s where s.name = v_name) then
+        execute format('deallocate %I', v_name);
+      end if;
+      execute format('prepare %I%s as %s', v_name, case when v_bare ~ '\$2' then '(integer, integer)' else '(integer)' end, p_statements[v_at]);
+      v_prepared := v_prepared || (format('execute %I', v_name) || case when v_bare ~ '\$2' then ' (%s, %s)' else ' (%s)' end);
+    else
+      v_prepared := v_prepared || p_statements[v_at];
+    end if;
+  end loop;
+  return v_prepared;
+end
+$$;
+comment on function sync.prepare_statements(text, text[]) is
+  'Prepares statements over $1 (and $2), for this connection; returns how each is executed, with a %s for each of them. Others are returned as they are.';
+
+create function sync.forget_statements(p_name text) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_name text;
+begin
+  for v_name in select s.name from pg_catalog.pg_prepared_statements s where s.name ~ ('^isthmus_' || p_name || '_[0-9]+$') loop
+    execute format('deallocate %I', v_name);
+  end loop;
+end
+$$;
+comment on function sync.forget_statements(text) is 'Forgets what sync.prepare_statements has prepared under a name.';
+
+create function sync.try_slice(p_statements text[], p_prepared boolean, p_from integer, p_to integer) returns text[]
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_statement  text;
+  v_state      text;
+  v_constraint text;
+  v_column     text;
+begin
+  perform set_config('search_path', sync.application_path(), true);
+  foreach v_statement in array p_statements loop
+    if p_prepared then
+      execute format(v_statement, p_from, p_to);
+    else
+      execute v_statement using p_from, p_to;
+    end if;
+  end loop;
+  return null;
+exception when others or assert_failure then
+  get stacked diagnostics v_state = returned_sqlstate, v_constraint = constraint_name, v_column = column_name;
+  if not sync.is_record_error(v_state) then
+    raise;
+  end if;
+  -- A shadow's index has a name of ours, and the real one as its comment.
+  return array[v_state, coalesce(obj_description(to_regclass('pg_temp.' || quote_ident(nullif(v_constraint, ''))), 'pg_class'), nullif(v_constraint, '')), nullif(v_column, '')];
+end
+$$;
+comment on function sync.try_slice(text[], boolean, integer, integer) is
+  'Runs statements over the records n in [from, to], all or nothing: null, or {SQLSTATE, constraint, column} of an error that a record causes. p_prepared: as sync.prepare_statements returned them.';
+
+create function sync.holds(p_value text, p_condition text) returns boolean
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_holds boolean;
+begin
+  execute format('select %s from (select $1 as value) p', p_condition) into v_holds using p_value;
+  return v_holds;
+exception when data_exception or program_limit_exceeded then
+  return false;
+end
+$$;
+comment on function sync.holds(text, text) is 'Whether an SQL condition over p.value holds for a value; false when the value has it fail.';
+
+create function sync.name_unfit_columns(p_entity public.sync_entities, p_from integer, p_to integer) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_column record;
+  v_holds  boolean;
+  v_fits   text;
+begin
+  if not exists (select from pg_temp.page_rejects j where j.n between p_from and p_to and j.sqlstate ~ '^(22|54001|IS001)' and j.column_name is null) then
+    return;
+  end if;
+  for v_column in
+    select * from sync.field_slots(p_entity)
+  loop
+    v_fits := format('count((p.value)::%s) >= 0 and coalesce(bool_and(%s), true)', v_column.type,
+      coalesce(sync.fits_sql('value', v_column.type, v_column.exact), 'true'));
+    -- All at once: one by one only in the columns that do not hold them all.
+    begin
+      execute format('select %s from (select p.%s as value from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
+                                       where j.n between $1 and $2 and j.sqlstate ~ ''^(22|54001|IS001)'' and j.column_name is null) p', v_fits, v_column.slot)
+        into v_holds using p_from, p_to;
+    exception when data_exception or program_limit_exceeded then
+      v_holds := false;
+    end;
+    if not v_holds then
+      execute format('update pg_temp.page_rejects j set column_name = %1$L from pg_temp.page_rows p
+                       where p.n = j.n and j.n between $1 and $2 and j.sqlstate ~ ''^(22|54001|IS001)'' and j.column_name is null and not sync.holds(p.%3$s, %2$L)',
+        v_column.name, v_fits, v_column.slot) using p_from, p_to;
+    end if;
+  end loop;
+end
+$$;
+comment on function sync.name_unfit_columns(public.sync_entities, integer, integer) is
+  'Names the column that cannot take a rejected record''s value: of another type, too long, out of range, no member of its enum.';
+
+revoke all on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.prepare_statements(text, text[]),
+  sync.forget_statements(text), sync.try_slice(text[], boolean, integer, integer), sync.holds(text, text),
+  sync.name_unfit_columns(public.sync_entities, integer, integer) from public;
+grant execute on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.prepare_statements(text, text[]),
+  sync.forget_statements(text), sync.try_slice(text[], boolean, integer, integer), sync.holds(text, text),
+  sync.name_unfit_columns(public.sync_entities, integer, integer) to isthmus_worker;
+grant execute on function sync.is_record_error(text), sync.holds(text, text) to isthmus_decisions;
+
+-- supabase/schemas/functions/load-slices.sql
+
+-- Purpose: run the statements of a load over the records of a page, and find those that the database rejects.
+-- Locks:   none beyond those of the statements.
+--
+-- A rejected record is found here and not in the caller, because an error caught in plpgsql leaves no
+-- trace in the server's log, and a message such as "Key (email)=(...)" must not land there.
+--
+-- What classifies runs before what writes, once per record: a slice that is halved because a write was rejected is not
+-- classified again. Slices of a page with rejects run as prepared statements, whose plans probe indexes: with 5,000 rejects a
+-- page runs 10,000 slices, and a plan for each of them would take minutes.
+
+create function sync.clash_sql(p_entity public.sync_entities, p_schema text, p_index text) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select format($q$
+      select held.id
+        from (select v.id as _id, %1$s from (select p._uuid as id, %2$s from pg_temp.page_rows p where p.n = $1) v) k
+        cross join lateral (select t.id from %3$s t where %4$s and t.id <> k._id limit 1) held
+    $q$, (select string_agg(format('%s as _k%s', e, n), ', ' order by n) from unnest(u.keys) with ordinality x (e, n)),
+      (select string_agg(format('(p.%s)::%s as %I', c.slot, c.registered, c.name), ', ') from sync.field_slots(p_entity) c),
+      sync.target_sql(p_entity, p_schema),
+      sync.holds_key_sql(u.keys, u.operators, u.nulls_equal) || coalesce(' and (' || u.predicate || ')', ''))
+    from sync.unique_keys(p_entity) u where u.name = p_index
+$$;
+comment on function sync.clash_sql(public.sync_entities, text, text) is
+  'SQL: the target row that holds the unique value of a rejected record. $1: its n. Null where the index is over columns that the sync may not read.';
+
+-- The plans are made once, of tables that may have been empty then and grow by these very statements: indexes are probed.
+create function sync.bisect_slice(p_entity public.sync_entities, p_schema text, p_phase text, p_statements text[], p_from integer, p_to integer, p_error text[])
+returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_prepared text[] := sync.prepare_statements(p_phase, p_statements);
+  v_vacating text[];
+  v_gives    boolean;
+  v_index    text;
+  v_clash    text;
+  v_slices   integer[] := array[p_to, p_from];
+  v_error    text[] := p_error;
+  v_from     integer;
+  v_to       integer;
+  v_other    uuid;
+begin
+  while cardinality(v_slices) > 0 loop
+    v_from := v_slices[cardinality(v_slices)];
+    v_to := v_slices[cardinality(v_slices) - 1];
+    v_slices := v_slices[:cardinality(v_slices) - 2];
+    -- Of the whole it is known.
+    if (v_from, v_to) <> (p_from, p_to) then
+      v_error := sync.try_slice(v_prepared, true, v_from, v_to);
+      continue when v_error is null;
+    end if;
+    if v_error[1] = '23505' and v_from < v_to and p_phase = 'write' then
+      v_gives := coalesce(v_gives, sync.find_givers(p_entity, p_schema, p_from, p_to));
+      if v_gives and exists (select from pg_temp.page_givers where n between v_from and v_to and taker between v_from and v_to) then
+        v_vacating := coalesce(v_vacating, sync.prepare_statements('vacate', sync.vacate_statements(p_entity, p_schema)) || v_prepared);
+        v_error := sync.try_slice(v_vacating, true, v_from, v_to);
+        continue when v_error is null;
+      end if;
+    end if;
+    if v_from < v_to then
+      v_slices := v_slices || array[v_to, (v_from + v_to) / 2 + 1, (v_from + v_to) / 2, v_from];
+      continue;
+    end if;
+    v_other := null;
+    if v_error[1] = '23505' then
+      if v_error[2] is distinct from v_index then
+        v_index := v_error[2];
+        v_clash := (sync.prepare_statements('clash', array[sync.clash_sql(p_entity, p_schema, v_index)]))[1];
+      end if;
+      if v_clash is not null then
+        execute format(v_clash, v_from) into v_other;
+      end if;
+    end if;
+    delete from pg_temp.page_plan where n = v_from;
+    insert into pg_temp.page_rejects (n, sqlstate, constraint_name, column_name, other) values (v_from, v_error[1], v_error[2], v_error[3], v_other);
+  end loop;
+  perform sync.forget_statements('(' || p_phase || '|vacate|clash)');
+  perform sync.name_unfit_columns(p_entity, p_from, p_to);
+end
+$$;
+comment on function sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]) is
+  'Halves a slice that was rejected with p_error until each rejected record stands alone, and puts it into pg_temp.page_rejects; the others are carried through. p_phase: read or write.';
+
+create function sync.load_slice(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[], p_from integer, p_to integer) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_writes text[] := p_writes || 'set constraints all immediate'::text;
+  v_error  text[] := sync.try_slice(p_reads, false, p_from, p_to);
+begin
+  if v_error is not null then
+    perform sync.bisect_slice(p_entity, p_schema, 'read', p_reads, p_from, p_to, v_error);
+  end if;
+  if p_to - p_from > 50 then
+    analyze pg_temp.page_plan (n, legacy_id, id, action);
+  end if;
+  v_error := sync.try_slice(v_writes, false, p_from, p_to);
+  if v_error is not null then
+    perform sync.bisect_slice(p_entity, p_schema, 'write', v_writes, p_from, p_to, v_error);
+  end if;
+end
+$$;
+comment on function sync.load_slice(public.sync_entities, text, text[], text[], integer, integer) is
+  'Runs the statements of a load for the records n in [from, to]: those that classify, then those that write. Rejected records end in pg_temp.page_rejects and have no row in pg_temp.page_plan.';
+
+create function sync.circles(p_next integer[]) returns setof integer[]
+language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_met    integer[] := array_fill(0, array[cardinality(p_next)]);
+  v_at     integer;
+  v_first  integer;
+  v_circle integer[];
+begin
+  for v_start in 1 .. cardinality(p_next) loop
+    v_at := v_start;
+    while v_at is not null and v_met[v_at] = 0 loop
+      v_met[v_at] := v_start;
+      v_at := p_next[v_at];
+    end loop;
+    if v_at is not null and v_met[v_at] = v_start then
+      v_first := v_at;
+      v_circle := '{}';
+      loop
+        v_circle := v_circle || v_at;
+        v_at := p_next[v_at];
+        exit when v_at = v_first;
+      end loop;
+      return next v_circle;
+    end if;
+  end loop;
+end
+$$;
+comment on function sync.circles(integer[]) is 'Of n things, each of which waits for at most one other (p_next[i], null: none): those that wait for each other in a circle.';
+
+create function sync.load_circles(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[]) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  -- The new numbers begin behind those of the page.
+  v_last   integer := (select max(n) from pg_temp.page_rows);
+  v_after  integer := v_last;
+  v_n      integer[];
+  v_next   integer[];
+  v_circle integer[];
+  v_all    integer[] := '{}';
+begin
+  -- All circles together, and then, when one of them is refused, each by itself.
+  for v_together in reverse 1 .. 0 loop
+    with reject as materialized (
+      select j.n, p._uuid, j.other, (row_number() over (order by j.n))::integer as i
+        from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n where j.sqlstate = '23505' and j.other is not null)
+    select array_agg(r.n order by r.i), array_agg(h.i order by r.i) into v_n, v_next
+      from reject r left join reject h on h._uuid = r.other;
+    exit when v_n is null;
+    for v_circle in
+      select c.n from (select array(select v_n[x] from unnest(c) x) as n from sync.circles(v_next) c) c
+       where v_together = 1 or c.n <@ v_all
+    loop
+      delete from pg_temp.page_rejects where n = any (v_circle);
+      update pg_temp.page_rows p set n = v_after + x.i from unnest(v_circle) with ordinality x (n, i) where p.n = x.n;
+      if v_together = 0 then
+        perform sync.load_slice(p_entity, p_schema, p_reads, p_writes, v_after + 1, v_after + cardinality(v_circle));
+      end if;
+      v_after := v_after + cardinality(v_circle);
+    end loop;
+    exit when v_after = v_last;
+    if v_together = 1 then
+      perform sync.load_slice(p_entity, p_schema, p_reads, p_writes, v_last + 1, v_after);
+      v_all := array(select generate_series(v_last + 1, v_after));
+    end if;
+  end loop;
+end
+$$;
+comment on function sync.load_circles(public.sync_entities, text, text[], text[]) is
+  'Loads rejected records together that exchange unique values among each other, and that other rejects of the page had parted.';
+
+revoke all on function sync.clash_sql(public.sync_entities, text, text),
+  sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
+  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.circles(integer[]),
+  sync.load_circles(public.sync_entities, text, text[], text[]) from public;
+grant execute on function sync.clash_sql(public.sync_entities, text, text),
+  sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
+  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.circles(integer[]),
+  sync.load_circles(public.sync_entities, text, text[], text[]) to isthmus_worker;
+
+-- supabase/schemas/functions/load-relatives.sql
+
+-- Purpose: load records of a page that refer to each other before they have landed: together, or not at all.
+-- Locks:   none beyond those of the statements.
+--
+-- One INSERT of all satisfies a foreign key of the table to itself, deferrable or not, which is checked when the statement ends.
+-- Halving such records would part them: so when they are refused, each is tried alone first, and who is refused for another
+-- reason than that its parent is missing is told. Those that need it wait for it, and the others are tried together again.
+
+create function sync.undo_slice() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  raise exception using errcode = 'IS003', message = 'only tried';
+end
+$$;
+comment on function sync.undo_slice() is 'Raises IS003: a slice that was only tried is undone.';
+
+create function sync.part_relatives() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  loop
+    update pg_temp.page_relatives r set state = 'waits', field = w.field, parent = w.parent
+      from (select distinct on (p.n) p.n, e.key as field, e.value::bigint as parent
+              from pg_temp.page_relatives o join pg_temp.page_rows p on p.n = o.n
+              cross join lateral jsonb_each_text(p._together) e
+             where o.state = 'open'
+               and (select q.n from pg_temp.page_plan q where q.legacy_id = e.value::bigint and q.action = 'insert' limit 1) is null
+               and (select x.n from pg_temp.page_relatives x where x.k = e.value::bigint and x.state = 'open' limit 1) is null
+             order by p.n, e.key) w
+     where r.n = w.n;
+    exit when not found;
+  end loop;
+end
+$$;
+comment on function sync.part_relatives() is
+  'Which of the open records in pg_temp.page_relatives need one that has neither landed with this page nor is open: they wait for it.';
+
+create function sync.try_relatives(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[], p_members integer[]) returns text[]
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_from   integer := (select max(n) + 1 from pg_temp.page_rows);
+  v_to     integer := v_from + cardinality(p_members) - 1;
+  v_writes text[] := p_writes || 'set constraints all immediate'::text;
+  v_error  text[];
+begin
+  update pg_temp.page_rows p set n = v_from + x.i - 1 from unnest(p_members) with ordinality x (n, i) where p.n = x.n;
+  update pg_temp.page_relatives p set n = v_from + x.i - 1 from unnest(p_members) with ordinality x (n, i) where p.n = x.n;
+  v_error := sync.try_slice(p_reads, false, v_from, v_to);
+  if v_error is null then
+    -- One that does not land although nothing refuses it: its own reason is told, and nobody may refer to it.
+    update pg_temp.page_relatives r set state = 'told' from pg_temp.page_plan q
+     where q.n = r.n and q.n between v_from and v_to and q.action in ('ambiguous', 'target_unmapped', 'target_deleted');
+    if found then
+      delete from pg_temp.page_plan q where q.n between v_from and v_to and q.action not in ('ambiguous', 'target_unmapped', 'target_deleted');
+      return array['IS003'];
+    end if;
+    v_error := sync.try_slice(v_writes, false, v_from, v_to);
+    if v_error[1] = '23505' and sync.find_givers(p_entity, p_schema, v_from, v_to) then
+      v_error := sync.try_slice(sync.vacate_statements(p_entity, p_schema) || v_writes, false, v_from, v_to);
+    end if;
+  end if;
+  if v_error is null then
+    update pg_temp.page_relatives set state = 'landed' where n between v_from and v_to;
+  else
+    delete from pg_temp.page_plan where n between v_from and v_to;
+  end if;
+  return v_error;
+end
+$$;
+comment on function sync.try_relatives(public.sync_entities, text, text[], text[], integer[]) is
+  'Loads these records n of pg_temp.page_relatives together, under new numbers, or none of them: null, or the error. IS003: some of them are not to land, and now told.';
+
+-- Plans as in sync.bisect_slice.
+create function sync.reject_relatives(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[]) returns boolean
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_prepared text[] := sync.prepare_statements('alone', p_reads || p_writes || array['set constraints all immediate', 'select sync.undo_slice()']);
+  v_to_itself text[] := array(select conname::text from pg_catalog.pg_constraint
+                               where contype = 'f' and conrelid = confrelid and conrelid = to_regclass(format('public.%I', p_entity.target_table)));
+  v_error    text[];
+  v_clash    text;
+  v_other    uuid;
+  v_n        integer;
+  v_some     boolean := false;
+begin
+  for v_n in select n from pg_temp.page_relatives where state = 'open' order by n loop
+    v_error := sync.try_slice(v_prepared, true, v_n, v_n);
+    continue when v_error[1] = 'IS003' or v_error[1] = '23503' and v_error[2] = any (v_to_itself);
+    v_clash := case when v_error[1] = '23505' then sync.clash_sql(p_entity, p_schema, v_error[2]) end;
+    v_other := null;
+    if v_clash is not null then
+      execute v_clash into v_other using v_n;
+    end if;
+    insert into pg_temp.page_rejects (n, sqlstate, constraint_name, column_name, other) values (v_n, v_error[1], v_error[2], v_error[3], v_other);
+    update pg_temp.page_relatives set state = 'rejected' where n = v_n;
+    perform sync.name_unfit_columns(p_entity, v_n, v_n);
+    v_some := true;
+  end loop;
+  perform sync.forget_statements('alone');
+  return v_some;
+end
+$$;
+comment on function sync.reject_relatives(public.sync_entities, text, text[], text[]) is
+  'Puts those of the open records in pg_temp.page_relatives into pg_temp.page_rejects that the database refuses alone, and not for their parent; whether there are any.';
+
+create function sync.load_relatives(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[]) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_open   integer[];
+  v_next   integer[];
+  v_circle integer[];
+  v_error  text[];
+begin
+  insert into pg_temp.page_relatives (n, k) select n, _key from pg_temp.page_rows where _together is not null;
+  create index on pg_temp.page_relatives (k);
+  create index on pg_temp.page_plan (legacy_id);
+  loop
+    perform sync.part_relatives();
+    v_open := array(select n from pg_temp.page_relatives where state = 'open' order by n);
+    if v_open = '{}' then
+      return;
+    end if;
+    v_error := sync.try_relatives(p_entity, p_schema, p_reads, p_writes, v_open);
+    if v_error is null then
+      return;
+    end if;
+    continue when v_error[1] = 'IS003';
+    exit when not sync.reject_relatives(p_entity, p_schema, p_reads, p_writes);
+  end loop;
+  -- Refused only together: those that lead in a circle are tried circle by circle, the others wait for their parents.
+  with member as (select r.n, r.k, (row_number() over (order by r.n))::integer as i from pg_temp.page_relatives r where r.state = 'open')
+  select array_agg(m.n order by m.i), array_agg(t.i order by m.i) into v_open, v_next
+    from member m join pg_temp.page_rows p on p.n = m.n
+    left join lateral (select e.value::bigint as k from jsonb_each_text(p._together) e
+                        where exists (select from member x where x.k = e.value::bigint) order by e.key limit 1) f on true
+    left join member t on t.k = f.k;
+  update pg_temp.page_relatives set state = 'later' where state = 'open';
+  for v_circle in select array(select v_open[x] from unnest(c) x) from sync.circles(v_next) c loop
+    update pg_temp.page_relatives set state = 'open' where n = any (v_circle);
+    perform sync.part_relatives();
+    v_circle := array(select n from pg_temp.page_relatives where state = 'open' order by n);
+    continue when v_circle = '{}';
+    v_error := sync.try_relatives(p_entity, p_schema, p_reads, p_writes, v_circle);
+    insert into pg_temp.page_rejects (n, sqlstate, constraint_name, column_name)
+    select n, v_error[1], v_error[2], v_error[3] from pg_temp.page_relatives where state = 'open' and v_error is not null;
+    update pg_temp.page_relatives set state = 'rejected' where state = 'open';
+  end loop;
+  update pg_temp.page_relatives r set state = 'waits', field = e.key, parent = e.value::bigint
+    from pg_temp.page_rows p cross join lateral (select e.key, e.value from jsonb_each_text(p._together) e order by e.key limit 1) e
+   where r.state = 'later' and p.n = r.n;
+end
+$$;
+comment on function sync.load_relatives(public.sync_entities, text, text[], text[]) is
+  'Loads the records of a page that refer to each other before they have landed. In pg_temp.page_relatives stands what became of them: landed, rejected, told, or waits (for the record parent, by field).';
+
+revoke all on function sync.undo_slice(), sync.part_relatives(), sync.try_relatives(public.sync_entities, text, text[], text[], integer[]),
+  sync.reject_relatives(public.sync_entities, text, text[], text[]), sync.load_relatives(public.sync_entities, text, text[], text[]) from public;
+grant execute on function sync.undo_slice(), sync.part_relatives(), sync.try_relatives(public.sync_entities, text, text[], text[], integer[]),
+  sync.reject_relatives(public.sync_entities, text, text[], text[]),
+  sync.load_relatives(public.sync_entities, text, text[], text[]) to isthmus_worker;
+
+-- supabase/schemas/functions/leave.sql
+
+-- Purpose: what becomes of landed records that have left their entity's predicate, or that the source no longer has.
+-- Locks:   the target rows of the page, which sync.load_records has locked.
+
+create function sync.is_leaving(p_rule text, p_data jsonb) returns boolean
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+as $$ select p_rule in ('deleted_in_source', 'left_edited', 'left_referenced', 'left_kept', 'left_unknown') or coalesce(p_data -> 'leaves' = 'true', false) $$;
+comment on function sync.is_leaving(text, jsonb) is
+  'Whether a conflict, by its rule and evidence, is about a record that is to go: target_wins then means that its row stays, and counts as gone.';
+
+create function sync.leaving_rows(p_entity public.sync_entities, p_schema text, p_after integer, p_ids bigint[]) returns integer
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_count integer;
+begin
+  execute format(
+    'insert into pg_temp.page_rows (n, _leaves, _key, _uuid)
+     select $1 + row_number() over (order by m.entity_uuid), true, m.legacy_id, m.entity_uuid
+       from %1$I.uuid_mappings_enhanced m
+      where m.source_id = $2 and m.entity_type = $3 and m.legacy_id = any ($4) and m.sync_status = ''active''
+        -- Whose row is to stay, by a decision: one index probe per record.
+        and (select s.gone_at from %1$I.sync_row_states s where s.entity_id = $5 and s.legacy_id = m.legacy_id) is null', p_schema)
+    using p_after, p_entity.source_id, p_entity.entity_type, p_ids, p_entity.id;
+  get diagnostics v_count = row_count;
+  return v_count;
+end
+$$;
+comment on function sync.leaving_rows(public.sync_entities, text, integer, bigint[]) is
+  'Puts landed records that leave behind the others of pg_temp.page_rows; returns how many.';
+
+create function sync.referenced_sql(p_entity public.sync_entities, p_plan uuid) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(string_agg(format(
+      case when has_column_privilege(c.conrelid, child.attnum, 'select') and has_column_privilege(c.confrelid, parent.attnum, 'select') then
+        'exists (select from %s r where r.%I = t.%I' || case
+          when p_plan is null or not exists (select from pg_catalog.pg_attribute a where a.attrelid = c.conrelid and a.attname = 'id' and a.atttypid = 'uuid'::regtype)
+            then ')' else
+          ' and not exists (select from public.sync_planned_records n join public.sync_entities e on e.id = n.entity_id
+                             where n.execution_id = %4$L and e.target_table = %5$L and n.id = r.id and n.lands is false))' end
+      else 'true' end,
+      c.conrelid::regclass, child.attname, parent.attname, p_plan, k.relname), ' or '), 'false')
+    from pg_catalog.pg_constraint c
+    join pg_catalog.pg_class k on k.oid = c.conrelid
+    join pg_catalog.pg_attribute child on child.attrelid = c.conrelid and child.attnum = c.conkey[1]
+    join pg_catalog.pg_attribute parent on parent.attrelid = c.confrelid and parent.attnum = c.confkey[1]
+   where c.contype = 'f' and c.confrelid = to_regclass(format('public.%I', p_entity.target_table)) and c.conparentid = 0
+     and (p_plan is not null and c.conrelid <> c.confrelid or c.confdeltype in ('c', 'n', 'd'))
+$$;
+comment on function sync.referenced_sql(public.sync_entities, uuid) is
+  'SQL: whether rows refer to the target row t by a foreign key that would delete or empty them without a word (in a plan: by any). A table that the sync may not look into counts as referring.';
+
+create function sync.tombstone_statements(p_entity public.sync_entities, p_schema text) returns text[]
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  return array[
+    format($q$
+      delete from %2$I.sync_row_states s using pg_temp.page_plan q
+       where q.n between $1 and $2 and q.action = 'delete' and s.entity_id = %1$s and s.legacy_id = q.legacy_id
+    $q$, p_entity.id, p_schema),
+    format($q$
+      update %3$I.uuid_mappings_enhanced m set sync_status = 'deleted' from pg_temp.page_plan q
+       where q.n between $1 and $2 and q.action = 'delete'
+         and m.source_id = %1$s and m.entity_type = %2$L and m.legacy_id = q.legacy_id
+    $q$, p_entity.source_id, p_entity.entity_type, p_schema)
+  ];
+end
+$$;
+comment on function sync.tombstone_statements(public.sync_entities, text) is
+  'The statements that forget the records of a slice whose rows are gone, but for their ids.';
+
+create function sync.leave_statements(p_entity public.sync_entities, p_plan uuid) returns text[]
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
+  v_target text := sync.target_sql(p_entity, v_schema);
+  v_reshape text := sync.reshaped_sql(p_entity, v_schema);
+begin
+  return array[
+    -- What nobody has touched since the sync left it goes, and so does what is known of a row that is gone already.
+    format($q$
+      insert into pg_temp.page_plan (n, legacy_id, id, action, seen, "left", now, fields)
+      select p.n, p._key, p._uuid,
+             case when t.id is null then 'delete'
+                  when s.entity_id is null then 'left_unknown'
+                  when e.fields is not null then 'left_edited'
+                  when %6$s then 'left_referenced'
+                  else 'delete' end,
+             s.seen, g."left", l.now, case when g."left" <> '{}' then e.fields end
+        from pg_temp.page_rows p
+        left join %1$s t on t.id = p._uuid
+        left join %5$I.sync_row_states s on s.entity_id = %2$s and s.legacy_id = p._key
+        cross join lateral (select to_jsonb(x.*) as now from (select %3$s) x offset 0) o
+        cross join lateral (select o.now, %4$s as "left" offset 0) l
+        %7$s
+        cross join lateral (select %8$s as "left" offset 0) g
+        cross join lateral (
+          select sync.listed(array_agg(f.key order by f.key)) as fields from jsonb_each(l.now) f
+           where f.value is distinct from coalesce(g."left" -> f.key, 'null')) e
+       where p.n between $1 and $2
+    $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, sync.referenced_sql(p_entity, p_plan),
+      coalesce(v_reshape, ''), case when v_reshape is null then 'l."left"' else sync.left_or_reshaped_sql() end),
+    format($q$
+      delete from %1$s t using pg_temp.page_plan q
+       where q.n between $1 and $2 and q.action = 'delete' and t.id = q.id
+    $q$, v_target),
+    -- A trigger may have kept it, without a word.
+    format($q$
+      update pg_temp.page_plan q set action = 'left_kept' from %1$s t
+       where q.n between $1 and $2 and q.action = 'delete' and t.id = q.id
+    $q$, v_target)
+  ] || sync.tombstone_statements(p_entity, v_schema);
+end
+$$;
+comment on function sync.leave_statements(public.sync_entities, uuid) is
+  'The statements that delete a slice of the records that have left: plan, delete, row states, mappings. $1, $2: the slice. p_plan: the execution whose plan it is; then over shadows.';
+
+create function sync.soft_statements(p_entity public.sync_entities, p_plan uuid) returns text[]
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
+  v_target text := sync.target_sql(p_entity, v_schema);
+  v_marks  jsonb := p_entity.on_delete -> 'set';
+  v_sets   text := (select string_agg(format('%1$I = %2$L', k, v), ', ' order by k) from jsonb_each_text(v_marks) x (k, v));
+begin
+  return array_remove(array[
+    format($q$
+      insert into pg_temp.page_plan (n, legacy_id, id, action, held, "left", now, written)
+      select p.n, p._key, p._uuid, case when t.id is null then 'delete' else 'soft' end, t.xmin, l."left", o.now,
+             (select coalesce(jsonb_object_agg(e.key, e.value), '{}') from jsonb_each(coalesce(%6$L::jsonb, '{}')) e where e.value is distinct from o.now -> e.key)
+        from pg_temp.page_rows p
+        left join %1$s t on t.id = p._uuid
+        left join %5$I.sync_row_states s on s.entity_id = %2$s and s.legacy_id = p._key
+        cross join lateral (select to_jsonb(x.*) as now from (select %3$s) x offset 0) o
+        cross join lateral (select %4$s as "left" offset 0) l
+       where p.n between $1 and $2
+    $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, v_marks),
+    case when v_sets is not null then format($q$
+      update %1$s t set %2$s from pg_temp.page_plan q
+       where q.n between $1 and $2 and q.action = 'soft' and t.id = q.id
+    $q$, v_target, v_sets) end,
+    -- A trigger may have cancelled it, without a word.
+    case when v_sets is not null then format($q$
+      update pg_temp.page_plan q set action = 'left_kept', written = null from %1$s t
+       where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}' and t.id = q.id and t.xmin = q.held
+    $q$, v_target) end,
+    -- As if the source had said so: a record that returns is set back by the same comparison as any other change. Of hashes
+    -- nothing is left that could fit, so then every field counts as changed.
+    format($q$
+      insert into %1$I.sync_row_states as s (entity_id, legacy_id, seen, "left", gone_at)
+      select %2$s, q.legacy_id, '{}', '{}', now() from pg_temp.page_plan q where q.n between $1 and $2 and q.action = 'soft'
+      on conflict (entity_id, legacy_id) do update
+         set seen = s.seen || %3$L, "left" = s."left" || %3$L, seen_hash = 0 * s.seen_hash, source_digest = null, gone_at = excluded.gone_at
+    $q$, v_schema, p_entity.id, coalesce(v_marks, '{}'))
+  ], null) || sync.tombstone_statements(p_entity, v_schema);
+end
+$$;
+comment on function sync.soft_statements(public.sync_entities, uuid) is
+  'The statements that mark a slice of deleted records in their rows, and forget those whose rows are gone: plan, mark, row states. $1, $2: the slice. p_plan: as for leave_statements.';
+
+create function sync.references_to_itself(p_entity public.sync_entities) returns table (name text, field text)
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select c.conname::text, a.attname::text
+    from pg_catalog.pg_constraint c join pg_catalog.pg_attribute a on a.attrelid = c.conrelid and a.attnum = c.conkey[1]
+   where c.contype = 'f' and c.conrelid = c.confrelid and c.conrelid = to_regclass(format('public.%I', p_entity.target_table))
+     and cardinality(c.conkey) = 1 and has_column_privilege(c.conrelid, c.conkey[1], 'select')
+$$;
+comment on function sync.references_to_itself(public.sync_entities) is
+  'The foreign keys of an entity''s target table to itself, and their columns that the sync may read.';
+
+create function sync.gone_relatives(p_entity_id smallint, p_keys bigint[], p_up_to bigint, p_limit integer)
+returns table (legacy_id bigint, generation bigint, reason text)
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+  v_entity public.sync_entities;
+  v_refers text;
+begin
+  select * into strict v_entity from public.sync_entities where id = p_entity_id;
+  select string_agg(format('select t.id from public.%I t where t.%I = f.id', v_entity.target_table, r.field), ' union all ')
+    into v_refers from sync.references_to_itself(v_entity) r;
+  if v_refers is null then
+    return;
+  end if;
+  return query execute format($q$
+    with recursive family as (
+      select m.legacy_id, m.entity_uuid as id from public.uuid_mappings_enhanced m
+       where m.source_id = $1 and m.entity_type = $2 and m.legacy_id = any ($3) and m.sync_status = 'active'
+      union
+      select m.legacy_id, m.entity_uuid
+        from family f
+        -- One index probe per record, whatever the planner thinks.
+        cross join lateral (%s offset 0) t
+        cross join lateral (select m.legacy_id, m.entity_uuid from public.uuid_mappings_enhanced m
+                             where m.entity_type = $2 and m.entity_uuid = t.id and m.source_id = $1 limit 1) m
+        cross join lateral (select from public.sync_pending_keys k
+                             where k.entity_id = $4 and k.legacy_id = m.legacy_id and k.gone and k.generation <= $5 limit 1) gone)
+    select k.legacy_id, k.generation, k.reason
+      from (select family.legacy_id from family limit $6) f
+      cross join lateral (select k.* from public.sync_pending_keys k where k.entity_id = $4 and k.legacy_id = f.legacy_id limit 1) k
+     where f.legacy_id <> all ($3)
+  $q$, v_refers) using v_entity.source_id, v_entity.entity_type, p_keys, v_entity.id, p_up_to, p_limit;
+end
+$$;
+comment on function sync.gone_relatives(smallint, bigint[], bigint, integer) is
+  'Of the records that the source no longer has, those of the same entity that refer to these ones, directly or not: neither goes before the other. At most so many.';
+
+create function sync.delete_relatives(p_entity public.sync_entities, p_reads text[], p_writes text[]) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_names text[];
+  v_held  text;
+  v_n     integer[];
+  v_free  integer[];
+  v_last  integer := (select max(n) from pg_temp.page_rows);
+begin
+  select array_agg(r.name), string_agg(format('exists (select from public.%I t where t.%I = p._uuid and t.id <> all ($2))', p_entity.target_table, r.field), ' or ')
+    into v_names, v_held from sync.references_to_itself(p_entity) r;
+  v_n := array(select j.n from pg_temp.page_rejects j where j.sqlstate = '23503' and j.constraint_name = any (v_names) order by j.n);
+  -- Whoever is referred to by a row that stays does, and then whoever that one refers to.
+  loop
+    if v_n = '{}' then
+      return;
+    end if;
+    execute format('select coalesce(array_agg(p.n order by p.n), ''{}'') from pg_temp.page_rows p where p.n = any ($1) and p._leaves and not (%s)', v_held)
+      into v_free using v_n, array(select p._uuid from pg_temp.page_rows p where p.n = any (v_n));
+    exit when v_free = v_n;
+    v_n := v_free;
+  end loop;
+  delete from pg_temp.page_rejects where n = any (v_n);
+  update pg_temp.page_rows p set n = v_last + x.i from unnest(v_n) with ordinality x (n, i) where p.n = x.n;
+  perform sync.load_slice(p_entity, 'public', p_reads, p_writes, v_last + 1, v_last + cardinality(v_n));
+end
+$$;
+comment on function sync.delete_relatives(public.sync_entities, text[], text[]) is
+  'Deletes rejected records together that only others of them refer to, and that other rejects of the page had parted.';
+
+create function sync.leave_remedy(p_cause text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select 'The source no longer wants this record here, but its target row ' || case
+    when p_cause in ('23503', 'left_referenced') then 'is referred to by others: it goes by itself once these are gone or refer to another row. target_wins: it stays.'
+    when p_cause = 'left_edited' then 'was edited by somebody. source_wins: it is deleted all the same, and what it held is kept. target_wins: it stays.'
+    when p_cause = 'left_unknown' then 'was not written by the sync. target_wins: it stays; or delete it, if nobody needs it.'
+    else 'cannot be deleted: see what the table''s triggers and constraints say.' end
+$$;
+comment on function sync.leave_remedy(text) is 'What to do about a record that has left but is still there, by SQLSTATE or cause.';
+
+revoke all on function sync.leaving_rows(public.sync_entities, text, integer, bigint[]), sync.is_leaving(text, jsonb),
+  sync.referenced_sql(public.sync_entities, uuid), sync.leave_statements(public.sync_entities, uuid),
+  sync.tombstone_statements(public.sync_entities, text), sync.soft_statements(public.sync_entities, uuid), sync.leave_remedy(text),
+  sync.references_to_itself(public.sync_entities), sync.gone_relatives(smallint, bigint[], bigint, integer),
+  sync.delete_relatives(public.sync_entities, text[], text[]) from public;
+grant execute on function sync.leaving_rows(public.sync_entities, text, integer, bigint[]), sync.referenced_sql(public.sync_entities, uuid),
+  sync.leave_statements(public.sync_entities, uuid), sync.tombstone_statements(public.sync_entities, text),
+  sync.soft_statements(public.sync_entities, uuid), sync.leave_remedy(text), sync.references_to_itself(public.sync_entities),
+  sync.gone_relatives(smallint, bigint[], bigint, integer), sync.delete_relatives(public.sync_entities, text[], text[]) to isthmus_worker;
+grant execute on function sync.is_leaving(text, jsonb) to isthmus_decisions, authenticated;
+grant execute on function sync.referenced_sql(public.sync_entities, uuid) to isthmus_decisions;
+
+-- supabase/schemas/functions/load-statements.sql
+
+-- Purpose: the statements that classify the records of a page, and those that write them.
+
+create function sync.seen_but(p_new jsonb, p_seen jsonb, p_decided jsonb) returns jsonb
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select p_new - f.names || sync.pick(coalesce(p_seen, '{}'), f.names) from (select sync.decided_fields(p_decided, 'review') as names) f
+$$;
+comment on function sync.seen_but(jsonb, jsonb, jsonb) is 'The new values as seen, but for the fields that a person is to decide.';
+
+create function sync.classify_statement(p_entity public.sync_entities, p_schema text, p_of_request text) returns text
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_typed   text; -- the new values as typed columns of p
+  v_fits    text; -- whether the target can hold all of them exactly
+  v_current text := sync.owned_columns(p_entity); -- the same columns of the target row t
+  v_target  text := sync.target_sql(p_entity, p_schema);
+  v_reshape text := sync.reshaped_sql(p_entity, p_schema);
+  v_edits   boolean := p_of_request is not distinct from 'overwrite_edits';
+begin
+  -- Compared is what the column would hold. Whether that is all of the value is asked beside it: a cast cuts without an error.
+  select string_agg(format('%s as %I', sync.kept_sql(format('(p.%s)::%s%s', c.slot, c.type, '::' || nullif(c.exact, c.type)), c.type, c.recast), c.name), ', '),
+         coalesce(string_agg(format('%s is not false', sync.fits_sql(c.slot, c.type, c.exact)), ' and ')
+                    filter (where sync.fits_sql(c.slot, c.type, c.exact) is not null), 'true')
+    into v_typed, v_fits
+    from sync.field_slots(p_entity) c;
+  -- The target rows were locked by a statement before this one, which sees them as they will be written.
+  return
+    format($q$
+      insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, decided, raw, digest, restated, altered, held)
+      select r.n, r._key, r._uuid,
+             case when r.undecided then 'ambiguous'
+                  when r.t_id is null and r.seen is null and r.lands is not true then 'insert'
+                  when r.t_id is null and %11$L = 'insert' and (
+                    select k.rule from public.sync_conflicts k
+                     where k.entity_id = %3$s and k.source_record_id = r._key and k.state = 'open' limit 1) = 'target_deleted' then 'target_deleted'
+                  when r.t_id is null then %11$L
+                  -- Mapped, and never reconciled (adopted, or back after it was deleted): every field is judged as if the source had changed it.
+                  when r.seen is null and r.mapped is distinct from r._uuid then 'target_unmapped'
+                  when c.decided @? '$.* ? (@ == "review")' then 'review'
+                  when c.written <> '{}' then 'update'
+                  else 'unchanged' end,
+             r.new, r.seen, r."left", r.now, c.changed, c.written, c.decided, r._raw, r._digest, r.restated, not r.fits, r.held
+        from (select p.n, p._key, p._uuid, p._raw, p._digest, v.new, %14$s as fits, %15$s as seen, %16$s as "left", t.id as t_id, t.xmin as held, o.now,
+                     m.entity_uuid as mapped, m.lands, a.undecided,
+                     p._raw is distinct from s.raw or (s.seen_hash is null) <> (%7$L = 'values')
+                       or p._digest is distinct from s.source_digest or s.gone_at is not null as restated
+                from pg_temp.page_rows p
+                cross join lateral (select to_jsonb(x.*) as new from (select %1$s) x offset 0) v
+                left join %2$s t on t.id = p._uuid
+                left join %10$I.sync_row_states s on s.entity_id = %3$s and s.legacy_id = p._key
+                -- One index probe per record that never landed, whatever the planner thinks.
+                left join lateral (
+                  select m.entity_uuid, m.sync_status = 'active' as lands from %10$I.uuid_mappings_enhanced m
+                   where s.legacy_id is null and m.source_id = %5$s and m.entity_type = %6$L and m.legacy_id = p._key limit 1) m on true
+                left join lateral (
+                  select a.undecided from public.sync_adoption_rows a
+                   where s.legacy_id is null and a.entity_id = %3$s and a.legacy_id = p._key and a.undecided limit 1) a on true
+                cross join lateral (select to_jsonb(x.*) as now from (select %4$s) x offset 0) o
+                cross join lateral (select o.now, %8$s as seen, %9$s as "left" offset 0) l
+                %17$s
+               where p.n between $1 and $2 offset 0) r
+        cross join lateral (
+          select coalesce(jsonb_object_agg(e.key, e.value) filter (where d.decision not in ('review', 'none', 'keep')), '{}') as changed,
+                 coalesce(jsonb_object_agg(e.key, case when d.decision = 'merge' then sync.merge_objects(x.seen, x.source, x.target, x."left")
+                                                       else x.source end)
+                          filter (where d.decision in ('take', 'overwrite', 'merge')), '{}') as written,
+                 jsonb_object_agg(e.key, d.decision) filter (where d.decision in ('overwrite', 'retain', 'merge', 'review')) as decided
+            -- What a person has been asked, or has put back, is theirs to decide, whatever this execution would have done.
+            from (select v.new, u.asked, u.put_back
+                    from (select case when r.t_id is null or r.new = r.seen%18$s then '{}' else r.new end as new) v
+                    left join lateral (
+                      select k.asked, k.decisions > 0 as put_back from public.sync_conflicts k
+                       where v.new <> '{}' and k.entity_id = %3$s and k.source_record_id = r._key and k.state in ('waiting', 'open') limit 1) u on true
+                  offset 0) n
+            cross join lateral jsonb_each(n.new) e
+            cross join lateral (
+              select e.value as source, r.seen -> e.key as seen, r.now -> e.key as target, r."left" -> e.key as "left",
+                     case when n.put_back or e.key = any (n.asked) then 'manual_review'%20$s else %12$L::jsonb ->> e.key end as strategy) x
+            cross join lateral (select %13$s as decision offset 0) d
+           where e.value is distinct from r.seen -> e.key%19$s) c
+    $q$, v_typed, v_target, p_entity.id, v_current, p_entity.source_id, p_entity.entity_type, p_entity.history,
+      sync.seen_sql(), sync.left_sql(), p_schema, case p_entity.conflicts ->> 'deleted' when 'source_wins' then 'insert' else 'target_deleted' end,
+      sync.field_strategies(p_entity, p_of_request), sync.decision_sql(), v_fits,
+      -- What was decided on before holds no longer where DDL has emptied or changed the column.
+      case when v_reshape is null then 'l.seen' else 'l.seen - d.fields' end,
+      case when v_reshape is null then 'l."left"' else sync.left_or_reshaped_sql() end, coalesce(v_reshape, ''),
+      -- Only where it was asked for, the fields are looked at too that the target alone has changed.
+      case when v_edits then ' and r.now = r."left"' else '' end,
+      case when v_edits then ' or r.now -> e.key is distinct from r."left" -> e.key' else '' end,
+      case when v_edits then format(' when e.value is not distinct from r.seen -> e.key and sync.is_decided(%s::smallint, r._key, e.key) then ''target_wins''', p_entity.id) else '' end);
+end
+$$;
+comment on function sync.classify_statement(public.sync_entities, text, text) is
+  'The statement that classifies a slice of a page, into pg_temp.page_plan. $1, $2: the slice. p_schema: public, or pg_temp for a plan. p_of_request: as for sync.field_strategies.';
+
+create function sync.write_statements(p_entity public.sync_entities, p_schema text) returns text[]
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_current text := sync.owned_columns(p_entity);
+  v_target  text := sync.target_sql(p_entity, p_schema);
+  v_kept    text := case p_entity.history
+    when 'values' then 'new, "left", null, null'
+    else 'null, null, hashtextextended(new::text, 0), hashtextextended("left"::text, 0)' end;
+  v_names   text;
+  v_values  text;
+  v_sets    text;
+  v_numbers text[];
+begin
+  select string_agg(format('%I', c.name), ', '),
+         string_agg(format('(p.%s)::%s', c.slot, c.registered), ', '),
+         string_agg(format('%1$I = case when q.written ? %1$L then %2$s else t.%1$I end', c.name,
+                           format(case when c.registered in ('json', 'jsonb') then 'case when q.decided ->> %1$L = ''merge'' then (q.written -> %1$L)::%3$s else (p.%2$s)::%3$s end'
+                                                    else '(p.%2$s)::%3$s' end, c.name, c.slot, c.registered)), ', '),
+         coalesce(array_agg(c.name) filter (where c.registered = 'numeric'), '{}')
+    into v_names, v_values, v_sets, v_numbers
+    from sync.field_slots(p_entity) c;
+
+  return array[
+    -- Known before anything is written. Of one record, what the database says of it is told rather.
+    'select sync.refuse_writes($1, $2) where $1 < $2',
+    format($q$
+      insert into %1$s (id, %2$s)
+      select p._uuid, %3$s
+        from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
+       where p.n between $1 and $2 and q.action = 'insert'
+       order by p._uuid
+    $q$, v_target, v_names, v_values),
+    format($q$
+      update %1$s t set %2$s
+        from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
+       where p.n between $1 and $2 and q.action in ('update', 'review') and q.written <> '{}' and t.id = p._uuid
+    $q$, v_target, v_sets),
+    -- What deferred triggers do to the rows belongs to what the sync leaves.
+    'set constraints all immediate',
+    -- Read back after triggers: for a field that the source or a trigger of this write has changed what stands there now, for
+    -- the others what was left before, so that somebody else's edit of them stays visible. What the target keeps of its own
+    -- against the source's new value is such an edit, too: of that one.
+    format($q$
+      with after as (
+        select q.n, q.legacy_id, q.raw, q.digest, q.action, o.now, t.id is not null as there, t.xmin is not distinct from q.held as untouched,
+               case when q.action = 'review' then sync.seen_but(q.new, q.seen, q.decided) else q.new end as new, t.xmin as written_by,
+               case when q.action = 'insert' or q."left" = q.now then o.now
+                    else (select jsonb_object_agg(e.key, case when q.decided ->> e.key in ('retain', 'merge') then q.new -> e.key
+                                                              when q.changed ? e.key or e.value is distinct from q.now -> e.key then e.value
+                                                              else q."left" -> e.key end)
+                            from jsonb_each(o.now) e)
+               end as "left",
+               case when o.now || w.written is distinct from o.now then
+                 array(select e.key from jsonb_each(w.written) e where o.now -> e.key is distinct from e.value order by e.key) end as otherwise
+          from pg_temp.page_plan q
+          left join %1$s t on t.id = q.id
+          cross join lateral (select to_jsonb(x.*) as now from (select %2$s) x offset 0) o
+          cross join lateral (select case when q.action = 'insert' then q.new when q.action in ('update', 'review') then q.written else '{}' end as written offset 0) w
+         where q.n between $1 and $2
+           and (q.action in ('insert', 'update')
+                -- Of hashes nothing fits any more when some fields are written while others are open; else the old ones stay.
+                or (q.action = 'unchanged' or q.action = 'review' and (%7$L = 'values' or q.written <> '{}'))
+                   and (q.new is distinct from q.seen or q.restated))
+      ), state as (
+        insert into %6$I.sync_row_states as s (entity_id, legacy_id, raw, synced_at, source_digest, written_by, seen, "left", seen_hash, left_hash)
+        -- Of what a person is asked the queue keeps the hash: should its row be lost, the record counts as changed.
+        select %3$s, legacy_id, raw, now(), case when action <> 'review' then digest end, case when "left" = now then written_by end, %5$s from after where there
+        on conflict (entity_id, legacy_id) do update
+           set raw = excluded.raw, synced_at = excluded.synced_at, seen = excluded.seen, "left" = excluded."left",
+               seen_hash = excluded.seen_hash, left_hash = excluded.left_hash,
+               source_digest = excluded.source_digest, written_by = excluded.written_by, gone_at = null
+      )
+      update pg_temp.page_plan q
+         set otherwise = a.otherwise, altered = q.altered or coalesce(a.otherwise && %4$L::text[], false), cancelled = not a.there or a.untouched
+        from after a
+       where a.n = q.n and (not a.there or a.otherwise is not null)
+    $q$, v_target, v_current, p_entity.id, v_numbers, v_kept, p_schema, p_entity.history),
+    format($q$
+      insert into %5$I.uuid_mappings_enhanced as m
+        (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table)
+      select %1$s, %2$L, q.legacy_id, q.id, %3$L, %4$L
+        from pg_temp.page_plan q
+       where q.n between $1 and $2 and q.action = 'insert'
+       order by q.legacy_id
+      on conflict (source_id, entity_type, legacy_id) do update
+         set sync_status = sync.active_if_same(m.entity_uuid, excluded.entity_uuid)
+    $q$, p_entity.source_id, p_entity.entity_type, p_entity.source_table, p_entity.target_table, p_schema),
+    'select sync.refuse_writes($1, $2)'
+  ];
+end
+$$;
+comment on function sync.write_statements(public.sync_entities, text) is
+  'The statements that write a slice of a page as pg_temp.page_plan says: insert, update, deferred triggers, row states, mappings. $1, $2: the slice. p_schema: public, or pg_temp for a plan.';
+
+create function sync.twin_statements(p_entity public.sync_entities) returns text[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Without an index every record would cost a look through the table.
+  select case when sync.finds_legacy_ids(p_entity) then array[format($q$
+    update pg_temp.page_plan q set action = 'target_unmapped', now = jsonb_build_object(%2$L, q.legacy_id)
+      from (select w.n
+              from pg_temp.page_plan w
+              cross join lateral (
+                select from public.%1$I t
+                 where t.%2$I = w.legacy_id and t.id <> w.id
+                   and (select m.legacy_id from public.uuid_mappings_enhanced m where m.entity_type = %3$L and m.entity_uuid = t.id) is null
+                   and (select a.legacy_id from public.sync_adoption_rows a where a.entity_id = %4$s and a.legacy_id = w.legacy_id and a.id = t.id) is null
+                -- Not the first one alone: for that the planner would go through a table that it takes for small.
+                offset 0) twin
+             where w.n between $1 and $2 and w.action = 'insert' offset 0) x
+     where x.n = q.n
+  $q$, p_entity.target_table, p_entity.legacy_key, p_entity.entity_type, p_entity.id)] else '{}' end
+$$;
+comment on function sync.twin_statements(public.sync_entities) is
+  'The statements that keep a record from being inserted beside a row that has its legacy id and that nothing maps. $1, $2: the slice.';
+
+revoke all on function sync.seen_but(jsonb, jsonb, jsonb), sync.classify_statement(public.sync_entities, text, text),
+  sync.write_statements(public.sync_entities, text), sync.twin_statements(public.sync_entities) from public;
+grant execute on function sync.seen_but(jsonb, jsonb, jsonb), sync.classify_statement(public.sync_entities, text, text),
+  sync.write_statements(public.sync_entities, text), sync.twin_statements(public.sync_entities) to isthmus_worker;
+
+-- supabase/schemas/functions/load.sql
+
+-- Purpose: reconcile and write the records of one page.
+-- Locks:   the target rows of the page, in id order, until the page commits.
+
+-- Settings are pinned, so that a comparison never depends on the session.
+create function sync.load_records(p_entity public.sync_entities, p_records json, p_left bigint[], p_soft bigint[], p_plan uuid, p_of_request text)
+returns void
+language plpgsql security invoker
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbreviations = 'Default' set datestyle = 'ISO, YMD'
+set intervalstyle = 'iso_8601' set extra_float_digits = 3 set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
+set array_nulls = on set standard_conforming_strings = on set quote_all_identifiers = off set transform_null_equals = off as $$
+declare
+  v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
+  v_count  integer;
+  v_apart  integer;
+  v_left   integer;
+  v_soft   integer;
+  v_reads  text[];
+  v_writes text[];
+begin
+  if p_entity.adoption_epoch = 0 and p_plan is null then
+    raise exception 'entity %: nothing may be minted before the target''s ids are adopted', p_entity.entity_type
+      using errcode = 'IS021', hint = 'Start the execution through sync-trigger, which checks the target first.';
+  end if;
+  -- Tells application triggers that this is the sync and not a person.
+  perform set_config('isthmus.sync', 'on', true);
+
+  create temp table page_plan (
+    n integer primary key, legacy_id bigint not null, id uuid not null, action text not null,
+    new jsonb, seen jsonb, "left" jsonb, now jsonb, changed jsonb, written jsonb, decided jsonb, raw jsonb, digest bigint,
+    held xid, fields text, altered boolean not null default false, cancelled boolean not null default false, otherwise text[], restated boolean not null default false
+  ) on commit drop;
+  create temp table page_relatives (n integer primary key, k bigint not null, state text not null default 'open', field text, parent bigint)
+    on commit drop;
+  create temp table page_rejects (n integer primary key, sqlstate text not null, constraint_name text, column_name text, other uuid)
+    on commit drop;
+  execute (
+    select format(
+      'create temp table page_rows on commit drop as
+         select (row_number() over (order by x._together is not null, x._uuid))::integer as n, false as _leaves,
+                x._key, x._uuid, x._raw, x._digest, x._together, %s
+           from json_to_recordset($1) as x (_key bigint, _uuid uuid, _raw jsonb, _digest bigint, _together jsonb, _values json)
+          cross join lateral json_to_record(x._values) as v (%s)',
+      string_agg(format('v.%I as %s', c.name, c.slot), ', '), string_agg(format('%I text', c.name), ', '))
+      from sync.field_slots(p_entity) c)
+    using p_records;
+  get diagnostics v_count = row_count;
+  if p_plan is not null then
+    perform sync.shadow_page(p_plan, p_entity, p_left || p_soft);
+  end if;
+  v_left := sync.leaving_rows(p_entity, v_schema, v_count, p_left);
+  v_soft := sync.leaving_rows(p_entity, v_schema, v_count + v_left, p_soft);
+  if v_count + v_left + v_soft = 0 then
+    return;
+  end if;
+  create unique index on pg_temp.page_rows (n);
+  analyze pg_temp.page_rows;
+
+  if p_plan is null then
+    execute format(
+      'select count(*) from (select 1 from public.%I t join pg_temp.page_rows p on p._uuid = t.id order by t.id for no key update of t) l',
+      p_entity.target_table);
+  end if;
+  if p_plan is null and v_left > 0 then
+    -- Against rows that begin to refer to them: whether there are any is asked by the statement after this one.
+    execute format(
+      'select count(*) from (select 1 from public.%I t join pg_temp.page_rows p on p._uuid = t.id where p._leaves order by t.id for update of t) l',
+      p_entity.target_table);
+  end if;
+  select count(*) into v_apart from pg_temp.page_rows where _together is not null;
+  if v_count > 0 then
+    v_reads := array[sync.classify_statement(p_entity, v_schema, p_of_request)] || sync.twin_statements(p_entity)
+      || case when p_plan is not null then sync.clash_statements(p_plan, p_entity) else '{}' end;
+    v_writes := sync.write_statements(p_entity, v_schema) || case when p_plan is not null then sync.reference_statements(p_plan, p_entity) else '{}' end;
+    if v_count > v_apart then
+      perform sync.load_slice(p_entity, v_schema, v_reads, v_writes, 1, v_count - v_apart);
+      perform sync.load_circles(p_entity, v_schema, v_reads, v_writes);
+    end if;
+    if v_apart > 0 then
+      perform sync.load_relatives(p_entity, v_schema, v_reads, v_writes);
+    end if;
+  end if;
+  if v_left > 0 then
+    v_writes := sync.leave_statements(p_entity, p_plan);
+    perform sync.load_slice(p_entity, v_schema, v_writes[:1], v_writes[2:], v_count + 1, v_count + v_left);
+    if p_plan is null then
+      perform sync.delete_relatives(p_entity, v_writes[:1], v_writes[2:]);
+    end if;
+  end if;
+  if v_soft > 0 then
+    v_writes := sync.soft_statements(p_entity, p_plan);
+    perform sync.load_slice(p_entity, v_schema, v_writes[:1], v_writes[2:], v_count + v_left + 1, v_count + v_left + v_soft);
+  end if;
+end
+$$;
+comment on function sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) is
+  'Loads the records of a page: [{_key, _uuid, _raw, _digest, _together, _values: {<column>: text}}], deletes those of the legacy ids p_left that have landed, and marks those of p_soft. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit. p_plan: the execution whose plan it is; then everything is written to shadows. p_of_request: as for sync.field_strategies.';
+
+revoke all on function sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) from public;
+grant execute on function sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) to isthmus_worker;
+
+-- supabase/schemas/functions/adoption-decisions.sql
+
+-- Purpose: what becomes of target rows that share a legacy id, once a person has said so.
+-- Locks:   the slots of the records, the rows of sync_adoption_rows.
+
+create function sync.adopt_as(p_conflict uuid, p_id uuid) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_conflict public.sync_conflicts;
+  v_entity   public.sync_entities;
+  v_row      public.sync_adoption_rows;
+  v_there    boolean;
+begin
+  -- In the order in which pages lock: the record, the entity, the queue entry.
+  select * into v_conflict from public.sync_conflicts where id = p_conflict;
+  perform sync.lock_records(v_conflict.entity_id, array[v_conflict.source_record_id]);
+  select * into v_entity from public.sync_entities where id = v_conflict.entity_id for no key update;
+  select * into v_conflict from public.sync_conflicts where id = p_conflict and state = 'open' and rule = 'adoption.ambiguous' for update;
+  if not found then
+    raise exception 'there is no open conflict % about rows that share a legacy id', p_conflict
+      using errcode = 'IS022', hint = 'They are listed by: select * from sync_conflicts where state = ''open'' and rule = ''adoption.ambiguous''';
+  end if;
+  -- The owner may be the one who calls: the table and the column that are looked at are those that the owner has released.
+  v_entity := sync.released_entity(v_entity.id);
+  select * into v_row from public.sync_adoption_rows
+   where entity_id = v_entity.id and legacy_id = v_conflict.source_record_id and id = p_id and undecided;
+  if not found or v_row.claimed_by is not null then
+    raise exception 'row % cannot be the record', p_id
+      using errcode = 'IS022', hint = 'Choose one of the ids under candidates in conflict_data that is not claimed by another legacy id.';
+  end if;
+  execute format('select exists (select from public.%I where id = $1 and %I = $2)', v_entity.target_table, v_entity.legacy_key)
+    into v_there using p_id, v_conflict.source_record_id;
+  if not v_there then
+    raise exception 'row % is gone or has another legacy id now', p_id
+      using errcode = 'IS022', hint = 'Choose another one, or adopt the entity again to look at its rows anew.';
+  end if;
+
+  delete from public.sync_adoption_rows
+   where entity_id = v_entity.id and legacy_id = v_conflict.source_record_id and (id = p_id or claimed_by is not null);
+  update public.sync_adoption_rows set undecided = false
+   where entity_id = v_entity.id and legacy_id = v_conflict.source_record_id;
+  insert into public.uuid_mappings_enhanced (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table)
+  values (v_entity.source_id, v_entity.entity_type, v_conflict.source_record_id, p_id, v_entity.source_table, v_entity.target_table);
+  update public.sync_conflicts
+     set state = 'resolved', resolved_at = now(), resolved_by = session_user,
+         resolution_data = jsonb_build_object('id', p_id), target_record_id = p_id
+   where id = p_conflict;
+  insert into public.sync_pending_keys (entity_id, legacy_id, reason)
+  values (v_entity.id, v_conflict.source_record_id, 'adopted')
+  on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+end
+$$;
+comment on function sync.adopt_as(uuid, uuid) is
+  'A person''s decision: of the rows that share the conflict''s legacy id, this one is the record. The others stay and are surplus. For the SQL editor, and npm run sync -- adopt-as.';
+
+create function sync.surplus_of(p_entity public.sync_entities, p_after bigint, p_from bigint, p_to bigint) returns jsonb
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_duplicates bigint;
+begin
+  execute format(
+    $q$select count(*) from public.sync_adoption_rows r join public.%I t on t.id = r.id and t.%I = r.legacy_id
+      where r.entity_id = $1 and not r.undecided
+        and r.legacy_id >= coalesce($2, $3, '-9223372036854775808') and r.legacy_id is distinct from $2 and r.legacy_id <= $4$q$,
+    p_entity.target_table, p_entity.legacy_key) into v_duplicates using p_entity.id, p_after, p_from, p_to;
+  return jsonb_strip_nulls(jsonb_build_object('count', v_duplicates, 'duplicates', nullif(v_duplicates, 0)));
+end
+$$;
+comment on function sync.surplus_of(public.sync_entities, bigint, bigint, bigint) is
+  'Target rows in a key range, behind a cursor, that are no record: duplicates of another row.';
+
+revoke all on function sync.adopt_as(uuid, uuid), sync.surplus_of(public.sync_entities, bigint, bigint, bigint) from public;
+grant execute on function sync.adopt_as(uuid, uuid), sync.surplus_of(public.sync_entities, bigint, bigint, bigint) to isthmus_worker;
+
+-- supabase/schemas/functions/queue.sql
+
+-- Purpose: put records into the queue.
+-- Locks:   row locks on sync_conflicts and sync_pending_keys.
+
+create function sync.collect_issues(p_entity public.sync_entities, p_issues jsonb) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  create temp table page_issues on commit drop as
+  select i.*, parent.id as parent_entity_id, false as settled
+    from jsonb_to_recordset(p_issues) as i (
+           k bigint, state public.sync_conflict_state, type public.conflict_type_enum, field text, rule text, policy text, retry text,
+           remedy text, data jsonb, evidence jsonb, parent text, "parentId" bigint, digest bigint)
+    left join public.sync_entities parent
+      on parent.source_id = p_entity.source_id and parent.entity_type = i.parent;
+
+  -- Which of several target rows is the record is decided first, whatever else is wrong with it.
+  update pg_temp.page_issues i
+     set state = 'open', type = 'uuid_mapping_conflict', field = null, rule = 'adoption.ambiguous', parent = null, retry = 'person',
+         "parentId" = null, parent_entity_id = null, data = jsonb_build_object('candidates', a.candidates), evidence = null,
+         remedy = 'Target rows share this legacy id. Choose the record: select sync.adopt_as(<id of this entry>, <id of the row>). Or correct the rows and adopt again.'
+    from (select legacy_id, jsonb_agg(jsonb_build_object('id', id, 'claimed_by', claimed_by) order by id) as candidates
+            from public.sync_adoption_rows
+           where entity_id = p_entity.id and undecided and legacy_id in (select k from pg_temp.page_issues) group by legacy_id) a
+   where a.legacy_id = i.k;
+
+  update pg_temp.page_issues set retry = case state when 'waiting' then 'parent' else case when rule ~ '@[0-9]+$' then 'rule' else 'source' end end
+   where retry is null;
+  -- Settled: by policy, or because a decision stands and the source has not changed the record since.
+  update pg_temp.page_issues i
+     set settled = true,
+         policy = case when p.name is not null then 'target_wins ' || p.name else i.policy end
+    from (select k, case when rule = 'target_deleted' and p_entity.conflicts ->> 'deleted' = 'target_wins'
+                              and (select c.rule from public.sync_conflicts c
+                                    where c.entity_id = p_entity.id and c.source_record_id = k and c.state = 'open' limit 1) is distinct from rule
+                              then 'of deleted rows'
+                         when state = 'open' and type <> 'concurrent_modification' and rule <> 'deleted_in_source'
+                              and p_entity.conflicts -> 'types' ->> type::text = 'target_wins' then 'of the type ' || type end as name
+            from pg_temp.page_issues) p
+   where p.k = i.k and (p.name is not null or (
+           -- One index probe per record, whatever the planner thinks.
+           select c.id from public.sync_conflicts c
+            where c.entity_id = p_entity.id and c.source_record_id = i.k and c.standing and c.source_digest is not distinct from i.digest
+              and (c.conflict_type, c.rule) = (i.type, i.rule) and c.field is not distinct from i.field limit 1) is not null);
+  create index on pg_temp.page_issues (k);
+  analyze pg_temp.page_issues (k, state, rule, retry);
+end
+$$;
+comment on function sync.collect_issues(public.sync_entities, jsonb) is
+  'What stops records of a page, into pg_temp.page_issues: [{k, state, type, field, rule, policy, retry, remedy, data, evidence, parent, parentId, digest}]; evidence: {seen, source, target, left, record}.';
+
+create function sync.next_attempt(p_class text, p_attempts integer) returns timestamptz
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Whether somebody has changed a constraint or trigger nobody tells: after 5 minutes, then twice as long each time, up to a day.
+  select case when p_class in ('target', 'clash') then now() + least(interval '1 day', interval '5 minutes' * 2 ^ least(p_attempts - 1, 20)) end
+$$;
+comment on function sync.next_attempt(text, integer) is 'When a record is read again though nothing told that its cause is gone; null: only when something tells.';
+
+create function sync.enter_queue(p_entity_id smallint) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  select pg_advisory_xact_lock_shared('public.sync_conflicts'::regclass::oid::integer, p_entity_id)
+$$;
+comment on function sync.enter_queue(smallint) is
+  'Said by a page before it opens rows of the queue, which nobody sees until its commit: no decision is put back meanwhile (sync.check_decision).';
+
+create function sync.waits_for(p_entity_id smallint, p_plan uuid, p_legacy_id bigint) returns bigint
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select w.next
+    from (select 1 as rank, case when r.outcome = 'in_conflict' then r.clashes_with
+                                 when r.outcome = 'waiting' and r.parent_entity_id = p_entity_id then r.parent_legacy_id end as next
+            from public.sync_planned_records r
+           where r.execution_id = p_plan and r.entity_id = p_entity_id and r.legacy_id = p_legacy_id
+          union all
+          select 2, case when c.state = 'open' then (c.conflict_data #>> '{clashes_with,legacy_id}')::bigint
+                         when c.parent_entity_id = p_entity_id then c.parent_legacy_id end
+            from public.sync_conflicts c
+           where c.entity_id = p_entity_id and c.source_record_id = p_legacy_id and c.state in ('waiting', 'open')
+             and (c.state = 'waiting' or c.retry_class = 'clash')) w
+   order by w.rank limit 1
+$$;
+comment on function sync.waits_for(smallint, uuid, bigint) is
+  'The record of the same entity that a record of the queue waits for: its parent, or the one that holds its unique value. Null: none. p_plan: as this dry run has planned it.';
+
+create function sync.queue_rows(p_entity_id smallint, p_legacy_ids bigint[]) returns uuid[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- One index probe per record, whatever the planner thinks: a page must not cost more when the queue is long.
+  select coalesce(array_agg(c.id), '{}')
+    from unnest(p_legacy_ids) k
+    cross join lateral (
+      select c.id from public.sync_conflicts c
+       where c.entity_id = p_entity_id and c.source_record_id = k and c.state in ('waiting', 'open')
+      union all
+      select c.id from public.sync_conflicts c where c.entity_id = p_entity_id and c.source_record_id = k and c.standing
+      offset 0) c
+$$;
+comment on function sync.queue_rows(smallint, bigint[]) is 'The rows of the queue that are live or stand for these records of an entity.';
+
+create function sync.clash_keys(p_new bigint[]) returns setof bigint
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  return query
+  select i.k from pg_temp.page_issues i where i.k = any (p_new) and i.retry = 'clash'
+  union
+  select h.k from pg_temp.page_issues i cross join lateral (select (i.data #>> '{clashes_with,legacy_id}')::bigint as k) h
+   where i.k = any (p_new) and i.retry = 'clash' and h.k is not null;
+end
+$$;
+comment on function sync.clash_keys(bigint[]) is
+  'Of records that a page puts into the queue anew, those that clash for a unique value, with the records that hold it.';
+
+create function sync.ask_for_circles(p_entity public.sync_entities, p_plan uuid, p_new bigint[], p_longest integer) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+  v_keys   bigint[];
+  v_next   integer[];
+  v_circle bigint[];
+  v_too_long text;
+begin
+  -- A circle closes with the record that comes into the queue last. What is followed is bounded, as a circle that a page takes is.
+  with recursive met as (
+    select k from unnest(p_new) k
+    union
+    select w.next from met cross join lateral sync.waits_for(p_entity.id, p_plan, met.k) w (next) where w.next is not null
+  ), numbered as materialized (
+    select m.k, w.next, (row_number() over ())::integer as i
+      from (select k from met limit cardinality(p_new) + 100000) m cross join lateral sync.waits_for(p_entity.id, p_plan, m.k) w (next))
+  select array_agg(n.k order by n.i), array_agg(t.i order by n.i) into v_keys, v_next
+    from numbered n left join numbered t on t.k = n.next;
+  if v_keys is null then
+    return;
+  end if;
+  for v_circle in select array(select v_keys[x] from unnest(c) x) from sync.circles(v_next) c loop
+    v_too_long := case when cardinality(v_circle) > p_longest then
+      format('%s records wait for each other in a circle, and a page takes at most %s such records: change one of them in the source, or raise the page size.',
+             cardinality(v_circle), p_longest) end;
+    if v_too_long is not null and p_plan is not null then
+      update public.sync_planned_records r set remedy = v_too_long
+       where r.execution_id = p_plan and r.entity_id = p_entity.id and r.legacy_id = any (v_circle) and r.outcome in ('waiting', 'in_conflict');
+    elsif v_too_long is not null then
+      update public.sync_conflicts c set remedy = v_too_long
+       where c.id = any (sync.queue_rows(p_entity.id, v_circle)) and c.state in ('waiting', 'open');
+    elsif p_plan is not null then
+      insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason, circle)
+      select p_plan, p_entity.id, k, 'circle', (select min(x) from unnest(v_circle) x) from unnest(v_circle) k order by k
+      on conflict (execution_id, entity_id, legacy_id) do update set generation = default, gone = false, circle = excluded.circle;
+    else
+      insert into public.sync_pending_keys (entity_id, legacy_id, reason, circle)
+      select p_entity.id, k, 'circle', (select min(x) from unnest(v_circle) x) from unnest(v_circle) k order by k
+      on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false, circle = excluded.circle;
+    end if;
+  end loop;
+end
+$$;
+comment on function sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer) is
+  'Asks for the records that wait for each other in a circle, for their parent or for a unique value, to be read in one page: the circles that the records p_new have closed. p_longest: how many records a page takes. p_plan: the dry run that asks.';
+
+create function sync.queue_records(p_entity public.sync_entities, p_execution uuid, p_page_size integer) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_known   uuid[];
+  v_changed bigint[];
+begin
+  if not exists (select from pg_temp.page_issues) then
+    return;
+  end if;
+  perform sync.enter_queue(p_entity.id);
+  perform sync.name_causes();
+  v_known := sync.queue_rows(p_entity.id, array(select k from pg_temp.page_issues order by k));
+  v_changed := array(
+    select c.source_record_id from public.sync_conflicts c join pg_temp.page_issues i on i.k = c.source_record_id
+     where c.id = any (v_known) and c.state = 'waiting' and i.state = 'waiting' and c.conflict_data -> 'cause' is distinct from i.data -> 'cause');
+  -- The same trouble again: one more attempt. Another one: the old row is superseded, the new one carries on.
+  create temp table page_queued on commit drop as
+  with same as (
+    update public.sync_conflicts c
+       set attempts = c.attempts + 1, last_seen_at = now(), source_digest = i.digest,
+           -- What was found out about a circle stays while the record waits in it.
+           remedy = case when c.conflict_data = coalesce(i.data, '{}') and coalesce(i.data #>> '{cause,kind}', 'circle') = 'circle' then c.remedy else i.remedy end, conflict_data = coalesce(i.data, '{}'),
+           policy = coalesce(i.policy, c.policy), retry_class = i.retry, next_attempt_at = sync.next_attempt(i.retry, c.attempts + 1)
+      from pg_temp.page_issues i
+     where c.id = any (v_known) and c.source_record_id = i.k
+       and (c.state = i.state and not i.settled or c.standing and i.settled and c.source_digest is not distinct from i.digest)
+       and c.conflict_type = i.type and c.rule = i.rule and c.field is not distinct from i.field
+       and c.parent_entity_id is not distinct from i.parent_entity_id
+       and c.parent_legacy_id is not distinct from i."parentId"
+       and (i.rule <> 'both_changed' or exists (
+             select from public.sync_conflict_values v
+              where v.conflict_id = c.id and v.source = i.evidence -> 'source' and v.target = i.evidence -> 'target'))
+    returning c.id, c.source_record_id as k)
+  select id, k, false as added from same;
+
+  -- Left standing only what still holds; the record goes on as what stops it now.
+  update public.sync_conflicts c set standing = false
+    from pg_temp.page_issues i
+   where c.id = any (v_known) and c.source_record_id = i.k and c.standing
+     and not exists (select from pg_temp.page_queued s where s.id = c.id);
+
+  with superseded as (
+    update public.sync_conflicts c
+       set state = 'superseded', next_attempt_at = null
+      from pg_temp.page_issues i
+     where c.id = any (v_known) and c.source_record_id = i.k and c.state in ('waiting', 'open')
+       and not exists (select from pg_temp.page_queued s where s.id = c.id)
+    returning c.source_record_id, c.attempts, c.first_seen_at, c.decisions, c.asked
+  ), added as (
+    insert into public.sync_conflicts
+      (state, entity_id, entity_type, source_record_id, conflict_type, field, rule, policy, remedy, conflict_data, differences,
+       parent_entity_id, parent_legacy_id, source_digest, attempts, decisions, asked, first_seen_at, source_table, target_table, target_record_id,
+       execution_id, retry_class, next_attempt_at, resolution_strategy, resolved_at, resolved_by, standing)
+    select case when i.settled then 'resolved' else i.state end, p_entity.id, p_entity.entity_type, i.k, i.type, i.field, i.rule, i.policy, i.remedy,
+           coalesce(i.data, '{}'),
+           case when i.evidence ? 'target' then
+             sync.differences(p_entity.columns, sync.unlisted(i.field), i.evidence -> 'seen', i.evidence -> 'source', i.evidence -> 'target', true) end,
+           i.parent_entity_id, i."parentId", i.digest, coalesce(s.attempts, 0) + 1, coalesce(s.decisions, 0),
+           -- What stops the record now answers no question about its fields.
+           case when i.rule = 'both_changed' then sync.unlisted(i.field) else coalesce(s.asked, '{}') end, coalesce(s.first_seen_at, now()),
+           p_entity.source_table, p_entity.target_table, m.entity_uuid, p_execution,
+           i.retry, case when not i.settled then sync.next_attempt(i.retry, coalesce(s.attempts, 0) + 1) end,
+           case when i.settled then 'target_wins'::public.conflict_resolution_strategy end,
+           case when i.settled then now() end, case when i.settled then 'policy' end, i.settled
+      from pg_temp.page_issues i
+      left join superseded s on s.source_record_id = i.k
+      left join lateral (
+        select m.entity_uuid from public.uuid_mappings_enhanced m
+         where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = i.k limit 1) m on true
+     where not exists (select from pg_temp.page_queued q where q.k = i.k)
+     order by i.k
+    returning id, source_record_id as k)
+  insert into pg_temp.page_queued select id, k, true from added;
+
+  insert into public.sync_conflict_values as v (conflict_id, seen, source, target, "left", record)
+  select q.id, i.evidence -> 'seen', i.evidence -> 'source', i.evidence -> 'target', i.evidence -> 'left', nullif(i.evidence -> 'record', 'null')
+    from pg_temp.page_queued q join pg_temp.page_issues i on i.k = q.k where i.evidence is not null and not i.settled
+  on conflict (conflict_id) do update set record = excluded.record;
+
+  -- Two records may hold what the other one is to get: read together, they can change places. Once in an execution: beside the one that
+  -- holds the value, a record of a circle lacks its parent, beside the parent the value, and so on without an end.
+  insert into public.sync_pending_keys (entity_id, legacy_id, reason)
+  select p_entity.id, k, 'clash'
+    from sync.clash_keys(array(
+      select q.k from pg_temp.page_queued q join pg_temp.page_issues i on i.k = q.k
+       where q.added
+         and not exists (
+           select from public.sync_conflicts c
+            where c.entity_id = p_entity.id and c.source_record_id = q.k and c.state = 'superseded' and c.execution_id = p_execution
+              and c.conflict_data #> '{clashes_with,legacy_id}' = i.data #> '{clashes_with,legacy_id}'))) k
+   order by k
+  on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+  v_changed := v_changed || array(select sync.name_causes_of_relatives(p_entity.id));
+  perform sync.ask_for_circles(p_entity, null, array(select q.k from pg_temp.page_queued q where q.added order by q.k), 10 * p_page_size);
+  perform sync.note_changed_causes(p_entity.id, v_changed || array(select q.k from pg_temp.page_queued q where q.added));
+end
+$$;
+comment on function sync.queue_records(public.sync_entities, uuid, integer) is
+  'Puts the records of pg_temp.page_issues into sync_conflicts. p_page_size: of the chain.';
+
+create function sync.hold_queue(p_entity public.sync_entities, p_records json, p_issues jsonb, p_page jsonb) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Before the target rows: whoever decides on a record has its row here first, and then wants the target row.
+  select count(*) from (
+    select from public.sync_conflicts c
+     where c.id = any ((select sync.queue_rows(p_entity.id, array(
+             select (r ->> '_key')::bigint from json_array_elements(p_records) r
+             union select (i ->> 'k')::bigint from jsonb_array_elements(p_issues) i
+             union select g::bigint from jsonb_array_elements_text(p_page -> 'gone' || (p_page -> 'outside')) g)))::uuid[])
+       and (c.state in ('waiting', 'open') or c.standing)
+     order by c.source_record_id, c.id for no key update) held
+$$;
+comment on function sync.hold_queue(public.sync_entities, json, jsonb, jsonb) is
+  'Locks what the queue has of a page''s records: a decision under way is waited for, and one that follows sees what the page has done.';
+
+revoke all on function sync.enter_queue(smallint), sync.queue_rows(smallint, bigint[]),
+  sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer), sync.waits_for(smallint, uuid, bigint),
+  sync.collect_issues(public.sync_entities, jsonb), sync.next_attempt(text, integer), sync.queue_records(public.sync_entities, uuid, integer),
+  sync.clash_keys(bigint[]), sync.hold_queue(public.sync_entities, json, jsonb, jsonb) from public;
+grant execute on function sync.enter_queue(smallint), sync.queue_rows(smallint, bigint[]),
+  sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer), sync.waits_for(smallint, uuid, bigint),
+  sync.collect_issues(public.sync_entities, jsonb), sync.next_attempt(text, integer), sync.queue_records(public.sync_entities, uuid, integer),
+  sync.clash_keys(bigint[]), sync.hold_queue(public.sync_entities, json, jsonb, jsonb) to isthmus_worker;
+
+-- supabase/schemas/functions/queue-care.sql
+
+-- Purpose: take landed records out of the queue, release what waited for them, and tell what has stood there for long.
+-- Locks:   row locks on sync_conflicts and sync_pending_keys.
+
+create function sync.retry_due(p_source_id smallint) returns bigint
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  with due as (
+    insert into public.sync_pending_keys (entity_id, legacy_id, reason)
+    select c.entity_id, c.source_record_id, 'retried'
+      from public.sync_conflicts c join public.sync_entities e on e.id = c.entity_id and e.source_id = p_source_id
+     where c.state = 'open' and c.next_attempt_at <= now()
+     order by c.entity_id, c.source_record_id
+    on conflict (entity_id, legacy_id) do nothing
+    returning 1)
+  select count(*) from due
+$$;
+comment on function sync.retry_due(smallint) is 'Asks for the records whose next attempt is due to be read again.';
+
+create function sync.count_queue(p_source_id smallint) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  delete from public.sync_queue_counts q using public.sync_entities e where e.id = q.entity_id and e.source_id = p_source_id;
+  insert into public.sync_queue_counts (entity_id, entity_type, state, conflict_type, retry_class, records, oldest_at, next_attempt_at)
+  select c.entity_id, c.entity_type, c.state, c.conflict_type, c.retry_class, count(*), min(c.first_seen_at), min(c.next_attempt_at)
+    from public.sync_conflicts c join public.sync_entities e on e.id = c.entity_id and e.source_id = p_source_id
+   where c.state in ('waiting', 'open') group by 1, 2, 3, 4, 5;
+$$;
+comment on function sync.count_queue(smallint) is 'Counts the queue for those who may not see its records.';
+
+create function sync.alert_old_records(p_source_id smallint, p_hours integer) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_old record;
+begin
+  for v_old in
+    select e.id as entity_id, e.entity_type, coalesce(sum(q.records) filter (where q.oldest_at < now() - make_interval(hours => p_hours)), 0) as n,
+           min(q.oldest_at) as oldest_at
+      from public.sync_entities e left join public.sync_queue_counts q on q.entity_id = e.id
+     where e.source_id = p_source_id group by 1, 2
+  loop
+    if v_old.n > 0 then
+      insert into public.sync_alerts as a (kind, severity, source_id, entity_id, message, details)
+      values ('queue_old', 'warning', p_source_id, v_old.entity_id,
+              format('Records of %s have been in the queue for more than %s hours.', v_old.entity_type, p_hours),
+              jsonb_build_object('oldest_at', v_old.oldest_at))
+      on conflict (kind, entity_id) where closed_at is null do update
+         set occurrences = a.occurrences + 1, last_seen_at = now(), message = excluded.message, details = excluded.details;
+    else
+      update public.sync_alerts set closed_at = now() where kind = 'queue_old' and entity_id = v_old.entity_id and closed_at is null;
+    end if;
+  end loop;
+end
+$$;
+comment on function sync.alert_old_records(smallint, integer) is 'Raises the alert queue_old for entities with records that have been in the queue for so long, and closes it for the others.';
+
+create function sync.replay(p_entity_type text default null, p_rule text default null, p_type public.conflict_type_enum default null) returns bigint
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_count bigint;
+begin
+  insert into public.sync_pending_keys (entity_id, legacy_id, reason)
+  select entity_id, source_record_id, 'replayed'
+    from public.sync_conflicts
+   where state in ('waiting', 'open')
+     and entity_type = coalesce(p_entity_type, entity_type) and rule = coalesce(p_rule, rule) and conflict_type = coalesce(p_type, conflict_type)
+   order by entity_id, source_record_id
+  on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+  get diagnostics v_count = row_count;
+  return v_count;
+end
+$$;
+comment on function sync.replay(text, text, public.conflict_type_enum) is
+  'Has records of the queue read again now, all or some: of one entity, stopped by one rule, of one type. Returns how many; the next tick reads them. For the SQL editor, and npm run sync -- replay.';
+
+create function sync.release_waiting(p_source_id smallint) returns bigint
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+  -- A chain that ends asks for the next ones, and every tick does.
+  c_at_once constant bigint := 10000;
+  v_entity  public.sync_entities;
+  v_count   bigint;
+  v_total   bigint := 0;
+begin
+  for v_entity in select * from public.sync_entities e where e.source_id = p_source_id order by e.id loop
+    insert into public.sync_pending_keys (entity_id, legacy_id, reason)
+    select r.entity_id, r.source_record_id, 'released'
+      from (
+        -- From one parent to the next: of 200,000 records that wait for one parent only those are looked at that are released.
+        with recursive parent as (
+          (select c.parent_legacy_id as id from public.sync_conflicts c
+            where c.state = 'waiting' and c.parent_entity_id = v_entity.id order by c.parent_legacy_id limit 1)
+          union all
+          select (select c.parent_legacy_id from public.sync_conflicts c
+                   where c.state = 'waiting' and c.parent_entity_id = v_entity.id and c.parent_legacy_id > p.id order by c.parent_legacy_id limit 1)
+            from parent p where p.id is not null)
+        select w.entity_id, w.source_record_id
+          from parent p
+          cross join lateral (
+            select from public.uuid_mappings_enhanced m
+             where m.source_id = v_entity.source_id and m.entity_type = v_entity.entity_type and m.legacy_id = p.id and m.sync_status = 'active'
+             limit 1) landed
+          cross join lateral (
+            select c.entity_id, c.source_record_id from public.sync_conflicts c
+             where c.state = 'waiting' and c.parent_entity_id = v_entity.id and c.parent_legacy_id = p.id
+               -- A key that a page is about to settle is not waited for: that page may be waiting for a lock of ours.
+               and (select k.legacy_id from public.sync_pending_keys k
+                     where k.entity_id = c.entity_id and k.legacy_id = c.source_record_id) is null
+             offset 0) w
+         limit c_at_once - v_total) r
+     order by r.entity_id, r.source_record_id
+    on conflict (entity_id, legacy_id) do nothing;
+    get diagnostics v_count = row_count;
+    v_total := v_total + v_count;
+    exit when v_total >= c_at_once;
+  end loop;
+  return v_total;
+end
+$$;
+comment on function sync.release_waiting(smallint) is
+  'Asks for waiting records whose parent has landed to be read again, at most 10,000 of them. A query, not a signal: safe to run at any time.';
+
+create function sync.record_warnings(p_entity_id smallint, p_execution uuid, p_warnings jsonb) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  create temp table page_warnings on commit drop as
+  select distinct x.k, x.rule from jsonb_to_recordset(p_warnings) as x (k bigint, rule text)
+  union
+  select o.legacy_id, 'written_otherwise: ' || o.field from sync.page_otherwise() o;
+  delete from public.sync_warnings w
+   where w.entity_id = p_entity_id
+     and w.legacy_id = any (array(select p.legacy_id from pg_temp.page_plan p where p.action in ('insert', 'update', 'unchanged', 'review', 'delete', 'soft')))
+     and not exists (select from pg_temp.page_warnings x where x.k = w.legacy_id and x.rule = w.rule);
+  insert into public.sync_warnings as w (entity_id, legacy_id, rule, execution_id)
+  select p_entity_id, x.k, x.rule, p_execution
+    from pg_temp.page_warnings x
+    join pg_temp.page_plan p on p.legacy_id = x.k and p.action in ('insert', 'update', 'unchanged', 'review')
+   order by x.k, x.rule
+  on conflict (entity_id, legacy_id, rule) do update set last_seen_at = now(), execution_id = excluded.execution_id;
+end
+$$;
+comment on function sync.record_warnings(smallint, uuid, jsonb) is
+  'Notes which records of a page have landed although they break a rule, or otherwise than they were written, and forgets those that no longer do.';
+
+revoke all on function sync.retry_due(smallint), sync.count_queue(smallint), sync.alert_old_records(smallint, integer),
+  sync.replay(text, text, public.conflict_type_enum), sync.release_waiting(smallint), sync.record_warnings(smallint, uuid, jsonb) from public;
+grant execute on function sync.retry_due(smallint), sync.count_queue(smallint), sync.alert_old_records(smallint, integer),
+  sync.replay(text, text, public.conflict_type_enum), sync.release_waiting(smallint), sync.record_warnings(smallint, uuid, jsonb) to isthmus_worker;
+
+-- supabase/schemas/functions/reveal.sql
+
+-- Purpose: show the unmasked values of a conflict to those who may see them, and note that they did.
+
+create function sync.reveal(p_conflict uuid) returns jsonb
+language plpgsql security definer set search_path = pg_catalog, pg_temp set standard_conforming_strings = on as $$
+declare
+  v_conflict public.sync_conflicts;
+  v_values   public.sync_conflict_values;
+  v_caller   name := sync.calling_role();
+  v_owner    oid := (select relowner from pg_class where oid = 'public.sync_conflict_values'::regclass);
+begin
+  -- Whoever comes through the Data API needs the role of a reviewer; others see the values only where they own the table.
+  if not pg_has_role(v_caller, v_owner, 'usage') and not (v_caller = 'authenticated' and sync.caller_role() is not distinct from 'reviewer') then
+    raise exception 'only reviewers see unmasked values' using errcode = '42501';
+  end if;
+  select * into v_conflict from public.sync_conflicts where id = p_conflict;
+  if not found then
+    raise exception 'there is no conflict %', p_conflict using errcode = 'IS022', hint = 'Give the id of a row of sync_conflicts.';
+  end if;
+  select * into v_values from public.sync_conflict_values where conflict_id = p_conflict;
+  insert into public.sync_audit (actor, action, conflict_id, entity_id, legacy_id, fields)
+  values (sync.actor(null), 'revealed', p_conflict, v_conflict.entity_id, v_conflict.source_record_id, sync.unlisted(v_conflict.field));
+  return coalesce(sync.differences('[]', sync.unlisted(v_conflict.field), v_values.seen, v_values.source, v_values.target, false), '{}');
+end
+$$;
+comment on function sync.reveal(uuid) is
+  'The differing values of a conflict, unmasked and whole: {field: {seen, source, target}}. Leaves a row in sync_audit. select sync.reveal(''<id>'').';
+
+revoke all on function sync.reveal(uuid) from public;
+grant execute on function sync.reveal(uuid) to authenticated;
+
+grant create on schema sync to isthmus_decisions;
+alter function sync.reveal(uuid) owner to isthmus_decisions;
+revoke create on schema sync from isthmus_decisions;
+
+-- supabase/schemas/functions/decided-fields.sql
+
+-- Purpose: what a decision writes: into the target's rows, into row states and mappings, and beside the conflict, to put it back.
+-- Locks:   the decisions' target rows, in id order.
+--
+-- These run as isthmus_decisions. p_entity comes from sync.released_entity, so that each name that becomes SQL was released by
+-- the owner; what conflicts and their values say is bound or looked up among these names.
+
+create function sync.refuse_decision(p_conflict public.sync_conflicts, p_why text, p_hint text) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  raise exception '% % (conflict %): %', p_conflict.entity_type, p_conflict.source_record_id, p_conflict.id, p_why
+    using errcode = 'IS022', hint = p_hint || ' Nothing was changed.';
+end
+$$;
+comment on function sync.refuse_decision(public.sync_conflicts, text, text) is 'Raises IS022: which record, why not, and what to do.';
+
+create function sync.takes(p_value jsonb, p_type text, p_exact text) returns boolean
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_text text := p_value #>> '{}';
+begin
+  if p_type in ('json', 'jsonb') then
+    return true;
+  elsif jsonb_typeof(p_value) = 'array' and p_type like '%[]' then
+    execute format('select x.value::text from jsonb_to_record($1) as x (value %s)', p_type) into v_text using jsonb_build_object('value', p_value);
+  elsif jsonb_typeof(p_value) in ('array', 'object') then
+    return false;
+  end if;
+  return sync.holds(v_text, format('(p.value)::%s is not null and coalesce(%s, true)', p_type, coalesce(sync.fits_sql('value', p_type, p_exact), 'true')));
+exception when data_exception then
+  return false;
+end
+$$;
+comment on function sync.takes(jsonb, text, text) is
+  'Whether a column of that type takes a JSON value as it is: of its kind, and neither cut, rounded nor moved to another zone.';
+
+create function sync.refuse_cancelled(p_entity public.sync_entities, p_ids uuid[], p_written bigint, p_meant bigint) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_conflict public.sync_conflicts;
+begin
+  if p_written >= p_meant then
+    return;
+  elsif cardinality(p_ids) > 1 then
+    -- Caught by sync.carry_out, which then finds the one.
+    raise exception using errcode = 'IS004', message = 'the target has cancelled a write without an error';
+  end if;
+  select * into strict v_conflict from public.sync_conflicts where id = p_ids[1];
+  perform sync.refuse_decision(v_conflict, 'the target cancels the write without an error'
+      || coalesce(' (trigger ' || sync.cancelling_triggers(to_regclass(format('public.%I', p_entity.target_table))) || ')', ''),
+    'Change the trigger, or decide otherwise.');
+end
+$$;
+comment on function sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint) is
+  'Refuses decisions of which fewer rows were written than were meant. p_ids: the conflicts that were carried out together.';
+
+create function sync.tell_decided_otherwise(p_entity public.sync_entities, p_written jsonb) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_table  text := format('public.%I', p_entity.target_table);
+  v_slots  text;
+  v_owned  text;
+  v_fields text[];
+begin
+  select string_agg(format('t.%I', c.name), ', '), string_agg(format('(%1$L, d.put ? %1$L and (%2$s)::text is distinct from t.%1$I::text)', c.name,
+                           sync.filled_sql('d.put', c.name, c.type, c.recast, format('(d.new).%I', c.name))), ', ')
+    into v_owned, v_slots
+    from sync.field_slots(p_entity) c where c.name <> 'id';
+  perform set_config('search_path', sync.application_path(), true);
+  execute format($q$
+    with otherwise as (
+      select d.key, f.name
+        from (select (w ->> 'key')::bigint as key, (w ->> 'row')::uuid as row, w -> 'put' as put, jsonb_populate_record(null::%1$s, w -> 'put') as new
+                from jsonb_array_elements($1) w where w -> 'put' <> '{}' offset 0) d
+        cross join lateral (select %3$s from %1$s t where t.id = d.row limit 1) t
+        cross join lateral (values %2$s) f (name, altered)
+       where f.altered
+    ), told as (
+      insert into public.sync_warnings as w (entity_id, legacy_id, rule)
+      select distinct $2, key, 'written_otherwise: ' || name from otherwise
+      on conflict (entity_id, legacy_id, rule) do update set last_seen_at = now())
+    select array_agg(distinct name) from otherwise
+  $q$, v_table, v_slots, v_owned) into v_fields using p_written, p_entity.id;
+  perform set_config('search_path', 'pg_catalog, pg_temp', true);
+  perform sync.tell_otherwise(p_entity, null, v_fields);
+end
+$$;
+comment on function sync.tell_decided_otherwise(public.sync_entities, jsonb) is
+  'Tells which fields of rows hold something else than a decision wrote, because a trigger of the target has changed it. p_written: [{key, row, put}].';
+
+create function sync.decide_fields(p_entity public.sync_entities, p_ids uuid[], p_before jsonb) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_table   text := format('public.%I', p_entity.target_table);
+  v_owned   text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c);
+  v_now     text := format('select to_jsonb(isthmus_row.*) as now from (select %s from %s t where t.id = (work.item ->> ''row'')::uuid limit 1) isthmus_row',
+                           sync.owned_columns(p_entity), v_table);
+  v_exact   text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c where c ->> 'type' = 'numeric');
+  v_work    jsonb;
+  v_first   record;
+  v_written bigint;
+begin
+  -- expect: what the row must hold now; put: what is written; seen, left: what is remembered then, left null: what stands there.
+  -- What the target keeps against the source's value, or gets instead of it, counts as somebody's edit of that value.
+  select jsonb_agg(jsonb_build_object('id', c.id, 'row', c.target_record_id, 'key', c.source_record_id, 'fields', to_jsonb(f.names),
+           'strategy', c.resolution_strategy, 'again', p_before ->> c.id::text is not null,
+           'expect', case when p_before ->> c.id::text is null then v.target else v.after end,
+           'put', case when c.resolution_strategy = 'source_wins' then v.source
+                       when c.resolution_strategy = 'merge' then c.resolution_data
+                       when p_before ->> c.id::text is null then '{}' else v.target end,
+           'was_seen', case when p_before ->> c.id::text is null then v.seen else v.source end,
+           'seen', case when c.resolution_strategy is null then v.seen else v.source end,
+           'left', case when c.resolution_strategy is null then v."left" when c.resolution_strategy <> 'source_wins' then v.source end,
+           'record', v.record, 'hashes', v.hashes, 'digest', c.source_digest))
+    into v_work
+    from unnest(p_ids) i (id)
+    cross join lateral (select * from public.sync_conflicts where id = i.id and rule = 'both_changed' limit 1) c
+    left join lateral (select * from public.sync_conflict_values where conflict_id = c.id limit 1) v on true
+    cross join lateral (select sync.unlisted(c.field) as names) f;
+  if v_work is null then
+    return;
+  end if;
+
+  -- What was decided is judged by the record alone.
+  select c.*, w.why, w.hint into v_first
+    from (select (w ->> 'id')::uuid as id, case
+                   when w ->> 'expect' is null then 'what it would put back is not known'
+                   when w ->> 'strategy' = 'merge' and exists (select from jsonb_object_keys(w -> 'put') k where not w -> 'fields' ? k)
+                     then 'resolution_data names ' || (select left(string_agg(k, ', ' order by k), 200) from jsonb_object_keys(w -> 'put') k where not w -> 'fields' ? k)
+                          || ', which this conflict is not about'
+                   when w ->> 'strategy' = 'merge' and exists (select from jsonb_array_elements_text(w -> 'fields') k where not w -> 'put' ? k)
+                     then 'resolution_data lacks ' || (select string_agg(k, ', ' order by k) from jsonb_array_elements_text(w -> 'fields') k where not w -> 'put' ? k)
+                   when w ->> 'strategy' = 'merge' and exists (select from jsonb_each(w -> 'put') k where k.value = '"•••"')
+                     then 'resolution_data holds a masked value'
+                   when w ->> 'strategy' = 'merge' and exists (
+                        select from jsonb_each(w -> 'put') k join public.sync_conflict_values v on v.conflict_id = (w ->> 'id')::uuid
+                          cross join lateral (values (v.seen -> k.key), (v.source -> k.key), (v.target -> k.key)) x (whole)
+                         where k.value <> x.whole and k.value = sync.shown_value(x.whole, jsonb_array_length(w -> 'fields')))
+                     then 'resolution_data holds a value that differences shows cut short'
+                   when not (select array_agg(k) from jsonb_object_keys(w -> 'put') k) <@ v_owned then 'a field is no longer the sync''s own'
+                 end as why,
+                 'The fields are those in the column field; their values, unmasked and whole: select sync.reveal(''' || (w ->> 'id') || ''').' as hint
+            from jsonb_array_elements(v_work) w) w
+    join public.sync_conflicts c on c.id = w.id
+   where w.why is not null order by c.first_seen_at, c.id limit 1;
+  if found then
+    perform sync.refuse_decision(x, v_first.why, v_first.hint) from public.sync_conflicts x where x.id = v_first.id;
+  end if;
+
+  select c as conflict, k.key as field into v_first
+    from jsonb_array_elements(v_work) w cross join lateral jsonb_each(w -> 'put') k
+    join sync.column_types(v_table::regclass) t on t.name = k.key
+    join public.sync_conflicts c on c.id = (w ->> 'id')::uuid
+   where w ->> 'strategy' = 'merge' and k.value <> 'null' and not sync.takes(k.value, t.type, t.exact)
+   order by c.first_seen_at, c.id, k.key limit 1;
+  if found then
+    perform sync.refuse_decision(v_first.conflict, 'the column ' || quote_ident(v_first.field) || ' cannot hold its value in resolution_data exactly',
+      'Write one of its kind that it need neither cut nor round.');
+  end if;
+
+  -- Rows are found one by one, by their ids: nobody knows how many decisions there are when this is planned, and how many rows.
+  execute format($q$
+    select count(*) from (
+      select from (select distinct (work.item ->> 'row')::uuid as row from jsonb_array_elements($1) work (item) order by 1 offset 0) d
+        cross join lateral (select from %s t where t.id = d.row limit 1 for no key update of t) l) locked
+  $q$, v_table) using v_work;
+  execute format($q$
+    select jsonb_agg(work.item || jsonb_build_object('held', jsonb_build_object('seen', s.seen_hash, 'left', s.left_hash), 'why', case
+             when o.now is null then 'its target row is gone'
+             when sync.pick(o.now, f.names) <> work.item -> 'expect' then 'the target holds other values than it shows'
+             when s.legacy_id is null or s.gone_at is not null
+               or s.seen_hash is null and sync.pick(s.seen, f.names) <> work.item -> 'was_seen'
+               or s.seen_hash is not null and (work.item ->> 'again')::boolean and s.seen_hash <> hashtextextended((work.item -> 'record')::text, 0)
+               then 'the source has gone on since' end))
+      from jsonb_array_elements($1) work (item)
+      cross join lateral (select array(select jsonb_array_elements_text(work.item -> 'fields')) as names) f
+      left join lateral (%1$s) o on true
+      left join lateral (select legacy_id, gone_at, seen, seen_hash, left_hash from public.sync_row_states
+                          where entity_id = %2$s and legacy_id = (work.item ->> 'key')::bigint limit 1) s on true
+  $q$, v_now, p_entity.id) into v_work using v_work;
+  select c as conflict, w ->> 'why' as why into v_first from jsonb_array_elements(v_work) w join public.sync_conflicts c on c.id = (w ->> 'id')::uuid
+   where w ->> 'why' is not null order by c.first_seen_at, c.id limit 1;
+  if found then
+    perform sync.refuse_decision(v_first.conflict, v_first.why,
+      'Have it read again, and decide on what it shows then: select sync.replay(''' || p_entity.entity_type || ''').');
+  end if;
+
+  perform set_config('search_path', sync.application_path(), true);
+  execute format($q$
+    update %1$s t set %2$s
+      from (select (work.item ->> 'row')::uuid as row, work.item -> 'put' as put, jsonb_populate_record(null::%1$s, work.item -> 'put') as new
+              from jsonb_array_elements($1) work (item) where work.item -> 'put' <> '{}' offset 0) d
+     where t.id = d.row
+  $q$, v_table, (select string_agg(format('%1$I = case when d.put ? %1$L then %2$s else t.%1$I end', c.name,
+                                 sync.filled_sql('d.put', c.name, c.type, c.recast, format('(d.new).%I', c.name))), ', ')
+                  from sync.field_slots(p_entity) c where c.name <> 'id')) using v_work;
+  get diagnostics v_written = row_count;
+  perform set_config('search_path', 'pg_catalog, pg_temp', true);
+  perform sync.refuse_cancelled(p_entity, p_ids, v_written, (
+    select count(distinct w ->> 'row') from jsonb_array_elements(v_work) w where w -> 'put' <> '{}'));
+
+  execute format($q$
+    select jsonb_agg(work.item || jsonb_build_object('now', o.now)) from jsonb_array_elements($1) work (item) cross join lateral (%s) o
+  $q$, v_now) into v_work using v_work;
+  select c as conflict into v_first
+    from jsonb_array_elements(v_work) w cross join lateral jsonb_each(w -> 'put') p join public.sync_conflicts c on c.id = (w ->> 'id')::uuid
+   -- Text that reads as a number would do, and so would NaN, which is none.
+   where p.key = any (v_exact) and (w -> 'now' -> p.key is distinct from p.value or jsonb_typeof(p.value) = 'string') order by c.first_seen_at, c.id limit 1;
+  if found then
+    perform sync.refuse_decision(v_first.conflict, 'the target cannot hold the number exactly', 'Write one that fits its column, without quotes.');
+  end if;
+
+  -- What is put back is nothing new.
+  perform sync.tell_decided_otherwise(p_entity, (select jsonb_agg(w) from jsonb_array_elements(v_work) w where w ->> 'strategy' is not null));
+
+  update public.sync_conflict_values v
+     set after = case when w ->> 'strategy' is not null then sync.pick(w -> 'now', array(select jsonb_array_elements_text(w -> 'fields'))) end,
+         hashes = case when (w ->> 'again')::boolean then v.hashes else w -> 'held' end
+    from jsonb_array_elements(v_work) w
+   where v.conflict_id = (w ->> 'id')::uuid;
+  -- Of hashes, 0 is what nothing fits.
+  update public.sync_row_states s
+     set seen = s.seen - f.names || (w -> 'seen'),
+         "left" = s."left" - f.names || case when w ->> 'left' is null then sync.pick(w -> 'now', f.names) else w -> 'left' end,
+         seen_hash = case when s.seen_hash is not null then
+           coalesce(case when w ->> 'strategy' is null then (w #>> '{hashes,seen}')::bigint else hashtextextended((w -> 'record')::text, 0) end, 0) end,
+         left_hash = case when s.left_hash is not null then
+           coalesce(case when w ->> 'strategy' is null then (w #>> '{hashes,left}')::bigint else (
+             -- Edits of other fields stay edits: what the sync has left there is what the source says.
+             select hashtextextended(jsonb_object_agg(e.key, case
+                      when w -> 'fields' ? e.key then coalesce(w -> 'left' -> e.key, e.value)
+                      when e.value = w -> 'record' -> e.key then e.value
+                      else w -> 'record' -> e.key end)::text, 0) from jsonb_each(w -> 'now') e) end, 0) end,
+         source_digest = (w ->> 'digest')::bigint, written_by = null, synced_at = now()
+    from jsonb_array_elements(v_work) w
+    cross join lateral (select array(select jsonb_array_elements_text(w -> 'fields')) as names) f
+   where s.entity_id = p_entity.id and s.legacy_id = (w ->> 'key')::bigint;
+end
+$$;
+comment on function sync.decide_fields(public.sync_entities, uuid[], jsonb) is
+  'Decisions on fields that both sides have changed: target rows, row states and what is needed to put them back.';
+
+revoke all on function sync.takes(jsonb, text, text), sync.tell_decided_otherwise(public.sync_entities, jsonb),
+  sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint),
+  sync.decide_fields(public.sync_entities, uuid[], jsonb), sync.refuse_decision(public.sync_conflicts, text, text) from public;
+grant execute on function sync.takes(jsonb, text, text), sync.tell_decided_otherwise(public.sync_entities, jsonb),
+  sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint),
+  sync.decide_fields(public.sync_entities, uuid[], jsonb) to isthmus_decisions;
+-- What sync.check_decision calls as whoever decides.
+grant execute on function sync.refuse_decision(public.sync_conflicts, text, text) to authenticated, isthmus_decisions;
+
+-- supabase/schemas/functions/decided-rows.sql
+
+-- Purpose: what a decision makes of a whole row of the target: written again, deleted, kept.
+-- Locks:   the decisions' target rows, in id order.
+
+create function sync.write_again(p_entity public.sync_entities, p_ids uuid[]) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_table text := format('public.%I', p_entity.target_table);
+  v_first public.sync_conflicts;
+  v_written bigint;
+begin
+  select c.* into v_first from public.sync_conflicts c left join public.sync_conflict_values v on v.conflict_id = c.id
+   where c.id = any (p_ids) and v.record is null order by c.first_seen_at, c.id limit 1;
+  if found then
+    perform sync.refuse_decision(v_first, 'what the source says of it is not known', format('Have it read again: select sync.replay(%L).', p_entity.entity_type));
+  end if;
+  -- One record, one row. Without an index each would cost a look through the table.
+  if sync.finds_legacy_ids(p_entity) then
+    execute format($q$
+      select c.* from (select * from public.sync_conflicts where id = any ($1) offset 0) c
+        cross join lateral (select from %1$s t where t.%2$I = c.source_record_id and t.id <> c.target_record_id offset 0) twin
+       order by c.first_seen_at, c.id limit 1
+    $q$, v_table, p_entity.legacy_key) into v_first using p_ids;
+    if v_first.id is not null then
+      perform sync.refuse_decision(v_first, 'another row of the target has its legacy id', format('Take that row over (npm run sync -- adopt %s), or delete it.', p_entity.entity_type));
+    end if;
+  end if;
+  perform set_config('search_path', sync.application_path(), true);
+  execute format($q$
+    insert into %1$s (id, %2$s)
+    select d.id, %3$s
+      from (select c.target_record_id as id, v.record, jsonb_populate_record(null::%1$s, v.record) as new
+              from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
+             where c.id = any ($1) order by c.target_record_id offset 0) d
+  $q$, v_table, (select string_agg(quote_ident(c.name), ', ') from sync.field_slots(p_entity) c),
+    (select string_agg(sync.filled_sql('d.record', c.name, c.type, c.recast, format('(d.new).%I', c.name)), ', ') from sync.field_slots(p_entity) c)) using p_ids;
+  get diagnostics v_written = row_count;
+  perform set_config('search_path', 'pg_catalog, pg_temp', true);
+  perform sync.refuse_cancelled(p_entity, p_ids, v_written, cardinality(p_ids));
+  perform sync.tell_decided_otherwise(p_entity, (
+    select jsonb_agg(jsonb_build_object('key', c.source_record_id, 'row', c.target_record_id, 'put', v.record))
+      from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id where c.id = any (p_ids)));
+  execute format($q$
+    update public.sync_row_states s
+       set seen = case when s.seen_hash is null then v.record end, "left" = case when s.left_hash is null then o.now end,
+           seen_hash = case when s.seen_hash is not null then hashtextextended(v.record::text, 0) end,
+           left_hash = case when s.left_hash is not null then hashtextextended(o.now::text, 0) end,
+           source_digest = c.source_digest, written_by = null, gone_at = null, synced_at = now()
+      from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
+      join %1$s t on t.id = c.target_record_id
+      cross join lateral (select to_jsonb(isthmus_row.*) as now from (select %2$s) isthmus_row offset 0) o
+     where c.id = any ($1) and s.entity_id = c.entity_id and s.legacy_id = c.source_record_id
+  $q$, v_table, sync.owned_columns(p_entity)) using p_ids;
+end
+$$;
+comment on function sync.write_again(public.sync_entities, uuid[]) is 'Target rows that somebody deleted are written again, under their ids.';
+
+create function sync.delete_decided(p_entity public.sync_entities, p_ids uuid[]) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_table text := format('public.%I', p_entity.target_table);
+  v_first public.sync_conflicts;
+  v_kept  uuid;
+begin
+  -- Nobody deletes or empties, without a word, what refers to the row.
+  execute format($q$
+    select c.* from public.sync_conflicts c join %1$s t on t.id = c.target_record_id
+     where c.id = any ($1) and (%2$s) order by c.first_seen_at, c.id limit 1
+  $q$, v_table, sync.referenced_sql(p_entity, null)) into v_first using p_ids;
+  if v_first.id is not null then
+    perform sync.refuse_decision(v_first, 'other rows refer to its target row', 'Decide on these first.');
+  end if;
+  execute format($q$
+    select c.* from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
+      join %1$s t on t.id = c.target_record_id
+      cross join lateral (select to_jsonb(isthmus_row.*) as now from (select %2$s) isthmus_row offset 0) o
+     where c.id = any ($1) and c.rule = 'left_edited' and sync.pick(o.now, array(select jsonb_object_keys(v.target))) <> v.target
+     order by c.first_seen_at, c.id limit 1
+  $q$, v_table, sync.owned_columns(p_entity)) into v_first using p_ids;
+  if v_first.id is not null then
+    perform sync.refuse_decision(v_first, 'the target holds other values than it shows', format('Have it read again: select sync.replay(%L).', p_entity.entity_type));
+  end if;
+  perform set_config('search_path', sync.application_path(), true);
+  execute format($q$
+    with kept as (
+      insert into public.sync_conflict_values as k (conflict_id, target)
+      select c.id, o.now from public.sync_conflicts c join %1$s t on t.id = c.target_record_id
+        cross join lateral (select to_jsonb(isthmus_row.*) as now from (select %2$s) isthmus_row) o
+       where c.id = any ($1)
+      on conflict (conflict_id) do update set target = excluded.target)
+    delete from %1$s t using public.sync_conflicts c where c.id = any ($1) and t.id = c.target_record_id
+  $q$, v_table, sync.owned_columns(p_entity)) using p_ids;
+  perform set_config('search_path', 'pg_catalog, pg_temp', true);
+  -- A trigger may have kept one, without a word.
+  execute format('select c.id from public.sync_conflicts c join %s t on t.id = c.target_record_id where c.id = any ($1) order by c.first_seen_at, c.id limit 1', v_table)
+    into v_kept using p_ids;
+  if v_kept is not null then
+    select * into strict v_first from public.sync_conflicts where id = v_kept;
+    perform sync.refuse_decision(v_first, 'a trigger of the target keeps its row', 'Change the trigger, or decide otherwise.');
+  end if;
+  with gone as (
+    delete from public.sync_row_states s using public.sync_conflicts c
+     where c.id = any (p_ids) and s.entity_id = c.entity_id and s.legacy_id = c.source_record_id)
+  update public.uuid_mappings_enhanced m set sync_status = 'deleted' from public.sync_conflicts c
+   where c.id = any (p_ids) and m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = c.source_record_id;
+end
+$$;
+comment on function sync.delete_decided(public.sync_entities, uuid[]) is
+  'Target rows of records that the source no longer has are deleted; what they held is kept.';
+
+create function sync.decide_rows(p_entity public.sync_entities, p_ids uuid[], p_before jsonb) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_table text := format('public.%I', p_entity.target_table);
+  v_first public.sync_conflicts;
+  v_ids   uuid[];
+  v_back  uuid[];
+  v_gone  uuid[];
+begin
+  select array_agg(c.id), array_agg(c.id) filter (where c.rule = 'target_deleted' and c.resolution_strategy = 'source_wins'),
+         array_agg(c.id) filter (where c.rule in ('deleted_in_source', 'left_edited') and c.resolution_strategy = 'source_wins')
+    into v_ids, v_back, v_gone
+    from unnest(p_ids) i (id)
+    cross join lateral (select * from public.sync_conflicts where id = i.id and rule <> 'both_changed' limit 1) c;
+  if v_ids is null then
+    return;
+  end if;
+  -- A row that was written or deleted by a decision is not put back: it may have changed since, or others refer to it.
+  select c.* into v_first from public.sync_conflicts c
+   where c.id = any (v_ids) and p_before ->> c.id::text = 'source_wins' order by c.first_seen_at, c.id limit 1;
+  if found then
+    perform sync.refuse_decision(v_first, 'a row that was written or deleted is not put back', 'Change the row itself.');
+  end if;
+
+  -- Their target rows, in id order, before anything is read of them.
+  execute format($q$
+    select count(*) from (
+      select from (select target_record_id from public.sync_conflicts where id = any ($1) order by 1 offset 0) c
+        cross join lateral (select from %s t where t.id = c.target_record_id limit 1 for update of t) l) locked
+  $q$, v_table) using v_back || v_gone;
+
+  -- Deleted in the source, or no longer wanted here: the row stays.
+  insert into public.sync_row_states as s (entity_id, legacy_id, seen, "left", gone_at)
+  select p_entity.id, source_record_id, '{}', '{}', now() from public.sync_conflicts
+   where id = any (v_ids) and sync.is_leaving(rule, conflict_data) and resolution_strategy = 'target_wins'
+  on conflict (entity_id, legacy_id) do update set gone_at = now(), source_digest = null;
+  update public.sync_row_states s set gone_at = null
+    from public.sync_conflicts c
+   where c.id = any (v_ids) and sync.is_leaving(c.rule, c.conflict_data) and c.resolution_strategy is null
+     and s.entity_id = p_entity.id and s.legacy_id = c.source_record_id;
+  if v_back is not null then
+    perform sync.write_again(p_entity, v_back);
+  end if;
+  if v_gone is not null then
+    perform sync.delete_decided(p_entity, v_gone);
+  end if;
+end
+$$;
+comment on function sync.decide_rows(public.sync_entities, uuid[], jsonb) is
+  'Decisions on whole records: written again, deleted, or left as they are.';
+
+revoke all on function sync.decide_rows(public.sync_entities, uuid[], jsonb), sync.write_again(public.sync_entities, uuid[]),
+  sync.delete_decided(public.sync_entities, uuid[]) from public;
+grant execute on function sync.decide_rows(public.sync_entities, uuid[], jsonb), sync.write_again(public.sync_entities, uuid[]),
+  sync.delete_decided(public.sync_entities, uuid[]) to isthmus_decisions;
+
+-- supabase/schemas/functions/decisions.sql
+
+-- Purpose: carry out what people decide in sync_conflicts, in the transaction of their UPDATE, and put it back.
+-- Locks:   the rows of sync_conflicts that the UPDATE touches, then their target rows in id order.
+--
+-- A row trigger judges each decision by what its row says and stamps it; a statement trigger carries all of them out, entity
+-- by entity, so that ten thousand cost seconds. It runs as isthmus_decisions, because reviewers have no rights on the
+-- application's tables: that role has those on what an owner has released (sync_released_entities), and no others.
+
+create function sync.check_decision() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_changed boolean := new.resolution_strategy is distinct from old.resolution_strategy;
+begin
+  -- The sync resolves by policy, and has said so already.
+  if current_user = 'isthmus_worker' then
+    return new;
+  end if;
+  if not v_changed then
+    if new.resolution_data is distinct from old.resolution_data and old.state <> 'open' then
+      perform sync.refuse_decision(old, 'it is ' || old.state || ', so that resolution_data has no effect any more',
+        case when old.state = 'resolved' then 'Empty resolution_strategy first: that puts the decision back.' else 'Look for the row of this record whose state is open.' end);
+    end if;
+    return new;
+  end if;
+  if old.state = 'superseded' then
+    perform sync.refuse_decision(old, 'a newer row of this record says what stops it now', 'Decide on the one whose state is open.');
+  elsif old.state = 'waiting' then
+    perform sync.refuse_decision(old, 'it waits for record ' || old.parent_legacy_id || ', which has not landed', 'There is nothing to decide: it is read again by itself when that has landed.');
+  elsif new.resolution_strategy = 'manual_review' then
+    perform sync.refuse_decision(old, 'manual_review is what put it here, and no decision', 'Choose source_wins, target_wins or merge.');
+  elsif new.resolution_strategy = 'merge' and (old.rule <> 'both_changed' or coalesce(jsonb_typeof(new.resolution_data), '') <> 'object') then
+    perform sync.refuse_decision(old, case when old.rule <> 'both_changed' then 'there are no two values to merge' else 'resolution_data holds no object' end,
+      case when old.rule <> 'both_changed' then 'Choose another strategy.' else 'Write the values into it, as {"' || split_part(old.field, ', ', 1) || '": ...}, in the same change.' end);
+  elsif new.resolution_strategy = 'source_wins' and old.rule not in ('both_changed', 'target_deleted', 'deleted_in_source', 'left_edited') then
+    perform sync.refuse_decision(old, 'the source''s record cannot be written as it is', old.remedy || ' target_wins leaves the target as it is until the source changes the record.');
+  elsif old.rule = 'adoption.ambiguous' then
+    perform sync.refuse_decision(old, 'which row it is has to be chosen', old.remedy);
+  elsif old.state = 'resolved' and (old.decisions = 0 and old.resolved_by <> 'policy' or old.resolution_strategy is null) then
+    perform sync.refuse_decision(old, 'it was resolved without a decision', 'There is nothing to put back.');
+  -- A row that a page has opened and not committed is not seen yet.
+  elsif new.resolution_strategy is null and not pg_try_advisory_xact_lock('public.sync_conflicts'::regclass::oid::integer, old.entity_id) then
+    perform sync.refuse_decision(old, 'a page is putting records of this entity into the queue at this moment', 'Put it back in a moment.');
+  elsif new.resolution_strategy is null and exists (
+        select from public.sync_conflicts c
+         where c.entity_id = old.entity_id and c.source_record_id = old.source_record_id and c.state in ('waiting', 'open')) then
+    perform sync.refuse_decision(old, 'something else stops this record by now', 'Decide on the row of this record whose state is open or waiting.');
+  end if;
+  new.decisions := old.decisions + 1;
+  new.next_attempt_at := null;
+  if new.resolution_strategy is null then
+    new.state := 'open';
+    new.resolved_at := null;
+    new.resolved_by := null;
+    new.resolved_in := null;
+    new.standing := false;
+  else
+    new.state := 'resolved';
+    new.resolved_at := now();
+    new.resolved_by := sync.actor(case when new.resolved_by is distinct from old.resolved_by then new.resolved_by end);
+    new.standing := new.resolution_strategy = 'target_wins' and old.rule <> 'both_changed' and not sync.is_leaving(old.rule, old.conflict_data);
+  end if;
+  return new;
+end
+$$;
+comment on function sync.check_decision() is 'Refuses decisions that cannot be carried out, and stamps the others.';
+create trigger check_decision before update of resolution_strategy, resolution_data on public.sync_conflicts
+  for each row execute function sync.check_decision();
+
+create function sync.refuse_forged_name() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  raise exception 'the sync resolves in its own name only'
+    using errcode = '42501', hint = 'People decide by setting resolution_strategy; sync_audit names them.';
+end
+$$;
+comment on function sync.refuse_forged_name() is 'The worker cannot write that a person has decided.';
+create trigger refuse_forged_name before insert or update of resolved_by on public.sync_conflicts for each row
+  when (current_user = 'isthmus_worker' and new.resolved_by <> all (array['policy', 'sync', 'adoption', 'isthmus_worker']) and new.resolved_by not like 'sync: %')
+  execute function sync.refuse_forged_name();
+
+create function sync.deferred_constraints(p_table regclass) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with tables as (select p_table::oid as oid union select relid from pg_partition_tree(p_table))
+  select string_agg(distinct format('%I.%I', n.nspname, c.conname), ', ')
+    from pg_constraint c join pg_namespace n on n.oid = c.connamespace
+   where c.condeferrable and (c.conrelid in (select oid from tables) or c.confrelid in (select oid from tables))
+     and has_schema_privilege(n.oid, 'usage')
+     -- A name counts for all tables of its schema. Where it is also that of a trigger that calls somebody else's function, it waits.
+     and not exists (
+       select from pg_constraint o join pg_trigger t on t.tgconstraint = o.oid join pg_proc f on f.oid = t.tgfoid
+        where o.contype = 't' and o.connamespace = c.connamespace and o.conname = c.conname
+          and f.proowner <> (select relowner from pg_class where oid = p_table)
+          and not (select rolsuper from pg_roles where oid = f.proowner))
+$$;
+comment on function sync.deferred_constraints(regclass) is
+  'The deferrable constraints of a table and of what refers to it, as a list of names: those that run code of its owner only.';
+
+-- Settings are pinned as they are where rows are loaded.
+create function sync.carry_out(p_entity public.sync_entities, p_ids uuid[], p_before jsonb) returns void
+language plpgsql security invoker
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbreviations = 'Default' set datestyle = 'ISO, YMD'
+set intervalstyle = 'iso_8601' set extra_float_digits = 3 set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
+set array_nulls = on set standard_conforming_strings = on set quote_all_identifiers = off set transform_null_equals = off as $$
+declare
+  v_deferred   text;
+  v_state      text;
+  v_constraint text;
+  v_hint       text;
+  v_message    text;
+  v_id         uuid;
+  v_conflict   public.sync_conflicts;
+begin
+  begin
+    perform sync.decide_fields(p_entity, p_ids, p_before);
+    perform sync.decide_rows(p_entity, p_ids, p_before);
+    -- Not all: what else waits for the end of the transaction is the caller's, and would run with the rights of decisions.
+    v_deferred := sync.deferred_constraints(format('public.%I', p_entity.target_table)::regclass);
+    if v_deferred is not null then
+      perform set_config('search_path', sync.application_path(), true);
+      execute 'set constraints ' || v_deferred || ' immediate';
+      perform set_config('search_path', 'pg_catalog, pg_temp', true);
+    end if;
+    return;
+  exception when others or assert_failure then
+    get stacked diagnostics v_state = returned_sqlstate, v_constraint = constraint_name, v_message = message_text, v_hint = pg_exception_hint;
+    if v_state = 'IS022' then
+      raise exception '%', v_message using errcode = v_state, hint = v_hint;
+    elsif v_state = '42501' then
+      raise exception 'a decision on % needs a right that isthmus_decisions does not have', p_entity.entity_type
+        using errcode = 'IS022', hint = 'The owner of the database runs what npm run sync -- grants prints; a trigger of the table may need more. Nothing was changed.';
+    elsif not sync.is_record_error(v_state) then
+      raise;
+    end if;
+  end;
+  if cardinality(p_ids) = 1 then
+    select * into strict v_conflict from public.sync_conflicts where id = p_ids[1];
+    perform sync.refuse_decision(v_conflict, 'the target refuses it (' || coalesce(nullif(v_constraint, ''), 'SQLSTATE ' || v_state) || ')',
+      'Correct what the constraint or trigger asks for, or decide otherwise.');
+  end if;
+  -- One of them is refused: one by one they say which.
+  foreach v_id in array p_ids loop
+    perform sync.carry_out(p_entity, array[v_id], p_before);
+  end loop;
+end
+$$;
+comment on function sync.carry_out(public.sync_entities, uuid[], jsonb) is
+  'Carries out decisions on conflicts of one entity, all or none; the first that is refused is named. p_before: the strategies before, {id: strategy}.';
+
+-- Its caller chooses the session's settings and owns pg_temp: names are qualified, and no temporary table is used.
+create function sync.apply_decisions() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp set standard_conforming_strings = on as $$
+declare
+  v_before     jsonb;
+  v_strategies jsonb;
+  v_group      record;
+  v_writer     text := current_setting('isthmus.sync', true);
+begin
+  -- A trigger of the application that names a table or type without its schema might find the caller's, with the caller's code on it.
+  if pg_my_temp_schema() <> 0
+    and exists (select from pg_type where typnamespace = pg_my_temp_schema() union all select from pg_class where relnamespace = pg_my_temp_schema())
+    and not pg_has_role(sync.calling_role(), (select relowner from pg_class where oid = 'public.sync_conflicts'::regclass), 'usage') then
+    raise exception 'no decision is carried out in a session that has temporary tables or types of its own'
+      using errcode = 'IS022', hint = 'Drop them (discard temp), or decide in another session. Nothing was changed.';
+  end if;
+  -- Nobody knows how many rows these two tables have when this is planned. So they are not joined, but looked up by key.
+  select jsonb_object_agg(id, decisions), jsonb_object_agg(id, resolution_strategy) into v_before, v_strategies from before;
+  -- Tells application triggers that this is the sync and not a person; what the person does next is theirs again.
+  perform set_config('isthmus.sync', 'on', true);
+  for v_group in
+    select entity_id, array_agg(id order by target_record_id, id) as ids
+      from decided where decisions > (v_before ->> id::text)::integer group by entity_id order by entity_id
+  loop
+    perform sync.carry_out(sync.released_entity(v_group.entity_id), v_group.ids, v_strategies);
+    perform sync.note_changed_causes(v_group.entity_id, array(
+      select source_record_id from decided where entity_id = v_group.entity_id and decisions > (v_before ->> id::text)::integer));
+    insert into public.sync_audit (actor, action, conflict_id, entity_id, legacy_id, fields, strategy)
+    select coalesce(resolved_by, sync.actor(null)) || case when sync.claims() ->> 'sub' is null then ' (' || session_user || ')' else '' end,
+           case when resolution_strategy is null then 'reopened' else 'decided' end,
+           id, entity_id, source_record_id, sync.unlisted(field), resolution_strategy
+      from decided where entity_id = v_group.entity_id and decisions > (v_before ->> id::text)::integer order by id;
+  end loop;
+  perform set_config('isthmus.sync', coalesce(v_writer, ''), true);
+  return null;
+end
+$$;
+comment on function sync.apply_decisions() is 'Carries out all decisions of one UPDATE, or none.';
+-- The worker decides nothing (sync.check_decision), and its pages do not pay for a look.
+create trigger apply_decisions after update on public.sync_conflicts
+  referencing old table as before new table as decided for each statement
+  when (current_user <> 'isthmus_worker') execute function sync.apply_decisions();
+
+revoke all on function sync.check_decision(), sync.refuse_forged_name(), sync.apply_decisions(), sync.deferred_constraints(regclass),
+  sync.carry_out(public.sync_entities, uuid[], jsonb) from public;
+grant execute on function sync.deferred_constraints(regclass), sync.carry_out(public.sync_entities, uuid[], jsonb) to isthmus_decisions;
+
+grant create on schema sync to isthmus_decisions;
+alter function sync.apply_decisions() owner to isthmus_decisions;
+revoke create on schema sync from isthmus_decisions;
+
+-- supabase/schemas/functions/changes-of-definitions.sql
+
+-- Purpose: what a changed set of entity files changes in the queue: fields that have become sensitive, entities that are gone.
+-- Locks:   rows of sync_entities, sync_conflicts and sync_pending_keys.
+
+create function sync.mask(p_values jsonb, p_fields text[], p_mask jsonb) returns jsonb
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- What a person has written may be any JSON.
+  select case when jsonb_typeof(p_values) = 'object'
+              then (select coalesce(jsonb_object_agg(e.key, case when e.key = any (p_fields) then p_mask else e.value end), '{}') from jsonb_each(p_values) e)
+              else p_values end
+$$;
+comment on function sync.mask(jsonb, text[], jsonb) is 'An object whose values of some keys are replaced by a mask. What is no object stays.';
+
+create function sync.mask_queue(p_source_id smallint, p_rows integer) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+  v_entity public.sync_entities;
+  v_hidden text[];
+  v_last   bigint;
+  v_rows   bigint;
+begin
+  for v_entity in
+    select * from public.sync_entities e where e.source_id = p_source_id and e.mask_from is not null order by e.id for update skip locked
+  loop
+    v_hidden := sync.hidden_fields(v_entity.columns);
+    select max(x.k), count(*) into v_last, v_rows
+      from (select c.source_record_id as k from public.sync_conflicts c
+             where c.entity_id = v_entity.id and c.source_record_id >= v_entity.mask_from
+             order by c.entity_id, c.source_record_id limit p_rows) x;
+    update public.sync_conflicts c
+       set differences = sync.mask(c.differences, v_hidden, '{"seen": "•••", "source": "•••", "target": "•••"}'),
+           -- What a reviewer is about to decide stays as it was typed.
+           resolution_data = case when c.state = 'open' then c.resolution_data else sync.mask(c.resolution_data, v_hidden, '"•••"') end
+     where c.entity_id = v_entity.id and c.source_record_id between v_entity.mask_from and v_last
+       and (c.differences ?| v_hidden or c.state <> 'open' and jsonb_typeof(c.resolution_data) = 'object' and c.resolution_data ?| v_hidden);
+    update public.sync_entities set mask_from = case when v_rows = p_rows and v_last < 9223372036854775807 then v_last + 1 end where id = v_entity.id;
+  end loop;
+end
+$$;
+comment on function sync.mask_queue(smallint, integer) is
+  'Masks what the queue says of fields that have become sensitive, so many rows of each entity at once; sync_entities.mask_from says how far it has come. The values themselves stay in sync_conflict_values, for decisions and sync.reveal.';
+
+create function sync.note_removed(p_source_id smallint, p_entities text[]) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_entities e
+     set removed_at = case when e.entity_type <> all (p_entities) then now() end
+   where e.source_id = p_source_id and (e.entity_type <> all (p_entities)) <> (e.removed_at is not null)
+$$;
+comment on function sync.note_removed(smallint, text[]) is
+  'Notes which entities no entity file has any more. p_entities: all that the deployed functions have.';
+
+create function sync.close_removed(p_source_id smallint, p_rows integer) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+  v_entity public.sync_entities;
+  v_closed bigint[];
+begin
+  for v_entity in
+    select * from public.sync_entities e where e.source_id = p_source_id and e.removed_at is not null order by e.id
+  loop
+    -- Functions are deployed one after the other: a day is longer than that takes. Until then who waits for its records is told.
+    if v_entity.removed_at > now() - interval '1 day' then
+      perform sync.note_changed_causes(v_entity.id, array(
+        select c.parent_legacy_id from public.sync_conflicts c
+         where c.state = 'waiting' and c.parent_entity_id = v_entity.id
+           and coalesce(c.conflict_data #>> '{cause,kind}', 'missing') not in ('removed', 'decided')
+           and coalesce(c.conflict_data #>> '{cause,entity}', v_entity.entity_type) = v_entity.entity_type limit p_rows));
+      continue;
+    end if;
+    with closed as (
+      update public.sync_conflicts
+         set state = 'resolved', resolved_at = now(), resolved_by = 'sync: the entity is no longer synced', next_attempt_at = null
+       where id = any (array(select c.id from public.sync_conflicts c where c.entity_id = v_entity.id and c.state in ('waiting', 'open')
+                              limit p_rows for no key update skip locked))
+      returning source_record_id
+    )
+    select coalesce(array_agg(source_record_id), '{}') into v_closed from closed;
+    perform sync.note_changed_causes(v_entity.id, v_closed);
+    if v_closed <> '{}' then
+      -- Should the entity come back, its records are read again.
+      update public.sync_checkpoints set definition_hash = 'mixed' where source_id = v_entity.source_id and entity_type = v_entity.entity_type;
+    end if;
+    delete from public.sync_pending_keys k
+     where k.entity_id = v_entity.id and k.legacy_id = any (array(
+       select p.legacy_id from public.sync_pending_keys p where p.entity_id = v_entity.id order by p.legacy_id limit p_rows for update skip locked));
+  end loop;
+end
+$$;
+comment on function sync.close_removed(smallint, integer) is
+  'Closes what is open of entities that were removed a day ago: their rows of the queue and the keys that were to be read, so many at once.';
+
+revoke all on function sync.mask(jsonb, text[], jsonb), sync.mask_queue(smallint, integer), sync.note_removed(smallint, text[]),
+  sync.close_removed(smallint, integer) from public;
+grant execute on function sync.mask(jsonb, text[], jsonb), sync.mask_queue(smallint, integer), sync.note_removed(smallint, text[]),
+  sync.close_removed(smallint, integer) to isthmus_worker;
+
+-- supabase/schemas/functions/finish.sql
+
+-- Purpose: finish an execution: its sums and its metrics.
+-- Locks:   the execution's row.
+
+create function sync.execution_metrics(p_execution uuid) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with pages as (
+    select coalesce(sum(read), 0) as processed,
+           coalesce(sum(inserted + updated + unchanged + deleted + waived), 0) as succeeded,
+           coalesce(sum(waiting + in_conflict), 0) as failed,
+           avg(wall_ms) as latency, sum(cache_hits) as hits, sum(cache_lookups) as lookups
+      from public.sync_page_log where execution_id = p_execution
+  ), healed as (
+    -- A record that waits for one of the same execution, often of its own entity, is read again in it: no error.
+    select coalesce(sum(c.attempts), 0) as records
+      from public.sync_executions x join public.sync_conflicts c on c.execution_id = x.id and c.resolved_in = x.id and c.first_seen_at >= x.started_at
+     where x.id = p_execution
+  ), queue as (
+    select count(*) filter (where resolved_in = p_execution) as resolved, count(*) as touched
+      from public.sync_conflicts where execution_id = p_execution or resolved_in = p_execution
+  ), run as (
+    select extract(epoch from coalesce(completed_at, clock_timestamp()) - started_at) as seconds
+      from public.sync_executions where id = p_execution
+  )
+  select jsonb_build_object(
+    'recordsProcessed', processed,
+    'successRate', case when processed = 0 then 1 else round(succeeded::numeric / processed, 6) end,
+    'averageLatency', round(latency, 3),
+    'errorRate', case when processed = 0 then 0 else round(greatest(failed - healed.records, 0)::numeric / processed, 6) end,
+    'throughputPerSecond', round(processed / nullif(greatest(seconds, 0.001), 0), 3),
+    'uuidCacheHitRate', round(hits::numeric / nullif(lookups, 0), 6),
+    'conflictResolutionRate', round(resolved::numeric / nullif(touched, 0), 6))
+    from pages, healed, queue, run
+$$;
+comment on function sync.execution_metrics(uuid) is
+  'The seven metrics of an execution, from sync_page_log and sync_conflicts. Null where nothing was counted.';
+
+create function sync.sum_execution(p_execution uuid) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_executions e
+     set records_processed = coalesce(l.processed, 0), records_succeeded = coalesce(l.succeeded, 0),
+         records_failed = coalesce(l.failed, 0), metrics = sync.execution_metrics(p_execution)
+    from (select sum(read) as processed, sum(inserted + updated + unchanged + deleted + waived) as succeeded,
+                 sum(waiting + in_conflict) as failed
+            from public.sync_page_log where execution_id = p_execution) l
+   where e.id = p_execution;
+  update public.sync_jobs j
+     set status = case when e.status = 'cancelled' then 'pending' else e.status::text end::public.sync_job_status,
+         last_error = case when e.status in ('incomplete', 'failed') then jsonb_build_object('execution', e.id, 'errors', e.errors) end,
+         -- What passes by itself does not cost the job its whole day.
+         next_execution_at = case when e.status = 'failed' and not jsonb_path_exists(coalesce(e.errors, '[{}]'), '$[*] ? (!(@.code == "ENTITY_LEFT_OUT") && !(@.passes == true))')
+                               then least(j.next_execution_at, now() + interval '30 minutes') else j.next_execution_at end
+    from public.sync_executions e
+   where e.id = p_execution and j.id = e.job_id and j.status = 'running';
+$$;
+comment on function sync.sum_execution(uuid) is
+  'The sums and metrics of an execution that has ended, and what that means for its job: one that stalled for reasons that pass is due again in half an hour.';
+
+create function sync.close_stalled_alerts(p_execution uuid) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_alerts a set closed_at = now()
+    from public.sync_executions x
+   where x.id = p_execution and not x.dry_run and a.kind = 'page_stalled' and a.closed_at is null
+     -- The same kind of page has come through, or a whole execution.
+     and exists (select from public.sync_chains c
+                  where c.execution_id = x.id and (c.entity_id = a.entity_id and c.capture::text = a.details ->> 'capture' or c.capture = 'validate'))
+     and (a.entity_id is null or exists (select from public.sync_entities e where e.id = a.entity_id and e.entity_type = any (x.entities)))
+$$;
+comment on function sync.close_stalled_alerts(uuid) is 'Closes the alerts about pages that made no progress, of entities that have come through.';
+
+create function sync.finish_execution(p_execution uuid, p_status public.sync_execution_status, p_errors jsonb)
+returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_braked jsonb := (select jsonb_agg(jsonb_build_object('code', 'BRAKE_APPLIED', 'entity', e.entity_type, 'kind', b.kind, 'field', b.field,
+                              'records', b.records, 'landed', b.landed, 'brake', b.id))
+                       from public.sync_brakes b join public.sync_entities e on e.id = b.entity_id
+                      where b.execution_id = p_execution and b.kind = 'delete' and b.closed_at is null and b.confirmed_at is null);
+  v_left_out jsonb := (select jsonb_agg(jsonb_build_object('code', 'ENTITY_LEFT_OUT', 'entity', p.one -> 'entity', 'findings', p.one -> 'findings'))
+                         from public.sync_reports r, jsonb_array_elements(r.body -> 'paused') as p (one)
+                        where r.execution_id = p_execution and r.kind = 'contract');
+begin
+  if v_braked is not null and not coalesce(p_errors, '[]') @> '[{"code": "BRAKE_APPLIED"}]' then
+    p_status := 'failed';
+    p_errors := coalesce(p_errors, '[]') || v_braked;
+  end if;
+  if v_left_out is not null then
+    p_status := case p_status when 'succeeded' then 'incomplete' else p_status end;
+    p_errors := coalesce(p_errors, '[]') || v_left_out;
+  end if;
+  update public.sync_executions set status = p_status, completed_at = clock_timestamp(), errors = p_errors
+   where id = p_execution and status = 'running';
+  if not found then
+    return;
+  end if;
+  perform sync.sum_execution(p_execution);
+  if p_status in ('succeeded', 'incomplete') then
+    -- What was confirmed is done now; what is not asked for any more was undone in the source. Only an execution that has looked for
+    -- changes can tell.
+    update public.sync_brakes b set closed_at = now()
+      from public.sync_executions x join public.sync_entities e on e.source_id = x.source_id and e.entity_type = any (x.entities)
+     where x.id = p_execution and not x.dry_run and x.request ->> 'capture' is distinct from 'modified' and b.entity_id = e.id and b.closed_at is null
+       and exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'validate')
+       and not exists (select from public.sync_pending_keys k where k.entity_id = e.id and k.gone);
+    update public.sync_alerts a set closed_at = now()
+     where a.kind = 'brake' and a.closed_at is null
+       and not exists (select from public.sync_brakes b where b.entity_id = a.entity_id and b.closed_at is null);
+    perform sync.close_stalled_alerts(p_execution);
+    perform sync.keep_compared(p_execution);
+  end if;
+  if p_status = 'failed' and not exists (select from public.sync_executions where id = p_execution and dry_run) then
+    perform sync.raise_alert('execution_failed', 'critical', null, p_execution, null,
+      'An execution failed: see errors of this execution.', jsonb_build_object('execution', p_execution));
+  end if;
+end
+$$;
+comment on function sync.finish_execution(uuid, public.sync_execution_status, jsonb) is
+  'Closes an execution with its sums and metrics, once. One that succeeded but left entities out is incomplete.';
+
+revoke all on function sync.execution_metrics(uuid), sync.finish_execution(uuid, public.sync_execution_status, jsonb), sync.sum_execution(uuid),
+  sync.close_stalled_alerts(uuid) from public;
+grant execute on function sync.execution_metrics(uuid), sync.finish_execution(uuid, public.sync_execution_status, jsonb), sync.sum_execution(uuid),
+  sync.close_stalled_alerts(uuid) to isthmus_worker;
+
+-- supabase/schemas/functions/plan-releases.sql
+
+-- Purpose: what a dry run would release: the records that wait for one that would land.
+
+create function sync.waited_for(p_execution uuid, p_parent smallint) returns bigint[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- From one parent to the next, through the index, however many records wait for each.
+  with recursive queued as (
+    (select c.parent_legacy_id as id from public.sync_conflicts c
+      where c.state = 'waiting' and c.parent_entity_id = p_parent order by c.parent_legacy_id limit 1)
+    union all
+    select (select c.parent_legacy_id from public.sync_conflicts c
+             where c.state = 'waiting' and c.parent_entity_id = p_parent and c.parent_legacy_id > q.id order by c.parent_legacy_id limit 1)
+      from queued q where q.id is not null
+  ), planned as (
+    (select r.parent_legacy_id as id from public.sync_planned_records r
+      where r.execution_id = p_execution and r.outcome = 'waiting' and r.parent_entity_id = p_parent order by r.parent_legacy_id limit 1)
+    union all
+    select (select r.parent_legacy_id from public.sync_planned_records r
+             where r.execution_id = p_execution and r.outcome = 'waiting' and r.parent_entity_id = p_parent and r.parent_legacy_id > n.id
+             order by r.parent_legacy_id limit 1)
+      from planned n where n.id is not null)
+  select coalesce(array_agg(w.id order by w.id), '{}') from (select id from queued union select id from planned) w where w.id is not null
+$$;
+comment on function sync.waited_for(uuid, smallint) is
+  'The records of an entity that others wait for, in the queue or by this plan.';
+
+create function sync.planned_to_land(p_execution uuid, p_entity public.sync_entities, p_legacy_ids bigint[]) returns bigint[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(array_agg(k order by k), '{}')
+    from unnest(p_legacy_ids) k
+    left join lateral (
+      select r.lands from public.sync_planned_records r
+       where r.execution_id = p_execution and r.entity_id = p_entity.id and r.legacy_id = k and r.lands is not null limit 1) r on true
+   where coalesce(r.lands, (
+           select m.legacy_id from public.uuid_mappings_enhanced m
+            where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = k and m.sync_status = 'active'
+            limit 1) is not null)
+$$;
+comment on function sync.planned_to_land(uuid, public.sync_entities, bigint[]) is
+  'Of these records, those that have landed and stay, or that this dry run has planned to land.';
+
+create function sync.plan_released(p_execution public.sync_executions, p_parent smallint, p_parents bigint[]) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+  -- As of sync.release_waiting: the end of each chain asks for the next ones.
+  c_at_once  constant integer := 10000;
+  v_children smallint[] := array(select e.id from public.sync_entities e
+                                  where e.source_id = p_execution.source_id and e.entity_type = any (p_execution.entities) order by e.id);
+  v_parent   public.sync_entities;
+  v_parents  bigint[];
+  v_count    integer;
+  v_total    integer := 0;
+begin
+  for v_parent in
+    select * from public.sync_entities e where e.source_id = p_execution.source_id and e.id = coalesce(p_parent, e.id) order by e.id
+  loop
+    v_parents := sync.planned_to_land(p_execution.id, v_parent, coalesce(p_parents, sync.waited_for(p_execution.id, v_parent.id)));
+    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+    select p_execution.id, w.entity_id, w.legacy_id, 'released'
+      from (select c.entity_id, c.legacy_id
+              from unnest(v_parents) p
+              cross join lateral (
+                select r.entity_id, r.legacy_id from public.sync_planned_records r
+                 where r.execution_id = p_execution.id and r.parent_entity_id = v_parent.id and r.parent_legacy_id = p and r.outcome = 'waiting'
+                union all
+                select q.entity_id, q.source_record_id from public.sync_conflicts q
+                 where q.state = 'waiting' and q.parent_entity_id = v_parent.id and q.parent_legacy_id = p
+                   and (select r.legacy_id from public.sync_planned_records r
+                         where r.execution_id = p_execution.id and r.entity_id = q.entity_id and r.legacy_id = q.source_record_id) is null
+                offset 0) c
+             where c.entity_id = any (v_children)
+               and (select k.legacy_id from public.sync_planned_keys k
+                     where k.execution_id = p_execution.id and k.entity_id = c.entity_id and k.legacy_id = c.legacy_id) is null
+             limit c_at_once - v_total) w
+     order by w.entity_id, w.legacy_id
+    on conflict (execution_id, entity_id, legacy_id) do nothing;
+    get diagnostics v_count = row_count;
+    v_total := v_total + v_count;
+    exit when v_total >= c_at_once;
+  end loop;
+end
+$$;
+comment on function sync.plan_released(public.sync_executions, smallint, bigint[]) is
+  'release_waiting of a dry run: what waits, in the queue or by this plan, for a parent that has landed or would land; at most 10,000 records. p_parent, p_parents: only for these.';
+
+revoke all on function sync.plan_released(public.sync_executions, smallint, bigint[]), sync.waited_for(uuid, smallint),
+  sync.planned_to_land(uuid, public.sync_entities, bigint[]) from public;
+grant execute on function sync.plan_released(public.sync_executions, smallint, bigint[]), sync.waited_for(uuid, smallint),
+  sync.planned_to_land(uuid, public.sync_entities, bigint[]) to isthmus_worker;
+
+-- supabase/schemas/functions/advance.sql
+
+-- Purpose: the life of an execution: advance its chains, ask the brake, release what waited, open its deletes.
+-- Locks:   the execution's row, so that two chains that close at once see each other.
+
+create function sync.add_deletes(p_execution public.sync_executions, p_page_size integer) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_entity  public.sync_entities;
+  v_gone    bigint;
+  v_landed  bigint;
+  v_up_to   bigint;
+  v_stopped boolean := false;
+  v_chains  jsonb := '[]';
+begin
+  if exists (select from public.sync_chains c
+              where c.execution_id = p_execution.id and c.capture <> 'validate' and (c.state <> 'done' or c.deletes or c.capture = 'adopt'))
+     or exists (select from public.sync_chains c
+                 where c.execution_id = p_execution.id and c.capture = 'validate' and (c.state <> 'blocked' or c.round > 1)) then
+    return;
+  end if;
+  -- What is held back of some entities is not for an execution that looks at a few keys.
+  if (p_execution.selective or not exists (select from public.sync_chains c where c.execution_id = p_execution.id and c.capture = 'validate'))
+     and exists (select from public.sync_brakes b join public.sync_entities e on e.id = b.entity_id
+                  where e.source_id = p_execution.source_id and b.kind = 'delete' and b.closed_at is null and b.confirmed_at is null) then
+    return;
+  end if;
+  for v_entity in
+    select e.* from public.sync_entities e
+     where e.source_id = p_execution.source_id and e.entity_type = any (p_execution.entities) order by e.id
+  loop
+    if p_execution.dry_run then
+      select count(*), max(generation) into v_gone, v_up_to from public.sync_planned_keys k
+       where k.execution_id = p_execution.id and k.entity_id = v_entity.id and k.gone;
+    else
+      -- A delete that was refused before, and is only asked about again, does not count: nothing was read when that was queued.
+      select count(*) filter (where not exists (
+               select from public.sync_conflicts c where c.entity_id = k.entity_id and c.source_record_id = k.legacy_id and c.state = 'open' and c.source_digest is null)),
+             max(generation)
+        into v_gone, v_up_to from public.sync_pending_keys k where k.entity_id = v_entity.id and k.gone;
+    end if;
+    continue when v_up_to is null;
+    v_chains := v_chains || jsonb_build_object('id', v_entity.id, 'up_to', v_up_to);
+    if v_gone > p_execution.brake_records and not p_execution.dry_run and v_entity.on_delete ->> 'policy' in ('hard', 'soft') then
+      select count(*) into v_landed from public.sync_row_states s where s.entity_id = v_entity.id and s.gone_at is null;
+      if v_gone > p_execution.brake_share * v_landed then
+        v_stopped := sync.pull_brake(p_execution.id, v_entity.id, 'delete', null, v_gone, v_landed) or v_stopped;
+      end if;
+    end if;
+  end loop;
+  -- Children and parents hang together: what must not be done of one entity is not done of the others either.
+  if not v_stopped then
+    insert into public.sync_chains (execution_id, entity_id, capture, deletes, up_to, definition_hash, page_size)
+    select p_execution.id, e.id, 'keys', true, c.up_to, e.definition_hash, p_page_size
+      from jsonb_to_recordset(v_chains) as c (id smallint, up_to bigint) join public.sync_entities e on e.id = c.id;
+  end if;
+end
+$$;
+comment on function sync.add_deletes(public.sync_executions, integer) is
+  'When everything else of an execution is through: chains that delete what the source no longer has, unless that is more than the brake lets pass.';
+
+create function sync.advance_execution(p_execution uuid) returns setof uuid
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_execution public.sync_executions;
+  v_page_size integer;
+  v_moved     integer;
+begin
+  -- Not `for update`: every page that logs itself holds a key share on this row, and two that close at once would deadlock.
+  select * into v_execution from public.sync_executions where id = p_execution for no key update;
+  if v_execution.status is distinct from 'running' then
+    return;
+  end if;
+
+  -- What was released or requested is read again within this execution, once the entity's own chains are through.
+  if v_execution.dry_run then
+    perform sync.plan_released(v_execution, null, null);
+  else
+    perform sync.release_waiting(v_execution.source_id);
+  end if;
+  select coalesce(max(page_size), (v_execution.request ->> 'page_size')::integer) into v_page_size
+    from public.sync_chains where execution_id = p_execution and capture not in ('joins', 'digest');
+  insert into public.sync_chains (execution_id, entity_id, capture, definition_hash, page_size)
+  select p_execution, e.id, 'keys', e.definition_hash, v_page_size
+    from public.sync_entities e
+   where e.source_id = v_execution.source_id and e.entity_type = any (v_execution.entities)
+     and case when v_execution.dry_run
+           then exists (select from public.sync_planned_keys k where k.execution_id = p_execution and k.entity_id = e.id and not k.gone)
+           else e.adoption_epoch > 0 and exists (select from public.sync_pending_keys k where k.entity_id = e.id and not k.gone) end
+     and not exists (select from public.sync_chains c where c.execution_id = p_execution and c.capture = 'adopt')
+     and not exists (select from public.sync_chains c
+                      where c.execution_id = p_execution and c.entity_id = e.id and c.state <> 'done')
+     -- While both sides are compared nothing is added: the comparison would end the execution before these pages.
+     and not exists (select from public.sync_chains c
+                      where c.execution_id = p_execution and c.capture = 'validate' and c.state = 'open');
+
+  perform sync.add_deletes(v_execution, v_page_size);
+
+  -- A chain whose entity depends on a failed one does not run: its records would only wait. Nor does one whose joined
+  -- rows were not gone through.
+  loop
+    update public.sync_chains c set state = 'cancelled', closed_at = now()
+      from public.sync_entities e
+     where c.execution_id = p_execution and c.state = 'blocked' and e.id = c.entity_id
+       and exists (select from public.sync_chains d join public.sync_entities p on p.id = d.entity_id
+                    where d.execution_id = p_execution and d.state in ('failed', 'cancelled')
+                      and case when c.deletes then e.entity_type = any (p.depends_on)
+                               else p.entity_type = any (e.depends_on) or d.entity_id = c.entity_id and d.capture = 'joins' end);
+    get diagnostics v_moved = row_count;
+    exit when v_moved = 0;
+  end loop;
+
+  -- Parents before children, and joined rows before the records that consume them: what is noted of a row must never be
+  -- newer than what its records were read with. Joined rows themselves wait for nothing. A digest waits for what is found
+  -- without it. Deletes run the other way round: children before parents.
+  return query
+  with opened as (
+  update public.sync_chains c set state = 'open', due_at = now()
+    from public.sync_entities e
+   where c.execution_id = p_execution and c.state = 'blocked' and e.id = c.entity_id
+     and (c.capture = 'joins' or not exists (
+           select from public.sync_chains d join public.sync_entities p on p.id = d.entity_id
+           where d.execution_id = p_execution and d.state in ('blocked', 'open') and d.id <> c.id
+             and case when c.deletes then d.deletes and e.entity_type = any (p.depends_on)
+                      else not d.deletes and p.entity_type = any (e.depends_on)
+                        or d.entity_id = c.entity_id and (d.capture = 'joins' or c.capture = 'digest' and d.capture not in ('digest', 'keys')) end))
+  returning c.id, e.entity_type, c.range_from)
+  -- In the order of the execution's entities, which is that of the request's priorities.
+  select o.id from opened o order by array_position(v_execution.entities, o.entity_type::text), o.range_from nulls first;
+
+  if exists (select from public.sync_chains
+              where execution_id = p_execution and capture <> 'validate' and state in ('blocked', 'open')) then
+    return;
+  end if;
+  if exists (select from public.sync_chains
+              where execution_id = p_execution and state in ('failed', 'cancelled')) then
+    update public.sync_chains set state = 'cancelled', closed_at = now()
+     where execution_id = p_execution and state = 'blocked';
+    perform sync.finish_execution(p_execution, 'failed',
+      (select jsonb_agg(last_error) from public.sync_chains
+        where execution_id = p_execution and state = 'failed' and last_error is not null));
+    return;
+  end if;
+  if not exists (select from public.sync_chains where execution_id = p_execution and capture = 'validate') then
+    perform sync.finish_execution(p_execution, 'succeeded', null);
+    return;
+  end if;
+  -- Everything is loaded: compare both sides. Everything is planned: report.
+  return query
+  update public.sync_chains set state = 'open', due_at = now()
+   where execution_id = p_execution and capture = 'validate' and state = 'blocked'
+  returning id;
+end
+$$;
+comment on function sync.advance_execution(uuid) is
+  'Opens the chains whose turn has come and returns them for dispatch; finishes the execution when a chain has failed.';
+
+revoke all on function sync.add_deletes(public.sync_executions, integer), sync.advance_execution(uuid) from public;
+grant execute on function sync.add_deletes(public.sync_executions, integer), sync.advance_execution(uuid) to isthmus_worker;
+
+-- supabase/schemas/functions/jobs.sql
+
+-- Purpose: what becomes of a job that could not begin: tried again, or failed until its next time, with the reason where people see it.
+-- Locks:   the job's row, and the open alert.
+
+create function sync.put_off_job(p_job uuid, p_error jsonb, p_at timestamptz) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_jobs set attempts = attempts + 1, last_error = p_error, next_execution_at = p_at where id = p_job
+$$;
+comment on function sync.put_off_job(uuid, jsonb, timestamptz) is 'The job could not begin for a reason that passes: it is tried again at that time.';
+
+create function sync.fail_job(p_job uuid, p_error jsonb, p_next timestamptz) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_name text;
+begin
+  update public.sync_jobs set status = 'failed', attempts = attempts + 1, last_error = p_error, next_execution_at = p_next
+   where id = p_job returning name into v_name;
+  insert into public.sync_alerts as a (kind, severity, message, details)
+  values ('job_failed', 'critical', 'Jobs cannot begin: see details, and last_error in sync_jobs. The alert closes when they begin again.',
+          jsonb_build_object(v_name, p_error))
+  on conflict (kind, entity_id) where closed_at is null do update
+     set occurrences = a.occurrences + 1, last_seen_at = now(), message = excluded.message, details = a.details || excluded.details;
+end
+$$;
+comment on function sync.fail_job(uuid, jsonb, timestamptz) is
+  'The job cannot begin until somebody does something: it has failed, keeps why, and is told in an alert. p_next null: until it is changed.';
+
+create function sync.begin_job(p_job uuid) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_name text;
+begin
+  update public.sync_jobs set last_execution_at = now(), status = 'running', attempts = 0, last_error = null
+   where id = p_job returning name into v_name;
+  update public.sync_alerts
+     set details = details - v_name, closed_at = case when details - v_name = '{}' then now() end
+   where kind = 'job_failed' and closed_at is null and details ? v_name;
+end
+$$;
+comment on function sync.begin_job(uuid) is 'The job has begun an execution: what kept it from that is forgotten, and its alert closes.';
+
+revoke all on function sync.put_off_job(uuid, jsonb, timestamptz), sync.fail_job(uuid, jsonb, timestamptz), sync.begin_job(uuid) from public;
+grant execute on function sync.put_off_job(uuid, jsonb, timestamptz), sync.fail_job(uuid, jsonb, timestamptz), sync.begin_job(uuid) to isthmus_worker;
+
+-- supabase/schemas/functions/ends-of-executions.sql
+
+-- Purpose: every execution ends: its sums, what a person cancels, and what makes no progress.
+-- Locks:   the rows of chains (in order, skipping those that a page is committing), then the execution's row.
+
+create function sync.cancel_chain(p_chain public.sync_chains) returns boolean
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if exists (select from public.sync_executions where id = p_chain.execution_id and status = 'running') then
+    return false;
+  end if;
+  update public.sync_chains set state = 'cancelled', closed_at = now(), due_at = null, lease_until = null where id = p_chain.id;
+  return true;
+end
+$$;
+comment on function sync.cancel_chain(public.sync_chains) is 'True: the execution of this chain, which the caller has locked, was cancelled, and the chain is closed.';
+
+create function sync.settle_cancelled() returns setof uuid
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_execution uuid;
+begin
+  for v_execution in
+    select id from public.sync_executions where status = 'cancelled' and metrics is null order by started_at limit 50
+  loop
+    -- A page at work may commit within its lease. One that commits right now holds its chain's row, and may want the execution's.
+    with free as (
+      select id from public.sync_chains
+       where execution_id = v_execution and state in ('blocked', 'open') and (lease_until is null or lease_until <= clock_timestamp())
+       order by id for update skip locked
+    )
+    update public.sync_chains c set state = 'cancelled', closed_at = now(), due_at = null, lease_until = null from free where free.id = c.id;
+    if not exists (select from public.sync_chains where execution_id = v_execution and state in ('blocked', 'open')) then
+      perform sync.sum_execution(v_execution);
+      return next v_execution;
+    end if;
+  end loop;
+end
+$$;
+comment on function sync.settle_cancelled() is
+  'Closes the chains of cancelled executions; when the last page at work has committed or its lease has run out, sums and metrics are set.';
+
+create function sync.cancel_executions(p_execution uuid, p_by text) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_cancelled uuid[];
+  v_ended     public.sync_execution_status := (select status from public.sync_executions where id = p_execution and status <> 'running');
+begin
+  if v_ended is not null then
+    raise exception 'execution % has ended already: it is %', p_execution, v_ended
+      using errcode = 'IS031', hint = 'Nothing to do. npm run sync -- executions lists those that run.';
+  end if;
+  -- p_execution null: all that run.
+  with cancelled as (
+    update public.sync_executions set status = 'cancelled', cancelled_by = p_by
+     where id = p_execution or p_execution is null and status = 'running'
+    returning id)
+  select coalesce(array_agg(id), '{}') into v_cancelled from cancelled;
+  perform sync.settle_cancelled();
+  return (select coalesce(jsonb_agg(jsonb_build_object('execution', x.id, 'status', x.status, 'pagesAtWork',
+                   (select count(*) from public.sync_chains c where c.execution_id = x.id and c.state in ('blocked', 'open'))) order by x.started_at), '[]')
+            from public.sync_executions x where x.id = any (v_cancelled));
+end
+$$;
+comment on function sync.cancel_executions(uuid, text) is
+  'Cancels an execution, or all that run. Raises IS031 when it has ended already. Pages at work may commit; no other begins.';
+
+create function sync.stalled_error(p_chain public.sync_chains, p_why text, p_minutes integer) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select jsonb_strip_nulls(jsonb_build_object(
+           'code', 'PAGE_STALLED', 'entity', n.entity, 'capture', p_chain.capture, 'page', p_chain.page,
+           'tries', p_chain.failures + n.killed::integer, 'cause', n.cause,
+           'passes', p_why <> 'tries' and n.cause is null
+             or not n.killed and (n.cause ->> 'code' ~ '_(UNAVAILABLE|BEHIND)$|^QUEUE_' or n.cause ->> 'sqlstate' is not distinct from '55P03'),
+           'message', format('%s of %s made no progress: %s.', case when p_chain.capture = 'validate' then 'The comparison' else 'Page ' || p_chain.page end,
+             coalesce(n.entity, 'both sides'),
+             case when n.killed then format('it was begun %s times, and the last function that took it was killed', p_chain.failures + 1)
+                  when p_chain.refusals > 0 then format('the queue did not take its message %s times', p_chain.refusals)
+                  when n.cause is not null then format('it failed %s times, the last time with %s', p_chain.failures, n.cause ->> 'code')
+                  when p_chain.unclaimed > 0 then format('it was sent %s times and not begun', p_chain.unclaimed)
+                  else format('nothing has moved for %s minutes', p_minutes) end),
+           'remedy', case when n.killed then 'See the log of sync-page; lower ISTHMUS_PAGE_SIZE_MAX if it was its memory.'
+                          when n.cause is not null then n.cause ->> 'remedy'
+                          else 'See whether sync-page is deployed and the queue works: npm run sync -- check, the function''s log, and the queue''s dead letters.' end
+             || ' Then start again: what was committed stays.'
+             || case when p_chain.capture = 'keys' and not p_chain.deletes then ' The keys of the page stay in sync_pending_keys and are read again.' else '' end))
+    from (select (select e.entity_type from public.sync_entities e where e.id = p_chain.entity_id) as entity,
+                 p_chain.last_error as cause, p_chain.lease_until is not null as killed) n
+$$;
+comment on function sync.stalled_error(public.sync_chains, text, integer) is 'Why a page made no progress, and what to do. passes: by itself, perhaps, so that a job tries again.';
+
+create function sync.end_stuck(p_execution uuid) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  perform from public.sync_executions where id = p_execution for no key update;
+  update public.sync_chains set state = 'cancelled', closed_at = now() where execution_id = p_execution and state = 'blocked';
+  perform sync.finish_execution(p_execution, 'failed', coalesce((
+      select jsonb_agg(last_error) from public.sync_chains where execution_id = p_execution and state = 'failed' and last_error is not null), '[]')
+    || jsonb_build_object('code', 'EXECUTION_STALLED', 'message', 'None of what was left of the execution could begin.',
+         'remedy', 'Start again. If it happens again, report it with the rows of sync_chains of this execution.'));
+end
+$$;
+comment on function sync.end_stuck(uuid) is 'Ends an execution of which nothing can begin any more.';
+
+create function sync.stop_stalled(p_tries integer, p_minutes integer) returns setof uuid
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_execution public.sync_executions;
+  v_moved_at  timestamptz;
+  v_latest    timestamptz := (select max(c.moved_at) from public.sync_executions x join public.sync_chains c on c.execution_id = x.id where x.status = 'running');
+  v_stopped   public.sync_chains;
+  v_any       boolean;
+begin
+  for v_execution in select * from public.sync_executions where status = 'running' order by started_at loop
+    select greatest(v_execution.started_at, max(moved_at)) into v_moved_at from public.sync_chains where execution_id = v_execution.id;
+    v_any := false;
+    for v_stopped in
+      with stalled as (
+        select c.id, w.why
+          from public.sync_chains c
+          cross join lateral (select case
+            -- Whoever took it has failed, or was killed, so often.
+            when c.failures + (c.lease_until is not null)::integer >= p_tries then 'tries'
+            -- Nobody takes it, and nothing of any execution moves: no queue, or no function.
+            when c.unclaimed >= p_tries and v_latest <= clock_timestamp() - make_interval(mins => least(p_tries, p_minutes)) then 'unclaimed'
+            -- Nothing of this execution moves. After a time without ticks, or a restored database, it is tried before it is judged.
+            when v_moved_at <= clock_timestamp() - make_interval(mins => p_minutes)
+             and (greatest(c.unclaimed, c.refusals, c.failures) >= 3 or c.due_at > clock_timestamp() + make_interval(mins => p_minutes)) then 'minutes' end as why) w
+         where c.execution_id = v_execution.id and c.state = 'open' and (c.lease_until is null or c.lease_until <= clock_timestamp())
+           and w.why is not null
+         order by c.id for update of c skip locked
+      )
+      update public.sync_chains c
+         set state = 'failed', closed_at = now(), due_at = null, lease_until = null, last_error = sync.stalled_error(c, s.why, p_minutes)
+        from stalled s where s.id = c.id
+      returning c.*
+    loop
+      v_any := true;
+      if not v_execution.dry_run then
+        perform sync.raise_alert('page_stalled', 'critical', null, v_execution.id, v_stopped.entity_id, v_stopped.last_error ->> 'message',
+          v_stopped.last_error - 'message');
+      end if;
+    end loop;
+    if v_any then
+      begin
+        perform sync.advance_execution(v_execution.id);
+      exception when others then
+        -- What was stopped stays stopped. When nothing is open any more, the execution ends all the same.
+        if sqlstate ~ '^(40|55P03|57)' then
+          raise;
+        elsif not exists (select from public.sync_chains where execution_id = v_execution.id and state = 'open') then
+          perform sync.end_stuck(v_execution.id);
+        end if;
+      end;
+      return next v_execution.id;
+    elsif v_moved_at <= clock_timestamp() - make_interval(mins => p_minutes)
+      and not exists (select from public.sync_chains where execution_id = v_execution.id and state = 'open') then
+      perform sync.end_stuck(v_execution.id);
+      return next v_execution.id;
+    end if;
+  end loop;
+end
+$$;
+comment on function sync.stop_stalled(integer, integer) is
+  'Stops each chain whose page made no progress in so many tries, or of whose execution nothing has moved for so many minutes; the rest goes on. Returns executions of which something was stopped.';
+
+create function sync.advance_running(p_source_id smallint) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_execution uuid;
+begin
+  for v_execution in
+    select id from public.sync_executions where source_id = p_source_id and status = 'running' order by started_at
+  loop
+    begin
+      perform sync.advance_execution(v_execution);
+    exception when others then
+      -- It holds up no other. Where it does not move for too long, it is ended.
+      continue when sqlstate ~ '^(40|55P03|57)';
+      perform sync.raise_alert('execution_stuck', 'critical', null, v_execution, null,
+        'The chains of an execution cannot be opened. It ends by itself when nothing has moved for ISTHMUS_STALLED_MINUTES.',
+        jsonb_build_object('execution', v_execution, 'sqlstate', sqlstate));
+    end;
+  end loop;
+end
+$$;
+comment on function sync.advance_running(smallint) is 'Opens the chains of running executions whose turn has come; they are due at once, so the sweep sends them.';
+
+revoke all on function sync.cancel_chain(public.sync_chains), sync.settle_cancelled(), sync.cancel_executions(uuid, text),
+  sync.stalled_error(public.sync_chains, text, integer), sync.stop_stalled(integer, integer), sync.end_stuck(uuid),
+  sync.advance_running(smallint) from public;
+grant execute on function sync.cancel_chain(public.sync_chains), sync.settle_cancelled(), sync.cancel_executions(uuid, text),
+  sync.stalled_error(public.sync_chains, text, integer), sync.stop_stalled(integer, integer), sync.end_stuck(uuid),
+  sync.advance_running(smallint) to isthmus_worker;
+
+-- supabase/schemas/functions/chains.sql
+
+-- Purpose: hold the chain of a page under its lease, end a page, close a chain.
+-- Locks:   the slots of a page's records, the chain's row; the execution's row when a chain closes.
+
+create function sync.hold_chain(p_chain uuid, p_lease bigint) returns public.sync_chains
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_chain public.sync_chains;
+begin
+  select * into v_chain from public.sync_chains
+   where id = p_chain and lease = p_lease and state = 'open' and lease_until is not null for update;
+  if not found then
+    raise exception 'chain %: the lease was lost to another delivery', p_chain
+      using errcode = 'IS010', hint = 'Nothing was written; the other delivery carries on.';
+  end if;
+  -- A pooler's session may hold what another client has left there, under the names of the page's own tables.
+  discard temp;
+  return v_chain;
+end
+$$;
+comment on function sync.hold_chain(uuid, bigint) is
+  'Locks the chain for the commit of a page under its lease, and drops the session''s temporary tables. Raises IS010 when another delivery has it.';
+
+create function sync.hold_page(p_chain uuid, p_lease bigint, p_versions jsonb) returns public.sync_chains
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  perform sync.hold_records((select entity_id from public.sync_chains where id = p_chain), p_versions);
+  return sync.hold_chain(p_chain, p_lease);
+end
+$$;
+comment on function sync.hold_page(uuid, bigint, jsonb) is
+  'The first locks of a page''s commit: its records, by their versions, and its chain. Raises IS011 or IS010 when either is not as it was.';
+
+create function sync.latest_starts(p_starts text[], p_start text) returns text[]
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select (p_start || array_remove(p_starts, p_start))[1:8]
+$$;
+comment on function sync.latest_starts(text[], text) is 'Server starts with this one at their head, at most eight.';
+
+create function sync.move_watermark(p_execution uuid, p_entity public.sync_entities) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_checkpoints k
+     set watermark_at = c.cursor_at, watermark_id = c."cursor", job_id = e.job_id, execution_id = e.id, updated_at = now()
+    from public.sync_chains c join public.sync_executions e on e.id = c.execution_id
+   where c.execution_id = p_execution and c.entity_id = p_entity.id and c.capture = 'modified' and c.state = 'done' and not e.dry_run and e.status = 'running'
+     and k.source_id = p_entity.source_id and k.entity_type = p_entity.entity_type
+     and (c.cursor_at::timestamptz, c."cursor") >= (k.watermark_at::timestamptz, coalesce(k.watermark_id, '-9223372036854775808'))
+$$;
+comment on function sync.move_watermark(uuid, public.sync_entities) is
+  'Moves the watermark to where a modified chain that is through has come, never back. The horizon stays: stamps do not tell of every change.';
+
+create function sync.close_chain(p_execution uuid, p_entity public.sync_entities) returns uuid[]
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  -- A full pass, and not only a range of keys beside an incremental one.
+  v_whole boolean := exists (select from public.sync_chains
+                              where execution_id = p_execution and entity_id = p_entity.id and capture = 'full' and range_from is null);
+begin
+  perform from public.sync_executions where id = p_execution for no key update;
+  perform sync.move_watermark(p_execution, p_entity);
+  -- A plan moves nothing, nor does what was cancelled while its last page was at work. The horizon moves only when the last chain that looks
+  -- for changes is through.
+  if exists (select from public.sync_executions where id = p_execution and not dry_run and status = 'running')
+     and not exists (select from public.sync_chains
+                      where execution_id = p_execution and entity_id = p_entity.id and capture not in ('keys', 'selection', 'modified') and state <> 'done') then
+    insert into public.sync_checkpoints as k
+      (source_id, entity_type, job_id, execution_id, last_processed_id, records_processed, checkpoint_data,
+       horizon, snapshot_xmax, watermark_at, system_identifier, timeline, database_oid, server_starts, definition_hash)
+    select p_entity.source_id, p_entity.entity_type, e.job_id, e.id,
+           max(c."cursor") filter (where c.capture <> 'joins' and coalesce(c.table_file, 0) = 0),
+           (select coalesce(sum(l.read), 0) from public.sync_page_log l where l.execution_id = e.id and l.entity_id = p_entity.id),
+           jsonb_build_object('capture', coalesce(min(c.capture::text) filter (where c.capture <> 'joins'), 'joins')),
+           e.horizon, e.snapshot_xmax, e.source_time, e.system_identifier, e.timeline, e.database_oid, array[e.server_start],
+           case when count(distinct c.definition_hash) = 1 then min(c.definition_hash) else 'mixed' end
+      from public.sync_executions e
+      join public.sync_chains c on c.execution_id = e.id and c.entity_id = p_entity.id
+                               and c.capture not in ('keys', 'selection', 'modified')
+     where e.id = p_execution
+     group by e.id
+    on conflict (source_id, entity_type) do update
+       set job_id = excluded.job_id, execution_id = excluded.execution_id, last_processed_id = excluded.last_processed_id,
+           records_processed = excluded.records_processed, checkpoint_data = excluded.checkpoint_data,
+           horizon = excluded.horizon, snapshot_xmax = excluded.snapshot_xmax, watermark_at = excluded.watermark_at, watermark_id = null,
+           system_identifier = excluded.system_identifier, timeline = excluded.timeline,
+           database_oid = excluded.database_oid,
+           -- What was known of other servers does not hold after everything was read from this one.
+           server_starts = case when v_whole then excluded.server_starts
+                           else sync.latest_starts(k.server_starts, excluded.server_starts[1]) end,
+           definition_hash = excluded.definition_hash, updated_at = now()
+     where v_whole or k.horizon <= excluded.horizon;
+  end if;
+  return array(select sync.advance_execution(p_execution));
+end
+$$;
+comment on function sync.close_chain(uuid, public.sync_entities) is
+  'Moves the entity''s checkpoint when its last chain is done and opens what comes next.';
+
+create function sync.close_page(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_wall_ms numeric) returns uuid[]
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_done boolean := (p_page ->> 'done')::boolean;
+begin
+  if not v_done and coalesce((p_page ->> 'cursor')::bigint, p_chain."cursor") is not distinct from p_chain."cursor"
+     and coalesce(p_page ->> 'cursor_at', p_chain.cursor_at) is not distinct from p_chain.cursor_at
+     and coalesce((p_page ->> 'table_file')::bigint, p_chain.table_file) is not distinct from p_chain.table_file then
+    raise exception 'entity %: a page of capture % ended where it began', p_entity.entity_type, p_chain.capture
+      using errcode = 'IS050', detail = jsonb_build_object('entity', p_entity.entity_type, 'capture', p_chain.capture)::text;
+  end if;
+  update public.sync_chains
+     set page = page + 1, "cursor" = coalesce((p_page ->> 'cursor')::bigint, "cursor"),
+         cursor_at = coalesce(p_page ->> 'cursor_at', cursor_at), table_file = coalesce((p_page ->> 'table_file')::bigint, table_file),
+         -- A page must stay far within its lease, whatever the database took for it.
+         page_size = case when p_wall_ms > (p_page ->> 'lease_seconds')::integer * 500 then greatest(1, p_chain.page_size / 2)
+                          else (p_page ->> 'next_page_size')::integer end,
+         slow_growth = slow_growth or coalesce((p_page ->> 'cut')::boolean, false) or p_wall_ms > (p_page ->> 'lease_seconds')::integer * 500,
+         lease_until = null, sends = 0, failures = 0, crashes = 0, last_error = null,
+         state = case when v_done then 'done' else 'open' end::public.sync_chain_state,
+         closed_at = case when v_done then now() end,
+         due_at = case when not v_done then clock_timestamp() + make_interval(secs => (p_page ->> 'lease_seconds')::integer) end
+   where id = p_chain.id;
+  -- Functions are deployed one after the other: what a page of another version landed is read again by the next execution.
+  if p_page ->> 'definition_hash' is distinct from p_chain.definition_hash then
+    update public.sync_chains set definition_hash = 'mixed' where id = p_chain.id;
+    update public.sync_checkpoints set definition_hash = 'mixed'
+     where source_id = p_entity.source_id and entity_type = p_entity.entity_type
+       and not exists (select from public.sync_executions where id = p_chain.execution_id and dry_run);
+  end if;
+  if v_done then
+    return sync.close_chain(p_chain.execution_id, p_entity);
+  end if;
+  return array[p_chain.id];
+end
+$$;
+comment on function sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric) is
+  'Moves a chain behind the page that is being committed and closes it with its last page; returns what to dispatch.';
+
+create function sync.end_page(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_surplus jsonb,
+  p_begun timestamptz) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_counts   jsonb;
+  v_gone     integer;
+  v_wall_ms  numeric;
+  v_dispatch uuid[];
+begin
+  select jsonb_build_object(
+           'inserted', count(*) filter (where action = 'insert'), 'updated', count(*) filter (where action = 'update'),
+           'unchanged', count(*) filter (where action = 'unchanged'), 'deleted', count(*) filter (where action in ('delete', 'soft')),
+           'waived', (p_page ->> 'waived')::integer + jsonb_array_length(p_page -> 'outside')
+             - (select count(*) from pg_temp.page_rows where _leaves and p_page -> 'outside' ? _key::text)
+             + (select count(*) from pg_temp.page_issues where settled),
+           'waiting', (select count(*) from pg_temp.page_issues where state = 'waiting' and not settled),
+           'in_conflict', (select count(*) from pg_temp.page_issues where state = 'open' and not settled))
+    into v_counts from pg_temp.page_plan;
+  -- Of the keys without a record, those that had landed were looked at where they are deleted.
+  v_gone := case when p_chain.deletes then
+    (select count(*) from (select _key from pg_temp.page_rows where _leaves union select k from pg_temp.page_issues) x
+      where p_page -> 'gone' ? _key::text) else 0 end;
+
+  v_wall_ms := (p_page ->> 'wall_ms')::numeric + extract(epoch from clock_timestamp() - p_begun) * 1000;
+  insert into public.sync_page_log
+    (execution_id, chain_id, entity_id, page, read, inserted, updated, unchanged, deleted, waiting, in_conflict, waived, waived_by,
+     absent, surplus, nulled, overwritten, cache_lookups, cache_hits, heap_bytes, wall_ms)
+  values (p_chain.execution_id, p_chain.id, p_entity.id, p_chain.page, (p_page ->> 'read')::integer + v_gone,
+          (v_counts ->> 'inserted')::integer, (v_counts ->> 'updated')::integer, (v_counts ->> 'unchanged')::integer,
+          (v_counts ->> 'deleted')::integer, (v_counts ->> 'waiting')::integer, (v_counts ->> 'in_conflict')::integer,
+          (v_counts ->> 'waived')::integer,
+          nullif(concat_ws(', ', p_entity.predicate ->> 'rule', (select 'decision' from pg_temp.page_issues where settled limit 1)), ''),
+          (p_page ->> 'absent')::integer - v_gone, (p_surplus ->> 'count')::integer, sync.page_nulled(p_entity), sync.page_rewritten(p_entity), (p_page ->> 'cache_lookups')::integer, (p_page ->> 'cache_hits')::integer,
+          (p_page ->> 'heap_bytes')::bigint, v_wall_ms);
+
+  v_dispatch := sync.close_page(p_chain, p_entity, p_page, v_wall_ms);
+  return jsonb_build_object('counts', v_counts, 'surplus', (p_surplus ->> 'count')::integer,
+    'landed', (select coalesce(jsonb_agg(legacy_id::text), '[]') from pg_temp.page_plan where action = 'insert'),
+    'dispatch', (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id) order by d.n), '[]')
+                   from unnest(v_dispatch) with ordinality d (id, n) join public.sync_chains c on c.id = d.id));
+end
+$$;
+comment on function sync.end_page(public.sync_chains, public.sync_entities, jsonb, jsonb, timestamptz) is
+  'Counts and logs a page, moves its chain, and tells what came of it and what to dispatch.';
+
+revoke all on function sync.hold_chain(uuid, bigint), sync.hold_page(uuid, bigint, jsonb), sync.move_watermark(uuid, public.sync_entities),
+  sync.end_page(public.sync_chains, public.sync_entities, jsonb, jsonb, timestamptz),
+  sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric), sync.latest_starts(text[], text),
+  sync.close_chain(uuid, public.sync_entities) from public;
+grant execute on function sync.hold_chain(uuid, bigint), sync.hold_page(uuid, bigint, jsonb), sync.move_watermark(uuid, public.sync_entities),
+  sync.end_page(public.sync_chains, public.sync_entities, jsonb, jsonb, timestamptz),
+  sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric), sync.latest_starts(text[], text),
+  sync.close_chain(uuid, public.sync_entities) to isthmus_worker;
+
+-- supabase/schemas/functions/page-claims.sql
+
+-- Purpose: claim a page under a lease, or give it back.
+-- Locks:   the chain's row; the execution's row when a chain closes.
+
+create function sync.claim_page(p_chain uuid, p_page integer, p_lease_seconds integer, p_parties jsonb, p_delivery text, p_attempt integer) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_chain   public.sync_chains;
+  v_now     timestamptz := clock_timestamp();
+  v_crashed boolean;
+begin
+  select * into v_chain from public.sync_chains where id = p_chain for update;
+  if not found or v_chain.state <> 'open' then
+    return jsonb_build_object('outcome', 'closed');
+  end if;
+  if v_chain.page <> p_page then
+    return jsonb_build_object('outcome', 'stale');
+  end if;
+  -- The queue delivers a message again when the attempt before has ended without a good answer: whoever had the lease was killed. Should
+  -- that one live after all, its commit finds another lease.
+  if v_chain.lease_until > v_now and (v_chain.delivery = p_delivery and v_chain.attempt < p_attempt) is not true then
+    return jsonb_build_object('outcome', 'leased');
+  end if;
+  if sync.cancel_chain(v_chain) then
+    return jsonb_build_object('outcome', 'closed');
+  end if;
+  perform sync.check_parties(x, p_parties) from public.sync_executions x where x.id = v_chain.execution_id;
+  -- A lease that was never given back: the function was killed, perhaps for its memory. An eighth is tried, for each try costs a
+  -- delivery or a lease. A page of one record that kills its worker again is told to the function, which puts the record into the queue.
+  v_crashed := v_chain.lease_until is not null;
+  update public.sync_chains
+     set lease = lease + 1,
+         delivery = p_delivery,
+         attempt = p_attempt,
+         lease_until = v_now + make_interval(secs => p_lease_seconds),
+         due_at = v_now + make_interval(secs => p_lease_seconds),
+         page_size = case when v_crashed then greatest(1, page_size / 8) else page_size end,
+         slow_growth = slow_growth or v_crashed,
+         crashes = crashes + (v_crashed and page_size = 1)::integer,
+         failures = failures + (v_crashed and page_size = 1)::integer,
+         unclaimed = 0, refusals = 0, waits_since = null
+   where id = p_chain
+  returning * into v_chain;
+  return jsonb_build_object(
+    'outcome', 'claimed',
+    'chain', to_jsonb(v_chain) || jsonb_build_object('changed_from', v_chain.changed_from::text, 'seen_before', v_chain.seen_before::text,
+               'range_from', v_chain.range_from::text, 'range_to', v_chain.range_to::text, 'cursor', v_chain."cursor"::text,
+               'table_file', v_chain.table_file::text, 'up_to', v_chain.up_to::text),
+    'execution', (select jsonb_build_object('id', e.id, 'horizon', e.horizon::text, 'snapshot_xmax', e.snapshot_xmax::text,
+                           'system_identifier', e.system_identifier, 'timeline', e.timeline, 'database_oid', e.database_oid::text,
+                           -- Beside one that reads a few keys, another may have read a newer state. A whole one has looked at its checkpoints.
+                           'not_before', greatest(e.horizon, (
+                              select max(k.horizon) from public.sync_checkpoints k join public.sync_entities t on t.id = v_chain.entity_id
+                               where k.source_id = t.source_id and k.entity_type = t.entity_type
+                                 and (k.system_identifier, k.timeline, k.database_oid) = (e.system_identifier, e.timeline, e.database_oid)
+                                 and not exists (select from public.sync_chains c where c.execution_id = e.id and c.capture = 'validate')))::text,
+                           'entities', e.entities, 'dry_run', e.dry_run, 'page_size', e.request -> 'pageSize',
+                           'compared', case when v_chain.capture = 'validate' then to_jsonb(array(
+                              select t.entity_type from public.sync_entities t
+                               where exists (select from public.sync_chains c where c.execution_id = e.id and c.entity_id = t.id
+                                                and c.capture not in ('modified', 'selection', 'keys')
+                                                -- A look that has found nothing to read is no reason to compare a large table.
+                                                and (c.capture in ('full', 'digest') or exists (
+                                                       select from public.sync_page_log l where l.execution_id = e.id and l.entity_id = t.id and l.read > 0)))
+                               order by array_position(e.entities, t.entity_type::text))) else '[]' end)
+                    from public.sync_executions e where e.id = v_chain.execution_id),
+    'severities', sync.rule_severities(),
+    'source', (select jsonb_build_object('id', s.id, 'name', s.name, 'namespace', s.namespace)
+                 from public.sync_executions e join public.sync_sources s on s.id = e.source_id where e.id = v_chain.execution_id),
+    'entities', (select jsonb_object_agg(t.entity_type, jsonb_build_object('id', t.id, 'epoch', t.adoption_epoch, 'hash', t.definition_hash))
+                   from public.sync_executions e join public.sync_entities t on t.source_id = e.source_id where e.id = v_chain.execution_id),
+    'target', sync.target_identity());
+end
+$$;
+comment on function sync.claim_page(uuid, integer, integer, jsonb, text, integer) is
+  'Claims the next page of a chain. outcome: claimed, or closed, stale, leased: nothing to do for this message.';
+
+create function sync.check_cached(p_hits integer) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if p_hits > 0 and exists (select from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
+                             where j.sqlstate = '23503' and not p._leaves) then
+    raise exception 'the target refused an id of which a cache may be the origin'
+      using errcode = 'IS012', hint = 'Nothing was written; the page resolves its ids from the table.';
+  end if;
+end
+$$;
+comment on function sync.check_cached(integer) is
+  'Raises IS012 when a record of the page refers to nothing and ids of parents came from the cache: all is rolled back and resolved from the table.';
+
+create function sync.give_back_page(p_chain uuid, p_lease bigint, p_error jsonb, p_retry_seconds integer,
+  p_page_size integer default null) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_chain    public.sync_chains;
+  v_dispatch uuid[];
+begin
+  -- p_retry_seconds null: trying again would not help, the chain fails. A smaller page is progress: it uses up no try. Its message
+  -- has a number of its own, whether the one before was noted or not: the queue swallows a repeated one.
+  update public.sync_chains
+     set lease_until = null, failures = failures + (p_page_size is null)::integer, last_error = p_error,
+         page_size = coalesce(p_page_size, page_size), slow_growth = slow_growth or p_page_size is not null,
+         sends = sends + (p_page_size is not null)::integer,
+         state = case when p_retry_seconds is null then 'failed' else 'open' end::public.sync_chain_state,
+         closed_at = case when p_retry_seconds is null then now() end,
+         due_at = case when p_retry_seconds is not null then clock_timestamp() + make_interval(secs => p_retry_seconds) end
+   where id = p_chain and lease = p_lease and state = 'open'
+  returning * into v_chain;
+  if p_page_size is not null and v_chain.id is not null then
+    return jsonb_build_array(jsonb_build_object('chain', v_chain.id, 'page', v_chain.page, 'execution', v_chain.execution_id, 'sends', v_chain.sends + 1));
+  end if;
+  if v_chain.id is null or p_retry_seconds is not null then
+    return '[]';
+  end if;
+  if p_error ->> 'code' = 'BRAKE_APPLIED' then
+    perform sync.pull_brake(v_chain.execution_id, v_chain.entity_id, p_error ->> 'kind', p_error ->> 'field', (p_error ->> 'records')::bigint,
+      (p_error ->> 'landed')::bigint);
+  end if;
+  if p_error ->> 'code' = 'KEY_BROKEN' then
+    -- The rows are asked before the next execution, which leaves the entity out while they say so.
+    update public.sync_contract_checks set source_fingerprint = ''
+     where source_id = (select source_id from public.sync_executions where id = v_chain.execution_id);
+  end if;
+  if p_error ->> 'code' = 'SELECTION_TOO_LARGE' then
+    -- Asked for without them, or every later execution would fail on it.
+    update public.sync_pending_keys set reason = 'requested' where entity_id = v_chain.entity_id and reason = 'dependants';
+  end if;
+  v_dispatch := array(select sync.advance_execution(v_chain.execution_id));
+  return (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
+            from public.sync_chains c where c.id = any (v_dispatch));
+end
+$$;
+comment on function sync.give_back_page(uuid, bigint, jsonb, integer, integer) is
+  'Gives a claimed page back after an error: to be tried again after some seconds, at once with fewer records (p_page_size), or its chain fails. Returns what can run now.';
+
+revoke all on function sync.claim_page(uuid, integer, integer, jsonb, text, integer), sync.check_cached(integer),
+  sync.give_back_page(uuid, bigint, jsonb, integer, integer) from public;
+grant execute on function sync.claim_page(uuid, integer, integer, jsonb, text, integer), sync.check_cached(integer),
+  sync.give_back_page(uuid, bigint, jsonb, integer, integer) to isthmus_worker;
+
+-- supabase/schemas/functions/page-deletes.sql
+
+-- Purpose: what becomes of the records of a page that the source no longer has or no longer lets in.
+
+create function sync.leaving(p_entity public.sync_entities, p_outside bigint[]) returns bigint[]
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+as $$ select case when p_entity.predicate ->> 'on_leave' = 'delete' then p_outside else '{}' end $$;
+comment on function sync.leaving(public.sync_entities, bigint[]) is 'Of the records outside the predicate, those that are deleted where they have landed.';
+
+create function sync.gone_landed(p_entity public.sync_entities, p_page jsonb, p_plan uuid) returns bigint[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(array_agg(g::bigint order by g::bigint), '{}')
+    from jsonb_array_elements_text(p_page -> 'gone') g
+    left join public.uuid_mappings_enhanced m
+      on m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = g::bigint and m.sync_status = 'active'
+    left join lateral (select r.lands from public.sync_planned_records r
+                        where r.execution_id = p_plan and r.entity_id = p_entity.id and r.legacy_id = g::bigint and r.lands is not null limit 1) r on true
+   where coalesce(r.lands, m.legacy_id is not null)
+     and (r.lands is true or not exists (select from public.sync_row_states s
+                                          where s.entity_id = p_entity.id and s.legacy_id = g::bigint and s.gone_at is not null))
+$$;
+comment on function sync.gone_landed(public.sync_entities, jsonb, uuid) is
+  'Of the keys of a page that have no record, those that had landed and are not known to be gone. p_plan: as this dry run has planned it.';
+
+create function sync.without_row(p_entity public.sync_entities, p_ids bigint[]) returns bigint[]
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_ids bigint[];
+begin
+  execute format('select coalesce(array_agg(m.legacy_id), ''{}'') from public.uuid_mappings_enhanced m
+                   where m.source_id = $1 and m.entity_type = $2 and m.legacy_id = any ($3)
+                     and not exists (select from public.%I t where t.id = m.entity_uuid)', p_entity.target_table)
+    into v_ids using p_entity.source_id, p_entity.entity_type, p_ids;
+  return v_ids;
+end
+$$;
+comment on function sync.without_row(public.sync_entities, bigint[]) is 'Of landed records, those whose target row somebody has deleted.';
+
+create function sync.asked_to_delete(p_entity public.sync_entities, p_gone bigint[]) returns bigint[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select array(
+    select k from unnest(p_gone) k
+     where (select c.rule from public.sync_conflicts c
+             where c.entity_id = p_entity.id and c.source_record_id = k and c.state = 'open' limit 1) = 'deleted_in_source'
+        or p_entity.on_delete ->> 'policy' = 'hard'
+           and (select s.legacy_id from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id = k) is null
+    except select unnest(sync.without_row(p_entity, p_gone)))
+$$;
+comment on function sync.asked_to_delete(public.sync_entities, bigint[]) is
+  'Of records that the source no longer has, those of which a person is asked whether their rows go: was asked before, or the sync does not know that it wrote them (put back, or never reconciled).';
+
+create function sync.deleting(p_chain public.sync_chains, p_entity public.sync_entities, p_policy text, p_gone bigint[]) returns bigint[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select case when not p_chain.deletes then '{}'
+              when p_entity.on_delete ->> 'policy' = p_policy then array(select unnest(p_gone) except select unnest(a.keys))
+              when p_policy = 'review' then a.keys
+              -- What a person has deleted already is only forgotten.
+              when p_policy = 'soft' and p_entity.on_delete ->> 'policy' = 'review' then sync.without_row(p_entity, p_gone)
+              else '{}' end
+    -- What a person has been asked is theirs to decide, whatever the entity says by now.
+    from (select case when p_chain.deletes and p_entity.on_delete ->> 'policy' in ('hard', 'soft') then sync.asked_to_delete(p_entity, p_gone) else '{}' end as keys) a
+$$;
+comment on function sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]) is
+  'Of the records that the source no longer has, those that this page deletes in one way: hard or soft, or puts to review.';
+
+create function sync.deletes_to_review(p_chain public.sync_chains, p_entity public.sync_entities, p_gone bigint[]) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(jsonb_agg(jsonb_build_object('k', k, 'state', 'open', 'type', 'business_rule_violation', 'rule', 'deleted_in_source',
+           'retry', 'person',
+           'remedy', 'The source no longer has this record' || case when (select s.legacy_id from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id = k) is null
+                       then ', and its target row is there without the sync having written it: somebody put it back, or an earlier migration left it' else '' end
+                     || '. source_wins: its target row is deleted too. target_wins: the row stays.')), '[]')
+    from unnest(sync.deleting(p_chain, p_entity, 'review', p_gone)) k
+   where k <> all (sync.without_row(p_entity, p_gone))
+$$;
+comment on function sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]) is
+  'The records that the source no longer has and that a person decides on, as issues.';
+
+create function sync.keep_gone(p_entity public.sync_entities, p_outside bigint[], p_gone bigint[]) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  insert into public.sync_row_states as s (entity_id, legacy_id, seen, "left", gone_at)
+  select p_entity.id, k, '{}', '{}', now()
+    from unnest(case when p_entity.on_delete ->> 'policy' = 'ignore' then p_gone else '{}' end
+             || case when p_entity.predicate ->> 'on_leave' = 'keep' then p_outside else '{}' end) k
+   where exists (select from public.uuid_mappings_enhanced m
+                  where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = k and m.sync_status = 'active')
+  on conflict (entity_id, legacy_id) do update set gone_at = coalesce(s.gone_at, excluded.gone_at), source_digest = null
+$$;
+comment on function sync.keep_gone(public.sync_entities, bigint[], bigint[]) is
+  'Notes of landed records that their rows stay although the source no longer has them, or no longer wants them here.';
+
+create function sync.missing_keys(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb) returns setof bigint
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+  v_from bigint := coalesce(p_chain."cursor", p_chain.range_from, '-9223372036854775808');
+  v_to   bigint := case when (p_page ->> 'done')::boolean then coalesce(p_chain.range_to, 9223372036854775807) else (p_page ->> 'cursor')::bigint end;
+begin
+  if p_chain.capture <> 'full' then
+    return;
+  end if;
+  return query execute format($q$
+    select k.legacy_id
+      from (select m.legacy_id from public.uuid_mappings_enhanced m
+             where m.source_id = $1 and m.entity_type = $2 and m.legacy_id between $4 and $5
+               -- Deleted, and its row is back.
+               and (m.sync_status = 'active' or (select t.id from public.%I t where t.id = m.entity_uuid) is not null)
+            -- Somebody may have removed its mapping.
+            union select s.legacy_id from public.sync_row_states s where s.entity_id = $3 and s.legacy_id between $4 and $5
+            except select p::bigint from jsonb_array_elements_text($7) p) k
+     -- One index probe per record, whatever the planner thinks.
+     where k.legacy_id is distinct from $6 and (select s.gone_at from public.sync_row_states s where s.entity_id = $3 and s.legacy_id = k.legacy_id) is null
+  $q$, p_entity.target_table) using p_entity.source_id, p_entity.entity_type, p_entity.id, v_from, v_to, p_chain."cursor", p_page -> 'present';
+end
+$$;
+comment on function sync.missing_keys(public.sync_chains, public.sync_entities, jsonb) is
+  'Records that landed, of which anything is known, in the key range of a full pass''s page, and that are not among its records.';
+
+create function sync.ask_for_missing(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_gone bigint[]) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  -- Looked at under its lock and gone: deleted at the end of the execution, when its children are.
+  if not p_chain.deletes and p_entity.on_delete ->> 'policy' <> 'ignore' then
+    insert into public.sync_pending_keys (entity_id, legacy_id, reason, gone)
+    select p_entity.id, k, 'gone', true from unnest(p_gone) k order by k
+    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = true;
+  end if;
+  -- Landed in the key range of a full pass that did not meet it: to be looked at.
+  insert into public.sync_pending_keys (entity_id, legacy_id, reason)
+  select p_entity.id, k, 'missing' from sync.missing_keys(p_chain, p_entity, p_page) k order by k
+  on conflict (entity_id, legacy_id) do nothing;
+end
+$$;
+comment on function sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]) is
+  'Has landed records that the source does not have deleted, and those that a full pass did not meet looked at.';
+
+create function sync.page_surplus(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb) returns jsonb
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if p_chain.capture <> 'full' then
+    return '{"count": 0}';
+  end if;
+  return sync.surplus_of(p_entity, p_chain."cursor", p_chain.range_from,
+    case when (p_page ->> 'done')::boolean then coalesce(p_chain.range_to, 9223372036854775807) else (p_page ->> 'cursor')::bigint end);
+end
+$$;
+comment on function sync.page_surplus(public.sync_chains, public.sync_entities, jsonb) is
+  'Full passes only: target rows in the key range of the page that are no record, because another row is.';
+
+revoke all on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync.without_row(public.sync_entities, bigint[]),
+  sync.asked_to_delete(public.sync_entities, bigint[]), sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
+  sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]), sync.keep_gone(public.sync_entities, bigint[], bigint[]),
+  sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]),
+  sync.missing_keys(public.sync_chains, public.sync_entities, jsonb), sync.leaving(public.sync_entities, bigint[]),
+  sync.page_surplus(public.sync_chains, public.sync_entities, jsonb) from public;
+grant execute on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync.without_row(public.sync_entities, bigint[]),
+  sync.asked_to_delete(public.sync_entities, bigint[]), sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
+  sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]), sync.keep_gone(public.sync_entities, bigint[], bigint[]),
+  sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]),
+  sync.missing_keys(public.sync_chains, public.sync_entities, jsonb), sync.leaving(public.sync_entities, bigint[]),
+  sync.page_surplus(public.sync_chains, public.sync_entities, jsonb) to isthmus_worker;
+
+-- supabase/schemas/functions/page-issues.sql
+
+-- Purpose: what goes to the queue of a page: what the database rejected, and what a person decided before.
+
+create function sync.page_overwritten() returns table (n integer, legacy_id bigint, id uuid, fields text[])
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  return query
+  select q.n, q.legacy_id, q.id, array_agg(k order by k)
+    from pg_temp.page_plan q cross join lateral jsonb_object_keys(q.written) k
+   where (q.action = 'soft' and q.now -> k is distinct from q."left" -> k and (q."left" ? k or q.now -> k <> 'null')
+          or q.action in ('update', 'review') and q.decided ->> k = 'overwrite')
+   group by q.n, q.legacy_id, q.id;
+end
+$$;
+comment on function sync.page_overwritten() is 'Edits by people that the updates of a page overwrite.';
+
+create function sync.page_rejections(p_entity public.sync_entities, p_plan uuid, p_of_request text) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_cancelling text;
+begin
+  if exists (select from pg_temp.page_rejects where sqlstate = 'IS004') then
+    v_cancelling := sync.cancelling_triggers(to_regclass(format('public.%I', p_entity.target_table)));
+  end if;
+  return coalesce((
+    select jsonb_agg(jsonb_build_object(
+             'k', p._key, 'state', 'open', 'field', coalesce(j.column_name, l.field),
+             'rule', coalesce(j.constraint_name, case j.sqlstate when 'IS004' then 'write_cancelled' else j.sqlstate end),
+             'type', case when j.sqlstate = '23503' then 'foreign_key_violation'
+                          when j.sqlstate = 'IS002' or j.constraint_name ~ '^uuid_mappings_enhanced_' then 'uuid_mapping_conflict'
+                          when j.sqlstate ~ '^(22|54|IS001)' then 'schema_mismatch'
+                          else 'business_rule_violation' end,
+             'retry', case when j.sqlstate = '23505' and j.other is not null then 'clash' else 'target' end,
+             'remedy', case when p._leaves then sync.leave_remedy(j.sqlstate)
+                            when j.sqlstate = '23505' then coalesce('Record ' || h.legacy_id || ' holds', 'Another target row holds') || ' the same unique value: correct one of the two.'
+                            when l.n is not null then l.remedy
+                            when j.sqlstate ~ '^(23|44)' then 'The target refuses the record: correct it in the source, or change the constraint.'
+                            when j.sqlstate = 'IS001' then 'The target column would cut, round or pad the value, or a trigger changes the number: widen the column, correct the value in the source, or change the trigger.'
+                            when j.sqlstate = 'IS004' then 'The target cancels the write of this record without an error' || coalesce(' (trigger ' || v_cancelling || ')', '') || ': correct the record in the source, or change the trigger.'
+                            when j.sqlstate ~ '^22' then 'A value does not fit the target column: correct it in the source, or widen the column.'
+                            when j.sqlstate = '54001' then 'A value is nested too deeply for the target' || case when j.column_name is null then ', or a trigger of it calls itself without an end' else '' end
+                              || ': correct it in the source, or raise the target''s max_stack_depth.'
+                            when j.sqlstate = '54000' then 'A value is too long for an index of the target: shorten it in the source, or change the index.'
+                            else 'A trigger of the target refuses the record: correct it in the source, or change the trigger.' end,
+             'data', jsonb_strip_nulls(jsonb_build_object('sqlstate', j.sqlstate, 'constraint', j.constraint_name, 'parent', l.parent, 'parentId', l.parent_id::text, 'cause', l.cause,
+                       'triggers', case when j.sqlstate = 'IS004' then v_cancelling end, 'leaves', case when p._leaves then true end,
+                       'clashes_with', case when j.other is not null then jsonb_build_object('legacy_id', h.legacy_id, 'id', j.other) end)),
+             'digest', p._digest))
+      from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
+      left join (select distinct on (f.n) f.* from sync.lost_parents(p_entity) f) l on l.n = j.n
+      left join lateral (
+        select m.legacy_id from public.uuid_mappings_enhanced m
+         where m.entity_type = p_entity.entity_type and m.entity_uuid = j.other limit 1) m on true
+      left join public.sync_planned_records r on r.execution_id = p_plan and r.entity_id = p_entity.id and r.id = j.other
+      cross join lateral (select coalesce(m.legacy_id, r.legacy_id) as legacy_id) h), '[]') || coalesce((
+    select jsonb_agg(jsonb_build_object(
+             'k', r.k, 'state', 'waiting', 'type', 'foreign_key_violation', 'field', r.field, 'rule', 'parent_missing@1',
+             'remedy', format('Waits for %s %s.', p_entity.entity_type, r.parent),
+             'data', jsonb_build_object('parent', p_entity.entity_type, 'parentId', r.parent::text),
+             'parent', p_entity.entity_type, 'parentId', r.parent, 'digest', p._digest))
+      from pg_temp.page_relatives r join pg_temp.page_rows p on p.n = r.n where r.state = 'waits'), '[]') || coalesce((
+    select jsonb_agg(jsonb_build_object(
+             'k', q.legacy_id, 'state', 'open', 'rule', q.action, 'field', q.fields, 'retry', 'person',
+             'type', case when q.action in ('target_unmapped', 'ambiguous') then 'uuid_mapping_conflict'
+                          when q.action = 'left_kept' then 'business_rule_violation' else 'concurrent_modification' end,
+             'remedy', case q.action when 'target_deleted' then 'Somebody deleted the target row. source_wins: it is written again. target_wins: it stays away.'
+                                     when 'target_unmapped' then case when q.now ->> p_entity.legacy_key = q.legacy_id::text
+                                       then format('The target row of this record is there, but what the sync knew of the row is gone. Do not remove the row; take it over: npm run sync -- adopt %s.', p_entity.entity_type)
+                                       else 'Another target row has the id that this record would get: see which record that row is (its legacy key), and give it another id if it has to stay.' end
+                                     else sync.leave_remedy(q.action) end,
+             'evidence', case q.action when 'target_deleted' then jsonb_build_object('record', q.new)
+                                       when 'left_edited' then jsonb_build_object('seen', sync.pick(q.seen, sync.unlisted(q.fields)), 'target', sync.pick(q.now, sync.unlisted(q.fields)), 'left', q."left") end,
+             'digest', q.digest))
+      from pg_temp.page_plan q where q.action ~ '^(target|left)_' or q.action = 'ambiguous'), '[]') || coalesce((
+    select jsonb_agg(jsonb_build_object(
+             'k', q.legacy_id, 'state', 'open', 'rule', 'both_changed', 'type', 'concurrent_modification', 'retry', 'person',
+             'field', sync.listed(f.names),
+             'policy', (select string_agg(x.policy, ', ' order by x.policy) from (select distinct
+                          (sync.field_strategies(p_entity, p_of_request) ->> n) || ' ' || sync.strategy_origin(p_entity, p_of_request, n) as policy
+                            from unnest(f.names) n) x),
+             'remedy', 'Both sides have changed it. source_wins: the old application''s value is written. target_wins: the row stays as it is. merge: the values in resolution_data are written.',
+             'evidence', jsonb_build_object('seen', sync.pick(q.seen, f.names), 'source', sync.pick(q.new, f.names), 'target', sync.pick(q.now, f.names),
+                           'left', sync.pick(q."left", f.names), 'record', case when p_entity.history = 'hashes' then q.new end),
+             'digest', q.digest))
+      from pg_temp.page_plan q cross join lateral (select sync.decided_fields(q.decided, 'review') as names) f
+     where q.action = 'review'), '[]');
+end
+$$;
+comment on function sync.page_rejections(public.sync_entities, uuid, text) is
+  'What the database, the present state of the target or a policy stopped of a page, as issues. p_plan, p_of_request: as for sync.load_records.';
+
+create function sync.keep_decided(p_entity public.sync_entities, p_execution uuid, p_of_request text) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if not exists (select from pg_temp.page_plan where action in ('update', 'unchanged', 'review', 'soft') and (decided is not null or action = 'soft')) then
+    return;
+  end if;
+  with decided as materialized (
+    select gen_random_uuid() as conflict_id, x.*, q.seen, q.new, q.now, q."left", q.digest, q.action
+      from (select o.n, o.legacy_id, o.id, 'source_wins'::public.conflict_resolution_strategy as strategy, o.fields from sync.page_overwritten() o
+            union all
+            select r.n, r.legacy_id, r.id, 'target_wins', sync.decided_fields(r.decided, 'retain') from pg_temp.page_plan r
+             where r.action in ('update', 'unchanged', 'review') and r.decided @? '$.* ? (@ == "retain")') x
+      join pg_temp.page_plan q on q.n = x.n
+     -- A difference that stays is told once.
+     where x.strategy <> 'target_wins' or not exists (
+             select from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
+              where c.entity_id = p_entity.id and c.source_record_id = x.legacy_id and c.rule = 'both_changed'
+                and c.resolved_by = 'policy' and c.resolution_strategy = 'target_wins' and c.field = sync.listed(x.fields)
+                and v.source = sync.pick(q.new, x.fields) and v.target = sync.pick(q.now, x.fields))
+  ), kept as (
+    insert into public.sync_conflicts
+      (id, state, entity_id, entity_type, source_record_id, conflict_type, field, differences, rule, policy, remedy, conflict_data,
+       resolution_strategy, resolved_at, resolved_by, asked, source_table, target_table, target_record_id, execution_id, resolved_in, source_digest)
+    select d.conflict_id, 'resolved', p_entity.id, p_entity.entity_type, d.legacy_id, 'concurrent_modification', sync.listed(d.fields),
+           sync.differences(p_entity.columns, d.fields, d.seen, d.new, d.now, true), 'both_changed',
+           d.strategy || ' ' || sync.strategy_origin(p_entity, p_of_request, d.fields[1]),
+           'Decided by policy; what was not written is kept. Set another strategy, and it is written instead.',
+           jsonb_build_object('fields', d.fields), d.strategy, now(), 'policy', d.fields, p_entity.source_table, p_entity.target_table, d.id, p_execution,
+           p_execution, d.digest
+      from decided d
+  )
+  insert into public.sync_conflict_values (conflict_id, seen, source, target, "left", after, record)
+  select d.conflict_id, sync.pick(d.seen, d.fields), case when d.action <> 'soft' then sync.pick(d.new, d.fields) end, sync.pick(d.now, d.fields),
+         sync.pick(d."left", d.fields), case when d.action <> 'soft' then sync.pick(case d.strategy when 'source_wins' then d.new else d.now end, d.fields) end,
+         case when p_entity.history = 'hashes' then d.new end
+    from decided d;
+end
+$$;
+comment on function sync.keep_decided(public.sync_entities, uuid, text) is
+  'What a policy has decided on a page where both sides had changed something: as decided conflicts, with the values that were not written.';
+
+revoke all on function sync.page_rejections(public.sync_entities, uuid, text), sync.keep_decided(public.sync_entities, uuid, text),
+  sync.page_overwritten() from public;
+grant execute on function sync.page_rejections(public.sync_entities, uuid, text), sync.keep_decided(public.sync_entities, uuid, text),
+  sync.page_overwritten() to isthmus_worker;
+
+-- supabase/schemas/functions/sides.sql
+
+-- Purpose: compare what the target knows of an entity's records with itself: its mappings, row states and rows. What somebody has lost, put
+--          back or changed on one of these sides is found, mapped again where it is certain, or told.
+-- Locks:   none beyond those of the statements. Application rows are read, never locked.
+
+create function sync.unmarked_sql(p_entity public.sync_entities) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Marked by the sync, and not kept by a decision: of hashes, 0 is what nothing fits.
+  select case when p_entity.on_delete ->> 'policy' = 'soft' and p_entity.on_delete -> 'set' is not null then format(
+    '(t.id is not null and s.gone_at is not null and case when s."left" is null then s.seen_hash = 0 else s."left" @> %1$L::jsonb end
+      and not (select to_jsonb(x.*) from (select %2$s) x) @> %1$L::jsonb)', p_entity.on_delete -> 'set', sync.owned_columns(p_entity)) else 'false' end
+$$;
+comment on function sync.unmarked_sql(public.sync_entities) is
+  'SQL: whether the target row t of a record that was deleted in the source (row state s) no longer has the mark that the sync gave it.';
+
+create function sync.differing_sides(p_entity public.sync_entities, p_from bigint, p_to bigint) returns bigint[]
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_buckets bigint[];
+begin
+  execute format($q$
+    select array_agg(x.bucket order by x.bucket)
+      from (
+        select y.bucket
+          from (
+            select legacy_id >> 12 as bucket, count(*) as mapped, sum(hashint8extended(legacy_id, 0)) as mapped_keys,
+                   sum(uuid_hash_extended(entity_uuid, legacy_id)) as mapped_rows, 0 as states, 0 as state_keys, 0 as found, 0 as found_rows
+              from public.uuid_mappings_enhanced
+             where source_id = %3$s and entity_type = %4$L and legacy_id between $1 and $2 and sync_status = 'active' group by 1
+            union all
+            select legacy_id >> 12, 0, 0, 0, count(*), sum(hashint8extended(legacy_id, 0)), 0, 0
+              from public.sync_row_states where entity_id = %5$s and legacy_id between $1 and $2 group by 1
+            union all
+            select t.%2$I::bigint >> 12, 0, 0, 0, 0, 0, count(*), sum(uuid_hash_extended(t.id, t.%2$I::bigint))
+              from public.%1$I t where t.%2$I between $1 and $2 group by 1) y
+         group by y.bucket
+        having (sum(y.mapped), sum(y.mapped_keys), sum(y.mapped), sum(y.mapped_rows))
+                 is distinct from (sum(y.states), sum(y.state_keys), sum(y.found), sum(y.found_rows))) x
+  $q$, p_entity.target_table, p_entity.legacy_key, p_entity.source_id, p_entity.entity_type, p_entity.id)
+    into v_buckets using p_from, p_to;
+  return coalesce(v_buckets, '{}');
+end
+$$;
+comment on function sync.differing_sides(public.sync_entities, bigint, bigint) is
+  'Buckets of 4,096 legacy ids in which mappings, row states and target rows are not the same records. Sums are compared: nothing is joined.';
+
+-- Settings are pinned as they are where rows are loaded.
+create function sync.strayed_records(p_entity_id smallint, p_from bigint, p_to bigint, p_limit integer, p_plan uuid)
+returns table (legacy_id bigint, finding text, id uuid, as_left boolean, taken boolean)
+language plpgsql stable security invoker
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbreviations = 'Default' set datestyle = 'ISO, YMD'
+set intervalstyle = 'iso_8601' set extra_float_digits = 3 set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
+set array_nulls = on set standard_conforming_strings = on set quote_all_identifiers = off set transform_null_equals = off as $$
+declare
+  v_entity  public.sync_entities;
+  v_buckets bigint[];
+begin
+  select * into strict v_entity from public.sync_entities where sync_entities.id = p_entity_id;
+  v_buckets := sync.differing_sides(v_entity, p_from, p_to);
+  if v_buckets = '{}' then
+    return;
+  end if;
+  -- Only within the buckets that differ, and there one index probe per record, whatever the planner thinks.
+  return query execute format($q$
+    select f.* from unnest($1) b (bucket)
+      cross join lateral (select greatest(b.bucket << 12, $2) as low, least((b.bucket << 12) + 4095, $3) as high) r
+      cross join lateral (
+        select coalesce(m.legacy_id, s.legacy_id),
+               case when s.legacy_id is null and m.sync_status = 'active' then 'state_lost' when s.legacy_id is null then 'returned' else 'mapping_lost' end,
+               m.entity_uuid, false, false
+          from (select u.legacy_id, u.entity_uuid, u.sync_status from public.uuid_mappings_enhanced u
+                 where u.source_id = %3$s and u.entity_type = %4$L and u.legacy_id between r.low and r.high) m
+          full join (select w.legacy_id from public.sync_row_states w where w.entity_id = %5$s and w.legacy_id between r.low and r.high) s
+            on s.legacy_id = m.legacy_id
+         where case when m.legacy_id is null then true
+                    when s.legacy_id is not null then m.sync_status <> 'active'
+                    when m.sync_status <> 'active' then (select t.id from public.%1$I t where t.id = m.entity_uuid) is not null
+                    -- What is in the queue is known to be there.
+                    else (select c.id from public.sync_conflicts c
+                           where c.entity_id = %5$s and c.source_record_id = m.legacy_id and (c.state in ('waiting', 'open') or c.standing) limit 1) is null end
+        union all
+        select t.%2$I::bigint, 'unmapped', t.id,
+               case when s.legacy_id is null then false
+                    when s.left_hash is null then (select to_jsonb(x.*) from (select %6$s) x) = s."left"
+                    else s.left_hash = hashtextextended((select to_jsonb(x.*)::text from (select %6$s) x), 0) end,
+               (select m.legacy_id from public.uuid_mappings_enhanced m
+                 where m.source_id = %3$s and m.entity_type = %4$L and m.legacy_id = t.%2$I limit 1) is not null
+          from public.%1$I t
+          left join lateral (select w.* from public.sync_row_states w where w.entity_id = %5$s and w.legacy_id = t.%2$I limit 1) s on true
+         where t.%2$I between r.low and r.high
+           and (select m.legacy_id from public.uuid_mappings_enhanced m where m.entity_type = %4$L and m.entity_uuid = t.id) is null
+           -- What an adoption has found is in the queue, or was decided.
+           and (select a.legacy_id from public.sync_adoption_rows a where a.entity_id = %5$s and a.legacy_id = t.%2$I and a.id = t.id) is null) f (legacy_id, finding, id, as_left, taken)
+     -- What a dry run has read already, a run would have put right.
+     where case when $5 is null then true else (
+             select r.legacy_id from public.sync_planned_records r
+              where r.execution_id = $5 and r.entity_id = %5$s and r.legacy_id = f.legacy_id
+                and case f.finding when 'mapping_lost' then r.lands or r.rule = 'both_changed' when 'unmapped' then r.lands and r.id = f.id
+                                   else r.lands is not null or r.outcome in ('waiting', 'in_conflict', 'waived') end) is null end
+     order by 1, 2 limit $4
+  $q$, v_entity.target_table, v_entity.legacy_key, v_entity.source_id, v_entity.entity_type, v_entity.id, sync.owned_columns(v_entity))
+    using v_buckets, p_from, p_to, p_limit, p_plan;
+end
+$$;
+comment on function sync.strayed_records(smallint, bigint, bigint, integer, uuid) is
+  'Records in a key range of which the target''s own sides do not agree. state_lost: mapped, and nothing else is known. mapping_lost: known, and not mapped as landed. returned: deleted, and the row is there. unmapped: a row with a legacy id that nothing maps (as_left: it holds what the sync left; taken: its legacy id is mapped to another row). p_plan: as for sync.known_records.';
+
+create function sync.map_found(p_entity public.sync_entities, p_mapped jsonb) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  insert into public.uuid_mappings_enhanced (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table)
+  select p_entity.source_id, p_entity.entity_type, x.k, x.id, p_entity.source_table, p_entity.target_table
+    from jsonb_to_recordset(p_mapped) as x (k bigint, id uuid)
+   where not exists (select from public.sync_adoption_rows a where a.entity_id = p_entity.id and a.legacy_id = x.k and a.undecided)
+   order by x.k
+  on conflict do nothing
+$$;
+comment on function sync.map_found(public.sync_entities, jsonb) is 'Maps records again whose mapping somebody has removed: [{k, id}].';
+
+create function sync.map_again(p_entity public.sync_entities, p_unmapped bigint[]) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into public.uuid_mappings_enhanced as m (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table)
+  select p_entity.source_id, p_entity.entity_type, q.legacy_id, q.id, p_entity.source_table, p_entity.target_table
+    from pg_temp.page_plan q
+   where q.action in ('update', 'unchanged', 'review') and q.legacy_id = any (p_unmapped)
+   order by q.legacy_id
+  on conflict (source_id, entity_type, legacy_id) do update set sync_status = 'active' where m.entity_uuid = excluded.entity_uuid;
+end
+$$;
+comment on function sync.map_again(public.sync_entities, bigint[]) is
+  'Of the records of a page that were not mapped as landed, maps those whose row is there.';
+
+create function sync.ask_for_unmapped_parents() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into public.sync_pending_keys (entity_id, legacy_id, reason)
+  select i.parent_entity_id, i."parentId", 'parent'
+    from (select distinct parent_entity_id, "parentId" from pg_temp.page_issues where state = 'waiting' and parent_entity_id is not null) i
+   -- One index probe per record, whatever the planner thinks.
+   where (select s.legacy_id from public.sync_row_states s where s.entity_id = i.parent_entity_id and s.legacy_id = i."parentId") is not null
+     and (select m.legacy_id from public.sync_entities e, public.uuid_mappings_enhanced m
+           where e.id = i.parent_entity_id and m.source_id = e.source_id and m.entity_type = e.entity_type and m.legacy_id = i."parentId" and m.sync_status = 'active') is null
+   order by 1, 2
+  on conflict (entity_id, legacy_id) do nothing;
+end
+$$;
+comment on function sync.ask_for_unmapped_parents() is
+  'Asks for the parents that records of a page wait for although they have landed: somebody has removed their mappings, and reading them puts these right.';
+
+create function sync.find_again(p_entity public.sync_entities, p_absent bigint[], p_ids uuid[]) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+  v_forgotten bigint[];
+begin
+  if p_absent = '{}' then
+    return;
+  end if;
+  -- The row of a deleted record is back.
+  execute format($q$
+    update public.uuid_mappings_enhanced m set sync_status = 'active'
+     where m.source_id = $1 and m.entity_type = $2 and m.legacy_id = any ($3) and m.sync_status <> 'active'
+       and (select t.id from public.%I t where t.id = m.entity_uuid) is not null
+  $q$, p_entity.target_table) using p_entity.source_id, p_entity.entity_type, p_absent;
+  -- The row has the id that only this record gets.
+  execute format($q$
+    select sync.map_found($1, coalesce(jsonb_agg(jsonb_build_object('k', a.k, 'id', a.id)), '[]'))
+      from unnest($2, $3) a (k, id)
+     where (select t.id from public.%I t where t.id = a.id) is not null
+       and (select m.legacy_id from public.uuid_mappings_enhanced m
+             where m.source_id = ($1).source_id and m.entity_type = ($1).entity_type and m.legacy_id = a.k) is null
+  $q$, p_entity.target_table) using p_entity, p_absent, p_ids;
+  -- Somebody took the mark off: it is deleted once more, and what the row holds is kept.
+  if p_entity.on_delete ->> 'policy' = 'soft' then
+    execute format($q$
+      update public.sync_row_states s set gone_at = null
+        from unnest($1) a (k)
+        cross join lateral (select m.entity_uuid from public.uuid_mappings_enhanced m
+                             where m.source_id = %2$s and m.entity_type = %3$L and m.legacy_id = a.k and m.sync_status = 'active' limit 1) m
+       where s.entity_id = %4$s and s.legacy_id = a.k and (select %5$s from public.%1$I t where t.id = m.entity_uuid)
+    $q$, p_entity.target_table, p_entity.source_id, p_entity.entity_type, p_entity.id, sync.unmarked_sql(p_entity)) using p_absent;
+  end if;
+  v_forgotten := array(
+    select a.k from unnest(p_absent) a (k)
+     where (select s.legacy_id from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id = a.k) is not null
+       and (select m.legacy_id from public.uuid_mappings_enhanced m
+             where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = a.k and m.sync_status = 'active') is null);
+  if v_forgotten <> '{}' then
+    -- Nothing is left of these on either side.
+    execute format('delete from public.sync_row_states s where s.entity_id = $1 and s.legacy_id = any ($2)
+                      and s.legacy_id not in (select t.%2$I::bigint from public.%1$I t where t.%2$I = any ($2))', p_entity.target_table, p_entity.legacy_key)
+      using p_entity.id, v_forgotten;
+  end if;
+end
+$$;
+comment on function sync.find_again(public.sync_entities, bigint[], uuid[]) is
+  'Before records that the source no longer has are judged: maps those again whose row is there, and forgets those of which nothing is. p_ids: the ids that the sync makes for them.';
+
+create function sync.tell_digest(p_execution uuid, p_entity public.sync_entities, p_edits jsonb) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_found  jsonb := (select body from public.sync_reports where execution_id = p_execution and kind = 'digest:' || p_entity.entity_type);
+  v_edited bigint := (v_found #>> '{edited,count}')::bigint;
+  v_alert  public.sync_alerts;
+  v_before bigint;
+begin
+  if (v_found #>> '{unmapped,count}')::bigint > 0 then
+    perform sync.raise_alert('unmapped_rows', 'warning', null, p_execution, p_entity.id,
+      format('%1$s: %2$s target rows have a legacy id, and nothing says which records they are: somebody put them in, or removed their mappings. To take them over as records: npm run sync -- adopt %1$s (one whose legacy id is mapped to a row that is gone: delete that mapping from uuid_mappings_enhanced first). If they are no records: remove the rows, or empty their legacy ids.',
+        p_entity.entity_type, v_found #>> '{unmapped,count}'),
+      jsonb_build_object('rows', v_found #> '{unmapped,count}', 'legacy_ids', jsonb_path_query_array(v_found, '$.unmapped.legacy_ids[0 to 19]')));
+  else
+    update public.sync_alerts set closed_at = now() where kind = 'unmapped_rows' and entity_id = p_entity.id and closed_at is null;
+  end if;
+
+  select * into v_alert from public.sync_alerts where kind = 'edited_widely' and entity_id = p_entity.id and closed_at is null;
+  -- People edit one record after the other: what stood there at the last comparison, they were told of then.
+  v_before := coalesce((v_alert.details ->> 'before')::bigint, (
+    select (r.body #>> '{edited,count}')::bigint from public.sync_reports r join public.sync_executions x on x.id = r.execution_id
+     where r.kind = 'digest:' || p_entity.entity_type and r.execution_id <> p_execution and x.source_id = p_entity.source_id and not x.dry_run
+     order by r.created_at desc limit 1), 0);
+  if v_edited - v_before > (p_edits ->> 'records')::integer
+     and v_edited - v_before > (p_edits ->> 'share')::numeric * (select count(*) from public.sync_row_states s where s.entity_id = p_entity.id and s.gone_at is null) then
+    perform sync.raise_alert('edited_widely', 'critical', null, p_execution, p_entity.id,
+      format('%1$s: %2$s target rows hold other values than the sync left, %3$s of them since they were compared before. If people wrote them, there is nothing to do: they stay. If a backup was put back or a script has written them, take the source''s values: look with npm run sync -- plan %1$s --capture digest --overwrite-edits, then npm run sync -- start %1$s --capture digest --overwrite-edits. What that overwrites is kept in the queue, and what a person has decided stays.',
+        p_entity.entity_type, v_edited, v_edited - v_before),
+      jsonb_build_object('edited', v_edited, 'before', v_before));
+  elsif v_alert.id is not null then
+    update public.sync_alerts set closed_at = now() where id = v_alert.id;
+  end if;
+end
+$$;
+comment on function sync.tell_digest(uuid, public.sync_entities, jsonb) is
+  'At the end of a digest: alerts for rows that nothing maps, and for far more edits than at the comparison before ({share, records}); closes them when that is over.';
+
+revoke all on function sync.unmarked_sql(public.sync_entities), sync.differing_sides(public.sync_entities, bigint, bigint),
+  sync.strayed_records(smallint, bigint, bigint, integer, uuid), sync.map_found(public.sync_entities, jsonb),
+  sync.map_again(public.sync_entities, bigint[]), sync.ask_for_unmapped_parents(), sync.find_again(public.sync_entities, bigint[], uuid[]),
+  sync.tell_digest(uuid, public.sync_entities, jsonb) from public;
+grant execute on function sync.unmarked_sql(public.sync_entities), sync.differing_sides(public.sync_entities, bigint, bigint),
+  sync.strayed_records(smallint, bigint, bigint, integer, uuid), sync.map_found(public.sync_entities, jsonb),
+  sync.map_again(public.sync_entities, bigint[]), sync.ask_for_unmapped_parents(), sync.find_again(public.sync_entities, bigint[], uuid[]),
+  sync.tell_digest(uuid, public.sync_entities, jsonb) to isthmus_worker;
+
+-- supabase/schemas/functions/page-commit.sql
+
+-- Purpose: commit a page with everything that it changes.
+-- Locks:   the slots of a page's records, the chain's row; the execution's row when a chain closes.
+
+create function sync.request_keys(p_execution public.sync_executions, p_chain public.sync_chains, p_page jsonb) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_entity smallint;
+  v_asked  bigint[] := array(select a.k from jsonb_to_recordset(p_page -> 'pending') as a (k bigint, r text) where a.r in ('requested', 'dependants', 'parent'));
+begin
+  create temp table page_requests on commit drop as
+  -- Who asks for a record asks for the parents that it waits for, once per execution: two may wait for each other.
+  select i.parent_entity_id as entity_id, i."parentId" as legacy_id, 'parent' as reason
+    from pg_temp.page_issues i
+   where i.state = 'waiting' and i.parent_entity_id is not null
+     and (p_execution.selective or i.k = any (v_asked))
+     -- One index probe per record, whatever the planner thinks.
+     and (select c.id from public.sync_conflicts c
+           where c.entity_id = i.parent_entity_id and c.source_record_id = i."parentId"
+             and c.state in ('waiting', 'open') and c.last_seen_at >= p_execution.started_at limit 1) is null
+     and (select r.legacy_id from public.sync_planned_records r
+           where r.execution_id = p_execution.id and r.entity_id = i.parent_entity_id and r.legacy_id = i."parentId" limit 1) is null
+   union
+  -- Of its own entity a page has them all at once: such records may refer to each other in a circle.
+  select e.id, d.k, case when e.id = p_chain.entity_id then 'requested' else 'dependants' end
+    from jsonb_to_recordset(p_page -> 'dependants') as d (entity text, k bigint)
+    join public.sync_entities e on e.source_id = p_execution.source_id and e.entity_type = d.entity;
+
+  -- An entity that has never run is opened as it would be by a run of its own. Where its rows have to be adopted first, it is left alone.
+  for v_entity in
+    select e.id from public.sync_entities e
+     where e.adoption_epoch = 0 and e.id in (select entity_id from pg_temp.page_requests) order by e.id
+  loop
+    begin
+      perform sync.open_entity(v_entity, p_execution.dry_run);
+    exception when sqlstate 'IS021' then
+      delete from pg_temp.page_requests where entity_id = v_entity;
+    end;
+  end loop;
+
+  if p_execution.dry_run then
+    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+    select distinct on (entity_id, legacy_id) p_execution.id, entity_id, legacy_id, reason from pg_temp.page_requests
+     order by entity_id, legacy_id, reason
+    on conflict (execution_id, entity_id, legacy_id) do update set gone = false;
+  else
+    insert into public.sync_pending_keys as k (entity_id, legacy_id, reason)
+    select distinct on (entity_id, legacy_id) entity_id, legacy_id, reason from pg_temp.page_requests
+     order by entity_id, legacy_id, reason
+    on conflict (entity_id, legacy_id) do update
+       set generation = default, requested_at = now(), gone = false,
+           -- What was asked for with its dependants stays so.
+           reason = case when k.reason = 'dependants' then k.reason else excluded.reason end;
+  end if;
+end
+$$;
+comment on function sync.request_keys(public.sync_executions, public.sync_chains, jsonb) is
+  'Has the missing parents and the dependants of selected records read as well.';
+
+-- No plan is kept from one page to the next: it would be one for the small tables of then.
+create function sync.commit_page(p_chain uuid, p_lease bigint, p_records text, p_issues jsonb, p_page jsonb) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+  v_chain    public.sync_chains;
+  v_entity   public.sync_entities;
+  v_outside  bigint[] := array(select jsonb_array_elements_text(p_page -> 'outside')::bigint);
+  v_gone     bigint[];
+  v_surplus  jsonb;
+  v_begun    timestamptz := clock_timestamp();
+  v_request  text;
+  v_absent   bigint[] := array(select g::bigint from jsonb_array_elements_text(p_page -> 'gone') g);
+  v_queued   uuid[];
+begin
+  v_chain := sync.hold_page(p_chain, p_lease, p_page -> 'versions');
+  select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
+  select sync.strategy_of_request(request) into v_request from public.sync_executions where id = v_chain.execution_id;
+  perform sync.find_again(v_entity, v_absent, array(select m::uuid from jsonb_array_elements_text(p_page -> 'gone_ids') m));
+  v_gone := sync.gone_landed(v_entity, p_page, null);
+  perform sync.hold_queue(v_entity, p_records::json, p_issues, p_page);
+  perform sync.check_leaving(v_chain, v_entity, sync.leaving(v_entity, v_outside));
+  perform sync.load_records(v_entity, p_records::json, sync.leaving(v_entity, v_outside) || sync.deleting(v_chain, v_entity, 'hard', v_gone),
+    sync.deleting(v_chain, v_entity, 'soft', v_gone), null, v_request);
+  perform sync.check_cached((p_page ->> 'cache_hits')::integer);
+  perform sync.map_again(v_entity, array(select u::bigint from jsonb_array_elements_text(p_page -> 'unmapped') u));
+
+  perform sync.collect_issues(v_entity, p_issues || sync.page_rejections(v_entity, null, v_request) || sync.deletes_to_review(v_chain, v_entity, v_gone));
+  perform sync.queue_records(v_entity, v_chain.execution_id, v_chain.page_size);
+  perform sync.ask_for_unmapped_parents();
+  perform sync.check_nulled(v_chain, v_entity);
+  perform sync.check_overwritten(v_chain, v_entity);
+
+  perform sync.keep_decided(v_entity, v_chain.execution_id, v_request);
+
+  perform sync.record_warnings(v_entity.id, v_chain.execution_id, p_page -> 'warnings');
+  perform sync.tell_otherwise(v_entity, v_chain.execution_id,
+    array(select distinct f from pg_temp.page_plan q cross join lateral unnest(q.otherwise) f where q.otherwise is not null));
+
+  -- Landed after all, or no difference any more.
+  v_queued := sync.queue_rows(v_entity.id, array(
+    select legacy_id from pg_temp.page_plan where action in ('insert', 'update', 'unchanged', 'review', 'delete', 'soft') order by legacy_id));
+  update public.sync_conflicts c set standing = false where c.id = any (v_queued) and c.standing;
+  update public.sync_conflicts c
+     set state = 'resolved', resolved_at = now(), resolved_by = 'sync', resolved_in = v_chain.execution_id
+    from pg_temp.page_plan q
+   where c.id = any (v_queued) and c.source_record_id = q.legacy_id and c.state in ('waiting', 'open')
+     and q.action in ('insert', 'update', 'unchanged');
+
+  -- Gone from the source: nothing is left to wait for or to decide. Who waits for such a record is told.
+  -- What had landed is decided on where it is deleted.
+  update public.sync_conflicts c
+     set state = 'resolved', resolved_at = now(), resolved_by = 'sync: gone from the source', resolved_in = v_chain.execution_id
+   where c.entity_id = v_entity.id and c.source_record_id = any (v_absent) and c.state in ('waiting', 'open')
+     and case when v_chain.deletes then not exists (select from pg_temp.page_issues i where i.k = c.source_record_id)
+              else c.source_record_id <> all (v_gone) end;
+
+  update public.sync_conflicts c set standing = false
+   where c.entity_id = v_entity.id and c.standing
+     and c.source_record_id = any (v_absent || v_outside);
+  perform sync.note_changed_causes(v_entity.id, v_absent || v_outside);
+
+  -- Not to be transferred any more: likewise.
+  update public.sync_conflicts c
+     set state = 'resolved', resolved_at = now(), resolved_by = 'sync: waived by ' || (v_entity.predicate ->> 'rule'),
+         resolved_in = v_chain.execution_id
+   where c.entity_id = v_entity.id and c.source_record_id = any (v_outside) and c.state in ('waiting', 'open')
+     and not exists (select from pg_temp.page_issues i where i.k = c.source_record_id);
+
+  -- Children that waited for a record of this page: as many as the commit bears. sync.release_waiting asks for the others.
+  insert into public.sync_pending_keys (entity_id, legacy_id, reason)
+  select c.entity_id, c.source_record_id, 'released'
+    from (select w.* from pg_temp.page_plan q
+           cross join lateral (
+             select c.entity_id, c.source_record_id from public.sync_conflicts c
+              where c.state = 'waiting' and c.parent_entity_id = v_entity.id and c.parent_legacy_id = q.legacy_id offset 0) w
+           where q.action = 'insert' limit 10000) c
+   order by c.entity_id, c.source_record_id
+  on conflict (entity_id, legacy_id) do nothing;
+
+  if v_chain.capture = 'keys' then
+    delete from public.sync_pending_keys k
+     using jsonb_to_recordset(p_page -> 'pending') as a (k bigint, g bigint)
+     where k.entity_id = v_entity.id and k.legacy_id = a.k and k.generation = a.g;
+  end if;
+  perform sync.keep_gone(v_entity, v_outside, v_gone);
+  perform sync.ask_for_missing(v_chain, v_entity, p_page, v_gone);
+
+  perform sync.request_keys(x, v_chain, p_page) from public.sync_executions x where x.id = v_chain.execution_id;
+
+  v_surplus := sync.page_surplus(v_chain, v_entity, p_page);
+  if (v_surplus ->> 'count')::integer > 0 then
+    perform sync.raise_alert('surplus', 'warning', null, v_chain.execution_id, v_entity.id,
+      'Target rows that are no record: another row is the record (duplicates).', v_surplus);
+  end if;
+  return sync.end_page(v_chain, v_entity, p_page, v_surplus, v_begun);
+end
+$$;
+comment on function sync.commit_page(uuid, bigint, text, jsonb, jsonb) is
+  'Everything a page changes: target rows, mappings, row states, queue, released children, counters, cursor, checkpoint and the next chains.';
+
+revoke all on function sync.request_keys(public.sync_executions, public.sync_chains, jsonb),
+  sync.commit_page(uuid, bigint, text, jsonb, jsonb) from public;
+grant execute on function sync.request_keys(public.sync_executions, public.sync_chains, jsonb),
+  sync.commit_page(uuid, bigint, text, jsonb, jsonb) to isthmus_worker;
+
+-- supabase/schemas/functions/sending.sql
+
+-- Purpose: the outbox: which pages are to be sent again, what became of a message that was sent, and who is told.
+-- Locks:   the rows of the chains that were sent.
+
+create function sync.overdue_chains(p_limit integer) returns setof jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id, 'sends', c.sends + 1)
+    from public.sync_chains c
+   where c.state = 'open' and c.due_at <= clock_timestamp()
+   order by c.due_at limit p_limit
+$$;
+comment on function sync.overdue_chains(integer) is
+  'The sweep: the messages that are overdue. Nothing is marked before the queue has accepted them: two sweeps at once send the same deduplication id.';
+
+create function sync.note_sends(p_lease_seconds integer, p_sends jsonb) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  -- A chain that nobody takes is sent again after one lease, two, four, up to this.
+  c_longest constant integer := greatest(300, p_lease_seconds);
+begin
+  perform from public.sync_chains c
+    where c.id in (select s.chain from jsonb_to_recordset(p_sends) as s (chain uuid)) order by c.id for no key update;
+  update public.sync_chains c
+     set sends = c.sends + (s.refusal is null)::integer,
+         unclaimed = c.unclaimed + (s.refusal is null)::integer,
+         refusals = case when s.refusal is null then 0 else c.refusals + 1 end,
+         last_error = case when s.refusal is not null then s.refusal
+                           when c.last_error ->> 'code' not in ('QUEUE_REFUSED', 'QUEUE_UNAVAILABLE') then c.last_error end,
+         waits_since = coalesce(c.waits_since, least(c.due_at, clock_timestamp())),
+         due_at = clock_timestamp() + make_interval(secs => least(c_longest, p_lease_seconds
+                    * 2 ^ least(30, case when s.refusal is null then c.unclaimed else c.refusals end)))
+    from jsonb_to_recordset(p_sends) as s (chain uuid, page integer, sends integer, refusal jsonb)
+   where c.id = s.chain and c.state = 'open' and c.page = s.page
+     -- The first message of a page (sends 0) is only noted when the queue refused it. What another sweep noted stands.
+     and c.sends = greatest(s.sends, 1) - 1
+     -- Taken meanwhile: the message did what it was for.
+     and (c.lease_until is null or c.lease_until <= clock_timestamp());
+end
+$$;
+comment on function sync.note_sends(integer, jsonb) is
+  'Marks chains by what the queue said of their messages ({chain, page, sends, refusal}): accepted, or refused, to be sent again after a growing pause.';
+
+create function sync.tell_refused_sends(p_source_id smallint) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_told jsonb;
+begin
+  -- A blip of a minute is nobody's work. What QStash refuses with a reason stays until somebody acts, or the day is over.
+  select jsonb_build_object('chains', count(*), 'since', min(c.waits_since), 'error', (array_agg(c.last_error order by c.refusals desc))[1])
+    into v_told
+    from public.sync_chains c join public.sync_executions e on e.id = c.execution_id
+   where c.state = 'open' and c.refusals > 0 and e.source_id = p_source_id
+  having bool_or(c.refusals > 1 or c.last_error ->> 'code' = 'QUEUE_REFUSED');
+  if v_told is null then
+    perform sync.close_alert('queue_refused', p_source_id);
+    return;
+  end if;
+  perform sync.raise_alert('queue_refused', 'critical', p_source_id, null, null,
+    format('QStash does not take the messages of %s chains since %s (%s). %s', v_told ->> 'chains',
+      to_char((v_told ->> 'since')::timestamptz at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'),
+      concat_ws(', ', v_told #>> '{error,reason}', 'status ' || (v_told #>> '{error,status}'), 'until ' || (v_told #>> '{error,resetsAt}')),
+      v_told #>> '{error,remedy}'),
+    v_told);
+end
+$$;
+comment on function sync.tell_refused_sends(smallint) is
+  'Opens the alert queue_refused while the queue does not accept what the open chains send, and closes it when it does again.';
+
+create function sync.unclaimed_chains(p_source_id smallint) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select jsonb_build_object('chains', count(*), 'since', min(c.waits_since))
+    from public.sync_chains c join public.sync_executions e on e.id = c.execution_id
+   where c.state = 'open' and c.unclaimed > 1 and e.source_id = p_source_id
+  having count(*) > 0
+$$;
+comment on function sync.unclaimed_chains(smallint) is
+  'How many open chains the queue has accepted more than one message of and no function has taken, and since when; null: none.';
+
+create function sync.take_look(p_source_id smallint, p_what text, p_seconds integer) returns boolean
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  with look as (
+    insert into public.sync_queue_looks as l (source_id, what, looked_at) values (p_source_id, p_what, clock_timestamp())
+    on conflict (source_id, what) do update set looked_at = excluded.looked_at
+     where l.looked_at <= excluded.looked_at - make_interval(secs => p_seconds)
+    returning 1)
+  select exists (select from look)
+$$;
+comment on function sync.take_look(smallint, text, integer) is
+  'Whether QStash was not asked about this for so many seconds; from now on it was.';
+
+create function sync.note_dead_letters(p_source_id smallint, p_ids jsonb) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_known text[];
+begin
+  select dead_letters into v_known from public.sync_queue_looks
+   where source_id = p_source_id and what = 'dead_letters' for update;
+  update public.sync_queue_looks set dead_letters = array(select jsonb_array_elements_text(p_ids))
+   where source_id = p_source_id and what = 'dead_letters';
+  return (select coalesce(jsonb_agg(i), '[]') from jsonb_array_elements_text(p_ids) i where i <> all (coalesce(v_known, '{}')));
+end
+$$;
+comment on function sync.note_dead_letters(smallint, jsonb) is
+  'Remembers which dead letters QStash holds, and returns those that it did not hold at the last look.';
+
+revoke all on function sync.overdue_chains(integer), sync.note_sends(integer, jsonb), sync.tell_refused_sends(smallint),
+  sync.unclaimed_chains(smallint), sync.take_look(smallint, text, integer), sync.note_dead_letters(smallint, jsonb) from public;
+grant execute on function sync.overdue_chains(integer), sync.note_sends(integer, jsonb), sync.tell_refused_sends(smallint),
+  sync.unclaimed_chains(smallint), sync.take_look(smallint, text, integer), sync.note_dead_letters(smallint, jsonb) to isthmus_worker;
+
+-- supabase/schemas/functions/adoption-pages.sql
+
+-- Purpose: take over the ids of a target that an earlier migration filled, page by page.
+-- Locks:   the chain's row, the entity's row (no key update); the execution's row when a chain closes. Application rows are
+--          read, never locked or written.
+
+create function sync.find_rows(p_entity public.sync_entities, p_after bigint, p_limit integer) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  -- With ties: the rows of one legacy id are judged together, so no page ends among them.
+  execute format($q$
+    create temp table page_found on commit drop as
+    select r.legacy_id, r.id, o.legacy_id as claimed_by,
+           case when m.entity_uuid = r.id then 'mapped'
+                when m.entity_uuid is not null then case when o.legacy_id is null then 'surplus' else 'claimed' end
+                when o.legacy_id is null and count(*) over (partition by r.legacy_id) = 1 then 'adopted'
+                else 'undecided' end as verdict
+      from (select t.%1$I::bigint as legacy_id, t.id from public.%2$I t
+             where t.%1$I >= coalesce(%3$L::bigint, '-9223372036854775808') and t.%1$I is distinct from %3$L::bigint order by t.%1$I fetch first %4$s rows with ties) r
+      left join public.uuid_mappings_enhanced m
+        on m.source_id = %5$s and m.entity_type = %6$L and m.legacy_id = r.legacy_id
+      left join public.uuid_mappings_enhanced o
+        on o.entity_type = %6$L and o.entity_uuid = r.id and (o.source_id, o.legacy_id) <> (%5$s, r.legacy_id)
+  $q$, p_entity.legacy_key, p_entity.target_table, p_after, p_limit, p_entity.source_id,
+    p_entity.entity_type);
+end
+$$;
+comment on function sync.find_rows(public.sync_entities, bigint, integer) is
+  'Reads the next target rows by legacy id into pg_temp.page_found, each with its verdict: adopted, mapped (already), surplus or claimed (the id or the row is taken), undecided.';
+
+create function sync.keep_verdicts(p_entity public.sync_entities, p_chain public.sync_chains, p_last bigint) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  -- What an earlier adoption found among these ids is found anew.
+  delete from public.sync_adoption_rows
+   where entity_id = p_entity.id and legacy_id >= coalesce(p_chain."cursor", '-9223372036854775808') and legacy_id is distinct from p_chain."cursor" and legacy_id <= p_last;
+  insert into public.sync_adoption_rows (entity_id, legacy_id, id, undecided, claimed_by)
+  select p_entity.id, f.legacy_id, f.id, f.verdict = 'undecided', f.claimed_by
+    from pg_temp.page_found f where f.verdict in ('undecided', 'surplus') order by f.legacy_id, f.id;
+
+  insert into public.uuid_mappings_enhanced (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table)
+  select p_entity.source_id, p_entity.entity_type, legacy_id, id, p_entity.source_table, p_entity.target_table
+    from pg_temp.page_found where verdict = 'adopted' order by legacy_id;
+  if found then
+    -- A checkpoint says that every record has been read, which is not true of ids adopted since: the next pass is a full one.
+    update public.sync_checkpoints set definition_hash = 'none: ids were adopted since', updated_at = now()
+     where source_id = p_entity.source_id and entity_type = p_entity.entity_type;
+  end if;
+
+  perform sync.collect_issues(p_entity, coalesce((
+    select jsonb_agg(jsonb_build_object('k', legacy_id, 'state', 'open', 'rule', 'adoption.ambiguous', 'type', 'uuid_mapping_conflict',
+                                        'remedy', 'Several target rows have this legacy id.') order by legacy_id)
+      from (select distinct legacy_id from pg_temp.page_found where verdict = 'undecided') u), '[]'));
+  perform sync.queue_records(p_entity, p_chain.execution_id, p_chain.page_size);
+  -- Corrected since: one row is left and adopted now, or none, and then the record is inserted like any other.
+  with settled as (
+    update public.sync_conflicts c
+       set state = 'resolved', resolved_at = now(), resolved_by = 'adoption', resolved_in = p_chain.execution_id
+     where c.entity_id = p_entity.id and c.state = 'open' and c.rule = 'adoption.ambiguous'
+       and c.source_record_id >= coalesce(p_chain."cursor", '-9223372036854775808')
+       and c.source_record_id is distinct from p_chain."cursor" and c.source_record_id <= p_last
+       and not exists (select from pg_temp.page_found f where f.legacy_id = c.source_record_id and f.verdict = 'undecided')
+    returning c.source_record_id
+  )
+  insert into public.sync_pending_keys (entity_id, legacy_id, reason)
+  select p_entity.id, source_record_id, 'adopted' from settled order by source_record_id
+  on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+end
+$$;
+comment on function sync.keep_verdicts(public.sync_entities, public.sync_chains, bigint) is
+  'Writes what find_rows found: mappings, ambiguous and surplus rows, and their queue entries.';
+
+create function sync.adoption_report(p_execution uuid, p_entity public.sync_entities) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_keyless bigint;
+begin
+  execute format('select count(*) from public.%I t where t.%I is null', p_entity.target_table, p_entity.legacy_key) into v_keyless;
+  return (select jsonb_build_object('table', p_entity.target_table, 'adopted', coalesce(sum(l.unchanged), 0),
+                   'ambiguous', coalesce(sum(l.in_conflict), 0), 'without_legacy_id', v_keyless)
+            from public.sync_page_log l where l.execution_id = p_execution and l.entity_id = p_entity.id)
+      || (select jsonb_build_object('ambiguous_rows', count(*) filter (where r.undecided), 'surplus_rows', count(*) filter (where not r.undecided))
+            from public.sync_adoption_rows r where r.entity_id = p_entity.id);
+end
+$$;
+comment on function sync.adoption_report(uuid, public.sync_entities) is
+  'Legacy ids adopted and ambiguous, rows behind them, and rows without a legacy id, which belong to the application.';
+
+create function sync.close_adoption(p_execution uuid, p_entity public.sync_entities) returns uuid[]
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_report jsonb;
+begin
+  perform from public.sync_executions where id = p_execution for no key update;
+  if not exists (select from public.sync_chains
+                  where execution_id = p_execution and entity_id = p_entity.id and capture = 'adopt' and state <> 'done') then
+    v_report := sync.adoption_report(p_execution, p_entity);
+    insert into public.sync_reports (execution_id, kind, body) values (p_execution, 'adoption:' || p_entity.entity_type, v_report);
+    if (v_report ->> 'surplus_rows')::bigint > 0 then
+      perform sync.raise_alert('surplus', 'warning', null, p_execution, p_entity.id,
+        'Target rows whose legacy id belongs to another row.', jsonb_build_object('duplicates', v_report -> 'surplus_rows'));
+    end if;
+    update public.sync_entities set adoption_epoch = 1, adopted_at = now() where id = p_entity.id and adoption_epoch = 0;
+  end if;
+  return array(select sync.advance_execution(p_execution));
+end
+$$;
+comment on function sync.close_adoption(uuid, public.sync_entities) is
+  'When the entity''s last adopt chain is done: its report, and from then on it may mint.';
+
+-- One sort of an unindexed legacy key stays in memory.
+create function sync.adopt_page(p_chain uuid, p_lease bigint, p_lease_seconds integer) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set work_mem = '64MB' as $$
+declare
+  v_chain    public.sync_chains := sync.hold_chain(p_chain, p_lease);
+  v_entity   public.sync_entities;
+  v_page     record;
+  v_done     boolean;
+  v_begun    timestamptz := clock_timestamp();
+  v_wall_ms  numeric;
+  v_dispatch uuid[] := array[p_chain];
+begin
+  select * into strict v_entity from public.sync_entities where id = v_chain.entity_id for no key update;
+
+  perform sync.find_rows(v_entity, v_chain."cursor", v_chain.page_size);
+  select count(*) as rows, max(legacy_id) as last, count(distinct legacy_id) as ids,
+         count(distinct legacy_id) filter (where verdict = 'undecided') as undecided,
+         count(*) filter (where verdict = 'surplus') as surplus
+    into v_page from pg_temp.page_found;
+  v_done := v_page.rows < v_chain.page_size;
+  perform sync.keep_verdicts(v_entity, v_chain, case when v_done then 9223372036854775807 else v_page.last end);
+
+  v_wall_ms := extract(epoch from clock_timestamp() - v_begun) * 1000;
+  insert into public.sync_page_log
+    (execution_id, chain_id, entity_id, page, read, inserted, updated, unchanged, waiting, in_conflict, surplus, wall_ms)
+  values (v_chain.execution_id, v_chain.id, v_entity.id, v_chain.page, v_page.ids, 0, 0, v_page.ids - v_page.undecided, 0,
+          v_page.undecided, v_page.surplus, v_wall_ms);
+  update public.sync_chains
+     set page = page + 1, "cursor" = coalesce(v_page.last, "cursor"),
+         -- A page must stay far within its lease, whatever the database took for it.
+         page_size = case when v_wall_ms > p_lease_seconds * 500 then greatest(1, page_size / 2) else page_size end,
+         lease_until = null, sends = 0, failures = 0, crashes = 0, last_error = null,
+         state = case when v_done then 'done' else 'open' end::public.sync_chain_state,
+         closed_at = case when v_done then now() end,
+         due_at = case when not v_done then clock_timestamp() + make_interval(secs => p_lease_seconds) end
+   where id = p_chain;
+  if v_done then
+    v_dispatch := sync.close_adoption(v_chain.execution_id, v_entity);
+  end if;
+  return jsonb_build_object(
+    'read', v_page.ids, 'adopted', v_page.ids - v_page.undecided, 'ambiguous', v_page.undecided,
+    'dispatch', (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
+                   from public.sync_chains c where c.id = any (v_dispatch)));
+end
+$$;
+comment on function sync.adopt_page(uuid, bigint, integer) is
+  'Takes over the ids of one page of target rows, in the order of their legacy ids: mappings, queue, counters, cursor and the next page.';
+
+revoke all on function sync.adopt_page(uuid, bigint, integer), sync.find_rows(public.sync_entities, bigint, integer),
+  sync.keep_verdicts(public.sync_entities, public.sync_chains, bigint), sync.close_adoption(uuid, public.sync_entities),
+  sync.adoption_report(uuid, public.sync_entities) from public;
+grant execute on function sync.adopt_page(uuid, bigint, integer), sync.find_rows(public.sync_entities, bigint, integer),
+  sync.keep_verdicts(public.sync_entities, public.sync_chains, bigint), sync.close_adoption(uuid, public.sync_entities),
+  sync.adoption_report(uuid, public.sync_entities) to isthmus_worker;
+
+-- supabase/schemas/functions/fan-out.sql
+
+-- Purpose: note what entities consume of joined rows, and ask for the records of rows that differ to be read again.
+-- Locks:   the chain's row; the execution's row when records are asked for or a chain closes.
+
+create function sync.compare_join_rows(p_entity_id smallint, p_join_id integer, p_rows bigint[], p_links bigint[], p_digests bigint[],
+  p_plan uuid) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with differing as (
+    select r.link as new, s.link as old
+      from unnest(p_rows, p_links, p_digests) as r (id, link, digest)
+      left join public.sync_join_rows s on s.entity_id = p_entity_id and s.join_id = p_join_id and s.row_id = r.id
+     where (r.link, r.digest) is distinct from (s.link, s.digest)
+  )
+  select jsonb_build_object(
+    'links', (select coalesce(jsonb_agg(l::text), '[]')
+                from (select new as l from differing where new is not null
+                       union select old from differing where old is not null) x),
+    'listed', case
+      when p_plan is null then (select count(*) from public.sync_pending_keys where entity_id = p_entity_id and reason = 'fan_out')
+      else (select count(*) from public.sync_planned_keys
+             where execution_id = p_plan and entity_id = p_entity_id and reason = 'fan_out') end)
+$$;
+comment on function sync.compare_join_rows(smallint, integer, bigint[], bigint[], bigint[], uuid) is
+  'The links, new and old, of joined rows that differ from what was last consumed, and how many records are listed for it already: by this dry run (p_plan), or in earnest.';
+
+create function sync.keys_to_list(p_chain public.sync_chains, p_keys bigint[]) returns setof bigint
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select distinct k from unnest(p_keys) k
+   where not exists (select from public.sync_chains c
+                      where c.execution_id = p_chain.execution_id and c.entity_id = p_chain.entity_id and c.capture = 'full'
+                        and c.state = 'blocked' and k between c.range_from and c.range_to)
+   order by 1
+$$;
+comment on function sync.keys_to_list(public.sync_chains, bigint[]) is
+  'Of the records to read again, those that no range of the execution has read again anyway.';
+
+create function sync.end_join_page(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_begun timestamptz)
+returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_wall_ms  numeric := (p_page ->> 'wall_ms')::numeric + extract(epoch from clock_timestamp() - p_begun) * 1000;
+  v_dispatch uuid[];
+begin
+  insert into public.sync_page_log
+    (execution_id, chain_id, entity_id, page, read, inserted, updated, unchanged, waiting, in_conflict, heap_bytes, wall_ms)
+  values (p_chain.execution_id, p_chain.id, p_entity.id, p_chain.page, 0, 0, 0, 0, 0, 0,
+          (p_page ->> 'heap_bytes')::bigint, v_wall_ms);
+  v_dispatch := sync.close_page(p_chain, p_entity, p_page, v_wall_ms);
+  return (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
+            from public.sync_chains c where c.id = any (v_dispatch));
+end
+$$;
+comment on function sync.end_join_page(public.sync_chains, public.sync_entities, jsonb, timestamptz) is
+  'Logs a page of joined rows, moves its chain, and tells what to dispatch.';
+
+create function sync.replace_join_rows(p_chain public.sync_chains, p_rows bigint[], p_links bigint[], p_digests bigint[],
+  p_page jsonb, p_full boolean) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if p_full then
+    -- A full pass has all rows between its cursors: what is not among them is gone.
+    delete from public.sync_join_rows s
+     where s.entity_id = p_chain.entity_id and s.join_id = p_chain.join_id
+       and s.row_id >= coalesce(p_chain."cursor", '-9223372036854775808') and s.row_id is distinct from p_chain."cursor"
+       and s.row_id <= case when (p_page ->> 'done')::boolean then 9223372036854775807 else (p_page ->> 'cursor')::bigint end
+       and not exists (select from unnest(p_rows) r where r = s.row_id);
+  end if;
+  if p_full and (p_page ->> 'done')::boolean then
+    -- Left by an earlier definition; the rest goes with the next full pass.
+    delete from public.sync_join_rows
+     where ctid = any (array(
+       select s.ctid from public.sync_join_rows s
+        where s.entity_id = p_chain.entity_id
+          and not exists (select from public.sync_chains c
+                           where c.execution_id = p_chain.execution_id and c.entity_id = s.entity_id and c.join_id = s.join_id)
+        limit 50000));
+  end if;
+  delete from public.sync_join_rows s
+   using unnest(p_rows, p_links) as r (id, link)
+   where s.entity_id = p_chain.entity_id and s.join_id = p_chain.join_id and s.row_id = r.id and r.link is null;
+  insert into public.sync_join_rows as s (entity_id, join_id, row_id, link, digest)
+  select p_chain.entity_id, p_chain.join_id, r.id, r.link, r.digest
+    from unnest(p_rows, p_links, p_digests) as r (id, link, digest) where r.link is not null
+  on conflict (entity_id, join_id, row_id) do update set link = excluded.link, digest = excluded.digest
+   where (s.link, s.digest) is distinct from (excluded.link, excluded.digest);
+end
+$$;
+comment on function sync.replace_join_rows(public.sync_chains, bigint[], bigint[], bigint[], jsonb, boolean) is
+  'Notes what was consumed of the rows of a page. A row that belongs to no record is not noted.';
+
+create function sync.add_range(p_chain public.sync_chains, p_range jsonb) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_lowest  bigint := (p_range ->> 'lowest')::bigint;
+  v_highest bigint := (p_range ->> 'highest')::bigint;
+begin
+  update public.sync_chains
+     set range_from = least(range_from, v_lowest), range_to = greatest(range_to, v_highest)
+   where execution_id = p_chain.execution_id and entity_id = p_chain.entity_id and capture = 'full' and state = 'blocked';
+  if not found then
+    insert into public.sync_chains (execution_id, entity_id, capture, range_from, range_to, definition_hash, page_size)
+    select p_chain.execution_id, p_chain.entity_id, 'full', v_lowest, v_highest, p_chain.definition_hash, max(page_size)
+      from public.sync_chains where execution_id = p_chain.execution_id and capture not in ('joins', 'digest');
+  end if;
+end
+$$;
+comment on function sync.add_range(public.sync_chains, jsonb) is
+  'Has a range of records read again instead of one listed key each; the ranges of one execution become one.';
+
+create function sync.commit_join_page(p_chain uuid, p_lease bigint, p_rows bigint[], p_links bigint[], p_digests bigint[],
+  p_keys bigint[], p_page jsonb) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_chain  public.sync_chains := sync.hold_chain(p_chain, p_lease);
+  v_entity public.sync_entities;
+  v_full   boolean := v_chain.changed_from is null;
+  v_begun  timestamptz := clock_timestamp();
+begin
+  select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
+  perform sync.replace_join_rows(v_chain, p_rows, p_links, p_digests, p_page, v_full);
+  if p_page -> 'range' <> 'null' then
+    perform from public.sync_executions where id = v_chain.execution_id for no key update;
+    delete from public.sync_pending_keys
+     where entity_id = v_entity.id and reason = 'fan_out'
+       and legacy_id between (p_page -> 'range' ->> 'lowest')::bigint and (p_page -> 'range' ->> 'highest')::bigint;
+    perform sync.add_range(v_chain, p_page -> 'range');
+  elsif cardinality(p_keys) > 0 then
+    perform from public.sync_executions where id = v_chain.execution_id for no key update;
+    insert into public.sync_pending_keys (entity_id, legacy_id, reason)
+    select v_entity.id, k, 'fan_out' from sync.keys_to_list(v_chain, p_keys) k
+    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+  end if;
+  if v_full or p_page -> 'range' <> 'null' then
+    -- From here on the digests are ahead of the records. Only the commit that closes the entity's last chain says otherwise.
+    update public.sync_checkpoints set definition_hash = 'unfinished'
+     where source_id = v_entity.source_id and entity_type = v_entity.entity_type;
+  end if;
+  return sync.end_join_page(v_chain, v_entity, p_page, v_begun);
+end
+$$;
+comment on function sync.commit_join_page(uuid, bigint, bigint[], bigint[], bigint[], bigint[], jsonb) is
+  'Everything a page of joined rows changes: what was consumed of them, the records to read again, cursor and the next chains.';
+
+revoke all on function sync.compare_join_rows(smallint, integer, bigint[], bigint[], bigint[], uuid),
+  sync.commit_join_page(uuid, bigint, bigint[], bigint[], bigint[], bigint[], jsonb),
+  sync.replace_join_rows(public.sync_chains, bigint[], bigint[], bigint[], jsonb, boolean), sync.keys_to_list(public.sync_chains, bigint[]),
+  sync.end_join_page(public.sync_chains, public.sync_entities, jsonb, timestamptz), sync.add_range(public.sync_chains, jsonb) from public;
+grant execute on function sync.compare_join_rows(smallint, integer, bigint[], bigint[], bigint[], uuid),
+  sync.commit_join_page(uuid, bigint, bigint[], bigint[], bigint[], bigint[], jsonb),
+  sync.replace_join_rows(public.sync_chains, bigint[], bigint[], bigint[], jsonb, boolean), sync.keys_to_list(public.sync_chains, bigint[]),
+  sync.end_join_page(public.sync_chains, public.sync_entities, jsonb, timestamptz), sync.add_range(public.sync_chains, jsonb) to isthmus_worker;
+
+-- supabase/schemas/functions/plan-landed.sql
+
+-- Purpose: what a dry run counts as landed, or as found again.
+
+create function sync.plan_landed(p_execution uuid, p_entity public.sync_entities, p_found jsonb) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  execute format($q$
+    insert into public.sync_planned_records as r (execution_id, entity_id, legacy_id, id, outcome, lands, row_after, state_after, source_digest)
+    select $1, $2, x.k, x.id, 'unchanged', true, o.now, to_jsonb(s) || '{"gone_at": null}', s.source_digest
+      from jsonb_to_recordset($3) as x (k bigint, id uuid)
+      -- One index probe per record, whatever the planner thinks.
+      cross join lateral (select (select to_jsonb(y.*) from (select t.id, %2$s) y) as now from public.%1$I t where t.id = x.id limit 1) o
+      left join lateral (select w.* from public.sync_row_states w where w.entity_id = $2 and w.legacy_id = x.k limit 1) s on true
+     order by x.k
+    on conflict (execution_id, entity_id, legacy_id) do update
+       set id = excluded.id, lands = true, row_after = excluded.row_after, state_after = excluded.state_after where r.lands is null
+  $q$, p_entity.target_table, sync.owned_columns(p_entity)) using p_execution, p_entity.id, p_found;
+end
+$$;
+comment on function sync.plan_landed(uuid, public.sync_entities, jsonb) is
+  'Counts records as landed in a dry run, which a run would map to rows that are there: [{k, id}].';
+
+create function sync.plan_found(p_execution uuid, p_entity public.sync_entities, p_mapped jsonb) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  select sync.plan_landed(p_execution, p_entity, coalesce(jsonb_agg(jsonb_build_object('k', x.k, 'id', x.id)), '[]'))
+    from jsonb_to_recordset(p_mapped) as x (k bigint, id uuid)
+   where not exists (select from public.sync_adoption_rows a where a.entity_id = p_entity.id and a.legacy_id = x.k and a.undecided)
+     -- One index probe per record, whatever the planner thinks.
+     and (select m.legacy_id from public.uuid_mappings_enhanced m
+           where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = x.k) is null
+     and (select m.legacy_id from public.uuid_mappings_enhanced m where m.entity_type = p_entity.entity_type and m.entity_uuid = x.id) is null
+$$;
+comment on function sync.plan_found(uuid, public.sync_entities, jsonb) is 'map_found of a dry run.';
+
+create function sync.plan_again(p_execution uuid, p_entity public.sync_entities, p_absent bigint[], p_ids uuid[]) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+  v_found jsonb;
+begin
+  if p_absent = '{}' then
+    return;
+  end if;
+  execute format($q$
+    select coalesce(jsonb_agg(jsonb_build_object('k', f.k, 'id', f.id)), '[]')
+      from (select a.k, coalesce(m.entity_uuid, a.id) as id, m.sync_status
+              from unnest($1, $2) a (k, id)
+              left join lateral (select u.entity_uuid, u.sync_status from public.uuid_mappings_enhanced u
+                                  where u.source_id = %2$s and u.entity_type = %3$L and u.legacy_id = a.k limit 1) m on true
+            offset 0) f
+      left join lateral (select w.* from public.sync_row_states w where w.entity_id = %4$s and w.legacy_id = f.k limit 1) s on true
+      cross join lateral (select from public.%1$I t where t.id = f.id and (f.sync_status is distinct from 'active' or %5$s) limit 1) there
+  $q$, p_entity.target_table, p_entity.source_id, p_entity.entity_type, p_entity.id, sync.unmarked_sql(p_entity)) into v_found using p_absent, p_ids;
+  perform sync.plan_landed(p_execution, p_entity, v_found);
+end
+$$;
+comment on function sync.plan_again(uuid, public.sync_entities, bigint[], uuid[]) is
+  'find_again of a dry run: records that the source no longer has and whose row is back, or has lost its mark, count as landed.';
+
+revoke all on function sync.plan_landed(uuid, public.sync_entities, jsonb), sync.plan_found(uuid, public.sync_entities, jsonb),
+  sync.plan_again(uuid, public.sync_entities, bigint[], uuid[]) from public;
+grant execute on function sync.plan_landed(uuid, public.sync_entities, jsonb), sync.plan_found(uuid, public.sync_entities, jsonb),
+  sync.plan_again(uuid, public.sync_entities, bigint[], uuid[]) to isthmus_worker;
+
+-- supabase/schemas/functions/digest.sql
+
+-- Purpose: summaries of what is known of an entity's records, to be compared with the source's own; the page of a digest.
+-- Locks:   the chain's row; the execution's row when keys are asked for or a chain closes. Application rows are read, never locked.
+
+create function sync.known_records(p_entity_id smallint, p_from bigint, p_to bigint, p_plan uuid) returns table (legacy_id bigint, digest bigint)
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with known as (
+  -- What was stopped last counts for a record in the queue, whether it had landed before or not.
+  select s.legacy_id, s.source_digest
+    from public.sync_row_states s
+   where s.entity_id = p_entity_id and s.legacy_id between p_from and p_to and s.gone_at is null
+     -- One index probe per record, whatever the planner thinks.
+     and (select c.id from public.sync_conflicts c
+           where c.entity_id = p_entity_id and c.source_record_id = s.legacy_id and (c.state in ('waiting', 'open') or c.standing)
+             and (c.source_digest is not null or c.rule = 'deleted_in_source') limit 1) is null
+  union all
+  select c.source_record_id, c.source_digest
+    from public.sync_conflicts c
+   where c.entity_id = p_entity_id and c.source_record_id between p_from and p_to and (c.state in ('waiting', 'open') or c.standing)
+     and c.source_digest is not null
+     -- Somebody has opened what waits for a parent: nothing would release it.
+     and not (c.state = 'open' and c.retry_class = 'parent')
+  )
+  select k.legacy_id, k.source_digest from known k
+   where case when p_plan is null then true else (
+           select r.legacy_id from public.sync_planned_records r
+            where r.execution_id = p_plan and r.entity_id = p_entity_id and r.legacy_id = k.legacy_id) is null end
+  union all
+  select r.legacy_id, r.source_digest from public.sync_planned_records r
+   where r.execution_id = p_plan and r.entity_id = p_entity_id and r.legacy_id between p_from and p_to and r.source_digest is not null
+$$;
+comment on function sync.known_records(smallint, bigint, bigint, uuid) is
+  'Landed and queued records in a key range, each with the hash of the projected record as it was read last. p_plan: as this dry run has read and planned it.';
+
+create function sync.known_buckets(p_entity_id smallint, p_from bigint, p_to bigint, p_bits integer, p_plan uuid) returns table (bucket bigint, n bigint, digest numeric)
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select k.legacy_id >> p_bits, count(*), coalesce(sum(k.digest), 0) from sync.known_records(p_entity_id, p_from, p_to, p_plan) k group by 1
+$$;
+comment on function sync.known_buckets(smallint, bigint, bigint, integer, uuid) is
+  'How many records each bucket of 2^p_bits neighbouring keys has, and the sum of their hashes.';
+
+-- Settings are pinned as they are where rows are loaded.
+create function sync.drifted_rows(p_entity_id smallint, p_from bigint, p_to bigint, p_limit integer, p_plan uuid)
+returns table (legacy_id bigint, finding text)
+language plpgsql stable security invoker
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbreviations = 'Default' set datestyle = 'ISO, YMD'
+set intervalstyle = 'iso_8601' set extra_float_digits = 3 set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
+set array_nulls = on set standard_conforming_strings = on set quote_all_identifiers = off set transform_null_equals = off as $$
+declare
+  v_entity public.sync_entities;
+begin
+  select * into strict v_entity from public.sync_entities where id = p_entity_id;
+  return query execute format($q$
+    select s.legacy_id, case when %12$s then 'edited' when s.gone_at is not null then 'returned' when t.id is null then 'target_deleted' else 'edited' end
+      from public.sync_row_states s
+      join public.uuid_mappings_enhanced m on m.source_id = %2$s and m.entity_type = %3$L and m.legacy_id = s.legacy_id
+       and m.legacy_id between %6$L and %7$L
+      left join public.%1$I t on t.id = m.entity_uuid
+      %11$s
+     where s.entity_id = %4$s and s.legacy_id between %6$L and %7$L
+       and case %13$s when s.gone_at is not null then %10$s
+                when t.id is null then true
+                when %9$s is true then false
+                when s.left_hash is null then (select to_jsonb(x.*) from (select %5$s) x) <> s."left"
+                else s.left_hash <> hashtextextended((select to_jsonb(x.*)::text from (select %5$s) x), 0) end
+       and (select c.id from public.sync_conflicts c
+             where c.entity_id = %4$s and c.source_record_id = s.legacy_id and (c.state = 'open' or c.standing) and c.rule = 'target_deleted' limit 1) is null
+     order by s.legacy_id limit %8$s
+  $q$, v_entity.target_table, v_entity.source_id, v_entity.entity_type, v_entity.id, sync.owned_columns(v_entity), p_from, p_to, p_limit,
+    sync.as_left_sql(v_entity), sync.unmarked_sql(v_entity),
+    case when p_plan is null then '' else format('left join lateral (
+        select r.lands, r.row_after, r.state_after, r.outcome, r.rule from public.sync_planned_records r
+         where r.execution_id = %L and r.entity_id = %s and r.legacy_id = s.legacy_id limit 1) r on true', p_plan, p_entity_id) end,
+    case when p_plan is null then 'false' else 'r.lands is true' end,
+    case when p_plan is null then '' else $p$
+                when r.lands then case when r.state_after -> 'left_hash' = 'null' then r.row_after - 'id' <> r.state_after -> 'left'
+                                       else (r.state_after ->> 'left_hash')::bigint <> hashtextextended((r.row_after - 'id')::text, 0) end
+                when r.lands is not null or r.outcome = 'in_conflict' and r.rule = 'target_deleted' then false $p$ end);
+end
+$$;
+comment on function sync.drifted_rows(smallint, bigint, bigint, integer, uuid) is
+  'Landed records in a key range whose target row is gone (target_deleted) or no longer what the sync left (edited), and deleted ones whose mark is gone (returned). p_plan: as for sync.known_records.';
+
+create function sync.merge_found(p_before jsonb, p_found jsonb) returns jsonb
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select jsonb_object_agg(f.key, case
+      when jsonb_typeof(f.value) = 'number' then to_jsonb(coalesce((p_before ->> f.key)::bigint, 0) + f.value::bigint)
+      else jsonb_build_object('count', coalesce((p_before -> f.key ->> 'count')::bigint, 0) + jsonb_array_length(f.value),
+             'legacy_ids', (select coalesce(jsonb_agg(x.id order by x.n), '[]')
+                              from jsonb_array_elements(coalesce(p_before -> f.key -> 'legacy_ids', '[]') || f.value) with ordinality x (id, n)
+                             where x.n <= 1000)) end)
+    from jsonb_each(p_found) f
+$$;
+comment on function sync.merge_found(jsonb, jsonb) is
+  'Adds what one page found to the report: numbers are summed, lists of legacy ids become {count, legacy_ids: the first 1,000}.';
+
+create function sync.commit_digest_page(p_chain uuid, p_lease bigint, p_keys bigint[], p_mapped jsonb, p_found jsonb, p_page jsonb) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_chain  public.sync_chains := sync.hold_chain(p_chain, p_lease);
+  v_entity public.sync_entities;
+  v_dry    boolean;
+  v_begun  timestamptz := clock_timestamp();
+begin
+  select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
+  select dry_run into v_dry from public.sync_executions where id = v_chain.execution_id for no key update;
+  if v_dry then
+    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+    select v_chain.execution_id, v_entity.id, k, 'digest' from unnest(p_keys) k order by k
+    on conflict (execution_id, entity_id, legacy_id) do update set generation = default, gone = false;
+    perform sync.plan_found(v_chain.execution_id, v_entity, p_mapped);
+  else
+    perform sync.map_found(v_entity, p_mapped);
+    -- Found by a comparison: who wrote the row says nothing of it any more. Where DDL has been there, that still tells its work from people's.
+    update public.sync_row_states s set written_by = null
+     where s.entity_id = v_entity.id and s.legacy_id = any (array(select e::bigint from jsonb_array_elements_text(p_found -> 'edited') e)) and s.written_by is not null
+       and not exists (select from public.sync_entity_shapes h cross join lateral jsonb_each(h.reshaped) r
+                        where h.entity_id = v_entity.id and s.synced_at < (r.value ->> 'at')::timestamptz);
+    insert into public.sync_pending_keys (entity_id, legacy_id, reason)
+    select v_entity.id, k, 'digest' from unnest(p_keys) k order by k
+    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+  end if;
+  insert into public.sync_reports as r (execution_id, kind, body)
+  values (v_chain.execution_id, 'digest:' || v_entity.entity_type, sync.merge_found(null, p_found))
+  on conflict (execution_id, kind, round) do update set body = sync.merge_found(r.body, p_found);
+  if not v_dry and (p_page ->> 'done')::boolean then
+    perform sync.tell_digest(v_chain.execution_id, v_entity, p_page -> 'edits');
+  end if;
+  return sync.end_join_page(v_chain, v_entity, p_page, v_begun);
+end
+$$;
+comment on function sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb, jsonb) is
+  'What a page of a digest found: mappings that are certain ([{k, id}]), the records to read again, the report, cursor and the next chains.';
+
+revoke all on function sync.known_records(smallint, bigint, bigint, uuid), sync.known_buckets(smallint, bigint, bigint, integer, uuid),
+  sync.drifted_rows(smallint, bigint, bigint, integer, uuid), sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb, jsonb),
+  sync.merge_found(jsonb, jsonb) from public;
+grant execute on function sync.known_records(smallint, bigint, bigint, uuid), sync.known_buckets(smallint, bigint, bigint, integer, uuid),
+  sync.drifted_rows(smallint, bigint, bigint, integer, uuid), sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb, jsonb),
+  sync.merge_found(jsonb, jsonb) to isthmus_worker;
+
+-- supabase/schemas/functions/plan.sql
+
+-- Purpose: the pages of a dry run: what a page would do goes to sync_planned_records, what it would release to sync_planned_keys.
+-- Locks:   the chain's row; the execution's row when a chain closes.
+
+create function sync.is_known(p_execution uuid, p_entity_id smallint, p_legacy_id bigint) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select exists (select from public.sync_planned_records r
+                  where r.execution_id = p_execution and r.entity_id = p_entity_id and r.legacy_id = p_legacy_id)
+      or exists (select from public.sync_conflicts c
+                  where c.entity_id = p_entity_id and c.source_record_id = p_legacy_id and c.state in ('waiting', 'open'))
+$$;
+comment on function sync.is_known(uuid, smallint, bigint) is 'Whether a record is in the queue or has been planned in this execution.';
+
+create function sync.newly_stopped(p_execution uuid, p_entity_id smallint) returns bigint[]
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  return array(
+    select i.k from pg_temp.page_issues i
+      left join lateral (select r.* from public.sync_planned_records r
+                          where r.execution_id = p_execution and r.entity_id = p_entity_id and r.legacy_id = i.k limit 1) r on true
+     where case when r.legacy_id is not null then (r.rule, r.field) is distinct from (i.rule, i.field) or r.outcome not in ('in_conflict', 'waived')
+                else not exists (
+                  select from public.sync_conflicts c
+                   where c.entity_id = p_entity_id and c.source_record_id = i.k and (c.state = i.state or c.standing) and c.rule = i.rule
+                     and c.field is not distinct from i.field) end);
+end
+$$;
+comment on function sync.newly_stopped(uuid, smallint) is
+  'Of the records that something stops on a page of a dry run, those that neither this execution nor the queue knows as stopped by it.';
+
+create function sync.note_planned(p_execution uuid, p_entity public.sync_entities, p_outside bigint[], p_gone bigint[], p_page jsonb)
+returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  -- What a digest of this plan would otherwise find once more: a run would remember what it has read.
+  v_compared boolean := exists (select from public.sync_chains c where c.execution_id = p_execution and c.entity_id = p_entity.id and c.capture = 'digest');
+begin
+  execute format($q$
+    create temp table page_outcomes on commit drop as
+    select q.legacy_id, q.id,
+           case q.action when 'insert' then 'inserted' when 'update' then 'updated' when 'unchanged' then 'unchanged' when 'review' then 'in_conflict' else 'deleted' end as outcome,
+           case when i.k is not null then i.rule when w.legacy_id is not null then 'source_wins' end as rule,
+           case when i.k is not null then i.field else sync.listed(w.fields) end as field,
+           case when i.k is not null then i.remedy
+                when w.legacy_id is not null then 'Edits in the target are overwritten; what they held is kept.' end as remedy,
+           null::smallint as parent_entity_id, null::bigint as parent_legacy_id, null::bigint as clashes_with,
+           q.action <> 'delete' as lands,
+           case when q.action <> 'delete' then (select to_jsonb(x.*) from (select t.id, %2$s) x) end as row_after,
+           case when q.action <> 'delete' then to_jsonb(s) end as state_after,
+           case when q.action <> 'delete' then (select %1$s from pg_temp.page_shadow x where x.id = q.id) end as unique_keys,
+           q.digest as source_digest
+      from pg_temp.page_plan q
+      left join pg_temp.page_shadow t on t.id = q.id
+      left join pg_temp.sync_row_states s on s.legacy_id = q.legacy_id
+      left join sync.page_overwritten() w on w.legacy_id = q.legacy_id
+      left join pg_temp.page_issues i on q.action = 'review' and i.k = q.legacy_id
+     -- What a person is to decide of a record keeps nothing from its other fields.
+     where q.action in ('insert', 'update', 'delete', 'soft') or q.action = 'review' and q.written <> '{}'
+        or %3$L and q.action = 'unchanged' and (q.new is distinct from q.seen or q.restated or q.legacy_id = any (%4$L::bigint[]))
+  $q$, coalesce(sync.key_hashes(p_entity), 'null::bigint[]'), sync.owned_columns(p_entity), v_compared,
+    array(select u::bigint from jsonb_array_elements_text(p_page -> 'unmapped') u));
+  insert into pg_temp.page_outcomes (legacy_id, id, outcome, source_digest)
+  select q.legacy_id, q.id, 'unchanged', q.digest from pg_temp.page_plan q
+   where q.action = 'unchanged' and not exists (select from pg_temp.page_outcomes o where o.legacy_id = q.legacy_id) and (sync.is_known(p_execution, p_entity.id, q.legacy_id)
+      or exists (select from jsonb_to_recordset(p_page -> 'warnings') as x (k bigint) where x.k = q.legacy_id));
+  insert into pg_temp.page_outcomes (legacy_id, id, outcome, rule, field, remedy, parent_entity_id, parent_legacy_id, clashes_with, source_digest)
+  select i.k, p._uuid, case when i.settled then 'waived' when i.state = 'waiting' then 'waiting' else 'in_conflict' end, i.rule, i.field,
+         case when i.state = 'open' then i.remedy else 'Waits for its parent, which is in the queue or not among these entities.' end,
+         i.parent_entity_id, i."parentId", case when i.retry = 'clash' then (i.data #>> '{clashes_with,legacy_id}')::bigint end, i.digest
+    from pg_temp.page_issues i left join pg_temp.page_rows p on p._key = i.k
+   where not exists (select from pg_temp.page_outcomes o where o.legacy_id = i.k and o.outcome = 'in_conflict');
+  insert into pg_temp.page_outcomes (legacy_id, outcome, rule, remedy)
+  select k, 'waived', p_entity.predicate ->> 'rule', p_entity.predicate ->> 'reason' from unnest(p_outside) k
+   where not exists (select from pg_temp.page_outcomes o where o.legacy_id = k);
+  insert into pg_temp.page_outcomes (legacy_id, outcome, remedy)
+  select k::bigint, 'absent', 'No record of the source any more: its entry in the queue would be closed.'
+    from jsonb_array_elements_text(p_page -> 'gone') k
+   where sync.is_known(p_execution, p_entity.id, k::bigint) and k::bigint <> all (p_gone)
+     and not exists (select from pg_temp.page_outcomes o where o.legacy_id = k::bigint);
+
+  insert into public.sync_planned_records as r
+    (execution_id, entity_id, legacy_id, id, outcome, rule, field, remedy, warnings, parent_entity_id, parent_legacy_id, clashes_with, met,
+     lands, row_after, state_after, unique_keys, source_digest)
+  select p_execution, p_entity.id, o.legacy_id, o.id, o.outcome, o.rule, o.field, o.remedy, w.rules, o.parent_entity_id, o.parent_legacy_id, o.clashes_with,
+         array_remove(array[o.clashes_with], null),
+         o.lands, o.row_after, o.state_after, o.unique_keys, o.source_digest
+    from pg_temp.page_outcomes o
+    left join (select k, array_agg(rule order by rule) as rules from jsonb_to_recordset(p_page -> 'warnings') as x (k bigint, rule text) group by k) w
+      on w.k = o.legacy_id and o.outcome in ('inserted', 'updated', 'unchanged')
+   order by o.legacy_id
+  on conflict (execution_id, entity_id, legacy_id) do update
+     -- A record that is read twice within an execution counts by what it comes to in the end.
+     set (outcome, rule, field, remedy) = (select e.outcome, e.rule, e.field, e.remedy from (values
+           (case when excluded.outcome = 'unchanged' and r.outcome in ('inserted', 'updated') then r.outcome
+                 when excluded.outcome = 'updated' and r.outcome = 'inserted' then r.outcome
+                 else excluded.outcome end,
+            coalesce(excluded.rule, case when r.rule = 'source_wins' and excluded.lands is not false then r.rule end),
+            coalesce(excluded.field, case when r.rule = 'source_wins' and excluded.lands is not false then r.field end),
+            -- What was found out about a circle stays while the record clashes with the same one.
+            case when r.outcome = 'in_conflict' and r.clashes_with = excluded.clashes_with then r.remedy
+                 else coalesce(excluded.remedy, case when r.rule = 'source_wins' and excluded.lands is not false then r.remedy end) end))
+           e (outcome, rule, field, remedy)),
+         warnings = excluded.warnings, id = coalesce(excluded.id, r.id),
+         parent_entity_id = excluded.parent_entity_id, parent_legacy_id = excluded.parent_legacy_id,
+         clashes_with = excluded.clashes_with,
+         met = case when excluded.met <@ r.met then r.met else r.met || excluded.met end, lands = coalesce(excluded.lands, r.lands),
+         row_after = case when excluded.lands is null then r.row_after else excluded.row_after end,
+         state_after = case when excluded.lands is null then r.state_after else excluded.state_after end,
+         unique_keys = case when excluded.lands is null then r.unique_keys else excluded.unique_keys end,
+         source_digest = excluded.source_digest;
+end
+$$;
+comment on function sync.note_planned(uuid, public.sync_entities, bigint[], bigint[], jsonb) is
+  'Notes what would become of the records of a page. Unchanged and absent ones only where something else is known of them: the rest is counted in sync_page_log.';
+
+create function sync.plan_page(p_chain uuid, p_lease bigint, p_records text, p_issues jsonb, p_page jsonb) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_chain   public.sync_chains;
+  v_entity  public.sync_entities;
+  v_outside bigint[] := array(select jsonb_array_elements_text(p_page -> 'outside')::bigint);
+  v_gone    bigint[];
+  v_surplus jsonb;
+  v_begun   timestamptz := clock_timestamp();
+  v_request text;
+  v_new     bigint[];
+begin
+  v_chain := sync.hold_chain(p_chain, p_lease);
+  perform sync.compare_records(v_chain.entity_id, p_page -> 'versions');
+  select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
+  select sync.strategy_of_request(request) into v_request from public.sync_executions where id = v_chain.execution_id;
+  perform sync.plan_again(v_chain.execution_id, v_entity, array(select g::bigint from jsonb_array_elements_text(p_page -> 'gone') g),
+    array(select m::uuid from jsonb_array_elements_text(p_page -> 'gone_ids') m));
+  v_gone := sync.gone_landed(v_entity, p_page, v_chain.execution_id);
+  perform sync.load_records(v_entity, p_records::json, sync.leaving(v_entity, v_outside) || sync.deleting(v_chain, v_entity, 'hard', v_gone),
+    sync.deleting(v_chain, v_entity, 'soft', v_gone), v_chain.execution_id, v_request);
+  perform sync.collect_issues(v_entity, p_issues || sync.page_rejections(v_entity, v_chain.execution_id, v_request) || sync.deletes_to_review(v_chain, v_entity, v_gone));
+  v_surplus := sync.page_surplus(v_chain, v_entity, p_page);
+  v_new := sync.newly_stopped(v_chain.execution_id, v_entity.id);
+  insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+  select v_chain.execution_id, v_entity.id, k, 'clash'
+    from sync.clash_keys(array(
+      select i.k from pg_temp.page_issues i
+       where i.k = any (v_new)
+         and not exists (
+           select from public.sync_planned_records r
+            where r.execution_id = v_chain.execution_id and r.entity_id = v_entity.id and r.legacy_id = i.k
+              and (i.data #>> '{clashes_with,legacy_id}')::bigint = any (r.met)))) k
+   order by k
+  on conflict (execution_id, entity_id, legacy_id) do update set generation = default;
+  perform sync.note_planned(v_chain.execution_id, v_entity, v_outside, v_gone, p_page);
+  perform sync.ask_for_circles(v_entity, v_chain.execution_id, v_new, 10 * v_chain.page_size);
+  perform sync.plan_released(x, v_entity.id, array(select legacy_id from pg_temp.page_plan where action = 'insert'))
+    from public.sync_executions x where x.id = v_chain.execution_id;
+  delete from public.sync_planned_keys k
+   using jsonb_to_recordset(p_page -> 'pending') as a (k bigint, g bigint)
+   where k.execution_id = v_chain.execution_id and k.entity_id = v_entity.id and k.legacy_id = a.k and k.generation = a.g;
+  if not v_chain.deletes and v_entity.on_delete ->> 'policy' <> 'ignore' then
+    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason, gone)
+    select v_chain.execution_id, v_entity.id, k, 'gone', true from unnest(v_gone) k order by k
+    on conflict (execution_id, entity_id, legacy_id) do update set generation = default, gone = true;
+  end if;
+  insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+  select v_chain.execution_id, v_entity.id, k, 'missing' from sync.missing_keys(v_chain, v_entity, p_page) k order by k
+  on conflict (execution_id, entity_id, legacy_id) do nothing;
+  perform sync.request_keys(x, v_chain, p_page) from public.sync_executions x where x.id = v_chain.execution_id;
+  return sync.end_page(v_chain, v_entity, p_page, v_surplus, v_begun);
+end
+$$;
+comment on function sync.plan_page(uuid, bigint, text, jsonb, jsonb) is
+  'commit_page of a dry run: the same statements over shadows; what came of it is noted, and nothing of the application or of the sync''s memory is written.';
+
+create function sync.plan_join_page(p_chain uuid, p_lease bigint, p_keys bigint[], p_page jsonb) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_chain  public.sync_chains := sync.hold_chain(p_chain, p_lease);
+  v_entity public.sync_entities;
+  v_begun  timestamptz := clock_timestamp();
+begin
+  select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
+  if p_page -> 'range' <> 'null' then
+    perform from public.sync_executions where id = v_chain.execution_id for no key update;
+    delete from public.sync_planned_keys
+     where execution_id = v_chain.execution_id and entity_id = v_entity.id and reason = 'fan_out'
+       and legacy_id between (p_page -> 'range' ->> 'lowest')::bigint and (p_page -> 'range' ->> 'highest')::bigint;
+    perform sync.add_range(v_chain, p_page -> 'range');
+  elsif cardinality(p_keys) > 0 then
+    perform from public.sync_executions where id = v_chain.execution_id for no key update;
+    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+    select v_chain.execution_id, v_entity.id, k, 'fan_out' from sync.keys_to_list(v_chain, p_keys) k
+    on conflict (execution_id, entity_id, legacy_id) do update set generation = default;
+  end if;
+  return sync.end_join_page(v_chain, v_entity, p_page, v_begun);
+end
+$$;
+comment on function sync.plan_join_page(uuid, bigint, bigint[], jsonb) is
+  'commit_join_page of a dry run: the records to read again are asked for in the plan alone, and nothing is noted of joined rows.';
+
+revoke all on function sync.plan_page(uuid, bigint, text, jsonb, jsonb), sync.plan_join_page(uuid, bigint, bigint[], jsonb),
+  sync.note_planned(uuid, public.sync_entities, bigint[], bigint[], jsonb), sync.newly_stopped(uuid, smallint),
+  sync.is_known(uuid, smallint, bigint) from public;
+grant execute on function sync.plan_page(uuid, bigint, text, jsonb, jsonb), sync.plan_join_page(uuid, bigint, bigint[], jsonb),
+  sync.note_planned(uuid, public.sync_entities, bigint[], bigint[], jsonb), sync.newly_stopped(uuid, smallint),
+  sync.is_known(uuid, smallint, bigint) to isthmus_worker;
+
+-- supabase/schemas/functions/plan-report.sql
+
+-- Purpose: the end of a dry run: a report to sync_reports, and its notes forgotten.
+-- Locks:   the chain's row; the execution's row when a chain closes.
+
+create function sync.foretold_brakes(p_execution uuid, p_entity public.sync_entities) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with pages as (
+    select l.*, c.deletes from public.sync_page_log l join public.sync_chains c on c.id = l.chain_id
+     where l.execution_id = p_execution and l.entity_id = p_entity.id
+  ), counted as (
+    -- What leaves its predicate is deleted page by page, what the source no longer has at the end: each is looked at by itself.
+    select 'delete' as kind, null as field, deletes, sum(deleted) as records from pages group by deletes
+    union all select 'null', n.key, false, sum(n.value::bigint) from pages cross join lateral jsonb_each_text(nulled) n group by n.key
+    union all select 'overwrite', null, false, sum(overwritten) from pages where sync.counts_overwritten(p_entity)
+  )
+  select coalesce(jsonb_agg(jsonb_build_object('kind', b.kind, 'field', b.field, 'records', b.records, 'landed', b.landed) order by b.kind, b.field), '[]')
+    from (select distinct on (c.kind, c.field) c.kind, c.field, c.records, sync.exceeds_brake(x, p_entity.id, c.kind, c.field, c.records::bigint) as landed
+            from counted c join public.sync_executions x on x.id = p_execution
+           where c.records > 0 order by c.kind, c.field, c.records desc) b
+   where b.landed is not null
+$$;
+comment on function sync.foretold_brakes(uuid, public.sync_entities) is
+  'What of a dry run would be stopped by the brake: [{kind, field, records, landed}].';
+
+create function sync.plan_report(p_execution uuid, p_entity public.sync_entities) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with outcomes as (
+    select outcome, rule, field, count(*) as n, min(remedy) as remedy, (array_agg(legacy_id order by legacy_id))[1:20] as examples
+      from public.sync_planned_records where execution_id = p_execution and entity_id = p_entity.id and outcome <> 'unchanged'
+     group by outcome, rule, field
+  ), warned as (
+    select w as rule, count(*) as n, (array_agg(legacy_id order by legacy_id))[1:20] as examples
+      from public.sync_planned_records cross join lateral unnest(warnings) w
+     where execution_id = p_execution and entity_id = p_entity.id
+     group by w
+  ), money as (
+    select c ->> 'name' as name, trim_scale(sum((r.row_after ->> (c ->> 'name'))::numeric) filter (where r.outcome = 'inserted')) as inserted,
+           trim_scale(sum((r.row_after ->> (c ->> 'name'))::numeric) filter (where r.outcome = 'updated')) as updated
+      from jsonb_array_elements(p_entity.columns) c
+      left join public.sync_planned_records r on r.execution_id = p_execution and r.entity_id = p_entity.id and r.lands
+     where (c ->> 'money')::boolean group by 1
+  )
+  select jsonb_build_object(
+    'entity', p_entity.entity_type,
+    'counts', (select jsonb_build_object('read', coalesce(sum(read), 0), 'inserted', coalesce(sum(inserted), 0), 'updated', coalesce(sum(updated), 0),
+                 'unchanged', coalesce(sum(unchanged), 0), 'deleted', coalesce(sum(deleted), 0), 'waiting', coalesce(sum(waiting), 0),
+                 'inConflict', coalesce(sum(in_conflict), 0), 'waived', coalesce(sum(waived), 0), 'absent', coalesce(sum(absent), 0),
+                 'surplus', coalesce(sum(surplus), 0))
+                 from public.sync_page_log where execution_id = p_execution and entity_id = p_entity.id),
+    'outcomes', (select coalesce(jsonb_agg(jsonb_build_object('outcome', outcome, 'rule', rule, 'field', field, 'count', n, 'remedy', remedy,
+                   'legacyIds', to_jsonb(examples)) order by outcome, n desc, rule, field), '[]') from outcomes),
+    'warnings', (select coalesce(jsonb_agg(jsonb_build_object('rule', rule, 'count', n, 'legacyIds', to_jsonb(examples)) order by rule), '[]') from warned),
+    'money', (select coalesce(jsonb_object_agg(name, jsonb_build_object('inserted', coalesce(inserted, 0)::text, 'updated', coalesce(updated, 0)::text)), '{}') from money),
+    'brakes', sync.foretold_brakes(p_execution, p_entity))
+$$;
+comment on function sync.plan_report(uuid, public.sync_entities) is
+  'What a dry run found for one entity: counts, why, up to 20 legacy ids of each, the money of what would be inserted and updated, and what the brake would stop. No values of a row.';
+
+create function sync.forget_plan(p_execution uuid, p_entity_id smallint, p_rows integer) returns boolean
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_count integer;
+begin
+  delete from public.sync_planned_keys where execution_id = p_execution and entity_id = p_entity_id;
+  delete from public.sync_planned_records
+   where ctid = any (array(select ctid from public.sync_planned_records where execution_id = p_execution and entity_id = p_entity_id limit p_rows));
+  get diagnostics v_count = row_count;
+  return v_count = p_rows;
+end
+$$;
+comment on function sync.forget_plan(uuid, smallint, integer) is
+  'Deletes some of what a dry run has noted of an entity''s records; true: there may be more.';
+
+create function sync.forget_closed_plans(p_rows integer) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  select sync.forget_plan(x.id, e.id, p_rows)
+    from public.sync_executions x join public.sync_entities e on e.source_id = x.source_id
+   where x.dry_run and x.status <> 'running'
+     and (exists (select from public.sync_planned_records r where r.execution_id = x.id and r.entity_id = e.id)
+       or exists (select from public.sync_planned_keys k where k.execution_id = x.id and k.entity_id = e.id))
+   limit 1
+$$;
+comment on function sync.forget_closed_plans(integer) is 'Deletes some of what dry runs that failed have left behind.';
+
+create function sync.commit_plan(p_chain uuid, p_lease bigint, p_lease_seconds integer, p_rows integer) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_chain     public.sync_chains := sync.hold_chain(p_chain, p_lease);
+  v_execution public.sync_executions;
+  v_entity    public.sync_entities;
+  v_at        bigint := coalesce(v_chain."cursor", 0);
+  v_dispatch  uuid[] := array[p_chain];
+  v_more      boolean := false;
+begin
+  select * into strict v_execution from public.sync_executions where id = v_chain.execution_id for no key update;
+  -- One entity per page, and of many records only some.
+  select * into v_entity from public.sync_entities
+   where source_id = v_execution.source_id and entity_type = v_execution.entities[v_at::integer + 1];
+  if found then
+    insert into public.sync_reports as r (execution_id, kind, body)
+    values (v_execution.id, 'plan', jsonb_build_object('entities', jsonb_build_array(sync.plan_report(v_execution.id, v_entity))))
+    on conflict (execution_id, kind, round) do update
+       set body = jsonb_build_object('entities', r.body -> 'entities' || (excluded.body -> 'entities'))
+     where not r.body -> 'entities' @> jsonb_build_array(jsonb_build_object('entity', v_entity.entity_type));
+    v_more := sync.forget_plan(v_execution.id, v_entity.id, p_rows);
+  end if;
+  if v_at >= cardinality(v_execution.entities) then
+    update public.sync_chains set state = 'done', closed_at = now(), due_at = null, page = page + 1, lease_until = null where id = p_chain;
+    perform sync.finish_execution(v_execution.id, 'succeeded', null);
+    v_dispatch := '{}';
+  else
+    update public.sync_chains
+       set page = page + 1, "cursor" = v_at + (not v_more)::integer, lease_until = null, sends = 0, failures = 0, last_error = null,
+           due_at = clock_timestamp() + make_interval(secs => p_lease_seconds)
+     where id = p_chain;
+  end if;
+  return (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
+            from public.sync_chains c where c.id = any (v_dispatch));
+end
+$$;
+comment on function sync.commit_plan(uuid, bigint, integer, integer) is
+  'The last chain of a dry run: reports entity by entity, forgets what it had noted of the records, and finishes the execution.';
+
+revoke all on function sync.foretold_brakes(uuid, public.sync_entities), sync.plan_report(uuid, public.sync_entities),
+  sync.commit_plan(uuid, bigint, integer, integer), sync.forget_plan(uuid, smallint, integer), sync.forget_closed_plans(integer) from public;
+grant execute on function sync.foretold_brakes(uuid, public.sync_entities), sync.plan_report(uuid, public.sync_entities),
+  sync.commit_plan(uuid, bigint, integer, integer), sync.forget_plan(uuid, smallint, integer), sync.forget_closed_plans(integer) to isthmus_worker;
+
+-- supabase/schemas/functions/validation.sql
+
+-- Purpose: commit what a comparison of both sides found, entity by entity, and close the execution.
+-- Locks:   the chain's row, then the execution's row.
+
+-- Settings are pinned as they are where rows are loaded.
+create function sync.edited_records(p_entity_id smallint, p_columns text[]) returns setof bigint
+language plpgsql stable security invoker
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbreviations = 'Default' set datestyle = 'ISO, YMD'
+set intervalstyle = 'iso_8601' set extra_float_digits = 3 set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
+set array_nulls = on set standard_conforming_strings = on set quote_all_identifiers = off set transform_null_equals = off as $$
+declare
+  v_entity public.sync_entities;
+  v_differ text := (select string_agg(format($q$coalesce(to_jsonb(t.%1$I), 'null') is distinct from s."left" -> %1$L$q$, c), ' or ')
+                      from unnest(p_columns) c);
+begin
+  if v_differ is null then
+    return;
+  end if;
+  select * into strict v_entity from public.sync_entities where id = p_entity_id;
+  return query execute format($q$
+    select s.legacy_id
+      from public.sync_row_states s
+      join public.uuid_mappings_enhanced m on m.source_id = %2$s and m.entity_type = %3$L and m.legacy_id = s.legacy_id
+      join public.%1$I t on t.id = m.entity_uuid
+     where s.entity_id = %4$s and s.gone_at is null
+       and %7$s is not true
+       and case when s.left_hash is null then %5$s
+                else s.left_hash <> hashtextextended((select to_jsonb(x.*)::text from (select %6$s) x), 0) end
+  $q$, v_entity.target_table, v_entity.source_id, v_entity.entity_type, v_entity.id, v_differ, sync.owned_columns(v_entity),
+    sync.as_left_sql(v_entity));
+end
+$$;
+comment on function sync.edited_records(smallint, text[]) is
+  'Landed records whose target row no longer holds what the sync left in one of these columns (kept as hashes: in any column); what was decided for the target is such an edit.';
+
+create function sync.commit_validation(p_chain uuid, p_lease bigint, p_entity_id smallint, p_report jsonb, p_recheck bigint[],
+  p_last boolean, p_lease_seconds integer) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_chain    public.sync_chains;
+  v_entity   public.sync_entities;
+  v_differ   jsonb;
+  v_dispatch uuid[] := '{}';
+begin
+  select * into v_chain from public.sync_chains
+   where id = p_chain and lease = p_lease and state = 'open' and lease_until is not null for update;
+  if not found then
+    raise exception 'chain %: the lease was lost to another delivery', p_chain using errcode = 'IS010';
+  end if;
+  perform from public.sync_executions where id = v_chain.execution_id for no key update;
+
+  if p_entity_id is not null then
+    select * into strict v_entity from public.sync_entities where id = p_entity_id;
+    insert into public.sync_reports (execution_id, kind, round, body)
+    values (v_chain.execution_id, 'control_totals:' || v_entity.entity_type, v_chain.round, p_report)
+    on conflict (execution_id, kind, round) do update set body = excluded.body, created_at = now();
+    insert into public.sync_pending_keys (entity_id, legacy_id, reason)
+    select p_entity_id, k, 'control_total' from unnest(p_recheck) k order by k
+    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+  end if;
+
+  if not p_last then
+    update public.sync_chains
+       set page = page + 1, "cursor" = coalesce("cursor", -1) + 1, lease_until = null, sends = 0, failures = 0, last_error = null,
+           due_at = clock_timestamp() + make_interval(secs => p_lease_seconds)
+     where id = p_chain;
+    v_dispatch := array[p_chain];
+  else
+    select jsonb_agg(jsonb_build_object('code', 'CONTROL_TOTALS_DIFFER', 'entity', substr(kind, 16), 'legacy_ids', body -> 'differing'))
+      into v_differ
+      from public.sync_reports
+     where execution_id = v_chain.execution_id and kind like 'control\_totals:%' and round = v_chain.round
+       and jsonb_array_length(body -> 'differing') > 0;
+    if v_differ is not null and v_chain.round = 1 then
+      -- These records are read once more, and then everything is compared again.
+      update public.sync_chains
+         set state = 'blocked', due_at = null, round = 2, page = page + 1, "cursor" = null, lease_until = null, sends = 0, failures = 0
+       where id = p_chain;
+    else
+      update public.sync_chains set state = 'done', closed_at = now(), due_at = null, page = page + 1, lease_until = null
+       where id = p_chain;
+      perform sync.finish_execution(v_chain.execution_id,
+        case when v_differ is null then 'succeeded' else 'failed' end::public.sync_execution_status, v_differ);
+    end if;
+    v_dispatch := array(select sync.advance_execution(v_chain.execution_id));
+  end if;
+  return (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
+            from public.sync_chains c where c.id = any (v_dispatch));
+end
+$$;
+comment on function sync.commit_validation(uuid, bigint, smallint, jsonb, bigint[], boolean, integer) is
+  'Stores the comparison of one entity, and has the records p_recheck read again; after the last one compares everything once more, or finishes the execution.';
+
+revoke all on function sync.edited_records(smallint, text[]),
+  sync.commit_validation(uuid, bigint, smallint, jsonb, bigint[], boolean, integer) from public;
+grant execute on function sync.edited_records(smallint, text[]),
+  sync.commit_validation(uuid, bigint, smallint, jsonb, bigint[], boolean, integer) to isthmus_worker;
+
+-- supabase/schemas/functions/begin.sql
+
+-- Purpose: begin an execution: its row, its chains, and the checkpoints of entities in which nothing changed.
+-- Locks:   the source's row, so that two requests cannot plan the same entities at once.
+
+create function sync.begin_source(p_name text) returns smallint
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  insert into public.sync_sources (name) values (p_name)
+  on conflict (name) do update set name = excluded.name
+  returning id
+$$;
+comment on function sync.begin_source(text) is 'The id of a source, registered on first use with a namespace of its own.';
+
+create function sync.notice_target(p_source_id smallint, p_witness bigint) returns boolean
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_identity text := sync.target_identity();
+  v_known    text;
+  v_latest   bigint := coalesce((select max(ordinal) from public.sync_executions), 0);
+begin
+  select target_identity into v_known from public.sync_sources where id = p_source_id for no key update;
+  update public.sync_sources
+     set target_identity = v_identity,
+         written_since = case when sync.without_timeline(v_known) <> sync.without_timeline(v_identity) then pg_current_xact_id()
+                         else written_since end
+   where id = p_source_id and target_identity is distinct from v_identity;
+  if coalesce(v_known, v_identity) = v_identity and coalesce(p_witness, 0) <= v_latest then
+    return false;
+  end if;
+  -- Whatever was read and deleted since the backup is found again from the older checkpoints; what nobody wrote since, by comparing.
+  update public.sync_checkpoints set server_starts = '{}' where source_id = p_source_id;
+  insert into public.sync_alerts as a (kind, severity, source_id, message, details)
+  values ('target_restored', 'critical', p_source_id,
+          'This database was put back to an older state, or is a copy. The next execution of each entity reads what has changed since, and compares both sides. Edits that people made here since the backup are lost with it.',
+          jsonb_build_object('executions_here', v_latest, 'executions_remembered', p_witness))
+  on conflict (kind, entity_id) where closed_at is null do update
+     set occurrences = a.occurrences + 1, last_seen_at = now(), details = excluded.details;
+  return true;
+end
+$$;
+comment on function sync.notice_target(smallint, bigint) is
+  'True: this database was restored since the last execution; then both sides are compared. p_witness: the last execution that the cache remembers.';
+
+create function sync.begin_execution(p_plan jsonb) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_source    public.sync_sources;
+  v_entities  text[] := array(select jsonb_array_elements_text(p_plan -> 'entities'));
+  v_dry_run   boolean := p_plan ->> 'kind' = 'plan';
+  v_selective boolean := coalesce((p_plan ->> 'selective')::boolean, false);
+  v_active    uuid;
+  v_execution public.sync_executions;
+  v_dispatch  uuid[];
+begin
+  select * into strict v_source from public.sync_sources where id = (p_plan ->> 'source_id')::smallint for no key update;
+  -- What reads a selection runs beside others: the locks of the records order their pages. But ids are taken over alone.
+  select x.id into v_active from public.sync_executions x
+   where x.source_id = v_source.id and x.status = 'running' and x.entities && v_entities
+     and (not (v_selective or x.selective) or p_plan ->> 'kind' = 'adopt'
+          or exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'adopt'))
+   order by x.started_at limit 1;
+  if found then
+    raise exception 'execution % is running and covers some of these entities', v_active
+      using errcode = 'IS030', hint = 'Wait for it to finish, or ask for its state with GET ?execution=' || v_active;
+  end if;
+
+  if not v_dry_run then
+    perform sync.keep_identities(v_source.id, coalesce(p_plan -> 'parties', '{}')
+      || jsonb_build_object('source', (p_plan ->> 'system_identifier') || '/' || (p_plan ->> 'database_oid')));
+  end if;
+  update public.sync_sources
+     set system_identifier = p_plan ->> 'system_identifier', timeline = (p_plan ->> 'timeline')::integer,
+         in_recovery = (p_plan ->> 'in_recovery')::boolean, database_oid = (p_plan ->> 'database_oid')::bigint,
+         server_start = p_plan ->> 'server_start',
+         capabilities = capabilities || jsonb_build_object('server_version', (p_plan ->> 'server_version')::integer), updated_at = now()
+   where id = v_source.id and not v_dry_run;
+
+  insert into public.sync_executions
+    (job_id, source_id, triggered_by, request, entities, horizon, snapshot_xmax, system_identifier, timeline, database_oid,
+     server_start, source_time, dry_run, selective, brake_share, brake_records, brake_overwrite_share, brake_overwrite_records)
+  values ((p_plan ->> 'job_id')::uuid, v_source.id, p_plan ->> 'triggered_by', p_plan -> 'request', v_entities,
+          (p_plan ->> 'horizon')::xid8, (p_plan ->> 'snapshot_xmax')::xid8, p_plan ->> 'system_identifier',
+          (p_plan ->> 'timeline')::integer, (p_plan ->> 'database_oid')::bigint, p_plan ->> 'server_start', p_plan ->> 'source_time', v_dry_run, v_selective,
+          (p_plan -> 'brake' ->> 'share')::numeric, (p_plan -> 'brake' ->> 'records')::integer,
+          coalesce((p_plan -> 'brake' ->> 'overwriteShare')::numeric, 0.25), coalesce((p_plan -> 'brake' ->> 'overwriteRecords')::integer, 1000))
+  returning * into v_execution;
+
+  insert into public.sync_chains
+    (execution_id, entity_id, capture, range_from, range_to, changed_from, seen_before, join_id, selection, "cursor", cursor_at, until_at,
+     definition_hash, page_size)
+  select v_execution.id, e.id, c.capture, c.range_from, c.range_to, c.changed_from::xid8, c.seen_before::xid8, c.join_id, c.selection, c."cursor", c.cursor_at,
+         c.until_at, e.definition_hash,
+         coalesce(c.page_size, (p_plan ->> 'page_size')::integer)
+    from jsonb_to_recordset(p_plan -> 'chains') as c
+           (entity text, capture public.sync_capture, range_from bigint, range_to bigint, changed_from text, seen_before text,
+            join_id integer, selection jsonb, "cursor" bigint, cursor_at text, until_at text, page_size integer)
+    join public.sync_entities e on e.source_id = v_source.id and e.entity_type = c.entity;
+  if p_plan ->> 'kind' in ('sync', 'plan') then
+    insert into public.sync_chains (execution_id, capture, page_size) values (v_execution.id, 'validate', (p_plan ->> 'page_size')::integer);
+  end if;
+
+  if jsonb_path_exists(p_plan, '$.contract.*[*]') then
+    insert into public.sync_reports (execution_id, kind, body) values (v_execution.id, 'contract', p_plan -> 'contract');
+  end if;
+
+  if p_plan -> 'restored' <> '[]' and not v_dry_run then
+    perform sync.raise_alert('source_restored', 'critical', null, v_execution.id, null,
+      'The source is a primary and stands before what was read from it already: it was restored from a backup, or lost its last transactions in a crash. Everything is read again; records that it no longer has are deleted as their entities say.',
+      jsonb_build_object('entities', p_plan -> 'restored'));
+  end if;
+
+  if p_plan ->> 'kind' = 'sync' and not v_selective then
+    perform sync.plan_shapes(v_source.id, v_execution.id, p_plan -> 'shapes');
+    if jsonb_typeof(p_plan -> 'horizon_held') = 'object' then
+      perform sync.raise_alert('horizon_held', 'warning', null, v_execution.id, null, p_plan -> 'horizon_held' ->> 'message', p_plan -> 'horizon_held' -> 'details');
+    else
+      update public.sync_alerts set closed_at = now() where kind = 'horizon_held' and source_id = v_source.id and closed_at is null;
+    end if;
+  end if;
+
+  if p_plan ->> 'kind' = 'sync' then
+    -- What was held back, or left over, may have come back since: it is looked at once more before it is deleted.
+    update public.sync_pending_keys k set gone = false from public.sync_entities e
+     where e.id = k.entity_id and e.source_id = v_source.id and e.entity_type = any (v_entities) and k.gone;
+  end if;
+  if v_dry_run then
+    -- A run would read these too.
+    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+    select v_execution.id, k.entity_id, k.legacy_id, k.reason
+      from public.sync_pending_keys k join public.sync_entities e on e.id = k.entity_id
+     where e.source_id = v_source.id and e.entity_type = any (v_entities);
+  end if;
+
+  if v_dry_run then
+    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+    select v_execution.id, e.id, r.k, r.reason
+      from jsonb_to_recordset(p_plan -> 'requested') as r (entity text, k bigint, reason text)
+      join public.sync_entities e on e.source_id = v_source.id and e.entity_type = r.entity
+     order by e.id, r.k
+    on conflict (execution_id, entity_id, legacy_id) do update set reason = excluded.reason, gone = false;
+  else
+    insert into public.sync_pending_keys as k (entity_id, legacy_id, reason)
+    select e.id, r.k, r.reason
+      from jsonb_to_recordset(p_plan -> 'requested') as r (entity text, k bigint, reason text)
+      join public.sync_entities e on e.source_id = v_source.id and e.entity_type = r.entity
+     order by e.id, r.k
+    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false,
+       reason = case when k.reason = 'dependants' then k.reason else excluded.reason end;
+  end if;
+
+  -- Nothing was written there since the last horizon: the plan itself has looked.
+  update public.sync_checkpoints k
+     set horizon = v_execution.horizon, snapshot_xmax = v_execution.snapshot_xmax, watermark_at = v_execution.source_time, watermark_id = null, execution_id = v_execution.id,
+         server_starts = sync.latest_starts(k.server_starts, v_execution.server_start), updated_at = now()
+    from jsonb_to_recordset(p_plan -> 'idle') as i (entity text, horizon text)
+   where k.source_id = v_source.id and k.entity_type = i.entity and k.horizon = i.horizon::xid8;
+
+  perform sync.begin_job(v_execution.job_id);
+  -- A statement of its own: a query does not see the chains that a function it calls has just made.
+  v_dispatch := array(select sync.advance_execution(v_execution.id));
+  return jsonb_build_object('execution', v_execution.id, 'ordinal', v_execution.ordinal, 'dispatch', (
+    select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id) order by d.n), '[]')
+      from unnest(v_dispatch) with ordinality d (id, n) join public.sync_chains c on c.id = d.id));
+end
+$$;
+comment on function sync.begin_execution(jsonb) is
+  'Begins an execution and returns its first pages. Raises IS030 while another one covers an entity, IS060 for a source, target or installation that is new.';
+
+revoke all on function sync.begin_source(text), sync.notice_target(smallint, bigint), sync.begin_execution(jsonb) from public;
+grant execute on function sync.begin_source(text), sync.notice_target(smallint, bigint), sync.begin_execution(jsonb) to isthmus_worker;
+
+-- supabase/schemas/functions/ticks.sql
+
+-- Purpose: what becomes of each tick: that it began and ended its work here.
+
+create function sync.forget_ticks() returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  -- The last tick that worked is kept, however long ago.
+  delete from public.sync_ticks t
+   using (select max(created_at) as worked_at from public.sync_ticks where ended_at is not null) last
+   where t.created_at < now() - interval '1 day' and (t.ended_at is null or t.created_at < last.worked_at)
+$$;
+comment on function sync.forget_ticks() is 'Deletes what became of ticks of more than a day ago.';
+
+create function sync.begin_tick(p_call uuid) returns uuid
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_id uuid;
+begin
+  update public.sync_ticks set begun_at = clock_timestamp() where id = p_call and begun_at is null returning id into v_id;
+  -- Somebody else than pg_cron has called, or pg_net has sent a call twice.
+  if v_id is null then
+    v_id := gen_random_uuid();
+    insert into public.sync_ticks (id, begun_at) values (v_id, clock_timestamp());
+  end if;
+  return v_id;
+end
+$$;
+comment on function sync.begin_tick(uuid) is 'A tick begins its work here. p_call: the call that it answers, if it knows one. Returns what sync.end_tick takes.';
+
+create function sync.end_tick(p_id uuid) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_ticks set ended_at = clock_timestamp() where id = p_id;
+  update public.sync_alerts set closed_at = now() where kind in ('tick_missing', 'tick_refused') and closed_at is null;
+  select sync.forget_ticks();
+$$;
+comment on function sync.end_tick(uuid) is 'A tick has done its work: who waits for one is told.';
+
+revoke all on function sync.forget_ticks(), sync.begin_tick(uuid), sync.end_tick(uuid) from public;
+grant execute on function sync.forget_ticks(), sync.begin_tick(uuid), sync.end_tick(uuid) to isthmus_worker;
+
+-- supabase/schemas/functions/tick-call.sql
+
+-- Purpose: the call of sync-tick through pg_net. Address and key come from Vault (docs/deployment.md).
+
+create function sync.read_secret(p_name text) returns text
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_secret text;
+  v_state  text;
+begin
+  begin
+    execute 'select decrypted_secret from vault.decrypted_secrets where name = $1' into v_secret using p_name;
+  exception when others or assert_failure or query_canceled then
+    get stacked diagnostics v_state = returned_sqlstate;
+  end;
+  if v_state is not null then
+    raise exception 'Vault does not give out the secret % (SQLSTATE %)', p_name, v_state
+      using errcode = '55000', hint = 'The job runs as the owner of this function, who needs select on vault.decrypted_secrets.';
+  elsif coalesce(v_secret, '') = '' then
+    raise exception 'the Vault secret % is missing', p_name
+      using errcode = '42704', hint = format('select vault.create_secret(''...'', %L); docs/deployment.md says what it holds.', p_name);
+  end if;
+  return v_secret;
+end
+$$;
+comment on function sync.read_secret(text) is 'A secret of Vault. What is raised names the secret and never its value. A missing one: SQLSTATE 42704.';
+
+create function sync.tick_request(out url text, out headers jsonb)
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set standard_conforming_strings = on as $$
+declare
+  v_url text := sync.read_secret('isthmus_functions_url');
+  v_key text := sync.read_secret('isthmus_secret_key');
+  -- Without TLS the key would be everybody's on the way; on the machine itself, or in its own network of containers, there is no way.
+  c_secure constant text := '^https://[^[:space:]/?#@\\]+(/[^[:space:]?#@\\]*)?$';
+  c_local  constant text := '^http://(localhost|127[.]0[.]0[.]1|\[::1\]|host[.]docker[.]internal|[a-z0-9_-]+)(:[0-9]{1,5})?(/[^[:space:]?#@\\]*)?$';
+begin
+  if v_url !~ '^[!-~]+$' or (v_url !~* c_secure and v_url !~* c_local) then
+    raise exception 'the Vault secret isthmus_functions_url is no address of functions'
+      using errcode = '55000', hint = 'It looks like https://<ref>.supabase.co/functions/v1: with https, and without a space, a query or a password.';
+  elsif v_url ~ '/sync-tick/*$' then
+    raise exception 'the Vault secret isthmus_functions_url is the address of one function'
+      using errcode = '55000', hint = 'It is the address of all of them, without /sync-tick: https://<ref>.supabase.co/functions/v1.';
+  elsif v_key !~ '^[!-~]+$' then
+    raise exception 'the Vault secret isthmus_secret_key is no key'
+      using errcode = '55000', hint = 'A secret key of the project has no spaces and no line ends. Copy it again.';
+  elsif v_key ~ '^sb_publishable_' then
+    raise exception 'the Vault secret isthmus_secret_key is a publishable key'
+      using errcode = '55000', hint = 'It has to be a secret key of the project (sb_secret_...).';
+  end if;
+  url := rtrim(v_url, '/') || '/sync-tick';
+  headers := jsonb_build_object('content-type', 'application/json', 'apikey', v_key);
+end
+$$;
+comment on function sync.tick_request() is 'Address and headers of the call of sync-tick, from Vault, checked. What is raised holds neither.';
+
+create function sync.has_foreign_trigger(p_table regclass) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- pg_net's own one, of versions up to 0.7, asks whether its worker is up.
+  select exists (
+    select from pg_trigger t
+     where t.tgrelid = p_table and not t.tgisinternal
+       and not exists (select from pg_depend d join pg_extension e on e.oid = d.refobjid
+                        where d.classid = 'pg_proc'::regclass and d.objid = t.tgfoid and d.refclassid = 'pg_extension'::regclass
+                          and d.deptype = 'e' and e.extname = 'pg_net'))
+$$;
+comment on function sync.has_foreign_trigger(regclass) is 'Whether a trigger hangs on this table that does not come with pg_net.';
+
+-- An error that reaches pg_cron is kept in cron.job_run_details and in the server's log, with its detail: that of a failed
+-- insert is the whole row, the key in the header included. A caught error prints nothing, and only its SQLSTATE is told.
+create function sync.call_tick() returns uuid
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_call    uuid := gen_random_uuid();
+  v_to      record;
+  v_state   text;
+  v_request bigint;
+begin
+  -- Whoever changes a key holds this lock meanwhile (npm run sync -- setup --rotate-keys).
+  if not pg_try_advisory_xact_lock_shared(4973118223) then
+    return null;
+  end if;
+  begin
+    v_to := sync.tick_request();
+  exception when undefined_object then
+    -- Until somebody has set it up, nothing fails here: sync.watch_tick says what is missing.
+    if not exists (select from public.sync_ticks where ended_at is not null) then
+      return null;
+    end if;
+    raise;
+  end;
+  begin
+    -- A trigger on the queue would read the key, and run with the rights of whoever calls. Under this lock nobody adds one.
+    if has_table_privilege('net.http_request_queue', 'insert') then
+      execute 'lock table net.http_request_queue in row exclusive mode';
+    end if;
+    if sync.has_foreign_trigger(to_regclass('net.http_request_queue')) then
+      v_state := 'TRIGGER';
+    else
+      execute 'select net.http_post(url := $1, headers := $2, body := $3, timeout_milliseconds := 10000)' into v_request
+        using v_to.url, v_to.headers, jsonb_build_object('call', v_call);
+    end if;
+  exception when others or assert_failure or query_canceled then
+    get stacked diagnostics v_state = returned_sqlstate;
+  end;
+  if v_state = 'TRIGGER' then
+    raise exception 'net.http_request_queue has a trigger, which could read the key'
+      using errcode = '55000', hint = 'Drop it, and see to the rights on this table: docs/deployment.md, section 6.';
+  elsif v_state is not null then
+    raise exception 'pg_net did not take the call of sync-tick (SQLSTATE %)', v_state
+      using errcode = '55000', hint = 'Is pg_net enabled, and may the owner of this function call net.http_post?';
+  end if;
+  insert into public.sync_ticks (id, request_id) values (v_call, v_request);
+  return v_call;
+end
+$$;
+comment on function sync.call_tick() is
+  'Calls sync-tick through pg_net, with address and key from Vault. The job isthmus-sync-tick runs it; what fails is told without a secret. null: not set up yet, or held by whoever changes a key.';
+
+revoke all on function sync.read_secret(text), sync.tick_request(), sync.has_foreign_trigger(regclass), sync.call_tick() from public;
+
+-- supabase/schemas/functions/tick-watch.sql
+
+-- Purpose: tells from SQL alone, with every function dead, that ticks are missing, refused or slow.
+-- Locks:   the rows of public.sync_ticks that got an answer.
+
+create function sync.read_tick_answers() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_sort = off as $$
+declare
+  v_answers  regclass := to_regclass('net._http_response');
+  v_requests bigint[];
+  v_since    timestamptz;
+begin
+  select array_agg(request_id), min(created_at) - interval '5 seconds' into v_requests, v_since from public.sync_ticks
+   where created_at > now() - interval '15 minutes' and request_id is not null and answered_at is null;
+  -- The answers of everybody stand there, for hours, with an index on their time alone. The newest are looked at; where even
+  -- that index is gone, a large table is not read. What is not found here shows in that no tick does its work.
+  if v_requests is null or v_answers is null
+     or (pg_relation_size(v_answers) > 8388608 and not exists (
+           select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+            where i.indrelid = v_answers and i.indisvalid and i.indpred is null and a.attname = 'created')) then
+    return;
+  end if;
+  -- A crash empties pg_net's tables and gives its numbers out again: an answer is that of the latest call before it.
+  execute $sql$
+    update public.sync_ticks t set answered_at = clock_timestamp(), status_code = a.status_code, timed_out = coalesce(a.timed_out, false),
+           error = left(regexp_replace(a.error_msg, '[^ -~]', '?', 'g'), 200)
+      from (select distinct on (c.id) c.id, r.status_code, r.timed_out, r.error_msg
+              from (select id, status_code, timed_out, error_msg, created from net._http_response where created >= $2 order by created desc limit 5000) r
+             cross join lateral (select p.id from public.sync_ticks p
+                                  where p.created_at > now() - interval '15 minutes' and p.request_id = r.id and p.created_at <= r.created + interval '5 seconds'
+                                  order by p.created_at desc limit 1) c
+             where r.id = any ($1) order by c.id, r.created) a
+     where t.id = a.id and t.answered_at is null
+  $sql$ using v_requests, v_since;
+exception when others then
+  -- Answers that cannot be read are as good as none: that no tick works is told all the same.
+  null;
+end
+$$;
+comment on function sync.read_tick_answers() is 'Notes what pg_net was answered to the latest calls of sync-tick.';
+
+create function sync.tick_obstacle(out problem text, out remedy text, out paused boolean)
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_active boolean;
+  v_state  text;
+begin
+  paused := false;
+  begin
+    perform sync.tick_request();
+    if to_regclass('net.http_request_queue') is null then
+      problem := 'pg_net is not enabled';
+      remedy := 'Enable it on the Extensions page.';
+      return;
+    elsif sync.has_foreign_trigger(to_regclass('net.http_request_queue')) then
+      problem := 'net.http_request_queue has a trigger, which could read the key';
+      remedy := 'Drop it, and see to the rights on this table: docs/deployment.md, section 6.';
+      return;
+    end if;
+    execute $sql$ select bool_or(active) from cron.job where jobname = 'isthmus-sync-tick' $sql$ into v_active;
+    if v_active is not true then
+      paused := true;
+      problem := case when v_active is null then 'there is no job isthmus-sync-tick' else 'the job isthmus-sync-tick is paused' end;
+      remedy := case when v_active is null then 'Run supabase/schemas/schedule.sql in the SQL editor, or let QStash call: docs/deployment.md, section 6.'
+                     else 'Nothing begins and nothing is resumed until it is set to active on the Cron page.' end;
+    end if;
+  exception
+    when undefined_object or object_not_in_prerequisite_state then
+      get stacked diagnostics problem = message_text, remedy = pg_exception_hint;
+    when others then
+      get stacked diagnostics v_state = returned_sqlstate;
+      problem := 'what the job needs cannot be read (SQLSTATE ' || v_state || ')';
+      remedy := 'Are pg_cron, pg_net and Vault enabled?';
+  end;
+end
+$$;
+comment on function sync.tick_obstacle() is 'Why the job isthmus-sync-tick makes no call, and what to do; null: nothing keeps it. Without a secret.';
+
+create function sync.pg_net_state() returns text
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_queue  regclass := to_regclass('net.http_request_queue');
+  v_waits  bigint;
+begin
+  if pg_has_role(current_user, 'pg_read_all_stats', 'usage')
+     and not exists (select from pg_stat_activity where backend_type ilike '%pg_net%' or application_name like 'pg_net %') then
+    return 'its worker does not run';
+  end if;
+  -- It has no index, and may be full of what nobody sends.
+  if v_queue is not null and pg_relation_size(v_queue) < 33554432 then
+    execute 'select count(*) from (select from net.http_request_queue limit 1000) q' into v_waits;
+  end if;
+  return case when v_waits > 0 then 'requests wait in its queue' || case when v_waits = 1000 then ', 1,000 and more' else '' end
+              when v_waits = 0 then 'its queue is empty: the calls were lost, as in a crash, or their answers were not kept' end;
+exception when others then
+  return null;
+end
+$$;
+comment on function sync.pg_net_state() is 'What can be seen of pg_net when it gives no answers.';
+
+create function sync.refused_tick(p_status integer, p_error text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select case
+    when p_status in (401, 403) then format('with status %s: the functions do not take the key. Put a secret key of the project into Vault: '
+      'select vault.update_secret((select id from vault.secrets where name = ''isthmus_secret_key''), ''sb_secret_...''). If it was made after the functions were deployed, deploy them again.', p_status)
+    when p_status in (404, 405) then format('with status %s: sync-tick is not there. Deploy it, or correct the Vault secret isthmus_functions_url.', p_status)
+    when p_status = 429 then 'with status 429: the project has used up what it may call. See its usage.'
+    when p_status >= 500 then format('with status %s: the function fails. See its logs on the dashboard.', p_status)
+    when p_status is not null then format('with status %s, which is not sync-tick''s. Correct the Vault secret isthmus_functions_url.', p_status)
+    else 'before it arrived: nobody answers at the address. Correct the Vault secret isthmus_functions_url, or see whether the project''s functions are up.' end
+$$;
+comment on function sync.refused_tick(integer, text) is 'How a call of sync-tick was refused, and what to do.';
+
+create function sync.judge_ticks() returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  c_patience constant interval := '3 minutes';
+  v_worked   timestamptz := (select max(ended_at) from public.sync_ticks where ended_at is not null);
+  v_since    text := coalesce(' since ' || to_char(v_worked at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'), '');
+  v_obstacle record;
+  v_calls    record;
+  v_last     public.sync_ticks;
+  v_slow     record;
+  v_missing  text;
+begin
+  if v_worked > now() - c_patience then
+    select count(s.slow) = 3 as always, bool_or(s.slow is not null) filter (where s.place = 1) as now, max(s.slow) filter (where s.place = 1) as how,
+           jsonb_agg(s.slow order by s.place) as ticks
+      into v_slow
+      from (select row_number() over (order by t.created_at desc) as place,
+                   case when t.timed_out then 'it did not answer within 10 seconds'
+                        when t.begun_at - t.created_at > interval '1 minute' then format('it began %s seconds after it was called', round(extract(epoch from t.begun_at - t.created_at)))
+                        when t.ended_at - t.begun_at > interval '2 minutes' then format('it worked for %s seconds', round(extract(epoch from t.ended_at - t.begun_at))) end as slow
+              from (select timed_out, created_at, begun_at, ended_at from public.sync_ticks where ended_at is not null order by created_at desc limit 3) t) s;
+    return case
+      when v_slow.always then jsonb_build_object('kind', 'tick_slow', 'severity', 'warning', 'message', format(
+        'The last three ticks were slow (the latest: %s). Work is begun and resumed late. What else calls through pg_net, whose batches wait for the slowest answer, and what do the logs of sync-tick say?',
+        v_slow.how), 'details', jsonb_build_object('ticks', v_slow.ticks))
+      when v_slow.now then null
+      else '{}' end;
+  end if;
+
+  v_obstacle := sync.tick_obstacle();
+  if v_obstacle.problem is not null then
+    return jsonb_build_object('kind', 'tick_missing', 'severity', case when v_worked is null or v_obstacle.paused then 'warning' else 'critical' end,
+      'message', format('%s: %s. %s', case when v_worked is null then 'sync-tick is not called yet' else 'sync-tick has not worked' || v_since end, v_obstacle.problem, v_obstacle.remedy),
+      'details', jsonb_build_object('since', v_worked));
+  end if;
+
+  select count(*) as n, min(created_at) as first, max(created_at) as last into v_calls from public.sync_ticks
+   where created_at > coalesce(v_worked, '-infinity') and request_id is not null;
+  if v_calls.n = 0 or v_calls.last < now() - c_patience then
+    return jsonb_build_object('kind', 'tick_missing', 'severity', case when v_worked is null then 'warning' else 'critical' end,
+      'message', format('sync-tick has not been called%s: the job isthmus-sync-tick is there, and makes no calls. See its runs on the Cron page.', coalesce(nullif(v_since, ''), ' yet')),
+      'details', jsonb_build_object('since', v_worked));
+  end if;
+
+  -- Two in a row: one alone passes, as during a deployment.
+  select * into v_last from public.sync_ticks where request_id is not null and answered_at is not null and created_at > coalesce(v_worked, '-infinity')
+   order by created_at desc limit 1;
+  if not v_last.timed_out and v_last.status_code is distinct from 202 and (
+       select count(*) = 2 and bool_and(not r.timed_out and r.status_code is distinct from 202)
+         from (select timed_out, status_code from public.sync_ticks where request_id is not null and answered_at is not null and created_at > coalesce(v_worked, '-infinity')
+                order by created_at desc limit 2) r) then
+    return jsonb_build_object('kind', 'tick_refused', 'severity', 'critical',
+      'message', format('The calls of sync-tick are refused%s, %s', v_since, sync.refused_tick(v_last.status_code, v_last.error)),
+      'details', jsonb_build_object('since', v_worked, 'status', v_last.status_code, 'error', v_last.error));
+  elsif coalesce(v_worked, v_calls.first) > now() - c_patience then
+    return null;
+  end if;
+
+  select * into v_last from public.sync_ticks
+   where request_id is not null and created_at > coalesce(v_worked, '-infinity') and (answered_at is not null or created_at < now() - interval '30 seconds')
+   order by created_at desc limit 1;
+  v_missing := case
+    when v_last.begun_at is not null then 'sync-tick begins, and does not come to its end. See its logs: is it killed for a limit?'
+    when v_last.timed_out then 'sync-tick does not answer within 10 seconds. See its logs: does it start at all?'
+    when v_last.status_code = 202 then 'sync-tick answers, and does nothing in this database. See its logs, and other alerts: does TARGET_DB_URL lead here, and may it begin here?'
+    when v_last.answered_at is not null then 'a call was refused, ' || sync.refused_tick(v_last.status_code, v_last.error)
+    else format('pg_net gives no answer to the calls of sync-tick%s. Start it again: select net.worker_restart();', coalesce(' (' || sync.pg_net_state() || ')', '')) end;
+  return jsonb_build_object('kind', 'tick_missing', 'severity', 'critical',
+    'message', format('sync-tick has not worked%s: %s', coalesce(nullif(v_since, ''), ' yet'), v_missing),
+    'details', jsonb_build_object('since', v_worked, 'status', v_last.status_code, 'error', v_last.error, 'calls', v_calls.n));
+end
+$$;
+comment on function sync.judge_ticks() is
+  'What is wrong with the ticks, as an alert ({kind, severity, message, details}); {}: nothing; null: not to be told yet, and what was told stays.';
+
+create function sync.watch_tick() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_wrong jsonb;
+begin
+  perform sync.read_tick_answers();
+  v_wrong := sync.judge_ticks();
+  if v_wrong is not null then
+    update public.sync_alerts set closed_at = now()
+     where kind in ('tick_missing', 'tick_refused', 'tick_slow') and kind is distinct from v_wrong ->> 'kind' and closed_at is null;
+  end if;
+  if v_wrong ? 'kind' then
+    perform sync.raise_alert(v_wrong ->> 'kind', v_wrong ->> 'severity', null, null, null, v_wrong ->> 'message', v_wrong -> 'details');
+  end if;
+  perform sync.forget_ticks();
+end
+$$;
+comment on function sync.watch_tick() is
+  'Opens the alert tick_missing, tick_refused or tick_slow while ticks are, and closes them when one has worked. The job isthmus-watch-tick runs it.';
+
+revoke all on function sync.read_tick_answers(), sync.tick_obstacle(), sync.pg_net_state(), sync.refused_tick(integer, text), sync.judge_ticks(),
+  sync.watch_tick() from public;
+
+-- supabase/schemas/schedule.sql
+
+-- Purpose: call sync-tick every minute through pg_cron and pg_net, where the project has them, and watch what becomes of the calls.
+-- Reverse: select cron.unschedule('isthmus-sync-tick'), cron.unschedule('isthmus-watch-tick'), cron.unschedule('isthmus-prune-cron-history').
+--
+-- Both jobs are visible on the dashboard's Cron page. Address and key come from Vault (docs/deployment.md):
+--   select vault.create_secret('https://<ref>.supabase.co/functions/v1', 'isthmus_functions_url');
+--   select vault.create_secret('<a secret key of the project>', 'isthmus_secret_key');
+-- Can be run again.
+
+-- What is there is not created again: a hosted project runs scripts of its own around the statement, even where it does nothing.
+do $$
+begin
+  if exists (select from pg_available_extensions where name = 'pg_cron' and installed_version is null) then
+    create extension if not exists pg_cron with schema pg_catalog;
+  end if;
+  if exists (select from pg_available_extensions where name = 'pg_net' and installed_version is null) then
+    create extension if not exists pg_net with schema extensions;
+  end if;
+  if to_regprocedure('cron.schedule(text, text, text)') is null
+     or not exists (select from pg_proc where pronamespace = to_regnamespace('net') and proname = 'http_post')
+     or to_regclass('vault.decrypted_secrets') is null then
+    raise notice 'pg_cron, pg_net or Vault is not available here: sync-tick is not scheduled. Create a QStash schedule instead: npm run sync -- schedule';
+    return;
+  end if;
+  perform cron.schedule('isthmus-sync-tick', '* * * * *', 'select sync.call_tick()');
+  -- A job of its own: what fails in a call is undone with all that the call's transaction has written.
+  perform cron.schedule('isthmus-watch-tick', '* * * * *', 'select sync.watch_tick()');
+  -- pg_cron never prunes its own history. That of the application's jobs is the application's.
+  perform cron.schedule('isthmus-prune-cron-history', '17 3 * * *', $job$
+    delete from cron.job_run_details d using cron.job j where j.jobid = d.jobid and d.end_time < now() - interval '7 days'
+       and j.jobname in ('isthmus-sync-tick', 'isthmus-watch-tick', 'isthmus-prune-cron-history')
+  $job$);
+end
+$$;
+
+-- pg_net gives everybody all rights on its tables. Its queue holds the key in a header: reading shows it, an update sends it
+-- elsewhere, and a trigger runs with the rights of whoever calls. Calling, which inserts and returns the id, stays as it is.
+do $$
+declare
+  v_open text;
+begin
+  if to_regclass('net.http_request_queue') is null then
+    return;
+  end if;
+  begin
+    revoke all on net.http_request_queue from public, anon, authenticated, service_role;
+    grant insert, select (id) on net.http_request_queue to public;
+    revoke insert, update, delete, truncate, references, trigger on net._http_response from public, anon, authenticated, service_role;
+  exception when insufficient_privilege or undefined_table then
+    null;
+  end;
+  select string_agg(distinct privilege, ', ') into v_open from unnest(array['select', 'update', 'delete', 'truncate', 'trigger']) privilege
+   where has_table_privilege('anon', 'net.http_request_queue', privilege) or has_table_privilege('isthmus_worker', 'net.http_request_queue', privilege);
+  if v_open is not null then
+    raise notice 'everybody may % in net.http_request_queue, where the key of sync-tick stands until it is sent. Its owner has to revoke that: docs/deployment.md, section 6', v_open;
+  end if;
+end
+$$;

@@ -1,0 +1,168 @@
+-- Purpose: begin an execution: its row, its chains, and the checkpoints of entities in which nothing changed.
+-- Locks:   the source's row, so that two requests cannot plan the same entities at once.
+
+create function sync.begin_source(p_name text) returns smallint
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  insert into public.sync_sources (name) values (p_name)
+  on conflict (name) do update set name = excluded.name
+  returning id
+$$;
+comment on function sync.begin_source(text) is 'The id of a source, registered on first use with a namespace of its own.';
+
+create function sync.notice_target(p_source_id smallint, p_witness bigint) returns boolean
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_identity text := sync.target_identity();
+  v_known    text;
+  v_latest   bigint := coalesce((select max(ordinal) from public.sync_executions), 0);
+begin
+  select target_identity into v_known from public.sync_sources where id = p_source_id for no key update;
+  update public.sync_sources
+     set target_identity = v_identity,
+         written_since = case when sync.without_timeline(v_known) <> sync.without_timeline(v_identity) then pg_current_xact_id()
+                         else written_since end
+   where id = p_source_id and target_identity is distinct from v_identity;
+  if coalesce(v_known, v_identity) = v_identity and coalesce(p_witness, 0) <= v_latest then
+    return false;
+  end if;
+  -- Whatever was read and deleted since the backup is found again from the older checkpoints; what nobody wrote since, by comparing.
+  update public.sync_checkpoints set server_starts = '{}' where source_id = p_source_id;
+  insert into public.sync_alerts as a (kind, severity, source_id, message, details)
+  values ('target_restored', 'critical', p_source_id,
+          'This database was put back to an older state, or is a copy. The next execution of each entity reads what has changed since, and compares both sides. Edits that people made here since the backup are lost with it.',
+          jsonb_build_object('executions_here', v_latest, 'executions_remembered', p_witness))
+  on conflict (kind, entity_id) where closed_at is null do update
+     set occurrences = a.occurrences + 1, last_seen_at = now(), details = excluded.details;
+  return true;
+end
+$$;
+comment on function sync.notice_target(smallint, bigint) is
+  'True: this database was restored since the last execution; then both sides are compared. p_witness: the last execution that the cache remembers.';
+
+create function sync.begin_execution(p_plan jsonb) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_source    public.sync_sources;
+  v_entities  text[] := array(select jsonb_array_elements_text(p_plan -> 'entities'));
+  v_dry_run   boolean := p_plan ->> 'kind' = 'plan';
+  v_selective boolean := coalesce((p_plan ->> 'selective')::boolean, false);
+  v_active    uuid;
+  v_execution public.sync_executions;
+  v_dispatch  uuid[];
+begin
+  select * into strict v_source from public.sync_sources where id = (p_plan ->> 'source_id')::smallint for no key update;
+  -- What reads a selection runs beside others: the locks of the records order their pages. But ids are taken over alone.
+  select x.id into v_active from public.sync_executions x
+   where x.source_id = v_source.id and x.status = 'running' and x.entities && v_entities
+     and (not (v_selective or x.selective) or p_plan ->> 'kind' = 'adopt'
+          or exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'adopt'))
+   order by x.started_at limit 1;
+  if found then
+    raise exception 'execution % is running and covers some of these entities', v_active
+      using errcode = 'IS030', hint = 'Wait for it to finish, or ask for its state with GET ?execution=' || v_active;
+  end if;
+
+  if not v_dry_run then
+    perform sync.keep_identities(v_source.id, coalesce(p_plan -> 'parties', '{}')
+      || jsonb_build_object('source', (p_plan ->> 'system_identifier') || '/' || (p_plan ->> 'database_oid')));
+  end if;
+  update public.sync_sources
+     set system_identifier = p_plan ->> 'system_identifier', timeline = (p_plan ->> 'timeline')::integer,
+         in_recovery = (p_plan ->> 'in_recovery')::boolean, database_oid = (p_plan ->> 'database_oid')::bigint,
+         server_start = p_plan ->> 'server_start',
+         capabilities = capabilities || jsonb_build_object('server_version', (p_plan ->> 'server_version')::integer), updated_at = now()
+   where id = v_source.id and not v_dry_run;
+
+  insert into public.sync_executions
+    (job_id, source_id, triggered_by, request, entities, horizon, snapshot_xmax, system_identifier, timeline, database_oid,
+     server_start, source_time, dry_run, selective, brake_share, brake_records, brake_overwrite_share, brake_overwrite_records)
+  values ((p_plan ->> 'job_id')::uuid, v_source.id, p_plan ->> 'triggered_by', p_plan -> 'request', v_entities,
+          (p_plan ->> 'horizon')::xid8, (p_plan ->> 'snapshot_xmax')::xid8, p_plan ->> 'system_identifier',
+          (p_plan ->> 'timeline')::integer, (p_plan ->> 'database_oid')::bigint, p_plan ->> 'server_start', p_plan ->> 'source_time', v_dry_run, v_selective,
+          (p_plan -> 'brake' ->> 'share')::numeric, (p_plan -> 'brake' ->> 'records')::integer,
+          coalesce((p_plan -> 'brake' ->> 'overwriteShare')::numeric, 0.25), coalesce((p_plan -> 'brake' ->> 'overwriteRecords')::integer, 1000))
+  returning * into v_execution;
+
+  insert into public.sync_chains
+    (execution_id, entity_id, capture, range_from, range_to, changed_from, seen_before, join_id, selection, "cursor", cursor_at, until_at,
+     definition_hash, page_size)
+  select v_execution.id, e.id, c.capture, c.range_from, c.range_to, c.changed_from::xid8, c.seen_before::xid8, c.join_id, c.selection, c."cursor", c.cursor_at,
+         c.until_at, e.definition_hash,
+         coalesce(c.page_size, (p_plan ->> 'page_size')::integer)
+    from jsonb_to_recordset(p_plan -> 'chains') as c
+           (entity text, capture public.sync_capture, range_from bigint, range_to bigint, changed_from text, seen_before text,
+            join_id integer, selection jsonb, "cursor" bigint, cursor_at text, until_at text, page_size integer)
+    join public.sync_entities e on e.source_id = v_source.id and e.entity_type = c.entity;
+  if p_plan ->> 'kind' in ('sync', 'plan') then
+    insert into public.sync_chains (execution_id, capture, page_size) values (v_execution.id, 'validate', (p_plan ->> 'page_size')::integer);
+  end if;
+
+  if jsonb_path_exists(p_plan, '$.contract.*[*]') then
+    insert into public.sync_reports (execution_id, kind, body) values (v_execution.id, 'contract', p_plan -> 'contract');
+  end if;
+
+  if p_plan -> 'restored' <> '[]' and not v_dry_run then
+    perform sync.raise_alert('source_restored', 'critical', null, v_execution.id, null,
+      'The source is a primary and stands before what was read from it already: it was restored from a backup, or lost its last transactions in a crash. Everything is read again; records that it no longer has are deleted as their entities say.',
+      jsonb_build_object('entities', p_plan -> 'restored'));
+  end if;
+
+  if p_plan ->> 'kind' = 'sync' and not v_selective then
+    perform sync.plan_shapes(v_source.id, v_execution.id, p_plan -> 'shapes');
+    if jsonb_typeof(p_plan -> 'horizon_held') = 'object' then
+      perform sync.raise_alert('horizon_held', 'warning', null, v_execution.id, null, p_plan -> 'horizon_held' ->> 'message', p_plan -> 'horizon_held' -> 'details');
+    else
+      update public.sync_alerts set closed_at = now() where kind = 'horizon_held' and source_id = v_source.id and closed_at is null;
+    end if;
+  end if;
+
+  if p_plan ->> 'kind' = 'sync' then
+    -- What was held back, or left over, may have come back since: it is looked at once more before it is deleted.
+    update public.sync_pending_keys k set gone = false from public.sync_entities e
+     where e.id = k.entity_id and e.source_id = v_source.id and e.entity_type = any (v_entities) and k.gone;
+  end if;
+  if v_dry_run then
+    -- A run would read these too.
+    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+    select v_execution.id, k.entity_id, k.legacy_id, k.reason
+      from public.sync_pending_keys k join public.sync_entities e on e.id = k.entity_id
+     where e.source_id = v_source.id and e.entity_type = any (v_entities);
+  end if;
+
+  if v_dry_run then
+    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+    select v_execution.id, e.id, r.k, r.reason
+      from jsonb_to_recordset(p_plan -> 'requested') as r (entity text, k bigint, reason text)
+      join public.sync_entities e on e.source_id = v_source.id and e.entity_type = r.entity
+     order by e.id, r.k
+    on conflict (execution_id, entity_id, legacy_id) do update set reason = excluded.reason, gone = false;
+  else
+    insert into public.sync_pending_keys as k (entity_id, legacy_id, reason)
+    select e.id, r.k, r.reason
+      from jsonb_to_recordset(p_plan -> 'requested') as r (entity text, k bigint, reason text)
+      join public.sync_entities e on e.source_id = v_source.id and e.entity_type = r.entity
+     order by e.id, r.k
+    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false,
+       reason = case when k.reason = 'dependants' then k.reason else excluded.reason end;
+  end if;
+
+  -- Nothing was written there since the last horizon: the plan itself has looked.
+  update public.sync_checkpoints k
+     set horizon = v_execution.horizon, snapshot_xmax = v_execution.snapshot_xmax, watermark_at = v_execution.source_time, watermark_id = null, execution_id = v_execution.id,
+         server_starts = sync.latest_starts(k.server_starts, v_execution.server_start), updated_at = now()
+    from jsonb_to_recordset(p_plan -> 'idle') as i (entity text, horizon text)
+   where k.source_id = v_source.id and k.entity_type = i.entity and k.horizon = i.horizon::xid8;
+
+  perform sync.begin_job(v_execution.job_id);
+  -- A statement of its own: a query does not see the chains that a function it calls has just made.
+  v_dispatch := array(select sync.advance_execution(v_execution.id));
+  return jsonb_build_object('execution', v_execution.id, 'ordinal', v_execution.ordinal, 'dispatch', (
+    select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id) order by d.n), '[]')
+      from unnest(v_dispatch) with ordinality d (id, n) join public.sync_chains c on c.id = d.id));
+end
+$$;
+comment on function sync.begin_execution(jsonb) is
+  'Begins an execution and returns its first pages. Raises IS030 while another one covers an entity, IS060 for a source, target or installation that is new.';
+
+revoke all on function sync.begin_source(text), sync.notice_target(smallint, bigint), sync.begin_execution(jsonb) from public;
+grant execute on function sync.begin_source(text), sync.notice_target(smallint, bigint), sync.begin_execution(jsonb) to isthmus_worker;

@@ -1,0 +1,122 @@
+-- Purpose: finish an execution: its sums and its metrics.
+-- Locks:   the execution's row.
+
+create function sync.execution_metrics(p_execution uuid) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with pages as (
+    select coalesce(sum(read), 0) as processed,
+           coalesce(sum(inserted + updated + unchanged + deleted + waived), 0) as succeeded,
+           coalesce(sum(waiting + in_conflict), 0) as failed,
+           avg(wall_ms) as latency, sum(cache_hits) as hits, sum(cache_lookups) as lookups
+      from public.sync_page_log where execution_id = p_execution
+  ), healed as (
+    -- A record that waits for one of the same execution, often of its own entity, is read again in it: no error.
+    select coalesce(sum(c.attempts), 0) as records
+      from public.sync_executions x join public.sync_conflicts c on c.execution_id = x.id and c.resolved_in = x.id and c.first_seen_at >= x.started_at
+     where x.id = p_execution
+  ), queue as (
+    select count(*) filter (where resolved_in = p_execution) as resolved, count(*) as touched
+      from public.sync_conflicts where execution_id = p_execution or resolved_in = p_execution
+  ), run as (
+    select extract(epoch from coalesce(completed_at, clock_timestamp()) - started_at) as seconds
+      from public.sync_executions where id = p_execution
+  )
+  select jsonb_build_object(
+    'recordsProcessed', processed,
+    'successRate', case when processed = 0 then 1 else round(succeeded::numeric / processed, 6) end,
+    'averageLatency', round(latency, 3),
+    'errorRate', case when processed = 0 then 0 else round(greatest(failed - healed.records, 0)::numeric / processed, 6) end,
+    'throughputPerSecond', round(processed / nullif(greatest(seconds, 0.001), 0), 3),
+    'uuidCacheHitRate', round(hits::numeric / nullif(lookups, 0), 6),
+    'conflictResolutionRate', round(resolved::numeric / nullif(touched, 0), 6))
+    from pages, healed, queue, run
+$$;
+comment on function sync.execution_metrics(uuid) is
+  'The seven metrics of an execution, from sync_page_log and sync_conflicts. Null where nothing was counted.';
+
+create function sync.sum_execution(p_execution uuid) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_executions e
+     set records_processed = coalesce(l.processed, 0), records_succeeded = coalesce(l.succeeded, 0),
+         records_failed = coalesce(l.failed, 0), metrics = sync.execution_metrics(p_execution)
+    from (select sum(read) as processed, sum(inserted + updated + unchanged + deleted + waived) as succeeded,
+                 sum(waiting + in_conflict) as failed
+            from public.sync_page_log where execution_id = p_execution) l
+   where e.id = p_execution;
+  update public.sync_jobs j
+     set status = case when e.status = 'cancelled' then 'pending' else e.status::text end::public.sync_job_status,
+         last_error = case when e.status in ('incomplete', 'failed') then jsonb_build_object('execution', e.id, 'errors', e.errors) end,
+         -- What passes by itself does not cost the job its whole day.
+         next_execution_at = case when e.status = 'failed' and not jsonb_path_exists(coalesce(e.errors, '[{}]'), '$[*] ? (!(@.code == "ENTITY_LEFT_OUT") && !(@.passes == true))')
+                               then least(j.next_execution_at, now() + interval '30 minutes') else j.next_execution_at end
+    from public.sync_executions e
+   where e.id = p_execution and j.id = e.job_id and j.status = 'running';
+$$;
+comment on function sync.sum_execution(uuid) is
+  'The sums and metrics of an execution that has ended, and what that means for its job: one that stalled for reasons that pass is due again in half an hour.';
+
+create function sync.close_stalled_alerts(p_execution uuid) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_alerts a set closed_at = now()
+    from public.sync_executions x
+   where x.id = p_execution and not x.dry_run and a.kind = 'page_stalled' and a.closed_at is null
+     -- The same kind of page has come through, or a whole execution.
+     and exists (select from public.sync_chains c
+                  where c.execution_id = x.id and (c.entity_id = a.entity_id and c.capture::text = a.details ->> 'capture' or c.capture = 'validate'))
+     and (a.entity_id is null or exists (select from public.sync_entities e where e.id = a.entity_id and e.entity_type = any (x.entities)))
+$$;
+comment on function sync.close_stalled_alerts(uuid) is 'Closes the alerts about pages that made no progress, of entities that have come through.';
+
+create function sync.finish_execution(p_execution uuid, p_status public.sync_execution_status, p_errors jsonb)
+returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_braked jsonb := (select jsonb_agg(jsonb_build_object('code', 'BRAKE_APPLIED', 'entity', e.entity_type, 'kind', b.kind, 'field', b.field,
+                              'records', b.records, 'landed', b.landed, 'brake', b.id))
+                       from public.sync_brakes b join public.sync_entities e on e.id = b.entity_id
+                      where b.execution_id = p_execution and b.kind = 'delete' and b.closed_at is null and b.confirmed_at is null);
+  v_left_out jsonb := (select jsonb_agg(jsonb_build_object('code', 'ENTITY_LEFT_OUT', 'entity', p.one -> 'entity', 'findings', p.one -> 'findings'))
+                         from public.sync_reports r, jsonb_array_elements(r.body -> 'paused') as p (one)
+                        where r.execution_id = p_execution and r.kind = 'contract');
+begin
+  if v_braked is not null and not coalesce(p_errors, '[]') @> '[{"code": "BRAKE_APPLIED"}]' then
+    p_status := 'failed';
+    p_errors := coalesce(p_errors, '[]') || v_braked;
+  end if;
+  if v_left_out is not null then
+    p_status := case p_status when 'succeeded' then 'incomplete' else p_status end;
+    p_errors := coalesce(p_errors, '[]') || v_left_out;
+  end if;
+  update public.sync_executions set status = p_status, completed_at = clock_timestamp(), errors = p_errors
+   where id = p_execution and status = 'running';
+  if not found then
+    return;
+  end if;
+  perform sync.sum_execution(p_execution);
+  if p_status in ('succeeded', 'incomplete') then
+    -- What was confirmed is done now; what is not asked for any more was undone in the source. Only an execution that has looked for
+    -- changes can tell.
+    update public.sync_brakes b set closed_at = now()
+      from public.sync_executions x join public.sync_entities e on e.source_id = x.source_id and e.entity_type = any (x.entities)
+     where x.id = p_execution and not x.dry_run and x.request ->> 'capture' is distinct from 'modified' and b.entity_id = e.id and b.closed_at is null
+       and exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'validate')
+       and not exists (select from public.sync_pending_keys k where k.entity_id = e.id and k.gone);
+    update public.sync_alerts a set closed_at = now()
+     where a.kind = 'brake' and a.closed_at is null
+       and not exists (select from public.sync_brakes b where b.entity_id = a.entity_id and b.closed_at is null);
+    perform sync.close_stalled_alerts(p_execution);
+    perform sync.keep_compared(p_execution);
+  end if;
+  if p_status = 'failed' and not exists (select from public.sync_executions where id = p_execution and dry_run) then
+    perform sync.raise_alert('execution_failed', 'critical', null, p_execution, null,
+      'An execution failed: see errors of this execution.', jsonb_build_object('execution', p_execution));
+  end if;
+end
+$$;
+comment on function sync.finish_execution(uuid, public.sync_execution_status, jsonb) is
+  'Closes an execution with its sums and metrics, once. One that succeeded but left entities out is incomplete.';
+
+revoke all on function sync.execution_metrics(uuid), sync.finish_execution(uuid, public.sync_execution_status, jsonb), sync.sum_execution(uuid),
+  sync.close_stalled_alerts(uuid) from public;
+grant execute on function sync.execution_metrics(uuid), sync.finish_execution(uuid, public.sync_execution_status, jsonb), sync.sum_execution(uuid),
+  sync.close_stalled_alerts(uuid) to isthmus_worker;

@@ -1,0 +1,133 @@
+-- Purpose: which databases and which installation of the functions belong together. One that is new is a question to a person.
+
+create function sync.known_identity(p_source_id smallint, p_side text) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select identity from public.sync_identities
+   where source_id = p_source_id and side = p_side and accepted_at is not null order by accepted_at desc limit 1
+$$;
+comment on function sync.known_identity(smallint, text) is 'The identity of one side that was accepted last. Null: none has been met yet.';
+
+create function sync.is_new_identity(p_source_id smallint, p_side text, p_identity text) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select case
+    -- One database has several addresses: of its nodes, of a pooler.
+    when p_side in ('source_address', 'target_address')
+     and exists (select from public.sync_identities
+                  where source_id = p_source_id and side = p_side and identity = p_identity and accepted_at is not null) then false
+    -- The first one is taken as it is, but for another source beside those that fill this target already.
+    else coalesce(sync.known_identity(p_source_id, p_side) <> p_identity,
+      p_side = 'source' and exists (select from public.sync_identities where side = 'source' and accepted_at is not null)) end
+$$;
+comment on function sync.is_new_identity(smallint, text, text) is 'Whether a person has to be asked about an identity.';
+
+create function sync.stamp_identity() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if tg_op = 'INSERT' then
+    new.accepted_by := case when not sync.is_new_identity(new.source_id, new.side, new.identity) then 'first use' end;
+    new.accepted_at := case when new.accepted_by is not null then now() end;
+    new.refused := case when new.accepted_by is null then new.refused else 0 end;
+  elsif new.accepted_by is distinct from old.accepted_by then
+    if old.accepted_at is not null then
+      raise exception 'this identity was accepted already'
+        using errcode = 'IS022', hint = 'To have another one known, accept that one: a start that meets it adds its row.';
+    end if;
+    new.accepted_by := coalesce(sync.claims() ->> 'email', sync.claims() ->> 'sub', new.accepted_by || ' (' || session_user || ')');
+    new.accepted_at := now();
+  end if;
+  return new;
+end
+$$;
+comment on function sync.stamp_identity() is 'Accepts the first identity of a side, and says who accepted another one.';
+create trigger stamp_identity before insert or update on public.sync_identities for each row execute function sync.stamp_identity();
+
+create function sync.target_identity() returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select c.system_identifier::text || '/' || p.timeline_id || '/' || d.oid
+    from pg_control_system() c, pg_control_checkpoint() p, pg_catalog.pg_database d where d.datname = current_database()
+$$;
+comment on function sync.target_identity() is 'Server, timeline and database that this is: another one after a restore from a backup.';
+
+create function sync.without_timeline(p_identity text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+as $$ select regexp_replace(p_identity, '/.*/', '/') $$;
+comment on function sync.without_timeline(text) is 'Server and database alone: a failover, or a restore in place, begins another timeline of the same.';
+
+create function sync.new_identities(p_source_id smallint, p_met jsonb) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(jsonb_agg(jsonb_build_object('side', m.key, 'identity', m.value, 'known', sync.known_identity(p_source_id, m.key)) order by m.key), '[]')
+    from jsonb_each_text(p_met || jsonb_build_object('target', sync.without_timeline(sync.target_identity()))) m
+   where sync.is_new_identity(p_source_id, m.key, m.value)
+$$;
+comment on function sync.new_identities(smallint, jsonb) is
+  'Of the identities that meet here, those that a person has to accept: [{side, identity, known}]. p_met: {source, source_address, target_address, installation}; this database is always asked.';
+
+create function sync.ask_for_identities(p_source_id smallint, p_met jsonb, p_database_name text) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_new   jsonb := sync.new_identities(p_source_id, p_met);
+  v_asked jsonb := '[]';
+  v_one   record;
+  v_id    uuid;
+begin
+  for v_one in select * from jsonb_to_recordset(v_new) as n (side text, identity text, known text) loop
+    insert into public.sync_identities as i (source_id, side, identity, database_name)
+    values (p_source_id, v_one.side, v_one.identity, case v_one.side when 'source' then p_database_name end)
+    on conflict (source_id, side, identity) where accepted_at is null do update set last_seen_at = now(), refused = i.refused + 1
+    returning id into v_id;
+    v_asked := v_asked || jsonb_build_object('id', v_id, 'side', v_one.side, 'identity', v_one.identity, 'known', v_one.known);
+    perform sync.raise_alert(v_one.side || '_unknown', 'critical', p_source_id, null, null,
+      'Another ' || replace(v_one.side, '_', ' ') || ' than the one known here: nothing begins until a person accepts it in sync_identities, or what is configured is corrected.',
+      jsonb_build_object('identity', v_one.identity, 'known', v_one.known, 'id', v_id));
+  end loop;
+  update public.sync_alerts a set closed_at = now()
+   where a.source_id = p_source_id and a.closed_at is null and a.kind in ('source_unknown', 'target_unknown', 'installation_unknown', 'source_address_unknown', 'target_address_unknown')
+     and (a.kind = 'target_unknown' or p_met ? replace(a.kind, '_unknown', ''))
+     and not v_new @> jsonb_build_array(jsonb_build_object('side', replace(a.kind, '_unknown', '')));
+  return v_asked;
+end
+$$;
+comment on function sync.ask_for_identities(smallint, jsonb, text) is
+  'As sync.new_identities, and puts each to a person: a row of sync_identities and an alert. Closes the alerts of those that are known. p_database_name: the source''s.';
+
+create function sync.keep_identities(p_source_id smallint, p_met jsonb) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if sync.new_identities(p_source_id, p_met) <> '[]' then
+    raise exception 'another database or installation than the known one has come between'
+      using errcode = 'IS060', detail = jsonb_build_object('unknown', sync.new_identities(p_source_id, p_met))::text;
+  end if;
+  insert into public.sync_identities (source_id, side, identity)
+  select p_source_id, m.key, m.value
+    from jsonb_each_text(p_met || jsonb_build_object('target', sync.without_timeline(sync.target_identity()))) m
+   where sync.known_identity(p_source_id, m.key) is null
+   order by m.key;
+end
+$$;
+comment on function sync.keep_identities(smallint, jsonb) is
+  'In the commit that begins an execution: the first identities become the known ones. Raises IS060 for one that is new.';
+
+create function sync.check_parties(p_execution public.sync_executions, p_parties jsonb) returns void
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if sync.is_new_identity(p_execution.source_id, 'target', sync.without_timeline(sync.target_identity()))
+    or sync.is_new_identity(p_execution.source_id, 'target_address', p_parties ->> 'target_address') then
+    raise exception 'this database, or its address, is another one than the known target'
+      using errcode = 'IS061';
+  end if;
+  -- A plan may read what nobody has accepted yet.
+  if not p_execution.dry_run and sync.is_new_identity(p_execution.source_id, 'source_address', p_parties ->> 'source_address') then
+    raise exception 'the source is looked for at another address than the known ones'
+      using errcode = 'IS062';
+  end if;
+end
+$$;
+comment on function sync.check_parties(public.sync_executions, jsonb) is
+  'Before a page is taken: raises IS061 in a database that is a copy, stands in the place of another one or is met at a new address; IS062 where the source has a new address. p_parties: {target_address, source_address}.';
+
+revoke all on function sync.known_identity(smallint, text), sync.is_new_identity(smallint, text, text), sync.stamp_identity(),
+  sync.target_identity(), sync.without_timeline(text), sync.new_identities(smallint, jsonb), sync.ask_for_identities(smallint, jsonb, text),
+  sync.keep_identities(smallint, jsonb), sync.check_parties(public.sync_executions, jsonb) from public;
+grant execute on function sync.known_identity(smallint, text), sync.is_new_identity(smallint, text, text), sync.target_identity(),
+  sync.without_timeline(text), sync.new_identities(smallint, jsonb), sync.ask_for_identities(smallint, jsonb, text),
+  sync.keep_identities(smallint, jsonb), sync.check_parties(public.sync_executions, jsonb) to isthmus_worker;

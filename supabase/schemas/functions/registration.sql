@@ -1,0 +1,67 @@
+-- Purpose: write the entity definitions from the code into sync_entities with the types of their columns, and
+--          open an entity for minting once its target is known to hold no ids that would have to be adopted.
+-- Locks:   row locks on sync_entities.
+
+create function sync.register_entity(p_source_id smallint, p_definition jsonb) returns smallint
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_table   regclass := to_regclass(format('public.%I', p_definition ->> 'target_table'));
+  v_entity  text := p_definition ->> 'entity_type';
+  v_columns jsonb;
+  v_id      smallint;
+begin
+  select jsonb_agg(d.col || jsonb_build_object('type', c.type) order by d.n)
+    into v_columns
+    from jsonb_array_elements(p_definition -> 'columns') with ordinality d (col, n)
+    left join sync.column_types(v_table) c on c.name = d.col ->> 'name';
+
+  insert into public.sync_entities as e
+    (source_id, entity_type, source_table, target_table, legacy_key, depends_on, columns, rules, on_delete, conflicts, predicate, history,
+     definition_hash)
+  values (p_source_id, v_entity, p_definition ->> 'source_table', p_definition ->> 'target_table',
+          p_definition ->> 'legacy_key',
+          array(select jsonb_array_elements_text(p_definition -> 'depends_on')),
+          v_columns, p_definition -> 'rules', p_definition -> 'on_delete', p_definition -> 'conflicts',
+          nullif(p_definition -> 'predicate', 'null'), p_definition ->> 'history', p_definition ->> 'definition_hash')
+  on conflict (source_id, entity_type) do update
+     set source_table = excluded.source_table, target_table = excluded.target_table,
+         legacy_key = excluded.legacy_key, depends_on = excluded.depends_on, columns = excluded.columns, rules = excluded.rules,
+         on_delete = excluded.on_delete, conflicts = excluded.conflicts, predicate = excluded.predicate, history = excluded.history,
+         definition_hash = excluded.definition_hash, updated_at = now(),
+         mask_from = case when sync.hidden_fields(excluded.columns) <@ sync.hidden_fields(e.columns) then e.mask_from else -9223372036854775808 end
+   where e.definition_hash is distinct from excluded.definition_hash or e.columns is distinct from excluded.columns
+  returning id into v_id;
+  if v_id is null then
+    select id into v_id from public.sync_entities where source_id = p_source_id and entity_type = v_entity;
+  end if;
+  return v_id;
+end
+$$;
+comment on function sync.register_entity(smallint, jsonb) is
+  'Writes one entity definition and resolves its column types from the catalog. A column that is missing has none: the check of the contract keeps its entity from running.';
+
+create function sync.open_entity(p_entity_id smallint, p_dry_run boolean) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_entity public.sync_entities;
+  v_any    boolean;
+begin
+  select * into strict v_entity from public.sync_entities where id = p_entity_id for update;
+  if v_entity.adoption_epoch > 0 then
+    return;
+  end if;
+  execute format('select exists (select from public.%I)', v_entity.target_table) into v_any;
+  if v_any then
+    raise exception 'entity %: public.% already holds rows whose ids have not been adopted',
+      v_entity.entity_type, v_entity.target_table
+      using errcode = 'IS021',
+            hint = format('Nothing was written. New ids beside existing rows would double them. Look with npm run sync -- adopt %1$s --dry-run, take them over with npm run sync -- adopt %1$s; only where nobody needs these rows, empty the table instead.', v_entity.entity_type);
+  end if;
+  update public.sync_entities set adoption_epoch = 1, adopted_at = now() where id = p_entity_id and not p_dry_run;
+end
+$$;
+comment on function sync.open_entity(smallint, boolean) is
+  'Allows minting for an entity whose target table is empty. Raises IS021 when it holds rows nobody has adopted. p_dry_run: only tells whether it would.';
+
+revoke all on function sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) from public;
+grant execute on function sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) to isthmus_worker;

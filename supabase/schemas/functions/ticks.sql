@@ -1,0 +1,37 @@
+-- Purpose: what becomes of each tick: that it began and ended its work here.
+
+create function sync.forget_ticks() returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  -- The last tick that worked is kept, however long ago.
+  delete from public.sync_ticks t
+   using (select max(created_at) as worked_at from public.sync_ticks where ended_at is not null) last
+   where t.created_at < now() - interval '1 day' and (t.ended_at is null or t.created_at < last.worked_at)
+$$;
+comment on function sync.forget_ticks() is 'Deletes what became of ticks of more than a day ago.';
+
+create function sync.begin_tick(p_call uuid) returns uuid
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_id uuid;
+begin
+  update public.sync_ticks set begun_at = clock_timestamp() where id = p_call and begun_at is null returning id into v_id;
+  -- Somebody else than pg_cron has called, or pg_net has sent a call twice.
+  if v_id is null then
+    v_id := gen_random_uuid();
+    insert into public.sync_ticks (id, begun_at) values (v_id, clock_timestamp());
+  end if;
+  return v_id;
+end
+$$;
+comment on function sync.begin_tick(uuid) is 'A tick begins its work here. p_call: the call that it answers, if it knows one. Returns what sync.end_tick takes.';
+
+create function sync.end_tick(p_id uuid) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_ticks set ended_at = clock_timestamp() where id = p_id;
+  update public.sync_alerts set closed_at = now() where kind in ('tick_missing', 'tick_refused') and closed_at is null;
+  select sync.forget_ticks();
+$$;
+comment on function sync.end_tick(uuid) is 'A tick has done its work: who waits for one is told.';
+
+revoke all on function sync.forget_ticks(), sync.begin_tick(uuid), sync.end_tick(uuid) from public;
+grant execute on function sync.forget_ticks(), sync.begin_tick(uuid), sync.end_tick(uuid) to isthmus_worker;

@@ -1,0 +1,34 @@
+-- Purpose: which version this database has, and with which functions it works.
+
+-- Written by `npm run migration`: the last migration.
+create function sync.schema_version() returns bigint
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$ select 20261101000100 $$;
+comment on function sync.schema_version() is 'The last migration. Functions that were made for a later one do nothing here.';
+
+-- While an upgrade is under way, functions of the release before meet this database, and so do those of a release that was put back. Whoever
+-- changes something in such a way that they would do harm, or fail, writes the version of that change here: then they wait until the new
+-- functions are deployed, and so does what is in the queue.
+create function sync.oldest_functions() returns bigint
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$ select 20261101000100 $$;
+comment on function sync.oldest_functions() is 'Functions that were made for an earlier version than this one do nothing here.';
+
+-- Called in the statement that claims a page, and in the first one of a tick, a start and a check: it costs no round trip.
+create function sync.meet_functions(p_version bigint) returns void
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if p_version > sync.schema_version() then
+    raise exception 'the functions were made for version % of the database, which has version %', p_version, sync.schema_version()
+      using errcode = 'IS071', hint = 'Upgrade the database: npm run sync -- setup --upgrade. Nothing was begun, and what is in the queue comes back by itself.';
+  end if;
+  if p_version < sync.oldest_functions() then
+    raise exception 'the database has version %, and works with functions of version % and later; these have version %',
+      sync.schema_version(), sync.oldest_functions(), p_version
+      using errcode = 'IS072', hint = 'Deploy the functions of the release that the database has: npm run sync -- setup --upgrade, from a checkout of that release. Nothing was begun, and what is in the queue comes back by itself.';
+  end if;
+end
+$$;
+comment on function sync.meet_functions(bigint) is
+  'Raises IS071 where these functions need a later database, IS072 where they are too old for this one.';
+
+revoke all on function sync.schema_version(), sync.oldest_functions(), sync.meet_functions(bigint) from public;
+grant execute on function sync.schema_version(), sync.oldest_functions(), sync.meet_functions(bigint) to isthmus_worker;

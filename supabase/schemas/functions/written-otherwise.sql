@@ -1,0 +1,89 @@
+-- Purpose: tell what the target made of a write: cancelled without an error, or changed on its way into the row.
+-- Locks:   none beyond those of the statements.
+--
+-- What was written is compared with what the row holds when the statement and all triggers are through. A write that left no
+-- trace is undone as a whole (IS004), and its record goes to the queue. A value that the target changed stays as the target
+-- has it, for many triggers normalise what they get; sync_warnings names the record for as long as the two differ.
+
+create function sync.named_triggers(p_table regclass, p_says text) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with found as (
+    select t.tgname::text as name, concat_ws(' ', p.proname, p.prosrc, encode(t.tgargs, 'escape')) ~* p_says as says
+      from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid
+     where (t.tgrelid = p_table or t.tgrelid in (select relid from pg_catalog.pg_partition_tree(p_table)))
+       -- 1: for each row. 4, 16: of an insert, of an update.
+       and not t.tgisinternal and t.tgenabled in ('O', 'A') and t.tgtype & 1 = 1 and t.tgtype & 20 <> 0
+    union
+    select 'rule ' || r.rulename, r.is_instead from pg_catalog.pg_rewrite r
+     where r.ev_class = p_table and r.ev_type in ('2', '3') and r.ev_enabled in ('O', 'A'))
+  select string_agg(distinct f.name, ', ' order by f.name) from found f
+   where f.says or not exists (select from found where says)
+$$;
+comment on function sync.named_triggers(regclass, text) is
+  'The triggers of a table that see its rows written, as a list of names: those whose function says so (a regular expression over its text), or else all. Null: there is none.';
+
+create function sync.cancelling_triggers(p_table regclass) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select sync.named_triggers(p_table, '\mreturn\s+(null|old)\M|\msuppress_redundant_updates_trigger\M')
+$$;
+comment on function sync.cancelling_triggers(regclass) is 'The triggers and rules that may cancel a write to a table, as a list of names.';
+
+create function sync.refuse_writes(p_from integer, p_to integer) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if exists (select from pg_temp.page_plan where n between p_from and p_to and cancelled) then
+    raise exception using errcode = 'IS004', message = 'the target has cancelled a write without an error';
+  end if;
+  if exists (select from pg_temp.page_plan where n between p_from and p_to and altered) then
+    raise exception using errcode = 'IS001', message = 'the target cannot hold a value exactly, or changed a number on write';
+  end if;
+end
+$$;
+comment on function sync.refuse_writes(integer, integer) is
+  'Raises IS004 when the target has cancelled a write of the slice, IS001 when it cannot hold a value exactly or has changed a number on write, as pg_temp.page_plan says.';
+
+create function sync.page_otherwise() returns table (legacy_id bigint, field text)
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  return query
+  select q.legacy_id, f.field from pg_temp.page_plan q cross join lateral unnest(q.otherwise) f (field)
+   where q.otherwise is not null
+  union all
+  -- Written by an earlier page, and as it was left then: the two still differ.
+  select q.legacy_id, e.key
+    from pg_temp.page_plan q cross join lateral jsonb_each(q.new) e
+   where q.action in ('update', 'unchanged', 'review') and q.seen <> q."left" and (q.written ? e.key) is not true
+     and q.now -> e.key <> e.value and q.now -> e.key = q."left" -> e.key and e.value = q.seen -> e.key;
+end
+$$;
+comment on function sync.page_otherwise() is
+  'In which fields the rows of a page hold something else than the sync wrote, now or before, though nobody has edited them since.';
+
+create function sync.tell_otherwise(p_entity public.sync_entities, p_execution uuid, p_fields text[]) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_table  regclass := to_regclass(format('public.%I', p_entity.target_table));
+  v_fields jsonb;
+begin
+  select jsonb_agg(jsonb_build_object('field', f.field, 'triggers', sync.named_triggers(v_table, '\m' || regexp_replace(f.field, '(\W)', '\\\1', 'g') || '\M'))
+                   order by f.field)
+    into v_fields
+    from (select distinct x.field from unnest(p_fields) x (field)) f;
+  if v_fields is null then
+    return;
+  end if;
+  perform sync.raise_alert('written_otherwise', 'warning', p_entity.source_id, p_execution, p_entity.id,
+    format('The target changes what is written into %s: %s. The rows do not hold the source''s values, and no comparison will say so. sync_warnings names the records. Do not fill these fields in the entity file, or change the trigger.',
+      p_entity.entity_type, (select string_agg((f ->> 'field') || coalesce(' (trigger ' || (f ->> 'triggers') || ')', ''), ', ') from jsonb_array_elements(v_fields) f)),
+    jsonb_build_object('fields', v_fields));
+end
+$$;
+comment on function sync.tell_otherwise(public.sync_entities, uuid, text[]) is
+  'Raises the alert written_otherwise when the target has changed what was written: which fields, and which triggers.';
+
+revoke all on function sync.named_triggers(regclass, text), sync.cancelling_triggers(regclass), sync.refuse_writes(integer, integer),
+  sync.page_otherwise(), sync.tell_otherwise(public.sync_entities, uuid, text[]) from public;
+grant execute on function sync.named_triggers(regclass, text), sync.cancelling_triggers(regclass), sync.refuse_writes(integer, integer),
+  sync.page_otherwise(), sync.tell_otherwise(public.sync_entities, uuid, text[]) to isthmus_worker;
+grant execute on function sync.named_triggers(regclass, text), sync.cancelling_triggers(regclass),
+  sync.tell_otherwise(public.sync_entities, uuid, text[]) to isthmus_decisions;

@@ -1,0 +1,105 @@
+import { spawn } from "node:child_process";
+import { text } from "node:stream/consumers";
+import { join, resolve } from "node:path";
+import { denoProgram, type DenoRelease } from "../../local/functions/deno.ts";
+
+const ROOT = resolve(import.meta.dirname, "../..");
+
+/** A connection to try: how, and to what. */
+export interface Attempt {
+  readonly host: string;
+  readonly port: number;
+  readonly tls: "verify-full" | "require" | "disable";
+  readonly ca?: string;
+}
+
+/** What became of each attempt, made by the functions' own socket on Deno: "encrypted", "plain", or why not. */
+export async function connectOnDeno(
+  release: DenoRelease,
+  attempts: readonly Attempt[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<string[]> {
+  const program = `
+    import { connect } from "${ROOT}/shared/db/connect.ts";
+    import { reasonOf } from "${ROOT}/shared/net-reason.ts";
+    import { DatabaseSocket } from "${ROOT}/functions/database-socket.ts";
+    const told = [];
+    for (const { host, port, tls, ca } of ${JSON.stringify(attempts)}) {
+      const url = "postgres://postgres@" + host + ":" + port + "/postgres";
+      const socket = (target) => new DatabaseSocket(target);
+      const sql = connect({ side: "target", url, tls, ca, poolSize: 1, idleTimeoutSeconds: 1, connectTimeoutSeconds: 3, applicationName: "t", socket });
+      try {
+        const [{ ssl, long }] = await sql.unsafe("select ssl, length(repeat('x', 300000)) as long, repeat('x', 300000) as x from pg_stat_ssl where pid = pg_backend_pid()");
+        told.push(ssl ? "encrypted" : "plain");
+      } catch (error) { told.push(reasonOf(error)); }
+      await sql.end({ timeout: 1 });
+    }
+    console.log(JSON.stringify(told));`;
+  return (await runOnDeno(release, program, env)) as string[];
+}
+
+/** What a long conversation over the functions' own socket was like. */
+export interface Conversation {
+  /** Bytes of a value that went to the server, and of one that came back, and whether both arrived as they left. */
+  readonly sent: number;
+  readonly received: number;
+  readonly whole: boolean;
+  /** From the first byte to the first answer: the median of ten connections. */
+  readonly openMs: number;
+}
+
+/** Sends megabytes to a server and has them sent back, on Deno. */
+export async function converseOnDeno(
+  release: DenoRelease,
+  { host, port, tls, ca }: Attempt,
+  megabytes: number,
+): Promise<Conversation> {
+  const program = `
+    import { connect } from "${ROOT}/shared/db/connect.ts";
+    import { DatabaseSocket } from "${ROOT}/functions/database-socket.ts";
+    import { createHash } from "node:crypto";
+    const open = () => connect({ side: "target", url: "postgres://postgres@${host}:${port}/postgres", tls: "${tls}", ca: ${JSON.stringify(ca)},
+      poolSize: 1, idleTimeoutSeconds: 5, connectTimeoutSeconds: 10, applicationName: "t", socket: (target) => new DatabaseSocket(target) });
+    const took = [];
+    for (let n = 0; n < 10; n++) {
+      const sql = open();
+      const began = performance.now();
+      await sql.unsafe("select 1");
+      took.push(performance.now() - began);
+      await sql.end({ timeout: 1 });
+    }
+    const sql = open();
+    // Not the same all over, so that a chunk that is lost, doubled or out of order shows.
+    const value = Array.from({ length: ${megabytes} * 65536 }, (_, n) => String(n).padStart(15, "0") + ";").join("");
+    const [row] = await sql.unsafe("select md5($1::text) as digest, $1::text || '' as back", [value]);
+    const digest = createHash("md5").update(value).digest("hex");
+    await sql.end({ timeout: 1 });
+    console.log(JSON.stringify({ sent: value.length, received: row.back.length, whole: row.digest === digest && row.back === value,
+      openMs: took.sort((a, b) => a - b)[5] }));`;
+  return (await runOnDeno(release, program)) as Conversation;
+}
+
+async function runOnDeno(release: DenoRelease, program: string, env: Readonly<Record<string, string>> = {}): Promise<unknown> {
+  const config = join(ROOT, "functions/sync-page/deno.json");
+  const flags = [
+    "--quiet",
+    "--no-lock",
+    "--node-modules-dir=manual",
+    `--config=${config}`,
+    "--allow-net",
+    "--allow-env",
+    "--allow-read",
+  ];
+  const run = spawn(denoProgram(release), ["run", ...flags, "-"], {
+    cwd: ROOT,
+    stdio: ["pipe", "pipe", "pipe"],
+    env: { ...process.env, ...env },
+  });
+  run.stdin.end(program);
+  const [out, err] = await Promise.all([text(run.stdout), text(run.stderr)]);
+  try {
+    return JSON.parse(out) as unknown;
+  } catch {
+    throw new Error(err || out);
+  }
+}
