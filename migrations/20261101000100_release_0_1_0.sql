@@ -1315,7 +1315,7 @@ grant select, delete, insert (id, begun_at), update (begun_at, ended_at) on publ
 
 -- Written by `npm run migration`: the last migration.
 create function sync.schema_version() returns bigint
-language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$ select 20261101000100 $$;
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$ select 20261101000200 $$;
 comment on function sync.schema_version() is 'The last migration. Functions that were made for a later one do nothing here.';
 
 -- While an upgrade is under way, functions of the release before meet this database, and so do those of a release that was put back. Whoever
@@ -1325,18 +1325,18 @@ create function sync.oldest_functions() returns bigint
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$ select 20261101000100 $$;
 comment on function sync.oldest_functions() is 'Functions that were made for an earlier version than this one do nothing here.';
 
--- Called in the statement that claims a page, and in the first one of a tick, a start and a check: it costs no round trip.
+-- Called in the statements that claim and commit a page, and in the first one of a tick, a start and a check: it costs no round trip.
 create function sync.meet_functions(p_version bigint) returns void
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   if p_version > sync.schema_version() then
     raise exception 'the functions were made for version % of the database, which has version %', p_version, sync.schema_version()
-      using errcode = 'IS071', hint = 'Upgrade the database: npm run sync -- setup --upgrade. Nothing was begun, and what is in the queue comes back by itself.';
+      using errcode = 'IS071', hint = 'Upgrade the database: npm run sync -- setup --upgrade. Nothing was done, and what is in the queue comes back by itself.';
   end if;
   if p_version < sync.oldest_functions() then
     raise exception 'the database has version %, and works with functions of version % and later; these have version %',
       sync.schema_version(), sync.oldest_functions(), p_version
-      using errcode = 'IS072', hint = 'Deploy the functions of the release that the database has: npm run sync -- setup --upgrade, from a checkout of that release. Nothing was begun, and what is in the queue comes back by itself.';
+      using errcode = 'IS072', hint = 'Deploy the functions of the release that the database has: npm run sync -- setup --upgrade, from a checkout of that release. Nothing was done, and what is in the queue comes back by itself.';
   end if;
 end
 $$;
@@ -9231,63 +9231,3 @@ comment on function sync.watch_tick() is
 
 revoke all on function sync.read_tick_answers(), sync.tick_obstacle(), sync.pg_net_state(), sync.refused_tick(integer, text), sync.judge_ticks(),
   sync.watch_tick() from public;
-
--- supabase/schemas/schedule.sql
-
--- Purpose: call sync-tick every minute through pg_cron and pg_net, where the project has them, and watch what becomes of the calls.
--- Reverse: select cron.unschedule('isthmus-sync-tick'), cron.unschedule('isthmus-watch-tick'), cron.unschedule('isthmus-prune-cron-history').
---
--- Both jobs are visible on the dashboard's Cron page. Address and key come from Vault (docs/deployment.md):
---   select vault.create_secret('https://<ref>.supabase.co/functions/v1', 'isthmus_functions_url');
---   select vault.create_secret('<a secret key of the project>', 'isthmus_secret_key');
--- Can be run again.
-
--- What is there is not created again: a hosted project runs scripts of its own around the statement, even where it does nothing.
-do $$
-begin
-  if exists (select from pg_available_extensions where name = 'pg_cron' and installed_version is null) then
-    create extension if not exists pg_cron with schema pg_catalog;
-  end if;
-  if exists (select from pg_available_extensions where name = 'pg_net' and installed_version is null) then
-    create extension if not exists pg_net with schema extensions;
-  end if;
-  if to_regprocedure('cron.schedule(text, text, text)') is null
-     or not exists (select from pg_proc where pronamespace = to_regnamespace('net') and proname = 'http_post')
-     or to_regclass('vault.decrypted_secrets') is null then
-    raise notice 'pg_cron, pg_net or Vault is not available here: sync-tick is not scheduled. Create a QStash schedule instead: npm run sync -- schedule';
-    return;
-  end if;
-  perform cron.schedule('isthmus-sync-tick', '* * * * *', 'select sync.call_tick()');
-  -- A job of its own: what fails in a call is undone with all that the call's transaction has written.
-  perform cron.schedule('isthmus-watch-tick', '* * * * *', 'select sync.watch_tick()');
-  -- pg_cron never prunes its own history. That of the application's jobs is the application's.
-  perform cron.schedule('isthmus-prune-cron-history', '17 3 * * *', $job$
-    delete from cron.job_run_details d using cron.job j where j.jobid = d.jobid and d.end_time < now() - interval '7 days'
-       and j.jobname in ('isthmus-sync-tick', 'isthmus-watch-tick', 'isthmus-prune-cron-history')
-  $job$);
-end
-$$;
-
--- pg_net gives everybody all rights on its tables. Its queue holds the key in a header: reading shows it, an update sends it
--- elsewhere, and a trigger runs with the rights of whoever calls. Calling, which inserts and returns the id, stays as it is.
-do $$
-declare
-  v_open text;
-begin
-  if to_regclass('net.http_request_queue') is null then
-    return;
-  end if;
-  begin
-    revoke all on net.http_request_queue from public, anon, authenticated, service_role;
-    grant insert, select (id) on net.http_request_queue to public;
-    revoke insert, update, delete, truncate, references, trigger on net._http_response from public, anon, authenticated, service_role;
-  exception when insufficient_privilege or undefined_table then
-    null;
-  end;
-  select string_agg(distinct privilege, ', ') into v_open from unnest(array['select', 'update', 'delete', 'truncate', 'trigger']) privilege
-   where has_table_privilege('anon', 'net.http_request_queue', privilege) or has_table_privilege('isthmus_worker', 'net.http_request_queue', privilege);
-  if v_open is not null then
-    raise notice 'everybody may % in net.http_request_queue, where the key of sync-tick stands until it is sent. Its owner has to revoke that: docs/deployment.md, section 6', v_open;
-  end if;
-end
-$$;

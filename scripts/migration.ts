@@ -2,10 +2,10 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { startPostgres } from "../local/postgres.ts";
-import { baselineSql } from "./schema/baseline.ts";
+import { baseline } from "./schema/baseline.ts";
 import { declaredFiles, ROOT } from "./schema/declared.ts";
 import { difference, type Difference } from "./schema/difference.ts";
-import { draftSql, handPart, withGenerated } from "./schema/draft.ts";
+import { draftSql, handPart, leftToWrite, withGenerated } from "./schema/draft.ts";
 import { catalogAfter, type Server } from "./schema/fresh-database.ts";
 import {
   migrationFiles,
@@ -18,11 +18,9 @@ import {
 } from "./schema/migration-files.ts";
 import { setVersion } from "./schema/version.ts";
 
-const BASELINE_VERSION = "20261101000100";
-
 /** What a run has done: the file that it wrote, and what is left for a person to write. */
 export interface Written {
-  readonly file?: string;
+  readonly files?: readonly string[];
   readonly said: string;
 }
 
@@ -40,7 +38,7 @@ export async function writeMigration(
   const released = releasedMigrations(root);
   const problems = problemsOf(files, released);
   if (problems.length > 0) throw new Error(problems.join("\n"));
-  if (args[0] === "--release") return release(root, files);
+  if (args[0] === "--release") return release(root, files, withServer);
   if (released.length === 0) {
     if (args.length > 0)
       throw new Error("Nothing is released yet: change supabase/schemas/, then run `npm run migration` without a name.");
@@ -56,9 +54,15 @@ export async function writeMigration(
   const file = last !== undefined && hand !== undefined ? last.file : `${stamp(now)}_${name ?? ""}.sql`;
   const before = files.filter((one) => hand === undefined || one !== last).map(({ sql }) => sql);
   setVersion(root, file);
-  const found = await withServer((server) => compare(server, [...before, ...(hand === undefined ? [] : [hand])], root));
+  const keepVersion = () => setVersion(root, files.at(-1)?.file ?? "");
+  const found = await withServer((server) => compare(server, [...before, ...(hand === undefined ? [] : [hand])], root)).catch(
+    (error: unknown) => {
+      keepVersion();
+      throw error;
+    },
+  );
   if (hand === undefined && isVersionAlone(found)) {
-    setVersion(root, files.at(-1)?.file ?? "");
+    keepVersion();
     return { said: "migrations/ and supabase/schemas/ are equal: there is nothing to write." };
   }
   return write(root, file, hand === undefined ? draftSql(name ?? "", found) : withGenerated(hand, found.statements), found);
@@ -84,7 +88,7 @@ function write(root: string, file: string, sql: string, { statements, byHand }: 
   writeFileSync(join(root, "migrations", file), sql);
   const left = byHand.map((line) => `  ${line}\n`).join("");
   return {
-    file,
+    files: [file],
     said:
       `migrations/${file}: ${statements.length} statements for functions and triggers.` +
       (byHand.length === 0 ? "" : `\nLeft to you, at its beginning (then run \`npm run migration\` again):\n${left}`),
@@ -92,18 +96,37 @@ function write(root: string, file: string, sql: string, { statements, byHand }: 
 }
 
 function writeBaseline(root: string, files: readonly MigrationFile[]): Written {
-  const file = `${BASELINE_VERSION}_release_${version(root).replaceAll(".", "_")}.sql`;
-  const strangers = files.filter((one) => one.file !== file);
+  const first = baseline(declaredFiles(root), version(root)).map(({ file }) => file);
+  const strangers = files.filter(({ file }) => !first.includes(file));
   if (strangers.length > 0)
     throw new Error(`Nothing is released yet, but migrations/ has ${strangers.map((one) => one.file).join(", ")}.`);
-  setVersion(root, file);
-  writeFileSync(join(root, "migrations", file), baselineSql(declaredFiles(root), version(root)));
-  return { file, said: `migrations/${file}: what supabase/schemas/ says.` };
+  setVersion(root, first.at(-1) ?? "");
+  for (const { file, sql } of baseline(declaredFiles(root), version(root))) writeFileSync(join(root, "migrations", file), sql);
+  return { files: first, said: `migrations/${first.join(", migrations/")}: what supabase/schemas/ says.` };
 }
 
-function release(root: string, files: readonly MigrationFile[]): Written {
+/** @throws Error where a migration is a draft, where the release exists already, or where the migrations do not lead to the declared schema. */
+async function release(
+  root: string,
+  files: readonly MigrationFile[],
+  withServer: <T>(work: (server: Server) => Promise<T>) => Promise<T>,
+): Promise<Written> {
   const released = releasedMigrations(root);
   const added = unreleased(files, released).map(({ file, sql }) => ({ release: version(root), file, sha256: sha256(sql) }));
+  if (added.length === 0) return { said: "Every migration is released." };
+  const problems = unreleased(files, released).flatMap(({ file, sql }) => leftToWrite(sql).map((left) => `${file}: ${left}`));
+  if (released.some(({ release: name }) => name === version(root)))
+    problems.push(`Release ${version(root)} has its migrations. Raise the version in package.json.`);
+  if (problems.length > 0) throw new Error(problems.join("\n"));
+  const { statements, byHand } = await withServer((server) =>
+    compare(
+      server,
+      files.map(({ sql }) => sql),
+      root,
+    ),
+  );
+  if (statements.length + byHand.length > 0)
+    throw new Error(`migrations/ and supabase/schemas/ differ. Write the step first: npm run migration -- NAME.`);
   writeFileSync(join(root, RELEASED_FILE), `${JSON.stringify([...released, ...added], undefined, 2)}\n`);
   return { said: `${added.length} migrations belong to release ${version(root)}. None of them is edited from now on.` };
 }

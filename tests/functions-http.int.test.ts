@@ -1,5 +1,6 @@
 import { Client } from "@upstash/qstash";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { MESSAGE_FORMAT } from "../shared/queue/message-format.ts";
 import { startTestPlatform, type TestPlatform } from "./support/platform.ts";
 
 describe("the functions over HTTP", () => {
@@ -228,6 +229,13 @@ describe("the functions over HTTP", () => {
       });
       expect(answer.status).toBe(200);
       expect(await answer.json()).toEqual({ outcome: "closed" });
+    });
+
+    it("answers 503 to a message of a later release, whatever else stands in it, so that the queue brings it again", async () => {
+      const later = { format: MESSAGE_FORMAT + 1, page: "in another way" };
+      const answer = await request("sync-page", { method: "POST", headers: machine(), body: JSON.stringify(later) });
+      expect(answer.status).toBe(503);
+      expect(await answer.json()).toMatchObject({ error: { code: "DEPLOYMENT_BEHIND" } });
     });
   });
 

@@ -132,12 +132,13 @@ describe("npm run migration", () => {
     writeFileSync(join(root, "supabase/released.json"), "[]");
     change("supabase/schemas/functions/callers.sql", "'The token of the signed-in user.", "'The token of whoever has signed in.");
     await expect(command("change_claims")).rejects.toThrow("Nothing is released yet");
-    const { file = "" } = await command();
+    const { files: [file = "", schedule] = [] } = await command();
     expect(read(`migrations/${file}`)).toContain("The token of whoever has signed in.");
+    expect(schedule).toBe("20261101000200_schedule_sync_tick.sql");
   });
 
   it("has a release keep what its migrations are, and refuses to go on when one was edited", async () => {
-    expect((await command("--release")).said).toMatch(/^1 migrations belong to release/);
+    expect((await command("--release")).said).toMatch(/^2 migrations belong to release/);
     expect((await command()).said).toMatch(/^Every migration is released/);
     expect((await command("nothing_new")).said).toMatch(/are equal/);
     expect(versionsOf(root)).toEqual(versionsOf(ROOT));
@@ -165,7 +166,7 @@ describe("npm run migration", () => {
       "sync.close_alert(text, smallint) to isthmus_worker, isthmus_decisions;",
     );
     change("supabase/schemas/functions/table-guards.sql", "new.page_size < old.page_size)", "new.page_size <> old.page_size)");
-    const { file = "", said } = await command("change_functions");
+    const { files: [file = ""] = [], said } = await command("change_functions");
     expect(file).toBe("20270102030405_change_functions.sql");
     expect(said).toMatch(/functions and triggers\.$/);
     const text = read(`migrations/${file}`);
@@ -183,17 +184,48 @@ describe("npm run migration", () => {
     await isWhole();
   });
 
+  const fillIn = (file: string) => {
+    change(`migrations/${file}`, /-- Locks:.*/, "-- Locks:   none.");
+    change(`migrations/${file}`, /-- Reverse:.*/, "-- Reverse: the migration before.");
+  };
+
+  it("releases no draft, no version twice, and nothing that leads elsewhere than the declared schema", async () => {
+    const { file } = migrationFiles(root).at(-1) ?? { file: "" };
+    const kept = read("supabase/released.json");
+    await expect(command("--release")).rejects.toThrow(
+      /its heading does not say "Locks:"[^]*"Reverse:"[^]*Release 0.1.0 has its migrations. Raise the version in package.json/,
+    );
+    fillIn(file);
+    change("package.json", '"version": "0.1.0"', '"version": "0.2.0"');
+    change("supabase/schemas/functions/callers.sql", "'The path under which", "'The search path under which");
+    await expect(command("--release")).rejects.toThrow(/differ. Write the step first/);
+    expect(read("supabase/released.json")).toBe(kept);
+    await command();
+    expect((await command("--release")).said).toMatch(/^1 migrations belong to release 0.2.0/);
+    expect((await command("--release")).said).toBe("Every migration is released.");
+  });
+
   it("leaves a table to a person, says so, keeps what the person has written, and writes its own part anew after it", async () => {
     const path = "supabase/schemas/tables/brakes.sql";
     change(path, /(create table public.sync_brakes \((?:.*\n)*?)\);/, "$1,\n  noted_by text\n);");
     change("supabase/schemas/functions/brakes.sql", /(comment on function sync.brake_holds\([^)]*\) is\s+')/, "$1Changed. ");
-    await command("--release");
     clock = "2027-02-02T03:04:05Z";
-    const { file = "", said } = await command("add_noted_by");
+    const { files: [file = ""] = [], said } = await command("add_noted_by");
     expect(said).toMatch(/Left to you[^]*column public.sync_brakes.noted_by/);
     expect(read(`migrations/${file}`)).toMatch(/-- TO WRITE:[^]*only in supabase\/schemas: column public.sync_brakes.noted_by/);
     await expect(isWhole()).rejects.toThrow();
-    change(`migrations/${file}`, /-- TO WRITE:.*(\n--.*)*/, "alter table public.sync_brakes add column noted_by text;");
+    fillIn(file);
+    change("package.json", '"version": "0.2.0"', '"version": "0.3.0"');
+    await expect(command("--release")).rejects.toThrow(/its statements are still TO WRITE/);
+    change(`migrations/${file}`, /-- TO WRITE:.*(\n--.*)*/, "alter table public.sync_nothing add column noted_by text;");
+    clock = "2027-02-03T03:04:05Z";
+    await expect(command()).rejects.toThrow(/sync_nothing/);
+    expect(versionsOf(root)).toEqual([file.slice(0, 14), file.slice(0, 14)]);
+    change(
+      `migrations/${file}`,
+      "alter table public.sync_nothing add column noted_by text;",
+      "alter table public.sync_brakes add column noted_by text;",
+    );
     expect((await command()).said).not.toMatch(/Left to you/);
     expect(read(`migrations/${file}`)).toContain("alter table public.sync_brakes add column noted_by text;");
     expect(read(`migrations/${file}`)).toContain("Changed. ");

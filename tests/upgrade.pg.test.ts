@@ -117,7 +117,7 @@ async function nextRelease(folder: string): Promise<readonly MigrationFile[]> {
     "new.moved_at := clock_timestamp();",
     "new.moved_at := clock_timestamp() + interval '1 microsecond';",
   );
-  const { file = "" } = await command("note_pages");
+  const { files: [file = ""] = [] } = await command("note_pages");
   change(
     `migrations/${file}`,
     /-- TO WRITE:.*(\n--.*)*/,

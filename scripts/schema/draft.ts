@@ -21,6 +21,17 @@ export function draftSql(name: string, { statements, byHand }: Difference): stri
   return withGenerated(header.join("\n"), statements);
 }
 
+/** What a person has still to write in a migration. Empty: nothing. */
+export function leftToWrite(sql: string): readonly string[] {
+  const hand = handPart(sql);
+  return [
+    ...(/^-- TO WRITE:/m.test(hand) ? ["its statements are still TO WRITE"] : []),
+    ...["Purpose", "Locks", "Reverse"]
+      .filter((heading) => !new RegExp(`^-- ${heading}: +\\S`, "m").test(hand))
+      .map((heading) => `its heading does not say "${heading}:"`),
+  ];
+}
+
 /** What a person has written of a migration: everything above the command's part. */
 export function handPart(sql: string): string {
   return sql.split(GENERATED)[0]?.trimEnd() ?? "";

@@ -1,7 +1,6 @@
 import { addressesOf } from "../db/connect.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { describeError, ERRORS, IsthmusError, type DescribedError } from "../errors.ts";
-import { MESSAGE_FORMAT } from "../queue/message-format.ts";
 import { sendPages } from "../queue/send-pages.ts";
 import { adoptPage } from "../sql/adoption.ts";
 import { claimPage, giveBackPage, openPage, type GivenBack } from "../sql/pages.ts";
@@ -26,8 +25,6 @@ export async function runPage(
   validate: Validate,
 ): Promise<PageOutcome> {
   const { target, config } = context;
-  if ((message.format ?? MESSAGE_FORMAT) > MESSAGE_FORMAT)
-    throw new IsthmusError("DEPLOYMENT_BEHIND", `This function cannot read a message of format ${String(message.format)}.`);
   const claim = await claimPage(target, message, config.ISTHMUS_LEASE_SECONDS, addressesOf(config));
   if (claim.outcome !== "claimed") return claim;
   try {

@@ -3,6 +3,7 @@ import { ident } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import type { Claim, PageMessage } from "../pipeline/types.ts";
+import { IF_FITTING } from "./fitting.ts";
 
 export interface AdoptedPage {
   /** Legacy ids of the page. */
@@ -14,11 +15,12 @@ export interface AdoptedPage {
 
 /** Takes over the ids of the next page of target rows, in one commit. */
 export async function adoptPage(target: Queryable, claim: Claim, leaseSeconds: number): Promise<AdoptedPage> {
-  const row = await queryOne<{ page: AdoptedPage }>(target, "target", "select sync.adopt_page($1, $2, $3) as page", [
-    claim.chain.id,
-    claim.chain.lease,
-    leaseSeconds,
-  ]);
+  const row = await queryOne<{ page: AdoptedPage }>(
+    target,
+    "target",
+    `select sync.adopt_page($1, $2, $3) as page ${IF_FITTING}`,
+    [claim.chain.id, claim.chain.lease, leaseSeconds],
+  );
   return row.page;
 }
 

@@ -7,6 +7,7 @@ import { addDecimals } from "./decimals.ts";
 import { spanParameters, type Span } from "./digests.ts";
 import { columnSql, drivingSql, freeName, joinsSql, keySql, whereSql } from "./projection.ts";
 import { inAllSpans } from "./uncomputable.ts";
+import { IF_FITTING } from "./fitting.ts";
 
 /** Keys are summed in buckets of 2^14 neighbours, and only buckets that differ are looked into. */
 const BUCKET_BITS = 14;
@@ -199,7 +200,7 @@ export async function commitValidation(
   const row = await queryOne<{ messages: PageMessage[] }>(
     target,
     "target",
-    "select sync.commit_validation($1, $2, $3::integer::smallint, $4::text::jsonb, $5::text::bigint[], $6, $7) as messages",
+    `select sync.commit_validation($1, $2, $3::integer::smallint, $4::text::jsonb, $5::text::bigint[], $6, $7) as messages ${IF_FITTING}`,
     [
       claim.chain.id,
       claim.chain.lease,

@@ -4,6 +4,7 @@ import { query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import type { Claim, PageMessage } from "../pipeline/types.ts";
 import { DIGEST_SQL, drivingSql, keySql, RECORD_KEY, recordsOfKeysSql, recordsSql, whereSql } from "./projection.ts";
+import { IF_FITTING } from "./fitting.ts";
 
 /** Keys from `from` up to `to`, both among them. */
 export interface Span {
@@ -222,7 +223,7 @@ export async function commitDigestPage(
   const row = await queryOne<{ dispatch: PageMessage[] }>(
     target,
     "target",
-    "select sync.commit_digest_page($1, $2, $3::text::bigint[], $4::text::jsonb, $5::text::jsonb, $6::text::jsonb) as dispatch",
+    `select sync.commit_digest_page($1, $2, $3::text::bigint[], $4::text::jsonb, $5::text::jsonb, $6::text::jsonb) as dispatch ${IF_FITTING}`,
     [
       claim.chain.id,
       claim.chain.lease,

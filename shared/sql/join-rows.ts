@@ -4,6 +4,7 @@ import { queryOne } from "../db/query.ts";
 import type { ConsumedJoin } from "../entities/consumed-joins.ts";
 import type { Claim, PageMessage } from "../pipeline/types.ts";
 import type { JoinRow } from "./source-joins.ts";
+import { IF_FITTING } from "./fitting.ts";
 
 /** The links, new and old, of rows that differ from what was consumed last, and how many records are listed for it already. */
 export async function differingLinks(
@@ -49,7 +50,7 @@ export async function commitJoinPage(
         `commit_join_page($1, $2, $3::text::bigint[], $4::text::bigint[], $5::text::bigint[], $6::text::bigint[], $7::text::jsonb)`,
         [...arraysOf(rows), ...page],
       ];
-  const row = await queryOne<{ dispatch: PageMessage[] }>(target, "target", `select sync.${call} as dispatch`, [
+  const row = await queryOne<{ dispatch: PageMessage[] }>(target, "target", `select sync.${call} as dispatch ${IF_FITTING}`, [
     claim.chain.id,
     claim.chain.lease,
     ...parameters,

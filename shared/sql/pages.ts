@@ -1,7 +1,6 @@
 import type { addressesOf, Queryable } from "../db/connect.ts";
 import { integerArray } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
-import { SCHEMA_VERSION } from "../db/schema-version.ts";
 import type {
   Claim,
   CommittedPage,
@@ -14,6 +13,7 @@ import type {
   PendingKey,
   Warning,
 } from "../pipeline/types.ts";
+import { IF_FITTING } from "./fitting.ts";
 
 /**
  * Claims the next page of a chain under a new lease. A later attempt of the message that has the lease takes the page over.
@@ -29,10 +29,10 @@ export async function claimPage(
   const row = await queryOne<{ claim: Claim | NoClaim }>(
     target,
     "target",
-    "select sync.claim_page($1, $2, $3, $4::text::jsonb, $5, $6) as claim from sync.meet_functions($7::bigint)",
+    `select sync.claim_page($1, $2, $3, $4::text::jsonb, $5, $6) as claim ${IF_FITTING}`,
     [
       ...[message.chain, message.page, leaseSeconds, JSON.stringify(addresses)],
-      ...[message.delivery?.id ?? null, message.delivery?.attempt ?? null, SCHEMA_VERSION],
+      ...[message.delivery?.id ?? null, message.delivery?.attempt ?? null],
     ],
   );
   return row.claim;
@@ -119,7 +119,7 @@ export async function commitPage(
   const row = await queryOne<{ page: CommittedPage }>(
     target,
     "target",
-    `select sync.${claim.execution.dry_run ? "plan_page" : "commit_page"}($1, $2, $3, $4::text::jsonb, $5::text::jsonb) as page`,
+    `select sync.${claim.execution.dry_run ? "plan_page" : "commit_page"}($1, $2, $3, $4::text::jsonb, $5::text::jsonb) as page ${IF_FITTING}`,
     [claim.chain.id, claim.chain.lease, JSON.stringify(records), JSON.stringify(issues), JSON.stringify(facts)],
   );
   return row.page;

@@ -1,12 +1,12 @@
 import type { Parties } from "./identities.ts";
 import type { Queryable } from "../db/connect.ts";
 import { query, queryOne } from "../db/query.ts";
-import { SCHEMA_VERSION } from "../db/schema-version.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { ruleName } from "../entities/rules.ts";
 import type { PageMessage } from "../pipeline/types.ts";
 import type { EntityShapes } from "./entity-shapes.ts";
 import type { SourcePosition } from "./source-position.ts";
+import { IF_FITTING } from "./fitting.ts";
 
 export interface Checkpoint {
   readonly entity: string;
@@ -29,8 +29,8 @@ export interface Checkpoint {
  * @throws IsthmusError SCHEMA_OUTDATED, SCHEMA_AHEAD where this database and these functions do not fit.
  */
 export async function beginSource(target: Queryable, name: string): Promise<number> {
-  const text = "select sync.begin_source($1)::integer as id from sync.meet_functions($2::bigint)";
-  return (await queryOne<{ id: number }>(target, "target", text, [name, SCHEMA_VERSION])).id;
+  const text = `select sync.begin_source($1)::integer as id ${IF_FITTING}`;
+  return (await queryOne<{ id: number }>(target, "target", text, [name])).id;
 }
 
 /** Whether this target was put back to an older state since the last execution; then the next ones compare both sides. */
@@ -182,9 +182,12 @@ export interface BegunPlan {
 
 /** Begins the execution at the source's position, in one statement. @throws IsthmusError EXECUTION_ACTIVE. */
 export async function beginExecution(target: Queryable, { xmin, xmax, ...node }: SourcePosition, plan: Plan): Promise<BegunPlan> {
-  const row = await queryOne<{ begun: BegunPlan }>(target, "target", "select sync.begin_execution($1::text::jsonb) as begun", [
-    JSON.stringify({ ...plan, ...node, horizon: xmin, snapshot_xmax: xmax }),
-  ]);
+  const row = await queryOne<{ begun: BegunPlan }>(
+    target,
+    "target",
+    `select sync.begin_execution($1::text::jsonb) as begun ${IF_FITTING}`,
+    [JSON.stringify({ ...plan, ...node, horizon: xmin, snapshot_xmax: xmax })],
+  );
   return row.begun;
 }
 

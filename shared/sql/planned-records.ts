@@ -3,6 +3,7 @@ import { query, queryOne } from "../db/query.ts";
 import type { Claim, PageMessage, RecordId } from "../pipeline/types.ts";
 import type { Mapping } from "./mappings.ts";
 import { pageOfKeys, type FoundKey } from "./pending-keys.ts";
+import { IF_FITTING } from "./fitting.ts";
 
 /** Of these records, those that the dry run has planned to land or to delete. */
 export async function findPlanned(target: Queryable, claim: Claim, keys: readonly RecordId[]): Promise<Mapping[]> {
@@ -39,7 +40,7 @@ export async function commitPlan(target: Queryable, claim: Claim, leaseSeconds: 
   const row = await queryOne<{ messages: PageMessage[] }>(
     target,
     "target",
-    "select sync.commit_plan($1, $2, $3, $4) as messages",
+    `select sync.commit_plan($1, $2, $3, $4) as messages ${IF_FITTING}`,
     [claim.chain.id, claim.chain.lease, leaseSeconds, rows],
   );
   return row.messages;
