@@ -25,7 +25,7 @@ function percentile(times: readonly number[], share: number): number {
 }
 
 describe("records on demand", () => {
-  it(`are visible within ${PROMISED_MS} ms of the call, up to 1,000 of them`, async () => {
+  it(`are visible within ${PROMISED_MS} ms of the call, up to 1,000 of them`, { timeout: 300_000 }, async () => {
     const first = await test.start();
     expect((await test.finish(first.execution)).status).toBe("succeeded");
     const landed = (
