@@ -1,11 +1,11 @@
 import { expect, it } from "vitest";
 import { operations } from "../clinic/entities/operations.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
-import { median, workerCpuMs } from "./support/cpu.ts";
+import { workerCpuMs } from "./support/cpu.ts";
 import { createInProcess } from "./support/in-process.ts";
 
 const ROWS = 5_000;
-const ROUNDS = 5;
+const ROUNDS = 7;
 it(
   "looking for edits costs less than two fifths of the load of a page whose targets are untouched",
   { timeout: 300_000 },
@@ -56,11 +56,10 @@ it(
       without.push(await load(blind));
       full.push(await load(threeWay));
     }
-    const ratio = median(full) / median(without);
-    process.stdout.write(
-      `three-way ${median(full)} ms, blind ${median(without)} ms of CPU per ${ROWS} records: ${ratio.toFixed(2)}\n`,
-    );
-    // About 1.2; beside other work on the machine CPU varies by a tenth.
-    expect(ratio).toBeLessThan(1.4);
+    // Beside other work on the machine CPU varies by a tenth, always upwards: the least of several loads is the load's own.
+    const [most, least] = [Math.min(...full), Math.min(...without)];
+    const ratio = most / least;
+    process.stdout.write(`three-way ${most} ms, blind ${least} ms of CPU per ${ROWS} records: ${ratio.toFixed(2)}\n`);
+    expect(ratio).toBeLessThan(1.25);
   },
 );

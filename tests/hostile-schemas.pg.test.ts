@@ -58,7 +58,7 @@ describe("schemas and histories that nobody expects end in “equal, or told why
     process.stderr.write(
       `hostile schemas: of ${sums.records} records ${sums.equal} are equal, of ${sums.told} it is told why not\n`,
     );
-    // Of few schemas it is chance.
-    if (RUNS >= 20) expect(sums.equal / sums.records).toBeGreaterThan(0.4);
+    // Of few schemas it is chance; the twenty of CI are always the same, of others fewer may land.
+    if (RUNS >= 20) expect(sums.equal / sums.records).toBeGreaterThan(FIRST === 1 && RUNS === 20 ? 0.5 : 0.4);
   });
 });
