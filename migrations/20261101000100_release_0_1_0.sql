@@ -1163,7 +1163,8 @@ create table public.sync_contract_checks (
   findings           jsonb not null,
   effects            jsonb not null,
   warned             jsonb not null default '[]',
-  checked_at         timestamptz not null default now()
+  checked_at         timestamptz not null default now(),
+  planned            text[] not null default '{}'
 );
 comment on table public.sync_contract_checks is
   'The last comparison of both catalogs with the entity definitions. It is made again when a fingerprint has changed.';
@@ -1174,6 +1175,7 @@ comment on column public.sync_contract_checks.findings is 'What did not fit: cod
 comment on column public.sync_contract_checks.effects is 'What writes set off, as it was found; sync_side_effects says what of it has been acknowledged.';
 comment on column public.sync_contract_checks.warned is 'Warnings of which an alert has told already.';
 comment on column public.sync_contract_checks.checked_at is 'When the catalogs were compared; while they stay the same, that holds.';
+comment on column public.sync_contract_checks.planned is 'Entities whose statements the source has planned, while its catalog was this one.';
 alter table public.sync_contract_checks enable row level security;
 create policy team_reads on public.sync_contract_checks for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
@@ -2108,27 +2110,24 @@ grant execute on function sync.finds_legacy_ids(public.sync_entities) to isthmus
 --          open an entity for minting once its target is known to hold no ids that would have to be adopted.
 -- Locks:   row locks on sync_entities.
 
-create function sync.register_entity(p_source_id smallint, p_definition jsonb) returns smallint
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_table   regclass := to_regclass(format('public.%I', p_definition ->> 'target_table'));
-  v_entity  text := p_definition ->> 'entity_type';
-  v_columns jsonb;
-  v_id      smallint;
-begin
-  select jsonb_agg(d.col || jsonb_build_object('type', c.type) order by d.n)
-    into v_columns
-    from jsonb_array_elements(p_definition -> 'columns') with ordinality d (col, n)
-    left join sync.column_types(v_table) c on c.name = d.col ->> 'name';
-
+create function sync.register_entities(p_source_id smallint, p_definitions jsonb) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
   insert into public.sync_entities as e
     (source_id, entity_type, source_table, target_table, legacy_key, depends_on, columns, rules, on_delete, conflicts, predicate, history,
      definition_hash)
-  values (p_source_id, v_entity, p_definition ->> 'source_table', p_definition ->> 'target_table',
-          p_definition ->> 'legacy_key',
-          array(select jsonb_array_elements_text(p_definition -> 'depends_on')),
-          v_columns, p_definition -> 'rules', p_definition -> 'on_delete', p_definition -> 'conflicts',
-          nullif(p_definition -> 'predicate', 'null'), p_definition ->> 'history', p_definition ->> 'definition_hash')
+  select p_source_id, d.body ->> 'entity_type', d.body ->> 'source_table', d.body ->> 'target_table', d.body ->> 'legacy_key',
+         array(select jsonb_array_elements_text(d.body -> 'depends_on')),
+         c.columns, d.body -> 'rules', d.body -> 'on_delete', d.body -> 'conflicts', nullif(d.body -> 'predicate', 'null'), d.body ->> 'history',
+         d.body ->> 'definition_hash'
+    from jsonb_array_elements(p_definitions) with ordinality d (body, n)
+    cross join lateral (
+      select jsonb_agg(o.col || jsonb_build_object('type', t.type) order by o.n) as columns
+        from jsonb_array_elements(d.body -> 'columns') with ordinality o (col, n)
+        left join sync.column_types(to_regclass(format('public.%I', d.body ->> 'target_table'))) t on t.name = o.col ->> 'name' offset 0) c
+   where not exists (select from public.sync_entities k
+                      where k.source_id = p_source_id and k.entity_type = d.body ->> 'entity_type'
+                        and k.definition_hash = d.body ->> 'definition_hash' and k.columns = c.columns)
+   order by d.n
   on conflict (source_id, entity_type) do update
      set source_table = excluded.source_table, target_table = excluded.target_table,
          legacy_key = excluded.legacy_key, depends_on = excluded.depends_on, columns = excluded.columns, rules = excluded.rules,
@@ -2136,15 +2135,9 @@ begin
          definition_hash = excluded.definition_hash, updated_at = now(),
          mask_from = case when sync.hidden_fields(excluded.columns) <@ sync.hidden_fields(e.columns) then e.mask_from else -9223372036854775808 end
    where e.definition_hash is distinct from excluded.definition_hash or e.columns is distinct from excluded.columns
-  returning id into v_id;
-  if v_id is null then
-    select id into v_id from public.sync_entities where source_id = p_source_id and entity_type = v_entity;
-  end if;
-  return v_id;
-end
 $$;
-comment on function sync.register_entity(smallint, jsonb) is
-  'Writes one entity definition and resolves its column types from the catalog. A column that is missing has none: the check of the contract keeps its entity from running.';
+comment on function sync.register_entities(smallint, jsonb) is
+  'Writes the entity definitions that have changed, and resolves their column types from the catalog. A column that is missing has none: the check of the contract keeps its entity from running.';
 
 create function sync.open_entity(p_entity_id smallint, p_dry_run boolean) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2169,8 +2162,8 @@ $$;
 comment on function sync.open_entity(smallint, boolean) is
   'Allows minting for an entity whose target table is empty. Raises IS021 when it holds rows nobody has adopted. p_dry_run: only tells whether it would.';
 
-revoke all on function sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) from public;
-grant execute on function sync.register_entity(smallint, jsonb), sync.open_entity(smallint, boolean) to isthmus_worker;
+revoke all on function sync.register_entities(smallint, jsonb), sync.open_entity(smallint, boolean) from public;
+grant execute on function sync.register_entities(smallint, jsonb), sync.open_entity(smallint, boolean) to isthmus_worker;
 
 -- supabase/schemas/functions/entity-shapes.sql
 
@@ -2570,13 +2563,13 @@ comment on function sync.unacknowledged_effects(smallint) is
 create function sync.store_contract_check(p_source_id smallint, p_check jsonb) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
-  insert into public.sync_contract_checks as c (source_id, definitions, source_fingerprint, target_fingerprint, findings, effects)
+  insert into public.sync_contract_checks as c (source_id, definitions, source_fingerprint, target_fingerprint, findings, effects, planned)
   values (p_source_id, p_check ->> 'definitions', p_check ->> 'sourceFingerprint', p_check ->> 'targetFingerprint',
-          p_check -> 'findings', p_check -> 'effects')
+          p_check -> 'findings', p_check -> 'effects', array(select jsonb_array_elements_text(p_check -> 'planned')))
   on conflict (source_id) do update
      set definitions = excluded.definitions, source_fingerprint = excluded.source_fingerprint,
          target_fingerprint = excluded.target_fingerprint, findings = excluded.findings, effects = excluded.effects,
-         checked_at = now();
+         checked_at = now(), planned = excluded.planned;
   -- Of the tables that were looked at: those of another deployment's entities keep what was acknowledged for them.
   delete from public.sync_side_effects s
    where s.table_name in (select jsonb_array_elements_text(p_check -> 'tables'))

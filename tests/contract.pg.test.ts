@@ -229,7 +229,7 @@ describe("what the catalogs say", () => {
     const entities = new Map([["operations", { ...operations, source: { ...operations.source, where } }]]);
     const context = { ...test.context, entities };
     await test.start({ entities: ["offices"] });
-    const { findings } = await checkContract(context, 1, true);
+    const { findings } = await checkContract(context, 1, { fresh: true });
     expect(findings).toMatchObject([
       {
         code: "source_refused",
@@ -237,12 +237,12 @@ describe("what the catalogs say", () => {
         message: expect.stringContaining("(SQLSTATE 42883 at no_such_function)") as string,
       },
     ]);
-    expect((await checkContract(test.context, 1, true)).findings).toEqual([]);
+    expect((await checkContract(test.context, 1, { fresh: true })).findings).toEqual([]);
   });
 
   it("is compared once: while nothing changes, a start costs one statement per side", async () => {
     await using test = await createPipeline();
-    await test.start({ entities: ["offices"] });
+    await test.start();
     const { context, statements } = listening(test.context);
     expect(await checkContract(context, 1)).toMatchObject({ compared: false, findings: [] });
     expect(statements).toHaveLength(2);
@@ -264,6 +264,31 @@ describe("what the catalogs say", () => {
     expect((await checkContract(test.context, 1)).compared).toBe(true);
     const other = { ...test.context, hashes: new Map([...test.context.hashes, ["offices", "another definition"]]) };
     expect((await checkContract(other, 1)).compared).toBe(true);
+  });
+
+  it("asks the source about the entities of the start, of each once while its catalog stays the same", async () => {
+    await using test = await createPipeline();
+    const explained = async (...names: readonly string[]) => {
+      const { context, statements } = listening(test.context);
+      const requested = names.flatMap((name) => test.context.entities.get(name) ?? []);
+      const { findings } = await checkContract(context, 1, { requested });
+      return [statements.filter((text) => text.startsWith("explain")).length > 0, findings.map(({ code }) => code)];
+    };
+    await test.start({ entities: ["offices"] });
+    expect(await explained("offices")).toEqual([false, []]);
+    expect(await explained("offices", "operations")).toEqual([true, []]);
+    expect(await explained("operations")).toEqual([false, []]);
+    // Another catalog of the target changes nothing of what the source has answered.
+    await test.target.admin`alter table public.offices alter name drop not null`;
+    expect(await explained("offices", "operations")).toEqual([false, []]);
+    await test.source.admin`alter table dispatch_office add column fax text`;
+    expect(await explained("offices")).toEqual([true, ["source_column_new"]]);
+    // What a key's rows have answered is asked again while it stands.
+    await test.source.admin`alter table public.dispatch_operation drop constraint dispatch_operation_pkey cascade`;
+    await test.source.admin`insert into public.dispatch_operation (id, type) values (1, 1), (1, 1)`;
+    expect((await explained("operations"))[1]).toContain("source_key_repeated");
+    await test.source.admin`delete from public.dispatch_operation`;
+    expect((await explained("operations"))[1]).not.toContain("source_key_repeated");
   });
 
   it("warns of a column that the source got while the sync runs, once, by its name", async () => {

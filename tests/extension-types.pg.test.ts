@@ -83,7 +83,7 @@ it("a schema that the sync's roles may not use is told by the check with the gra
   await using test = await create();
   await test.target.admin`revoke usage on schema extensions from isthmus_worker, isthmus_decisions`;
   const check = async () =>
-    (await checkContract(test.context, await beginSource(test.context.target, "legacy"), true)).findings.map(
+    (await checkContract(test.context, await beginSource(test.context.target, "legacy"), { fresh: true })).findings.map(
       ({ code, remedy }) => [code, remedy] as const,
     );
   const grant = 'grant usage on schema "extensions" to "isthmus_worker", isthmus_decisions;';

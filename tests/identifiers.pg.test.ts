@@ -48,7 +48,7 @@ it("tables, columns and members of enums may be called whatever PostgreSQL allow
   });
   try {
     Object.assign(test.context, { source });
-    const { findings } = await checkContract(test.context, await beginSource(test.context.target, "legacy"), true);
+    const { findings } = await checkContract(test.context, await beginSource(test.context.target, "legacy"), { fresh: true });
     expect(findings).toEqual([]);
 
     const columns = [...NAMES, "The Kind"];

@@ -89,7 +89,7 @@ describe("joined and watched tables, their aliases and columns may be called lik
 
     // Nothing keeps the keys of these tables unique: their rows are asked.
     await each((stranger) => stranger.fill(test));
-    const { findings } = await checkContract(test.context, await beginSource(test.context.target, "legacy"), true);
+    const { findings } = await checkContract(test.context, await beginSource(test.context.target, "legacy"), { fresh: true });
     expect(findings).toEqual([]);
     await counted({ capture: "full" }, { inserted: 2, waived: 1 });
 

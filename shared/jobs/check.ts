@@ -23,7 +23,7 @@ export async function checkInstallation(context: Context): Promise<InstallationC
   try {
     const sourceId = await beginSource(context.target, context.config.SOURCE_NAME);
     const unknown = await unknownAsFindings(context, sourceId);
-    const findings = [...unknown, ...(await checkContract(context, sourceId, true)).findings];
+    const findings = [...unknown, ...(await checkContract(context, sourceId, { fresh: true })).findings];
     const sideEffects = await sideEffectsKnown(context.target);
     const ok = reachable.qstash.reachable && findings.every(({ severity }) => severity !== "fatal");
     return { ok, reachable, findings, sideEffects, error: null };
@@ -41,6 +41,6 @@ export async function acknowledge(
   tables: readonly string[] | undefined,
   by: string,
 ): Promise<{ readonly acknowledged: Awaited<ReturnType<typeof acknowledgeSideEffects>> }> {
-  await checkContract(context, await beginSource(context.target, context.config.SOURCE_NAME), true);
+  await checkContract(context, await beginSource(context.target, context.config.SOURCE_NAME), { fresh: true });
   return { acknowledged: await acknowledgeSideEffects(context.target, tables, by) };
 }

@@ -17,7 +17,12 @@ export interface SideEffect {
 export interface ContractState<Finding> {
   readonly target: CatalogReading<TargetCatalog>;
   /** The last comparison, if it was of these definitions. */
-  readonly known: { readonly sourceFingerprint: string; readonly findings: readonly Finding[] } | null;
+  readonly known: {
+    readonly sourceFingerprint: string;
+    readonly findings: readonly Finding[];
+    /** Entities whose statements this source has planned. */
+    readonly planned: readonly string[];
+  } | null;
   readonly unacknowledged: readonly SideEffect[];
   /** Entities whose first load is done. */
   readonly loaded: readonly string[];
@@ -51,7 +56,7 @@ export async function readContractState<Finding>(
      select jsonb_build_object(
               'target', jsonb_build_object('fingerprint', md5(c.body::text), 'catalog', case
                  when $4::text::boolean or md5(c.body::text) is distinct from (select target_fingerprint from known) then c.body end),
-              'known', (select jsonb_build_object('sourceFingerprint', source_fingerprint, 'findings', findings) from known),
+              'known', (select jsonb_build_object('sourceFingerprint', source_fingerprint, 'findings', findings, 'planned', planned) from known),
               'unacknowledged', sync.unacknowledged_effects($2::integer::smallint),
               'loaded', (select coalesce(jsonb_agg(entity_type), '[]') from public.sync_checkpoints where source_id = $2::integer::smallint),
               'alerted', (select coalesce(jsonb_agg(e.entity_type), '[]')
@@ -75,6 +80,8 @@ export async function storeContractCheck(
     readonly sourceFingerprint: string;
     readonly targetFingerprint: string;
     readonly findings: readonly object[];
+    /** Entities whose statements this source has planned. */
+    readonly planned: readonly string[];
     readonly effects: readonly SideEffect[];
   },
 ): Promise<SideEffect[]> {

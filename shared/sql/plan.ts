@@ -75,12 +75,10 @@ export async function registerEntities(
       parent: field.parent ?? null,
     })),
   }));
-  await query(
-    target,
-    "target",
-    `select sync.register_entity($1::integer::smallint, d) from jsonb_array_elements($2::text::jsonb) d`,
-    [sourceId, JSON.stringify(definitions)],
-  );
+  await query(target, "target", "select sync.register_entities($1::integer::smallint, $2::text::jsonb)", [
+    sourceId,
+    JSON.stringify(definitions),
+  ]);
 }
 
 /** Rows of the queue that a start masks at once; the rest follows with the next ticks. */

@@ -25,7 +25,11 @@ const COMPARISON = 5;
 const ASK_MS = 30_000;
 const ASK_ONE_MS = 10_000;
 /** What rows have answered, no catalog tells the end of: it is asked again while it stands. */
-const ANSWERS: ReadonlySet<Finding["code"]> = new Set(["source_key_null", "source_key_repeated"]);
+const STANDING: ReadonlySet<Finding["code"]> = new Set(["source_key_null", "source_key_repeated"]);
+/** What rows were asked for. */
+const OF_ROWS: ReadonlySet<Finding["code"]> = new Set([...STANDING, "source_key_unproven"]);
+
+const NOTHING_KNOWN: Pick<NonNullable<ContractState<Finding>["known"]>, "findings" | "planned"> = { findings: [], planned: [] };
 
 export interface Contract {
   readonly findings: readonly Finding[];
@@ -39,34 +43,49 @@ export interface Contract {
 
 /**
  * Both catalogs against all entities. The catalogs are read by one statement each, which answers with a fingerprint
- * alone while they are those of the last comparison. `fresh` compares in any case.
+ * alone while they are those of the last comparison. The source is asked about the requested entities alone (not given: about all): it
+ * plans their statements, once while its catalog stays the same, and its rows are looked at for what the catalog does not say of keys.
+ * `fresh` compares and asks in any case.
  */
-export async function checkContract(context: Context, sourceId: number, fresh = false): Promise<Contract> {
+export async function checkContract(
+  context: Context,
+  sourceId: number,
+  { requested, fresh = false }: { readonly requested?: readonly Entity[]; readonly fresh?: boolean } = {},
+): Promise<Contract> {
   const entities = [...context.entities.values()];
+  const asked = requested ?? entities;
   const definitions = fingerprint(context);
   const tables = entities.map((entity) => entity.target.table);
   const state = await readContractState<Finding>(context.target, { sourceId, tables, definitions, fresh });
-  const asksAgain = fresh || state.known?.findings.some(({ code }) => ANSWERS.has(code)) === true;
-  const knownSource = asksAgain ? "" : (state.known?.sourceFingerprint ?? "");
+  const knownSource = fresh ? "" : (state.known?.sourceFingerprint ?? "");
   const source = await readSourceCatalog(context.source, sourceTables(entities), knownSource);
   const { alerted, warned } = state;
   const sourceShapes = new Map(entities.map((entity) => [entity.name, shapeRead(columnsRead(entity), source.shapes)]));
   const loaded = new Set(state.loaded);
-  if (state.known && state.target.catalog === null && source.catalog === null) {
+  // Of a catalog that is another one now, nothing that the source has answered holds.
+  const known = state.known && source.catalog === null ? state.known : NOTHING_KNOWN;
+  const toPlan = asked.filter(({ name }) => !known.planned.includes(name));
+  const names = new Set(asked.map(({ name }) => name));
+  const stands = known.findings.some(({ code, entity }) => STANDING.has(code) && names.has(entity ?? ""));
+  if (state.known && state.target.catalog === null && source.catalog === null && toPlan.length === 0 && !stands) {
     const effects = effectFindings(state.unacknowledged, entities, loaded);
-    return { findings: [...state.known.findings, ...effects], compared: false, alerted, warned, sourceShapes };
+    return { findings: [...known.findings, ...effects], compared: false, alerted, warned, sourceShapes };
   }
   const catalogs = {
     source: source.catalog ?? (await sourceCatalog(context, entities)),
     target: state.target.catalog ?? (await targetCatalog(context, sourceId, tables)),
   };
-  const findings = await compare(context, entities, catalogs);
+  const kept = known.findings.filter(({ code, entity }) =>
+    code === "source_refused" ? known.planned.includes(entity ?? "") : OF_ROWS.has(code) && !names.has(entity ?? ""),
+  );
+  const findings = [...(await compare(context, entities, { asked, toPlan }, catalogs)), ...kept];
   const unacknowledged = await storeContractCheck(context.target, sourceId, {
     definitions,
     tables,
     sourceFingerprint: source.fingerprint,
     targetFingerprint: state.target.fingerprint,
     findings,
+    planned: [...known.planned, ...toPlan.map(({ name }) => name)],
     effects: sideEffects(entities, catalogs.target),
   });
   if (source.catalog !== null) await inspectCatalog(context, sourceId, source.catalog);
@@ -95,12 +114,13 @@ function fingerprint({ entities, hashes, columns, denied }: Context): string {
 async function compare(
   context: Context,
   entities: readonly Entity[],
+  { asked, toPlan }: { readonly asked: readonly Entity[]; readonly toPlan: readonly Entity[] },
   { source, target }: { source: SourceCatalog; target: TargetCatalog },
 ): Promise<Finding[]> {
   const ofSource = compareSource(entities, source, context);
-  const keys = await askRows(context, entities, source);
+  const keys = await askRows(context, asked, source);
   const refused: Finding[] = [];
-  for (const entity of entities) {
+  for (const entity of toPlan) {
     const found = ofSource.filter((finding) => finding.entity === null || finding.entity === entity.name);
     // The reason is known already.
     if (found.some(({ severity, code }) => severity === "fatal" && code !== "capture_impossible")) continue;

@@ -29,7 +29,7 @@ export async function keepContract(
   work: "sync" | "plan" | "adopt" = "sync",
   capture = "auto",
 ): Promise<KeptContract> {
-  const contract = await checkContract(context, sourceId);
+  const contract = await checkContract(context, sourceId, { requested });
   const { sourceShapes } = contract;
   const kept = { ...pauseBroken(requested, ...weigh(work, forCapture(capture, contract.findings))), sourceShapes };
   // A plan only tells.

@@ -31,13 +31,13 @@ comment on function sync.unacknowledged_effects(smallint) is
 create function sync.store_contract_check(p_source_id smallint, p_check jsonb) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
-  insert into public.sync_contract_checks as c (source_id, definitions, source_fingerprint, target_fingerprint, findings, effects)
+  insert into public.sync_contract_checks as c (source_id, definitions, source_fingerprint, target_fingerprint, findings, effects, planned)
   values (p_source_id, p_check ->> 'definitions', p_check ->> 'sourceFingerprint', p_check ->> 'targetFingerprint',
-          p_check -> 'findings', p_check -> 'effects')
+          p_check -> 'findings', p_check -> 'effects', array(select jsonb_array_elements_text(p_check -> 'planned')))
   on conflict (source_id) do update
      set definitions = excluded.definitions, source_fingerprint = excluded.source_fingerprint,
          target_fingerprint = excluded.target_fingerprint, findings = excluded.findings, effects = excluded.effects,
-         checked_at = now();
+         checked_at = now(), planned = excluded.planned;
   -- Of the tables that were looked at: those of another deployment's entities keep what was acknowledged for them.
   delete from public.sync_side_effects s
    where s.table_name in (select jsonb_array_elements_text(p_check -> 'tables'))

@@ -9,7 +9,8 @@ create table public.sync_contract_checks (
   findings           jsonb not null,
   effects            jsonb not null,
   warned             jsonb not null default '[]',
-  checked_at         timestamptz not null default now()
+  checked_at         timestamptz not null default now(),
+  planned            text[] not null default '{}'
 );
 comment on table public.sync_contract_checks is
   'The last comparison of both catalogs with the entity definitions. It is made again when a fingerprint has changed.';
@@ -20,6 +21,7 @@ comment on column public.sync_contract_checks.findings is 'What did not fit: cod
 comment on column public.sync_contract_checks.effects is 'What writes set off, as it was found; sync_side_effects says what of it has been acknowledged.';
 comment on column public.sync_contract_checks.warned is 'Warnings of which an alert has told already.';
 comment on column public.sync_contract_checks.checked_at is 'When the catalogs were compared; while they stay the same, that holds.';
+comment on column public.sync_contract_checks.planned is 'Entities whose statements the source has planned, while its catalog was this one.';
 alter table public.sync_contract_checks enable row level security;
 create policy team_reads on public.sync_contract_checks for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
