@@ -1,5 +1,6 @@
 import { defineConfig } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
+import { EVERYDAY } from "./tests/everyday.ts";
 
 /** Minutes each; the first waits for leases most of the time. They run beside all the others instead of after them. */
 const LONGEST = [
@@ -21,6 +22,15 @@ class LongestFirst extends BaseSequencer {
   }
 }
 
+/** Tests that need databases: two files at a time, each with a server of its own (tests/support/servers.ts). */
+const WITH_DATABASES = {
+  globalSetup: ["tests/support/global-setup.ts"],
+  testTimeout: 120_000,
+  hookTimeout: 120_000,
+  // Servers and functions share two cores: more files at a time would only slow each other down.
+  maxWorkers: 2,
+};
+
 export default defineConfig({
   test: {
     sequence: { sequencer: LongestFirst },
@@ -33,16 +43,14 @@ export default defineConfig({
           exclude: ["tests/**/*.{pg,int}.test.ts"],
         },
       },
+      { test: { ...WITH_DATABASES, name: "everyday", sequence: { groupOrder: 1 }, include: EVERYDAY } },
       {
         test: {
+          ...WITH_DATABASES,
           name: "integration",
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder: 2 },
           include: ["tests/**/*.{pg,int}.test.ts"],
-          globalSetup: ["tests/support/global-setup.ts"],
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
-          // Servers and functions share two cores: more files at a time would only slow each other down.
-          maxWorkers: 2,
+          exclude: EVERYDAY,
         },
       },
     ],
