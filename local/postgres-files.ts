@@ -56,7 +56,7 @@ export function prepareFiles(dataDir: string, server: ServerPackage = "embedded-
 function copyCluster(from: string, to: string): void {
   const copy = `${to}-copy`;
   for (const leftover of [copy, to]) rmSync(leftover, { recursive: true, force: true });
-  const { status, error, stderr } = spawnSync("cp", ["-a", from, copy], { encoding: "utf8" });
+  const { status, error, stderr } = spawnSync("/bin/cp", ["-a", from, copy], { encoding: "utf8" });
   if (status !== 0) throw new Error(`The cluster could not be copied: ${error?.message ?? stderr}`);
   renameSync(copy, to);
 }

@@ -25,7 +25,7 @@ export function commandLine(pid: number): string | undefined {
       return undefined;
     }
   }
-  return spawnSync("ps", ["-ww", "-o", "command=", "-p", String(pid)], { encoding: "utf8" }).stdout.trim() || undefined;
+  return spawnSync("/bin/ps", ["-ww", "-o", "command=", "-p", String(pid)], { encoding: "utf8" }).stdout.trim() || undefined;
 }
 
 /** Kills a process and all below it, and waits until the last one has ended. */
@@ -61,7 +61,7 @@ function processes(): Process[] {
       }
     });
   }
-  const { stdout } = spawnSync("ps", ["-A", "-o", "pid=,ppid=,state="], { encoding: "utf8" });
+  const { stdout } = spawnSync("/bin/ps", ["-A", "-o", "pid=,ppid=,state="], { encoding: "utf8" });
   return [...stdout.matchAll(/^\s*(\d+)\s+(\d+)\s+(\S+)/gm)].map(([, pid, parent, state]) => ({
     pid: Number(pid),
     parent: Number(parent),

@@ -40,7 +40,7 @@ export async function createOwnSource(options: { server?: ServerPackage; port?: 
   const { data } = prepareFiles(folder, options.server);
   const copy = (from: string, to: string) => {
     rmSync(to, { recursive: true, force: true });
-    const { status, stderr } = spawnSync("cp", ["-a", from, to], { encoding: "utf8" });
+    const { status, stderr } = spawnSync("/bin/cp", ["-a", from, to], { encoding: "utf8" });
     if (status !== 0) throw new Error(stderr);
   };
   const stopped = async (work: () => void) => {

@@ -154,7 +154,7 @@ async function startStandby(primary: LocalPostgres, folder: string): Promise<Loc
   try {
     await sql`select pg_reload_conf()`;
     await sql`select pg_backup_start('standby', fast => true)`;
-    const copied = spawnSync("cp", ["-a", from, to], { encoding: "utf8", ...serverAccount() });
+    const copied = spawnSync("/bin/cp", ["-a", from, to], { encoding: "utf8", ...serverAccount() });
     if (copied.status !== 0) throw new Error(`The data of the primary was not copied: ${copied.stderr}`);
     const [stopped] = await sql<{ label: string }[]>`select labelfile as label from pg_backup_stop(wait_for_archive => false)`;
     writeFileSync(join(to, "backup_label"), stopped?.label ?? "");
