@@ -14,7 +14,7 @@ function start(...args: string[]) {
 }
 const help = () => start("local/isthmus.mjs", "--help");
 
-it("starts from one built file, which is built again when one of its parts is newer", () => {
+it("starts from one built file, which is built again when one of its parts is newer", { timeout: 60_000 }, () => {
   expect(help()).toMatchObject({ status: 0, stdout: expect.stringContaining("Usage: sync") as string });
   const before = readFileSync(BUILT, "utf8");
   const since = statSync(BUILT).mtimeMs;
@@ -27,7 +27,7 @@ it("starts from one built file, which is built again when one of its parts is ne
   expect(readFileSync(BUILT, "utf8")).toBe(before);
 });
 
-it("starts in a fraction of a second", () => {
+it("starts in a fraction of a second", { timeout: 60_000 }, () => {
   help();
   // Loading the parts one by one takes a second more than Node itself.
   const took = Math.min(...[1, 2, 3].map(() => help().cpuMs));

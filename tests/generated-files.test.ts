@@ -17,7 +17,7 @@ import { importGraph } from "./support/import-graph.ts";
 
 const CLINIC = join(ROOT, "clinic");
 
-describe("generated files (after a change of their sources: npm run generate)", () => {
+describe("generated files (after a change of their sources: npm run generate)", { timeout: 60_000 }, () => {
   it.each(installationFolders().map((folder) => relative(ROOT, folder)))(
     "%s has the registry and the kinds of its files",
     async (name) => {

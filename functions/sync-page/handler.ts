@@ -1,15 +1,13 @@
 import { z } from "zod";
 import { createContext, once } from "../../shared/context.ts";
 import { admit } from "../../shared/http/admit.ts";
-import { IsthmusError } from "../../shared/errors.ts";
 import { parseBody, parseJson } from "../../shared/http/parse.ts";
 import { answer, respondJson } from "../../shared/http/respond.ts";
 import { validate } from "../../shared/jobs/validate.ts";
-import { runPage } from "../../shared/pipeline/run-page.ts";
+import { refuseLater, runPage } from "../../shared/pipeline/run-page.ts";
 import { createTurns } from "../../shared/pipeline/turns.ts";
 import type { Delivery, PageOutcome } from "../../shared/pipeline/types.ts";
 import type { Installation } from "../../shared/entities/installation.ts";
-import { MESSAGE_FORMAT } from "../../shared/queue/message-format.ts";
 import type { Runtime } from "../../shared/runtime.ts";
 
 /** As large as the column that holds it. */
@@ -28,9 +26,6 @@ const ADMISSION = { methods: ["POST"], callers: ["qstash", "machine"], largestBo
 /** Sent by the check of the installation: that it arrives and its signature is known is all it asks. */
 const probe = z.strictObject({ check: z.literal(true) });
 
-/** Of a message in a later format nothing else is known. */
-const laterFormat = z.object({ format: z.number().int().gt(MESSAGE_FORMAT) });
-
 /** One page of one entity per invocation. Duplicate, late or reordered deliveries change nothing and answer 200. */
 export function createHandler(runtime: Runtime, installation: Installation): (request: Request) => Promise<Response> {
   const context = once(() => createContext(runtime, installation));
@@ -42,8 +37,7 @@ export function createHandler(runtime: Runtime, installation: Installation): (re
       const { body } = await admit(request, () => context().config, "sync-page", ADMISSION);
       const parsed = parseJson(body);
       if (probe.safeParse(parsed).success) return respondJson(200, { outcome: "checked" });
-      if (laterFormat.safeParse(parsed).success)
-        throw new IsthmusError("DEPLOYMENT_BEHIND", "A later release has sent this message: this one cannot read its format.");
+      refuseLater(parsed);
       const page = parseBody(message, body);
       const outcome = await turns().take(() => runPage(context(), { ...page, ...deliveryOf(request.headers) }, validate));
       if (!outcome) return respondJson(429, { outcome: "busy" }, { "retry-after": "1" });

@@ -1,6 +1,7 @@
 import { addressesOf } from "../db/connect.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { describeError, ERRORS, IsthmusError, type DescribedError } from "../errors.ts";
+import { MESSAGE_FORMAT } from "../queue/message-format.ts";
 import { sendPages } from "../queue/send-pages.ts";
 import { adoptPage } from "../sql/adoption.ts";
 import { claimPage, giveBackPage, openPage, type GivenBack } from "../sql/pages.ts";
@@ -12,6 +13,13 @@ import { cacheKeys } from "./map-ids.ts";
 import { endedBy } from "./page-ending.ts";
 import { smallerPageSize } from "./page-size.ts";
 import type { Claim, Context, Delivery, PageMessage, PageOutcome } from "./types.ts";
+
+/** @throws IsthmusError DEPLOYMENT_BEHIND where a later release has sent the message: the queue brings it again, to functions that can read it. */
+export function refuseLater(message: unknown): void {
+  const format = typeof message === "object" && message !== null && "format" in message ? message.format : undefined;
+  if (typeof format === "number" && format > MESSAGE_FORMAT)
+    throw new IsthmusError("DEPLOYMENT_BEHIND", "A later release has sent this message: this one cannot read its format.");
+}
 
 type Validate = (context: Context, claim: Claim) => Promise<{ dispatch: readonly PageMessage[]; outcome: PageOutcome }>;
 
