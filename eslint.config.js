@@ -34,6 +34,19 @@ export default tseslint.config(
     languageOptions: { parserOptions: { project: null } },
   },
   {
+    files: ["tests/**/*.ts"],
+    rules: {
+      "no-restricted-syntax": [
+        "error",
+        {
+          selector: "CallExpression[callee.property.name='toMatchObject'] :matches(Property, ArrayExpression) > Literal[regex]",
+          message:
+            "toMatchObject takes a regular expression for an object without properties, and so anything: expect.stringMatching.",
+        },
+      ],
+    },
+  },
+  {
     files: ["shared/**/*.ts", "functions/**/*.ts"],
     // Where all log lines leave.
     ignores: ["functions/deno-runtime.ts"],

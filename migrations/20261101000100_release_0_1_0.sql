@@ -2996,7 +2996,7 @@ begin
     return;
   end if;
   perform sync.raise_alert('written_otherwise', 'warning', p_entity.source_id, p_execution, p_entity.id,
-    format('The target changes what is written into %s: %s. The rows do not hold the source''s values, and no comparison will say so. sync_warnings names the records. Do not fill these fields in the entity file, or change the trigger.',
+    format('The target changes what is written into %s: %s. The rows hold something else than was written, and no comparison will say so. sync_warnings names the records. Do not fill these fields in the entity file, or change the trigger.',
       p_entity.entity_type, (select string_agg((f ->> 'field') || coalesce(' (trigger ' || (f ->> 'triggers') || ')', ''), ', ') from jsonb_array_elements(v_fields) f)),
     jsonb_build_object('fields', v_fields));
 end
@@ -4408,8 +4408,8 @@ declare
 begin
   -- Compared is what the column would hold. Whether that is all of the value is asked beside it: a cast cuts without an error.
   select string_agg(format('%s as %I', sync.kept_sql(format('(p.%s)::%s%s', c.slot, c.type, '::' || nullif(c.exact, c.type)), c.type, c.recast), c.name), ', '),
-         coalesce(string_agg(format('%s is not false', sync.fits_sql(c.slot, c.type, c.exact)), ' and ')
-                    filter (where sync.fits_sql(c.slot, c.type, c.exact) is not null), 'true')
+         -- Null, and so left out, where every value fits.
+         coalesce(string_agg(sync.fits_sql(c.slot, c.type, c.exact) || ' is not false', ' and '), 'true')
     into v_typed, v_fits
     from sync.field_slots(p_entity) c;
   -- The target rows were locked by a statement before this one, which sees them as they will be written.

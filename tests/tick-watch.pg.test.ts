@@ -130,13 +130,14 @@ describe("the watch over the ticks", () => {
         {
           kind: "tick_missing",
           severity: "warning",
-          message:
+          message: expect.stringMatching(
             /^sync-tick is not called yet: the Vault secret isthmus_functions_url is missing\. select vault\.create_secret/,
+          ) as unknown,
         },
       ]);
       await secret("functions_url", base);
       await hosted.owner`select sync.watch_tick()`;
-      expect(await open()).toMatchObject([{ message: /isthmus_secret_key is missing/ }]);
+      expect(await open()).toMatchObject([{ message: expect.stringMatching(/isthmus_secret_key is missing/) as unknown }]);
       await secret("secret_key", KEY);
       await minute("works");
       expect(await open()).toEqual([]);
@@ -146,7 +147,11 @@ describe("the watch over the ticks", () => {
       await hosted.admin`update cron.job set active = false`;
       await hosted.owner`select sync.watch_tick()`;
       expect(await open()).toMatchObject([
-        { kind: "tick_missing", severity: "warning", message: /the job isthmus-sync-tick is paused/ },
+        {
+          kind: "tick_missing",
+          severity: "warning",
+          message: expect.stringMatching(/the job isthmus-sync-tick is paused/) as unknown,
+        },
       ]);
     });
 
@@ -207,7 +212,7 @@ describe("the watch over the ticks", () => {
     expect(await kinds()).toEqual([]);
     await pass(2);
     await minute(does);
-    expect(await open()).toMatchObject([{ kind, severity: "critical", message: says }]);
+    expect(await open()).toMatchObject([{ kind, severity: "critical", message: expect.stringMatching(says) as unknown }]);
     expect(JSON.stringify(await open())).not.toContain(KEY);
     await minute("works");
     expect(await open()).toEqual([]);
@@ -218,7 +223,7 @@ describe("the watch over the ticks", () => {
     expect(await kinds()).toEqual([]);
     await minute("401");
     expect(await open()).toMatchObject([
-      { kind: "tick_refused", message: /^The calls of sync-tick are refused, with status 401/ },
+      { kind: "tick_refused", message: expect.stringMatching(/^The calls of sync-tick are refused, with status 401/) as unknown },
     ]);
   });
 
@@ -228,7 +233,11 @@ describe("the watch over the ticks", () => {
     expect(await open()).toEqual([]);
     await minute("slow");
     expect(await open()).toMatchObject([
-      { kind: "tick_slow", severity: "warning", message: /the latest: it did not answer within 10 seconds/ },
+      {
+        kind: "tick_slow",
+        severity: "warning",
+        message: expect.stringMatching(/the latest: it did not answer within 10 seconds/) as unknown,
+      },
     ]);
     await minute("works");
     expect(await kinds()).toEqual([]);
@@ -241,9 +250,13 @@ describe("the watch over the ticks", () => {
          select at, at + interval '${begun}', at + interval '${ended}' from (select now() - n * interval '10 seconds' - interval '${ended}' as at from generate_series(1, 3) n) x; select sync.watch_tick()`,
       );
     await three("90 seconds", "91 seconds");
-    expect(await open()).toMatchObject([{ kind: "tick_slow", message: /it began 90 seconds after it was called/ }]);
+    expect(await open()).toMatchObject([
+      { kind: "tick_slow", message: expect.stringMatching(/it began 90 seconds after it was called/) as unknown },
+    ]);
     await three("1 second", "150 seconds");
-    expect(await open()).toMatchObject([{ kind: "tick_slow", message: /it worked for 149 seconds/ }]);
+    expect(await open()).toMatchObject([
+      { kind: "tick_slow", message: expect.stringMatching(/it worked for 149 seconds/) as unknown },
+    ]);
     await three("1 second", "2 seconds");
     expect(await kinds()).toEqual([]);
   });
@@ -298,8 +311,9 @@ describe("the watch over the ticks", () => {
     },
     {
       title: "pg_cron's jobs that cannot be read",
-      broken: "revoke select on cron.job from postgres",
-      mended: "grant all on cron.job to postgres",
+      // pg_cron lets everybody read it, and a hosted project's postgres reads all there is.
+      broken: "revoke select on cron.job from public, postgres cascade; revoke pg_read_all_data from postgres",
+      mended: `grant select on cron.job to public; grant select on cron.job to postgres with grant option; grant pg_read_all_data to postgres`,
       says: /cannot be read \(SQLSTATE 42501\)/,
     },
     {
@@ -320,7 +334,9 @@ describe("the watch over the ticks", () => {
     await hosted.owner`select sync.watch_tick()`;
     const told = await open();
     if (mended !== "") await hosted.admin.unsafe(mended);
-    expect(told).toMatchObject([{ kind: "tick_missing", severity: severity ?? "critical", message: says }]);
+    expect(told).toMatchObject([
+      { kind: "tick_missing", severity: severity ?? "critical", message: expect.stringMatching(says) as unknown },
+    ]);
     expect(JSON.stringify(told)).not.toContain(KEY);
   });
 
@@ -335,7 +351,9 @@ describe("the watch over the ticks", () => {
       )
       .simple();
     await hosted.owner`select sync.watch_tick()`;
-    expect(await open()).toMatchObject([{ kind: "tick_missing", message: /does nothing in this database/ }]);
+    expect(await open()).toMatchObject([
+      { kind: "tick_missing", message: expect.stringMatching(/does nothing in this database/) as unknown },
+    ]);
   });
 
   it("costs what its own calls cost, however much others call, and never reads a large table that has no index", async () => {

@@ -18,8 +18,8 @@ declare
 begin
   -- Compared is what the column would hold. Whether that is all of the value is asked beside it: a cast cuts without an error.
   select string_agg(format('%s as %I', sync.kept_sql(format('(p.%s)::%s%s', c.slot, c.type, '::' || nullif(c.exact, c.type)), c.type, c.recast), c.name), ', '),
-         coalesce(string_agg(format('%s is not false', sync.fits_sql(c.slot, c.type, c.exact)), ' and ')
-                    filter (where sync.fits_sql(c.slot, c.type, c.exact) is not null), 'true')
+         -- Null, and so left out, where every value fits.
+         coalesce(string_agg(sync.fits_sql(c.slot, c.type, c.exact) || ' is not false', ' and '), 'true')
     into v_typed, v_fits
     from sync.field_slots(p_entity) c;
   -- The target rows were locked by a statement before this one, which sees them as they will be written.

@@ -73,7 +73,7 @@ begin
     return;
   end if;
   perform sync.raise_alert('written_otherwise', 'warning', p_entity.source_id, p_execution, p_entity.id,
-    format('The target changes what is written into %s: %s. The rows do not hold the source''s values, and no comparison will say so. sync_warnings names the records. Do not fill these fields in the entity file, or change the trigger.',
+    format('The target changes what is written into %s: %s. The rows hold something else than was written, and no comparison will say so. sync_warnings names the records. Do not fill these fields in the entity file, or change the trigger.',
       p_entity.entity_type, (select string_agg((f ->> 'field') || coalesce(' (trigger ' || (f ->> 'triggers') || ')', ''), ', ') from jsonb_array_elements(v_fields) f)),
     jsonb_build_object('fields', v_fields));
 end
