@@ -5,12 +5,13 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { writeMigration } from "../scripts/migration.ts";
 import { catalogText, readCatalog, type Catalog } from "../scripts/schema/catalog.ts";
 import { declaredFiles, ROOT } from "../scripts/schema/declared.ts";
+import { OBJECTS_FILE, objectsText } from "../scripts/schema/declared-objects.ts";
 import { difference } from "../scripts/schema/difference.ts";
-import { catalogAfter, inFreshDatabase, type Server } from "../scripts/schema/fresh-database.ts";
+import { catalogAfter, freshName, inFreshDatabase, type Server } from "../scripts/schema/fresh-database.ts";
 import { migrationFiles } from "../scripts/schema/migration-files.ts";
 import { versionsOf } from "../scripts/schema/version.ts";
 import { createTestTarget, ownerUrl } from "./support/databases.ts";
-import { freshName, schemaServer } from "./support/schema-server.ts";
+import { schemaServer } from "./support/schema-server.ts";
 import postgres from "postgres";
 
 const NOTHING = { statements: [], byHand: [] };
@@ -29,6 +30,12 @@ describe("migrations/, applied one by one, and supabase/schemas/ make the same (
     expect(catalogText(migrated)).toBe(catalogText(declared));
     expect(declared.functions.size).toBeGreaterThan(290);
     expect(declared.others.length).toBeGreaterThan(700);
+  });
+
+  it("what the check of an installation compares a target with is what the declared schema makes", async () => {
+    expect(await objectsText(server, declaredFiles()), "npm run migration writes it").toBe(
+      readFileSync(join(ROOT, OBJECTS_FILE), "utf8"),
+    );
   });
 
   it("as the Supabase CLI applies them", async () => {
@@ -135,6 +142,7 @@ describe("npm run migration", () => {
     const { files: [file = "", schedule] = [] } = await command();
     expect(read(`migrations/${file}`)).toContain("The token of whoever has signed in.");
     expect(schedule).toBe("20261101000200_schedule_sync_tick.sql");
+    expect(read(OBJECTS_FILE)).toBe(await objectsText(server, declaredFiles(root)));
   });
 
   it("has a release keep what its migrations are, and refuses to go on when one was edited", async () => {
@@ -177,6 +185,7 @@ describe("npm run migration", () => {
     expect(text).toContain("drop trigger note_progress on public.sync_chains;");
     expect(text).not.toContain("sync.claims()");
     expect(versionsOf(root)).toEqual(["20270102030405", "20270102030405"]);
+    expect(read(OBJECTS_FILE)).toContain('"function sync.more(integer)"');
     await isWhole();
     change("supabase/schemas/functions/alerts.sql", /create function sync.more[^;]*;\nrevoke[^;]*;\n/, "");
     await command();

@@ -1,4 +1,5 @@
 import type { Sql } from "postgres";
+import { POLICY_TEXT, TRIGGER_TEXT } from "../../shared/sql/objects.ts";
 
 /** A function of ours, as a database has it. Its key in Catalog.functions is its name with the types of its arguments. */
 export interface CatalogFunction {
@@ -51,9 +52,7 @@ const OTHERS = [
   `select format('constraint %s on %s: %s', k.conname, c.oid::regclass, pg_get_constraintdef(k.oid))
      from pg_constraint k join pg_class c on c.oid = k.conrelid where k.contype <> 'n' and (${OURS})`,
   `select pg_get_indexdef(i.indexrelid) from pg_index i join pg_class c on c.oid = i.indrelid where ${OURS}`,
-  `select format('policy %s on %s: %s, %s, to %s, using %s, with check %s', p.polname, c.oid::regclass, p.polpermissive, p.polcmd,
-                 array(select case r when 0 then 'public' else pg_get_userbyid(r)::text end from unnest(p.polroles) r order by 1),
-                 pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
+  `select ${POLICY_TEXT}
      from pg_policy p join pg_class c on c.oid = p.polrelid where ${OURS}`,
   `select format('comment on %s: %s', case when d.objsubid = 0 then format('table %s', c.oid::regclass) else ${column} end, d.description)
      from pg_class c join pg_description d on d.classoid = 'pg_class'::regclass and d.objoid = c.oid
@@ -66,6 +65,15 @@ const OTHERS = [
   `select format('role %s: login %s, bypassrls %s, inherit %s, settings %s', rolname, rolcanlogin, rolbypassrls, rolinherit, rolconfig)
      from pg_roles where rolname like 'isthmus%' and rolname in ('isthmus_worker', 'isthmus_decisions')`,
 ];
+
+/** The tables and sequences, and the types, of the schema public that are ours, where only ours have such names. */
+export async function namesOfOurs(sql: Sql): Promise<{ readonly tables: readonly string[]; readonly types: readonly string[] }> {
+  const [row] = await sql.unsafe<{ tables: string[]; types: string[] }[]>(`
+    select array(select c.relname::text from pg_class c
+                   where c.relkind in ('r', 'p', 'v', 'S') and c.relnamespace = 'public'::regnamespace and (${OURS})) as tables,
+           array(select t.typname::text from pg_type t where ${TYPES}) as types`);
+  return row ?? { tables: [], types: [] };
+}
 
 /** What of ours a database has. It reads under a search path that qualifies every name. */
 export async function readCatalog(sql: Sql): Promise<Catalog> {
@@ -82,7 +90,7 @@ export async function readCatalog(sql: Sql): Promise<Catalog> {
         from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'sync' and p.prokind in ('f', 'p') order by p.oid`);
     const triggers = await tx.unsafe<{ key: string; definition: string }[]>(`
       select format('%I on %s', t.tgname, c.oid::regclass) as key,
-             pg_get_triggerdef(t.oid) || case t.tgenabled when 'O' then '' else ' -- enabled: ' || t.tgenabled::text end as definition
+             ${TRIGGER_TEXT} as definition
         from pg_trigger t join pg_class c on c.oid = t.tgrelid where not t.tgisinternal and (${OURS}) order by 1`);
     const others: string[] = [];
     for (const text of OTHERS)
