@@ -103,6 +103,8 @@ describe("migrations/, applied one by one, and supabase/schemas/ make the same (
     "grant usage on schema sync to anon",
     "alter default privileges in schema sync grant execute on functions to anon",
     "alter table public.sync_jobs set (fillfactor = 50)",
+    'alter table public.sync_alerts alter column message type text collate "C"',
+    "create materialized view public.sync_more as select 1 as id",
   ])("%s: is left to a person", async (change) => {
     await inFreshDatabase(server, freshName(), sqlOf(declaredFiles()), async (owner) => {
       await owner.unsafe(change);
@@ -111,6 +113,36 @@ describe("migrations/, applied one by one, and supabase/schemas/ make the same (
       expect(found.byHand.length).toBeGreaterThan(0);
     });
   });
+
+  it("the text of a view is left to a person", async () => {
+    const withView = (text: string) =>
+      catalogAfter(server, freshName(), [...sqlOf(declaredFiles()), `create view public.sync_more as ${text}`]);
+    const found = difference(await withView("select 1 as id"), await withView("select 2 as id"));
+    expect(found).toEqual({
+      statements: [],
+      byHand: [/^only in the migrations: view public.sync_more is .*1 AS id/, /^only in supabase\/schemas: view .*2 AS id/].map(
+        (line) => expect.stringMatching(line) as string,
+      ),
+    });
+  });
+
+  it.each(["grant isthmus_decisions to service_role", "grant authenticated to isthmus_worker"])(
+    "%s: is left to a person",
+    async (change) => {
+      await inFreshDatabase(server, freshName(), sqlOf(declaredFiles()), async (owner) => {
+        // Roles are the server's: the transaction takes the change back.
+        const taken = owner.begin(async (tx) => {
+          await tx.unsafe(change);
+          const inside = { begin: (work: (within: typeof tx) => unknown) => tx.savepoint((within) => work(within)) };
+          const found = difference(await readCatalog(inside as unknown as typeof owner), declared);
+          expect(found.statements).toEqual([]);
+          expect(found.byHand).toEqual([expect.stringMatching(/^only in the migrations: membership: /) as string]);
+          throw new Error("taken back");
+        });
+        await expect(taken).rejects.toThrow("taken back");
+      });
+    },
+  );
 });
 
 describe("npm run migration", () => {
