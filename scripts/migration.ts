@@ -4,6 +4,7 @@ import { join, resolve } from "node:path";
 import { startPostgres } from "../local/postgres.ts";
 import { baseline } from "./schema/baseline.ts";
 import { declaredFiles, ROOT } from "./schema/declared.ts";
+import { writeObjects } from "./schema/declared-objects.ts";
 import { difference, type Difference } from "./schema/difference.ts";
 import { draftSql, handPart, leftToWrite, withGenerated } from "./schema/draft.ts";
 import { catalogAfter, type Server } from "./schema/fresh-database.ts";
@@ -18,6 +19,8 @@ import {
 } from "./schema/migration-files.ts";
 import { setVersion } from "./schema/version.ts";
 
+type WithServer = <T>(work: (server: Server) => Promise<T>) => Promise<T>;
+
 /** What a run has done: the file that it wrote, and what is left for a person to write. */
 export interface Written {
   readonly files?: readonly string[];
@@ -26,11 +29,12 @@ export interface Written {
 
 /**
  * `npm run migration -- NAME` writes a migration of what differs between migrations/ and supabase/schemas/; without NAME what no release has is
- * written anew; with `--release` all migrations belong to the release of package.json from now on.
+ * written anew; with `--release` all migrations belong to the release of package.json from now on. Beside migrations it writes what the declared
+ * schema makes, for the check of an installation (schema/declared-objects.ts).
  */
 export async function writeMigration(
   args: readonly string[],
-  withServer: <T>(work: (server: Server) => Promise<T>) => Promise<T>,
+  withServer: WithServer,
   root = ROOT,
   now = new Date(),
 ): Promise<Written> {
@@ -42,7 +46,7 @@ export async function writeMigration(
   if (released.length === 0) {
     if (args.length > 0)
       throw new Error("Nothing is released yet: change supabase/schemas/, then run `npm run migration` without a name.");
-    return writeBaseline(root, files);
+    return writeBaseline(root, files, withServer);
   }
   const [name] = args;
   if (name !== undefined && !/^[a-z][a-z0-9_]*$/.test(name))
@@ -55,16 +59,17 @@ export async function writeMigration(
   const before = files.filter((one) => hand === undefined || one !== last).map(({ sql }) => sql);
   setVersion(root, file);
   const keepVersion = () => setVersion(root, files.at(-1)?.file ?? "");
-  const found = await withServer((server) => compare(server, [...before, ...(hand === undefined ? [] : [hand])], root)).catch(
-    (error: unknown) => {
-      keepVersion();
-      throw error;
-    },
-  );
-  if (hand === undefined && isVersionAlone(found)) {
+  const found = await withServer(async (server) => {
+    const differs = await compare(server, [...before, ...(hand === undefined ? [] : [hand])], root);
+    if (hand === undefined && isVersionAlone(differs)) keepVersion();
+    await writeObjects(server, root);
+    return differs;
+  }).catch((error: unknown) => {
     keepVersion();
+    throw error;
+  });
+  if (hand === undefined && isVersionAlone(found))
     return { said: "migrations/ and supabase/schemas/ are equal: there is nothing to write." };
-  }
   return write(root, file, hand === undefined ? draftSql(name ?? "", found) : withGenerated(hand, found.statements), found);
 }
 
@@ -95,22 +100,19 @@ function write(root: string, file: string, sql: string, { statements, byHand }: 
   };
 }
 
-function writeBaseline(root: string, files: readonly MigrationFile[]): Written {
+async function writeBaseline(root: string, files: readonly MigrationFile[], withServer: WithServer): Promise<Written> {
   const first = baseline(declaredFiles(root), version(root)).map(({ file }) => file);
   const strangers = files.filter(({ file }) => !first.includes(file));
   if (strangers.length > 0)
     throw new Error(`Nothing is released yet, but migrations/ has ${strangers.map((one) => one.file).join(", ")}.`);
   setVersion(root, first.at(-1) ?? "");
   for (const { file, sql } of baseline(declaredFiles(root), version(root))) writeFileSync(join(root, "migrations", file), sql);
+  await withServer((server) => writeObjects(server, root));
   return { files: first, said: `migrations/${first.join(", migrations/")}: what supabase/schemas/ says.` };
 }
 
 /** @throws Error where a migration is a draft, where the release exists already, or where the migrations do not lead to the declared schema. */
-async function release(
-  root: string,
-  files: readonly MigrationFile[],
-  withServer: <T>(work: (server: Server) => Promise<T>) => Promise<T>,
-): Promise<Written> {
+async function release(root: string, files: readonly MigrationFile[], withServer: WithServer): Promise<Written> {
   const released = releasedMigrations(root);
   const added = unreleased(files, released).map(({ file, sql }) => ({ release: version(root), file, sha256: sha256(sql) }));
   if (added.length === 0) return { said: "Every migration is released." };

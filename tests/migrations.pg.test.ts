@@ -5,12 +5,13 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { writeMigration } from "../scripts/migration.ts";
 import { catalogText, readCatalog, type Catalog } from "../scripts/schema/catalog.ts";
 import { declaredFiles, ROOT } from "../scripts/schema/declared.ts";
+import { OBJECTS_FILE, objectsText } from "../scripts/schema/declared-objects.ts";
 import { difference } from "../scripts/schema/difference.ts";
-import { catalogAfter, inFreshDatabase, type Server } from "../scripts/schema/fresh-database.ts";
+import { catalogAfter, freshName, inFreshDatabase, type Server } from "../scripts/schema/fresh-database.ts";
 import { migrationFiles } from "../scripts/schema/migration-files.ts";
 import { versionsOf } from "../scripts/schema/version.ts";
 import { createTestTarget, ownerUrl } from "./support/databases.ts";
-import { freshName, schemaServer } from "./support/schema-server.ts";
+import { schemaServer } from "./support/schema-server.ts";
 import postgres from "postgres";
 
 const NOTHING = { statements: [], byHand: [] };
@@ -29,6 +30,12 @@ describe("migrations/, applied one by one, and supabase/schemas/ make the same (
     expect(catalogText(migrated)).toBe(catalogText(declared));
     expect(declared.functions.size).toBeGreaterThan(290);
     expect(declared.others.length).toBeGreaterThan(700);
+  });
+
+  it("what the check of an installation compares a target with is what the declared schema makes", async () => {
+    expect(await objectsText(server, declaredFiles()), "npm run migration writes it").toBe(
+      readFileSync(join(ROOT, OBJECTS_FILE), "utf8"),
+    );
   });
 
   it("as the Supabase CLI applies them", async () => {
@@ -96,6 +103,8 @@ describe("migrations/, applied one by one, and supabase/schemas/ make the same (
     "grant usage on schema sync to anon",
     "alter default privileges in schema sync grant execute on functions to anon",
     "alter table public.sync_jobs set (fillfactor = 50)",
+    'alter table public.sync_alerts alter column message type text collate "C"',
+    "create materialized view public.sync_more as select 1 as id",
   ])("%s: is left to a person", async (change) => {
     await inFreshDatabase(server, freshName(), sqlOf(declaredFiles()), async (owner) => {
       await owner.unsafe(change);
@@ -104,6 +113,36 @@ describe("migrations/, applied one by one, and supabase/schemas/ make the same (
       expect(found.byHand.length).toBeGreaterThan(0);
     });
   });
+
+  it("the text of a view is left to a person", async () => {
+    const withView = (text: string) =>
+      catalogAfter(server, freshName(), [...sqlOf(declaredFiles()), `create view public.sync_more as ${text}`]);
+    const found = difference(await withView("select 1 as id"), await withView("select 2 as id"));
+    expect(found).toEqual({
+      statements: [],
+      byHand: [/^only in the migrations: view public.sync_more is .*1 AS id/, /^only in supabase\/schemas: view .*2 AS id/].map(
+        (line) => expect.stringMatching(line) as string,
+      ),
+    });
+  });
+
+  it.each(["grant isthmus_decisions to service_role", "grant authenticated to isthmus_worker"])(
+    "%s: is left to a person",
+    async (change) => {
+      await inFreshDatabase(server, freshName(), sqlOf(declaredFiles()), async (owner) => {
+        // Roles are the server's: the transaction takes the change back.
+        const taken = owner.begin(async (tx) => {
+          await tx.unsafe(change);
+          const inside = { begin: (work: (within: typeof tx) => unknown) => tx.savepoint((within) => work(within)) };
+          const found = difference(await readCatalog(inside as unknown as typeof owner), declared);
+          expect(found.statements).toEqual([]);
+          expect(found.byHand).toEqual([expect.stringMatching(/^only in the migrations: membership: /) as string]);
+          throw new Error("taken back");
+        });
+        await expect(taken).rejects.toThrow("taken back");
+      });
+    },
+  );
 });
 
 describe("npm run migration", () => {
@@ -135,6 +174,7 @@ describe("npm run migration", () => {
     const { files: [file = "", schedule] = [] } = await command();
     expect(read(`migrations/${file}`)).toContain("The token of whoever has signed in.");
     expect(schedule).toBe("20261101000200_schedule_sync_tick.sql");
+    expect(read(OBJECTS_FILE)).toBe(await objectsText(server, declaredFiles(root)));
   });
 
   it("has a release keep what its migrations are, and refuses to go on when one was edited", async () => {
@@ -177,6 +217,7 @@ describe("npm run migration", () => {
     expect(text).toContain("drop trigger note_progress on public.sync_chains;");
     expect(text).not.toContain("sync.claims()");
     expect(versionsOf(root)).toEqual(["20270102030405", "20270102030405"]);
+    expect(read(OBJECTS_FILE)).toContain('"function sync.more(integer)"');
     await isWhole();
     change("supabase/schemas/functions/alerts.sql", /create function sync.more[^;]*;\nrevoke[^;]*;\n/, "");
     await command();

@@ -26,6 +26,9 @@ it(
     expect(live.code, live.err).toBe(0);
     const run = await project.sync("start", "offices", "--watch");
     expect(run.code, run.err).toBe(0);
+    const check = await project.sync("check");
+    expect(check.out).toMatch(/Asked by the deployed function/);
+    expect(check.out).not.toMatch(/target_(object|right)_/);
     const rows = await project.admin`select id from public.offices order by id`;
     expect(rows.length).toBeGreaterThan(0);
 

@@ -172,6 +172,9 @@ describe("setup, of a project that has migrations, tables, users and jobs of its
       ]);
       const first = await project.sync("start", "offices", "--watch");
       expect(first.code, first.err).toBe(0);
+      const check = await project.sync("check");
+      expect(check.out).toMatch(/Asked by the deployed function/);
+      expect(check.out).not.toMatch(/target_(object|right)_/);
       expect((await project.sync("setup", "--yes")).out).toBe("Done. Nothing is left to do.\n");
     },
   );

@@ -8,12 +8,12 @@ import { writeMigration } from "../scripts/migration.ts";
 import { readCatalog } from "../scripts/schema/catalog.ts";
 import { declaredFiles, ROOT } from "../scripts/schema/declared.ts";
 import { difference } from "../scripts/schema/difference.ts";
-import { catalogAfter } from "../scripts/schema/fresh-database.ts";
+import { catalogAfter, freshName } from "../scripts/schema/fresh-database.ts";
 import { migrationFiles, releasedMigrations, type MigrationFile } from "../scripts/schema/migration-files.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
 import { ownerUrl } from "./support/databases.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
-import { freshName, schemaServer } from "./support/schema-server.ts";
+import { schemaServer } from "./support/schema-server.ts";
 import { withoutOurs } from "./support/without-ours.ts";
 
 const NOTHING = { statements: [], byHand: [] };

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import postgres from "postgres";
@@ -9,6 +10,8 @@ export interface Server {
   superuserUrl(database?: string): string;
   ownerUrl(database: string): string;
 }
+
+export const freshName = () => `schema_${randomBytes(6).toString("hex")}`;
 
 /** The catalog of a new database, after its owner has run some SQL in it. The database is gone then. */
 export async function catalogAfter(server: Server, name: string, texts: readonly string[]): Promise<Catalog> {

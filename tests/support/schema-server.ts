@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import type { Server } from "../../scripts/schema/fresh-database.ts";
 import { testServer } from "./servers.ts";
 
@@ -11,5 +10,3 @@ export async function schemaServer(): Promise<Server> {
     ownerUrl: (database) => url("postgres", database),
   };
 }
-
-export const freshName = () => `schema_${randomBytes(6).toString("hex")}`;

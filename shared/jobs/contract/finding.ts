@@ -70,7 +70,22 @@ export const INSPECTED = {
   source_replica_cancels: ["warn", "The replica cancels long queries."],
 } as const satisfies Readonly<Record<string, readonly ["warn", string]>>;
 
-const ALL = { ...FINDINGS, ...INSPECTED };
+/** What the check of an installation finds besides, of the control tables and functions: nothing of it stops an entity. */
+export const DRIFT = {
+  target_object_missing: ["warn", "A function, trigger, policy or table of the release is gone from the target."],
+  target_object_changed: [
+    "warn",
+    "A function, trigger, policy or the row level security of a control table is not as the release declares it.",
+  ],
+  target_object_added: [
+    "warn",
+    "The schema sync, or a control table, has a function, trigger or policy that the release does not have.",
+  ],
+  target_right_added: ["warn", "A role has a right on something of the sync that the release does not give."],
+  target_right_missing: ["warn", "A role has lost a right that the release gives."],
+} as const satisfies Readonly<Record<string, readonly ["warn", string]>>;
+
+const ALL = { ...FINDINGS, ...INSPECTED, ...DRIFT };
 export type FindingCode = keyof typeof ALL;
 
 /** Something in which a catalog does not fit an entity. Fatal: the entity pauses until it is mended. */
