@@ -2924,32 +2924,54 @@ grant execute on function sync.exceeds_brake(public.sync_executions, smallint, t
 -- Purpose: tell what the target made of a write: cancelled without an error, or changed on its way into the row.
 -- Locks:   none beyond those of the statements.
 --
--- What was written is compared with what the row holds when the statement and all triggers are through. A write that left no
--- trace is undone as a whole (IS004), and its record goes to the queue. A value that the target changed stays as the target
--- has it, for many triggers normalise what they get; sync_warnings names the record for as long as the two differ.
+-- What a row should hold, written or left alone, is compared with what it holds when the statement and all triggers are
+-- through. A write that left no trace is undone as a whole (IS004), and its record goes to the queue. A value that the target
+-- changed stays as the target has it, for many triggers normalise what they get; sync_warnings names the record for as long as
+-- the two differ.
 
-create function sync.named_triggers(p_table regclass, p_says text) returns text
+create function sync.named_triggers(p_table regclass, p_before text, p_after text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with found as (
-    select t.tgname::text as name, concat_ws(' ', p.proname, p.prosrc, encode(t.tgargs, 'escape')) ~* p_says as says
+    -- 66: before, or instead of.
+    select t.tgname::text as name,
+           concat_ws(' ', p.proname, p.prosrc, encode(t.tgargs, 'escape')) ~* case when t.tgtype & 66 <> 0 then p_before else p_after end as says
       from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid
-     where (t.tgrelid = p_table or t.tgrelid in (select relid from pg_catalog.pg_partition_tree(p_table)))
-       -- 1: for each row. 4, 16: of an insert, of an update.
-       and not t.tgisinternal and t.tgenabled in ('O', 'A') and t.tgtype & 1 = 1 and t.tgtype & 20 <> 0
+     where not t.tgisinternal and t.tgenabled in ('O', 'A')
+       -- 4, 16: of an insert, of an update.
+       and t.tgtype & 20 <> 0
+       -- 1: for each row. One of the whole statement is the named table's alone, and meets its rows when they are written.
+       and case when t.tgtype & 1 = 1 then t.tgrelid = p_table or t.tgrelid in (select relid from pg_catalog.pg_partition_tree(p_table))
+                else t.tgrelid = p_table and t.tgtype & 66 = 0 end
     union
     select 'rule ' || r.rulename, r.is_instead from pg_catalog.pg_rewrite r
      where r.ev_class = p_table and r.ev_type in ('2', '3') and r.ev_enabled in ('O', 'A'))
   select string_agg(distinct f.name, ', ' order by f.name) from found f
    where f.says or not exists (select from found where says)
 $$;
-comment on function sync.named_triggers(regclass, text) is
-  'The triggers of a table that see its rows written, as a list of names: those whose function says so (a regular expression over its text), or else all. Null: there is none.';
+comment on function sync.named_triggers(regclass, text, text) is
+  'The triggers of a table that may touch its rows when they are written, as a list of names: those whose function says so (regular expressions over its text, for triggers before and after the write), or else all. Null: there is none.';
 
-create function sync.cancelling_triggers(p_table regclass) returns text
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select sync.named_triggers(p_table, '\mreturn\s+(null|old)\M|\msuppress_redundant_updates_trigger\M')
+create function sync.words(p_words text[]) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select string_agg('\m' || regexp_replace(w, '(\W)', '\\\1', 'g') || '\M', '|') from unnest(p_words) w
 $$;
-comment on function sync.cancelling_triggers(regclass) is 'The triggers and rules that may cancel a write to a table, as a list of names.';
+comment on function sync.words(text[]) is 'A regular expression that finds any of these words. Null: there are none.';
+
+create function sync.cancelling_triggers(p_table regclass, p_fields text[]) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- After the write nothing cancels it but what takes the row away.
+  select sync.named_triggers(p_table, concat_ws('|', '\mreturn\s+(null|old)\M|\msuppress_redundant_updates_trigger\M', sync.words(p_fields)),
+                             concat_ws('|', '\mdelete\M', sync.words(p_fields)))
+$$;
+comment on function sync.cancelling_triggers(regclass, text[]) is
+  'The triggers and rules that may cancel a write to a table, or undo that of these fields (null: of none), as a list of names.';
+
+create function sync.altering_triggers(p_table regclass, p_fields text[]) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select sync.named_triggers(p_table, sync.words(p_fields), sync.words(p_fields))
+$$;
+comment on function sync.altering_triggers(regclass, text[]) is
+  'The triggers and rules that may change what is written into fields of a table, as a list of names.';
 
 create function sync.refuse_writes(p_from integer, p_to integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2980,7 +3002,7 @@ begin
 end
 $$;
 comment on function sync.page_otherwise() is
-  'In which fields the rows of a page hold something else than the sync wrote, now or before, though nobody has edited them since.';
+  'In which fields the rows of a page hold something else than the sync wrote or left alone, now or before, though nobody has edited them since.';
 
 create function sync.tell_otherwise(p_entity public.sync_entities, p_execution uuid, p_fields text[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2988,8 +3010,7 @@ declare
   v_table  regclass := to_regclass(format('public.%I', p_entity.target_table));
   v_fields jsonb;
 begin
-  select jsonb_agg(jsonb_build_object('field', f.field, 'triggers', sync.named_triggers(v_table, '\m' || regexp_replace(f.field, '(\W)', '\\\1', 'g') || '\M'))
-                   order by f.field)
+  select jsonb_agg(jsonb_build_object('field', f.field, 'triggers', sync.altering_triggers(v_table, array[f.field])) order by f.field)
     into v_fields
     from (select distinct x.field from unnest(p_fields) x (field)) f;
   if v_fields is null then
@@ -3004,11 +3025,11 @@ $$;
 comment on function sync.tell_otherwise(public.sync_entities, uuid, text[]) is
   'Raises the alert written_otherwise when the target has changed what was written: which fields, and which triggers.';
 
-revoke all on function sync.named_triggers(regclass, text), sync.cancelling_triggers(regclass), sync.refuse_writes(integer, integer),
+revoke all on function sync.named_triggers(regclass, text, text), sync.words(text[]), sync.cancelling_triggers(regclass, text[]), sync.altering_triggers(regclass, text[]), sync.refuse_writes(integer, integer),
   sync.page_otherwise(), sync.tell_otherwise(public.sync_entities, uuid, text[]) from public;
-grant execute on function sync.named_triggers(regclass, text), sync.cancelling_triggers(regclass), sync.refuse_writes(integer, integer),
+grant execute on function sync.named_triggers(regclass, text, text), sync.words(text[]), sync.cancelling_triggers(regclass, text[]), sync.altering_triggers(regclass, text[]), sync.refuse_writes(integer, integer),
   sync.page_otherwise(), sync.tell_otherwise(public.sync_entities, uuid, text[]) to isthmus_worker;
-grant execute on function sync.named_triggers(regclass, text), sync.cancelling_triggers(regclass),
+grant execute on function sync.named_triggers(regclass, text, text), sync.words(text[]), sync.cancelling_triggers(regclass, text[]), sync.altering_triggers(regclass, text[]),
   sync.tell_otherwise(public.sync_entities, uuid, text[]) to isthmus_decisions;
 
 -- supabase/schemas/functions/causes.sql
@@ -4245,18 +4266,43 @@ $$;
 comment on function sync.leave_statements(public.sync_entities, uuid) is
   'The statements that delete a slice of the records that have left: plan, delete, row states, mappings. $1, $2: the slice. p_plan: the execution whose plan it is; then over shadows.';
 
+-- Settings are pinned as they are where rows are loaded.
+create function sync.kept_marks(p_entity public.sync_entities, out marks jsonb, out fits boolean)
+language plpgsql stable security invoker
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbreviations = 'Default' set datestyle = 'ISO, YMD'
+set intervalstyle = 'iso_8601' set extra_float_digits = 3 set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
+set array_nulls = on set standard_conforming_strings = on set quote_all_identifiers = off set transform_null_equals = off as $$
+declare
+  v_pairs text;
+begin
+  select string_agg(format('%L, %s', c.name, sync.kept_sql(format('(%L)::%s::%s', m.value, c.type, c.exact), c.type, c.recast)), ', '),
+         coalesce(bool_and(sync.holds(m.value, format('(p.value)::%s is not null and coalesce(%s, true)', c.type,
+                             coalesce(sync.fits_sql('value', c.type, c.exact), 'true')))), true)
+    into v_pairs, fits
+    from jsonb_each_text(p_entity.on_delete -> 'set') m join sync.field_slots(p_entity) c on c.name = m.key;
+  marks := p_entity.on_delete -> 'set';
+  if fits and v_pairs is not null then
+    execute 'select jsonb_build_object(' || v_pairs || ')' into marks;
+  end if;
+end
+$$;
+comment on function sync.kept_marks(public.sync_entities) is
+  'How an entity marks deleted records: the values as its columns keep them, and whether these hold them exactly (if not, the values as they are given). Null: it marks nothing.';
+
 create function sync.soft_statements(p_entity public.sync_entities, p_plan uuid) returns text[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
   v_target text := sync.target_sql(p_entity, v_schema);
-  v_marks  jsonb := p_entity.on_delete -> 'set';
-  v_sets   text := (select string_agg(format('%1$I = %2$L', k, v), ', ' order by k) from jsonb_each_text(v_marks) x (k, v));
+  v_sets   text := (select string_agg(format('%1$I = %2$L', k, v), ', ' order by k) from jsonb_each_text(p_entity.on_delete -> 'set') x (k, v));
+  v_marks  jsonb;
+  v_fits   boolean;
 begin
+  select k.marks, k.fits into v_marks, v_fits from sync.kept_marks(p_entity) k;
   return array_remove(array[
     format($q$
-      insert into pg_temp.page_plan (n, legacy_id, id, action, held, "left", now, written)
-      select p.n, p._key, p._uuid, case when t.id is null then 'delete' else 'soft' end, t.xmin, l."left", o.now,
+      insert into pg_temp.page_plan (n, legacy_id, id, action, held, altered, "left", now, written)
+      select p.n, p._key, p._uuid, case when t.id is null then 'delete' else 'soft' end, t.xmin, t.id is not null and not %7$L::boolean, l."left", o.now,
              (select coalesce(jsonb_object_agg(e.key, e.value), '{}') from jsonb_each(coalesce(%6$L::jsonb, '{}')) e where e.value is distinct from o.now -> e.key)
         from pg_temp.page_rows p
         left join %1$s t on t.id = p._uuid
@@ -4264,16 +4310,26 @@ begin
         cross join lateral (select to_jsonb(x.*) as now from (select %3$s) x offset 0) o
         cross join lateral (select %4$s as "left" offset 0) l
        where p.n between $1 and $2
-    $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, v_marks),
+    $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, v_marks, v_fits),
+    -- What the columns would cut or round is written into none.
+    'select sync.refuse_writes($1, $2)',
     case when v_sets is not null then format($q$
       update %1$s t set %2$s from pg_temp.page_plan q
-       where q.n between $1 and $2 and q.action = 'soft' and t.id = q.id
+       where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}' and t.id = q.id
     $q$, v_target, v_sets) end,
-    -- A trigger may have cancelled it, without a word.
+    'set constraints all immediate',
+    -- Read back after triggers: a mark that does not hold is undone as a whole, so that no attempt leaves a trace in the row.
     case when v_sets is not null then format($q$
-      update pg_temp.page_plan q set action = 'left_kept', written = null from %1$s t
-       where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}' and t.id = q.id and t.xmin = q.held
-    $q$, v_target) end,
+      with after as (
+        select q.n, t.id is null or t.xmin = q.held or o.now || %3$L::jsonb <> o.now as cancelled,
+               (select array_agg(e.key order by e.key) from jsonb_each(o.now) e where e.value is distinct from (q.now || q.written) -> e.key) as otherwise
+          from pg_temp.page_plan q
+          left join %1$s t on t.id = q.id
+          cross join lateral (select to_jsonb(x.*) as now from (select %2$s) x offset 0) o
+         where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}' and o.now is distinct from q.now || q.written)
+      update pg_temp.page_plan q set cancelled = a.cancelled, otherwise = a.otherwise from after a where a.n = q.n
+    $q$, v_target, sync.owned_columns(p_entity), v_marks) end,
+    'select sync.refuse_writes($1, $2)',
     -- As if the source had said so: a record that returns is set back by the same comparison as any other change. Of hashes
     -- nothing is left that could fit, so then every field counts as changed.
     format($q$
@@ -4281,7 +4337,15 @@ begin
       select %2$s, q.legacy_id, '{}', '{}', now() from pg_temp.page_plan q where q.n between $1 and $2 and q.action = 'soft'
       on conflict (entity_id, legacy_id) do update
          set seen = s.seen || %3$L, "left" = s."left" || %3$L, seen_hash = 0 * s.seen_hash, source_digest = null, gone_at = excluded.gone_at
-    $q$, v_schema, p_entity.id, coalesce(v_marks, '{}'))
+    $q$, v_schema, p_entity.id, coalesce(v_marks, '{}')),
+    -- What else triggers made of the marked rows is nobody's edit.
+    format($q$
+      update %4$I.sync_row_states s set "left" = s."left" || sync.pick(o.now, q.otherwise)
+        from pg_temp.page_plan q
+        join %1$s t on t.id = q.id
+        cross join lateral (select to_jsonb(x.*) as now from (select %2$s) x offset 0) o
+       where q.n between $1 and $2 and q.action = 'soft' and q.otherwise is not null and s.entity_id = %3$s and s.legacy_id = q.legacy_id
+    $q$, v_target, sync.owned_columns(p_entity), p_entity.id, v_schema)
   ], null) || sync.tombstone_statements(p_entity, v_schema);
 end
 $$;
@@ -4364,24 +4428,27 @@ $$;
 comment on function sync.delete_relatives(public.sync_entities, text[], text[]) is
   'Deletes rejected records together that only others of them refer to, and that other rejects of the page had parted.';
 
-create function sync.leave_remedy(p_cause text) returns text
+create function sync.leave_remedy(p_cause text, p_triggers text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select 'The source no longer wants this record here, but its target row ' || case
     when p_cause in ('23503', 'left_referenced') then 'is referred to by others: it goes by itself once these are gone or refer to another row. target_wins: it stays.'
     when p_cause = 'left_edited' then 'was edited by somebody. source_wins: it is deleted all the same, and what it held is kept. target_wins: it stays.'
     when p_cause = 'left_unknown' then 'was not written by the sync. target_wins: it stays; or delete it, if nobody needs it.'
+    when p_cause = 'IS001' then 'cannot be marked: its column would cut, round or pad the mark. Correct onDelete in the entity file, or change the column. target_wins: it stays.'
+    when p_cause = 'IS004' then 'does not keep its mark: a trigger or rule takes it off again, or cancels the write' || coalesce(' (trigger ' || p_triggers || ')', '') || '. Change the trigger. target_wins: it stays.'
     else 'cannot be deleted: see what the table''s triggers and constraints say.' end
 $$;
-comment on function sync.leave_remedy(text) is 'What to do about a record that has left but is still there, by SQLSTATE or cause.';
+comment on function sync.leave_remedy(text, text) is
+  'What to do about a record that has left but is still there, by SQLSTATE or cause. p_triggers: those that may be why, as a list of names.';
 
 revoke all on function sync.leaving_rows(public.sync_entities, text, integer, bigint[]), sync.is_leaving(text, jsonb),
   sync.referenced_sql(public.sync_entities, uuid), sync.leave_statements(public.sync_entities, uuid),
-  sync.tombstone_statements(public.sync_entities, text), sync.soft_statements(public.sync_entities, uuid), sync.leave_remedy(text),
-  sync.references_to_itself(public.sync_entities), sync.gone_relatives(smallint, bigint[], bigint, integer),
+  sync.tombstone_statements(public.sync_entities, text), sync.soft_statements(public.sync_entities, uuid), sync.leave_remedy(text, text),
+  sync.kept_marks(public.sync_entities), sync.references_to_itself(public.sync_entities), sync.gone_relatives(smallint, bigint[], bigint, integer),
   sync.delete_relatives(public.sync_entities, text[], text[]) from public;
 grant execute on function sync.leaving_rows(public.sync_entities, text, integer, bigint[]), sync.referenced_sql(public.sync_entities, uuid),
   sync.leave_statements(public.sync_entities, uuid), sync.tombstone_statements(public.sync_entities, text),
-  sync.soft_statements(public.sync_entities, uuid), sync.leave_remedy(text), sync.references_to_itself(public.sync_entities),
+  sync.soft_statements(public.sync_entities, uuid), sync.leave_remedy(text, text), sync.kept_marks(public.sync_entities), sync.references_to_itself(public.sync_entities),
   sync.gone_relatives(smallint, bigint[], bigint, integer), sync.delete_relatives(public.sync_entities, text[], text[]) to isthmus_worker;
 grant execute on function sync.is_leaving(text, jsonb) to isthmus_decisions, authenticated;
 grant execute on function sync.referenced_sql(public.sync_entities, uuid) to isthmus_decisions;
@@ -4534,8 +4601,11 @@ begin
                                                               else q."left" -> e.key end)
                             from jsonb_each(o.now) e)
                end as "left",
-               case when o.now || w.written is distinct from o.now then
-                 array(select e.key from jsonb_each(w.written) e where o.now -> e.key is distinct from e.value order by e.key) end as otherwise
+               -- Of the fields that this write left alone, too: what stands there now is what stood there, or what the source says.
+               case when o.now is distinct from q.now || w.written then (
+                 select array_agg(e.key order by e.key) from jsonb_each(o.now) e
+                  where e.value is distinct from (q.now || w.written) -> e.key
+                    and (w.written ? e.key or e.value is distinct from q.new -> e.key)) end as otherwise
           from pg_temp.page_plan q
           left join %1$s t on t.id = q.id
           cross join lateral (select to_jsonb(x.*) as now from (select %2$s) x offset 0) o
@@ -5292,7 +5362,7 @@ begin
   end if;
   select * into strict v_conflict from public.sync_conflicts where id = p_ids[1];
   perform sync.refuse_decision(v_conflict, 'the target cancels the write without an error'
-      || coalesce(' (trigger ' || sync.cancelling_triggers(to_regclass(format('public.%I', p_entity.target_table))) || ')', ''),
+      || coalesce(' (trigger ' || sync.cancelling_triggers(to_regclass(format('public.%I', p_entity.target_table)), null) || ')', ''),
     'Change the trigger, or decide otherwise.');
 end
 $$;
@@ -5320,6 +5390,9 @@ begin
         cross join lateral (select %3$s from %1$s t where t.id = d.row limit 1) t
         cross join lateral (values %2$s) f (name, altered)
        where f.altered
+      union
+      select (w ->> 'key')::bigint, f.name
+        from jsonb_array_elements($1) w cross join lateral jsonb_array_elements_text(w -> 'also') f (name)
     ), told as (
       insert into public.sync_warnings as w (entity_id, legacy_id, rule)
       select distinct $2, key, 'written_otherwise: ' || name from otherwise
@@ -5331,7 +5404,7 @@ begin
 end
 $$;
 comment on function sync.tell_decided_otherwise(public.sync_entities, jsonb) is
-  'Tells which fields of rows hold something else than a decision wrote, because a trigger of the target has changed it. p_written: [{key, row, put}].';
+  'Tells which fields of rows hold something else than a decision wrote, because a trigger of the target has changed it. p_written: [{key, row, put, also: other fields that are known to be changed}].';
 
 create function sync.decide_fields(p_entity public.sync_entities, p_ids uuid[], p_before jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5410,7 +5483,8 @@ begin
         cross join lateral (select from %s t where t.id = d.row limit 1 for no key update of t) l) locked
   $q$, v_table) using v_work;
   execute format($q$
-    select jsonb_agg(work.item || jsonb_build_object('held', jsonb_build_object('seen', s.seen_hash, 'left', s.left_hash), 'why', case
+    select jsonb_agg(work.item || jsonb_build_object('held', jsonb_build_object('seen', s.seen_hash, 'left', s.left_hash),
+             'before', o.now, 'says', coalesce(s.seen, nullif(work.item -> 'record', 'null')), 'why', case
              when o.now is null then 'its target row is gone'
              when sync.pick(o.now, f.names) <> work.item -> 'expect' then 'the target holds other values than it shows'
              when s.legacy_id is null or s.gone_at is not null
@@ -5445,7 +5519,14 @@ begin
     select count(distinct w ->> 'row') from jsonb_array_elements(v_work) w where w -> 'put' <> '{}'));
 
   execute format($q$
-    select jsonb_agg(work.item || jsonb_build_object('now', o.now)) from jsonb_array_elements($1) work (item) cross join lateral (%s) o
+    select jsonb_agg(work.item || jsonb_build_object('now', o.now, 'altered', a.altered, 'also', a.also))
+      from jsonb_array_elements($1) work (item) cross join lateral (%s) o
+      -- What triggers made of the fields that the decision is not about: of those that are not what the source says it is told.
+      cross join lateral (
+        select coalesce(jsonb_object_agg(e.key, e.value), '{}') as altered,
+               coalesce(jsonb_agg(e.key) filter (where e.value is distinct from work.item -> 'says' -> e.key), '[]') as also
+          from jsonb_each(o.now) e
+         where e.value is distinct from work.item -> 'before' -> e.key and not work.item -> 'put' ? e.key) a
   $q$, v_now) into v_work using v_work;
   select c as conflict into v_first
     from jsonb_array_elements(v_work) w cross join lateral jsonb_each(w -> 'put') p join public.sync_conflicts c on c.id = (w ->> 'id')::uuid
@@ -5455,8 +5536,18 @@ begin
     perform sync.refuse_decision(v_first.conflict, 'the target cannot hold the number exactly', 'Write one that fits its column, without quotes.');
   end if;
 
+  select c as conflict, f.name into v_first
+    from jsonb_array_elements(v_work) w cross join lateral jsonb_array_elements_text(w -> 'also') f (name) join public.sync_conflicts c on c.id = (w ->> 'id')::uuid
+   where f.name = any (v_exact) order by c.first_seen_at, c.id, f.name limit 1;
+  if found then
+    perform sync.refuse_decision(v_first.conflict, 'the target changes a number that the decision is not about, in ' || quote_ident(v_first.name)
+        || coalesce(' (trigger ' || sync.altering_triggers(v_table::regclass, array[v_first.name]) || ')', ''),
+      'Change the trigger, or decide otherwise.');
+  end if;
+
   -- What is put back is nothing new.
-  perform sync.tell_decided_otherwise(p_entity, (select jsonb_agg(w) from jsonb_array_elements(v_work) w where w ->> 'strategy' is not null));
+  perform sync.tell_decided_otherwise(p_entity, (
+    select jsonb_agg(case when w ->> 'strategy' is not null then w else w || '{"put": {}}' end) from jsonb_array_elements(v_work) w));
 
   update public.sync_conflict_values v
      set after = case when w ->> 'strategy' is not null then sync.pick(w -> 'now', array(select jsonb_array_elements_text(w -> 'fields'))) end,
@@ -5466,7 +5557,7 @@ begin
   -- Of hashes, 0 is what nothing fits.
   update public.sync_row_states s
      set seen = s.seen - f.names || (w -> 'seen'),
-         "left" = s."left" - f.names || case when w ->> 'left' is null then sync.pick(w -> 'now', f.names) else w -> 'left' end,
+         "left" = (s."left" || (w -> 'altered')) - f.names || case when w ->> 'left' is null then sync.pick(w -> 'now', f.names) else w -> 'left' end,
          seen_hash = case when s.seen_hash is not null then
            coalesce(case when w ->> 'strategy' is null then (w #>> '{hashes,seen}')::bigint else hashtextextended((w -> 'record')::text, 0) end, 0) end,
          left_hash = case when s.left_hash is not null then
@@ -5474,7 +5565,7 @@ begin
              -- Edits of other fields stay edits: what the sync has left there is what the source says.
              select hashtextextended(jsonb_object_agg(e.key, case
                       when w -> 'fields' ? e.key then coalesce(w -> 'left' -> e.key, e.value)
-                      when e.value = w -> 'record' -> e.key then e.value
+                      when e.value = w -> 'record' -> e.key or w -> 'altered' ? e.key then e.value
                       else w -> 'record' -> e.key end)::text, 0) from jsonb_each(w -> 'now') e) end, 0) end,
          source_digest = (w ->> 'digest')::bigint, written_by = null, synced_at = now()
     from jsonb_array_elements(v_work) w
@@ -7087,21 +7178,24 @@ comment on function sync.page_overwritten() is 'Edits by people that the updates
 create function sync.page_rejections(p_entity public.sync_entities, p_plan uuid, p_of_request text) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
+  v_table      regclass := to_regclass(format('public.%I', p_entity.target_table));
   v_cancelling text;
+  v_unmarking  text;
 begin
   if exists (select from pg_temp.page_rejects where sqlstate = 'IS004') then
-    v_cancelling := sync.cancelling_triggers(to_regclass(format('public.%I', p_entity.target_table)));
+    v_cancelling := sync.cancelling_triggers(v_table, null);
+    v_unmarking := sync.cancelling_triggers(v_table, array(select jsonb_object_keys(p_entity.on_delete -> 'set')));
   end if;
   return coalesce((
     select jsonb_agg(jsonb_build_object(
              'k', p._key, 'state', 'open', 'field', coalesce(j.column_name, l.field),
-             'rule', coalesce(j.constraint_name, case j.sqlstate when 'IS004' then 'write_cancelled' else j.sqlstate end),
+             'rule', coalesce(j.constraint_name, case when p._leaves and j.sqlstate in ('IS001', 'IS004') then 'left_kept' when j.sqlstate = 'IS004' then 'write_cancelled' else j.sqlstate end),
              'type', case when j.sqlstate = '23503' then 'foreign_key_violation'
                           when j.sqlstate = 'IS002' or j.constraint_name ~ '^uuid_mappings_enhanced_' then 'uuid_mapping_conflict'
                           when j.sqlstate ~ '^(22|54|IS001)' then 'schema_mismatch'
                           else 'business_rule_violation' end,
-             'retry', case when j.sqlstate = '23505' and j.other is not null then 'clash' else 'target' end,
-             'remedy', case when p._leaves then sync.leave_remedy(j.sqlstate)
+             'retry', case when p._leaves and j.sqlstate in ('IS001', 'IS004') then 'person' when j.sqlstate = '23505' and j.other is not null then 'clash' else 'target' end,
+             'remedy', case when p._leaves then sync.leave_remedy(j.sqlstate, v_unmarking)
                             when j.sqlstate = '23505' then coalesce('Record ' || h.legacy_id || ' holds', 'Another target row holds') || ' the same unique value: correct one of the two.'
                             when l.n is not null then l.remedy
                             when j.sqlstate ~ '^(23|44)' then 'The target refuses the record: correct it in the source, or change the constraint.'
@@ -7113,7 +7207,7 @@ begin
                             when j.sqlstate = '54000' then 'A value is too long for an index of the target: shorten it in the source, or change the index.'
                             else 'A trigger of the target refuses the record: correct it in the source, or change the trigger.' end,
              'data', jsonb_strip_nulls(jsonb_build_object('sqlstate', j.sqlstate, 'constraint', j.constraint_name, 'parent', l.parent, 'parentId', l.parent_id::text, 'cause', l.cause,
-                       'triggers', case when j.sqlstate = 'IS004' then v_cancelling end, 'leaves', case when p._leaves then true end,
+                       'triggers', case when j.sqlstate = 'IS004' then case when p._leaves then v_unmarking else v_cancelling end end, 'leaves', case when p._leaves then true end,
                        'clashes_with', case when j.other is not null then jsonb_build_object('legacy_id', h.legacy_id, 'id', j.other) end)),
              'digest', p._digest))
       from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
@@ -7137,7 +7231,7 @@ begin
                                      when 'target_unmapped' then case when q.now ->> p_entity.legacy_key = q.legacy_id::text
                                        then format('The target row of this record is there, but what the sync knew of the row is gone. Do not remove the row; take it over: npm run sync -- adopt %s.', p_entity.entity_type)
                                        else 'Another target row has the id that this record would get: see which record that row is (its legacy key), and give it another id if it has to stay.' end
-                                     else sync.leave_remedy(q.action) end,
+                                     else sync.leave_remedy(q.action, null) end,
              'evidence', case q.action when 'target_deleted' then jsonb_build_object('record', q.new)
                                        when 'left_edited' then jsonb_build_object('seen', sync.pick(q.seen, sync.unlisted(q.fields)), 'target', sync.pick(q.now, sync.unlisted(q.fields)), 'left', q."left") end,
              'digest', q.digest))
@@ -7212,11 +7306,11 @@ grant execute on function sync.page_rejections(public.sync_entities, uuid, text)
 -- Locks:   none beyond those of the statements. Application rows are read, never locked.
 
 create function sync.unmarked_sql(p_entity public.sync_entities) returns text
-language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   -- Marked by the sync, and not kept by a decision: of hashes, 0 is what nothing fits.
   select case when p_entity.on_delete ->> 'policy' = 'soft' and p_entity.on_delete -> 'set' is not null then format(
-    '(t.id is not null and s.gone_at is not null and case when s."left" is null then s.seen_hash = 0 else s."left" @> %1$L::jsonb end
-      and not (select to_jsonb(x.*) from (select %2$s) x) @> %1$L::jsonb)', p_entity.on_delete -> 'set', sync.owned_columns(p_entity)) else 'false' end
+    '(t.id is not null and s.gone_at is not null and case when s."left" is null then s.seen_hash = 0 else s."left" || %1$L::jsonb = s."left" end
+      and (select to_jsonb(x.*) || %1$L::jsonb <> to_jsonb(x.*) from (select %2$s) x))', (sync.kept_marks(p_entity)).marks, sync.owned_columns(p_entity)) else 'false' end
 $$;
 comment on function sync.unmarked_sql(public.sync_entities) is
   'SQL: whether the target row t of a record that was deleted in the source (row state s) no longer has the mark that the sync gave it.';
@@ -7355,8 +7449,12 @@ $$;
 comment on function sync.ask_for_unmapped_parents() is
   'Asks for the parents that records of a page wait for although they have landed: somebody has removed their mappings, and reading them puts these right.';
 
+-- Settings are pinned as they are where rows are loaded.
 create function sync.find_again(p_entity public.sync_entities, p_absent bigint[], p_ids uuid[]) returns void
-language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+language plpgsql security invoker set plan_cache_mode = force_custom_plan
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbreviations = 'Default' set datestyle = 'ISO, YMD'
+set intervalstyle = 'iso_8601' set extra_float_digits = 3 set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
+set array_nulls = on set standard_conforming_strings = on set quote_all_identifiers = off set transform_null_equals = off as $$
 declare
   v_forgotten bigint[];
 begin
@@ -8078,8 +8176,12 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function sync.plan_found(uuid, public.sync_entities, jsonb) is 'map_found of a dry run.';
 
+-- Settings are pinned as they are where rows are loaded.
 create function sync.plan_again(p_execution uuid, p_entity public.sync_entities, p_absent bigint[], p_ids uuid[]) returns void
-language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+language plpgsql security invoker set plan_cache_mode = force_custom_plan
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbreviations = 'Default' set datestyle = 'ISO, YMD'
+set intervalstyle = 'iso_8601' set extra_float_digits = 3 set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
+set array_nulls = on set standard_conforming_strings = on set quote_all_identifiers = off set transform_null_equals = off as $$
 declare
   v_found jsonb;
 begin

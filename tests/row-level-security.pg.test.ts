@@ -60,6 +60,7 @@ const OF_DECISIONS = [
 /** Of the worker and of decisions. */
 const OF_BOTH = [
   ...[
+    "altering_triggers",
     "application_path",
     "cancelling_triggers",
     "column_types",
@@ -82,6 +83,7 @@ const OF_BOTH = [
     "raise_alert",
     "record_texts",
     "tell_otherwise",
+    "words",
   ],
   ...["referenced_sql", "released_entity", "shown_value", "unlisted"],
 ];

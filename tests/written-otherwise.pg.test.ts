@@ -237,6 +237,247 @@ describe("a value that a trigger of the target changes", () => {
     expect(await warnings(test)).toEqual([]);
     expect([...(await alerts(test))]).toEqual([]);
   });
+
+  it.each(["values", "hashes"] as const)(
+    "is told where the write was about another field, whatever the trigger makes of it then (history %s)",
+    async (history) => {
+      await using test = await strange({ history });
+      await test.sync();
+      await trigger(test, "touch", "before update", "new.stamp := '2030-05-05 05:05:05+00'; return new;");
+      await test.source.admin`update public.old set n = 1 where id in (1, 2)`;
+      await test.sync();
+      expect(await counts(test)).toEqual({ inserted: 0, updated: 2, unchanged: 0, deleted: 0, in_conflict: 0 });
+      const told = ["1 written_otherwise: stamp", "2 written_otherwise: stamp"];
+      expect(await warnings(test)).toEqual(told);
+      expect(await alerts(test)).toMatchObject([
+        { message: /stamp \(trigger touch\)/, fields: [{ field: "stamp", triggers: "touch" }] },
+      ]);
+      for (const capture of ["full", "digest"] as const) {
+        await test.sync({ capture });
+        expect(await warnings(test), capture).toEqual(told);
+        expect(await test.live(ENTITY)).toEqual([]);
+      }
+      await test.target.admin`drop trigger touch on public.fresh`;
+      await test.source.admin`update public.old set stamp = '2026-04-04 00:00:00+00'`;
+      await test.sync();
+      expect(await warnings(test)).toEqual([]);
+    },
+  );
+
+  it("is nothing to tell where it is the source's, of a field that somebody had edited", async () => {
+    await using test = await strange();
+    await test.sync();
+    await test.target.admin`update public.fresh set name = 'Edited' where legacy_id < 3`;
+    await trigger(test, "back", "before update", "if new.legacy_id = 1 then new.name := 'Name 1'; end if; return new;");
+    await test.source.admin`update public.old set n = 1 where id < 4`;
+    await test.sync();
+    expect((await rows(test)).slice(0, 3).map(({ name }) => name)).toEqual(["Name 1", "Edited", "Name 3"]);
+    expect(await warnings(test)).toEqual([]);
+    expect([...(await alerts(test))]).toEqual([]);
+  });
+
+  it("is told of a merge, of its own value and of another field", async () => {
+    const json = { ...TABLES, columns: { ...TABLES.columns, data: { type: "jsonb" } } };
+    await using test = await createStranger(json, { conflicts: { strategy: "source_wins", fields: { data: "merge" } } as never });
+    await test.source
+      .admin`insert into public.old (id, name, n, data) select i, 'a', 0, '{"a": 1, "b": 1}' from generate_series(1, 2) i`;
+    await test.sync();
+    await test.target.admin`update public.fresh set data = data || '{"b": 2}'`;
+    await trigger(
+      test,
+      "stirs",
+      "before update",
+      `new.n := 7; if new.legacy_id = 2 then new.data := new.data || '{"c": 3}'; end if; return new;`,
+    );
+    await test.source.admin`update public.old set data = '{"a": 5, "b": 1}'`;
+    await test.sync();
+    const merged = await test.target.admin<{ data: object }[]>`select data from public.fresh order by legacy_id`;
+    expect(merged.map(({ data }) => data)).toEqual([{ a: 5, b: 2 }, { a: 5, b: 2, c: 3 }]); // prettier-ignore
+    expect(await warnings(test)).toEqual(["1 written_otherwise: n", "2 written_otherwise: data", "2 written_otherwise: n"]);
+  });
+
+  it.each(["values", "hashes"] as const)("is told where a decision was about another field (history %s)", async (history) => {
+    await using test = await strange({ history, conflicts: { strategy: "manual_review" } });
+    await test.sync();
+    await test.target.admin`update public.fresh set name = 'Mine ' || legacy_id where legacy_id <= 3`;
+    await test.source.admin`update public.old set name = 'New ' || id where id <= 3`;
+    await test.sync();
+    await trigger(test, "touch", "before update", "new.stamp := '2030-05-05 05:05:05+00'; return new;");
+    const decide = (strategy: string | null, id: number, data?: object) =>
+      test.target.admin`
+        update public.sync_conflicts set resolution_strategy = ${strategy}::public.conflict_resolution_strategy,
+               resolution_data = ${data === undefined ? null : test.target.admin.json(data as never)}
+         where source_record_id = ${id}`;
+    await decide("source_wins", 1);
+    await decide("merge", 2, { name: "Both" });
+    expect(await warnings(test)).toEqual(["1 written_otherwise: stamp", "2 written_otherwise: stamp"]);
+    expect(await alerts(test)).toMatchObject([{ fields: [{ field: "stamp", triggers: "touch" }] }]);
+    // Nothing is written, and so nothing is altered.
+    await decide("target_wins", 3);
+    expect((await warnings(test)).length).toBe(2);
+    const { execution } = await test.sync({ capture: "digest" });
+    const [found] = await test.target.admin<{ edited: unknown }[]>`
+      select body #> '{edited,legacy_ids}' as edited from public.sync_reports where execution_id = ${execution} and kind = ${`digest:${ENTITY}`}`;
+    // Of a value that a person put there: who asked for it is told, and it is no edit of the other field.
+    expect(found?.edited).toEqual(["2", "3"]);
+    expect((await warnings(test))[0]).toBe("1 written_otherwise: stamp");
+    // Put back, the row is written once more.
+    await test.target.admin`delete from public.sync_warnings`;
+    await decide(null, 2);
+    expect(await warnings(test)).toEqual([]);
+    await trigger(test, "touch", "before update", "new.stamp := '2031-05-05 05:05:05+00'; return new;");
+    await decide(null, 1);
+    expect(await warnings(test)).toEqual(["1 written_otherwise: stamp"]);
+  });
+
+  it("is named where a trigger of the whole statement does it", async () => {
+    await using test = await strange();
+    await test.target.admin.unsafe(`
+      create function public.sweeps() returns trigger language plpgsql security definer as $$ begin
+        if pg_trigger_depth() = 1 then update public.fresh set stamp = '2030-05-05 05:05:05+00' where n = 1; end if; return null; end $$;
+      create function public.looks() returns trigger language plpgsql as $$ begin return null; end $$;
+      create trigger sweeps after insert or update on public.fresh for each statement execute function public.sweeps();
+      create trigger looks after update on public.fresh for each row execute function public.looks()`);
+    await acknowledge(test.context, undefined, "a test");
+    await test.sync();
+    await test.source.admin`update public.old set n = 1 where id = 2`;
+    await test.sync();
+    expect(await warnings(test)).toEqual(["2 written_otherwise: stamp"]);
+    expect(await alerts(test)).toMatchObject([{ fields: [{ field: "stamp", triggers: "sweeps" }] }]);
+    await test.target.admin.unsafe(`
+      create or replace function public.sweeps() returns trigger language plpgsql security definer as $$ begin
+        delete from public.fresh where n = 2; return null; end $$`);
+    await test.source.admin`update public.old set n = 2 where id = 3`;
+    await test.sync();
+    const queued = await test.live(ENTITY);
+    expect(queued).toMatchObject([{ id: 3, rule: "write_cancelled" }]);
+    expect(queued[0]?.remedy).toContain("(trigger sweeps)");
+  });
+});
+
+describe("a number that a trigger changes, in a column that was not written", () => {
+  it("is refused like one that was, in pages and decisions", async () => {
+    const amounts = { ...TABLES, columns: { ...TABLES.columns, amount: { type: "numeric" } } };
+    await using test = await createStranger(amounts, { conflicts: { strategy: "manual_review" } });
+    await test.source.admin`insert into public.old (id, name, n, amount) select i, 'a', 0, 1.5 from generate_series(1, 2) i`;
+    await test.sync();
+    await test.target.admin`update public.fresh set name = 'Mine' where legacy_id = 2`;
+    await test.source.admin`update public.old set name = 'b' where id = 2`;
+    await test.sync();
+    await trigger(test, "counts", "before update", "new.amount := new.amount + 1; return new;");
+    await test.source.admin`update public.old set n = 1 where id = 1`;
+    await test.sync();
+    expect((await test.live(ENTITY)).map(({ id, type }) => [id, type])).toEqual([
+      [1, "schema_mismatch"],
+      [2, "concurrent_modification"],
+    ]);
+    const decide = test.target
+      .admin`update public.sync_conflicts set resolution_strategy = 'source_wins' where source_record_id = 2`;
+    await expect(decide).rejects.toMatchObject({
+      code: "IS022",
+      message: expect.stringMatching(/things 2 .*number.*amount.*\(trigger counts\)/) as string,
+    });
+    const left = await test.target.admin<{ amount: string }[]>`select amount::text from public.fresh`;
+    expect(left.map(({ amount }) => amount)).toEqual(["1.5", "1.5"]);
+  });
+});
+
+describe("a mark of a deleted record", () => {
+  const versions = async (test: Pipeline) =>
+    (await test.target.admin<{ v: string }[]>`select xmin::text as v from public.fresh order by legacy_id`).map(({ v }) => v);
+
+  it.each(["values", "hashes"] as const)(
+    "that a trigger takes off again is undone and told with the trigger, and made when the trigger is gone (history %s)",
+    async (history) => {
+      await using test = await strange({ history, onDelete: { soft: { name: "gone" } } });
+      await test.sync();
+      await trigger(test, "looks", "after update", "return null;");
+      await trigger(
+        test,
+        "unmarks",
+        "before update",
+        "new.stamp := now(); if new.legacy_id = 1 then new.name := old.name; end if; return new;",
+      );
+      await test.source.admin`delete from public.old where id in (1, 2)`;
+      const before = await versions(test);
+      await test.sync({ capture: "digest" });
+      expect(await counts(test)).toEqual({ inserted: 0, updated: 0, unchanged: 0, deleted: 1, in_conflict: 1 });
+      const [queued, ...more] = await test.live(ENTITY);
+      expect(more).toEqual([]);
+      expect(queued).toMatchObject({ id: 1, state: "open", type: "business_rule_violation", rule: "left_kept" });
+      expect(queued?.remedy).toMatch(/does not keep its mark.*\(trigger unmarks\)/);
+      const after = await versions(test);
+      expect(after[0]).toBe(before[0]);
+      // What else the trigger did to the marked row is named, and is nobody's edit when the record returns.
+      expect(await alerts(test)).toMatchObject([{ fields: [{ field: "stamp", triggers: "unmarks" }] }]);
+      for (const capture of ["digest", "full", "digest"] as const) {
+        await test.sync({ capture });
+        expect(await versions(test), capture).toEqual(after);
+        expect((await test.live(ENTITY)).map(({ id, rule }) => [id, rule])).toEqual([[1, "left_kept"]]);
+      }
+      await test.target.admin`drop trigger unmarks on public.fresh`;
+      await test.sync({ capture: "digest" });
+      expect((await rows(test)).slice(0, 3).map(({ name }) => name)).toEqual(["gone", "gone", "Name 3"]);
+      expect(await test.live(ENTITY)).toEqual([]);
+    },
+  );
+
+  it("that does not stay is not tried again once a person has said that the row stays", async () => {
+    await using test = await strange({ onDelete: { soft: { name: "gone" } } });
+    await test.sync();
+    await trigger(test, "unmarks", "before update", "new.name := old.name; return new;");
+    await test.source.admin`delete from public.old where id = 1`;
+    await test.sync({ capture: "digest" });
+    await test.target.admin`update public.sync_conflicts set resolution_strategy = 'target_wins' where state = 'open'`;
+    for (const capture of ["digest", "full"] as const) {
+      await test.sync({ capture });
+      expect(await test.live(ENTITY)).toEqual([]);
+    }
+  });
+
+  it.each([
+    ["char(4)", "x", "x   "],
+    ["timestamptz", "2026-01-01T00:00:00Z", "2026-01-01 00:00:00+00"],
+    ["numeric(4,2)", "1.5", "1.50"],
+    ["jsonb", '{"b":1,"a":[2]}', '{"a": [2], "b": 1}'],
+  ])("holds in a column of type %s that writes it otherwise, and is made once", async (type, mark, kept) => {
+    const marked = { ...TABLES, columns: { ...TABLES.columns, mark: { type } } };
+    await using test = await createStranger(marked, { onDelete: { soft: { mark } } });
+    await test.source.admin`insert into public.old (id, name) values (1, 'a'), (2, 'b')`;
+    await test.sync();
+    await test.source.admin`delete from public.old where id = 1`;
+    await test.sync({ capture: "digest" });
+    expect(await counts(test)).toMatchObject({ deleted: 1, in_conflict: 0 });
+    const after = await versions(test);
+    const [row] = await test.target.admin<{ same: boolean }[]>`
+      select to_jsonb(mark) = to_jsonb(${kept}::text::${test.target.admin.unsafe(type)}) as same from public.fresh where legacy_id = 1`;
+    expect(row).toEqual({ same: true });
+    for (const capture of ["digest", "full", "digest"] as const) await test.sync({ capture });
+    expect(await versions(test)).toEqual(after);
+    // Taken off by somebody, it is made again.
+    await test.target.admin`update public.fresh set mark = null where legacy_id = 1`;
+    await test.sync({ capture: "digest" });
+    expect((await test.target.admin`select from public.fresh where legacy_id = 1 and mark is not null`).length).toBe(1);
+  });
+
+  it.each([
+    ["numeric(3,1)", "1.25"],
+    ["date", "2026-01-01 10:00:00"],
+    ["varchar(3)", "go    "],
+    ["integer", "gone"],
+  ])("that a column of type %s does not hold exactly is in the queue, and the row is left alone", async (type, mark) => {
+    const marked = { ...TABLES, columns: { ...TABLES.columns, mark: { type } } };
+    await using test = await createStranger(marked, { onDelete: { soft: { mark } } });
+    await test.source.admin`insert into public.old (id, name) values (1, 'a'), (2, 'b')`;
+    await test.sync();
+    await test.source.admin`delete from public.old`;
+    const before = await versions(test);
+    for (const capture of ["digest", "full", "digest"] as const) {
+      await test.sync({ capture });
+      expect((await test.live(ENTITY)).map(({ id, state }) => [id, state])).toEqual([[1, "open"], [2, "open"]]); // prettier-ignore
+    }
+    expect(await versions(test)).toEqual(before);
+  });
 });
 
 describe("a value that does not fit, beside one that a trigger changes", () => {

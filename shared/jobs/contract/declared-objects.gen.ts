@@ -75,6 +75,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/queue-care.sql",
   },
   {
+    object: "function sync.altering_triggers(regclass,text[])",
+    digest: "65d14df0c6",
+    rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
+    file: "schemas/functions/written-otherwise.sql",
+  },
+  {
     object: "function sync.application_path()",
     digest: "e7b6fab27c",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
@@ -192,8 +198,8 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/ends-of-executions.sql",
   },
   {
-    object: "function sync.cancelling_triggers(regclass)",
-    digest: "74550779c5",
+    object: "function sync.cancelling_triggers(regclass,text[])",
+    digest: "10b8cf1d53",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/written-otherwise.sql",
   },
@@ -285,7 +291,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.classify_statement(public.sync_entities,text,text)",
-    digest: "fc085ff7d2",
+    digest: "dd7cd2a2dc",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },
@@ -405,7 +411,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.decide_fields(public.sync_entities,uuid[],jsonb)",
-    digest: "bc700176d3",
+    digest: "0eb8a1e2cd",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-fields.sql",
   },
@@ -561,7 +567,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.find_again(public.sync_entities,bigint[],uuid[])",
-    digest: "eeb6325944",
+    digest: "c406afc7b7",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sides.sql",
   },
@@ -804,6 +810,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/adoption-pages.sql",
   },
   {
+    object: "function sync.kept_marks(public.sync_entities)",
+    digest: "8d244a91e0",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/leave.sql",
+  },
+  {
     object: "function sync.kept_sql(text,text,boolean)",
     digest: "b794e882d2",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
@@ -846,8 +858,8 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/chains.sql",
   },
   {
-    object: "function sync.leave_remedy(text)",
-    digest: "8f979cee7a",
+    object: "function sync.leave_remedy(text,text)",
+    digest: "de586babd2",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/leave.sql",
   },
@@ -1014,8 +1026,8 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/try-slices.sql",
   },
   {
-    object: "function sync.named_triggers(regclass,text)",
-    digest: "e188302e2d",
+    object: "function sync.named_triggers(regclass,text,text)",
+    digest: "5734badec1",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/written-otherwise.sql",
   },
@@ -1119,7 +1131,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.page_rejections(public.sync_entities,uuid,text)",
-    digest: "ba0841166c",
+    digest: "0c0c988348",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-issues.sql",
   },
@@ -1150,7 +1162,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.plan_again(uuid,public.sync_entities,bigint[],uuid[])",
-    digest: "bced53ab5b",
+    digest: "e6dee404cc",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/plan-landed.sql",
   },
@@ -1278,7 +1290,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.refuse_cancelled(public.sync_entities,uuid[],bigint,bigint)",
-    digest: "620d175cb2",
+    digest: "0ea082f74a",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-fields.sql",
   },
@@ -1316,8 +1328,8 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/tick-watch.sql",
   },
   {
-    object: "function sync.register_entity(smallint,jsonb)",
-    digest: "a792e81ea2",
+    object: "function sync.register_entities(smallint,jsonb)",
+    digest: "226874b877",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/registration.sql",
   },
@@ -1456,7 +1468,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.soft_statements(public.sync_entities,uuid)",
-    digest: "9ae84bffe1",
+    digest: "12aac76c9f",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/leave.sql",
   },
@@ -1482,7 +1494,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.store_contract_check(smallint,jsonb)",
-    digest: "513fd8b3ed",
+    digest: "de62cba0e7",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/contract-checks.sql",
   },
@@ -1560,7 +1572,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.tell_decided_otherwise(public.sync_entities,jsonb)",
-    digest: "f177876770",
+    digest: "c311a77703",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-fields.sql",
   },
@@ -1572,7 +1584,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.tell_otherwise(public.sync_entities,uuid,text[])",
-    digest: "2a43af369b",
+    digest: "1f8ead9e70",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/written-otherwise.sql",
   },
@@ -1640,7 +1652,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.unmarked_sql(public.sync_entities)",
-    digest: "67a2d553af",
+    digest: "fef131c963",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sides.sql",
   },
@@ -1706,6 +1718,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/identities.sql",
   },
   {
+    object: "function sync.words(text[])",
+    digest: "86ccb5af57",
+    rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
+    file: "schemas/functions/written-otherwise.sql",
+  },
+  {
     object: "function sync.write_again(public.sync_entities,uuid[])",
     digest: "b7a79ce175",
     rights: ["isthmus_decisions EXECUTE"],
@@ -1713,7 +1731,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.write_statements(public.sync_entities,text)",
-    digest: "ee2a39817e",
+    digest: "9bd68903f9",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },

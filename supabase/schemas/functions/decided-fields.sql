@@ -46,7 +46,7 @@ begin
   end if;
   select * into strict v_conflict from public.sync_conflicts where id = p_ids[1];
   perform sync.refuse_decision(v_conflict, 'the target cancels the write without an error'
-      || coalesce(' (trigger ' || sync.cancelling_triggers(to_regclass(format('public.%I', p_entity.target_table))) || ')', ''),
+      || coalesce(' (trigger ' || sync.cancelling_triggers(to_regclass(format('public.%I', p_entity.target_table)), null) || ')', ''),
     'Change the trigger, or decide otherwise.');
 end
 $$;
@@ -74,6 +74,9 @@ begin
         cross join lateral (select %3$s from %1$s t where t.id = d.row limit 1) t
         cross join lateral (values %2$s) f (name, altered)
        where f.altered
+      union
+      select (w ->> 'key')::bigint, f.name
+        from jsonb_array_elements($1) w cross join lateral jsonb_array_elements_text(w -> 'also') f (name)
     ), told as (
       insert into public.sync_warnings as w (entity_id, legacy_id, rule)
       select distinct $2, key, 'written_otherwise: ' || name from otherwise
@@ -85,7 +88,7 @@ begin
 end
 $$;
 comment on function sync.tell_decided_otherwise(public.sync_entities, jsonb) is
-  'Tells which fields of rows hold something else than a decision wrote, because a trigger of the target has changed it. p_written: [{key, row, put}].';
+  'Tells which fields of rows hold something else than a decision wrote, because a trigger of the target has changed it. p_written: [{key, row, put, also: other fields that are known to be changed}].';
 
 create function sync.decide_fields(p_entity public.sync_entities, p_ids uuid[], p_before jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -164,7 +167,8 @@ begin
         cross join lateral (select from %s t where t.id = d.row limit 1 for no key update of t) l) locked
   $q$, v_table) using v_work;
   execute format($q$
-    select jsonb_agg(work.item || jsonb_build_object('held', jsonb_build_object('seen', s.seen_hash, 'left', s.left_hash), 'why', case
+    select jsonb_agg(work.item || jsonb_build_object('held', jsonb_build_object('seen', s.seen_hash, 'left', s.left_hash),
+             'before', o.now, 'says', coalesce(s.seen, nullif(work.item -> 'record', 'null')), 'why', case
              when o.now is null then 'its target row is gone'
              when sync.pick(o.now, f.names) <> work.item -> 'expect' then 'the target holds other values than it shows'
              when s.legacy_id is null or s.gone_at is not null
@@ -199,7 +203,14 @@ begin
     select count(distinct w ->> 'row') from jsonb_array_elements(v_work) w where w -> 'put' <> '{}'));
 
   execute format($q$
-    select jsonb_agg(work.item || jsonb_build_object('now', o.now)) from jsonb_array_elements($1) work (item) cross join lateral (%s) o
+    select jsonb_agg(work.item || jsonb_build_object('now', o.now, 'altered', a.altered, 'also', a.also))
+      from jsonb_array_elements($1) work (item) cross join lateral (%s) o
+      -- What triggers made of the fields that the decision is not about: of those that are not what the source says it is told.
+      cross join lateral (
+        select coalesce(jsonb_object_agg(e.key, e.value), '{}') as altered,
+               coalesce(jsonb_agg(e.key) filter (where e.value is distinct from work.item -> 'says' -> e.key), '[]') as also
+          from jsonb_each(o.now) e
+         where e.value is distinct from work.item -> 'before' -> e.key and not work.item -> 'put' ? e.key) a
   $q$, v_now) into v_work using v_work;
   select c as conflict into v_first
     from jsonb_array_elements(v_work) w cross join lateral jsonb_each(w -> 'put') p join public.sync_conflicts c on c.id = (w ->> 'id')::uuid
@@ -209,8 +220,18 @@ begin
     perform sync.refuse_decision(v_first.conflict, 'the target cannot hold the number exactly', 'Write one that fits its column, without quotes.');
   end if;
 
+  select c as conflict, f.name into v_first
+    from jsonb_array_elements(v_work) w cross join lateral jsonb_array_elements_text(w -> 'also') f (name) join public.sync_conflicts c on c.id = (w ->> 'id')::uuid
+   where f.name = any (v_exact) order by c.first_seen_at, c.id, f.name limit 1;
+  if found then
+    perform sync.refuse_decision(v_first.conflict, 'the target changes a number that the decision is not about, in ' || quote_ident(v_first.name)
+        || coalesce(' (trigger ' || sync.altering_triggers(v_table::regclass, array[v_first.name]) || ')', ''),
+      'Change the trigger, or decide otherwise.');
+  end if;
+
   -- What is put back is nothing new.
-  perform sync.tell_decided_otherwise(p_entity, (select jsonb_agg(w) from jsonb_array_elements(v_work) w where w ->> 'strategy' is not null));
+  perform sync.tell_decided_otherwise(p_entity, (
+    select jsonb_agg(case when w ->> 'strategy' is not null then w else w || '{"put": {}}' end) from jsonb_array_elements(v_work) w));
 
   update public.sync_conflict_values v
      set after = case when w ->> 'strategy' is not null then sync.pick(w -> 'now', array(select jsonb_array_elements_text(w -> 'fields'))) end,
@@ -220,7 +241,7 @@ begin
   -- Of hashes, 0 is what nothing fits.
   update public.sync_row_states s
      set seen = s.seen - f.names || (w -> 'seen'),
-         "left" = s."left" - f.names || case when w ->> 'left' is null then sync.pick(w -> 'now', f.names) else w -> 'left' end,
+         "left" = (s."left" || (w -> 'altered')) - f.names || case when w ->> 'left' is null then sync.pick(w -> 'now', f.names) else w -> 'left' end,
          seen_hash = case when s.seen_hash is not null then
            coalesce(case when w ->> 'strategy' is null then (w #>> '{hashes,seen}')::bigint else hashtextextended((w -> 'record')::text, 0) end, 0) end,
          left_hash = case when s.left_hash is not null then
@@ -228,7 +249,7 @@ begin
              -- Edits of other fields stay edits: what the sync has left there is what the source says.
              select hashtextextended(jsonb_object_agg(e.key, case
                       when w -> 'fields' ? e.key then coalesce(w -> 'left' -> e.key, e.value)
-                      when e.value = w -> 'record' -> e.key then e.value
+                      when e.value = w -> 'record' -> e.key or w -> 'altered' ? e.key then e.value
                       else w -> 'record' -> e.key end)::text, 0) from jsonb_each(w -> 'now') e) end, 0) end,
          source_digest = (w ->> 'digest')::bigint, written_by = null, synced_at = now()
     from jsonb_array_elements(v_work) w

@@ -113,18 +113,43 @@ $$;
 comment on function sync.leave_statements(public.sync_entities, uuid) is
   'The statements that delete a slice of the records that have left: plan, delete, row states, mappings. $1, $2: the slice. p_plan: the execution whose plan it is; then over shadows.';
 
+-- Settings are pinned as they are where rows are loaded.
+create function sync.kept_marks(p_entity public.sync_entities, out marks jsonb, out fits boolean)
+language plpgsql stable security invoker
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbreviations = 'Default' set datestyle = 'ISO, YMD'
+set intervalstyle = 'iso_8601' set extra_float_digits = 3 set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
+set array_nulls = on set standard_conforming_strings = on set quote_all_identifiers = off set transform_null_equals = off as $$
+declare
+  v_pairs text;
+begin
+  select string_agg(format('%L, %s', c.name, sync.kept_sql(format('(%L)::%s::%s', m.value, c.type, c.exact), c.type, c.recast)), ', '),
+         coalesce(bool_and(sync.holds(m.value, format('(p.value)::%s is not null and coalesce(%s, true)', c.type,
+                             coalesce(sync.fits_sql('value', c.type, c.exact), 'true')))), true)
+    into v_pairs, fits
+    from jsonb_each_text(p_entity.on_delete -> 'set') m join sync.field_slots(p_entity) c on c.name = m.key;
+  marks := p_entity.on_delete -> 'set';
+  if fits and v_pairs is not null then
+    execute 'select jsonb_build_object(' || v_pairs || ')' into marks;
+  end if;
+end
+$$;
+comment on function sync.kept_marks(public.sync_entities) is
+  'How an entity marks deleted records: the values as its columns keep them, and whether these hold them exactly (if not, the values as they are given). Null: it marks nothing.';
+
 create function sync.soft_statements(p_entity public.sync_entities, p_plan uuid) returns text[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
   v_target text := sync.target_sql(p_entity, v_schema);
-  v_marks  jsonb := p_entity.on_delete -> 'set';
-  v_sets   text := (select string_agg(format('%1$I = %2$L', k, v), ', ' order by k) from jsonb_each_text(v_marks) x (k, v));
+  v_sets   text := (select string_agg(format('%1$I = %2$L', k, v), ', ' order by k) from jsonb_each_text(p_entity.on_delete -> 'set') x (k, v));
+  v_marks  jsonb;
+  v_fits   boolean;
 begin
+  select k.marks, k.fits into v_marks, v_fits from sync.kept_marks(p_entity) k;
   return array_remove(array[
     format($q$
-      insert into pg_temp.page_plan (n, legacy_id, id, action, held, "left", now, written)
-      select p.n, p._key, p._uuid, case when t.id is null then 'delete' else 'soft' end, t.xmin, l."left", o.now,
+      insert into pg_temp.page_plan (n, legacy_id, id, action, held, altered, "left", now, written)
+      select p.n, p._key, p._uuid, case when t.id is null then 'delete' else 'soft' end, t.xmin, t.id is not null and not %7$L::boolean, l."left", o.now,
              (select coalesce(jsonb_object_agg(e.key, e.value), '{}') from jsonb_each(coalesce(%6$L::jsonb, '{}')) e where e.value is distinct from o.now -> e.key)
         from pg_temp.page_rows p
         left join %1$s t on t.id = p._uuid
@@ -132,16 +157,26 @@ begin
         cross join lateral (select to_jsonb(x.*) as now from (select %3$s) x offset 0) o
         cross join lateral (select %4$s as "left" offset 0) l
        where p.n between $1 and $2
-    $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, v_marks),
+    $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, v_marks, v_fits),
+    -- What the columns would cut or round is written into none.
+    'select sync.refuse_writes($1, $2)',
     case when v_sets is not null then format($q$
       update %1$s t set %2$s from pg_temp.page_plan q
-       where q.n between $1 and $2 and q.action = 'soft' and t.id = q.id
+       where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}' and t.id = q.id
     $q$, v_target, v_sets) end,
-    -- A trigger may have cancelled it, without a word.
+    'set constraints all immediate',
+    -- Read back after triggers: a mark that does not hold is undone as a whole, so that no attempt leaves a trace in the row.
     case when v_sets is not null then format($q$
-      update pg_temp.page_plan q set action = 'left_kept', written = null from %1$s t
-       where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}' and t.id = q.id and t.xmin = q.held
-    $q$, v_target) end,
+      with after as (
+        select q.n, t.id is null or t.xmin = q.held or o.now || %3$L::jsonb <> o.now as cancelled,
+               (select array_agg(e.key order by e.key) from jsonb_each(o.now) e where e.value is distinct from (q.now || q.written) -> e.key) as otherwise
+          from pg_temp.page_plan q
+          left join %1$s t on t.id = q.id
+          cross join lateral (select to_jsonb(x.*) as now from (select %2$s) x offset 0) o
+         where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}' and o.now is distinct from q.now || q.written)
+      update pg_temp.page_plan q set cancelled = a.cancelled, otherwise = a.otherwise from after a where a.n = q.n
+    $q$, v_target, sync.owned_columns(p_entity), v_marks) end,
+    'select sync.refuse_writes($1, $2)',
     -- As if the source had said so: a record that returns is set back by the same comparison as any other change. Of hashes
     -- nothing is left that could fit, so then every field counts as changed.
     format($q$
@@ -149,7 +184,15 @@ begin
       select %2$s, q.legacy_id, '{}', '{}', now() from pg_temp.page_plan q where q.n between $1 and $2 and q.action = 'soft'
       on conflict (entity_id, legacy_id) do update
          set seen = s.seen || %3$L, "left" = s."left" || %3$L, seen_hash = 0 * s.seen_hash, source_digest = null, gone_at = excluded.gone_at
-    $q$, v_schema, p_entity.id, coalesce(v_marks, '{}'))
+    $q$, v_schema, p_entity.id, coalesce(v_marks, '{}')),
+    -- What else triggers made of the marked rows is nobody's edit.
+    format($q$
+      update %4$I.sync_row_states s set "left" = s."left" || sync.pick(o.now, q.otherwise)
+        from pg_temp.page_plan q
+        join %1$s t on t.id = q.id
+        cross join lateral (select to_jsonb(x.*) as now from (select %2$s) x offset 0) o
+       where q.n between $1 and $2 and q.action = 'soft' and q.otherwise is not null and s.entity_id = %3$s and s.legacy_id = q.legacy_id
+    $q$, v_target, sync.owned_columns(p_entity), p_entity.id, v_schema)
   ], null) || sync.tombstone_statements(p_entity, v_schema);
 end
 $$;
@@ -232,24 +275,27 @@ $$;
 comment on function sync.delete_relatives(public.sync_entities, text[], text[]) is
   'Deletes rejected records together that only others of them refer to, and that other rejects of the page had parted.';
 
-create function sync.leave_remedy(p_cause text) returns text
+create function sync.leave_remedy(p_cause text, p_triggers text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select 'The source no longer wants this record here, but its target row ' || case
     when p_cause in ('23503', 'left_referenced') then 'is referred to by others: it goes by itself once these are gone or refer to another row. target_wins: it stays.'
     when p_cause = 'left_edited' then 'was edited by somebody. source_wins: it is deleted all the same, and what it held is kept. target_wins: it stays.'
     when p_cause = 'left_unknown' then 'was not written by the sync. target_wins: it stays; or delete it, if nobody needs it.'
+    when p_cause = 'IS001' then 'cannot be marked: its column would cut, round or pad the mark. Correct onDelete in the entity file, or change the column. target_wins: it stays.'
+    when p_cause = 'IS004' then 'does not keep its mark: a trigger or rule takes it off again, or cancels the write' || coalesce(' (trigger ' || p_triggers || ')', '') || '. Change the trigger. target_wins: it stays.'
     else 'cannot be deleted: see what the table''s triggers and constraints say.' end
 $$;
-comment on function sync.leave_remedy(text) is 'What to do about a record that has left but is still there, by SQLSTATE or cause.';
+comment on function sync.leave_remedy(text, text) is
+  'What to do about a record that has left but is still there, by SQLSTATE or cause. p_triggers: those that may be why, as a list of names.';
 
 revoke all on function sync.leaving_rows(public.sync_entities, text, integer, bigint[]), sync.is_leaving(text, jsonb),
   sync.referenced_sql(public.sync_entities, uuid), sync.leave_statements(public.sync_entities, uuid),
-  sync.tombstone_statements(public.sync_entities, text), sync.soft_statements(public.sync_entities, uuid), sync.leave_remedy(text),
-  sync.references_to_itself(public.sync_entities), sync.gone_relatives(smallint, bigint[], bigint, integer),
+  sync.tombstone_statements(public.sync_entities, text), sync.soft_statements(public.sync_entities, uuid), sync.leave_remedy(text, text),
+  sync.kept_marks(public.sync_entities), sync.references_to_itself(public.sync_entities), sync.gone_relatives(smallint, bigint[], bigint, integer),
   sync.delete_relatives(public.sync_entities, text[], text[]) from public;
 grant execute on function sync.leaving_rows(public.sync_entities, text, integer, bigint[]), sync.referenced_sql(public.sync_entities, uuid),
   sync.leave_statements(public.sync_entities, uuid), sync.tombstone_statements(public.sync_entities, text),
-  sync.soft_statements(public.sync_entities, uuid), sync.leave_remedy(text), sync.references_to_itself(public.sync_entities),
+  sync.soft_statements(public.sync_entities, uuid), sync.leave_remedy(text, text), sync.kept_marks(public.sync_entities), sync.references_to_itself(public.sync_entities),
   sync.gone_relatives(smallint, bigint[], bigint, integer), sync.delete_relatives(public.sync_entities, text[], text[]) to isthmus_worker;
 grant execute on function sync.is_leaving(text, jsonb) to isthmus_decisions, authenticated;
 grant execute on function sync.referenced_sql(public.sync_entities, uuid) to isthmus_decisions;

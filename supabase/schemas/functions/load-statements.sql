@@ -144,8 +144,11 @@ begin
                                                               else q."left" -> e.key end)
                             from jsonb_each(o.now) e)
                end as "left",
-               case when o.now || w.written is distinct from o.now then
-                 array(select e.key from jsonb_each(w.written) e where o.now -> e.key is distinct from e.value order by e.key) end as otherwise
+               -- Of the fields that this write left alone, too: what stands there now is what stood there, or what the source says.
+               case when o.now is distinct from q.now || w.written then (
+                 select array_agg(e.key order by e.key) from jsonb_each(o.now) e
+                  where e.value is distinct from (q.now || w.written) -> e.key
+                    and (w.written ? e.key or e.value is distinct from q.new -> e.key)) end as otherwise
           from pg_temp.page_plan q
           left join %1$s t on t.id = q.id
           cross join lateral (select to_jsonb(x.*) as now from (select %2$s) x offset 0) o

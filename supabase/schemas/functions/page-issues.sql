@@ -16,21 +16,24 @@ comment on function sync.page_overwritten() is 'Edits by people that the updates
 create function sync.page_rejections(p_entity public.sync_entities, p_plan uuid, p_of_request text) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
+  v_table      regclass := to_regclass(format('public.%I', p_entity.target_table));
   v_cancelling text;
+  v_unmarking  text;
 begin
   if exists (select from pg_temp.page_rejects where sqlstate = 'IS004') then
-    v_cancelling := sync.cancelling_triggers(to_regclass(format('public.%I', p_entity.target_table)));
+    v_cancelling := sync.cancelling_triggers(v_table, null);
+    v_unmarking := sync.cancelling_triggers(v_table, array(select jsonb_object_keys(p_entity.on_delete -> 'set')));
   end if;
   return coalesce((
     select jsonb_agg(jsonb_build_object(
              'k', p._key, 'state', 'open', 'field', coalesce(j.column_name, l.field),
-             'rule', coalesce(j.constraint_name, case j.sqlstate when 'IS004' then 'write_cancelled' else j.sqlstate end),
+             'rule', coalesce(j.constraint_name, case when p._leaves and j.sqlstate in ('IS001', 'IS004') then 'left_kept' when j.sqlstate = 'IS004' then 'write_cancelled' else j.sqlstate end),
              'type', case when j.sqlstate = '23503' then 'foreign_key_violation'
                           when j.sqlstate = 'IS002' or j.constraint_name ~ '^uuid_mappings_enhanced_' then 'uuid_mapping_conflict'
                           when j.sqlstate ~ '^(22|54|IS001)' then 'schema_mismatch'
                           else 'business_rule_violation' end,
-             'retry', case when j.sqlstate = '23505' and j.other is not null then 'clash' else 'target' end,
-             'remedy', case when p._leaves then sync.leave_remedy(j.sqlstate)
+             'retry', case when p._leaves and j.sqlstate in ('IS001', 'IS004') then 'person' when j.sqlstate = '23505' and j.other is not null then 'clash' else 'target' end,
+             'remedy', case when p._leaves then sync.leave_remedy(j.sqlstate, v_unmarking)
                             when j.sqlstate = '23505' then coalesce('Record ' || h.legacy_id || ' holds', 'Another target row holds') || ' the same unique value: correct one of the two.'
                             when l.n is not null then l.remedy
                             when j.sqlstate ~ '^(23|44)' then 'The target refuses the record: correct it in the source, or change the constraint.'
@@ -42,7 +45,7 @@ begin
                             when j.sqlstate = '54000' then 'A value is too long for an index of the target: shorten it in the source, or change the index.'
                             else 'A trigger of the target refuses the record: correct it in the source, or change the trigger.' end,
              'data', jsonb_strip_nulls(jsonb_build_object('sqlstate', j.sqlstate, 'constraint', j.constraint_name, 'parent', l.parent, 'parentId', l.parent_id::text, 'cause', l.cause,
-                       'triggers', case when j.sqlstate = 'IS004' then v_cancelling end, 'leaves', case when p._leaves then true end,
+                       'triggers', case when j.sqlstate = 'IS004' then case when p._leaves then v_unmarking else v_cancelling end end, 'leaves', case when p._leaves then true end,
                        'clashes_with', case when j.other is not null then jsonb_build_object('legacy_id', h.legacy_id, 'id', j.other) end)),
              'digest', p._digest))
       from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
@@ -66,7 +69,7 @@ begin
                                      when 'target_unmapped' then case when q.now ->> p_entity.legacy_key = q.legacy_id::text
                                        then format('The target row of this record is there, but what the sync knew of the row is gone. Do not remove the row; take it over: npm run sync -- adopt %s.', p_entity.entity_type)
                                        else 'Another target row has the id that this record would get: see which record that row is (its legacy key), and give it another id if it has to stay.' end
-                                     else sync.leave_remedy(q.action) end,
+                                     else sync.leave_remedy(q.action, null) end,
              'evidence', case q.action when 'target_deleted' then jsonb_build_object('record', q.new)
                                        when 'left_edited' then jsonb_build_object('seen', sync.pick(q.seen, sync.unlisted(q.fields)), 'target', sync.pick(q.now, sync.unlisted(q.fields)), 'left', q."left") end,
              'digest', q.digest))

@@ -31,8 +31,12 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function sync.plan_found(uuid, public.sync_entities, jsonb) is 'map_found of a dry run.';
 
+-- Settings are pinned as they are where rows are loaded.
 create function sync.plan_again(p_execution uuid, p_entity public.sync_entities, p_absent bigint[], p_ids uuid[]) returns void
-language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+language plpgsql security invoker set plan_cache_mode = force_custom_plan
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbreviations = 'Default' set datestyle = 'ISO, YMD'
+set intervalstyle = 'iso_8601' set extra_float_digits = 3 set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
+set array_nulls = on set standard_conforming_strings = on set quote_all_identifiers = off set transform_null_equals = off as $$
 declare
   v_found jsonb;
 begin

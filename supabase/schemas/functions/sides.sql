@@ -3,11 +3,11 @@
 -- Locks:   none beyond those of the statements. Application rows are read, never locked.
 
 create function sync.unmarked_sql(p_entity public.sync_entities) returns text
-language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   -- Marked by the sync, and not kept by a decision: of hashes, 0 is what nothing fits.
   select case when p_entity.on_delete ->> 'policy' = 'soft' and p_entity.on_delete -> 'set' is not null then format(
-    '(t.id is not null and s.gone_at is not null and case when s."left" is null then s.seen_hash = 0 else s."left" @> %1$L::jsonb end
-      and not (select to_jsonb(x.*) from (select %2$s) x) @> %1$L::jsonb)', p_entity.on_delete -> 'set', sync.owned_columns(p_entity)) else 'false' end
+    '(t.id is not null and s.gone_at is not null and case when s."left" is null then s.seen_hash = 0 else s."left" || %1$L::jsonb = s."left" end
+      and (select to_jsonb(x.*) || %1$L::jsonb <> to_jsonb(x.*) from (select %2$s) x))', (sync.kept_marks(p_entity)).marks, sync.owned_columns(p_entity)) else 'false' end
 $$;
 comment on function sync.unmarked_sql(public.sync_entities) is
   'SQL: whether the target row t of a record that was deleted in the source (row state s) no longer has the mark that the sync gave it.';
@@ -146,8 +146,12 @@ $$;
 comment on function sync.ask_for_unmapped_parents() is
   'Asks for the parents that records of a page wait for although they have landed: somebody has removed their mappings, and reading them puts these right.';
 
+-- Settings are pinned as they are where rows are loaded.
 create function sync.find_again(p_entity public.sync_entities, p_absent bigint[], p_ids uuid[]) returns void
-language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+language plpgsql security invoker set plan_cache_mode = force_custom_plan
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbreviations = 'Default' set datestyle = 'ISO, YMD'
+set intervalstyle = 'iso_8601' set extra_float_digits = 3 set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
+set array_nulls = on set standard_conforming_strings = on set quote_all_identifiers = off set transform_null_equals = off as $$
 declare
   v_forgotten bigint[];
 begin

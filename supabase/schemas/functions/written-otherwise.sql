@@ -1,32 +1,54 @@
 -- Purpose: tell what the target made of a write: cancelled without an error, or changed on its way into the row.
 -- Locks:   none beyond those of the statements.
 --
--- What was written is compared with what the row holds when the statement and all triggers are through. A write that left no
--- trace is undone as a whole (IS004), and its record goes to the queue. A value that the target changed stays as the target
--- has it, for many triggers normalise what they get; sync_warnings names the record for as long as the two differ.
+-- What a row should hold, written or left alone, is compared with what it holds when the statement and all triggers are
+-- through. A write that left no trace is undone as a whole (IS004), and its record goes to the queue. A value that the target
+-- changed stays as the target has it, for many triggers normalise what they get; sync_warnings names the record for as long as
+-- the two differ.
 
-create function sync.named_triggers(p_table regclass, p_says text) returns text
+create function sync.named_triggers(p_table regclass, p_before text, p_after text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with found as (
-    select t.tgname::text as name, concat_ws(' ', p.proname, p.prosrc, encode(t.tgargs, 'escape')) ~* p_says as says
+    -- 66: before, or instead of.
+    select t.tgname::text as name,
+           concat_ws(' ', p.proname, p.prosrc, encode(t.tgargs, 'escape')) ~* case when t.tgtype & 66 <> 0 then p_before else p_after end as says
       from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid
-     where (t.tgrelid = p_table or t.tgrelid in (select relid from pg_catalog.pg_partition_tree(p_table)))
-       -- 1: for each row. 4, 16: of an insert, of an update.
-       and not t.tgisinternal and t.tgenabled in ('O', 'A') and t.tgtype & 1 = 1 and t.tgtype & 20 <> 0
+     where not t.tgisinternal and t.tgenabled in ('O', 'A')
+       -- 4, 16: of an insert, of an update.
+       and t.tgtype & 20 <> 0
+       -- 1: for each row. One of the whole statement is the named table's alone, and meets its rows when they are written.
+       and case when t.tgtype & 1 = 1 then t.tgrelid = p_table or t.tgrelid in (select relid from pg_catalog.pg_partition_tree(p_table))
+                else t.tgrelid = p_table and t.tgtype & 66 = 0 end
     union
     select 'rule ' || r.rulename, r.is_instead from pg_catalog.pg_rewrite r
      where r.ev_class = p_table and r.ev_type in ('2', '3') and r.ev_enabled in ('O', 'A'))
   select string_agg(distinct f.name, ', ' order by f.name) from found f
    where f.says or not exists (select from found where says)
 $$;
-comment on function sync.named_triggers(regclass, text) is
-  'The triggers of a table that see its rows written, as a list of names: those whose function says so (a regular expression over its text), or else all. Null: there is none.';
+comment on function sync.named_triggers(regclass, text, text) is
+  'The triggers of a table that may touch its rows when they are written, as a list of names: those whose function says so (regular expressions over its text, for triggers before and after the write), or else all. Null: there is none.';
 
-create function sync.cancelling_triggers(p_table regclass) returns text
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select sync.named_triggers(p_table, '\mreturn\s+(null|old)\M|\msuppress_redundant_updates_trigger\M')
+create function sync.words(p_words text[]) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select string_agg('\m' || regexp_replace(w, '(\W)', '\\\1', 'g') || '\M', '|') from unnest(p_words) w
 $$;
-comment on function sync.cancelling_triggers(regclass) is 'The triggers and rules that may cancel a write to a table, as a list of names.';
+comment on function sync.words(text[]) is 'A regular expression that finds any of these words. Null: there are none.';
+
+create function sync.cancelling_triggers(p_table regclass, p_fields text[]) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- After the write nothing cancels it but what takes the row away.
+  select sync.named_triggers(p_table, concat_ws('|', '\mreturn\s+(null|old)\M|\msuppress_redundant_updates_trigger\M', sync.words(p_fields)),
+                             concat_ws('|', '\mdelete\M', sync.words(p_fields)))
+$$;
+comment on function sync.cancelling_triggers(regclass, text[]) is
+  'The triggers and rules that may cancel a write to a table, or undo that of these fields (null: of none), as a list of names.';
+
+create function sync.altering_triggers(p_table regclass, p_fields text[]) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select sync.named_triggers(p_table, sync.words(p_fields), sync.words(p_fields))
+$$;
+comment on function sync.altering_triggers(regclass, text[]) is
+  'The triggers and rules that may change what is written into fields of a table, as a list of names.';
 
 create function sync.refuse_writes(p_from integer, p_to integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -57,7 +79,7 @@ begin
 end
 $$;
 comment on function sync.page_otherwise() is
-  'In which fields the rows of a page hold something else than the sync wrote, now or before, though nobody has edited them since.';
+  'In which fields the rows of a page hold something else than the sync wrote or left alone, now or before, though nobody has edited them since.';
 
 create function sync.tell_otherwise(p_entity public.sync_entities, p_execution uuid, p_fields text[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -65,8 +87,7 @@ declare
   v_table  regclass := to_regclass(format('public.%I', p_entity.target_table));
   v_fields jsonb;
 begin
-  select jsonb_agg(jsonb_build_object('field', f.field, 'triggers', sync.named_triggers(v_table, '\m' || regexp_replace(f.field, '(\W)', '\\\1', 'g') || '\M'))
-                   order by f.field)
+  select jsonb_agg(jsonb_build_object('field', f.field, 'triggers', sync.altering_triggers(v_table, array[f.field])) order by f.field)
     into v_fields
     from (select distinct x.field from unnest(p_fields) x (field)) f;
   if v_fields is null then
@@ -81,9 +102,9 @@ $$;
 comment on function sync.tell_otherwise(public.sync_entities, uuid, text[]) is
   'Raises the alert written_otherwise when the target has changed what was written: which fields, and which triggers.';
 
-revoke all on function sync.named_triggers(regclass, text), sync.cancelling_triggers(regclass), sync.refuse_writes(integer, integer),
+revoke all on function sync.named_triggers(regclass, text, text), sync.words(text[]), sync.cancelling_triggers(regclass, text[]), sync.altering_triggers(regclass, text[]), sync.refuse_writes(integer, integer),
   sync.page_otherwise(), sync.tell_otherwise(public.sync_entities, uuid, text[]) from public;
-grant execute on function sync.named_triggers(regclass, text), sync.cancelling_triggers(regclass), sync.refuse_writes(integer, integer),
+grant execute on function sync.named_triggers(regclass, text, text), sync.words(text[]), sync.cancelling_triggers(regclass, text[]), sync.altering_triggers(regclass, text[]), sync.refuse_writes(integer, integer),
   sync.page_otherwise(), sync.tell_otherwise(public.sync_entities, uuid, text[]) to isthmus_worker;
-grant execute on function sync.named_triggers(regclass, text), sync.cancelling_triggers(regclass),
+grant execute on function sync.named_triggers(regclass, text, text), sync.words(text[]), sync.cancelling_triggers(regclass, text[]), sync.altering_triggers(regclass, text[]),
   sync.tell_otherwise(public.sync_entities, uuid, text[]) to isthmus_decisions;

@@ -59,7 +59,7 @@ export interface HostileTable {
 
 export type HostileTrigger = { readonly name: string } & (
   | { readonly does: "touches" | "touches after" | "cancels" | "raises" }
-  | { readonly does: "alters"; readonly column: string; readonly value: string }
+  | { readonly does: "alters"; readonly column: string; readonly value: string; readonly on?: "update" }
 );
 
 export type HostileConstraint = { readonly name: string } & (
@@ -85,7 +85,8 @@ export function drawSchema(random: Random, seed: number, ours: SqlNames, taken: 
   const settings = random.between(0, 8);
   const tidied = someTidied(Random.for(seed, "hostile tidying"), tables);
   const sourceRules = drawSourceRules(Random.for(seed, "hostile source"), tables, taken);
-  return { seed, tables: someCancelled(Random.for(seed, "hostile cancelling"), tidied), sourceRules, settings };
+  const cancelled = someCancelled(Random.for(seed, "hostile cancelling"), tidied);
+  return { seed, tables: someStamped(Random.for(seed, "hostile stamping"), cancelled), sourceRules, settings };
 }
 
 /** In every third schema one more table has a trigger that cancels some writes without a word. */
@@ -106,6 +107,20 @@ function someTidied(random: Random, tables: readonly HostileTable[]): readonly H
   const column = random.pick(textsOf(tidied)).target;
   const trigger: HostileTrigger = { name: "tidies", does: "alters", column, value: "('<' || trim(both '<>' from ?) || '>')" };
   return tables.map((table) => (table === tidied ? { ...table, triggers: [trigger] } : table));
+}
+
+/**
+ * In every second schema one more table has a trigger that writes into a column whenever a row is updated, whatever the update was about, and
+ * another value each time: what it alters is seldom what was written, and may be the mark of a deleted record.
+ */
+function someStamped(random: Random, tables: readonly HostileTable[]): readonly HostileTable[] {
+  const textsOf = ({ columns }: HostileTable) => columns.filter(({ pair }) => pair.target === "text");
+  const able = tables.filter((table) => table.triggers.length === 0 && textsOf(table).length > 0);
+  if (able.length === 0 || random.chance(0.5)) return tables;
+  const stamped = random.pick(able);
+  const column = random.pick(textsOf(stamped)).target;
+  const trigger: HostileTrigger = { name: "stamps", does: "alters", on: "update", column, value: "(? || '!')" };
+  return tables.map((table) => (table === stamped ? { ...table, triggers: [trigger] } : table));
 }
 
 class Drawing {

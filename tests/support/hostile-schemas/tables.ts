@@ -170,6 +170,7 @@ export function triggerSql(table: HostileTable, trigger: HostileTrigger, n: numb
   const touched = ident(table.own.touched);
   const called = `public.${ident(`${cutName(table.target)} ${n}()`)}`;
   const when = trigger.does === "touches after" ? "after" : "before";
+  const writes = trigger.does === "alters" ? (trigger.on ?? "insert or update") : "insert or update";
   const bodies = {
     touches: `new.${touched} := clock_timestamp(); return new;`,
     "touches after": `if pg_trigger_depth() = 1 then update ${name} set ${touched} = clock_timestamp() where id = new.id; end if; return null;`,
@@ -182,6 +183,6 @@ export function triggerSql(table: HostileTable, trigger: HostileTrigger, n: numb
       : bodies[trigger.does];
   return [
     `create function ${called}() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $of_the_trigger$ begin ${body} end $of_the_trigger$`,
-    `create trigger ${ident(trigger.name)} ${when} insert or update on ${name} for each row execute function ${called}()`,
+    `create trigger ${ident(trigger.name)} ${when} ${writes} on ${name} for each row execute function ${called}()`,
   ];
 }
