@@ -197,6 +197,15 @@ describe("what the local functions host does as the hosted runtime does", () => 
     expect(await (await call("exit")).text()).toBe("still here");
   });
 
+  it("lets a function end itself, other methods through and web pages out where the switches say so", async () => {
+    await start({ noExit: false, methods: ["GET", "HEAD"], plainHtml: false });
+    expect((await call("html")).headers.get("content-type")).toBe("text/html; charset=utf-8");
+    expect((await call("echo", { method: "HEAD" })).status).toBe(201);
+    expect((await call("echo", { method: "PUT" })).status).toBe(405);
+    expect((await call("exit")).status).toBe(503);
+    expect(ends()).toEqual(["crash"]);
+  });
+
   it.each([
     ["a name of the platform's", { SUPABASE_URL: "x" }, /SUPABASE_URL/],
     ["a name too long", { ["N".repeat(257)]: "x" }, /256/],

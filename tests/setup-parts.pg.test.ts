@@ -158,6 +158,11 @@ describe("setup", () => {
       given: { ISTHMUS_API_KEY: "sb_secret_other" },
     },
     {
+      title: "an exported note of what setup has made, which the file does not have",
+      lines: "TARGET_OWNER_URL=postgres://postgres@127.0.0.1:1/x",
+      given: { ISTHMUS_MADE_SECRETS: "PAYMENT_KEY" },
+    },
+    {
       title: "an exported source, which the file does not have",
       lines: "TARGET_OWNER_URL=postgres://postgres@127.0.0.1:1/x",
       given: { SOURCE_DB_URL: "postgres://postgres@127.0.0.1:1/x" },
