@@ -664,8 +664,8 @@ revoke all on public.sync_pending_keys from anon, authenticated, service_role;
 revoke all on sequence public.sync_pending_keys_generation_seq from anon, authenticated, service_role;
 grant select on public.sync_pending_keys to authenticated;
 grant select, insert, update, delete on public.sync_pending_keys to isthmus_worker;
-grant select, insert (entity_id, legacy_id, reason), update (generation, requested_at, gone) on public.sync_pending_keys to isthmus_decisions;
-grant usage on sequence public.sync_pending_keys_generation_seq to isthmus_worker, isthmus_decisions;
+grant select, insert (entity_id, legacy_id, reason, generation) on public.sync_pending_keys to isthmus_decisions;
+grant usage on sequence public.sync_pending_keys_generation_seq to isthmus_worker;
 
 -- supabase/schemas/tables/adoption-rows.sql
 
@@ -5348,9 +5348,10 @@ comment on function sync.loses_text(public.sync_entities, jsonb) is
 create function sync.read_for_text(p_entity public.sync_entities, p_keys bigint[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_row_states set source_digest = null where entity_id = p_entity.id and legacy_id = any (p_keys);
-  insert into public.sync_pending_keys (entity_id, legacy_id, reason)
-  select distinct p_entity.id, k, 'decided' from unnest(p_keys) k order by k
-  on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+  -- Whoever was to read it already compares the texts in a commit after this one.
+  insert into public.sync_pending_keys (entity_id, legacy_id, reason, generation)
+  select distinct p_entity.id, k, 'decided', 0 from unnest(p_keys) k order by k
+  on conflict (entity_id, legacy_id) do nothing;
 $$;
 comment on function sync.read_for_text(public.sync_entities, bigint[]) is
   'Has records read again of which a decision has written the source''s value: what the next execution reads has its text, too.';

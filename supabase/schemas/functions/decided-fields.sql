@@ -63,9 +63,10 @@ comment on function sync.loses_text(public.sync_entities, jsonb) is
 create function sync.read_for_text(p_entity public.sync_entities, p_keys bigint[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_row_states set source_digest = null where entity_id = p_entity.id and legacy_id = any (p_keys);
-  insert into public.sync_pending_keys (entity_id, legacy_id, reason)
-  select distinct p_entity.id, k, 'decided' from unnest(p_keys) k order by k
-  on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+  -- Whoever was to read it already compares the texts in a commit after this one.
+  insert into public.sync_pending_keys (entity_id, legacy_id, reason, generation)
+  select distinct p_entity.id, k, 'decided', 0 from unnest(p_keys) k order by k
+  on conflict (entity_id, legacy_id) do nothing;
 $$;
 comment on function sync.read_for_text(public.sync_entities, bigint[]) is
   'Has records read again of which a decision has written the source''s value: what the next execution reads has its text, too.';

@@ -148,5 +148,5 @@ revoke all on public.sync_pending_keys from anon, authenticated, service_role;
 revoke all on sequence public.sync_pending_keys_generation_seq from anon, authenticated, service_role;
 grant select on public.sync_pending_keys to authenticated;
 grant select, insert, update, delete on public.sync_pending_keys to isthmus_worker;
-grant select, insert (entity_id, legacy_id, reason), update (generation, requested_at, gone) on public.sync_pending_keys to isthmus_decisions;
-grant usage on sequence public.sync_pending_keys_generation_seq to isthmus_worker, isthmus_decisions;
+grant select, insert (entity_id, legacy_id, reason, generation) on public.sync_pending_keys to isthmus_decisions;
+grant usage on sequence public.sync_pending_keys_generation_seq to isthmus_worker;
