@@ -653,7 +653,7 @@ comment on column public.sync_pending_keys.gone is 'The source no longer has it,
 comment on column public.sync_pending_keys.circle is
   'The least key of records that wait for each other in a circle: a page reads all of them, or they would wait for ever.';
 comment on column public.sync_pending_keys.reason is
-  'released, requested, dependants (requested with the records that refer to it), parent (of a requested one), fan_out, control_total, digest, missing (not met by a full pass), clash (for a unique value), circle (of records that wait for each other), retried, replayed, rule_changed or gone.';
+  'released, requested, dependants (requested with the records that refer to it), parent (of a requested one), fan_out, control_total, digest, missing (not met by a full pass), clash (for a unique value), circle (of records that wait for each other), retried, replayed, rule_changed, decided (for the source''s text of a value that a decision has written) or gone.';
 comment on column public.sync_pending_keys.generation is
   'Moves when a key is requested again, so that a page deletes only the request it has answered.';
 
@@ -664,6 +664,7 @@ revoke all on public.sync_pending_keys from anon, authenticated, service_role;
 revoke all on sequence public.sync_pending_keys_generation_seq from anon, authenticated, service_role;
 grant select on public.sync_pending_keys to authenticated;
 grant select, insert, update, delete on public.sync_pending_keys to isthmus_worker;
+grant select, insert (entity_id, legacy_id, reason, generation) on public.sync_pending_keys to isthmus_decisions;
 grant usage on sequence public.sync_pending_keys_generation_seq to isthmus_worker;
 
 -- supabase/schemas/tables/adoption-rows.sql
@@ -1899,6 +1900,23 @@ $$;
 comment on function sync.kept_sql(text, text, boolean) is
   'SQL: a value of a column as it is compared, kept and shown to people. Of a JSON column the null of JSON is the text null, and a text that reads null has an apostrophe before it.';
 
+create function sync.texts_kept(p_type text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select case when p_type in ('json', 'real', 'double precision') then 'none' when p_type in ('jsonb', 'numeric') then 'apart' else 'all' end
+$$;
+comment on function sync.texts_kept(text) is
+  'Of two texts that a type has for one value, what is kept as JSON (sync.kept_sql) tells: all: they are two values. apart: they are equal and print differently (1.5 and 1.50). none: nothing (order, blanks and repeated keys of json, the sign of a zero).';
+
+create function sync.reworded_sql(p_entity public.sync_entities) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select format('array_remove(array[%s], null)',
+           string_agg(format('case when (p.%s)::%s::text is distinct from t.%I::text then %L end', c.slot, concat_ws('::', c.type, nullif(c.exact, c.type)), c.name, c.name), ', '))
+    from sync.field_slots(p_entity) c where sync.texts_kept(c.type) <> 'all' and not c.recast
+  having count(*) > 0
+$$;
+comment on function sync.reworded_sql(public.sync_entities) is
+  'SQL: the fields of which the row t of the target has another text than its column would have of the new value p. Only those of which that may be so of equal values; null: the entity has none.';
+
 create function sync.filled_sql(p_values text, p_name text, p_type text, p_recast boolean, p_otherwise text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   -- What jsonb_populate_record makes of the null of JSON is NULL, in a JSON column, too.
@@ -1960,7 +1978,7 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
 $$;
 comment on function sync.record_texts(text) is 'The attributes of a composite value, each as text, from the value as PostgreSQL writes it.';
 
-create function sync.fits_scalar_sql(p_name text, p_type text, p_exact text) returns text
+create function sync.fits_scalar_sql(p_name text, p_type text, p_exact text, p_padded boolean) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select '(' || string_agg(format(c.condition, p_name, p_type, p_exact), ' and ') || ')'
     from (values
@@ -1988,12 +2006,15 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       -- Words that are another day at each reading.
       (p_type in ('date', 'timestamp without time zone'), $c$p.%1$I !~* '\m(now|today|tomorrow|yesterday)\M'$c$),
       (p_type in ('date', 'timestamp without time zone'), $c$p.%1$I !~* ':\d\d(\.\d+)? ?([-+]\d\d(:?\d\d){0,2}|z|utc|gmt)( (bc|ad))?$'$c$),
+      -- Blanks at the end would be lost among those that the type pads with. A char(n) of the source is read without those of its own.
+      (p_exact <> p_type and p_type = 'bpchar' and not p_padded, 'right(p.%1$I, 1) <> '' '''),
+      (p_exact <> p_type and p_type = 'bpchar' and p_padded, format('length(p.%%1$I) <= %s', substring(p_exact from '\d+'))),
       -- What a modifier would cut, round or pad. Two texts may be equal but for blanks at their end.
       (p_exact <> p_type and p_type = 'character varying', '(p.%1$I)::%2$s::text = (p.%1$I)::%3$s::text'),
       (p_exact <> p_type and p_type <> 'character varying', '(p.%1$I)::%2$s = (p.%1$I)::%2$s::%3$s')) c (applies, condition)
    where c.applies
 $$;
-comment on function sync.fits_scalar_sql(text, text, text) is 'What sync.fits_sql returns of a type that has no parts.';
+comment on function sync.fits_scalar_sql(text, text, text, boolean) is 'What sync.fits_sql returns of a type that has no parts.';
 
 create function sync.fits_range_sql(p_name text, p_type text) returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2011,14 +2032,14 @@ begin
     when 'timestamp without time zone' then format('(p.%1$I !~* %2$L and p.%1$I !~ %3$L)', p_name,
       c_zone || '|\m(now|today|tomorrow|yesterday)\M', '\.\d{6}\d*[1-9]')
     when 'date' then format('(p.%1$I !~* %2$L)', p_name, '\d:\d|\m(now|today|tomorrow|yesterday)\M')
-    else case when sync.fits_sql('value', v_of.type, v_of.exact) is not null then format('((p.%1$I)::%2$s::text = p.%1$I)', p_name, p_type) end
+    else case when sync.fits_sql('value', v_of.type, v_of.exact, true) is not null then format('((p.%1$I)::%2$s::text = p.%1$I)', p_name, p_type) end
   end;
 end
 $$;
 comment on function sync.fits_range_sql(text, text) is
   'What sync.fits_sql returns of ranges and multiranges: bounds say of which zone a moment is, and are nothing finer than the type. Of other bounds that may be cut the range has to be written as PostgreSQL writes it.';
 
-create function sync.fits_sql(p_name text, p_type text, p_exact text) returns text
+create function sync.fits_sql(p_name text, p_type text, p_exact text, p_padded boolean default false) returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_type    pg_catalog.pg_type;
@@ -2028,7 +2049,7 @@ begin
   select * into v_type from pg_catalog.pg_type where oid = to_regtype(p_type);
   if v_type.typtype = 'c' then
     select string_agg(format('(select coalesce(%s, true) from (select (sync.record_texts(p.%I))[%s] as value) p)', a.fits, p_name, a.n), ' and ') into v_part
-      from (select row_number() over (order by a.attnum) as n, sync.fits_sql('value', d.type, d.exact) as fits
+      from (select row_number() over (order by a.attnum) as n, sync.fits_sql('value', d.type, d.exact, true) as fits
               from pg_catalog.pg_attribute a cross join lateral sync.exact_type(a.atttypid, a.atttypmod) d
              where a.attrelid = v_type.typrelid and a.attnum > 0 and not a.attisdropped) a
      where a.fits is not null;
@@ -2036,7 +2057,7 @@ begin
   end if;
   select e.oid, e.typtype into v_element from pg_catalog.pg_type e where e.typarray = v_type.oid and e.typdelim = ',' and v_type.typtype = 'b';
   if found then
-    select coalesce(sync.fits_sql('value', x.type, x.exact), 'true') into v_part
+    select coalesce(sync.fits_sql('value', x.type, x.exact, true), 'true') into v_part
       from (select case when v_element.typtype = 'd' then d.type else left(p_type, -2) end as type,
                    case when v_element.typtype = 'd' then d.exact else left(p_exact, -2) end as exact
               from sync.exact_type(v_element.oid, -1) d) x;
@@ -2045,11 +2066,11 @@ begin
   elsif v_type.typtype in ('r', 'm') then
     return sync.fits_range_sql(p_name, p_type);
   end if;
-  return sync.fits_scalar_sql(p_name, p_type, p_exact);
+  return sync.fits_scalar_sql(p_name, p_type, p_exact, p_padded);
 end
 $$;
-comment on function sync.fits_sql(text, text, text) is
-  'SQL over the text p.<p_name>: whether a column of that type holds the value exactly, its elements and attributes, too; null where every value that can be read as the type fits. Time zone UTC.';
+comment on function sync.fits_sql(text, text, text, boolean) is
+  'SQL over the text p.<p_name>: whether a column of that type holds the value exactly, its elements and attributes, too; null where every value that can be read as the type fits. p_padded: the text may have the blanks with which a char(n) pads, as within arrays and composite types, and in JSON. Time zone UTC.';
 
 create function sync.hidden_fields(p_columns jsonb) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
@@ -2089,17 +2110,17 @@ $$;
 comment on function sync.finds_legacy_ids(public.sync_entities) is 'Whether an index of the target table leads with the legacy id.';
 
 revoke all on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.kept_sql(text, text, boolean),
-  sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.target_sql(public.sync_entities, text),
-  sync.fits_sql(text, text, text), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text), sync.exact_type(oid, integer), sync.record_texts(text),
+  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.target_sql(public.sync_entities, text),
+  sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text), sync.finds_legacy_ids(public.sync_entities) from public;
 grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.kept_sql(text, text, boolean),
-  sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.target_sql(public.sync_entities, text),
-  sync.fits_sql(text, text, text), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text), sync.exact_type(oid, integer), sync.record_texts(text),
+  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.target_sql(public.sync_entities, text),
+  sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text) to isthmus_worker;
 grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.kept_sql(text, text, boolean),
-  sync.filled_sql(text, text, text, boolean, text), sync.fits_sql(text, text, text), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text), sync.exact_type(oid, integer), sync.record_texts(text),
+  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json),
   sync.owned_columns(public.sync_entities) to isthmus_decisions;
 grant execute on function sync.finds_legacy_ids(public.sync_entities) to isthmus_worker, isthmus_decisions;
@@ -2997,8 +3018,8 @@ begin
   -- Written by an earlier page, and as it was left then: the two still differ.
   select q.legacy_id, e.key
     from pg_temp.page_plan q cross join lateral jsonb_each(q.new) e
-   where q.action in ('update', 'unchanged', 'review') and q.seen <> q."left" and (q.written ? e.key) is not true
-     and q.now -> e.key <> e.value and q.now -> e.key = q."left" -> e.key and e.value = q.seen -> e.key;
+   where q.action in ('update', 'unchanged', 'review') and q.seen::text <> q."left"::text and (q.written ? e.key) is not true
+     and (q.now -> e.key)::text <> e.value::text and (q.now -> e.key)::text = (q."left" -> e.key)::text and e.value::text = (q.seen -> e.key)::text;
 end
 $$;
 comment on function sync.page_otherwise() is
@@ -4471,6 +4492,7 @@ declare
   v_current text := sync.owned_columns(p_entity); -- the same columns of the target row t
   v_target  text := sync.target_sql(p_entity, p_schema);
   v_reshape text := sync.reshaped_sql(p_entity, p_schema);
+  v_reworded text := sync.reworded_sql(p_entity); -- the fields whose text alone may differ, of p and t
   v_edits   boolean := p_of_request is not distinct from 'overwrite_edits';
 begin
   -- Compared is what the column would hold. Whether that is all of the value is asked beside it: a cast cuts without an error.
@@ -4499,7 +4521,7 @@ begin
         from (select p.n, p._key, p._uuid, p._raw, p._digest, v.new, %14$s as fits, %15$s as seen, %16$s as "left", t.id as t_id, t.xmin as held, o.now,
                      m.entity_uuid as mapped, m.lands, a.undecided,
                      p._raw is distinct from s.raw or (s.seen_hash is null) <> (%7$L = 'values')
-                       or p._digest is distinct from s.source_digest or s.gone_at is not null as restated
+                       or p._digest is distinct from s.source_digest or s.gone_at is not null as restated, %21$s as reworded
                 from pg_temp.page_rows p
                 cross join lateral (select to_jsonb(x.*) as new from (select %1$s) x offset 0) v
                 left join %2$s t on t.id = p._uuid
@@ -4523,7 +4545,7 @@ begin
                  jsonb_object_agg(e.key, d.decision) filter (where d.decision in ('overwrite', 'retain', 'merge', 'review')) as decided
             -- What a person has been asked, or has put back, is theirs to decide, whatever this execution would have done.
             from (select v.new, u.asked, u.put_back
-                    from (select case when r.t_id is null or r.new = r.seen%18$s then '{}' else r.new end as new) v
+                    from (select case when r.t_id is null or r.new = r.seen and coalesce(r.reworded, '{}') = '{}'%18$s then '{}' else r.new end as new) v
                     left join lateral (
                       select k.asked, k.decisions > 0 as put_back from public.sync_conflicts k
                        where v.new <> '{}' and k.entity_id = %3$s and k.source_record_id = r._key and k.state in ('waiting', 'open') limit 1) u on true
@@ -4532,8 +4554,12 @@ begin
             cross join lateral (
               select e.value as source, r.seen -> e.key as seen, r.now -> e.key as target, r."left" -> e.key as "left",
                      case when n.put_back or e.key = any (n.asked) then 'manual_review'%20$s else %12$L::jsonb ->> e.key end as strategy) x
-            cross join lateral (select %13$s as decision offset 0) d
-           where e.value is distinct from r.seen -> e.key%19$s) c
+            cross join lateral (select %13$s as decision offset 0) w
+            -- Of a value that both sides have, the text is the source's.
+            cross join lateral (
+              select case when w.decision in ('none', 'agree') and e.key = any (r.reworded) and x.source is not distinct from x.target then 'take'
+                          else w.decision end as decision) d
+           where e.value is distinct from r.seen -> e.key or e.key = any (r.reworded)%19$s) c
     $q$, v_typed, v_target, p_entity.id, v_current, p_entity.source_id, p_entity.entity_type, p_entity.history,
       sync.seen_sql(), sync.left_sql(), p_schema, case p_entity.conflicts ->> 'deleted' when 'source_wins' then 'insert' else 'target_deleted' end,
       sync.field_strategies(p_entity, p_of_request), sync.decision_sql(), v_fits,
@@ -4543,7 +4569,10 @@ begin
       -- Only where it was asked for, the fields are looked at too that the target alone has changed.
       case when v_edits then ' and r.now = r."left"' else '' end,
       case when v_edits then ' or r.now -> e.key is distinct from r."left" -> e.key' else '' end,
-      case when v_edits then format(' when e.value is not distinct from r.seen -> e.key and sync.is_decided(%s::smallint, r._key, e.key) then ''target_wins''', p_entity.id) else '' end);
+      case when v_edits then format(' when e.value is not distinct from r.seen -> e.key and sync.is_decided(%s::smallint, r._key, e.key) then ''target_wins''', p_entity.id) else '' end,
+      -- The source's text has changed where its hash has; the text of a trigger or of a person is not written over again and again.
+      case when v_reworded is null then 'null::text[]'
+           else format('case when t.id is not null%s then %s end', case when v_edits then '' else ' and p._digest is distinct from s.source_digest' end, v_reworded) end);
 end
 $$;
 comment on function sync.classify_statement(public.sync_entities, text, text) is
@@ -4601,11 +4630,13 @@ begin
                                                               else q."left" -> e.key end)
                             from jsonb_each(o.now) e)
                end as "left",
-               -- Of the fields that this write left alone, too: what stands there now is what stood there, or what the source says.
-               case when o.now is distinct from q.now || w.written then (
+               w.written,
+               -- Of the fields that this write left alone, too: what stands there now is what stood there, or what the source says. As they print:
+               -- numbers that are equal may have other zeros at their end.
+               case when o.now::text is distinct from (q.now || w.written)::text then (
                  select array_agg(e.key order by e.key) from jsonb_each(o.now) e
-                  where e.value is distinct from (q.now || w.written) -> e.key
-                    and (w.written ? e.key or e.value is distinct from q.new -> e.key)) end as otherwise
+                  where e.value::text is distinct from ((q.now || w.written) -> e.key)::text
+                    and (w.written ? e.key or e.value::text is distinct from (q.new -> e.key)::text)) end as otherwise
           from pg_temp.page_plan q
           left join %1$s t on t.id = q.id
           cross join lateral (select to_jsonb(x.*) as now from (select %2$s) x offset 0) o
@@ -4625,7 +4656,8 @@ begin
                source_digest = excluded.source_digest, written_by = excluded.written_by, gone_at = null
       )
       update pg_temp.page_plan q
-         set otherwise = a.otherwise, altered = q.altered or coalesce(a.otherwise && %4$L::text[], false), cancelled = not a.there or a.untouched
+         set otherwise = a.otherwise, altered = q.altered or exists (select from unnest(a.otherwise) k where k = any (%4$L::text[]) and a.now -> k is distinct from a.written -> k),
+              cancelled = not a.there or a.untouched
         from after a
        where a.n = q.n and (not a.there or a.otherwise is not null)
     $q$, v_target, v_current, p_entity.id, v_numbers, v_kept, p_schema, p_entity.history),
@@ -5341,7 +5373,7 @@ begin
   elsif jsonb_typeof(p_value) in ('array', 'object') then
     return false;
   end if;
-  return sync.holds(v_text, format('(p.value)::%s is not null and coalesce(%s, true)', p_type, coalesce(sync.fits_sql('value', p_type, p_exact), 'true')));
+  return sync.holds(v_text, format('(p.value)::%s is not null and coalesce(%s, true)', p_type, coalesce(sync.fits_sql('value', p_type, p_exact, true), 'true')));
 exception when data_exception then
   return false;
 end
@@ -5368,6 +5400,24 @@ end
 $$;
 comment on function sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint) is
   'Refuses decisions of which fewer rows were written than were meant. p_ids: the conflicts that were carried out together.';
+
+create function sync.loses_text(p_entity public.sync_entities, p_put jsonb) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select exists (select from sync.field_slots(p_entity) c where sync.texts_kept(c.type) = 'none' and not c.recast and p_put ->> c.name is not null)
+$$;
+comment on function sync.loses_text(public.sync_entities, jsonb) is
+  'Whether a value that is written from what is kept as JSON may have another text than the source''s. p_put: the values.';
+
+create function sync.read_for_text(p_entity public.sync_entities, p_keys bigint[]) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_row_states set source_digest = null where entity_id = p_entity.id and legacy_id = any (p_keys);
+  -- Whoever was to read it already compares the texts in a commit after this one.
+  insert into public.sync_pending_keys (entity_id, legacy_id, reason, generation)
+  select distinct p_entity.id, k, 'decided', 0 from unnest(p_keys) k order by k
+  on conflict (entity_id, legacy_id) do nothing;
+$$;
+comment on function sync.read_for_text(public.sync_entities, bigint[]) is
+  'Has records read again of which a decision has written the source''s value: what the next execution reads has its text, too.';
 
 create function sync.tell_decided_otherwise(p_entity public.sync_entities, p_written jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5571,15 +5621,20 @@ begin
     from jsonb_array_elements(v_work) w
     cross join lateral (select array(select jsonb_array_elements_text(w -> 'fields')) as names) f
    where s.entity_id = p_entity.id and s.legacy_id = (w ->> 'key')::bigint;
+  perform sync.read_for_text(p_entity, array(
+    select (w ->> 'key')::bigint from jsonb_array_elements(v_work) w
+     where w ->> 'strategy' = 'source_wins' and sync.loses_text(p_entity, w -> 'put')));
 end
 $$;
 comment on function sync.decide_fields(public.sync_entities, uuid[], jsonb) is
   'Decisions on fields that both sides have changed: target rows, row states and what is needed to put them back.';
 
-revoke all on function sync.takes(jsonb, text, text), sync.tell_decided_otherwise(public.sync_entities, jsonb),
+revoke all on function sync.loses_text(public.sync_entities, jsonb), sync.read_for_text(public.sync_entities, bigint[]),
+  sync.takes(jsonb, text, text), sync.tell_decided_otherwise(public.sync_entities, jsonb),
   sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint),
   sync.decide_fields(public.sync_entities, uuid[], jsonb), sync.refuse_decision(public.sync_conflicts, text, text) from public;
-grant execute on function sync.takes(jsonb, text, text), sync.tell_decided_otherwise(public.sync_entities, jsonb),
+grant execute on function sync.loses_text(public.sync_entities, jsonb), sync.read_for_text(public.sync_entities, bigint[]),
+  sync.takes(jsonb, text, text), sync.tell_decided_otherwise(public.sync_entities, jsonb),
   sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint),
   sync.decide_fields(public.sync_entities, uuid[], jsonb) to isthmus_decisions;
 -- What sync.check_decision calls as whoever decides.
@@ -5639,6 +5694,9 @@ begin
       cross join lateral (select to_jsonb(isthmus_row.*) as now from (select %2$s) isthmus_row offset 0) o
      where c.id = any ($1) and s.entity_id = c.entity_id and s.legacy_id = c.source_record_id
   $q$, v_table, sync.owned_columns(p_entity)) using p_ids;
+  perform sync.read_for_text(p_entity, array(
+    select c.source_record_id from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
+     where c.id = any (p_ids) and sync.loses_text(p_entity, v.record)));
 end
 $$;
 comment on function sync.write_again(public.sync_entities, uuid[]) is 'Target rows that somebody deleted are written again, under their ids.';

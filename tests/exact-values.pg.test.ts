@@ -5,8 +5,11 @@ import { createStranger, ENTITY, type Stranger } from "./support/stranger.ts";
 
 /** Target type → source type, values that it holds exactly, and values that it would cut, round or otherwise alter. */
 const TYPES: readonly { type: string; from: string; holds: readonly string[]; alters: readonly string[] }[] = [
-  { type: "char(2)", from: "text", holds: ["CH", "C"], alters: ["CHF"] },
-  { type: "char(10)", from: "char(12)", holds: ["8001", "0123456789"], alters: ["01234567891"] },
+  { type: "char(2)", from: "text", holds: ["CH", "C", ""], alters: ["CHF", "C ", "CH  ", " "] },
+  { type: "char(10)", from: "char(12)", holds: ["8001", "8001  ", "0123456789"], alters: ["01234567891"] },
+  { type: "char(12)", from: "char(12)", holds: ["8001", "8001        ", "012345678901", ""], alters: [] },
+  { type: "char(3)[]", from: "char(3)[]", holds: ['{"ab ",abc,NULL,""}'], alters: [] },
+  { type: "char(3)[]", from: "text[]", holds: ["{ab,abc}"], alters: ["{abcd}", '{"ab   "}'] },
   { type: '"char"', from: "text", holds: ["x"], alters: ["xy"] },
   { type: "varchar(3)", from: "text", holds: ["abc", "äöü", ""], alters: ["abcd", "ab  "] },
   { type: "name", from: "text", holds: ["a".repeat(63)], alters: ["a".repeat(64), `${"a".repeat(62)}ä`] },

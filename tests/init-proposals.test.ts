@@ -240,3 +240,37 @@ describe("what is undecided", () => {
     ]);
   });
 });
+
+describe("a column that is called __proto__", () => {
+  const spec = (fields: UncheckedSpec["fields"]): UncheckedSpec => ({
+    name: "things",
+    target: { table: "things", legacyKey: "legacy_id" },
+    source: { table: "things", key: "id", alias: "t", columns: { value: "t.value" }, ignored: {} },
+    fields,
+  });
+
+  it("is a field where its name is computed, and refused where a literal takes it for the prototype", () => {
+    const field = { columns: ["value"], rules: [], decide: () => ({ value: null }) };
+    expect(Object.keys(defineEntity(spec(() => ({ ["__proto__"]: field }))).fields)).toEqual(["legacy_id", "__proto__"]);
+    expect(() => defineEntity(spec(() => ({ __proto__: field })))).toThrow(
+      'things: "__proto__" in a literal is no field. Write ["__proto__"] instead.',
+    );
+    expect(() => defineEntity(spec(() => Object.create(null) as object))).not.toThrow();
+  });
+
+  it("is proposed under a computed name, on either side", () => {
+    const text = proposed(
+      named(["things"], { id: KEY, ["__proto__"]: {} }),
+      named(["things"], { id: ID, legacy_id: LEGACY, ["__proto__"]: {} }),
+      "things",
+    );
+    expect(text).toContain('["__proto__"]: f.');
+    expect(text).not.toMatch(/[{,] "__proto__":/);
+    const left = proposed(
+      named(["things"], { id: KEY, ["__proto__"]: {} }),
+      named(["things"], { id: ID, legacy_id: LEGACY }),
+      "things",
+    );
+    expect(left).toContain('ignored: {["__proto__"]:');
+  });
+});

@@ -38,7 +38,7 @@ export function proposeEntity(pair: Pair, sides: Sides): string {
   const used = new Set(fields.flatMap(({ reads }) => reads?.from.column ?? []));
   const ignored = source
     .filter(({ column }) => !used.has(column))
-    .map(({ column, references }) => `${quote(column)}: ${ignoredAs(column, references, secret.has(column))},`);
+    .map(({ column, references }) => `${keyed(column)}: ${ignoredAs(column, references, secret.has(column))},`);
   const columns = fields.flatMap(({ reads }) =>
     reads ? [`${reads.as}: ${reads.sql ?? quote(`${ALIAS}.${reads.from.column}`)},`] : [],
   );
@@ -53,7 +53,7 @@ export function proposeEntity(pair: Pair, sides: Sides): string {
       columns: {${columns.join("\n")}},
       ignored: {${ignored.join("\n")}},
     },
-    fields: (f) => ({${fields.map(({ column, code }) => `${quote(column)}: ${code},`).join("\n")}}),
+    fields: (f) => ({${fields.map(({ column, code }) => `${keyed(column)}: ${code},`).join("\n")}}),
   });`;
   const imports = ["defineEntity", ...["inZone", "undecided"].filter((name) => body.includes(`${name}(`))];
   const unused = fields.length === 0 ? body.replace("fields: (f) =>", "fields: () =>") : body;
@@ -141,7 +141,7 @@ function codeOf(from: Column, to: Column, as: string, { pairs }: Sides): string 
   if (kind === "enum") {
     const known = new Set(to.members);
     if (from.members?.every((member) => known.has(member)))
-      return `f.mapEnum(${column}, {${from.members.map((member) => `${quote(member)}: ${quote(member)}`).join(", ")}}${from.not_null || to.not_null ? "" : ", { whenNull: null }"})`;
+      return `f.mapEnum(${column}, {${from.members.map((member) => `${keyed(member)}: ${quote(member)}`).join(", ")}}${from.not_null || to.not_null ? "" : ", { whenNull: null }"})`;
     return ask(`Which value of ${from.column} is which of ${(to.members ?? []).join(", ")}? f.mapEnum says it.`, as);
   }
   if (kind === "json" && taken === "text") return `f.json(${column}${required})`;
@@ -178,6 +178,11 @@ function ignoredAs(column: string, references: string | null, secret: boolean): 
 
 function ask(question: string, ...columns: string[]): string {
   return `undecided(${[question, ...columns].map(quote).join(", ")})`;
+}
+
+/** A key of an object literal. There a quoted __proto__ is none, but sets the prototype. */
+function keyed(name: string): string {
+  return name === "__proto__" ? `[${quote(name)}]` : quote(name);
 }
 
 function quote(text: string): string {

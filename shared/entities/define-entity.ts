@@ -188,10 +188,13 @@ export interface UncheckedSpec extends Partial<
   readonly fields: (build: FieldBuilders<never>) => object;
 }
 
-/** Defines an entity. What the compiler cannot check is checked at start-up by validateRegistry. */
+/**
+ * Defines an entity. What the compiler cannot check is checked at start-up by validateRegistry.
+ * @throws RangeError where an object literal of the fields names `__proto__`, which is no field there.
+ */
 export function defineEntity(spec: UncheckedSpec): Entity {
   const made: Readonly<Record<string, unknown>> = {
-    ...spec.fields(asking(createBuilders(spec.name)) as unknown as FieldBuilders<never>),
+    ...plain(spec.name, spec.fields(asking(createBuilders(spec.name)) as unknown as FieldBuilders<never>)),
   };
   const open = openIn(spec);
   const fields: Readonly<Record<string, Field>> = {
@@ -219,6 +222,14 @@ export function defineEntity(spec: UncheckedSpec): Entity {
     ...(open.length > 0 && { undecided: open }),
     dependsOn: [...new Set(Object.values(fields).flatMap((f) => f.parent ?? []))].filter((parent) => parent !== spec.name),
   };
+}
+
+/** JavaScript takes `"__proto__": value` in a literal for the object's prototype: the field would be missing without a word. */
+function plain(entity: string, fields: object): object {
+  const prototype: unknown = Object.getPrototypeOf(fields);
+  if (prototype !== Object.prototype && prototype !== null)
+    throw new RangeError(`${entity}: "__proto__" in a literal is no field. Write ["__proto__"] instead.`);
+  return fields;
 }
 
 function decided(field: unknown): Field {

@@ -241,7 +241,7 @@ export const NOT_FOR_COLUMNS: Readonly<Record<string, string>> = {
 export const NARROWED: readonly { readonly from: string; readonly to: string; readonly values: Arbitrary<string> }[] = [
   { from: "text", to: "character varying(3)", values: text(5) },
   { from: "text", to: "name", values: edges(text(200), "a".repeat(63), "a".repeat(64), `${"a".repeat(62)}ä`) },
-  { from: "text", to: "character(3)", values: fc.stringMatching(/^[a-z]{0,5}$/) },
+  { from: "text", to: "character(3)", values: fc.stringMatching(/^[a-z ]{0,5}$/) },
   { from: "bit varying", to: "bit(3)", values: bits(0, 5) },
   { from: "bit varying", to: "bit varying(3)", values: bits(0, 5) },
   { from: "bigint", to: "integer", values: edges(big(34), "0", "-1") },

@@ -28,15 +28,15 @@ export const registry: readonly Entity[] = [
 
 /** Entity → hash of its file and of every file that this one runs, without comments and types. */
 export const codeHashes: Readonly<Record<string, string>> = {
-  [albums.name]: "66252e5f866d8d875eecf08a931d7d59cdd09aab",
-  [artists.name]: "7e0fc04c16cfe2faaa0e46536c5a5f97aee4d7c9",
-  [customers.name]: "7b2e8b83d238da33e8a2c1ea072b077bb5e96085",
-  [employees.name]: "88e7a37fa840eeef017a15d0d46e9ac0edcf12f4",
-  [genres.name]: "3af8d568dfa12aa5d187993bae9c2681815c37ff",
-  [invoiceLines.name]: "f6b9295fd656dca56614e662eef85f37d4b95b92",
-  [invoices.name]: "b546d5692cfc84fdad153807bb7606130d87ce6d",
-  [mediaTypes.name]: "18b179e0b1f01a673d76134c3ba33a414e466ae1",
-  [playlistTracks.name]: "93d1819df5cf463c7946104bfa653fdfc3dc87e2",
-  [playlists.name]: "70f9de91b807c86ccacd684ee3ff1e436ac9e721",
-  [tracks.name]: "d5dcee68ed9e6e62dbf14b830b0de31ab85bfb53",
+  [albums.name]: "9dd2d5d96db5b1d8e8f45ab20286e97679d37300",
+  [artists.name]: "c051e43c26f6554d77f29a3bf7f2a3e2e79503ae",
+  [customers.name]: "2e6da3f8c675cda3a01cf468e5b3f93c3ecf032e",
+  [employees.name]: "a424abf355511d2bd465a1eef3f98026370d1b93",
+  [genres.name]: "992a54fa6cb8b269ce99e846ef81a9b2849d7e3b",
+  [invoiceLines.name]: "efee677fc1d3f3beea4b916945f576a266f7d4ff",
+  [invoices.name]: "12e69896d0da7583ce3d03f495e9487b23df7d3d",
+  [mediaTypes.name]: "8efb726f1a61bb6fc9f7464ad5863cbd857e2e8f",
+  [playlistTracks.name]: "30ce9712b5a8a7e8af03cbc2a48e17641584b460",
+  [playlists.name]: "6788c7fe5334cdc0fa5dd7bf53a7b98333054524",
+  [tracks.name]: "e4da089ea6e40e3b23257eed1718fd0d2d860956",
 };

@@ -46,6 +46,23 @@ $$;
 comment on function sync.kept_sql(text, text, boolean) is
   'SQL: a value of a column as it is compared, kept and shown to people. Of a JSON column the null of JSON is the text null, and a text that reads null has an apostrophe before it.';
 
+create function sync.texts_kept(p_type text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select case when p_type in ('json', 'real', 'double precision') then 'none' when p_type in ('jsonb', 'numeric') then 'apart' else 'all' end
+$$;
+comment on function sync.texts_kept(text) is
+  'Of two texts that a type has for one value, what is kept as JSON (sync.kept_sql) tells: all: they are two values. apart: they are equal and print differently (1.5 and 1.50). none: nothing (order, blanks and repeated keys of json, the sign of a zero).';
+
+create function sync.reworded_sql(p_entity public.sync_entities) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select format('array_remove(array[%s], null)',
+           string_agg(format('case when (p.%s)::%s::text is distinct from t.%I::text then %L end', c.slot, concat_ws('::', c.type, nullif(c.exact, c.type)), c.name, c.name), ', '))
+    from sync.field_slots(p_entity) c where sync.texts_kept(c.type) <> 'all' and not c.recast
+  having count(*) > 0
+$$;
+comment on function sync.reworded_sql(public.sync_entities) is
+  'SQL: the fields of which the row t of the target has another text than its column would have of the new value p. Only those of which that may be so of equal values; null: the entity has none.';
+
 create function sync.filled_sql(p_values text, p_name text, p_type text, p_recast boolean, p_otherwise text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   -- What jsonb_populate_record makes of the null of JSON is NULL, in a JSON column, too.
@@ -107,7 +124,7 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
 $$;
 comment on function sync.record_texts(text) is 'The attributes of a composite value, each as text, from the value as PostgreSQL writes it.';
 
-create function sync.fits_scalar_sql(p_name text, p_type text, p_exact text) returns text
+create function sync.fits_scalar_sql(p_name text, p_type text, p_exact text, p_padded boolean) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select '(' || string_agg(format(c.condition, p_name, p_type, p_exact), ' and ') || ')'
     from (values
@@ -135,12 +152,15 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       -- Words that are another day at each reading.
       (p_type in ('date', 'timestamp without time zone'), $c$p.%1$I !~* '\m(now|today|tomorrow|yesterday)\M'$c$),
       (p_type in ('date', 'timestamp without time zone'), $c$p.%1$I !~* ':\d\d(\.\d+)? ?([-+]\d\d(:?\d\d){0,2}|z|utc|gmt)( (bc|ad))?$'$c$),
+      -- Blanks at the end would be lost among those that the type pads with. A char(n) of the source is read without those of its own.
+      (p_exact <> p_type and p_type = 'bpchar' and not p_padded, 'right(p.%1$I, 1) <> '' '''),
+      (p_exact <> p_type and p_type = 'bpchar' and p_padded, format('length(p.%%1$I) <= %s', substring(p_exact from '\d+'))),
       -- What a modifier would cut, round or pad. Two texts may be equal but for blanks at their end.
       (p_exact <> p_type and p_type = 'character varying', '(p.%1$I)::%2$s::text = (p.%1$I)::%3$s::text'),
       (p_exact <> p_type and p_type <> 'character varying', '(p.%1$I)::%2$s = (p.%1$I)::%2$s::%3$s')) c (applies, condition)
    where c.applies
 $$;
-comment on function sync.fits_scalar_sql(text, text, text) is 'What sync.fits_sql returns of a type that has no parts.';
+comment on function sync.fits_scalar_sql(text, text, text, boolean) is 'What sync.fits_sql returns of a type that has no parts.';
 
 create function sync.fits_range_sql(p_name text, p_type text) returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -158,14 +178,14 @@ begin
     when 'timestamp without time zone' then format('(p.%1$I !~* %2$L and p.%1$I !~ %3$L)', p_name,
       c_zone || '|\m(now|today|tomorrow|yesterday)\M', '\.\d{6}\d*[1-9]')
     when 'date' then format('(p.%1$I !~* %2$L)', p_name, '\d:\d|\m(now|today|tomorrow|yesterday)\M')
-    else case when sync.fits_sql('value', v_of.type, v_of.exact) is not null then format('((p.%1$I)::%2$s::text = p.%1$I)', p_name, p_type) end
+    else case when sync.fits_sql('value', v_of.type, v_of.exact, true) is not null then format('((p.%1$I)::%2$s::text = p.%1$I)', p_name, p_type) end
   end;
 end
 $$;
 comment on function sync.fits_range_sql(text, text) is
   'What sync.fits_sql returns of ranges and multiranges: bounds say of which zone a moment is, and are nothing finer than the type. Of other bounds that may be cut the range has to be written as PostgreSQL writes it.';
 
-create function sync.fits_sql(p_name text, p_type text, p_exact text) returns text
+create function sync.fits_sql(p_name text, p_type text, p_exact text, p_padded boolean default false) returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_type    pg_catalog.pg_type;
@@ -175,7 +195,7 @@ begin
   select * into v_type from pg_catalog.pg_type where oid = to_regtype(p_type);
   if v_type.typtype = 'c' then
     select string_agg(format('(select coalesce(%s, true) from (select (sync.record_texts(p.%I))[%s] as value) p)', a.fits, p_name, a.n), ' and ') into v_part
-      from (select row_number() over (order by a.attnum) as n, sync.fits_sql('value', d.type, d.exact) as fits
+      from (select row_number() over (order by a.attnum) as n, sync.fits_sql('value', d.type, d.exact, true) as fits
               from pg_catalog.pg_attribute a cross join lateral sync.exact_type(a.atttypid, a.atttypmod) d
              where a.attrelid = v_type.typrelid and a.attnum > 0 and not a.attisdropped) a
      where a.fits is not null;
@@ -183,7 +203,7 @@ begin
   end if;
   select e.oid, e.typtype into v_element from pg_catalog.pg_type e where e.typarray = v_type.oid and e.typdelim = ',' and v_type.typtype = 'b';
   if found then
-    select coalesce(sync.fits_sql('value', x.type, x.exact), 'true') into v_part
+    select coalesce(sync.fits_sql('value', x.type, x.exact, true), 'true') into v_part
       from (select case when v_element.typtype = 'd' then d.type else left(p_type, -2) end as type,
                    case when v_element.typtype = 'd' then d.exact else left(p_exact, -2) end as exact
               from sync.exact_type(v_element.oid, -1) d) x;
@@ -192,11 +212,11 @@ begin
   elsif v_type.typtype in ('r', 'm') then
     return sync.fits_range_sql(p_name, p_type);
   end if;
-  return sync.fits_scalar_sql(p_name, p_type, p_exact);
+  return sync.fits_scalar_sql(p_name, p_type, p_exact, p_padded);
 end
 $$;
-comment on function sync.fits_sql(text, text, text) is
-  'SQL over the text p.<p_name>: whether a column of that type holds the value exactly, its elements and attributes, too; null where every value that can be read as the type fits. Time zone UTC.';
+comment on function sync.fits_sql(text, text, text, boolean) is
+  'SQL over the text p.<p_name>: whether a column of that type holds the value exactly, its elements and attributes, too; null where every value that can be read as the type fits. p_padded: the text may have the blanks with which a char(n) pads, as within arrays and composite types, and in JSON. Time zone UTC.';
 
 create function sync.hidden_fields(p_columns jsonb) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
@@ -236,17 +256,17 @@ $$;
 comment on function sync.finds_legacy_ids(public.sync_entities) is 'Whether an index of the target table leads with the legacy id.';
 
 revoke all on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.kept_sql(text, text, boolean),
-  sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.target_sql(public.sync_entities, text),
-  sync.fits_sql(text, text, text), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text), sync.exact_type(oid, integer), sync.record_texts(text),
+  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.target_sql(public.sync_entities, text),
+  sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text), sync.finds_legacy_ids(public.sync_entities) from public;
 grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.kept_sql(text, text, boolean),
-  sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.target_sql(public.sync_entities, text),
-  sync.fits_sql(text, text, text), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text), sync.exact_type(oid, integer), sync.record_texts(text),
+  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.target_sql(public.sync_entities, text),
+  sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text) to isthmus_worker;
 grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.kept_sql(text, text, boolean),
-  sync.filled_sql(text, text, text, boolean, text), sync.fits_sql(text, text, text), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text), sync.exact_type(oid, integer), sync.record_texts(text),
+  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json),
   sync.owned_columns(public.sync_entities) to isthmus_decisions;
 grant execute on function sync.finds_legacy_ids(public.sync_entities) to isthmus_worker, isthmus_decisions;

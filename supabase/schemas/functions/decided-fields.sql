@@ -25,7 +25,7 @@ begin
   elsif jsonb_typeof(p_value) in ('array', 'object') then
     return false;
   end if;
-  return sync.holds(v_text, format('(p.value)::%s is not null and coalesce(%s, true)', p_type, coalesce(sync.fits_sql('value', p_type, p_exact), 'true')));
+  return sync.holds(v_text, format('(p.value)::%s is not null and coalesce(%s, true)', p_type, coalesce(sync.fits_sql('value', p_type, p_exact, true), 'true')));
 exception when data_exception then
   return false;
 end
@@ -52,6 +52,24 @@ end
 $$;
 comment on function sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint) is
   'Refuses decisions of which fewer rows were written than were meant. p_ids: the conflicts that were carried out together.';
+
+create function sync.loses_text(p_entity public.sync_entities, p_put jsonb) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select exists (select from sync.field_slots(p_entity) c where sync.texts_kept(c.type) = 'none' and not c.recast and p_put ->> c.name is not null)
+$$;
+comment on function sync.loses_text(public.sync_entities, jsonb) is
+  'Whether a value that is written from what is kept as JSON may have another text than the source''s. p_put: the values.';
+
+create function sync.read_for_text(p_entity public.sync_entities, p_keys bigint[]) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_row_states set source_digest = null where entity_id = p_entity.id and legacy_id = any (p_keys);
+  -- Whoever was to read it already compares the texts in a commit after this one.
+  insert into public.sync_pending_keys (entity_id, legacy_id, reason, generation)
+  select distinct p_entity.id, k, 'decided', 0 from unnest(p_keys) k order by k
+  on conflict (entity_id, legacy_id) do nothing;
+$$;
+comment on function sync.read_for_text(public.sync_entities, bigint[]) is
+  'Has records read again of which a decision has written the source''s value: what the next execution reads has its text, too.';
 
 create function sync.tell_decided_otherwise(p_entity public.sync_entities, p_written jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -255,15 +273,20 @@ begin
     from jsonb_array_elements(v_work) w
     cross join lateral (select array(select jsonb_array_elements_text(w -> 'fields')) as names) f
    where s.entity_id = p_entity.id and s.legacy_id = (w ->> 'key')::bigint;
+  perform sync.read_for_text(p_entity, array(
+    select (w ->> 'key')::bigint from jsonb_array_elements(v_work) w
+     where w ->> 'strategy' = 'source_wins' and sync.loses_text(p_entity, w -> 'put')));
 end
 $$;
 comment on function sync.decide_fields(public.sync_entities, uuid[], jsonb) is
   'Decisions on fields that both sides have changed: target rows, row states and what is needed to put them back.';
 
-revoke all on function sync.takes(jsonb, text, text), sync.tell_decided_otherwise(public.sync_entities, jsonb),
+revoke all on function sync.loses_text(public.sync_entities, jsonb), sync.read_for_text(public.sync_entities, bigint[]),
+  sync.takes(jsonb, text, text), sync.tell_decided_otherwise(public.sync_entities, jsonb),
   sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint),
   sync.decide_fields(public.sync_entities, uuid[], jsonb), sync.refuse_decision(public.sync_conflicts, text, text) from public;
-grant execute on function sync.takes(jsonb, text, text), sync.tell_decided_otherwise(public.sync_entities, jsonb),
+grant execute on function sync.loses_text(public.sync_entities, jsonb), sync.read_for_text(public.sync_entities, bigint[]),
+  sync.takes(jsonb, text, text), sync.tell_decided_otherwise(public.sync_entities, jsonb),
   sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint),
   sync.decide_fields(public.sync_entities, uuid[], jsonb) to isthmus_decisions;
 -- What sync.check_decision calls as whoever decides.

@@ -50,6 +50,9 @@ begin
       cross join lateral (select to_jsonb(isthmus_row.*) as now from (select %2$s) isthmus_row offset 0) o
      where c.id = any ($1) and s.entity_id = c.entity_id and s.legacy_id = c.source_record_id
   $q$, v_table, sync.owned_columns(p_entity)) using p_ids;
+  perform sync.read_for_text(p_entity, array(
+    select c.source_record_id from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
+     where c.id = any (p_ids) and sync.loses_text(p_entity, v.record)));
 end
 $$;
 comment on function sync.write_again(public.sync_entities, uuid[]) is 'Target rows that somebody deleted are written again, under their ids.';

@@ -14,6 +14,7 @@ declare
   v_current text := sync.owned_columns(p_entity); -- the same columns of the target row t
   v_target  text := sync.target_sql(p_entity, p_schema);
   v_reshape text := sync.reshaped_sql(p_entity, p_schema);
+  v_reworded text := sync.reworded_sql(p_entity); -- the fields whose text alone may differ, of p and t
   v_edits   boolean := p_of_request is not distinct from 'overwrite_edits';
 begin
   -- Compared is what the column would hold. Whether that is all of the value is asked beside it: a cast cuts without an error.
@@ -42,7 +43,7 @@ begin
         from (select p.n, p._key, p._uuid, p._raw, p._digest, v.new, %14$s as fits, %15$s as seen, %16$s as "left", t.id as t_id, t.xmin as held, o.now,
                      m.entity_uuid as mapped, m.lands, a.undecided,
                      p._raw is distinct from s.raw or (s.seen_hash is null) <> (%7$L = 'values')
-                       or p._digest is distinct from s.source_digest or s.gone_at is not null as restated
+                       or p._digest is distinct from s.source_digest or s.gone_at is not null as restated, %21$s as reworded
                 from pg_temp.page_rows p
                 cross join lateral (select to_jsonb(x.*) as new from (select %1$s) x offset 0) v
                 left join %2$s t on t.id = p._uuid
@@ -66,7 +67,7 @@ begin
                  jsonb_object_agg(e.key, d.decision) filter (where d.decision in ('overwrite', 'retain', 'merge', 'review')) as decided
             -- What a person has been asked, or has put back, is theirs to decide, whatever this execution would have done.
             from (select v.new, u.asked, u.put_back
-                    from (select case when r.t_id is null or r.new = r.seen%18$s then '{}' else r.new end as new) v
+                    from (select case when r.t_id is null or r.new = r.seen and coalesce(r.reworded, '{}') = '{}'%18$s then '{}' else r.new end as new) v
                     left join lateral (
                       select k.asked, k.decisions > 0 as put_back from public.sync_conflicts k
                        where v.new <> '{}' and k.entity_id = %3$s and k.source_record_id = r._key and k.state in ('waiting', 'open') limit 1) u on true
@@ -75,8 +76,12 @@ begin
             cross join lateral (
               select e.value as source, r.seen -> e.key as seen, r.now -> e.key as target, r."left" -> e.key as "left",
                      case when n.put_back or e.key = any (n.asked) then 'manual_review'%20$s else %12$L::jsonb ->> e.key end as strategy) x
-            cross join lateral (select %13$s as decision offset 0) d
-           where e.value is distinct from r.seen -> e.key%19$s) c
+            cross join lateral (select %13$s as decision offset 0) w
+            -- Of a value that both sides have, the text is the source's.
+            cross join lateral (
+              select case when w.decision in ('none', 'agree') and e.key = any (r.reworded) and x.source is not distinct from x.target then 'take'
+                          else w.decision end as decision) d
+           where e.value is distinct from r.seen -> e.key or e.key = any (r.reworded)%19$s) c
     $q$, v_typed, v_target, p_entity.id, v_current, p_entity.source_id, p_entity.entity_type, p_entity.history,
       sync.seen_sql(), sync.left_sql(), p_schema, case p_entity.conflicts ->> 'deleted' when 'source_wins' then 'insert' else 'target_deleted' end,
       sync.field_strategies(p_entity, p_of_request), sync.decision_sql(), v_fits,
@@ -86,7 +91,10 @@ begin
       -- Only where it was asked for, the fields are looked at too that the target alone has changed.
       case when v_edits then ' and r.now = r."left"' else '' end,
       case when v_edits then ' or r.now -> e.key is distinct from r."left" -> e.key' else '' end,
-      case when v_edits then format(' when e.value is not distinct from r.seen -> e.key and sync.is_decided(%s::smallint, r._key, e.key) then ''target_wins''', p_entity.id) else '' end);
+      case when v_edits then format(' when e.value is not distinct from r.seen -> e.key and sync.is_decided(%s::smallint, r._key, e.key) then ''target_wins''', p_entity.id) else '' end,
+      -- The source's text has changed where its hash has; the text of a trigger or of a person is not written over again and again.
+      case when v_reworded is null then 'null::text[]'
+           else format('case when t.id is not null%s then %s end', case when v_edits then '' else ' and p._digest is distinct from s.source_digest' end, v_reworded) end);
 end
 $$;
 comment on function sync.classify_statement(public.sync_entities, text, text) is
@@ -144,11 +152,13 @@ begin
                                                               else q."left" -> e.key end)
                             from jsonb_each(o.now) e)
                end as "left",
-               -- Of the fields that this write left alone, too: what stands there now is what stood there, or what the source says.
-               case when o.now is distinct from q.now || w.written then (
+               w.written,
+               -- Of the fields that this write left alone, too: what stands there now is what stood there, or what the source says. As they print:
+               -- numbers that are equal may have other zeros at their end.
+               case when o.now::text is distinct from (q.now || w.written)::text then (
                  select array_agg(e.key order by e.key) from jsonb_each(o.now) e
-                  where e.value is distinct from (q.now || w.written) -> e.key
-                    and (w.written ? e.key or e.value is distinct from q.new -> e.key)) end as otherwise
+                  where e.value::text is distinct from ((q.now || w.written) -> e.key)::text
+                    and (w.written ? e.key or e.value::text is distinct from (q.new -> e.key)::text)) end as otherwise
           from pg_temp.page_plan q
           left join %1$s t on t.id = q.id
           cross join lateral (select to_jsonb(x.*) as now from (select %2$s) x offset 0) o
@@ -168,7 +178,8 @@ begin
                source_digest = excluded.source_digest, written_by = excluded.written_by, gone_at = null
       )
       update pg_temp.page_plan q
-         set otherwise = a.otherwise, altered = q.altered or coalesce(a.otherwise && %4$L::text[], false), cancelled = not a.there or a.untouched
+         set otherwise = a.otherwise, altered = q.altered or exists (select from unnest(a.otherwise) k where k = any (%4$L::text[]) and a.now -> k is distinct from a.written -> k),
+              cancelled = not a.there or a.untouched
         from after a
        where a.n = q.n and (not a.there or a.otherwise is not null)
     $q$, v_target, v_current, p_entity.id, v_numbers, v_kept, p_schema, p_entity.history),

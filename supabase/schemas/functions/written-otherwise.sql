@@ -74,8 +74,8 @@ begin
   -- Written by an earlier page, and as it was left then: the two still differ.
   select q.legacy_id, e.key
     from pg_temp.page_plan q cross join lateral jsonb_each(q.new) e
-   where q.action in ('update', 'unchanged', 'review') and q.seen <> q."left" and (q.written ? e.key) is not true
-     and q.now -> e.key <> e.value and q.now -> e.key = q."left" -> e.key and e.value = q.seen -> e.key;
+   where q.action in ('update', 'unchanged', 'review') and q.seen::text <> q."left"::text and (q.written ? e.key) is not true
+     and (q.now -> e.key)::text <> e.value::text and (q.now -> e.key)::text = (q."left" -> e.key)::text and e.value::text = (q.seen -> e.key)::text;
 end
 $$;
 comment on function sync.page_otherwise() is

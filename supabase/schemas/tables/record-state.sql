@@ -137,7 +137,7 @@ comment on column public.sync_pending_keys.gone is 'The source no longer has it,
 comment on column public.sync_pending_keys.circle is
   'The least key of records that wait for each other in a circle: a page reads all of them, or they would wait for ever.';
 comment on column public.sync_pending_keys.reason is
-  'released, requested, dependants (requested with the records that refer to it), parent (of a requested one), fan_out, control_total, digest, missing (not met by a full pass), clash (for a unique value), circle (of records that wait for each other), retried, replayed, rule_changed or gone.';
+  'released, requested, dependants (requested with the records that refer to it), parent (of a requested one), fan_out, control_total, digest, missing (not met by a full pass), clash (for a unique value), circle (of records that wait for each other), retried, replayed, rule_changed, decided (for the source''s text of a value that a decision has written) or gone.';
 comment on column public.sync_pending_keys.generation is
   'Moves when a key is requested again, so that a page deletes only the request it has answered.';
 
@@ -148,4 +148,5 @@ revoke all on public.sync_pending_keys from anon, authenticated, service_role;
 revoke all on sequence public.sync_pending_keys_generation_seq from anon, authenticated, service_role;
 grant select on public.sync_pending_keys to authenticated;
 grant select, insert, update, delete on public.sync_pending_keys to isthmus_worker;
+grant select, insert (entity_id, legacy_id, reason, generation) on public.sync_pending_keys to isthmus_decisions;
 grant usage on sequence public.sync_pending_keys_generation_seq to isthmus_worker;

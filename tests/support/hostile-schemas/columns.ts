@@ -26,10 +26,10 @@ export interface ColumnPair {
 
 const NONE = { source: [], target: [] };
 const reads = (type: string) => `(?::${type})::text`;
-/** White space of json is no part of its value. */
-const compared = (type: string) => reads(type === "json" ? "jsonb" : type);
-/** Numbers that are equal may have other zeros at their end. */
+/** As what it is alone, where the source's type always writes the same zeros: DDL may give the target others. */
 const NUMBER = "trim_scale(?::numeric)::text";
+/** A number as the target's type prints it, and as what it is: the type may round. */
+const number = (type: string) => `(?::${type})::text || ' ' || ${NUMBER}`;
 
 const known = new Map(BUILT_IN.map((one) => [one.type, one]));
 function valuesOf(type: string): Arbitrary<string> {
@@ -44,7 +44,7 @@ const WIDER: readonly (readonly [from: string, to: string, as?: string])[] = [
   ["smallint", "bigint"],
   ["integer", "bigint"],
   ["integer", "numeric", NUMBER],
-  ["bigint", "numeric(30,4)", NUMBER],
+  ["bigint", "numeric(30,4)", number("numeric(30,4)")],
   ["numeric(30,10)", "numeric", NUMBER],
   ["real", "double precision"],
   ["character varying(20)", "text"],
@@ -79,9 +79,9 @@ const WIDER: readonly (readonly [from: string, to: string, as?: string])[] = [
 const CASTABLE: readonly (readonly [to: string, values: string, as: string])[] = [
   ["integer", "integer", reads("integer")],
   ["bigint", "bigint", reads("bigint")],
-  ["numeric(10,2)", "numeric", NUMBER],
-  ["numeric", "numeric", NUMBER],
-  ["double precision", "double precision", NUMBER],
+  ["numeric(10,2)", "numeric", number("numeric(10,2)")],
+  ["numeric", "numeric", number("numeric")],
+  ["double precision", "double precision", number("double precision")],
   ["date", "date", reads("date")],
   ["timestamp without time zone", "timestamp without time zone", reads("timestamp")],
   ["timestamp(0) without time zone", "timestamp without time zone", reads("timestamp")],
@@ -91,14 +91,14 @@ const CASTABLE: readonly (readonly [to: string, values: string, as: string])[] =
   ["uuid", "uuid", reads("uuid")],
   ["boolean", "boolean", reads("boolean")],
   ["jsonb", "jsonb", reads("jsonb")],
-  ["json", "json", reads("jsonb")],
+  ["json", "json", reads("json")],
   ["bytea", "bytea", reads("bytea")],
   ["inet", "inet", reads("inet")],
   ["bit varying(9)", "bit varying(9)", reads("bit varying")],
   ["int4range", "int4range", reads("int4range")],
   ["text[]", "text[]", reads("text[]")],
   ["character varying(5)", "text", reads("text")],
-  ["character(5)", "text", "rtrim(?, ' ')"],
+  ["character(5)", "text", "?"],
   ["xml", "xml", reads("text")],
 ];
 /** Texts that say something to some type, which a reader would not expect. */
@@ -148,7 +148,7 @@ export function drawPair(random: Random, names: Names, types: Set<string>): Colu
 function same(random: Random): ColumnPair {
   const { type, values } = random.pick(SAME);
   const builder = random.chance(0.5) ? "copy" : "calculate";
-  return { kind: "same", source: type, target: type, as: compared(type), values, builder, types: NONE };
+  return { kind: "same", source: type, target: type, as: reads(type), values, builder, types: NONE };
 }
 
 function narrower(random: Random): ColumnPair {
@@ -198,7 +198,7 @@ function domain(random: Random, names: Names, types: Set<string>): ColumnPair {
     kind: "domain",
     source: onSource ? source : type,
     target,
-    as: compared(type),
+    as: reads(type),
     values,
     builder: "calculate",
     types: {
@@ -264,5 +264,13 @@ function codes(random: Random, names: Names, types: Set<string>): ColumnPair {
 function money(random: Random): ColumnPair {
   const values = fc.tuple(fc.integer({ min: -9999, max: 9999 }), fc.integer({ min: 0, max: 99 })).map(([a, b]) => `${a}.${b}`);
   const target = random.pick(["numeric(12,2)", "numeric(12,4)", "numeric", "numeric(12,1)"]);
-  return { kind: "money", source: "numeric(12,2)", target, as: NUMBER, values, builder: "money", types: NONE };
+  return {
+    kind: "money",
+    source: "numeric(12,2)",
+    target,
+    as: target === "numeric" ? NUMBER : number(target),
+    values,
+    builder: "money",
+    types: NONE,
+  };
 }

@@ -1,0 +1,184 @@
+import { describe, expect, it } from "vitest";
+import type { Conflicts, Entity } from "../shared/entities/define-entity.ts";
+import type { Pipeline } from "./support/pipeline.ts";
+import { createStranger, ENTITY } from "./support/stranger.ts";
+
+/** Types of which one value has several texts, each with texts that jsonb calls equal; all of them are what a source may hold. */
+const TEXTS = {
+  document: {
+    type: "json",
+    texts: ['{"a":1,"a":2}', '{"a":3,"a":2}', '{"a": 2}', '{ "a":2.0 }'],
+  },
+  ordered: {
+    type: "json",
+    texts: ['{"a":1,"b":[1.5]}', '{"b":[1.50],"a":1}', '{"a":1,"b":[1.5],"b":[1.5]}', '{"b":[1.5],"a":1e0}'],
+  },
+  parsed: { type: "jsonb", texts: ['{"a": 1.5}', '{"a": 1.50}', '{"a": 1.500}', '{"a": 1.5000}'] },
+  amount: { type: "numeric", texts: ["1.5", "1.50", "1.500", "1.5000"] },
+  domained: { type: "public.amount", texts: ["-0.10", "-0.1", "-0.100", "-0.1000"] },
+  double: { type: "double precision", texts: ["0", "-0", "0", "-0"] },
+  single: { type: "real", texts: ["-0", "0", "-0", "0"] },
+} as const;
+const NAMES = Object.keys(TEXTS) as (keyof typeof TEXTS)[];
+const only = { entities: [ENTITY] };
+
+async function made(more: Omit<Partial<Entity>, "conflicts"> & { readonly conflicts?: Conflicts } = {}): Promise<Pipeline> {
+  const columns = Object.fromEntries(NAMES.map((name) => [name, { type: TEXTS[name].type }]));
+  const test = await createStranger(
+    { source: "old", target: "fresh", columns, computed: true, modified: "changed_at" },
+    more,
+    {},
+    async ({ source, target }) => {
+      for (const { admin } of [source, target]) await admin`create domain public.amount as numeric`;
+    },
+  );
+  await test.target.admin`update public.sync_jobs set enabled = true`;
+  return test;
+}
+
+/** A record for each type, which alone changes there, and one in which all do. */
+async function put(test: Pipeline, at: number): Promise<void> {
+  const value = (name: keyof typeof TEXTS, n: number) => `'${TEXTS[name].texts[n] ?? ""}'::${TEXTS[name].type}`;
+  const rows = [undefined, ...NAMES].map(
+    (changed, n) =>
+      `(${n + 1}, ${NAMES.map((name) => value(name, changed === undefined || changed === name ? at : 0)).join(", ")})`,
+  );
+  await test.source.admin.unsafe(
+    `insert into public.old (id, ${NAMES.join(", ")}) values ${rows.join(", ")}
+     on conflict (id) do update set ${NAMES.map((name) => `${name} = excluded.${name}`).join(", ")}, changed_at = clock_timestamp()`,
+  );
+}
+const texts = async (test: Pipeline, side: "source" | "target") => [
+  ...(await test[side].admin.unsafe(
+    `select ${NAMES.map((name) => `${name}::text`).join(", ")} from public.${side === "source" ? "old order by id" : "fresh order by legacy_id"}`,
+  )),
+];
+const expectSame = async (test: Pipeline, what?: string) => {
+  expect(await texts(test, "target"), what).toEqual(await texts(test, "source"));
+};
+const updatedBy = async (test: Pipeline, execution: string) =>
+  (
+    await test.target.admin<{ n: number }[]>`
+      select coalesce(sum(updated), 0)::integer as n from public.sync_page_log where execution_id = ${execution}`
+  )[0]?.n;
+
+const CAPTURES = [
+  ["auto", {}],
+  ["full", { capture: "full" }],
+  ["digest", { capture: "digest" }],
+  ["modified", { capture: "modified" }],
+  ["keys", undefined],
+] as const;
+const request = (named: object | undefined) =>
+  named === undefined ? { legacyIds: { [ENTITY]: [undefined, ...NAMES].map((_, n) => String(n + 1)) } } : { ...only, ...named };
+
+describe("a change of a value's text alone is a change", () => {
+  it.each(["values", "hashes"] as const)("lands through every capture, once (%s)", async (history) => {
+    await using test = await made({ history });
+    await put(test, 0);
+    await test.sync(only);
+    await expectSame(test);
+    let at = 0;
+    for (const [name, named] of CAPTURES) {
+      at = (at + 1) % 4;
+      await put(test, at);
+      await test.sync(request(named));
+      await expectSame(test, name);
+    }
+    for (const capture of ["full", "digest"] as const) {
+      const { execution } = await test.sync({ ...only, capture });
+      expect(await updatedBy(test, execution), capture).toBe(0);
+    }
+  });
+
+  it("is foretold by a plan", async () => {
+    await using test = await made();
+    await put(test, 0);
+    await test.sync(only);
+    await put(test, 1);
+    const { execution } = await test.sync({ ...only, dryRun: true });
+    const [plan] = await test.target.admin<{ n: number }[]>`
+      select sum((e -> 'counts' ->> 'updated')::integer)::integer as n from public.sync_reports r, jsonb_array_elements(r.body -> 'entities') e
+       where r.execution_id = ${execution} and r.kind = 'plan'`;
+    expect(plan).toEqual({ n: NAMES.length + 1 });
+    const ran = await test.sync(only);
+    expect(await updatedBy(test, ran.execution)).toBe(NAMES.length + 1);
+    await expectSame(test);
+  });
+
+  it("lands beside a change of another field, and leaves what people have edited", async () => {
+    await using test = await made({ conflicts: { strategy: "target_wins" } });
+    await put(test, 0);
+    await test.sync(only);
+    await test.target.admin`update public.fresh set document = '{"mine": 1}', amount = 7 where legacy_id = 1`;
+    await put(test, 1);
+    await test.source.admin`update public.old set amount = 9.00 where id = 2`;
+    await test.sync(only);
+    const [mine] = await test.target
+      .admin`select document::text, amount::text, double::text from public.fresh where legacy_id = 1`;
+    expect(mine).toEqual({ document: '{"mine": 1}', amount: "7", double: "-0" });
+    const rest = async (side: "source" | "target") => (await texts(test, side)).slice(1);
+    expect(await rest("target")).toEqual(await rest("source"));
+  });
+
+  it("is taken back where edits are to be overwritten, and only there", async () => {
+    await using test = await made();
+    await put(test, 0);
+    await test.sync(only);
+    const edits = NAMES.map((name) => `${name} = '${TEXTS[name].texts[3]}'`).filter((edit) => !/^document|^single/.test(edit));
+    await test.target.admin.unsafe(`update public.fresh set ${edits.join(", ")}`);
+    const edited = await texts(test, "target");
+    const plain = await test.sync({ ...only, capture: "full" });
+    expect(await updatedBy(test, plain.execution)).toBe(0);
+    expect(await texts(test, "target")).toEqual(edited);
+    const taken = await test.sync({ ...only, capture: "full", overwriteEdits: true });
+    expect(await updatedBy(test, taken.execution)).toBe(NAMES.length + 1);
+    await expectSame(test);
+  });
+
+  it("is written as the source has it by the execution that follows a decision", async () => {
+    await using test = await made({ conflicts: { strategy: "manual_review", deleted: "manual_review" } });
+    await put(test, 0);
+    await test.sync(only);
+    await test.source.admin`update public.old set document = '{"z":1,"z":2,"a":1.50}', single = '0', amount = 3.30`;
+    await test.target.admin`update public.fresh set document = '{"mine": 1}', amount = 7`;
+    await test.target.admin`delete from public.fresh where legacy_id = 2`;
+    await test.sync(only);
+    await test.sync({ ...only, capture: "digest" });
+    await test.target.admin.begin(async (tx) => {
+      await tx.unsafe("set local role postgres");
+      await tx`update public.sync_conflicts set resolution_strategy = 'source_wins' where state = 'open'`;
+    });
+    await test.sync(only);
+    await expectSame(test);
+    const { execution } = await test.sync({ ...only, capture: "digest" });
+    expect(await updatedBy(test, execution)).toBe(0);
+  });
+});
+
+describe("a change of text that the target's type does not keep is none", () => {
+  it("rewrites no row", async () => {
+    const columns = {
+      parsed: { type: "jsonb", sourceType: "text" },
+      amount: { type: "numeric(9,2)", sourceType: "numeric" },
+      moment: { type: "timestamptz", sourceType: "text" },
+      short: { type: "varchar(5)", sourceType: "text" },
+      padded: { type: "char(4)", sourceType: "char(6)" },
+      floated: { type: "double precision", sourceType: "numeric" },
+    };
+    await using test = await createStranger({ source: "old", target: "fresh", columns, computed: true });
+    await test.source.admin`insert into public.old (id, parsed, amount, moment, short, padded, floated)
+      values (1, '{"a":1,"b":2}', 1.5, '2026-01-02 03:04:05+02', 'ab', 'ab', 1.5)`;
+    await test.sync();
+    const held = () => test.target.admin`select xmin::text, legacy_id from public.fresh`;
+    const before = [...(await held())];
+    expect(before).toHaveLength(1);
+    await test.source
+      .admin`update public.old set parsed = '{"b": 2, "a": 1}', amount = 1.500, moment = '2026-01-02 01:04:05Z', floated = 1.50`;
+    for (const capture of ["auto", "full", "digest"] as const) {
+      const { execution } = await test.sync({ ...only, capture });
+      expect(await updatedBy(test, execution)).toBe(0);
+    }
+    expect([...(await held())]).toEqual(before);
+  });
+});
