@@ -7,6 +7,8 @@ import { describeError } from "../shared/errors.ts";
 import { runPage } from "../shared/pipeline/run-page.ts";
 import type { Sql, Transaction } from "../shared/db/connect.ts";
 import { validate } from "../shared/jobs/validate.ts";
+import { readerUrl, workerUrl } from "./support/databases.ts";
+import { createFunctions, SECRET_KEY } from "./support/handlers.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 /** The same database; `act` comes before each statement that calls `name`, within its transaction or outside. */
@@ -26,6 +28,14 @@ async function asRelease(test: Pipeline, version: number, oldest: number): Promi
   for (const [name, value] of Object.entries({ schema_version: version, oldest_functions: oldest }))
     await test.target.admin.unsafe(`create or replace function sync.${name}() returns bigint
       language sql immutable security invoker set search_path = pg_catalog, pg_temp as 'select ${value}::bigint'`);
+}
+
+/** sync-tick, called as the schedule of the target calls it, and what was answered. */
+async function callTick(test: Pipeline): Promise<{ readonly status: number; readonly body: unknown }> {
+  const functions = createFunctions({ SOURCE_DB_URL: readerUrl(test.source), TARGET_DB_URL: workerUrl(test.target) });
+  const answer = await functions.call("sync-tick", { method: "POST", headers: { apikey: SECRET_KEY }, body: "{}" });
+  await functions.settled();
+  return { status: answer.status, body: await answer.json() };
 }
 
 const everything = async (test: Pipeline) =>
@@ -61,12 +71,18 @@ describe("functions meet a database of another release", () => {
         await expect(test.run(message)).rejects.toMatchObject({ code, detail: { hint: expect.stringMatching(hint) as string } });
       await expect(test.start({ entities: ["doctors"] })).rejects.toMatchObject({ code });
       await expect(test.start({ entities: ["offices"], dryRun: true })).rejects.toMatchObject({ code });
+      const called = await callTick(test);
+      expect(called).toMatchObject({ status: 503, body: { error: { code, remedy: expect.stringMatching(hint) as string } } });
       test.queue.length = 0;
       expect(await tick(test.context)).toEqual({ started: [], resent: 0, stopped: [], released: [] });
       expect(test.queue).toEqual([]);
       expect(await everything(test)).toEqual(before);
 
       await asRelease(test, SCHEMA_VERSION, SCHEMA_VERSION);
+      // Sends nothing: nobody is there to take it.
+      await test.target.admin`update public.sync_chains set due_at = now() + interval '1 hour' where state = 'open'`;
+      expect(await callTick(test)).toMatchObject({ status: 202 });
+      await test.target.admin`update public.sync_chains set due_at = now() - interval '1 hour' where state = 'open'`;
       expect((await tick(test.context)).resent).toBe(messages.length);
       await test.drain();
       expect(await test.status(execution)).toMatchObject({ status: "succeeded" });

@@ -3,12 +3,26 @@ import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { startNetWorker, type NetWorker } from "../local/net/worker.ts";
 import { freePort } from "../local/ports.ts";
+import { answer } from "../shared/http/respond.ts";
+import { IsthmusError } from "../shared/errors.ts";
+import { createLog } from "../shared/log.ts";
 import { startHosted, type Hosted } from "./support/hosted.ts";
 
 const KEY = "sb_secret_nobodys_business";
 
 /** What the function does with a call. The first four are the function's, and what it writes the worker writes. */
-type Behaviour = "works" | "slow" | "dies" | "elsewhere" | "silent" | "down" | "lost" | "stuck" | `${number}`;
+type Behaviour =
+  | "SCHEMA_OUTDATED"
+  | "SCHEMA_AHEAD"
+  | "works"
+  | "slow"
+  | "dies"
+  | "elsewhere"
+  | "silent"
+  | "down"
+  | "lost"
+  | "stuck"
+  | `${number}`;
 
 describe("the watch over the ticks", () => {
   let hosted: Hosted;
@@ -28,6 +42,14 @@ describe("the watch over the ticks", () => {
   const serve = async (body: string, response: ServerResponse) => {
     const { call } = JSON.parse(body) as { call: string };
     if (behaviour === "silent") return;
+    const refuses = behaviour === "SCHEMA_OUTDATED" || behaviour === "SCHEMA_AHEAD" ? behaviour : undefined;
+    if (refuses) {
+      const said = await answer(
+        createLog(() => undefined),
+        () => Promise.reject(new IsthmusError(refuses)),
+      );
+      return void response.writeHead(said.status).end(await said.text());
+    }
     if (/^\d+$/.test(behaviour)) return void response.writeHead(Number(behaviour)).end();
     if (behaviour === "works" || behaviour === "slow" || behaviour === "dies") {
       const id = await asWorker("select sync.begin_tick($1) as id", call);
@@ -183,6 +205,18 @@ describe("the watch over the ticks", () => {
       says: /with status 404: .* Deploy it, or correct/,
     },
     { title: "a function that fails", does: "503", kind: "tick_refused", says: /with status 503: the function fails/ },
+    {
+      title: "functions of a later release",
+      does: "SCHEMA_OUTDATED",
+      kind: "tick_refused",
+      says: /refused since .*, with status 503, SCHEMA_OUTDATED: .* setup --upgrade\. /,
+    },
+    {
+      title: "a database of a later release",
+      does: "SCHEMA_AHEAD",
+      kind: "tick_refused",
+      says: /refused since .*, with status 503, SCHEMA_AHEAD: .* from a checkout of it\. /,
+    },
     { title: "a function that is killed", does: "546", kind: "tick_refused", says: /with status 546/ },
     { title: "another page", does: "200", kind: "tick_refused", says: /with status 200, which is not sync-tick's/ },
     {

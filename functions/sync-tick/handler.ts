@@ -3,7 +3,7 @@ import { createContext, once } from "../../shared/context.ts";
 import { admit } from "../../shared/http/admit.ts";
 import { parseJson } from "../../shared/http/parse.ts";
 import { answer, respondJson } from "../../shared/http/respond.ts";
-import { tick } from "../../shared/jobs/tick.ts";
+import { admitTick, tick, untilBegun } from "../../shared/jobs/tick.ts";
 import type { Installation } from "../../shared/entities/installation.ts";
 import type { Runtime } from "../../shared/runtime.ts";
 
@@ -21,19 +21,21 @@ function callIn(body: string): string | null {
 }
 
 /**
- * Called every minute by pg_cron or a QStash schedule. Answers at once and works on in the background, because pg_net
- * holds its next batch until the slowest answer of this one.
+ * Called every minute by pg_cron or a QStash schedule. Answers as soon as the target has let the tick begin, and works on in the background, because
+ * pg_net holds its next batch until the slowest answer of this one. Functions and a database that do not fit are an answer of 503.
  */
 export function createHandler(runtime: Runtime, installation: Installation): (request: Request) => Promise<Response> {
   const context = once(() => createContext(runtime, installation));
   return (request) =>
     answer(runtime.log, async () => {
       const { body } = await admit(request, () => context().config, "sync-tick", ADMISSION);
+      const begins = admitTick(context());
       runtime.waitUntil(
-        tick(context(), callIn(body)).then((report) => {
+        tick(context(), callIn(body), begins).then((report) => {
           runtime.log.info("tick", { ...report });
         }),
       );
+      await untilBegun(begins);
       return respondJson(202, { accepted: true });
     });
 }

@@ -19,6 +19,12 @@ import { watchDeliveries } from "./watch-deliveries.ts";
 /** Pages that one tick sends again at most; the rest follows with the next tick. */
 const SWEEP_LIMIT = 200;
 
+/** So long the answer of a tick waits for whether it begins; pg_net waits for 10 seconds, and with it the other calls of its batch. */
+const ANSWER_MS = 5_000;
+
+/** The functions and the database do not fit: a tick can do nothing until a person has upgraded one of them. */
+const MISFITS: readonly string[] = ["SCHEMA_OUTDATED", "SCHEMA_AHEAD"];
+
 export interface TickReport {
   readonly started: readonly string[];
   readonly resent: number;
@@ -29,15 +35,18 @@ export interface TickReport {
 
 /**
  * Once a minute: stop what makes no progress, start due jobs, send overdue pages again, read released records again. Every part survives the failure of another.
+ * @param begins what admitTick() has begun.
  * @param call the call of the target's own schedule that this answers, null: another's. Only what is written at the end proves there that ticks work.
  */
-export async function tick(context: Context, call: string | null = null): Promise<TickReport> {
+export async function tick(
+  context: Context,
+  call: string | null = null,
+  begins: Promise<boolean> = admitTick(context),
+): Promise<TickReport> {
   // At a target that is a copy, or another installation's, not one message is sent before a person has accepted that.
   // Of a target that does not answer each part would wait as long as the first; of one that has another version each would be refused.
-  const goesOn = (error: unknown) =>
-    !["TARGET_UNAVAILABLE", "SCHEMA_OUTDATED", "SCHEMA_AHEAD"].includes(describeError(error).code);
-  if (!(await guarded(context, "identity", () => atHome(context), goesOn)))
-    return { started: [], resent: 0, stopped: [], released: [] };
+  const goesOn = (error: unknown) => !["TARGET_UNAVAILABLE", ...MISFITS].includes(describeError(error).code);
+  if (!(await guarded(context, "identity", () => begins, goesOn))) return { started: [], resent: 0, stopped: [], released: [] };
   const begun = await guarded(context, "begin", () => beginTick(context.target, call), null);
   const stopped = await guarded(context, "ends", () => endWhatEnds(context), []);
   const resent = await guarded(context, "sweep", () => sweep(context), 0);
@@ -50,8 +59,29 @@ export async function tick(context: Context, call: string | null = null): Promis
   return { started, resent, stopped, released };
 }
 
-async function atHome(context: Context): Promise<boolean> {
+/** Whether a tick may work at this target. @throws IsthmusError where the target does not answer, or does not fit the functions. */
+export async function admitTick(context: Context): Promise<boolean> {
   return isAtHome(context, await beginSource(context.target, context.config.SOURCE_NAME));
+}
+
+/**
+ * Waits until a tick has begun, 5 seconds at most.
+ * @throws IsthmusError SCHEMA_OUTDATED, SCHEMA_AHEAD: who called is told, and the watch over the ticks reads the answer in the target itself.
+ */
+export async function untilBegun(begins: Promise<boolean>): Promise<void> {
+  let late: ReturnType<typeof setTimeout> | undefined;
+  const tooLate = new Promise<void>((enough) => (late = setTimeout(enough, ANSWER_MS)));
+  const begun = begins.then(
+    () => undefined,
+    (error: unknown) => {
+      if (MISFITS.includes(describeError(error).code)) throw error;
+    },
+  );
+  try {
+    await Promise.race([begun, tooLate]);
+  } finally {
+    clearTimeout(late);
+  }
 }
 
 /** What was cancelled is closed, and what makes no progress is stopped, before anything is sent again. */

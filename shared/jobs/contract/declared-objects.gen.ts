@@ -1269,7 +1269,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/decided-fields.sql",
   },
   { object: "function sync.read_secret(text)", digest: "ba1d949431", rights: [], file: "schemas/functions/tick-call.sql" },
-  { object: "function sync.read_tick_answers()", digest: "f7ebd232ab", rights: [], file: "schemas/functions/tick-watch.sql" },
+  { object: "function sync.read_tick_answers()", digest: "f7ba447de1", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.record_texts(text)",
     digest: "cac39bc95a",
@@ -1335,7 +1335,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.refused_tick(integer,text)",
-    digest: "ede4615ca1",
+    digest: "86538140c1",
     rights: [],
     file: "schemas/functions/tick-watch.sql",
   },

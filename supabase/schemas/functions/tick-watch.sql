@@ -21,9 +21,10 @@ begin
   -- A crash empties pg_net's tables and gives its numbers out again: an answer is that of the latest call before it.
   execute $sql$
     update public.sync_ticks t set answered_at = clock_timestamp(), status_code = a.status_code, timed_out = coalesce(a.timed_out, false),
-           error = left(regexp_replace(a.error_msg, '[^ -~]', '?', 'g'), 200)
-      from (select distinct on (c.id) c.id, r.status_code, r.timed_out, r.error_msg
-              from (select id, status_code, timed_out, error_msg, created from net._http_response where created >= $2 order by created desc limit 5000) r
+           error = coalesce(left(regexp_replace(a.error_msg, '[^ -~]', '?', 'g'), 200),
+                            case when a.status_code <> 202 then substring(left(a.content, 2000) from '"code":"([A-Z_]{1,60})"') end)
+      from (select distinct on (c.id) c.id, r.status_code, r.timed_out, r.error_msg, r.content
+              from (select id, status_code, timed_out, error_msg, content, created from net._http_response where created >= $2 order by created desc limit 5000) r
              cross join lateral (select p.id from public.sync_ticks p
                                   where p.created_at > now() - interval '15 minutes' and p.request_id = r.id and p.created_at <= r.created + interval '5 seconds'
                                   order by p.created_at desc limit 1) c
@@ -99,11 +100,15 @@ comment on function sync.pg_net_state() is 'What can be seen of pg_net when it g
 create function sync.refused_tick(p_status integer, p_error text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select case
+    when p_error = 'SCHEMA_OUTDATED' then format('with status %s, SCHEMA_OUTDATED: the functions were made for a later version of the database than it has. '
+      'Upgrade the database: npm run sync -- setup --upgrade. Until then nothing begins, and nothing is lost.', p_status)
+    when p_error = 'SCHEMA_AHEAD' then format('with status %s, SCHEMA_AHEAD: the database has a later version than the functions can work with. '
+      'Deploy the functions of that release: npm run sync -- setup --upgrade, from a checkout of it. Until then nothing begins, and nothing is lost.', p_status)
     when p_status in (401, 403) then format('with status %s: the functions do not take the key. Put a secret key of the project into Vault: '
       'select vault.update_secret((select id from vault.secrets where name = ''isthmus_secret_key''), ''sb_secret_...''). If it was made after the functions were deployed, deploy them again.', p_status)
     when p_status in (404, 405) then format('with status %s: sync-tick is not there. Deploy it, or correct the Vault secret isthmus_functions_url.', p_status)
     when p_status = 429 then 'with status 429: the project has used up what it may call. See its usage.'
-    when p_status >= 500 then format('with status %s: the function fails. See its logs on the dashboard.', p_status)
+    when p_status >= 500 then format('with status %s%s: the function fails. See its logs on the dashboard.', p_status, ', ' || p_error)
     when p_status is not null then format('with status %s, which is not sync-tick''s. Correct the Vault secret isthmus_functions_url.', p_status)
     else 'before it arrived: nobody answers at the address. Correct the Vault secret isthmus_functions_url, or see whether the project''s functions are up.' end
 $$;

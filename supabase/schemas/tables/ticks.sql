@@ -14,7 +14,7 @@ create table public.sync_ticks (
 comment on table public.sync_ticks is 'The latest calls of sync-tick and what became of them. What is older than a day is deleted.';
 comment on column public.sync_ticks.request_id is 'pg_net''s number of the call; empty where QStash or a person called.';
 comment on column public.sync_ticks.answered_at is 'When the answer was found. That of pg_net only: with QStash the answer is QStash''s.';
-comment on column public.sync_ticks.error is 'Why there is no answer, in the words of pg_net.';
+comment on column public.sync_ticks.error is 'Why there is no answer, in the words of pg_net; or the code of the error that sync-tick answered.';
 comment on column public.sync_ticks.ended_at is 'Written by sync-tick when its work is done: nothing else proves that it works.';
 create index sync_ticks_created_at_idx on public.sync_ticks (created_at);
 create index sync_ticks_ended_idx on public.sync_ticks (created_at) where ended_at is not null;
