@@ -98,6 +98,11 @@ const forced = (statement: string) => (test: Pipeline) =>
     await tx.unsafe("set local session_replication_role = replica");
     await tx.unsafe(statement);
   });
+const dropUnique = async (test: Pipeline) => {
+  const constraints = await test.target.admin<{ name: string }[]>`
+    select quote_ident(conname) as name from pg_constraint where conrelid = 'public.new'::regclass and contype = 'u'`;
+  for (const { name } of constraints) await test.target.admin.unsafe(`alter table public.new drop constraint ${name}`);
+};
 const gone = (id: number) => source(`delete from public.old where id = ${id}`);
 
 const CASES: readonly Case[] = [
@@ -173,6 +178,53 @@ const CASES: readonly Case[] = [
     finding: "unmapped",
     digest: { queue: "target_unmapped" },
     full: { queue: "target_unmapped" },
+  },
+  {
+    side: "row",
+    what: "changed",
+    title: "changed key: the row has another legacy id",
+    damage: target("update public.new set legacy_id = 30 where legacy_id = 3"),
+    id: 3,
+    finding: "edited",
+    digest: "healed",
+    full: "healed",
+  },
+  {
+    side: "row",
+    what: "changed",
+    title: "changed key: the row has no legacy id",
+    damage: target(
+      "alter table public.new alter column legacy_id drop not null; update public.new set legacy_id = null where legacy_id = 3",
+    ),
+    id: 3,
+    finding: "edited",
+    digest: "healed",
+    full: "healed",
+  },
+  {
+    side: "row",
+    what: "changed",
+    title: "changed key: the row has another record's, beside its row",
+    damage: async (test) => {
+      await dropUnique(test);
+      await test.target.admin`update public.new set legacy_id = 4 where legacy_id = 3`;
+    },
+    id: 3,
+    finding: "edited",
+    digest: "healed",
+    full: "healed",
+  },
+  {
+    side: "row",
+    what: "changed",
+    title: "changed key: two rows have exchanged theirs",
+    damage: target(
+      "update public.new set legacy_id = 30 where legacy_id = 3; update public.new set legacy_id = 3 where legacy_id = 4; update public.new set legacy_id = 4 where legacy_id = 30",
+    ),
+    id: 3,
+    finding: "edited",
+    digest: "healed",
+    full: "healed",
   },
   {
     side: "mapping",
@@ -532,6 +584,56 @@ describe("what a person then does", () => {
       expect(await test.target.admin`select from public.new where legacy_id = 9`).toHaveLength(rows);
     }
   });
+});
+
+const policyOf = async (test: Pipeline) => [
+  ...(await test.target.admin`
+    select source_record_id::integer as id, field, policy from public.sync_conflicts where resolved_by = 'policy' order by 1, 2`),
+];
+
+it("a changed key is told, and no decision changes it", async () => {
+  await using test = await made();
+  await test.target.admin`update public.new set legacy_id = 30, note = 'theirs' where legacy_id = 3`;
+  await test.sync({ capture: "digest" });
+  expect(await policyOf(test)).toEqual([{ id: 3, field: "legacy_id", policy: "source_wins of the legacy key" }]);
+  // Only the key belongs to the sync.
+  expect([...(await test.target.admin`select note from public.new where legacy_id = 3`)]).toEqual([{ note: "theirs" }]);
+  await expect(
+    test.target.admin`update public.sync_conflicts set resolution_strategy = 'target_wins' where field = 'legacy_id'`,
+  ).rejects.toMatchObject({
+    code: "IS022",
+    message: expect.stringContaining("legacy_id says which record the row is") as string,
+  });
+  expect(await test.target.admin`select from public.new where legacy_id = 3`).toHaveLength(1);
+});
+
+it.each(["hashes", "values"] as const)("a changed key leaves no edit behind where a row state keeps %s", async (history) => {
+  await using test = await createStranger(TABLES, { ...MANUAL, history });
+  await test.source.admin`insert into public.old select id, 'name ' || id, 'note' from generate_series(1, 5) id`;
+  await test.sync();
+  await test.target.admin`update public.new set legacy_id = 30 where legacy_id = 3`;
+  await foretold(test, { capture: "digest" });
+  expect(await problems(test)).toEqual([]);
+  const again = await foretold(test, { capture: "digest" });
+  expect(await reported(test, again, "edited")).toEqual([]);
+  // What the source changes then is no conflict.
+  await test.source.admin`update public.old set name = 'changed' where id = 3`;
+  await test.sync();
+  expect(await test.live(ENTITY)).toEqual([]);
+  expect(await problems(test)).toEqual([]);
+});
+
+it.each(["digest", "full"] as const)("a changed key that another row has taken is asked about by a %s", async (capture) => {
+  await using test = await made();
+  await test.target.admin.unsafe(`
+    update public.new set legacy_id = 30 where legacy_id = 3;
+    insert into public.new values (gen_random_uuid(), 3, 'theirs', 'note')`);
+  await foretold(test, { capture });
+  expect((await test.live(ENTITY)).filter(({ id }) => id === 3)).toMatchObject([{ state: "open", rule: "new_legacy_id_key" }]);
+  await test.target.admin`delete from public.new where name = 'theirs'`;
+  await test.sync({ capture: "digest" });
+  expect((await test.live(ENTITY)).map(({ id }) => id)).toEqual([8]);
+  expect(await problems(test)).toEqual([]);
 });
 
 it("a mapping that somebody has replaced is put right as the alert says", async () => {

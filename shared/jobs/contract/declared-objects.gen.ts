@@ -291,7 +291,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.classify_statement(public.sync_entities,text,text)",
-    digest: "feeab42269",
+    digest: "da9c6ebecb",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },
@@ -411,7 +411,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.decide_fields(public.sync_entities,uuid[],jsonb)",
-    digest: "bf8b8f1f33",
+    digest: "d6d4ffab34",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-fields.sql",
   },
@@ -555,7 +555,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.field_strategies(public.sync_entities,text)",
-    digest: "e580629b61",
+    digest: "3d38256f57",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/conflict-policy.sql",
   },
@@ -787,7 +787,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.keep_decided(public.sync_entities,uuid,text)",
-    digest: "8991bc3134",
+    digest: "df41f8683c",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-issues.sql",
   },
@@ -1524,7 +1524,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.strategy_origin(public.sync_entities,text,text)",
-    digest: "2ff24e115b",
+    digest: "c7fd629528",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/conflict-policy.sql",
   },

@@ -2,14 +2,14 @@
 
 create function sync.field_strategies(p_entity public.sync_entities, p_of_request text) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  select jsonb_object_agg(c ->> 'name', case when p_of_request = 'overwrite_edits' then p_of_request else
+  select jsonb_object_agg(c ->> 'name', case when c ->> 'name' = p_entity.legacy_key then 'overwrite_edits' when p_of_request = 'overwrite_edits' then p_of_request else
            coalesce(p_of_request, p_entity.conflicts -> 'fields' ->> (c ->> 'name'),
              p_entity.conflicts -> 'types' ->> 'concurrent_modification', p_entity.conflicts ->> 'strategy')
            ::public.conflict_resolution_strategy::text end)
     from jsonb_array_elements(p_entity.columns) c
 $$;
 comment on function sync.field_strategies(public.sync_entities, text) is
-  'Which strategy decides each field that both sides have changed: {field: strategy}. p_of_request: the one that a job or request asks for (sync.strategy_of_request); it counts before all others.';
+  'Which strategy decides each field that both sides have changed: {field: strategy}. p_of_request: the one that a job or request asks for (sync.strategy_of_request); it counts before all others. Which record a row is nobody decides: the legacy key is always written back.';
 
 create function sync.strategy_of_request(p_request jsonb) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
@@ -19,7 +19,8 @@ comment on function sync.strategy_of_request(jsonb) is
 
 create function sync.strategy_origin(p_entity public.sync_entities, p_of_request text, p_field text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  select case when p_of_request is not null then 'of this request'
+  select case when p_field = p_entity.legacy_key then 'of the legacy key'
+              when p_of_request is not null then 'of this request'
               when p_entity.conflicts -> 'fields' ? p_field then 'of the field ' || p_field
               when p_entity.conflicts -> 'types' ? 'concurrent_modification' then 'of the type concurrent_modification'
               else 'of the entity' end

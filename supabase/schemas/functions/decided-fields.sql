@@ -157,6 +157,8 @@ begin
                           cross join lateral (values (v.seen -> k.key), (v.source -> k.key), (v.target -> k.key)) x (whole)
                          where k.value <> x.whole and k.value = sync.shown_value(x.whole, jsonb_array_length(w -> 'fields')))
                      then 'resolution_data holds a value that differences shows cut short'
+                   when w -> 'put' ? p_entity.legacy_key and w #>> array['put', p_entity.legacy_key] is distinct from w ->> 'key'
+                     then format('%s says which record the row is, and no decision changes it', p_entity.legacy_key)
                    when not (select array_agg(k) from jsonb_object_keys(w -> 'put') k) <@ v_owned then 'a field is no longer the sync''s own'
                  end as why,
                  'The fields are those in the column field; their values, unmasked and whole: select sync.reveal(''' || (w ->> 'id') || ''').' as hint

@@ -56,7 +56,11 @@ begin
                   select a.undecided from public.sync_adoption_rows a
                    where s.legacy_id is null and a.entity_id = %3$s and a.legacy_id = p._key and a.undecided limit 1) a on true
                 cross join lateral (select to_jsonb(x.*) as now from (select %4$s) x offset 0) o
-                cross join lateral (select o.now, %8$s as seen, %9$s as "left" offset 0) l
+                -- A hash that fits but for the legacy key still stands: what the sync left there is known.
+                cross join lateral (
+                  select o.now, %8$s as seen, (select %9$s from (
+                    select case when o.now -> %21$L is not distinct from v.new -> %21$L then o.now else o.now || jsonb_build_object(%21$L, v.new -> %21$L) end as now) o) as "left"
+                  offset 0) l
                 %17$s
                where p.n between $1 and $2 offset 0) r
         cross join lateral (
@@ -67,7 +71,7 @@ begin
                  jsonb_object_agg(e.key, d.decision) filter (where d.decision in ('overwrite', 'retain', 'merge', 'review')) as decided
             -- What a person has been asked, or has put back, is theirs to decide, whatever this execution would have done.
             from (select v.new, u.asked, u.put_back
-                    from (select case when r.t_id is null or r.new = r.seen and coalesce(r.reworded, '{}') = '{}'%18$s then '{}' else r.new end as new) v
+                    from (select case when r.t_id is null or r.new = r.seen and coalesce(r.reworded, '{}') = '{}' and r.now -> %22$L is not distinct from r.new -> %22$L%18$s then '{}' else r.new end as new) v
                     left join lateral (
                       select k.asked, k.decisions > 0 as put_back from public.sync_conflicts k
                        where v.new <> '{}' and k.entity_id = %3$s and k.source_record_id = r._key and k.state in ('waiting', 'open') limit 1) u on true
@@ -75,26 +79,28 @@ begin
             cross join lateral jsonb_each(n.new) e
             cross join lateral (
               select e.value as source, r.seen -> e.key as seen, r.now -> e.key as target, r."left" -> e.key as "left",
-                     case when n.put_back or e.key = any (n.asked) then 'manual_review'%20$s else %12$L::jsonb ->> e.key end as strategy) x
+                     case when e.key <> %22$L and (n.put_back or e.key = any (n.asked)) then 'manual_review'%20$s else %12$L::jsonb ->> e.key end as strategy) x
             cross join lateral (select %13$s as decision offset 0) w
             -- Of a value that both sides have, the text is the source's.
             cross join lateral (
               select case when w.decision in ('none', 'agree') and e.key = any (r.reworded) and x.source is not distinct from x.target then 'take'
                           else w.decision end as decision) d
-           where e.value is distinct from r.seen -> e.key or e.key = any (r.reworded)%19$s) c
+           where e.value is distinct from r.seen -> e.key or e.key = any (r.reworded)
+                 or e.key = %22$L and e.value is distinct from r.now -> e.key%19$s) c
     $q$, v_typed, v_target, p_entity.id, v_current, p_entity.source_id, p_entity.entity_type, p_entity.history,
       sync.seen_sql(), sync.left_sql(), p_schema, case p_entity.conflicts ->> 'deleted' when 'source_wins' then 'insert' else 'target_deleted' end,
       sync.field_strategies(p_entity, p_of_request), sync.decision_sql(), v_fits,
       -- What was decided on before holds no longer where DDL has emptied or changed the column.
       case when v_reshape is null then 'l.seen' else 'l.seen - d.fields' end,
       case when v_reshape is null then 'l."left"' else sync.left_or_reshaped_sql() end, coalesce(v_reshape, ''),
-      -- Only where it was asked for, the fields are looked at too that the target alone has changed.
+      -- Only where it was asked for, the fields are looked at too that the target alone has changed; the legacy key always is.
       case when v_edits then ' and r.now = r."left"' else '' end,
       case when v_edits then ' or r.now -> e.key is distinct from r."left" -> e.key' else '' end,
-      case when v_edits then format(' when e.value is not distinct from r.seen -> e.key and sync.is_decided(%s::smallint, r._key, e.key) then ''target_wins''', p_entity.id) else '' end,
+      case when v_edits then format(' when e.value is not distinct from r.seen -> e.key and e.key <> %L and sync.is_decided(%s::smallint, r._key, e.key) then ''target_wins''', p_entity.legacy_key, p_entity.id) else '' end,
       -- The source's text has changed where its hash has; the text of a trigger or of a person is not written over again and again.
       case when v_reworded is null then 'null::text[]'
-           else format('case when t.id is not null%s then %s end', case when v_edits then '' else ' and p._digest is distinct from s.source_digest' end, v_reworded) end);
+           else format('case when t.id is not null%s then %s end', case when v_edits then '' else ' and p._digest is distinct from s.source_digest' end, v_reworded) end,
+      p_entity.legacy_key);
 end
 $$;
 comment on function sync.classify_statement(public.sync_entities, text, text) is

@@ -99,7 +99,10 @@ begin
   end if;
   with decided as materialized (
     select gen_random_uuid() as conflict_id, x.*, q.seen, q.new, q.now, q."left", q.digest, q.action
-      from (select o.n, o.legacy_id, o.id, 'source_wins'::public.conflict_resolution_strategy as strategy, o.fields from sync.page_overwritten() o
+      from (select o.n, o.legacy_id, o.id, 'source_wins'::public.conflict_resolution_strategy as strategy, f.fields
+              from sync.page_overwritten() o
+              -- About the legacy key nothing is to be decided: it is told by itself.
+             cross join lateral (select array_agg(k order by k) as fields from unnest(o.fields) k group by k = p_entity.legacy_key) f
             union all
             select r.n, r.legacy_id, r.id, 'target_wins', sync.decided_fields(r.decided, 'retain') from pg_temp.page_plan r
              where r.action in ('update', 'unchanged', 'review') and r.decided @? '$.* ? (@ == "retain")') x
@@ -117,7 +120,8 @@ begin
     select d.conflict_id, 'resolved', p_entity.id, p_entity.entity_type, d.legacy_id, 'concurrent_modification', sync.listed(d.fields),
            sync.differences(p_entity.columns, d.fields, d.seen, d.new, d.now, true), 'both_changed',
            d.strategy || ' ' || sync.strategy_origin(p_entity, p_of_request, d.fields[1]),
-           'Decided by policy; what was not written is kept. Set another strategy, and it is written instead.',
+           case when p_entity.legacy_key = any (d.fields) then 'Somebody changed the legacy key of the row. It says which record the row is, and was written back: nothing is to be decided.'
+                else 'Decided by policy; what was not written is kept. Set another strategy, and it is written instead.' end,
            jsonb_build_object('fields', d.fields), d.strategy, now(), 'policy', d.fields, p_entity.source_table, p_entity.target_table, d.id, p_execution,
            p_execution, d.digest
       from decided d
