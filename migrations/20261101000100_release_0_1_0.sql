@@ -4538,7 +4538,7 @@ begin
                 -- A hash that fits but for the legacy key still stands: what the sync left there is known.
                 cross join lateral (
                   select o.now, %8$s as seen, (select %9$s from (
-                    select case when o.now -> %21$L is not distinct from v.new -> %21$L then o.now else o.now || jsonb_build_object(%21$L, v.new -> %21$L) end as now) o) as "left"
+                    select case when o.now -> %22$L is not distinct from v.new -> %22$L then o.now else o.now || jsonb_build_object(%22$L, v.new -> %22$L) end as now) o) as "left"
                   offset 0) l
                 %17$s
                where p.n between $1 and $2 offset 0) r

@@ -291,7 +291,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.classify_statement(public.sync_entities,text,text)",
-    digest: "da9c6ebecb",
+    digest: "70655cdef1",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },
