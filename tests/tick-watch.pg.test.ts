@@ -246,7 +246,7 @@ describe("the watch over the ticks", () => {
     expect(await kinds()).toEqual([]);
     await pass(2);
     await minute(does);
-    expect(await open()).toMatchObject([{ kind, severity: "critical", message: expect.stringMatching(says) as unknown }]);
+    expect(await open()).toMatchObject([{ kind, severity: "critical", message: expect.stringMatching(says) as string }]);
     expect(JSON.stringify(await open())).not.toContain(KEY);
     await minute("works");
     expect(await open()).toEqual([]);
