@@ -19,7 +19,12 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const ready = await Promise.allSettled(
     // As many as files run at a time: `--maxWorkers` of the command line does not change the project's.
     Array.from({ length: project.config.maxWorkers }, async (_, index) => {
-      servers[index] = await startPostgres({ name: "tests", dataDir: folderOf(index), settings: SETTINGS, copyOf: templates });
+      servers[index] = await startPostgres({
+        name: "tests",
+        dataDir: folderOf(project.name, index),
+        settings: SETTINGS,
+        copyOf: templates,
+      });
     }),
   );
   const failed = ready.find((one) => one.status === "rejected");
@@ -32,7 +37,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
     servers.map((pg) => ({ port: pg.port, log: pg.logFile })),
   );
   return async () => {
-    await Promise.all(servers.map((pg, index) => removeOrKeep(pg, folderOf(index))));
+    await Promise.all(servers.map((pg, index) => removeOrKeep(pg, folderOf(project.name, index))));
   };
 }
 
@@ -101,7 +106,7 @@ function fingerprint(): string {
   return hash.digest("hex").slice(0, 12);
 }
 
-const folderOf = (index: number) => scratchFolder(String(index + 1));
+const folderOf = (project: string, index: number) => scratchFolder(`${project}-${index + 1}`);
 
 async function removeOrKeep(pg: LocalPostgres, folder: string): Promise<void> {
   const kept = await keptDatabases(pg);
