@@ -813,7 +813,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     object: "function sync.kept_marks(public.sync_entities)",
     digest: "8d244a91e0",
     rights: ["isthmus_worker EXECUTE"],
-    file: "schemas/functions/leave.sql",
+    file: "schemas/functions/soft-deletes.sql",
   },
   {
     object: "function sync.kept_sql(text,text,boolean)",
@@ -1488,7 +1488,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     object: "function sync.soft_statements(public.sync_entities,uuid)",
     digest: "12aac76c9f",
     rights: ["isthmus_worker EXECUTE"],
-    file: "schemas/functions/leave.sql",
+    file: "schemas/functions/soft-deletes.sql",
   },
   {
     object: "function sync.stalled_error(public.sync_chains,text,integer)",
