@@ -2832,7 +2832,8 @@ begin
              and exists (select from jsonb_each(q.written) e
                           cross join lateral (select case when e.key = any (v_json) then c_empty else c_empty[:1] end as empty) x
                           where e.value <> all (x.empty) and coalesce(q.now -> e.key, 'null') <> all (x.empty)
-                            and e.value is distinct from q.seen -> e.key));
+                            -- Of hashes nothing is known of what was seen: a value that only prints otherwise is no other one.
+                            and e.value is distinct from q.seen -> e.key and e.value is distinct from q.now -> e.key));
 end
 $$;
 comment on function sync.page_rewritten(public.sync_entities) is 'In how many records of the page a value is overwritten by another one.';
@@ -4547,7 +4548,7 @@ begin
                 -- A hash that fits but for the legacy key still stands: what the sync left there is known.
                 cross join lateral (
                   select o.now, %8$s as seen, (select %9$s from (
-                    select case when o.now -> %22$L is not distinct from v.new -> %22$L then o.now else o.now || jsonb_build_object(%22$L, v.new -> %22$L) end as now) o) as "left"
+                    select case when o.now -> %22$L is not distinct from v.new -> %22$L or s.left_hash = hashtextextended(o.now::text, 0) then o.now else o.now || jsonb_build_object(%22$L, v.new -> %22$L) end as now) o) as "left"
                   offset 0) l
                 %17$s
                where p.n between $1 and $2 offset 0) r
@@ -4646,17 +4647,19 @@ begin
                                                               else q."left" -> e.key end)
                             from jsonb_each(o.now) e)
                end as "left",
-               w.written,
+               w.meant,
                -- Of the fields that this write left alone, too: what stands there now is what stood there, or what the source says. As they print:
                -- numbers that are equal may have other zeros at their end.
-               case when o.now::text is distinct from (q.now || w.written)::text then (
+               case when o.now::text is distinct from w.meant::text then (
                  select array_agg(e.key order by e.key) from jsonb_each(o.now) e
-                  where e.value::text is distinct from ((q.now || w.written) -> e.key)::text
+                  where e.value::text is distinct from (w.meant -> e.key)::text
                     and (w.written ? e.key or e.value::text is distinct from (q.new -> e.key)::text)) end as otherwise
           from pg_temp.page_plan q
           left join %1$s t on t.id = q.id
           cross join lateral (select to_jsonb(x.*) as now from (select %2$s) x offset 0) o
-          cross join lateral (select case when q.action = 'insert' then q.new when q.action in ('update', 'review') then q.written else '{}' end as written offset 0) w
+          cross join lateral (
+            select y.written, q.now || y.written as meant
+              from (select case when q.action = 'insert' then q.new when q.action in ('update', 'review') then q.written else '{}' end as written) y offset 0) w
          where q.n between $1 and $2
            and (q.action in ('insert', 'update')
                 -- Of hashes nothing fits any more when some fields are written while others are open; else the old ones stay.
@@ -4672,8 +4675,9 @@ begin
                source_digest = excluded.source_digest, written_by = excluded.written_by, gone_at = null
       )
       update pg_temp.page_plan q
-         set otherwise = a.otherwise, altered = q.altered or exists (select from unnest(a.otherwise) k where k = any (%4$L::text[]) and a.now -> k is distinct from a.written -> k),
-              cancelled = not a.there or a.untouched
+         set otherwise = a.otherwise, altered = q.altered or exists (select from unnest(a.otherwise) k where k = any (%4$L::text[]) and a.now -> k is distinct from a.meant -> k),
+              -- A row that was left as it was and holds equal values, which only print otherwise, has nothing that was cancelled.
+              cancelled = not a.there or a.untouched and a.now is distinct from a.meant
         from after a
        where a.n = q.n and (not a.there or a.otherwise is not null)
     $q$, v_target, v_current, p_entity.id, v_numbers, v_kept, p_schema, p_entity.history),
@@ -5417,12 +5421,12 @@ $$;
 comment on function sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint) is
   'Refuses decisions of which fewer rows were written than were meant. p_ids: the conflicts that were carried out together.';
 
-create function sync.loses_text(p_entity public.sync_entities, p_put jsonb) returns boolean
+create function sync.reworded_fields(p_entity public.sync_entities) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select exists (select from sync.field_slots(p_entity) c where sync.texts_kept(c.type) = 'none' and not c.recast and p_put ->> c.name is not null)
+  select array(select c.name from sync.field_slots(p_entity) c where sync.texts_kept(c.type) = 'none' and not c.recast)
 $$;
-comment on function sync.loses_text(public.sync_entities, jsonb) is
-  'Whether a value that is written from what is kept as JSON may have another text than the source''s. p_put: the values.';
+comment on function sync.reworded_fields(public.sync_entities) is
+  'The fields whose values may have another text than the source''s when they are written from what is kept as JSON.';
 
 create function sync.read_for_text(p_entity public.sync_entities, p_keys bigint[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5480,6 +5484,7 @@ declare
   v_now     text := format('select to_jsonb(isthmus_row.*) as now from (select %s from %s t where t.id = (work.item ->> ''row'')::uuid limit 1) isthmus_row',
                            sync.owned_columns(p_entity), v_table);
   v_exact   text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c where c ->> 'type' = 'numeric');
+  v_reworded text[] := sync.reworded_fields(p_entity);
   v_work    jsonb;
   v_first   record;
   v_written bigint;
@@ -5503,6 +5508,9 @@ begin
     cross join lateral (select sync.unlisted(c.field) as names) f;
   if v_work is null then
     return;
+  elsif (select count(*) > count(distinct w ->> 'row') from jsonb_array_elements(v_work) w) then
+    -- A statement writes a row once: sync.carry_out then takes one decision after the other.
+    raise exception using errcode = 'IS004', message = 'several decisions are on one record';
   end if;
 
   -- What was decided is judged by the record alone.
@@ -5641,17 +5649,17 @@ begin
    where s.entity_id = p_entity.id and s.legacy_id = (w ->> 'key')::bigint;
   perform sync.read_for_text(p_entity, array(
     select (w ->> 'key')::bigint from jsonb_array_elements(v_work) w
-     where w ->> 'strategy' = 'source_wins' and sync.loses_text(p_entity, w -> 'put')));
+     where w ->> 'strategy' = 'source_wins' and exists (select from unnest(v_reworded) k where w -> 'put' ->> k is not null)));
 end
 $$;
 comment on function sync.decide_fields(public.sync_entities, uuid[], jsonb) is
   'Decisions on fields that both sides have changed: target rows, row states and what is needed to put them back.';
 
-revoke all on function sync.loses_text(public.sync_entities, jsonb), sync.read_for_text(public.sync_entities, bigint[]),
+revoke all on function sync.reworded_fields(public.sync_entities), sync.read_for_text(public.sync_entities, bigint[]),
   sync.takes(jsonb, text, text), sync.tell_decided_otherwise(public.sync_entities, jsonb),
   sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint),
   sync.decide_fields(public.sync_entities, uuid[], jsonb), sync.refuse_decision(public.sync_conflicts, text, text) from public;
-grant execute on function sync.loses_text(public.sync_entities, jsonb), sync.read_for_text(public.sync_entities, bigint[]),
+grant execute on function sync.reworded_fields(public.sync_entities), sync.read_for_text(public.sync_entities, bigint[]),
   sync.takes(jsonb, text, text), sync.tell_decided_otherwise(public.sync_entities, jsonb),
   sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint),
   sync.decide_fields(public.sync_entities, uuid[], jsonb) to isthmus_decisions;
@@ -5669,6 +5677,7 @@ declare
   v_table text := format('public.%I', p_entity.target_table);
   v_first public.sync_conflicts;
   v_written bigint;
+  v_reworded text[] := sync.reworded_fields(p_entity);
 begin
   select c.* into v_first from public.sync_conflicts c left join public.sync_conflict_values v on v.conflict_id = c.id
    where c.id = any (p_ids) and v.record is null order by c.first_seen_at, c.id limit 1;
@@ -5714,7 +5723,7 @@ begin
   $q$, v_table, sync.owned_columns(p_entity)) using p_ids;
   perform sync.read_for_text(p_entity, array(
     select c.source_record_id from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
-     where c.id = any (p_ids) and sync.loses_text(p_entity, v.record)));
+     where c.id = any (p_ids) and exists (select from unnest(v_reworded) k where v.record ->> k is not null)));
 end
 $$;
 comment on function sync.write_again(public.sync_entities, uuid[]) is 'Target rows that somebody deleted are written again, under their ids.';

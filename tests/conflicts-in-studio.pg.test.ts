@@ -186,6 +186,20 @@ describe("while a field is open", () => {
 });
 
 describe("many decisions in one UPDATE", () => {
+  it("on fields of one record are all carried out", async () => {
+    await using test = await clinic(2, { strategy: "source_wins" });
+    await test.source.admin`update public.dispatch_operation set price = 1001 where id = 1`;
+    await test.target.admin`update public.operations set amount = 2001 where legacy_operation_id = 1`;
+    await test.sync(only);
+    await test.source.admin`update public.dispatch_operation set card_brand = 'source' where id = 1`;
+    await test.target.admin`update public.operations set card_brand = 'target' where legacy_operation_id = 1`;
+    await test.sync(only);
+    expect(await rowOf(test, 1)).toEqual({ amount: "1001.00", brand: "source", last: "1234" });
+    await studio(test, "update public.sync_conflicts set resolution_strategy = 'target_wins' where source_record_id = 1");
+    expect(await rowOf(test, 1)).toEqual({ amount: "2001.00", brand: "target", last: "1234" });
+    expect(await test.target.admin`select from public.sync_warnings`).toHaveLength(0);
+  });
+
   it("are carried out in seconds, all of them, or none with the first that cannot be named", { timeout: 120_000 }, async () => {
     const rows = 10_000;
     await using test = await clinic(rows + 10);

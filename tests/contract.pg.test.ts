@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { IsthmusError } from "../shared/errors.ts";
 import { checkContract } from "../shared/jobs/contract/check-contract.ts";
 import { acknowledge } from "../shared/jobs/check.ts";
+import { start as startSync } from "../shared/jobs/start.ts";
 import { tick } from "../shared/jobs/tick.ts";
 import type { Context } from "../shared/pipeline/types.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
@@ -238,6 +239,22 @@ describe("what the catalogs say", () => {
       },
     ]);
     expect((await checkContract(test.context, 1, { fresh: true })).findings).toEqual([]);
+  });
+
+  it("of a statement that the source refuses is asked again at each start, because no catalog tells when that ends", async () => {
+    await using test = await createPipeline();
+    const operations = test.context.entities.get("operations");
+    if (!operations) throw new Error("no such entity");
+    const entities = new Map([
+      ["operations", { ...operations, source: { ...operations.source, where: `public.wanted(${operations.source.alias}.id)` } }],
+    ]);
+    const context = { ...test.context, entities };
+    const start = () => startSync(context, { triggeredBy: "http:test", entities: ["operations"] });
+    await expect(start()).rejects.toMatchObject({ code: "CONTRACT_BROKEN" });
+    await test.source.admin.unsafe(
+      "create function public.wanted(integer) returns boolean language sql immutable as 'select true'",
+    );
+    expect(await start()).toMatchObject({ paused: [] });
   });
 
   it("is compared once: while nothing changes, a start costs one statement per side", async () => {

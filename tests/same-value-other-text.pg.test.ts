@@ -182,3 +182,39 @@ describe("a change of text that the target's type does not keep is none", () => 
     expect([...(await held())]).toEqual(before);
   });
 });
+
+describe("a trigger of the target that minds only values", () => {
+  const skipsEqual = `
+    create function public.skip_equal() returns trigger language plpgsql as $$ begin return null; end $$;
+    create trigger skip_equal before update on public.fresh for each row when (old.* is not distinct from new.*) execute function public.skip_equal()`;
+
+  it("and skips a write of equal ones cancels nothing: no record is in the queue", async () => {
+    await using test = await createStranger({ source: "old", target: "fresh", columns: { amount: { type: "numeric" } } });
+    await test.source.admin`insert into public.old (id, amount) select n, 1.5 from generate_series(1, 3) n`;
+    await test.sync(only);
+    await test.target.admin.unsafe(skipsEqual);
+    await test.source.admin`update public.old set amount = 1.50`;
+    await test.sync({ ...only, capture: "full" });
+    expect(await test.live(ENTITY)).toEqual([]);
+    await test.source.admin`update public.old set amount = 2`;
+    await test.sync(only);
+    expect([...(await test.target.admin`select distinct amount::text from public.fresh`)]).toEqual([{ amount: "2" }]);
+  });
+
+  it("and rounds a number that the write is not about leaves its value: nothing is refused", async () => {
+    await using test = await createStranger({
+      source: "old",
+      target: "fresh",
+      columns: { amount: { type: "numeric" }, name: { type: "text" } },
+    });
+    await test.source.admin`insert into public.old (id, amount, name) values (1, 1.5, 'a')`;
+    await test.sync(only);
+    await test.target.admin.unsafe(`
+      create function public.round_amount() returns trigger language plpgsql as $$ begin new.amount := round(new.amount, 2); return new; end $$;
+      create trigger round_amount before update on public.fresh for each row execute function public.round_amount()`);
+    await test.source.admin`update public.old set name = 'b'`;
+    await test.sync(only);
+    expect(await test.live(ENTITY)).toEqual([]);
+    expect([...(await test.target.admin`select name from public.fresh`)]).toEqual([{ name: "b" }]);
+  });
+});

@@ -26,8 +26,8 @@ const ASK_MS = 30_000;
 const ASK_ONE_MS = 10_000;
 /** What rows have answered, no catalog tells the end of: it is asked again while it stands. */
 const STANDING: ReadonlySet<Finding["code"]> = new Set(["source_key_null", "source_key_repeated"]);
-/** What rows were asked for. */
-const OF_ROWS: ReadonlySet<Finding["code"]> = new Set([...STANDING, "source_key_unproven"]);
+/** What the source has answered, and no catalog says. */
+const OF_THE_SOURCE: ReadonlySet<Finding["code"]> = new Set([...STANDING, "source_key_unproven", "source_refused"]);
 
 const NOTHING_KNOWN: Pick<NonNullable<ContractState<Finding>["known"]>, "findings" | "planned"> = { findings: [], planned: [] };
 
@@ -64,7 +64,10 @@ export async function checkContract(
   const loaded = new Set(state.loaded);
   // Of a catalog that is another one now, nothing that the source has answered holds.
   const known = state.known && source.catalog === null ? state.known : NOTHING_KNOWN;
-  const toPlan = asked.filter(({ name }) => !known.planned.includes(name));
+  // Functions and tables that an expression names are not in the catalog's fingerprint: a refusal is asked again while it stands.
+  const refused = new Set(known.findings.filter(({ code }) => code === "source_refused").map(({ entity }) => entity));
+  const planned = known.planned.filter((name) => !refused.has(name));
+  const toPlan = asked.filter(({ name }) => !planned.includes(name));
   const names = new Set(asked.map(({ name }) => name));
   const stands = known.findings.some(({ code, entity }) => STANDING.has(code) && names.has(entity ?? ""));
   if (state.known && state.target.catalog === null && source.catalog === null && toPlan.length === 0 && !stands) {
@@ -75,9 +78,7 @@ export async function checkContract(
     source: source.catalog ?? (await sourceCatalog(context, entities)),
     target: state.target.catalog ?? (await targetCatalog(context, sourceId, tables)),
   };
-  const kept = known.findings.filter(({ code, entity }) =>
-    code === "source_refused" ? known.planned.includes(entity ?? "") : OF_ROWS.has(code) && !names.has(entity ?? ""),
-  );
+  const kept = known.findings.filter(({ code, entity }) => OF_THE_SOURCE.has(code) && !names.has(entity ?? ""));
   const findings = [...(await compare(context, entities, { asked, toPlan }, catalogs)), ...kept];
   const unacknowledged = await storeContractCheck(context.target, sourceId, {
     definitions,
@@ -85,7 +86,7 @@ export async function checkContract(
     sourceFingerprint: source.fingerprint,
     targetFingerprint: state.target.fingerprint,
     findings,
-    planned: [...known.planned, ...toPlan.map(({ name }) => name)],
+    planned: [...planned, ...toPlan.map(({ name }) => name)],
     effects: sideEffects(entities, catalogs.target),
   });
   if (source.catalog !== null) await inspectCatalog(context, sourceId, source.catalog);

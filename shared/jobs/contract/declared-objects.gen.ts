@@ -291,7 +291,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.classify_statement(public.sync_entities,text,text)",
-    digest: "70655cdef1",
+    digest: "7f68733648",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },
@@ -411,7 +411,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.decide_fields(public.sync_entities,uuid[],jsonb)",
-    digest: "d6d4ffab34",
+    digest: "bcb1776f94",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-fields.sql",
   },
@@ -936,12 +936,6 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/entity-shapes.sql",
   },
   {
-    object: "function sync.loses_text(public.sync_entities,jsonb)",
-    digest: "d07ede979e",
-    rights: ["isthmus_decisions EXECUTE"],
-    file: "schemas/functions/decided-fields.sql",
-  },
-  {
     object: "function sync.lost_parent_remedy(text,text,bigint,jsonb)",
     digest: "3ce52ee34b",
     rights: ["isthmus_worker EXECUTE"],
@@ -1143,7 +1137,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.page_rewritten(public.sync_entities)",
-    digest: "dd8dfcbac3",
+    digest: "c5fa860e22",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-brakes.sql",
   },
@@ -1411,6 +1405,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "f43b6744de",
     rights: ["authenticated EXECUTE"],
     file: "schemas/functions/reveal.sql",
+  },
+  {
+    object: "function sync.reworded_fields(public.sync_entities)",
+    digest: "ed8625b38c",
+    rights: ["isthmus_decisions EXECUTE"],
+    file: "schemas/functions/decided-fields.sql",
   },
   {
     object: "function sync.reworded_sql(public.sync_entities)",
@@ -1749,13 +1749,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.write_again(public.sync_entities,uuid[])",
-    digest: "72228ef199",
+    digest: "667f75d6dd",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-rows.sql",
   },
   {
     object: "function sync.write_statements(public.sync_entities,text)",
-    digest: "025ca65bf7",
+    digest: "e8b414e522",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },

@@ -59,7 +59,7 @@ begin
                 -- A hash that fits but for the legacy key still stands: what the sync left there is known.
                 cross join lateral (
                   select o.now, %8$s as seen, (select %9$s from (
-                    select case when o.now -> %22$L is not distinct from v.new -> %22$L then o.now else o.now || jsonb_build_object(%22$L, v.new -> %22$L) end as now) o) as "left"
+                    select case when o.now -> %22$L is not distinct from v.new -> %22$L or s.left_hash = hashtextextended(o.now::text, 0) then o.now else o.now || jsonb_build_object(%22$L, v.new -> %22$L) end as now) o) as "left"
                   offset 0) l
                 %17$s
                where p.n between $1 and $2 offset 0) r
@@ -158,17 +158,19 @@ begin
                                                               else q."left" -> e.key end)
                             from jsonb_each(o.now) e)
                end as "left",
-               w.written,
+               w.meant,
                -- Of the fields that this write left alone, too: what stands there now is what stood there, or what the source says. As they print:
                -- numbers that are equal may have other zeros at their end.
-               case when o.now::text is distinct from (q.now || w.written)::text then (
+               case when o.now::text is distinct from w.meant::text then (
                  select array_agg(e.key order by e.key) from jsonb_each(o.now) e
-                  where e.value::text is distinct from ((q.now || w.written) -> e.key)::text
+                  where e.value::text is distinct from (w.meant -> e.key)::text
                     and (w.written ? e.key or e.value::text is distinct from (q.new -> e.key)::text)) end as otherwise
           from pg_temp.page_plan q
           left join %1$s t on t.id = q.id
           cross join lateral (select to_jsonb(x.*) as now from (select %2$s) x offset 0) o
-          cross join lateral (select case when q.action = 'insert' then q.new when q.action in ('update', 'review') then q.written else '{}' end as written offset 0) w
+          cross join lateral (
+            select y.written, q.now || y.written as meant
+              from (select case when q.action = 'insert' then q.new when q.action in ('update', 'review') then q.written else '{}' end as written) y offset 0) w
          where q.n between $1 and $2
            and (q.action in ('insert', 'update')
                 -- Of hashes nothing fits any more when some fields are written while others are open; else the old ones stay.
@@ -184,8 +186,9 @@ begin
                source_digest = excluded.source_digest, written_by = excluded.written_by, gone_at = null
       )
       update pg_temp.page_plan q
-         set otherwise = a.otherwise, altered = q.altered or exists (select from unnest(a.otherwise) k where k = any (%4$L::text[]) and a.now -> k is distinct from a.written -> k),
-              cancelled = not a.there or a.untouched
+         set otherwise = a.otherwise, altered = q.altered or exists (select from unnest(a.otherwise) k where k = any (%4$L::text[]) and a.now -> k is distinct from a.meant -> k),
+              -- A row that was left as it was and holds equal values, which only print otherwise, has nothing that was cancelled.
+              cancelled = not a.there or a.untouched and a.now is distinct from a.meant
         from after a
        where a.n = q.n and (not a.there or a.otherwise is not null)
     $q$, v_target, v_current, p_entity.id, v_numbers, v_kept, p_schema, p_entity.history),

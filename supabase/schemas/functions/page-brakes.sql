@@ -30,7 +30,8 @@ begin
              and exists (select from jsonb_each(q.written) e
                           cross join lateral (select case when e.key = any (v_json) then c_empty else c_empty[:1] end as empty) x
                           where e.value <> all (x.empty) and coalesce(q.now -> e.key, 'null') <> all (x.empty)
-                            and e.value is distinct from q.seen -> e.key));
+                            -- Of hashes nothing is known of what was seen: a value that only prints otherwise is no other one.
+                            and e.value is distinct from q.seen -> e.key and e.value is distinct from q.now -> e.key));
 end
 $$;
 comment on function sync.page_rewritten(public.sync_entities) is 'In how many records of the page a value is overwritten by another one.';
