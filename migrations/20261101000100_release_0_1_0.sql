@@ -2096,6 +2096,22 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp
 return $q$case when s.left_hash is null then s."left" when s.left_hash = hashtextextended(o.now::text, 0) then o.now else '{}' end$q$;
 comment on function sync.left_sql() is 'What a row state s left in the target, given the present values o.now.';
 
+create function sync.reworded_fields(p_entity public.sync_entities) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(jsonb_object_agg(c.name, c.type), '{}') from sync.field_slots(p_entity) c where sync.texts_kept(c.type) = 'none' and not c.recast
+$$;
+comment on function sync.reworded_fields(public.sync_entities) is
+  'The fields, with their types, whose values may print otherwise than the source''s when they are written from what is kept as JSON.';
+
+create function sync.loses_text(p_reworded jsonb, p_put jsonb) returns boolean
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Of a float JSON loses the sign of zero alone.
+  select exists (select from jsonb_each_text(p_reworded) f
+                  where p_put ->> f.key is not null and (f.value not in ('real', 'double precision') or p_put ->> f.key ~ '^-?0(\.0*)?$'))
+$$;
+comment on function sync.loses_text(jsonb, jsonb) is
+  'Whether a value that is written from what is kept as JSON may print otherwise than the source''s. p_reworded: sync.reworded_fields; p_put: the values.';
+
 create function sync.decided_fields(p_decided jsonb, p_decision text) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select array_agg(key order by key) from jsonb_each_text(p_decided) where value = p_decision
@@ -2110,7 +2126,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function sync.finds_legacy_ids(public.sync_entities) is 'Whether an index of the target table leads with the legacy id.';
 
-revoke all on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.kept_sql(text, text, boolean),
+revoke all on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb),
+  sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.kept_sql(text, text, boolean),
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.target_sql(public.sync_entities, text),
   sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
@@ -2124,6 +2141,7 @@ grant execute on function sync.column_types(regclass), sync.field_slots(public.s
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json),
   sync.owned_columns(public.sync_entities) to isthmus_decisions;
+grant execute on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb) to isthmus_decisions;
 grant execute on function sync.finds_legacy_ids(public.sync_entities) to isthmus_worker, isthmus_decisions;
 
 -- supabase/schemas/functions/registration.sql
@@ -5421,13 +5439,6 @@ $$;
 comment on function sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint) is
   'Refuses decisions of which fewer rows were written than were meant. p_ids: the conflicts that were carried out together.';
 
-create function sync.reworded_fields(p_entity public.sync_entities) returns text[]
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select array(select c.name from sync.field_slots(p_entity) c where sync.texts_kept(c.type) = 'none' and not c.recast)
-$$;
-comment on function sync.reworded_fields(public.sync_entities) is
-  'The fields whose values may have another text than the source''s when they are written from what is kept as JSON.';
-
 create function sync.read_for_text(p_entity public.sync_entities, p_keys bigint[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_row_states set source_digest = null where entity_id = p_entity.id and legacy_id = any (p_keys);
@@ -5484,7 +5495,7 @@ declare
   v_now     text := format('select to_jsonb(isthmus_row.*) as now from (select %s from %s t where t.id = (work.item ->> ''row'')::uuid limit 1) isthmus_row',
                            sync.owned_columns(p_entity), v_table);
   v_exact   text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c where c ->> 'type' = 'numeric');
-  v_reworded text[] := sync.reworded_fields(p_entity);
+  v_reworded jsonb := sync.reworded_fields(p_entity);
   v_work    jsonb;
   v_first   record;
   v_written bigint;
@@ -5649,17 +5660,17 @@ begin
    where s.entity_id = p_entity.id and s.legacy_id = (w ->> 'key')::bigint;
   perform sync.read_for_text(p_entity, array(
     select (w ->> 'key')::bigint from jsonb_array_elements(v_work) w
-     where w ->> 'strategy' = 'source_wins' and exists (select from unnest(v_reworded) k where w -> 'put' ->> k is not null)));
+     where w ->> 'strategy' = 'source_wins' and sync.loses_text(v_reworded, w -> 'put')));
 end
 $$;
 comment on function sync.decide_fields(public.sync_entities, uuid[], jsonb) is
   'Decisions on fields that both sides have changed: target rows, row states and what is needed to put them back.';
 
-revoke all on function sync.reworded_fields(public.sync_entities), sync.read_for_text(public.sync_entities, bigint[]),
+revoke all on function sync.read_for_text(public.sync_entities, bigint[]),
   sync.takes(jsonb, text, text), sync.tell_decided_otherwise(public.sync_entities, jsonb),
   sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint),
   sync.decide_fields(public.sync_entities, uuid[], jsonb), sync.refuse_decision(public.sync_conflicts, text, text) from public;
-grant execute on function sync.reworded_fields(public.sync_entities), sync.read_for_text(public.sync_entities, bigint[]),
+grant execute on function sync.read_for_text(public.sync_entities, bigint[]),
   sync.takes(jsonb, text, text), sync.tell_decided_otherwise(public.sync_entities, jsonb),
   sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint),
   sync.decide_fields(public.sync_entities, uuid[], jsonb) to isthmus_decisions;
@@ -5677,7 +5688,7 @@ declare
   v_table text := format('public.%I', p_entity.target_table);
   v_first public.sync_conflicts;
   v_written bigint;
-  v_reworded text[] := sync.reworded_fields(p_entity);
+  v_reworded jsonb := sync.reworded_fields(p_entity);
 begin
   select c.* into v_first from public.sync_conflicts c left join public.sync_conflict_values v on v.conflict_id = c.id
    where c.id = any (p_ids) and v.record is null order by c.first_seen_at, c.id limit 1;
@@ -5723,7 +5734,7 @@ begin
   $q$, v_table, sync.owned_columns(p_entity)) using p_ids;
   perform sync.read_for_text(p_entity, array(
     select c.source_record_id from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
-     where c.id = any (p_ids) and exists (select from unnest(v_reworded) k where v.record ->> k is not null)));
+     where c.id = any (p_ids) and sync.loses_text(v_reworded, v.record)));
 end
 $$;
 comment on function sync.write_again(public.sync_entities, uuid[]) is 'Target rows that somebody deleted are written again, under their ids.';

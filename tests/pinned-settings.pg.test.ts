@@ -171,7 +171,10 @@ it("functions that pin a setting pin all, as the sync's transactions do", async 
     "carry_out",
     "drifted_rows",
     "edited_records",
+    "find_again",
+    "kept_marks",
     "load_records",
+    "plan_again",
     "strayed_records",
   ]);
   for (const { name, settings } of functions) {

@@ -55,7 +55,7 @@ const SETTABLE: Readonly<Record<string, readonly string[]>> = {
 const OF_REVIEWERS = ["actor", "caller_role", "claims", "is_leaving", "refuse_decision", "reveal"];
 const OF_DECISIONS = [
   ...["apply_decisions", "calling_role", "carry_out", "decide_fields", "decide_rows", "deferred_constraints", "delete_decided"],
-  ...["read_for_text", "refuse_cancelled", "reworded_fields", "takes", "tell_decided_otherwise", "write_again"],
+  ...["loses_text", "read_for_text", "refuse_cancelled", "reworded_fields", "takes", "tell_decided_otherwise", "write_again"],
 ];
 /** Of the worker and of decisions. */
 const OF_BOTH = [

@@ -411,7 +411,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.decide_fields(public.sync_entities,uuid[],jsonb)",
-    digest: "bcb1776f94",
+    digest: "fa46742970",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-fields.sql",
   },
@@ -936,6 +936,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/entity-shapes.sql",
   },
   {
+    object: "function sync.loses_text(jsonb,jsonb)",
+    digest: "7ddb23819e",
+    rights: ["isthmus_decisions EXECUTE"],
+    file: "schemas/functions/columns.sql",
+  },
+  {
     object: "function sync.lost_parent_remedy(text,text,bigint,jsonb)",
     digest: "3ce52ee34b",
     rights: ["isthmus_worker EXECUTE"],
@@ -1408,9 +1414,9 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.reworded_fields(public.sync_entities)",
-    digest: "ed8625b38c",
+    digest: "19960801fb",
     rights: ["isthmus_decisions EXECUTE"],
-    file: "schemas/functions/decided-fields.sql",
+    file: "schemas/functions/columns.sql",
   },
   {
     object: "function sync.reworded_sql(public.sync_entities)",
@@ -1749,7 +1755,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.write_again(public.sync_entities,uuid[])",
-    digest: "667f75d6dd",
+    digest: "45ee5859d4",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-rows.sql",
   },

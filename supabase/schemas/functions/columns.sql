@@ -241,6 +241,22 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp
 return $q$case when s.left_hash is null then s."left" when s.left_hash = hashtextextended(o.now::text, 0) then o.now else '{}' end$q$;
 comment on function sync.left_sql() is 'What a row state s left in the target, given the present values o.now.';
 
+create function sync.reworded_fields(p_entity public.sync_entities) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(jsonb_object_agg(c.name, c.type), '{}') from sync.field_slots(p_entity) c where sync.texts_kept(c.type) = 'none' and not c.recast
+$$;
+comment on function sync.reworded_fields(public.sync_entities) is
+  'The fields, with their types, whose values may print otherwise than the source''s when they are written from what is kept as JSON.';
+
+create function sync.loses_text(p_reworded jsonb, p_put jsonb) returns boolean
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Of a float JSON loses the sign of zero alone.
+  select exists (select from jsonb_each_text(p_reworded) f
+                  where p_put ->> f.key is not null and (f.value not in ('real', 'double precision') or p_put ->> f.key ~ '^-?0(\.0*)?$'))
+$$;
+comment on function sync.loses_text(jsonb, jsonb) is
+  'Whether a value that is written from what is kept as JSON may print otherwise than the source''s. p_reworded: sync.reworded_fields; p_put: the values.';
+
 create function sync.decided_fields(p_decided jsonb, p_decision text) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select array_agg(key order by key) from jsonb_each_text(p_decided) where value = p_decision
@@ -255,7 +271,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function sync.finds_legacy_ids(public.sync_entities) is 'Whether an index of the target table leads with the legacy id.';
 
-revoke all on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.kept_sql(text, text, boolean),
+revoke all on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb),
+  sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.kept_sql(text, text, boolean),
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.target_sql(public.sync_entities, text),
   sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
@@ -269,4 +286,5 @@ grant execute on function sync.column_types(regclass), sync.field_slots(public.s
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json),
   sync.owned_columns(public.sync_entities) to isthmus_decisions;
+grant execute on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb) to isthmus_decisions;
 grant execute on function sync.finds_legacy_ids(public.sync_entities) to isthmus_worker, isthmus_decisions;

@@ -53,13 +53,6 @@ $$;
 comment on function sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint) is
   'Refuses decisions of which fewer rows were written than were meant. p_ids: the conflicts that were carried out together.';
 
-create function sync.reworded_fields(p_entity public.sync_entities) returns text[]
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select array(select c.name from sync.field_slots(p_entity) c where sync.texts_kept(c.type) = 'none' and not c.recast)
-$$;
-comment on function sync.reworded_fields(public.sync_entities) is
-  'The fields whose values may have another text than the source''s when they are written from what is kept as JSON.';
-
 create function sync.read_for_text(p_entity public.sync_entities, p_keys bigint[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_row_states set source_digest = null where entity_id = p_entity.id and legacy_id = any (p_keys);
@@ -116,7 +109,7 @@ declare
   v_now     text := format('select to_jsonb(isthmus_row.*) as now from (select %s from %s t where t.id = (work.item ->> ''row'')::uuid limit 1) isthmus_row',
                            sync.owned_columns(p_entity), v_table);
   v_exact   text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c where c ->> 'type' = 'numeric');
-  v_reworded text[] := sync.reworded_fields(p_entity);
+  v_reworded jsonb := sync.reworded_fields(p_entity);
   v_work    jsonb;
   v_first   record;
   v_written bigint;
@@ -281,17 +274,17 @@ begin
    where s.entity_id = p_entity.id and s.legacy_id = (w ->> 'key')::bigint;
   perform sync.read_for_text(p_entity, array(
     select (w ->> 'key')::bigint from jsonb_array_elements(v_work) w
-     where w ->> 'strategy' = 'source_wins' and exists (select from unnest(v_reworded) k where w -> 'put' ->> k is not null)));
+     where w ->> 'strategy' = 'source_wins' and sync.loses_text(v_reworded, w -> 'put')));
 end
 $$;
 comment on function sync.decide_fields(public.sync_entities, uuid[], jsonb) is
   'Decisions on fields that both sides have changed: target rows, row states and what is needed to put them back.';
 
-revoke all on function sync.reworded_fields(public.sync_entities), sync.read_for_text(public.sync_entities, bigint[]),
+revoke all on function sync.read_for_text(public.sync_entities, bigint[]),
   sync.takes(jsonb, text, text), sync.tell_decided_otherwise(public.sync_entities, jsonb),
   sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint),
   sync.decide_fields(public.sync_entities, uuid[], jsonb), sync.refuse_decision(public.sync_conflicts, text, text) from public;
-grant execute on function sync.reworded_fields(public.sync_entities), sync.read_for_text(public.sync_entities, bigint[]),
+grant execute on function sync.read_for_text(public.sync_entities, bigint[]),
   sync.takes(jsonb, text, text), sync.tell_decided_otherwise(public.sync_entities, jsonb),
   sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint),
   sync.decide_fields(public.sync_entities, uuid[], jsonb) to isthmus_decisions;

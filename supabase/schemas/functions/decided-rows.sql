@@ -7,7 +7,7 @@ declare
   v_table text := format('public.%I', p_entity.target_table);
   v_first public.sync_conflicts;
   v_written bigint;
-  v_reworded text[] := sync.reworded_fields(p_entity);
+  v_reworded jsonb := sync.reworded_fields(p_entity);
 begin
   select c.* into v_first from public.sync_conflicts c left join public.sync_conflict_values v on v.conflict_id = c.id
    where c.id = any (p_ids) and v.record is null order by c.first_seen_at, c.id limit 1;
@@ -53,7 +53,7 @@ begin
   $q$, v_table, sync.owned_columns(p_entity)) using p_ids;
   perform sync.read_for_text(p_entity, array(
     select c.source_record_id from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
-     where c.id = any (p_ids) and exists (select from unnest(v_reworded) k where v.record ->> k is not null)));
+     where c.id = any (p_ids) and sync.loses_text(v_reworded, v.record)));
 end
 $$;
 comment on function sync.write_again(public.sync_entities, uuid[]) is 'Target rows that somebody deleted are written again, under their ids.';
