@@ -2105,9 +2105,10 @@ comment on function sync.reworded_fields(public.sync_entities) is
 
 create function sync.loses_text(p_reworded jsonb, p_put jsonb) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  -- Of a float JSON loses the sign of zero alone.
+  -- Of a float JSON loses the sign of zero alone; the null of JSON (sync.kept_sql) and truth values have one text.
   select exists (select from jsonb_each_text(p_reworded) f
-                  where p_put ->> f.key is not null and (f.value not in ('real', 'double precision') or p_put ->> f.key ~ '^-?0(\.0*)?$'))
+                  where case when f.value in ('real', 'double precision') then p_put ->> f.key ~ '^-?0(\.0*)?$'
+                             else p_put -> f.key not in ('null', '"null"', 'true', 'false') end)
 $$;
 comment on function sync.loses_text(jsonb, jsonb) is
   'Whether a value that is written from what is kept as JSON may print otherwise than the source''s. p_reworded: sync.reworded_fields; p_put: the values.';

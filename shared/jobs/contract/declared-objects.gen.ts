@@ -937,7 +937,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.loses_text(jsonb,jsonb)",
-    digest: "7ddb23819e",
+    digest: "9967763773",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/columns.sql",
   },
