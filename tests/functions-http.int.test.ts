@@ -1,5 +1,5 @@
 import { Client } from "@upstash/qstash";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { MESSAGE_FORMAT } from "../shared/queue/message-format.ts";
 import { startTestPlatform, type TestPlatform } from "./support/platform.ts";
 
@@ -10,6 +10,12 @@ describe("the functions over HTTP", () => {
   });
   afterAll(() => test[Symbol.asyncDispose]());
 
+  // Ticks begin executions of their own, for records that were released.
+  const nothingRuns = () =>
+    vi.waitFor(
+      async () => expect(await test.target`select id from public.sync_executions where status = 'running'`).toHaveLength(0),
+      { timeout: 60_000, interval: 100 },
+    );
   const request = (path: string, init: RequestInit = {}) => fetch(`${test.platform.functions.url}/${path}`, init);
   const refusal = async (answer: Response) => ({
     status: answer.status,
@@ -339,6 +345,7 @@ describe("the functions over HTTP", () => {
   describe("the mapping cache", () => {
     // What earlier tests have released and edited lands first.
     beforeAll(async () => {
+      await nothingRuns();
       expect((await test.finish((await test.start()).execution)).status).toBe("succeeded");
     });
 
@@ -496,6 +503,7 @@ describe("the functions over HTTP", () => {
     it("the check says so, a person is told within minutes, and the messages do not pile up", async () => {
       const { platform, target } = test;
       await target`alter table public.operations add column if not exists card_brand text`;
+      await nothingRuns();
       // QStash's log is asked once in two minutes, and an earlier test may have had it asked.
       await target`delete from public.sync_queue_looks`;
       platform.qstash.rotateKeys();
@@ -521,14 +529,16 @@ describe("the functions over HTTP", () => {
           details: { statuses: { 401: expect.any(Number) as number }, signingKeysOutdated: true },
         },
       ]);
-      const [chain] = await target<{ n: number; sends: number; state: string }[]>`
-        select count(*)::integer as n, max(sends) as sends, min(state::text) as state from public.sync_chains
-         where execution_id = ${execution} and state = 'open'`;
-      expect(chain).toMatchObject({ state: "open" });
+      // Of every execution: the ticks above may have begun one for records that were released.
+      const open = await target<{ execution: string; sends: number }[]>`
+        select execution_id as execution, sends from public.sync_chains where state = 'open'`;
+      expect(open.map((chain) => chain.execution)).toContain(execution);
       const answers = platform.qstash.history().slice(delivered);
       expect(answers.every(({ status }) => status === 401)).toBe(true);
       // The first message of each chain, and one after each of the first growing pauses.
-      expect(platform.qstash.stats().published - published).toBeLessThanOrEqual((chain?.n ?? 0) * (1 + (chain?.sends ?? 0)));
+      expect(platform.qstash.stats().published - published).toBeLessThanOrEqual(
+        open.reduce((messages, { sends }) => messages + 1 + sends, 0),
+      );
       await target`update public.sync_executions set status = 'cancelled' where id = ${execution}`;
     });
   });
