@@ -17,7 +17,14 @@ import { definitionHash, validateRegistry } from "../shared/entities/validate-re
 import { seal, unseal } from "../shared/pipeline/mapping-cache.ts";
 import { addDecimals } from "../shared/sql/decimals.ts";
 import { mintUuid } from "../shared/pipeline/mint-uuid.ts";
-import { MEMORY_BUDGET_BYTES, nextPageSize, nextWindowSize, PAGE_BYTES, smallerPageSize } from "../shared/pipeline/page-size.ts";
+import {
+  MEMORY_BUDGET_BYTES,
+  nextPageSize,
+  nextWindowSize,
+  PAGE_BYTES,
+  SENT_BYTES,
+  smallerPageSize,
+} from "../shared/pipeline/page-size.ts";
 
 const HASH = "a".repeat(40);
 const server = { system_identifier: "1", timeline: 1, database_oid: "5" };
@@ -398,22 +405,26 @@ describe("the registry", () => {
 });
 
 describe("page size", () => {
-  const idle = { records: 1_000, bytes: 1e6, heapBytes: 50e6, wallMs: 500 };
+  const idle = { records: 1_000, bytesIn: 1e6, bytesOut: 2e6, heapBytes: 50e6, wallMs: 500 };
   const sizes = { current: 1_000, maximum: 5_000, slow: false };
   const budget = { leaseSeconds: 60, pagesAtATime: 1 };
   it.each([
     ["grows while every budget is half free", idle, 2_000],
     ["stays in between", { ...idle, heapBytes: MEMORY_BUDGET_BYTES * 0.7 }, 1_000],
     ["shrinks over the memory budget", { ...idle, heapBytes: MEMORY_BUDGET_BYTES * 1.6 }, 500],
-    ["shrinks over the bytes that a page may read", { ...idle, bytes: PAGE_BYTES * 2 }, 400],
-    ["stays when large records fill it", { ...idle, bytes: PAGE_BYTES * 0.7 }, 1_000],
+    ["shrinks over the bytes that a page may read", { ...idle, bytesIn: PAGE_BYTES * 2 }, 400],
+    ["shrinks over the bytes that a page may send", { ...idle, bytesOut: SENT_BYTES * 2 }, 400],
+    ["stays when what it sends fills it", { ...idle, bytesOut: SENT_BYTES * 0.7 }, 1_000],
+    ["stays when large records fill it", { ...idle, bytesIn: PAGE_BYTES * 0.7 }, 1_000],
     ["shrinks when a page takes over half a lease", { ...idle, wallMs: 60_000 }, 400],
     ["does not grow from a page that was not full", { ...idle, records: 10 }, 1_000],
     ["shrinks when an isolate's pages would together take more CPU than it may have", { ...idle, records: 40_000 }, 288],
     ["works where the platform tells nothing", { ...idle, heapBytes: null }, 2_000],
   ])("%s", (_, measured, size) => expect(nextPageSize(sizes, budget, measured)).toBe(size));
   it("keeps to its bounds", () => {
-    expect(nextPageSize({ ...sizes, current: 4_000 }, budget, { ...idle, records: 4_000, bytes: 1e5 })).toBe(5_000);
+    expect(nextPageSize({ ...sizes, current: 4_000 }, budget, { ...idle, records: 4_000, bytesIn: 1e5, bytesOut: 1e5 })).toBe(
+      5_000,
+    );
     expect(nextPageSize({ ...sizes, current: 2 }, budget, { ...idle, records: 2, wallMs: 1e6 })).toBe(1);
   });
   it("halves down to one record when a limit ends a page, and grows by a quarter at most from there", () => {

@@ -9,8 +9,14 @@ const MB = 1024 * 1024;
 describe("what the local functions host does as the hosted runtime does", () => {
   let host: FunctionsHost;
   let lines: string[];
+  // One isolate for requests that come together, but where a test says otherwise: most are about what happens within one.
   const start = async (hosted: Partial<Hosted> = {}) => {
-    host = await startFunctionsHost({ functionsDir, env: {}, onLog: ({ line }) => lines.push(line), hosted });
+    host = await startFunctionsHost({
+      functionsDir,
+      env: {},
+      onLog: ({ line }) => lines.push(line),
+      hosted: { bootEach: false, ...hosted },
+    });
   };
   const call = (path: string, init?: RequestInit) => fetch(`${host.url}/probe/${path}`, init);
   const until = async (what: () => boolean) => {
@@ -35,6 +41,21 @@ describe("what the local functions host does as the hosted runtime does", () => 
       const began = Date.now();
       await Promise.all([call("nap"), call("nap"), call("nap")]);
       expect(Date.now() - began).toBeLessThan(800);
+      expect(host.isolates().map((isolate) => isolate.requests)).toEqual([4]);
+    });
+
+    it("is started by each request that finds none, up to their number, and takes requests in its turn", async () => {
+      await start({ isolates: 3, bootEach: true });
+      await Promise.all([call("nap"), call("nap"), call("nap"), call("nap")]);
+      expect(host.isolates().length).toBe(3);
+      const before = host.isolates().map((isolate) => isolate.requests);
+      for (let n = 0; n < 6; n++) await call("echo");
+      expect(host.isolates().map((isolate, n) => isolate.requests - (before[n] ?? 0))).toEqual([2, 2, 2]);
+    });
+
+    it("is started once for requests that come together where the switch says so", async () => {
+      await start();
+      await Promise.all([call("nap"), call("nap"), call("nap"), call("nap")]);
       expect(host.isolates().map((isolate) => isolate.requests)).toEqual([4]);
     });
 

@@ -138,4 +138,35 @@ describe("a limit that ends a page", () => {
     expect(ended).toMatchObject({ status: "succeeded", landed: others(7), queued: [[7, "record_too_large"]] });
     expect(readAlone).toBe(2);
   });
+
+  it("rejects that take the database over half the lease: the next page is half as large", async () => {
+    const env = { ISTHMUS_PAGE_SIZE: "4", ISTHMUS_PAGE_SIZE_MAX: "12", ISTHMUS_LEASE_SECONDS: "4" };
+    await using test = await limited({ env });
+    await seedOffices(test, 6);
+    const { execution } = await test.start({ entities: ["offices"], capture: "full" });
+    // A refusal that nobody can tell beforehand.
+    await officeTrigger(test, "perform pg_sleep(0.6); raise exception 'refused' using errcode = 'P0001'");
+    await toItsEnd(test, execution);
+    const pages = await test.target.admin<
+      { read: number }[]
+    >`select read::integer as read from public.sync_page_log order by page`;
+    expect(pages.map(({ read }) => read)).toEqual([4, 2, 0]);
+  });
+
+  it.each([
+    ["grows after a page that took a tenth of the lease", 6_000, 16],
+    ["stays after one that took a third, whatever the function saw of that", 20_000, 8],
+    ["is half as large after one that took more than half", 31_000, 4],
+  ])("the next page %s", async (_, wallMs, size) => {
+    await using test = await limited({ env: { ISTHMUS_PAGE_SIZE: "8" } });
+    await test.start({ entities: ["offices"], capture: "full" });
+    // As the sync does: nobody else may move a chain.
+    await test.target.admin.begin(async (tx) => {
+      await tx`set local role isthmus_worker`;
+      await tx`
+        select sync.close_page(c, e, jsonb_build_object('done', false, 'cursor', 1, 'lease_seconds', 60, 'next_page_size', 16), ${wallMs})
+          from public.sync_chains c join public.sync_entities e on e.id = c.entity_id`;
+    });
+    expect(await test.target.admin`select page_size from public.sync_chains where "cursor" = 1`).toEqual([{ page_size: size }]);
+  });
 });

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { addressesOf } from "../shared/db/connect.ts";
 import type { IsthmusError } from "../shared/errors.ts";
-import { claimPage, commitPage } from "../shared/sql/pages.ts";
+import { claimPage, commitPage, encodePage } from "../shared/sql/pages.ts";
 import type { PageMessage } from "../shared/pipeline/types.ts";
 import { endState } from "./support/digest.ts";
 import { Gate, gated } from "./support/gate.ts";
@@ -135,7 +135,7 @@ describe("a lease", () => {
       definition_hash: "",
       lease_seconds: 60,
     };
-    const refusal = await commitPage(test.context.target, stolen, [], [], facts).catch((error: unknown) => error);
+    const refusal = await commitPage(test.context.target, stolen, encodePage([], []), facts).catch((error: unknown) => error);
     expect((refusal as IsthmusError).code).toBe("LEASE_LOST");
 
     await test.target.admin`update public.sync_chains set lease_until = null where id = ${message.chain}`;

@@ -2,6 +2,8 @@
 export interface Hosted {
   /** Requests that one isolate takes at the same time. */
   readonly requestsPerIsolate: number;
+  /** Each request that finds no active isolate starts one, also while another one starts: a burst on a cold function starts several. */
+  readonly bootEach: boolean;
   /** Isolates of one function, those included that finish what they have. */
   readonly isolates: number;
   /** A request waits so long for an isolate. */
@@ -41,6 +43,7 @@ export interface Hosted {
 
 export const HOSTED: Hosted = {
   requestsPerIsolate: Infinity,
+  bootEach: true,
   isolates: 5,
   isolateWaitMs: 10_000,
   cpuSoftMs: 1_000,

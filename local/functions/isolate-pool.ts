@@ -20,7 +20,7 @@ export interface PoolOptions {
   readonly onIsolate: (isolate: Isolate) => void;
 }
 
-/** The isolates of one function: started when needed, one that takes requests at a time unless each takes a few only. */
+/** The isolates of one function: started when needed, each of the active ones in its turn. */
 export class IsolatePool {
   readonly name: string;
   readonly #options: PoolOptions;
@@ -28,6 +28,8 @@ export class IsolatePool {
   readonly #isolates = new Set<Isolate>();
   readonly #booting = new Set<Promise<Isolate>>();
   #waiting: (() => void)[] = [];
+  /** Whose turn it is among the active ones. */
+  #turn = 0;
   #stopped = false;
 
   constructor(options: PoolOptions) {
@@ -38,21 +40,28 @@ export class IsolatePool {
 
   /** An isolate with a place reserved for a request. @throws Error when none starts, or none is free in time. */
   async take(): Promise<{ isolate: Isolate; cold: boolean }> {
-    const { isolates, isolateWaitMs, requestsPerIsolate } = this.#options.hosted;
+    const { isolates, isolateWaitMs, requestsPerIsolate, bootEach } = this.#options.hosted;
     const deadline = Date.now() + isolateWaitMs;
     for (;;) {
       if (this.#stopped) throw new Error("stopped");
-      const isolate = [...this.#isolates].find((one) => one.active);
+      const isolate = this.#nextActive();
       if (isolate) {
         isolate.reserve();
         return { isolate, cold: false };
       }
-      // Whoever comes while a shared isolate starts waits for that one.
-      const started = this.#booting.size * (requestsPerIsolate === Infinity ? 1 : 0);
+      // Unless each request starts its own, whoever comes while a shared isolate starts waits for that one.
+      const started = bootEach || requestsPerIsolate !== Infinity ? 0 : this.#booting.size;
       if (started === 0 && this.#isolates.size + this.#booting.size < isolates)
         return { isolate: await this.#boot(), cold: true };
       if (!(await this.#changed(started > 0 ? Infinity : deadline - Date.now()))) throw new Error("no isolate was free in time");
     }
+  }
+
+  /** The active isolates take requests in turns. */
+  #nextActive(): Isolate | undefined {
+    const active = [...this.#isolates].filter((isolate) => isolate.active);
+    if (this.#turn >= active.length) this.#turn = 0;
+    return active[this.#turn++];
   }
 
   killAll(): number {

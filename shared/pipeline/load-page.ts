@@ -2,7 +2,7 @@ import type { Queryable } from "../db/connect.ts";
 import { inTransaction } from "../db/query.ts";
 import { KEY, type Entity } from "../entities/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
-import { commitPage, lockRecords, slotVersions, type SlotVersions } from "../sql/pages.ts";
+import { commitPage, encodePage, lockRecords, slotVersions, type SentPage, type SlotVersions } from "../sql/pages.ts";
 import { recordBytes } from "../sql/read-records.ts";
 import { findDependants, keysWithDependants } from "./dependants.ts";
 import { detect } from "./detect/detect.ts";
@@ -143,8 +143,9 @@ async function readAndCommit(
   const ids = await mapIds(target, cache, claim, entity.name, own, parentsOf(entity, found.rows), twinsOf(entity, found.rows));
   const { records, issues, warnings } = transform(entity, found.rows, ids.parents, ids.own, claim.severities);
   const refused = found.refused.map(({ id, sqlstate, column }) => refusedIssue(entity, id, sqlstate, column));
-  const committed = await commitPage(target, claim, records, [...issues, ...refused], {
-    ...factsOf(page, found),
+  const sent = encodePage(records, [...issues, ...refused]);
+  const committed = await commitPage(target, claim, sent, {
+    ...factsOf(page, found, sent),
     versions,
     warnings,
     unmapped: ids.unmapped,
@@ -163,10 +164,18 @@ async function setAside(page: Page, why: Overweight): Promise<LoadedPage> {
   const [id = ""] = keys.ids;
   const bytes = why.by === "bytes" ? why.bytes : await recordBytes(context.source, entity, id);
   const found = { rows: [], outside: [], refused: [], bytes: 0, aside: id };
-  const issues: Issue[] = [overweightIssue(id, why, bytes)];
+  const sent = encodePage([], [overweightIssue(id, why, bytes)]);
   const versions = await slotVersions(context.target, claim.chain.entity_id ?? 0, [id]);
-  const facts = { ...factsOf(page, found), versions, warnings: [], unmapped: [], cache_lookups: 0, cache_hits: 0, cut: true };
-  const committed = await commitPage(context.target, claim, [], issues, facts);
+  const facts = {
+    ...factsOf(page, found, sent),
+    versions,
+    warnings: [],
+    unmapped: [],
+    cache_lookups: 0,
+    cache_hits: 0,
+    cut: true,
+  };
+  const committed = await commitPage(context.target, claim, sent, facts);
   return { committed, read: readOf(keys, found), bytes: 0, uncached: [] };
 }
 
@@ -178,7 +187,7 @@ function readOf(keys: DetectedKeys, { rows, outside, refused, aside }: Found): n
 }
 
 /** What a page reports of its records and of itself. */
-function factsOf({ context, claim, entity, started, keys, dependants }: Page, found: Found) {
+function factsOf({ context, claim, entity, started, keys, dependants }: Page, found: Found, sent: SentPage) {
   const { config, clock, meter } = context;
   const { chain, execution } = claim;
   const own = found.rows.map((row) => row[KEY] ?? "");
@@ -215,8 +224,9 @@ function factsOf({ context, claim, entity, started, keys, dependants }: Page, fo
     heap_bytes: heapBytes,
     wall_ms: wallMs,
     next_page_size: nextPageSize(sizes, budget, {
-      records: found.rows.length,
-      bytes: found.bytes,
+      records: found.rows.length + found.refused.length,
+      bytesIn: found.bytes,
+      bytesOut: sent.records.length + sent.issues.length,
       heapBytes,
       wallMs,
     }),

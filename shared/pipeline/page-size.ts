@@ -6,6 +6,8 @@ export const MEMORY_BUDGET_BYTES = 180 * 1024 * 1024;
  * what the driver receives, strings, the JSON of the commit, what the driver sends.
  */
 export const PAGE_BYTES = 8 * 1024 * 1024;
+/** JSON that a page may send to the target: about twice of what it read, for names of fields, ids of parents and escapes. */
+export const SENT_BYTES = 16 * 1024 * 1024;
 export const RECORD_BYTES = 16 * 1024 * 1024;
 
 /** CPU that an isolate of the platform has left when it is retired (soft limit) until it is killed (hard limit), with all its pages. */
@@ -25,8 +27,12 @@ export function estimatedCpuMs(records: number, bytes: number): number {
 }
 
 export interface Measured {
+  /** All that the page read: what landed, what was rejected, and what the source refused to compute. */
   readonly records: number;
-  readonly bytes: number;
+  /** Text that the source sent. */
+  readonly bytesIn: number;
+  /** JSON of the records and of the rejects that the target is sent. */
+  readonly bytesOut: number;
   /** Of the whole isolate: pages beside this one count. */
   readonly heapBytes: number | null;
   readonly wallMs: number;
@@ -47,16 +53,18 @@ export interface Budget {
 
 /**
  * The size of a chain's next page, from what this one measured: never above the maximum, at most doubled (after a page that
- * a limit ended, by a quarter), and cut in proportion to whichever of heap, bytes, time (half a lease) and estimated CPU came
- * closest to its budget; at the least one record.
+ * a limit ended, by a quarter), and cut in proportion to whichever of heap, bytes in and out, time (half a lease) and estimated CPU came
+ * closest to its budget; at the least one record. What the database takes for the commit, with the rejects that it finds there,
+ * is not known yet: sync.close_page cuts by that, or keeps the page from growing.
  */
 export function nextPageSize({ current, maximum, slow }: Sizes, budget: Budget, measured: Measured): number {
   if (measured.records < current / 2) return current;
   const load = Math.max(
     (measured.heapBytes ?? 0) / MEMORY_BUDGET_BYTES,
-    measured.bytes / PAGE_BYTES,
+    measured.bytesIn / PAGE_BYTES,
+    measured.bytesOut / SENT_BYTES,
     measured.wallMs / (budget.leaseSeconds * 500),
-    (estimatedCpuMs(measured.records, measured.bytes) * budget.pagesAtATime) / RETIRED_CPU_MS,
+    (estimatedCpuMs(measured.records, measured.bytesIn) * budget.pagesAtATime) / RETIRED_CPU_MS,
   );
   // The heap of an isolate falls slowly, so a page that stays within half of every budget may grow.
   const wanted = load > 1 ? Math.floor(current / load / 1.25) : load < 0.5 ? grown(current, slow) : current;

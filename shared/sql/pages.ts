@@ -105,22 +105,26 @@ export interface PageFacts {
   readonly lease_seconds: number;
 }
 
+/** The records and rejects of a page as the JSON that the target is sent. */
+export interface SentPage {
+  readonly records: string;
+  readonly issues: string;
+}
+
+export function encodePage(records: readonly LoadRecord[], issues: readonly Issue[]): SentPage {
+  return { records: JSON.stringify(records), issues: JSON.stringify(issues) };
+}
+
 /**
  * Everything a page changes, or in a dry run would change, in one statement and so in one commit.
  * @throws IsthmusError RECORDS_MOVED, CACHE_OUTDATED, LEASE_LOST; nothing is written then.
  */
-export async function commitPage(
-  target: Queryable,
-  claim: Claim,
-  records: readonly LoadRecord[],
-  issues: readonly Issue[],
-  facts: PageFacts,
-): Promise<CommittedPage> {
+export async function commitPage(target: Queryable, claim: Claim, sent: SentPage, facts: PageFacts): Promise<CommittedPage> {
   const row = await queryOne<{ page: CommittedPage }>(
     target,
     "target",
     `select sync.${claim.execution.dry_run ? "plan_page" : "commit_page"}($1, $2, $3, $4::text::jsonb, $5::text::jsonb) as page ${IF_FITTING}`,
-    [claim.chain.id, claim.chain.lease, JSON.stringify(records), JSON.stringify(issues), JSON.stringify(facts)],
+    [claim.chain.id, claim.chain.lease, sent.records, sent.issues, JSON.stringify(facts)],
   );
   return row.page;
 }

@@ -315,7 +315,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.close_page(public.sync_chains,public.sync_entities,jsonb,numeric)",
-    digest: "b3299a5f3c",
+    digest: "c0086b9caa",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/chains.sql",
   },

@@ -108,8 +108,10 @@ begin
   update public.sync_chains
      set page = page + 1, "cursor" = coalesce((p_page ->> 'cursor')::bigint, "cursor"),
          cursor_at = coalesce(p_page ->> 'cursor_at', cursor_at), table_file = coalesce((p_page ->> 'table_file')::bigint, table_file),
-         -- A page must stay far within its lease, whatever the database took for it.
+         -- A page must stay far within its lease, whatever the database took for it and for the rejects that it found.
          page_size = case when p_wall_ms > (p_page ->> 'lease_seconds')::integer * 500 then greatest(1, p_chain.page_size / 2)
+                          when p_wall_ms > (p_page ->> 'lease_seconds')::integer * 250
+                            then least(p_chain.page_size, (p_page ->> 'next_page_size')::integer)
                           else (p_page ->> 'next_page_size')::integer end,
          slow_growth = slow_growth or coalesce((p_page ->> 'cut')::boolean, false) or p_wall_ms > (p_page ->> 'lease_seconds')::integer * 500,
          lease_until = null, sends = 0, failures = 0, crashes = 0, last_error = null,
