@@ -179,7 +179,8 @@ describe("what the local functions host does as the hosted runtime does", () => 
     });
 
     it("are alive where the switch says so", async () => {
-      await start({ deadMeters: false });
+      // The current Deno's own meter is a member of Deno that the platform lacks.
+      await start({ deadMeters: false, absentGlobals: false });
       const { rss } = (await (await call("meters")).json()) as { rss: number[] };
       expect(Math.min(...rss)).toBeGreaterThan(1_000_000);
     });
@@ -211,6 +212,22 @@ describe("what the local functions host does as the hosted runtime does", () => 
     expect((await call("echo", { method: "HEAD" })).status).toBe(405);
     expect((await call("html")).headers.get("content-type")).toBe("text/plain; charset=utf-8");
     expect((await call("html", { method: "POST" })).headers.get("content-type")).toBe("text/html; charset=utf-8");
+  });
+
+  it("has no global and no member of Deno that the platform lacks, and blocklisted file functions throw", async () => {
+    await start();
+    expect(await (await call("surface")).json()).toEqual({
+      globals: ["fetch", "WebSocket"],
+      members: ["connect", "startTls"],
+      readFileSync: "PermissionDenied",
+    });
+  });
+
+  it("has what its Deno has where the switch says so", async () => {
+    await start({ absentGlobals: false });
+    const surface = (await (await call("surface")).json()) as { globals: string[]; members: string[] };
+    expect(surface.globals).toContain("Worker");
+    expect(surface.members).toContain("createHttpClient");
   });
 
   it("does not let a function end itself", async () => {

@@ -89,7 +89,7 @@ describe("the local Edge Functions host", () => {
   });
 
   it("lets a function neither run programs nor write files nor read outside its own", async () => {
-    await start();
+    await start({ hosted: { absentGlobals: false } });
     expect(await (await call("rights")).json()).toEqual({ run: "NotCapable", write: "NotCapable", read: "NotCapable" });
   });
 

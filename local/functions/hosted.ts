@@ -26,6 +26,8 @@ export interface Hosted {
   readonly deadMeters: boolean;
   /** `Deno.exit`, `Deno.kill` and signal listeners do nothing. */
   readonly noExit: boolean;
+  /** Globals, and members of `Deno`, that the hosted runtime does not have are absent; its blocklisted file functions throw. */
+  readonly absentGlobals: boolean;
   /** Characters of a log message; the rest is cut off. */
   readonly logCharacters: number;
   /** Log messages of an isolate within `logWindowMs`; the rest is lost. */
@@ -55,6 +57,7 @@ export const HOSTED: Hosted = {
   responseMs: 150_000,
   deadMeters: true,
   noExit: true,
+  absentGlobals: true,
   logCharacters: 10_000,
   logEvents: 100,
   logWindowMs: 10_000,

@@ -8,7 +8,52 @@ export function surface(settings: IsolateSettings, chain: () => string): void {
   if (settings.deadMeters) deadenMeters();
   if (settings.noExit)
     for (const name of ["exit", "kill", "addSignalListener", "removeSignalListener"]) set(Deno, name, () => undefined);
+  if (settings.absentGlobals) leaveOut();
   countChainedCalls(settings.functionsUrl, chain);
+}
+
+/** Globals of Deno 2.1.4 that `globalScope` of the hosted runtime's bootstrap.js does not list. */
+const ABSENT = (
+  "alert Cache CacheStorage close closed confirm EventSource localStorage location Location MessagePort name prompt " +
+  "sessionStorage SharedArrayBuffer Storage Worker"
+).split(" ");
+
+/** Members of `Deno` that its denoOverrides.js and bootstrap.js list, but for file functions. */
+const MEMBERS = new Set(
+  (
+    "addSignalListener args build Command connect connectTls consoleSize env errors execPath exit gid hostname isatty kill listen " +
+    "loadavg mainModule memoryUsage networkInterfaces osRelease osUptime permissions Permissions PermissionStatus pid refTimer " +
+    "removeSignalListener resolveDns serve serveHttp startTls stderr stdin stdout systemMemoryInfo uid unrefTimer upgradeWebSocket version"
+  ).split(" "),
+);
+/** File functions that a function may call there: each within what the runtime lets it see. */
+const FILES = new Set(
+  "create cwd makeTempDir mkdir open readDir readFile readTextFile realPath realPathSync remove stat writeFile writeTextFile".split(
+    " ",
+  ),
+);
+/** File functions that throw there. */
+const BLOCKED = new Set(
+  (
+    "chdir chmod chmodSync chown chownSync copyFile copyFileSync createSync link linkSync lstat lstatSync makeTempDirSync makeTempFile " +
+    "makeTempFileSync mkdirSync openSync readDirSync readFileSync readLink readLinkSync readTextFileSync removeSync rename renameSync " +
+    "statSync symlink symlinkSync truncate truncateSync utime utimeSync writeFileSync writeTextFileSync"
+  ).split(" "),
+);
+
+function leaveOut(): void {
+  for (const name of ABSENT) Reflect.deleteProperty(globalThis, name);
+  for (const name of Object.keys(Deno).filter((one) => !MEMBERS.has(one) && !FILES.has(one))) {
+    if (BLOCKED.has(name)) set(Deno, name, blocked(name));
+    else Reflect.deleteProperty(Deno, name);
+  }
+}
+
+function blocked(name: string): () => never {
+  const { PermissionDenied } = Deno.errors;
+  return () => {
+    throw new PermissionDenied(`Deno.${name} is blocklisted`);
+  };
 }
 
 function deadenMeters(): void {

@@ -61,12 +61,12 @@ export class Isolate {
     this.#options = options;
     const { hosted, functionsUrl, onLog } = options;
     const cap = new LogCap(hosted, (line) => onLog({ isolate: this.id, line }));
-    const { memoryBytes, noticeShare, deadMeters, noExit } = hosted;
+    const { memoryBytes, noticeShare, deadMeters, noExit, absentGlobals } = hosted;
     this.#process = new IsolateProcess({
       name: options.name,
       functionsDir: options.functionsDir,
       env: { SB_EXECUTION_ID: this.id, ...options.env },
-      settings: { memoryBytes, noticeShare, deadMeters, noExit, functionsUrl },
+      settings: { memoryBytes, noticeShare, deadMeters, noExit, absentGlobals, functionsUrl },
       onMessage: (message) => this.#hear(message, cap),
       onLine: (line) => cap.log(line),
     });

@@ -16,6 +16,7 @@ export interface IsolateSettings {
   readonly noticeShare: number;
   readonly deadMeters: boolean;
   readonly noExit: boolean;
+  readonly absentGlobals: boolean;
   /** Where the project's functions are, as `fetch` within an isolate sees them. */
   readonly functionsUrl: string;
   /** Variables that the program needed to start, and that the function must not see. */
