@@ -14,7 +14,7 @@ import { nextPageSize, PAGE_BYTES, RECORD_BYTES, smallerPageSize } from "./page-
 import { readProjection, type Projected } from "./read.ts";
 import { overweightIssue, refusedIssue, type Overweight } from "./set-aside.ts";
 import { parentsOf, transform, twinsOf } from "./transform.ts";
-import type { Claim, CommittedPage, Context, DetectedKeys, Dependant, Issue, MappedRecord, MappingCache } from "./types.ts";
+import type { Claim, CommittedPage, Context, DetectedKeys, Dependant, MappedRecord, MappingCache } from "./types.ts";
 
 export interface LoadedPage {
   readonly committed: CommittedPage;
