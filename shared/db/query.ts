@@ -3,6 +3,7 @@ import { IsthmusError, type ErrorCode } from "../errors.ts";
 import type { Queryable, Sql, Transaction } from "./connect.ts";
 import type { Side } from "./settings.ts";
 import { namedAt } from "./named-at.ts";
+import { OWN_STATES } from "./own-states.ts";
 import { meaningOf, REFUSAL_REMEDIES, saidBy, type RefusalFacts } from "./sqlstates.ts";
 
 type Parameter = string | number | boolean | null;
@@ -47,24 +48,6 @@ export async function inTransaction<Result>(db: Sql, side: Side, work: (tx: Tran
     throw toIsthmusError(error, side);
   }
 }
-
-/** SQLSTATEs raised by our own functions (supabase/schemas/), by meaning. */
-const OWN_STATES: Readonly<Record<string, ErrorCode>> = {
-  IS010: "LEASE_LOST",
-  IS011: "RECORDS_MOVED",
-  IS012: "CACHE_OUTDATED",
-  IS021: "TARGET_NOT_EMPTY",
-  IS022: "DECISION_REFUSED",
-  IS030: "EXECUTION_ACTIVE",
-  IS031: "EXECUTION_CLOSED",
-  IS040: "BRAKE_APPLIED",
-  IS050: "PAGE_STANDS_STILL",
-  IS060: "SOURCE_CHANGED",
-  IS061: "TARGET_UNKNOWN",
-  IS062: "SOURCE_UNKNOWN",
-  IS071: "SCHEMA_OUTDATED",
-  IS072: "SCHEMA_AHEAD",
-};
 
 /**
  * A limit that less work would have kept: statement, lock, idle-in-transaction and transaction timeouts, memory, temporary files.
