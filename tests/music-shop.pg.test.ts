@@ -63,6 +63,12 @@ describe("a music shop of eleven tables, synced as it is", () => {
     for (const [, file = "", code] of shown) expect(code, file).toBe(readFileSync(resolve(ROOT, file), "utf8"));
   });
 
+  it("is the example of the README, as its file ends", () => {
+    const [, code = ""] = /^```ts\n(.*?)^```$/ms.exec(readFileSync(resolve(ROOT, "README.md"), "utf8")) ?? [];
+    expect(code).toContain("defineEntity");
+    expect(readFileSync(resolve(SHOP, "entities/albums.ts"), "utf8").endsWith(code)).toBe(true);
+  });
+
   it("is planned by a dry run, which writes nothing, and lands as planned", async () => {
     const planned = await shop.sync({ dryRun: true });
     const missing = await shop.found();
