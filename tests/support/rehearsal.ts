@@ -13,6 +13,7 @@ import { startNetWorker, type NetWorker } from "../../local/net/worker.ts";
 import { startPostgres, type LocalPostgres } from "../../local/postgres.ts";
 import { startQstash, type LocalQstash } from "../../local/qstash/server.ts";
 import { applicationSchema, HOSTED_EXTENSIONS, prepareSource } from "../../local/target/supabase.ts";
+import { DISLIKED, OPEN_DEFAULTS } from "./advisors.ts";
 import { newKey, startFakeManagementApi, type FakeManagementApi } from "./fake-management-api.ts";
 import { scratchFolder } from "./scratch.ts";
 
@@ -29,6 +30,8 @@ const USERS = `
   insert into public.notes (text) values ('the application''s own');
   create role reporting nologin;
   grant select on public.notes to reporting;`;
+/** As the project's owner: what every new object of public is open to, and tables of which the advisors have something to say. */
+const OF_THE_OWNER = OPEN_DEFAULTS + DISLIKED;
 const JOBS = `
   select vault.create_secret('the application''s', 'payment_key');
   select cron.schedule('application-nightly', '0 3 * * *', 'select 1');
@@ -46,6 +49,8 @@ export interface Rehearsal extends AsyncDisposable {
   readonly target: LocalPostgres;
   /** The server's superuser in the project's database. */
   readonly admin: Sql;
+  /** The project's database as its owner, who is no superuser. */
+  readonly ownerUrl: string;
   readonly envFile: string;
   readonly folder: string;
   env(): Readonly<Record<string, string | undefined>>;
@@ -80,6 +85,9 @@ export async function startRehearsal(name: string, { server = 15 }: { server?: 1
   const ownerUrl = target.url("postgres", OWNER_PASSWORD, DATABASE);
   await pushApplication(folder, ownerUrl, server);
   await admin.unsafe(server === 15 ? USERS + JOBS : USERS).simple();
+  const owner = postgres(ownerUrl, { max: 1, onnotice: () => undefined });
+  await owner.unsafe(OF_THE_OWNER).simple();
+  await owner.end();
 
   const qstash = await startQstash();
   const front = await startFront();
@@ -136,6 +144,7 @@ export async function startRehearsal(name: string, { server = 15 }: { server?: 1
     qstash,
     target,
     admin,
+    ownerUrl,
     envFile,
     folder,
     env: () => parseEnv(readFileSync(envFile, "utf8")),
