@@ -113,7 +113,8 @@ export async function startRehearsal(name: string, { server = 15 }: { server?: 1
         env: Object.fromEntries(api.secrets),
       });
       hosts.push(host);
-      front.leadTo(host.port);
+      if (api.uploads.size > 0) front.lead(host.port);
+      else front.leadNowhere();
     },
   });
   // The application's own: a key whose name begins like ours, and a queue that both are to share.
@@ -198,10 +199,33 @@ async function pushApplication(folder: string, ownerUrl: string, server: number)
   );
 }
 
-/** The platform's gateway: whoever is deployed behind the address changes without a request being lost. */
+/**
+ * How long a deployment takes to be all that answers. Isolates that run keep the secrets and keys that they began with: at first they alone answer,
+ * then they and new ones by turns.
+ */
+const ROLLOUT_MS = 5_000;
+
+/** A host that was deployed, and when. */
+interface Generation {
+  readonly port: number;
+  readonly since: number;
+}
+
+/** Which of the hosts, oldest first, answers the request with this number. */
+function answering(generations: readonly Generation[], now: number, request: number): number | undefined {
+  const newest = generations.at(-1);
+  const older = generations.slice(0, -1);
+  if (newest === undefined || older.length === 0 || now - newest.since > ROLLOUT_MS) return newest?.port;
+  const byTurns = now - newest.since > ROLLOUT_MS / 2;
+  return byTurns && request % 2 === 0 ? newest.port : answering(older, now, request >> 1);
+}
+
+/** The platform's gateway: whoever is deployed behind the address changes little by little, without a request being lost. */
 async function startFront() {
-  let to: number | undefined;
+  let generations: readonly Generation[] = [];
+  let requests = 0;
   const server = createServer((request, response) => {
+    const to = answering(generations, Date.now(), requests++);
     if (to === undefined) {
       response
         .writeHead(404, { "content-type": "application/json" })
@@ -221,7 +245,8 @@ async function startFront() {
   await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    leadTo: (port: number) => void (to = port),
+    lead: (port: number) => void (generations = [...generations, { port, since: Date.now() }]),
+    leadNowhere: () => void (generations = []),
     stop: async () => {
       server.closeAllConnections();
       await new Promise<void>((closed) => server.close(() => closed()));
