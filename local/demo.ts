@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { resolve } from "node:path";
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import postgres from "postgres";
 import { editBothSides, printConflicts } from "./demo/both-sides.ts";
 import { loadDemo, type Demo } from "./demo/demo.ts";
@@ -17,10 +17,18 @@ const program = new Command("demo")
   .description("Syncs a generated legacy database into a Supabase-shaped target, through the real path, on this machine.")
   .option("--scale <n>", "size of the generated database; 1 is as large as the real one but for its logs", scale, 1)
   .option("--seed <n>", "seed of the generated legacy data", seed, 1)
+  .addOption(
+    new Option(
+      "--target <version>",
+      "PostgreSQL of the target; 15 is Debian's postgresql-15-cron, and its pg_cron calls the functions",
+    )
+      .choices(["15", "17"])
+      .default("17"),
+  )
   .option("--keep", "leave everything running afterwards, until Ctrl-C")
   .option("--data <folder>", "where the databases live; emptied first", ".local/demo")
   .parse();
-const options = program.opts<{ scale: number; seed: number; keep?: boolean; data: string }>();
+const options = program.opts<{ scale: number; seed: number; target: "15" | "17"; keep?: boolean; data: string }>();
 
 const began = Date.now();
 const demo = await loadDemo(resolve(import.meta.dirname, "..")).catch((error: unknown) =>
@@ -38,6 +46,7 @@ const starting = startPlatform({
   },
   env: { ISTHMUS_LEASE_SECONDS: "20" },
   acknowledge: false,
+  targetVersion: options.target === "15" ? 15 : 17,
 });
 whenToldToStop((exitCode) => {
   stopping = true;

@@ -8,11 +8,11 @@ import type { Hosted } from "./functions/hosted.ts";
 import type { LogLine } from "./functions/isolate-pool.ts";
 import { startNetWorker, type NetWorker } from "./net/worker.ts";
 import { freePort } from "./ports.ts";
-import { startPostgres, type LocalPostgres } from "./postgres.ts";
+import { startPostgres, type LocalPostgres, type PostgresOptions } from "./postgres.ts";
 import { startQstash, type LocalQstash } from "./qstash/server.ts";
 import { startRedis, type LocalRedis } from "./redis/server.ts";
 import { scheduleId } from "../shared/queue/installation.ts";
-import { prepareSource, prepareSupabase } from "./target/supabase.ts";
+import { prepareSource, prepareSupabase, takeSource, takeSupabase, TARGET_DATABASE } from "./target/supabase.ts";
 
 export interface PlatformOptions {
   /** Where data lives; git-ignored. A second start with the same folder reuses it. */
@@ -25,8 +25,18 @@ export interface PlatformOptions {
   readonly hosted?: Partial<Hosted>;
   /** What the application's triggers do is accepted already (default: it is). */
   readonly acknowledge?: boolean;
-  /** The target is Debian's PostgreSQL 15, where the real pg_cron calls sync-tick, through stand-ins of pg_net and Vault. Default: 17, where QStash does. */
-  readonly scheduled?: boolean;
+  /** PostgreSQL 17 (default), where QStash calls sync-tick; or Debian's 15, where the real pg_cron does, through stand-ins of pg_net and Vault. */
+  readonly targetVersion?: TargetVersion;
+  /** Servers that are prepared already: the platform begins with copies of them. Default: it prepares its own. */
+  readonly copyOf?: { readonly source: PreparedServer; readonly target: PreparedServer };
+}
+
+export type TargetVersion = 15 | 17;
+
+/** A stopped server, and its database that is a whole source or target. */
+export interface PreparedServer {
+  readonly folder: string;
+  readonly database: string;
 }
 
 export interface Platform {
@@ -73,19 +83,28 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
   };
   try {
     say("PostgreSQL 17, the legacy source");
-    const source = await startPostgres({ name: "source", dataDir: resolve(dataDir, "source") });
+    const { copyOf } = options;
+    const source = await startPostgres({
+      name: "source",
+      dataDir: resolve(dataDir, "source"),
+      ...(copyOf && { copyOf: copyOf.source.folder }),
+    });
     started.push(source);
-    const sourceUrls = await prepareSource(source);
+    const sourceUrls = copyOf ? await takeSource(source, copyOf.source.database) : await prepareSource(source);
 
-    const schedules = options.scheduled ?? false;
-    say(`PostgreSQL ${schedules ? 15 : 17}, the Supabase target: roles, application tables, migrations by the Supabase CLI`);
+    const version = options.targetVersion ?? 17;
+    const schedules = version === 15;
+    say(`PostgreSQL ${version}, the Supabase target: roles, application tables, migrations by the Supabase CLI`);
     const target = await startPostgres({
       name: "target",
       dataDir: resolve(dataDir, "target"),
-      ...(schedules ? SCHEDULING_SERVER : {}),
+      ...TARGET_SERVER[version],
+      ...(copyOf && { copyOf: copyOf.target.folder }),
     });
     started.push(target);
-    const targetUrls = await prepareSupabase(target, { acknowledge: options.acknowledge ?? true, schedules });
+    const targetUrls = copyOf
+      ? await takeSupabase(target, copyOf.target.database)
+      : await prepareSupabase(target, { acknowledge: options.acknowledge ?? true, schedules });
 
     const redis = await startRedis();
     started.push(redis);
@@ -130,7 +149,7 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     started.push({ stop: () => functions.stop() });
     say(`Edge Functions on Deno at ${functions.url}`);
 
-    if (schedules) started.push(await startScheduling(target.superuserUrl("supabase"), functions.url, secretKey));
+    if (schedules) started.push(await startScheduling(target, targetUrls.owner, functions.url, secretKey));
     // What pg_cron does on a hosted project, a QStash schedule does where there is none.
     else
       await new Client({ baseUrl: qstash.url, token: qstash.token }).schedules.create({
@@ -181,21 +200,21 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
   }
 }
 
-/** pg_cron is packaged for this one. */
-const SCHEDULING_SERVER = {
-  server: "debian-15",
-  settings: { shared_preload_libraries: "pg_cron", "cron.database_name": "supabase" },
-} as const;
+/** What a target's server is started with. pg_cron is packaged for 15 alone. */
+export const TARGET_SERVER: Readonly<Record<TargetVersion, Pick<PostgresOptions, "server" | "settings">>> = {
+  15: { server: "debian-15", settings: { shared_preload_libraries: "pg_cron", "cron.database_name": TARGET_DATABASE } },
+  17: {},
+};
 
-/** What the guide has an operator do: address and key into Vault. Then pg_net's worker sends what the jobs ask for. */
-async function startScheduling(url: string, functionsUrl: string, key: string): Promise<NetWorker> {
-  const sql = postgres(url, { max: 1, onnotice: () => undefined });
+/** What the guide has an operator do, as the project's owner: address and key into Vault. Then pg_net's worker sends what the jobs ask for. */
+async function startScheduling(target: LocalPostgres, owner: string, functionsUrl: string, key: string): Promise<NetWorker> {
+  const sql = postgres(owner, { max: 1, onnotice: () => undefined });
   try {
     await sql`select vault.create_secret(${functionsUrl}, 'isthmus_functions_url'), vault.create_secret(${key}, 'isthmus_secret_key')`;
   } finally {
     await sql.end();
   }
-  return startNetWorker({ url });
+  return startNetWorker({ url: target.superuserUrl(TARGET_DATABASE) });
 }
 
 /** The project's asymmetric signing key: the public half as JWKS, and tokens signed with the private half. */

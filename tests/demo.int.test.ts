@@ -37,15 +37,16 @@ describe("npm run demo", { timeout: 300_000 }, () => {
     expect(below.flatMap(processTree)).toEqual([]);
   });
 
-  it.each<[string, "npm" | "demo", NodeJS.Signals, string]>([
+  it.each<[string, "npm" | "demo", NodeJS.Signals, string, ...string[]]>([
     ["npm, which is told to end", "npm", "SIGTERM", "First run: everything"],
     ["npm, which is killed", "npm", "SIGKILL", "Generating the legacy database"],
     ["a demo whose terminal is closed", "demo", "SIGHUP", "Generating the legacy database"],
     ["a demo that is killed while its first server is prepared", "demo", "SIGKILL", "PostgreSQL 17, the legacy source"],
     ["a demo that is killed in the middle of a run", "demo", "SIGKILL", "First run: everything"],
-  ])("%s leaves no process behind", async (_, started, signal, moment) => {
+    ["a demo on PostgreSQL 15 whose terminal is closed", "demo", "SIGHUP", "First run: everything", "--target", "15"],
+  ])("%s leaves no process behind", async (_, started, signal, moment, ...options) => {
     const data = join(folder, "data");
-    const demo = start.by(started)("--keep", "--scale", "0.02", "--data", data);
+    const demo = start.by(started)("--keep", "--scale", "0.02", "--data", data, ...options);
     await demo.printed(moment);
     let below: number[] = [];
     while (below.length <= 1) {
@@ -72,45 +73,52 @@ describe("npm run demo", { timeout: 300_000 }, () => {
     expect(bars.size).toBeLessThan(25);
   });
 
-  it("prints numbers that plain SQL over both databases recomputes, and example queries that run", async () => {
-    const demo = start("--keep", "--scale", "0.02", "--data", join(folder, "data"));
-    await demo.printed("Everything stays up");
-    const [, first = "", second = "", third = ""] = demo
-      .output()
-      .split(/First run: everything|Second run: what changed|Third run: conflicts/);
-    const url = (name: string) => new RegExp(`${name}.*psql (postgres://\\S+)`).exec(third)?.[1] ?? "";
-    const [target, source] = [postgres(url("target"), { max: 1 }), postgres(url("source"), { max: 1 })];
-    try {
-      for (const printed of [first, second, third]) await expectCounts(printed, target);
-      await expectRecords([first, second, third], target, source);
-      const both = new Set(["offices", "patients", "operations"]);
-      await expectQueue(second, target, (entity) => !both.has(entity));
-      await expectQueue(third, target, (entity) => both.has(entity));
-      await expectMoney(third, target, source);
-      const queries = (third.split("-- what became")[1] ?? "").match(/^ +select [^;]+;/gm) ?? [];
-      expect(queries).toHaveLength(3);
-      for (const query of queries.slice(0, 2)) expect((await target.unsafe(query)).length).toBeGreaterThan(0);
-      const [patient] = await target<{ id: string }[]>`select legacy_patient_id::text as id from public.patients limit 1`;
-      const where = queries[2]?.replace("legacy_id = 42", `legacy_id = ${patient?.id ?? ""}`) ?? "";
-      expect(await target.unsafe(where)).toMatchObject([{ legacy_patient_id: patient?.id }]);
-      // Three conflicts, and the statements that are printed decide them.
-      const decisions =
-        (third.split("What waits for a decision")[1] ?? "").match(/^ +(?:update sync_conflicts|select sync\.reveal)[^;]+;/gm) ??
-        [];
-      expect(decisions).toHaveLength(5);
-      const open = async () =>
-        (await target<{ n: number }[]>`select count(*)::integer as n from public.sync_conflicts where decidable`)[0]?.n;
-      const before = (await open()) ?? 0;
-      for (const statement of decisions.slice(0, 4)) await target.unsafe(statement);
-      expect(await open()).toBe(before - 3);
-      await target.unsafe(decisions[4] ?? "");
-      expect(await open()).toBe(before - 2);
-    } finally {
-      await Promise.all([target.end(), source.end()]);
-      process.kill(demo.pid, "SIGINT");
-      await demo.exit;
-    }
-  });
+  it.each(["15", "17"])(
+    "on PostgreSQL %s prints numbers that plain SQL over both databases recomputes, and example queries that run",
+    async (version) => {
+      const demo = start("--keep", "--scale", "0.02", "--target", version, "--data", join(folder, "data"));
+      await demo.printed("Everything stays up");
+      expect(demo.output()).toContain(`PostgreSQL ${version}, the Supabase target`);
+      const [, first = "", second = "", third = ""] = demo
+        .output()
+        .split(/First run: everything|Second run: what changed|Third run: conflicts/);
+      const url = (name: string) => new RegExp(`${name}.*psql (postgres://\\S+)`).exec(third)?.[1] ?? "";
+      const [target, source] = [postgres(url("target"), { max: 1 }), postgres(url("source"), { max: 1 })];
+      try {
+        const [me] = await target`
+        select rolsuper as super, current_setting('server_version_num')::integer / 10000 as version from pg_roles where rolname = current_user`;
+        expect(me).toEqual({ super: false, version: Number(version) });
+        for (const printed of [first, second, third]) await expectCounts(printed, target);
+        await expectRecords([first, second, third], target, source);
+        const both = new Set(["offices", "patients", "operations"]);
+        await expectQueue(second, target, (entity) => !both.has(entity));
+        await expectQueue(third, target, (entity) => both.has(entity));
+        await expectMoney(third, target, source);
+        const queries = (third.split("-- what became")[1] ?? "").match(/^ +select [^;]+;/gm) ?? [];
+        expect(queries).toHaveLength(3);
+        for (const query of queries.slice(0, 2)) expect((await target.unsafe(query)).length).toBeGreaterThan(0);
+        const [patient] = await target<{ id: string }[]>`select legacy_patient_id::text as id from public.patients limit 1`;
+        const where = queries[2]?.replace("legacy_id = 42", `legacy_id = ${patient?.id ?? ""}`) ?? "";
+        expect(await target.unsafe(where)).toMatchObject([{ legacy_patient_id: patient?.id }]);
+        // Three conflicts, and the statements that are printed decide them.
+        const decisions =
+          (third.split("What waits for a decision")[1] ?? "").match(/^ +(?:update sync_conflicts|select sync\.reveal)[^;]+;/gm) ??
+          [];
+        expect(decisions).toHaveLength(5);
+        const open = async () =>
+          (await target<{ n: number }[]>`select count(*)::integer as n from public.sync_conflicts where decidable`)[0]?.n;
+        const before = (await open()) ?? 0;
+        for (const statement of decisions.slice(0, 4)) await target.unsafe(statement);
+        expect(await open()).toBe(before - 3);
+        await target.unsafe(decisions[4] ?? "");
+        expect(await open()).toBe(before - 2);
+      } finally {
+        await Promise.all([target.end(), source.end()]);
+        process.kill(demo.pid, "SIGINT");
+        await demo.exit;
+      }
+    },
+  );
 
   it("does not empty a folder that another program filled", async () => {
     writeFileSync(join(folder, "thesis.txt"), "the only copy");
@@ -135,6 +143,7 @@ describe("npm run demo", { timeout: 300_000 }, () => {
     ["--scale", "many"],
     ["--scale", "0"],
     ["--seed", "1.5"],
+    ["--target", "16"],
   ])("refuses %s %s", async (option, value) => {
     const demo = start(option, value, "--data", join(folder, "data"));
     expect(await demo.exit).toBe(1);

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { Client } from "@upstash/qstash";
 import { expect, it } from "vitest";
+import { advise, SAID_OF_DISLIKED } from "./support/advisors.ts";
 import { applicationState } from "./support/application-state.ts";
 import { startRehearsal } from "./support/rehearsal.ts";
 
@@ -29,6 +30,9 @@ it(
     const check = await project.sync("check");
     expect(check.out).toMatch(/Asked by the deployed function/);
     expect(check.out).not.toMatch(/target_(object|right)_/);
+    const { ours: listed, others } = await advise(project.ownerUrl);
+    expect(others).toEqual(expect.arrayContaining(SAID_OF_DISLIKED));
+    expect(listed).toEqual([]);
     const rows = await project.admin`select id from public.offices order by id`;
     expect(rows.length).toBeGreaterThan(0);
 

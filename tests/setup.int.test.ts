@@ -2,15 +2,18 @@ import { existsSync, readFileSync, renameSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { migrations } from "../local/cli/setup/schema-history.ts";
+import { advise, SAID_OF_DISLIKED } from "./support/advisors.ts";
 import { checkout } from "./support/checkout.ts";
 import { applicationState } from "./support/application-state.ts";
 import { startRehearsal, type Rehearsal } from "./support/rehearsal.ts";
 
 let project: Rehearsal;
 let before: readonly string[];
+let advisedBefore: readonly string[];
 beforeAll(async () => {
   project = await startRehearsal("setup");
   before = await applicationState(project.admin);
+  advisedBefore = (await advise(project.ownerUrl)).others;
 }, 180_000);
 afterAll(() => project[Symbol.asyncDispose]());
 
@@ -125,6 +128,14 @@ describe("setup, of a project that has migrations, tables, users and jobs of its
              bool_and(sha256 ~ '^[0-9a-f]{64}$') as hashed, array_agg(distinct applied_by) as by, array_agg(distinct release) as releases from sync.installed`;
     expect(history).toMatchObject({ deployments: 1, hashed: true, by: ["postgres"], releases: ["0.1.0"] });
     expect(history?.["migrations"]).toBe(migrations().length);
+  });
+
+  it("has made nothing that the project's advisors list, beside tables of the application's that they do", async () => {
+    const { ours, others } = await advise(project.ownerUrl);
+    expect(ours).toEqual([]);
+    expect(others).toEqual(expect.arrayContaining(SAID_OF_DISLIKED));
+    // Nor do they say more of the application's tables than before our grants.
+    expect(others).toEqual(advisedBefore);
   });
 
   it("schedules paused: nothing begins by itself", async () => {

@@ -12,6 +12,9 @@ import { acceptSideEffects } from "./accept-side-effects.ts";
 const WORKER_PASSWORD = "local-worker";
 const READER_PASSWORD = "local-reader";
 const ROOT = resolve(import.meta.dirname, "../..");
+/** What the two databases are called, unless told otherwise. */
+export const TARGET_DATABASE = "supabase";
+const SOURCE_DATABASE = "legacy";
 
 export interface TargetUrls {
   /** postgres, as on a hosted project: owns the application, is no superuser. */
@@ -42,7 +45,7 @@ export async function prepareSupabase(
     of?: { readonly folder: string; readonly entities: readonly Entity[] };
   } = {},
 ): Promise<TargetUrls> {
-  const database = options.database ?? "supabase";
+  const database = options.database ?? TARGET_DATABASE;
   await createDatabase(pg, database);
   const owner = pg.url("postgres", undefined, database);
   const { folder, entities } = options.of ?? { folder: join(ROOT, INSTALLATION_FOLDER), entities: installation.entities };
@@ -61,9 +64,24 @@ export async function prepareSupabase(
     await sql.unsafe(`alter role isthmus_worker password '${WORKER_PASSWORD}'`);
     await sql.unsafe(workerGrants(entities)).simple();
   });
-  const worker = pg.url("isthmus_worker", WORKER_PASSWORD, database);
-  if (options.acknowledge !== false) await acceptSideEffects(worker, entities);
-  return { owner, worker };
+  const urls = targetUrls(pg, database);
+  if (options.acknowledge !== false) await acceptSideEffects(urls.worker, entities);
+  return urls;
+}
+
+/** Takes a database that prepareSupabase has prepared, on a copy of its server, for the target. Safe to repeat. */
+export async function takeSupabase(pg: LocalPostgres, prepared: string): Promise<TargetUrls> {
+  await renameDatabase(pg, prepared, TARGET_DATABASE);
+  await withSql(pg.superuserUrl(TARGET_DATABASE), async (sql) => {
+    const [row] = await sql<{ schedules: boolean }[]>`select to_regclass('cron.job') is not null as schedules`;
+    // pg_cron runs a job at the port that the server had when the job was made.
+    if (row?.schedules === true) await sql`update cron.job set nodeport = current_setting('port')::integer`;
+  });
+  return targetUrls(pg, TARGET_DATABASE);
+}
+
+function targetUrls(pg: LocalPostgres, database: string): TargetUrls {
+  return { owner: pg.url("postgres", undefined, database), worker: pg.url("isthmus_worker", WORKER_PASSWORD, database) };
 }
 
 /** The application's tables, which the sync fills and never creates: an installation's own, for local databases alone. */
@@ -82,7 +100,7 @@ export function sqlOf(folder: string): string {
 
 /** Makes the database of the legacy application with a role that can only read. Safe to repeat. */
 export async function prepareSource(pg: LocalPostgres, options: { database?: string } = {}): Promise<SourceUrls> {
-  const database = options.database ?? "legacy";
+  const database = options.database ?? SOURCE_DATABASE;
   await createDatabase(pg, database);
   await withSql(pg.superuserUrl(database), async (sql) => {
     await sql
@@ -99,6 +117,16 @@ export async function prepareSource(pg: LocalPostgres, options: { database?: str
       )
       .simple();
   });
+  return sourceUrls(pg, database);
+}
+
+/** Takes a database that prepareSource has prepared, on a copy of its server, for the source. Safe to repeat. */
+export async function takeSource(pg: LocalPostgres, prepared: string): Promise<SourceUrls> {
+  await renameDatabase(pg, prepared, SOURCE_DATABASE);
+  return sourceUrls(pg, SOURCE_DATABASE);
+}
+
+function sourceUrls(pg: LocalPostgres, database: string): SourceUrls {
   return { owner: pg.superuserUrl(database), reader: pg.url("isthmus_reader", READER_PASSWORD, database) };
 }
 
@@ -111,6 +139,14 @@ async function createDatabase(pg: LocalPostgres, database: string): Promise<void
   await withSql(pg.superuserUrl(), async (sql) => {
     const [row] = await sql`select from pg_database where datname = ${database}`;
     if (!row) await sql.unsafe(`create database "${database}"`);
+  });
+}
+
+async function renameDatabase(pg: LocalPostgres, from: string, to: string): Promise<void> {
+  if (from === to) return;
+  await withSql(pg.superuserUrl(), async (sql) => {
+    const [row] = await sql`select from pg_database where datname = ${from}`;
+    if (row) await sql.unsafe(`alter database "${from}" rename to "${to}"`);
   });
 }
 

@@ -79,6 +79,36 @@ export async function converseOnDeno(
   return (await runOnDeno(release, program)) as Conversation;
 }
 
+/** What transactions of several connections, run at the same time on Deno over verified TLS, were like. */
+export interface Transactions {
+  /** Each had one backend and one transaction from its beginning to its end, its own settings, and its values whole. */
+  readonly whole: boolean;
+  /** Backends that they had between them. */
+  readonly backends: number;
+}
+
+/** Runs transactions at the same time over the functions' own socket. */
+export async function transactOnDeno(release: DenoRelease, { url, ca }: { url: string; ca: string }): Promise<Transactions> {
+  const program = `
+    import { connect } from "${ROOT}/shared/db/connect.ts";
+    import { DatabaseSocket } from "${ROOT}/functions/database-socket.ts";
+    const sql = connect({ side: "target", url: ${JSON.stringify(url)}, tls: "verify-full", ca: ${JSON.stringify(ca)},
+      poolSize: 2, idleTimeoutSeconds: 5, connectTimeoutSeconds: 10, applicationName: "t", socket: (target) => new DatabaseSocket(target) });
+    const value = "x".repeat(300000);
+    const look = "select pg_backend_pid() as pid, txid_current()::text as id, current_setting('isthmus.n', true) as n, $1::text as back";
+    const one = (n) => sql.begin(async (tx) => {
+      await tx.unsafe("select set_config('isthmus.n', $1, true)", [String(n)]);
+      const [a] = await tx.unsafe(look, [value]);
+      await new Promise((later) => setTimeout(later, 20));
+      const [b] = await tx.unsafe(look, [value]);
+      return { pid: a.pid, whole: a.pid === b.pid && a.id === b.id && a.n === String(n) && b.n === a.n && a.back === value && b.back === value };
+    });
+    const told = await Promise.all(Array.from({ length: 8 }, (_, n) => one(n)));
+    await sql.end({ timeout: 1 });
+    console.log(JSON.stringify({ whole: told.every(({ whole }) => whole), backends: new Set(told.map(({ pid }) => pid)).size }));`;
+  return (await runOnDeno(release, program)) as Transactions;
+}
+
 async function runOnDeno(release: DenoRelease, program: string, env: Readonly<Record<string, string>> = {}): Promise<unknown> {
   const config = join(ROOT, "functions/sync-page/deno.json");
   const flags = [

@@ -6,12 +6,14 @@ import type { Manifest } from "../../clinic/dataset/manifest.ts";
 import type { ExecutionState } from "../../local/demo/watch.ts";
 import { startPlatform, type Platform, type PlatformOptions } from "../../local/platform.ts";
 import { scratchFolder } from "./scratch.ts";
+import { platformTemplates } from "./templates.ts";
 
 export interface TestPlatform extends AsyncDisposable {
   readonly platform: Platform;
   readonly manifest: Manifest;
-  /** The servers' superuser on both sides. */
+  /** The project's owner, `postgres`, who is no superuser, as a hosted project has it. */
   readonly target: Sql;
+  /** The source's superuser: the legacy application. */
   readonly source: Sql;
   readonly logs: LogLine[];
   start(body?: object): Promise<{ execution: string }>;
@@ -23,12 +25,13 @@ export interface TestPlatform extends AsyncDisposable {
 /** The whole platform with a small generated legacy database, data in a folder of its own. */
 export async function startTestPlatform(
   name: string,
-  options: { scale: number; logScale?: number; seed?: number } & Omit<PlatformOptions, "dataDir">,
+  options: { scale: number; logScale?: number; seed?: number } & Omit<PlatformOptions, "dataDir" | "acknowledge" | "copyOf">,
 ): Promise<TestPlatform> {
   const dataDir = scratchFolder(name);
   await rm(dataDir, { recursive: true, force: true });
   const logs: LogLine[] = [];
-  const platform = await startPlatform({ ...options, dataDir, onFunctionLog: (event) => logs.push(event) });
+  const copyOf = await platformTemplates(options.targetVersion ?? 17);
+  const platform = await startPlatform({ ...options, copyOf, dataDir, onFunctionLog: (event) => logs.push(event) });
   const manifest = await loadLegacy({
     url: platform.urls.sourceOwner,
     seed: options.seed ?? 1,
@@ -36,7 +39,7 @@ export async function startTestPlatform(
     logScale: options.logScale ?? 0.0005,
   });
   const connection = { max: 2, onnotice: () => undefined, idle_timeout: 1 };
-  const target = postgres(platform.target.superuserUrl("supabase"), connection);
+  const target = postgres(platform.urls.targetOwner, connection);
   const source = postgres(platform.source.superuserUrl("legacy"), connection);
   const state = async (execution: string) =>
     (await (await platform.call(`sync-trigger?execution=${execution}`)).json()) as ExecutionState;

@@ -13,6 +13,7 @@ import { startNetWorker, type NetWorker } from "../../local/net/worker.ts";
 import { startPostgres, type LocalPostgres } from "../../local/postgres.ts";
 import { startQstash, type LocalQstash } from "../../local/qstash/server.ts";
 import { applicationSchema, HOSTED_EXTENSIONS, prepareSource } from "../../local/target/supabase.ts";
+import { DISLIKED, OPEN_DEFAULTS } from "./advisors.ts";
 import { newKey, startFakeManagementApi, type FakeManagementApi } from "./fake-management-api.ts";
 import { scratchFolder } from "./scratch.ts";
 
@@ -29,6 +30,8 @@ const USERS = `
   insert into public.notes (text) values ('the application''s own');
   create role reporting nologin;
   grant select on public.notes to reporting;`;
+/** As the project's owner: what every new object of public is open to, and tables of which the advisors have something to say. */
+const OF_THE_OWNER = OPEN_DEFAULTS + DISLIKED;
 const JOBS = `
   select vault.create_secret('the application''s', 'payment_key');
   select cron.schedule('application-nightly', '0 3 * * *', 'select 1');
@@ -46,6 +49,8 @@ export interface Rehearsal extends AsyncDisposable {
   readonly target: LocalPostgres;
   /** The server's superuser in the project's database. */
   readonly admin: Sql;
+  /** The project's database as its owner, who is no superuser. */
+  readonly ownerUrl: string;
   readonly envFile: string;
   readonly folder: string;
   env(): Readonly<Record<string, string | undefined>>;
@@ -80,6 +85,9 @@ export async function startRehearsal(name: string, { server = 15 }: { server?: 1
   const ownerUrl = target.url("postgres", OWNER_PASSWORD, DATABASE);
   await pushApplication(folder, ownerUrl, server);
   await admin.unsafe(server === 15 ? USERS + JOBS : USERS).simple();
+  const owner = postgres(ownerUrl, { max: 1, onnotice: () => undefined });
+  await owner.unsafe(OF_THE_OWNER).simple();
+  await owner.end();
 
   const qstash = await startQstash();
   const front = await startFront();
@@ -105,7 +113,8 @@ export async function startRehearsal(name: string, { server = 15 }: { server?: 1
         env: Object.fromEntries(api.secrets),
       });
       hosts.push(host);
-      front.leadTo(host.port);
+      if (api.uploads.size > 0) front.lead(host.port);
+      else front.leadNowhere();
     },
   });
   // The application's own: a key whose name begins like ours, and a queue that both are to share.
@@ -136,6 +145,7 @@ export async function startRehearsal(name: string, { server = 15 }: { server?: 1
     qstash,
     target,
     admin,
+    ownerUrl,
     envFile,
     folder,
     env: () => parseEnv(readFileSync(envFile, "utf8")),
@@ -189,10 +199,33 @@ async function pushApplication(folder: string, ownerUrl: string, server: number)
   );
 }
 
-/** The platform's gateway: whoever is deployed behind the address changes without a request being lost. */
+/**
+ * How long a deployment takes to be all that answers. Isolates that run keep the secrets and keys that they began with: at first they alone answer,
+ * then they and new ones by turns.
+ */
+const ROLLOUT_MS = 5_000;
+
+/** A host that was deployed, and when. */
+interface Generation {
+  readonly port: number;
+  readonly since: number;
+}
+
+/** Which of the hosts, oldest first, answers the request with this number. */
+function answering(generations: readonly Generation[], now: number, request: number): number | undefined {
+  const newest = generations.at(-1);
+  const older = generations.slice(0, -1);
+  if (newest === undefined || older.length === 0 || now - newest.since > ROLLOUT_MS) return newest?.port;
+  const byTurns = now - newest.since > ROLLOUT_MS / 2;
+  return byTurns && request % 2 === 0 ? newest.port : answering(older, now, request >> 1);
+}
+
+/** The platform's gateway: whoever is deployed behind the address changes little by little, without a request being lost. */
 async function startFront() {
-  let to: number | undefined;
+  let generations: readonly Generation[] = [];
+  let requests = 0;
   const server = createServer((request, response) => {
+    const to = answering(generations, Date.now(), requests++);
     if (to === undefined) {
       response
         .writeHead(404, { "content-type": "application/json" })
@@ -212,7 +245,8 @@ async function startFront() {
   await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    leadTo: (port: number) => void (to = port),
+    lead: (port: number) => void (generations = [...generations, { port, since: Date.now() }]),
+    leadNowhere: () => void (generations = []),
     stop: async () => {
       server.closeAllConnections();
       await new Promise<void>((closed) => server.close(() => closed()));

@@ -1,0 +1,3 @@
+import { describeEndToEnd } from "./support/end-to-end.ts";
+
+describeEndToEnd(15);
