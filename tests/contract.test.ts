@@ -484,7 +484,7 @@ describe("the check of the catalogs", () => {
   ])("lets %s, read in a zone, into a column of type %s, or not: %j", (from, to, codes) => {
     const zoned = {
       ...books,
-      source: { ...books.source, columns: { ...books.source.columns, made_at: inZone("b.made_at", "UTC") } },
+      source: { ...books.source, columns: { ...books.source.columns, made_at: inZone("b.made_at", "UTC", "a test") } },
     };
     const findings = found(
       (c) => {

@@ -158,17 +158,45 @@ describe("a value lands exactly as the source has it, or the record is in the qu
     await using test = await createStranger(stranger("Europe/Zurich"));
     await test.source.admin`insert into public.old (id, moment, wall) values
       (1, '2026-01-02 03:04:05.678901', '2026-07-02 01:04:05.678901+00'), (2, '2026-07-02 03:04:05', 'infinity'),
-      (3, '2026-03-29 02:30:00', '2026-10-25 01:30:00+00'), (4, null, null)`;
+      (3, '2026-03-29 03:00:00', '2026-10-25 02:00:00+00'), (4, null, null), (5, '294276-12-31 23:00:00', '4714-11-24 12:00:00+00 BC'),
+      (6, '2026-03-29 02:30:00', null), (7, '2026-10-25 02:30:00', null), (8, null, '2026-10-25 00:30:00+00'), (9, null, '2026-10-25 01:30:00+00')`;
     await test.sync();
-    expect(await test.live(ENTITY)).toEqual([]);
+    // What the clocks of the zone skip or repeat is no moment, or two: a person says which.
+    const stopped = (await test.live(ENTITY)).map(({ id, type }) => [id, type]);
+    expect(stopped).toEqual([6, 7, 8, 9].map((id) => [id, "schema_mismatch"]));
     const rows = await test.target.admin.unsafe<{ line: string }[]>(
       "select (concat_ws(' | ', moment at time zone 'UTC', wall)) as line from public.fresh order by legacy_id",
     );
     expect(rows.map(({ line }) => line)).toEqual([
       "2026-01-02 02:04:05.678901 | 2026-07-02 03:04:05.678901",
       "2026-07-02 01:04:05 | infinity",
-      "2026-03-29 01:30:00 | 2026-10-25 02:30:00",
+      "2026-03-29 01:00:00 | 2026-10-25 03:00:00",
       "",
+      "294276-12-31 22:00:00 | 4714-11-24 12:34:08 BC",
+    ]);
+  });
+
+  it("times that a zone's clocks skip or repeat land as the entity declares", async () => {
+    const moment = { type: "timestamptz", sourceType: "timestamp", zone: "Europe/Zurich" } as const;
+    await using test = await createStranger({
+      source: "old",
+      target: "fresh",
+      columns: {
+        early: { ...moment, zoneRules: { skipped: "back", repeated: "first" } },
+        late: { ...moment, zoneRules: { skipped: "forward", repeated: "second" } },
+        wall: { type: "timestamp", sourceType: "timestamptz", zone: "Europe/Zurich", zoneRules: { repeated: "first" } },
+      },
+    });
+    await test.source.admin`insert into public.old (id, early, late, wall) values
+      (1, '2026-03-29 02:30', '2026-03-29 02:30', '2026-10-25 00:30+00'), (2, '2026-10-25 02:30', '2026-10-25 02:30', '2026-10-25 01:30+00')`;
+    await test.sync();
+    expect(await test.live(ENTITY)).toEqual([]);
+    const rows = await test.target.admin.unsafe<{ line: string }[]>(
+      "select concat_ws(' | ', early at time zone 'UTC', late at time zone 'UTC', wall) as line from public.fresh order by legacy_id",
+    );
+    expect(rows.map(({ line }) => line)).toEqual([
+      "2026-03-29 00:30:00 | 2026-03-29 01:30:00 | 2026-10-25 02:30:00",
+      "2026-10-25 00:30:00 | 2026-10-25 01:30:00 | 2026-10-25 02:30:00",
     ]);
   });
 

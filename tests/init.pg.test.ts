@@ -67,6 +67,7 @@ const ANSWERS: readonly (readonly [question: string, answer: string])[] = [
   ["No column of the target is like Code", '"The name says it."'],
   ["Is department_id what DeptNo says?", 'f.lookup("departments", "dept_no")'],
   ["In which time zone were the times of HiredAt meant?", '"Europe/Berlin"'],
+  ["Who says that the times of HiredAt were meant there?", '"the shop is there"'],
   ["Which value of status is which of open, done?", 'f.mapEnum("status", { "1": "open", "2": "done" })'],
   ["orders needs channel", 'f.calculate([], () => "legacy")'],
 ];

@@ -544,6 +544,21 @@ describe("a target that was migrated before", () => {
     expect(looked.out).toContain("No index leads with the legacy id of profiles");
     expect((await target`select from public.uuid_mappings_enhanced where entity_type = 'profiles'`).length).toBe(0);
 
+    // Of what the check leaves out nothing was looked at.
+    await target.unsafe("alter table public.offices rename column name to title");
+    const partly = await sync(["adopt", "profiles", "offices", "--dry-run"]);
+    const json = await sync(["--json", "adopt", "profiles", "offices", "--dry-run"]);
+    await target.unsafe("alter table public.offices rename column title to name");
+    expect(partly.code).toBe(1);
+    expect(partly.err).toMatch(/^Left out: offices\.\n[^]*name/);
+    expect(partly.out).toMatch(/^profiles /m);
+    expect(partly.out).not.toContain("offices");
+    expect(json.code).toBe(1);
+    expect(JSON.parse(json.out)).toMatchObject({
+      preview: [{ entity: "profiles" }],
+      paused: [{ entity: "offices", findings: [{ code: "target_column_missing" }, { code: "target_column_required" }] }],
+    });
+
     const adopted = await sync(["adopt", "profiles", "--watch"]);
     expect(adopted.code).toBe(0);
     expect(adopted.out).toMatch(/^profiles +adopt +1\/1 +2 +0 +0 +0 +0 +0 +2 +0$/m);

@@ -1,16 +1,35 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Sql } from "postgres";
 import { registry } from "../clinic/entities/registry.gen.ts";
+import { ROOT } from "../scripts/installations.ts";
+import { acknowledge } from "../shared/jobs/check.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
+import { createShop, type Shop } from "./support/music-shop.ts";
+import { scratchFolder } from "./support/scratch.ts";
 import { expectSeen, handsOf, type Hands } from "./support/sabotage.ts";
 import { shapesOf, type Shapes } from "./verifier/catalog.ts";
 import { say } from "./verifier/finding.ts";
+import { recomputedOf } from "./verifier/installations.ts";
+import { musicShop } from "./verifier/music-shop.ts";
+import type { Recomputed } from "./verifier/recompute.ts";
+import { report } from "./verifier/report.ts";
 import { pinnedSession, recomputed, verify } from "./verifier/verify.ts";
 
 function definitionOf(entity: string) {
   const definition = recomputed.find((one) => one.entity === entity);
   if (!definition) throw new Error(`${entity} is not recomputed`);
   return definition;
+}
+
+/** What `npm run verify` prints of entities, all or the named ones, and what nobody answers for. */
+async function reported(source: Sql, target: Sql, definitions: readonly Recomputed[], ...names: string[]) {
+  const lines: string[] = [];
+  const wrong = await report(source, target, definitions, names, (line) => {
+    lines.push(line);
+  });
+  return { wrong, lines, found: lines.filter((line) => line.startsWith(" ")).map((line) => line.trim()) };
 }
 
 describe("the target, recomputed from the source in plain SQL", () => {
@@ -191,5 +210,127 @@ describe("the target, recomputed from the source in plain SQL", () => {
   ])("is seen to be broken by %s", async (_, entity, breaks, says) => {
     const definition = definitionOf(entity);
     await expectSeen(source, target, definition, { breaks: breaks(handsOf(definition)), says }, before);
+  });
+
+  // What these two break stays broken.
+  it.each([
+    [
+      "a column",
+      "alter table public.teams drop column name; alter table public.teams add column name text",
+      ["column_replaced name"],
+    ],
+    [
+      "a table",
+      "alter table public.teams rename to former_teams; create table public.teams (like public.former_teams including all); insert into public.teams select * from public.former_teams",
+      ["column_replaced legacy_group_id", "column_replaced name"],
+    ],
+  ])("is reported, with %s that DDL has replaced since the sync compared all rows", async (_, ddl, says) => {
+    expect(await reported(source, target, recomputed, "wares")).toMatchObject({ wrong: 0, found: [] });
+    await target.unsafe(ddl);
+    const { wrong, found } = await reported(source, target, recomputed, "teams");
+    expect(wrong).toBeGreaterThan(0);
+    expect(found).toEqual(expect.arrayContaining(says));
+  });
+});
+
+describe("a second domain, recomputed and reported", () => {
+  let shop: Shop;
+  beforeAll(async () => {
+    shop = await createShop();
+    await shop.sync();
+  });
+  afterAll(() => shop[Symbol.asyncDispose]());
+  const report = (...names: string[]) => reported(shop.sides.source, shop.sides.target, musicShop, ...names);
+  /** Breaks something as an owner of the target, has it reported, and undoes it. */
+  const reportedAfter = async (entity: string, ...statements: string[]) => {
+    const undone = new Error("undone");
+    let seen: Awaited<ReturnType<typeof reported>> | undefined;
+    await shop.sides.target
+      .begin(async (tx) => {
+        for (const statement of statements) await tx.unsafe(statement);
+        seen = await reported(shop.sides.source, tx as unknown as Sql, musicShop, entity);
+        throw undone;
+      })
+      .catch((error: unknown) => {
+        if (error !== undone) throw error;
+      });
+    return seen;
+  };
+
+  it("is equal after a load, or told why not, in a line for each entity", async () => {
+    const { wrong, lines } = await report();
+    expect(wrong, lines.join("\n")).toBe(0);
+    expect(lines).toHaveLength(musicShop.length);
+    expect(lines.filter((line) => line.includes("told why not")).map((line) => line.split("  ")[0])).toEqual([
+      "customers",
+      "invoices",
+      "invoice lines",
+    ]);
+  });
+
+  it("has only the named entities reported, and refuses the name of no entity", async () => {
+    expect((await report("artists", "media types")).lines.map((line) => line.split("  ")[0])).toEqual(["artists", "media types"]);
+    await expect(report("artists", "nobody")).rejects.toThrow("no entity nobody");
+  });
+
+  it.each<[what: string, entity: string, statements: readonly string[], found: readonly string[]]>([
+    [
+      "a generated column whose function was replaced",
+      "artists",
+      [
+        `create or replace function public.plain_name(name text) returns text language sql immutable set search_path = '' return name || case when name like '%No. 1' then '!' else '' end`,
+      ],
+      ["generated 1 Search Name"],
+    ],
+    [
+      "DDL that empties a column",
+      "customers",
+      [`alter table customers drop column company; alter table customers add column company text`],
+      ["column_replaced company", "value 10 company"],
+    ],
+    [
+      "DDL that cuts a column",
+      "invoices",
+      [`alter table "Invoices" alter column "Currency" type char(2) using left("Currency", 2)`],
+      ["column_retyped Currency", "inexact 1 Currency"],
+    ],
+    [
+      "a row put back without its mapping",
+      "playlists",
+      [`delete from public.uuid_mappings_enhanced where entity_type = 'playlists' and legacy_id = 1`],
+      ["row_without_mapping 1", "state_without_mapping 1"],
+    ],
+  ])("is seen to be wrong by %s", async (_, entity, statements, found) => {
+    const seen = await reportedAfter(entity, ...statements);
+    expect(seen?.found).toEqual(expect.arrayContaining([...found]));
+  });
+
+  it("is told why not where a trigger changes what the sync writes, and is wrong where nobody was told", async () => {
+    await shop.target.admin.unsafe(`
+      create function public.in_capitals() returns trigger language plpgsql as $$ begin new.street := upper(new.street); return new; end $$;
+      create trigger in_capitals before update on customers for each row execute function public.in_capitals()`);
+    await acknowledge(shop.context, undefined, "a test");
+    await shop.source.admin.unsafe(`update "Customer" set "Address" = 'Lane 1' where "CustomerId" = 1`);
+    await shop.sync();
+    expect((await report("customers")).found).toEqual([]);
+    const untold = await reportedAfter("customers", "delete from public.sync_warnings where rule = 'written_otherwise: street'");
+    expect(untold?.found).toEqual(["value 1 street"]);
+  });
+});
+
+describe("npm run verify", () => {
+  it.each([
+    ["clinic", recomputed],
+    ["examples/music-shop", musicShop],
+  ])("takes the installation %s", async (folder, definitions) => {
+    expect(await recomputedOf(resolve(ROOT, folder))).toBe(definitions);
+  });
+
+  it("takes what another installation says of itself, and says what is missing where it says nothing", async () => {
+    const folder = scratchFolder("another-installation");
+    await expect(recomputedOf(folder)).rejects.toThrow(/Nothing recomputes the installation .*verifier\.ts/);
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, "verifier.ts"), "export const recomputed = [];");
+    expect(await recomputedOf(folder)).toEqual([]);
   });
 });

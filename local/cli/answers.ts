@@ -104,11 +104,14 @@ export const executionList = z.object({
     }),
   ),
 });
+/** Entities that are not touched because one of the catalogs does not fit them. */
+const leftOut = z.array(z.object({ entity: z.string(), findings: z.array(finding) }));
+export type LeftOut = z.output<typeof leftOut>;
 export const begunExecution = z.object({
   execution: z.string(),
   entities: z.array(z.string()),
   chains: z.array(z.object({ entity: z.string(), capture: z.string() })),
-  paused: z.array(z.object({ entity: z.string(), findings: z.array(finding) })),
+  paused: leftOut,
   warnings: z.array(finding),
 });
 export const cancellation = z.object({
@@ -168,6 +171,7 @@ export const adoptionPreview = z.object({
       open: z.boolean(),
     }),
   ),
+  paused: leftOut,
 });
 
 export type AdoptionPreview = z.output<typeof adoptionPreview>["preview"][number];

@@ -15,6 +15,7 @@ import {
   inspection,
   parseAnswer,
   type ExecutionState,
+  type LeftOut,
 } from "./answers.ts";
 import { callFunction } from "./call-function.ts";
 import { addInitCommand } from "./init.ts";
@@ -88,15 +89,18 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
     if (state.status === "cancelled") exitWith(3);
   };
 
+  const tellLeftOut = (paused: LeftOut) => {
+    if (paused.length === 0) return;
+    const findings = paused.flatMap((one) => one.findings);
+    terminal.err(`Left out: ${paused.map(({ entity }) => entity).join(", ")}.\n${showFindings(findings)}`);
+    exitWith(1);
+  };
+
   const begin = async (request: object) => {
     const begun = parseAnswer(begunExecution, await callFunction(env(), "sync-trigger", request));
     const held = begun.warnings.filter(({ code }) => code === "horizon_held");
     if (held.length > 0) terminal.err(showFindings(held));
-    if (begun.paused.length > 0) {
-      const leftOut = begun.paused.flatMap(({ findings }) => findings);
-      terminal.err(`Left out: ${begun.paused.map(({ entity }) => entity).join(", ")}.\n${showFindings(leftOut)}`);
-      exitWith(1);
-    }
+    tellLeftOut(begun.paused);
     return begun;
   };
 
@@ -137,8 +141,9 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
         await start(request, watch);
         return;
       }
-      const { preview } = parseAnswer(adoptionPreview, await callFunction(env(), "sync-trigger", { ...request, dryRun: true }));
-      print(preview, showPreview(preview));
+      const found = parseAnswer(adoptionPreview, await callFunction(env(), "sync-trigger", { ...request, dryRun: true }));
+      tellLeftOut(found.paused);
+      print(found, showPreview(found.preview));
     });
 
   program

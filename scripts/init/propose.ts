@@ -124,7 +124,8 @@ function fieldOf(to: Column, partner: Partner | undefined, names: Set<string>, p
   const { from, guessed } = partner;
   const as = plainName(from.column, names, "column");
   const zoned = zones(from, to);
-  const sql = zoned === undefined ? {} : { sql: `inZone(${quote(`${ALIAS}.${from.column}`)}, ${ask(zoned)})` };
+  const sql =
+    zoned === undefined ? {} : { sql: `inZone(${quote(`${ALIAS}.${from.column}`)}, ${ask(zoned)}, ${ask(whyZone(from))})` };
   const guess = `Is ${to.column} what ${from.column} says? Both lead to ${to.references ?? ""}, and their names differ. If so: f.lookup.`;
   return { column: to.column, reads: { from, as, ...sql }, code: guessed ? ask(guess, as) : codeOf(from, to, as, sides) };
 }
@@ -168,6 +169,10 @@ function zones(from: Column, to: Column): string | undefined {
   const [there, here] = [from, to].map(({ type }) => /^timestamp.* (with|without) time zone$/.exec(type)?.[1]);
   if (there === undefined || here === undefined || there === here) return undefined;
   return `In which time zone were the times of ${from.column} meant? Such as Europe/Berlin, or UTC.`;
+}
+
+function whyZone({ column }: Column): string {
+  return `Who says that the times of ${column} were meant there?`;
 }
 
 function ignoredAs(column: string, references: string | null, secret: boolean): string {

@@ -1,6 +1,7 @@
 // What an entity reads: columns of its driving table and of joined ones, checked against the source's catalog.
 import { referenceSql } from "./sql-tokens.ts";
-import { questionIn } from "./undecided.ts";
+import { questionIn, questionsWithin } from "./undecided.ts";
+import { zonedSql, type ZoneRules } from "./zones.ts";
 
 /** A table that the projection reads beside the driving one: at most one row per record. Its changed rows change their records. */
 export interface Join<Table extends string = string> {
@@ -33,6 +34,8 @@ export interface Expression<Type extends string = string, Ids extends string = s
   readonly ids?: Ids;
   /** The column whose times are taken to be of a zone, `alias.column`. */
   readonly inZone?: string;
+  /** Why of that zone. */
+  readonly reason?: string;
   /** What has to be decided first. */
   readonly undecided?: string;
 }
@@ -43,14 +46,17 @@ export function expression<const Type extends string>(type: Type, sql: string): 
 }
 
 /**
- * A column of times, `alias.column`, in the zone that they were meant in: a timestamp without a time zone becomes the moment that it was
- * there, and a moment the time that it was there.
+ * A column of times, `alias.column`, in the zone that they were meant in, and why in that one: a timestamp without a time zone becomes the moment
+ * that it was there, and a moment the time that it was there. A record with a time that the zone's clocks skip or repeat is put to a person,
+ * unless the rules say what becomes of it. @throws RangeError where the zone is no name, or the reason is blank.
  */
-export function inZone(column: string, zone: string): Expression<"timestamp", never> {
-  const open = questionIn(zone);
-  if (open) return { sql: referenceSql(column), type: "timestamp", undecided: open.question };
+export function inZone(column: string, zone: string, reason: string, rules: ZoneRules = {}): Expression<"timestamp", never> {
+  const sql = referenceSql(column);
+  const open = questionIn(zone) ?? questionIn(reason) ?? questionsWithin(rules)[0];
+  if (open) return { sql, type: "timestamp", undecided: open.question };
   if (!/^[A-Za-z][A-Za-z0-9_+/-]*$/.test(zone)) throw new RangeError(`${zone} is no name of a time zone.`);
-  return { sql: `${referenceSql(column)} at time zone '${zone}'`, type: "timestamp", inZone: column };
+  if (reason.trim() === "") throw new RangeError(`${column} is read in the zone ${zone}: say why in that one.`);
+  return { sql: zonedSql(sql, zone, rules), type: "timestamp", inZone: column, reason };
 }
 
 /** Ids of a table, where the source has no foreign key that says so. */

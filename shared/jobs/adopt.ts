@@ -4,7 +4,7 @@ import { sendPages } from "../queue/send-pages.ts";
 import { previewAdoption, type AdoptionPreview } from "../sql/adoption.ts";
 import { beginExecution, beginSource, registerEntities } from "../sql/plan.ts";
 import { sourcePosition } from "../sql/source-position.ts";
-import { keepContract } from "./contract/keep-contract.ts";
+import { keepContract, type KeptContract } from "./contract/keep-contract.ts";
 import { dependencyOrder } from "./dependency-order.ts";
 import { assertKnown, partiesOf } from "./identities.ts";
 import { brakeOf, selectEntities, type BegunExecution } from "./plan.ts";
@@ -43,15 +43,15 @@ export async function startAdoption(context: Context, request: AdoptionRequest):
   return { execution: begun.execution, entities: names, chains, paused: contract.paused, warnings: contract.warnings };
 }
 
-/** What an adoption would find, table by table. Changes nothing but the registered definitions. */
+/** What an adoption would find, table by table, and which entities it would leave out. Changes nothing but the registered definitions. */
 export async function previewAdoptions(
   context: Context,
   entities: readonly string[] | undefined,
-): Promise<{ readonly preview: readonly AdoptionPreview[] }> {
-  const { sourceId, names } = await register(context, entities);
+): Promise<{ readonly preview: readonly AdoptionPreview[]; readonly paused: KeptContract["paused"] }> {
+  const { sourceId, names, contract } = await register(context, entities);
   const preview: AdoptionPreview[] = [];
   for (const entity of selectEntities(context, names)) preview.push(await previewAdoption(context.target, sourceId, entity));
-  return { preview };
+  return { preview, paused: contract.paused };
 }
 
 async function register(context: Context, entities: readonly string[] | undefined) {

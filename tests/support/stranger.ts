@@ -1,4 +1,5 @@
 import { defineEntity, inZone, type Conflicts, type Entity, type SourceRow } from "../../shared/entities/define-entity.ts";
+import type { ZoneRules } from "../../shared/entities/zones.ts";
 import { workerGrants } from "../../shared/jobs/grants.ts";
 import { ident } from "../../shared/db/ident.ts";
 import { createPipeline, type Pipeline } from "./pipeline.ts";
@@ -11,9 +12,18 @@ export interface Stranger {
   readonly target: string;
   /** How the entity's SQL calls the source table. */
   readonly alias?: string;
-  /** Target column → its type, what the source's column is called, the source's type, and the zone that its times are meant in. */
+  /** Target column → its type, what the source's column is called, the source's type, the zone that its times are meant in, and what its clocks skip and repeat. */
   readonly columns: Readonly<
-    Record<string, { readonly type: string; readonly from?: string; readonly sourceType?: string; readonly zone?: string }>
+    Record<
+      string,
+      {
+        readonly type: string;
+        readonly from?: string;
+        readonly sourceType?: string;
+        readonly zone?: string;
+        readonly zoneRules?: ZoneRules;
+      }
+    >
   >;
   /** A column of the source alone that says when a row was changed. */
   readonly modified?: string;
@@ -34,9 +44,9 @@ export function entityOf(
   more: NonNullable<Rest[0]> = {},
 ): Entity {
   const define = defineEntity as unknown as (spec: object) => Entity;
-  const copies = Object.entries(columns).map(([name, { from = name, zone }], n) => {
+  const copies = Object.entries(columns).map(([name, { from = name, zone, zoneRules }], n) => {
     const column = `${alias}.${from}`;
-    return [name, `c${n}`, zone === undefined ? column : inZone(column, zone)] as const;
+    return [name, `c${n}`, zone === undefined ? column : inZone(column, zone, "a test", zoneRules)] as const;
   });
   const entity = define({
     name: called,

@@ -24,7 +24,26 @@ export interface Table {
 }
 
 /** Entity → what its table was when somebody looked: of what has changed since the verifier tells. */
-export type Shapes = ReadonlyMap<string, Table>;
+export type Shapes = ReadonlyMap<string, Shape>;
+interface Shape {
+  readonly columns: readonly (Pick<Column, "name" | "number"> & { readonly type: string | null })[];
+}
+
+/**
+ * The columns that entities fill, as they were when the sync last compared all rows. It is the one of the sync's notes that the verifier goes by.
+ * A table that has been replaced by another one since has columns of other numbers: 0 stands for the number in a table that is gone.
+ */
+export async function rememberedShapes(target: Sql): Promise<Shapes> {
+  const rows = await target<{ entity: string; columns: Shape["columns"] }[]>`
+    select e.entity_type as entity, jsonb_agg(jsonb_build_object('name', c.key, 'number', coalesce((c.value ->> ('number ' || r.id))::integer, 0), 'type',
+             format_type(split_part(t.identity, '/', 1)::oid, split_part(t.identity, '/', 2)::integer))) as columns
+      from public.sync_entity_shapes h join public.sync_entities e on e.id = h.entity_id
+      cross join lateral (select to_regclass(format('public.%I', e.target_table))::oid as id) r
+      cross join lateral jsonb_each(h.target_compared -> 'columns') c
+      cross join lateral (select c.value ->> ('type ' || r.id) as identity) t
+     group by e.entity_type`;
+  return new Map(rows.map(({ entity, columns }) => [entity, { columns }]));
+}
 
 export async function shapesOf(target: Sql, definitions: readonly Recomputed[]): Promise<Shapes> {
   const shapes = new Map<string, Table>();
@@ -52,7 +71,7 @@ export async function tableIn(target: Sql, definition: Recomputed): Promise<Tabl
 }
 
 /** Columns of which the catalog says something else than the definition, or than it said before. */
-export function columnFindings(definition: Recomputed, now: Table, before: Table | undefined): Finding[] {
+export function columnFindings(definition: Recomputed, now: Table, before: Shape | undefined): Finding[] {
   const found = new Map(now.columns.map((column) => [column.name, column]));
   const { columns, application = [], generated = [] } = definition;
   const compared = Object.keys(columns);
@@ -68,7 +87,7 @@ export function columnFindings(definition: Recomputed, now: Table, before: Table
   }
   for (const { name, number, type } of before?.columns ?? []) {
     const column = found.get(name);
-    if (column && column.type !== type) find("column_retyped", name);
+    if (column && type !== null && column.type !== type) find("column_retyped", name);
     if (column && column.number !== number) find("column_replaced", name);
   }
   return findings;

@@ -28,15 +28,15 @@ export const registry: readonly Entity[] = [
 
 /** Entity → hash of its file and of every file that this one runs, without comments and types. */
 export const codeHashes: Readonly<Record<string, string>> = {
-  [albums.name]: "9dd2d5d96db5b1d8e8f45ab20286e97679d37300",
-  [artists.name]: "c051e43c26f6554d77f29a3bf7f2a3e2e79503ae",
-  [customers.name]: "2e6da3f8c675cda3a01cf468e5b3f93c3ecf032e",
-  [employees.name]: "a424abf355511d2bd465a1eef3f98026370d1b93",
-  [genres.name]: "992a54fa6cb8b269ce99e846ef81a9b2849d7e3b",
-  [invoiceLines.name]: "efee677fc1d3f3beea4b916945f576a266f7d4ff",
-  [invoices.name]: "12e69896d0da7583ce3d03f495e9487b23df7d3d",
-  [mediaTypes.name]: "8efb726f1a61bb6fc9f7464ad5863cbd857e2e8f",
-  [playlistTracks.name]: "30ce9712b5a8a7e8af03cbc2a48e17641584b460",
-  [playlists.name]: "6788c7fe5334cdc0fa5dd7bf53a7b98333054524",
-  [tracks.name]: "e4da089ea6e40e3b23257eed1718fd0d2d860956",
+  [albums.name]: "613f865ab91fda9e2a9374ae4284e7b9271143c7",
+  [artists.name]: "c0158d4e2f1b56dae524e02bd0f178b807c281de",
+  [customers.name]: "058b47d8a41579669c59253bae656d1ed3180896",
+  [employees.name]: "70605b4ca56b13763fe3d337d2b10f2cb0688ef8",
+  [genres.name]: "aa1607f5945872140ab1b8a68596afcb67bf2ebd",
+  [invoiceLines.name]: "5e024e48bf8f37c42f38e8a66df51256a853819e",
+  [invoices.name]: "65df8c1ed41f1c791ccaae03a0b3b5d068e07f2c",
+  [mediaTypes.name]: "660a63e61aba1ecfa0149701ad5aaf849de3ed8f",
+  [playlistTracks.name]: "0d48da0964362aba4d469259297aea8d8053c228",
+  [playlists.name]: "1eb6daf470cea6003ede08fdbd7e67b9831795b5",
+  [tracks.name]: "5627d3d0f0bc4a40c3a99e9328dc80daf4af621f",
 };

@@ -59,7 +59,7 @@ function misfit(
     return {
       code: "zone_undeclared",
       message: `${own}, and what the field reads is ${read.type}: nothing says in which zone it was meant.`,
-      remedy: `Read it in the entity file as inZone("${read.column}", "<zone>"), or give both columns one type.`,
+      remedy: `Read it in the entity file as inZone("${read.column}", "<zone>", "<why in that one>"), or give both columns one type.`,
     };
   }
   const lacking = missingMembers(found, field);
