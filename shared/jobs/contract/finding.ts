@@ -32,6 +32,10 @@ export const FINDINGS = {
     "fatal",
     "Times without a zone would become moments, or moments times without a zone, and the entity does not say of which zone.",
   ],
+  money_decimals: [
+    "fatal",
+    "A column is money, and under the server's own lc_monetary its amounts have other decimals than the sync reads or writes.",
+  ],
   target_enum_member_missing: ["fatal", "The target's enum lacks a value that the field can yield."],
   target_column_required: ["fatal", "A target column needs a value, and no field fills it."],
   target_legacy_key_not_unique: ["fatal", "Nothing keeps the legacy key unique."],
