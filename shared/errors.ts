@@ -250,7 +250,7 @@ export const ERRORS = {
   CACHE_OUTDATED: {
     status: 503,
     retryable: true,
-    meaning: "The target refused an id that the cache had given.",
+    meaning: "The cache had given an id that the target refused, or that no landed record has.",
     remedy: "Nothing to do: the page resolves its ids again from the table.",
   },
   LEASE_LOST: {

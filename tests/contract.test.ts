@@ -6,6 +6,7 @@ import { compareSource } from "../shared/jobs/contract/compare-source.ts";
 import { compareTarget } from "../shared/jobs/contract/compare-target.ts";
 import { compareTypes } from "../shared/jobs/contract/compare-types.ts";
 import { FINDINGS, findingsOn, type FindingCode } from "../shared/jobs/contract/finding.ts";
+import { moneyColumns, moneyFindings } from "../shared/jobs/contract/money-decimals.ts";
 import { pauseBroken } from "../shared/jobs/contract/keep-contract.ts";
 import { effectFindings, sideEffects } from "../shared/jobs/contract/side-effects.ts";
 import { denied } from "../clinic/denied.ts";
@@ -125,6 +126,7 @@ function fitting(): Catalogs {
     source: {
       serverVersion: 130_004,
       role: "reader",
+      lcMonetary: ["C"],
       tables: {
         author: source({ name: "text" }),
         book: source({
@@ -141,6 +143,7 @@ function fitting(): Catalogs {
     },
     target: {
       role: "worker",
+      lcMonetary: ["C"],
       tables: {
         authors: table("legacy_author_id", { name: column("text", true) }),
         books: {
@@ -435,6 +438,8 @@ describe("the check of the catalogs", () => {
       ...parties,
       "source_refused",
       "side_effect",
+      // Only a server tells: below, and tests/money-decimals.pg.test.ts.
+      "money_decimals",
     ]);
     expect([...covered].sort()).toEqual(Object.keys(FINDINGS).sort());
   });
@@ -749,4 +754,62 @@ describe("what identifies the rows of a source table", () => {
       ]);
     },
   );
+});
+
+describe("amounts of money", () => {
+  const catalogs = (change: (c: Catalogs) => void): Catalogs => {
+    const made = fitting();
+    change(made);
+    return made;
+  };
+
+  it("are asked about where an entity reads or fills a column of the type, an array too", () => {
+    const made = catalogs((c) => {
+      bookColumn(c, "price").type = "money";
+      bookColumn(c, "cover").type = "money";
+      column(c, "title").type = "money[]";
+      column(c, "notes").type = "money";
+    });
+    expect(moneyColumns(ENTITIES, made, "source")).toEqual([{ entity: "books", table: "book", column: "price" }]);
+    expect(moneyColumns(ENTITIES, made, "target")).toEqual([{ entity: "books", table: "books", column: "title" }]);
+    expect(
+      moneyColumns(
+        ENTITIES,
+        catalogs(() => undefined),
+        "source",
+      ),
+    ).toEqual([]);
+  });
+
+  it.each([
+    ["source", "reads"],
+    ["target", "writes"],
+  ] as const)("of other decimals than two are refused on the %s, by the name of the locale", (side, does) => {
+    const columns = [{ entity: "books", table: "book", column: "price" }];
+    const scales = new Map([
+      ["C", 100],
+      ["ja_JP.utf8", 1],
+      ["ar_BH", 1_000],
+    ]);
+    const findings = moneyFindings(columns, side, scales);
+    expect(findings).toMatchObject([
+      { code: "money_decimals", severity: "fatal", entity: "books", table: "book", column: "price" },
+      { code: "money_decimals" },
+    ]);
+    expect(findings[0]?.message).toContain(
+      `lc_monetary = ja_JP.utf8 of the ${side} gives amounts no decimals, where the sync ${does} two`,
+    );
+    expect(findings[1]?.message).toContain("3 decimals");
+    expect(findings[0]?.remedy).toMatch(/alter table public\."book" alter column "price" type numeric/);
+    expect(
+      moneyFindings(
+        columns,
+        side,
+        new Map([
+          ["C", 100],
+          ["en_US.utf8", 100],
+        ]),
+      ),
+    ).toEqual([]);
+  });
 });

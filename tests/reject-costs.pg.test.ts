@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { operations } from "../clinic/entities/operations.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
+import { createStranger } from "./support/stranger.ts";
 
 const ROWS = 5_000;
 
@@ -106,4 +107,42 @@ describe("a page whose 5,000 records a trigger changes", () => {
       expect(Math.max(changed.ms, again.ms)).toBeLessThan(4 * ms);
     },
   );
+});
+
+describe("a page of 1,000 marks of deleted records that do not hold", () => {
+  const MARKS = 1_000;
+  /** How long the commits of pages of marks take, by their log; `prepare` is what the target has by then. */
+  async function marks(prepare: string): Promise<{ ms: number; deleted: number; in_conflict: number }> {
+    const shape = { source: "old", target: "fresh", columns: { name: { type: "text" }, gone: { type: "boolean" } } } as const;
+    await using test = await createStranger(
+      shape,
+      { onDelete: { soft: { gone: "true" } } },
+      {
+        ISTHMUS_PAGE_SIZE: String(MARKS),
+        ISTHMUS_PAGE_SIZE_MAX: String(MARKS),
+        ISTHMUS_BRAKE_RECORDS: String(MARKS),
+      },
+    );
+    await test.source.admin`insert into public.old select i, 'Name ' || i, false from generate_series(1, ${MARKS}::integer) i`;
+    await test.sync();
+    await test.target.admin.unsafe(prepare);
+    await test.source.admin`delete from public.old`;
+    await test.sync({ capture: "digest" });
+    const [log] = await test.target.admin<{ ms: number; deleted: number; in_conflict: number }[]>`
+      select sum(wall_ms)::integer as ms, sum(deleted)::integer as deleted, sum(in_conflict)::integer as in_conflict
+        from public.sync_page_log where deleted + in_conflict > 0`;
+    if (log === undefined) throw new Error("no page has marked anything");
+    return log;
+  }
+
+  it("takes at most ten times as long as one whose marks hold", { timeout: 300_000 }, async () => {
+    const held = await marks("select 1");
+    expect(held).toMatchObject({ deleted: MARKS, in_conflict: 0 });
+    const undone = await marks(`
+      create function public.keep() returns trigger language plpgsql as $$ begin new.gone := old.gone; return new; end $$;
+      create trigger keep before update on public.fresh for each row execute function public.keep()`);
+    expect(undone).toMatchObject({ deleted: 0, in_conflict: MARKS });
+    process.stdout.write(`marks that hold: ${held.ms} ms; that do not: ${undone.ms} ms\n`);
+    expect(undone.ms).toBeLessThan(10 * held.ms);
+  });
 });

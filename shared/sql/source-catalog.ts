@@ -1,4 +1,5 @@
 import type { Queryable } from "../db/connect.ts";
+import { LC_MONETARY } from "./money-scale.ts";
 import { queryOne } from "../db/query.ts";
 import { ELSEWHERE, type Elsewhere } from "./elsewhere.ts";
 import { SOURCE_SHAPES, type SourceTableShape } from "./source-shapes.ts";
@@ -25,6 +26,8 @@ export interface SourceCatalogTable {
 export interface SourceCatalog {
   readonly serverVersion: number;
   readonly role: string;
+  /** Those that amounts of the type money may have been written under. */
+  readonly lcMonetary: readonly string[];
   readonly tables: Readonly<Record<string, SourceCatalogTable>>;
   readonly elsewhere?: Elsewhere;
 }
@@ -49,7 +52,7 @@ export async function readSourceCatalog(source: Queryable, tables: readonly stri
        union select t.root, i.inhrelid from tree t join pg_inherits i on i.inhparent = t.member),
      catalog as (
        select jsonb_build_object(
-         'serverVersion', current_setting('server_version_num')::integer, 'role', current_user,
+         'serverVersion', current_setting('server_version_num')::integer, 'role', current_user, 'lcMonetary', ${LC_MONETARY},
          'elsewhere', ${ELSEWHERE},
          'tables', (
            select coalesce(jsonb_object_agg(c.relname, jsonb_build_object(

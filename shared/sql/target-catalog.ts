@@ -1,4 +1,5 @@
 import { ELSEWHERE, type Elsewhere } from "./elsewhere.ts";
+import { LC_MONETARY } from "./money-scale.ts";
 
 export interface TargetCatalogColumn {
   /** As PostgreSQL writes it, without a length or a precision; a domain's base type. */
@@ -58,13 +59,15 @@ export interface TargetCatalogTable {
 }
 export interface TargetCatalog {
   readonly role: string;
+  /** Those that amounts of the type money may be written or read under. */
+  readonly lcMonetary: readonly string[];
   readonly tables: Readonly<Record<string, TargetCatalogTable>>;
   readonly elsewhere?: Elsewhere;
 }
 
 /** What the target's catalog says of some tables of the schema public, as SQL. $1: their names, a JSON array as text. */
 export const TARGET_CATALOG = `
-  select jsonb_build_object('role', current_user, 'elsewhere', ${ELSEWHERE}, 'tables', coalesce(jsonb_object_agg(c.relname, jsonb_build_object(
+  select jsonb_build_object('role', current_user, 'lcMonetary', ${LC_MONETARY}, 'elsewhere', ${ELSEWHERE}, 'tables', coalesce(jsonb_object_agg(c.relname, jsonb_build_object(
            'relkind', c.relkind,
            'hidden', row_security_active(c.oid),
            'delete', has_table_privilege(c.oid, 'delete'),

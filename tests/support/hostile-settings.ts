@@ -1,5 +1,12 @@
+import { execFileSync } from "node:child_process";
 import type { TestDatabase } from "./databases.ts";
 import type { Pipeline } from "./pipeline.ts";
+
+/** A locale of a language in UTF-8 that this machine has. */
+function localeOf(language: string): string | undefined {
+  const locales = execFileSync("locale", ["-a"], { encoding: "utf8" }).split("\n");
+  return locales.find((name) => new RegExp(`^${language}\\.utf-?8$`, "i").test(name));
+}
 
 /** Settings that shape the text of values, or the reading of it, each with two values; most of them are none of our own. */
 const HOSTILE: Readonly<Record<string, readonly [string, string]>> = {
@@ -22,6 +29,8 @@ const HOSTILE: Readonly<Record<string, readonly [string, string]>> = {
   default_text_search_config: ["german", "french"],
   escape_string_warning: ["off", "on"],
   row_security: ["off", "on"],
+  // Two decimals in all of them; another sign, other separators.
+  lc_monetary: ["POSIX", localeOf("en_US") ?? "C"],
 };
 
 /**

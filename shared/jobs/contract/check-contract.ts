@@ -4,6 +4,7 @@ import { columnsRead } from "../../entities/columns-read.ts";
 import type { Entity } from "../../entities/define-entity.ts";
 import type { Context } from "../../pipeline/types.ts";
 import { readContractState, storeContractCheck, type ContractState } from "../../sql/contract.ts";
+import { moneyScale } from "../../sql/money-scale.ts";
 import { projectionRefusal } from "../../sql/projection-refusal.ts";
 import { hasNull, hasRepeated } from "../../sql/source-claims.ts";
 import { readSourceCatalog, type SourceCatalog } from "../../sql/source-catalog.ts";
@@ -16,10 +17,11 @@ import { compareTarget } from "./compare-target.ts";
 import { compareTypes } from "./compare-types.ts";
 import { findingsOn, type Finding } from "./finding.ts";
 import { answered, keyQuestions } from "./key-claims.ts";
+import { moneyColumns, moneyFindings } from "./money-decimals.ts";
 import { effectFindings, sideEffects } from "./side-effects.ts";
 
 /** Raise it when the comparison changes: what it found before is then worth nothing. */
-const COMPARISON = 5;
+const COMPARISON = 6;
 
 /** How long the rows of source tables are asked in one comparison, and of one table, for what no catalog says. */
 const ASK_MS = 30_000;
@@ -135,7 +137,25 @@ async function compare(
     ...refused,
     ...compareTarget(entities, target),
     ...compareTypes(entities, source, target, context.columns.target),
+    ...(await askMoney(context, entities, { source, target })),
   ];
+}
+
+/** Asks each server how it reads money under the locales of its own, where an entity has such a column. */
+async function askMoney(
+  context: Context,
+  entities: readonly Entity[],
+  catalogs: { source: SourceCatalog; target: TargetCatalog },
+): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  for (const side of ["source", "target"] as const) {
+    const columns = moneyColumns(entities, catalogs, side);
+    if (columns.length === 0) continue;
+    const scales = new Map<string, number>();
+    for (const locale of catalogs[side].lcMonetary) scales.set(locale, await moneyScale(context[side], side, locale));
+    findings.push(...moneyFindings(columns, side, scales));
+  }
+  return findings;
 }
 
 /** Asks rows for what the catalog does not say of keys, each question once, whoever has it. */

@@ -222,8 +222,8 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/page-brakes.sql",
   },
   {
-    object: "function sync.check_cached(integer)",
-    digest: "6b152c39ef",
+    object: "function sync.check_cached(public.sync_entities,integer)",
+    digest: "9511fcdd9f",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-claims.sql",
   },
@@ -357,7 +357,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.commit_page(uuid,bigint,text,jsonb,jsonb)",
-    digest: "04ac7fadf0",
+    digest: "d61d4c99d7",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-commit.sql",
   },
@@ -1685,6 +1685,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "fef131c963",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sides.sql",
+  },
+  {
+    object: "function sync.unreferenced_parents(public.sync_entities)",
+    digest: "cbb26adffb",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/page-claims.sql",
   },
   {
     object: "function sync.untouched_sql(public.sync_entities,text)",

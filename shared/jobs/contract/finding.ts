@@ -99,6 +99,11 @@ export const FINDINGS = {
     "Times without a zone would become moments, or moments times without a zone, and the entity does not say of which zone.",
     "Read the column in the entity file as inZone(column, zone), or give both columns one type.",
   ],
+  money_decimals: [
+    "fatal",
+    "A column is money, and under the server's own lc_monetary its amounts have other decimals than the sync reads or writes.",
+    "Make the column numeric, converted under that lc_monetary, and correct the entity file.",
+  ],
   target_enum_member_missing: [
     "fatal",
     "The target's enum lacks a value that the field can yield.",

@@ -74,18 +74,49 @@ $$;
 comment on function sync.claim_page(uuid, integer, integer, jsonb, text, integer) is
   'Claims the next page of a chain. outcome: claimed, or closed, stale, leased: nothing to do for this message.';
 
-create function sync.check_cached(p_hits integer) returns void
+create function sync.unreferenced_parents(p_entity public.sync_entities) returns table (slot text, parent text)
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select f.slot, e.entity_type
+    from jsonb_array_elements(p_entity.columns) d (col)
+    join sync.field_slots(p_entity) f on f.name = d.col ->> 'name'
+    join public.sync_entities e on e.source_id = p_entity.source_id and e.entity_type = d.col ->> 'parent'
+   where not exists (
+           select from pg_catalog.pg_constraint c join pg_catalog.pg_attribute a on a.attrelid = c.conrelid and c.conkey = array[a.attnum]
+            where c.contype = 'f' and c.conrelid = to_regclass(format('public.%I', p_entity.target_table)) and a.attname = f.name
+              and c.confrelid = to_regclass(format('public.%I', e.target_table)))
+$$;
+comment on function sync.unreferenced_parents(public.sync_entities) is
+  'The columns that hold parents'' ids and have no foreign key to the parent''s table, as they are called in pg_temp.page_rows.';
+
+create function sync.check_cached(p_entity public.sync_entities, p_hits integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_field   record;
+  v_refused boolean;
 begin
-  if p_hits > 0 and exists (select from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
-                             where j.sqlstate = '23503' and not p._leaves) then
+  if p_hits = 0 then
+    return;
+  end if;
+  v_refused := exists (select from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n where j.sqlstate = '23503' and not p._leaves);
+  -- Where no foreign key asks, the mappings are asked: after the load, so that the page's own records count.
+  for v_field in select * from sync.unreferenced_parents(p_entity) where not v_refused loop
+    execute format($q$
+      select exists (
+        select from (select distinct p.%1$I::uuid as id from pg_temp.page_rows p where not p._leaves and p.%1$I is not null offset 0) v
+         -- One index probe per parent, whatever the planner thinks.
+         where (select m.legacy_id from public.uuid_mappings_enhanced m
+                 where m.entity_type = %2$L and m.entity_uuid = v.id and m.sync_status = 'active' limit 1) is null)
+    $q$, v_field.slot, v_field.parent) into v_refused;
+    exit when v_refused;
+  end loop;
+  if v_refused then
     raise exception 'the target refused an id of which a cache may be the origin'
       using errcode = 'IS012', hint = 'Nothing was written; the page resolves its ids from the table.';
   end if;
 end
 $$;
-comment on function sync.check_cached(integer) is
-  'Raises IS012 when a record of the page refers to nothing and ids of parents came from the cache: all is rolled back and resolved from the table.';
+comment on function sync.check_cached(public.sync_entities, integer) is
+  'Raises IS012 when ids of parents came from the cache and a record of the page refers to nothing, by a foreign key or, where there is none, by the mappings: all is rolled back and resolved from the table.';
 
 create function sync.give_back_page(p_chain uuid, p_lease bigint, p_error jsonb, p_retry_seconds integer,
   p_page_size integer default null) returns jsonb
@@ -132,7 +163,7 @@ $$;
 comment on function sync.give_back_page(uuid, bigint, jsonb, integer, integer) is
   'Gives a claimed page back after an error: to be tried again after some seconds, at once with fewer records (p_page_size), or its chain fails. Returns what can run now.';
 
-revoke all on function sync.claim_page(uuid, integer, integer, jsonb, text, integer), sync.check_cached(integer),
-  sync.give_back_page(uuid, bigint, jsonb, integer, integer) from public;
-grant execute on function sync.claim_page(uuid, integer, integer, jsonb, text, integer), sync.check_cached(integer),
-  sync.give_back_page(uuid, bigint, jsonb, integer, integer) to isthmus_worker;
+revoke all on function sync.claim_page(uuid, integer, integer, jsonb, text, integer), sync.unreferenced_parents(public.sync_entities),
+  sync.check_cached(public.sync_entities, integer), sync.give_back_page(uuid, bigint, jsonb, integer, integer) from public;
+grant execute on function sync.claim_page(uuid, integer, integer, jsonb, text, integer), sync.unreferenced_parents(public.sync_entities),
+  sync.check_cached(public.sync_entities, integer), sync.give_back_page(uuid, bigint, jsonb, integer, integer) to isthmus_worker;

@@ -1,0 +1,68 @@
+import { spawnSync } from "node:child_process";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import postgres from "postgres";
+import { expect, it } from "vitest";
+import { workerGrants } from "../shared/jobs/grants.ts";
+import { createOwnSource } from "./support/own-source.ts";
+import { createPipeline } from "./support/pipeline.ts";
+import { scratchFolder } from "./support/scratch.ts";
+import { entityOf, ENTITY } from "./support/stranger.ts";
+
+const YEN = "ja_JP.utf8";
+
+/** A folder of locales with the yen's, which a server of our own looks into. undefined: this machine cannot make one. */
+function withYen(): string | undefined {
+  const folder = scratchFolder("locales");
+  mkdirSync(folder, { recursive: true });
+  const { status } = spawnSync("localedef", ["-i", "ja_JP", "-f", "UTF-8", join(folder, YEN)]);
+  return status === 0 ? folder : undefined;
+}
+const locales = withYen();
+
+it.skipIf(locales === undefined)("an amount in yen is refused, not read as a hundredth", async () => {
+  process.env["LOCPATH"] = locales;
+  await using source = await createOwnSource();
+  delete process.env["LOCPATH"];
+  const entity = entityOf({ source: "old", target: "new", columns: { price: { type: "money" } } });
+  await using test = await createPipeline({ entities: [entity], env: { SOURCE_DB_URL: source.readerUrl } });
+  await source.admin.unsafe(`
+    create table public.old (id bigint primary key, price money);
+    grant select on public.old to isthmus_reader`);
+  await test.target.admin.unsafe(`
+    create table public.new (id uuid primary key, legacy_id bigint not null unique, price money);
+    alter table public.new owner to postgres`);
+  await test.target.admin.unsafe(workerGrants([entity]));
+  const readerIs = async (locale: string) => {
+    await source.admin.unsafe(`alter database ${new URL(source.readerUrl).pathname.slice(1)} set lc_monetary = '${locale}'`);
+    await source.admin`select pg_terminate_backend(pid) from pg_stat_activity where usename = 'isthmus_reader'`;
+    await test.context.source.unsafe("select 1").catch(() => undefined);
+  };
+  await source.admin.unsafe(`set local lc_monetary = 'C'; insert into public.old values (1, '12.34')`);
+  await test.sync();
+  const landed = async () => [
+    ...(await test.target.admin`select price::numeric::text as price from public.new order by legacy_id`),
+  ];
+  expect(await landed()).toEqual([{ price: "12.34" }]);
+
+  // The setting alone: no table has changed since.
+  await readerIs(YEN);
+  const yen = postgres(source.pg.superuserUrl(new URL(source.readerUrl).pathname.slice(1)), {
+    max: 1,
+    onnotice: () => undefined,
+  });
+  await yen.unsafe(`set lc_monetary = '${YEN}'; insert into public.old values (2, '1234')`);
+  await yen.end();
+  await expect(test.start()).rejects.toMatchObject({
+    code: "CONTRACT_BROKEN",
+    message: expect.stringContaining(`lc_monetary = ${YEN} of the source gives amounts no decimals`) as string,
+    detail: { findings: [{ code: "money_decimals", entity: ENTITY, table: "old", column: "price" }] },
+  });
+  expect(await landed()).toEqual([{ price: "12.34" }]);
+
+  // What the remedy says.
+  await source.admin.unsafe(`set local lc_monetary = '${YEN}'; alter table public.old alter column price type numeric`);
+  const [kept] = await source.admin`select price::text as price from public.old where id = 2`;
+  expect(kept).toEqual({ price: "1234" });
+  await readerIs("C");
+});
