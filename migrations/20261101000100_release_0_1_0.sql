@@ -1639,7 +1639,7 @@ comment on function sync.decide(public.conflict_type_enum, jsonb, jsonb, jsonb, 
 
 create function sync.pick(p_values jsonb, p_keys text[]) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  select coalesce(jsonb_object_agg(k, p_values -> k), '{}') from unnest(p_keys) k where p_values ? k
+  select coalesce(jsonb_object_agg(k, p_values -> k), '{}') from pg_catalog.unnest(p_keys) k where p_values ? k
 $$;
 comment on function sync.pick(jsonb, text[]) is 'Of an object, some keys, as far as it has them.';
 
@@ -1647,13 +1647,13 @@ comment on function sync.pick(jsonb, text[]) is 'Of an object, some keys, as far
 create function sync.listed(p_names text[]) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select string_agg(case when name ~ '[,"]' then '"' || replace(name, '"', '""') || '"' else name end, ', ' order by n)
-    from unnest(p_names) with ordinality x (name, n)
+    from pg_catalog.unnest(p_names) with ordinality x (name, n)
 $$;
 comment on function sync.listed(text[]) is 'Names of fields as one text. sync.unlisted parts it.';
 
 create function sync.unlisted(p_list text) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  select array_agg(case when m[1] like '"%' then replace(substr(m[1], 2, length(m[1]) - 2), '""', '"') else m[1] end)
+  select pg_catalog.array_agg(case when m[1] like '"%' then replace(substr(m[1], 2, length(m[1]) - 2), '""', '"') else m[1] end)
     from regexp_matches(p_list, '("(?:[^"]|"")*"|[^,]+)(?:, |$)', 'g') m
 $$;
 comment on function sync.unlisted(text) is 'The names that sync.listed has made a text of.';
@@ -1669,7 +1669,7 @@ comment on function sync.is_decided(smallint, bigint, text) is 'Whether a person
 create function sync.shown_value(p_value jsonb, p_fields integer) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select case when length(p_value::text) <= l.most + 20 then p_value
-              else to_jsonb(left(coalesce(p_value #>> '{}', p_value::text), l.most) || '… (' || length(coalesce(p_value #>> '{}', p_value::text)) || ' characters)') end
+              else pg_catalog.to_jsonb(left(coalesce(p_value #>> '{}', p_value::text), l.most) || '… (' || length(coalesce(p_value #>> '{}', p_value::text)) || ' characters)') end
     -- The table editor cuts a cell off at 16 kB; three values of each field have to fit into it.
     from (select greatest(20, least(400, 3000 / p_fields)) as most) l
 $$;
@@ -1684,7 +1684,7 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
       when p_masked then jsonb_build_object('seen', sync.shown_value(p_seen -> f.name, cardinality(p_fields)), 'source', sync.shown_value(p_source -> f.name, cardinality(p_fields)),
                                             'target', sync.shown_value(p_target -> f.name, cardinality(p_fields)))
       else jsonb_build_object('seen', p_seen -> f.name, 'source', p_source -> f.name, 'target', p_target -> f.name) end)
-    from unnest(p_fields) f (name)
+    from pg_catalog.unnest(p_fields) f (name)
     left join jsonb_array_elements(p_columns) c (col) on c.col ->> 'name' = f.name
 $$;
 comment on function sync.differences(jsonb, text[], jsonb, jsonb, jsonb, boolean) is
@@ -1893,7 +1893,7 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
   select case when p_recast then p_value || '::text'
               when p_type in ('json', 'jsonb') then format($q$(
                 select case jsonb_typeof(k.v) when 'null' then '"null"'
-                         when 'string' then case when k.v #>> '{}' ~ '^''*null$' then to_jsonb('''' || (k.v #>> '{}')) else k.v end
+                         when 'string' then case when k.v #>> '{}' ~ '^''*null$' then pg_catalog.to_jsonb('''' || (k.v #>> '{}')) else k.v end
                          else k.v end
                   from (select (%s)::jsonb as v offset 0) k)$q$, p_value)
               else p_value end
@@ -1923,7 +1923,7 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
   -- What jsonb_populate_record makes of the null of JSON is NULL, in a JSON column, too.
   select case when p_type in ('json', 'jsonb') and not p_recast then format($q$(
                 select case when jsonb_typeof(k.v) = 'null' then null when k.v = '"null"' then 'null'
-                         when jsonb_typeof(k.v) = 'string' and k.v #>> '{}' ~ '^''+null$' then to_jsonb(substr(k.v #>> '{}', 2))
+                         when jsonb_typeof(k.v) = 'string' and k.v #>> '{}' ~ '^''+null$' then pg_catalog.to_jsonb(substr(k.v #>> '{}', 2))
                          else k.v end
                   from (select %s -> %L as v offset 0) k)::%s$q$, p_values, p_name, p_type)
               else p_otherwise end
@@ -1933,7 +1933,7 @@ comment on function sync.filled_sql(text, text, text, boolean, text) is
 
 create function sync.json_fields(p_entity public.sync_entities) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select coalesce(array_agg(c.name), '{}') from sync.field_slots(p_entity) c where c.type in ('json', 'jsonb') and not c.recast
+  select coalesce(pg_catalog.array_agg(c.name), '{}') from sync.field_slots(p_entity) c where c.type in ('json', 'jsonb') and not c.recast
 $$;
 comment on function sync.json_fields(public.sync_entities) is 'The JSON columns that an entity fills.';
 
@@ -1971,7 +1971,7 @@ comment on function sync.exact_type(oid, integer) is 'What stands behind a domai
 
 create function sync.record_texts(p_record text) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  select array_agg(case when f.field = '' then null
+  select pg_catalog.array_agg(case when f.field = '' then null
                         when left(f.field, 1) = '"' then regexp_replace(replace(substr(f.field, 2, length(f.field) - 2), '""', '"'), '\\(.)', '\1', 'g')
                         else f.field end order by m.n)
     from regexp_matches(',' || substr(p_record, 2, length(p_record) - 2), ',((?:"(?:[^"\\]|""|\\.)*"|[^,"\\])*)', 'g') with ordinality m (parts, n)
@@ -2063,7 +2063,7 @@ begin
                    case when v_element.typtype = 'd' then d.exact else left(p_exact, -2) end as exact
               from sync.exact_type(v_element.oid, -1) d) x;
     return case when v_part <> 'true' then
-      format('(select coalesce(bool_and(%s is not false), true) from (select unnest((p.%I)::text[]) as value) p)', v_part, p_name) end;
+      format('(select coalesce(bool_and(%s is not false), true) from (select pg_catalog.unnest((p.%I)::text[]) as value) p)', v_part, p_name) end;
   elsif v_type.typtype in ('r', 'm') then
     return sync.fits_range_sql(p_name, p_type);
   end if;
@@ -2115,7 +2115,7 @@ comment on function sync.loses_text(jsonb, jsonb) is
 
 create function sync.decided_fields(p_decided jsonb, p_decision text) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  select array_agg(key order by key) from jsonb_each_text(p_decided) where value = p_decision
+  select pg_catalog.array_agg(key order by key) from jsonb_each_text(p_decided) where value = p_decision
 $$;
 comment on function sync.decided_fields(jsonb, text) is 'The fields of a record about which one thing was decided; null: none.';
 
@@ -2249,15 +2249,30 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   ), files as (
     select m.id, md5(string_agg(concat_ws('/', c.oid, c.relfilenode), ' ' order by c.oid)) as rows
       from members m join pg_class c on c.oid = m.relid group by m.id
+  ), called (id, function) as (
+    -- What defaults, generated columns, checks, indexes, and domains compute with; of functions whose bodies the catalog reads, what they call, too.
+    select m.id, d.refobjid
+      from members m cross join lateral (
+        select 'pg_attrdef'::regclass as of, x.oid from pg_attrdef x where x.adrelid = m.relid
+        union all select 'pg_constraint'::regclass, k.oid from pg_constraint k
+                   where k.contype = 'c' and (k.conrelid = m.relid or k.contypid in (select y.type from made y join fields f on f.atttypid = y.whole where f.id = m.id and f.relid = m.relid))
+        union all select 'pg_class'::regclass, i.indexrelid from pg_index i where i.indrelid = m.relid) x
+      join pg_depend d on d.classid = x.of and d.objid = x.oid and d.refclassid = 'pg_proc'::regclass
+    union
+    select c.id, d.refobjid from called c
+      join pg_depend d on d.classid = 'pg_proc'::regclass and d.objid = c.function and d.refclassid = 'pg_proc'::regclass
+  ), bodies as (
+    select c.id, md5(string_agg(concat_ws('/', p.oid, p.prosrc, pg_get_function_sqlbody(p.oid), p.probin, p.proconfig::text), ' ' order by p.oid)) as functions
+      from called c join pg_proc p on p.oid = c.function group by c.id
   )
-  select e.id, jsonb_build_object('columns', coalesce(c.identities, '{}'), 'files', jsonb_build_object('rows', f.rows))
-    from entities e join files f on f.id = e.id left join columns c on c.id = e.id
+  select e.id, jsonb_build_object('columns', coalesce(c.identities, '{}'), 'files', jsonb_build_object('rows', f.rows, 'functions', coalesce(b.functions, '')))
+    from entities e join files f on f.id = e.id left join columns c on c.id = e.id left join bodies b on b.id = e.id
 $$;
-comment on function sync.target_shapes(smallint, text[]) is 'The shapes of the target tables of entities: where the values of the columns that they fill stand, and in which files, those of partitions and children too.';
+comment on function sync.target_shapes(smallint, text[]) is 'The shapes of the target tables of entities: where the values of the columns that they fill stand, and in which files, those of partitions and children too; and the bodies of the functions that their expressions call.';
 
 create function sync.reshaped_columns(p_before jsonb, p_now jsonb) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  select coalesce(array_agg(distinct b.key order by b.key), '{}')
+  select coalesce(pg_catalog.array_agg(distinct b.key order by b.key), '{}')
     from jsonb_each(p_before -> 'columns') b
     cross join lateral jsonb_each_text(b.value) w
     cross join lateral (select p_now -> 'columns' -> b.key ->> w.key as identity) n
@@ -2288,7 +2303,7 @@ begin
      set target = excluded.target,
          -- The clock after the catalog was read: what a page has written that began later, it has written into these columns.
          reshaped = h.reshaped || (select coalesce(jsonb_object_agg(name, jsonb_build_object('at', clock_timestamp(), 'since', pg_snapshot_xmax(pg_current_snapshot())::text)), '{}')
-                                     from unnest(sync.reshaped_columns(h.target, excluded.target)) name)
+                                     from pg_catalog.unnest(sync.reshaped_columns(h.target, excluded.target)) name)
    where h.target <> excluded.target;
   return query
   select e.entity_type::text, h.target, p_source -> e.entity_type::text, sync.has_moved(h.target_compared, h.target),
@@ -2349,12 +2364,12 @@ create function sync.reshaped_sql(p_entity public.sync_entities, p_schema text) 
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select format($q$
       cross join lateral (
-        select coalesce(array_agg(f.name), '{}') as fields, coalesce(bool_and(f.untouched), false) as untouched
+        select coalesce(pg_catalog.array_agg(f.name), '{}') as fields, coalesce(bool_and(f.untouched), false) as untouched
           from (select c.name, %4$s as untouched
                   from unnest(%1$L::text[], %2$L::timestamptz[], %3$L::xid[]) c (name, at, since)
                  where s.synced_at < c.at and l.now -> c.name is distinct from l."left" -> c.name
                    and (%4$s or age(%5$s) > age(c.since))) f) d $q$,
-      array_agg(r.key), array_agg(r.value ->> 'at'), array_agg((r.value ->> 'since')::xid8::xid), sync.untouched_sql(p_entity, p_schema),
+      pg_catalog.array_agg(r.key), pg_catalog.array_agg(r.value ->> 'at'), pg_catalog.array_agg((r.value ->> 'since')::xid8::xid), sync.untouched_sql(p_entity, p_schema),
       sync.writer_sql(p_entity, p_schema))
     from public.sync_entity_shapes h, jsonb_each(h.reshaped) r
    where h.entity_id = p_entity.id
@@ -2995,7 +3010,7 @@ comment on function sync.named_triggers(regclass, text, text) is
 
 create function sync.words(p_words text[]) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  select string_agg('\m' || regexp_replace(w, '(\W)', '\\\1', 'g') || '\M', '|') from unnest(p_words) w
+  select string_agg('\m' || regexp_replace(w, '(\W)', '\\\1', 'g') || '\M', '|') from pg_catalog.unnest(p_words) w
 $$;
 comment on function sync.words(text[]) is 'A regular expression that finds any of these words. Null: there are none.';
 
@@ -3033,7 +3048,7 @@ create function sync.page_otherwise() returns table (legacy_id bigint, field tex
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   return query
-  select q.legacy_id, f.field from pg_temp.page_plan q cross join lateral unnest(q.otherwise) f (field)
+  select q.legacy_id, f.field from pg_temp.page_plan q cross join lateral pg_catalog.unnest(q.otherwise) f (field)
    where q.otherwise is not null
   union all
   -- Written by an earlier page, and as it was left then: the two still differ.
@@ -3052,9 +3067,9 @@ declare
   v_table  regclass := to_regclass(format('public.%I', p_entity.target_table));
   v_fields jsonb;
 begin
-  select jsonb_agg(jsonb_build_object('field', f.field, 'triggers', sync.altering_triggers(v_table, array[f.field])) order by f.field)
+  select pg_catalog.jsonb_agg(jsonb_build_object('field', f.field, 'triggers', sync.altering_triggers(v_table, array[f.field])) order by f.field)
     into v_fields
-    from (select distinct x.field from unnest(p_fields) x (field)) f;
+    from (select distinct x.field from pg_catalog.unnest(p_fields) x (field)) f;
   if v_fields is null then
     return;
   end if;
@@ -3338,7 +3353,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
    where i.indrelid = to_regclass(format('public.%I', p_entity.target_table)) and i.indisunique and i.indisvalid
      and sync.are_owned(p_entity, i.indrelid, array(
-           select k::smallint from unnest(i.indkey::smallint[]) k where k <> 0
+           select k::smallint from pg_catalog.unnest(i.indkey::smallint[]) k where k <> 0
            union select d.refobjsubid::smallint from pg_catalog.pg_depend d
                   where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = i.indexrelid and d.refobjid = i.indrelid and d.refobjsubid > 0))
    order by c.relname
@@ -3440,7 +3455,7 @@ declare
   v_columns text := sync.shadow_columns(p_entity);
 begin
   create temp table page_keys on commit drop as
-  select k as legacy_id from (select _key from pg_temp.page_rows union select unnest(p_left)) x (k);
+  select k as legacy_id from (select _key from pg_temp.page_rows union select pg_catalog.unnest(p_left)) x (k);
   create unique index on pg_temp.page_keys (legacy_id);
   analyze pg_temp.page_keys;
   -- What this execution has planned for the page's records already stands for what is there.
@@ -3512,7 +3527,7 @@ begin
                           where r.execution_id = %6$L and r.entity_id = %7$s and r.id = t.id and r.lands is not null)
       on conflict do nothing
     $q$, p_entity.target_table, v_columns,
-      (select string_agg(format('%s as _k%s', e, n), ', ' order by n) from unnest(u.keys) with ordinality x (e, n)), v_new,
+      (select string_agg(format('%s as _k%s', e, n), ', ' order by n) from pg_catalog.unnest(u.keys) with ordinality x (e, n)), v_new,
       sync.holds_key_sql(u.keys, u.operators, u.nulls_equal), p_execution, p_entity.id)
       from sync.unique_keys(p_entity) u
     union all
@@ -3521,7 +3536,7 @@ begin
       select %6$s from public.sync_planned_records r
         cross join lateral jsonb_populate_record(null::pg_temp.page_shadow, r.row_after) t
        where r.execution_id = %1$L and r.entity_id = %2$s and r.lands
-         and r.unique_keys && array(select h.hash from %3$s cross join lateral unnest(%4$s) h (hash))
+         and r.unique_keys && array(select h.hash from %3$s cross join lateral pg_catalog.unnest(%4$s) h (hash))
       on conflict do nothing
     $q$, p_execution, p_entity.id, v_new, sync.key_hashes(p_entity), v_columns, sync.shadow_values(p_entity))
       where sync.key_hashes(p_entity) is not null);
@@ -3540,7 +3555,7 @@ comment on function sync.refuse_dangling(text) is 'Raises, for a plan, what a fo
 
 create function sync.reference_statements(p_execution uuid, p_entity public.sync_entities) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select coalesce(array_agg(format($q$
+  select coalesce(pg_catalog.array_agg(format($q$
       select sync.refuse_dangling(%1$L)
         from pg_temp.page_plan q join pg_temp.page_shadow t on t.id = q.id
         left join lateral (
@@ -3604,8 +3619,8 @@ begin
         join pg_temp.page_rows p on p._uuid = held.id and p.n between $1 and $2
         join pg_temp.page_plan q on q.n = p.n
         -- Given up is only what the row's own new value then takes the place of.
-        cross join lateral (select f.name from unnest(%5$L::text[]) with ordinality f (name, rank) where q.written ? f.name order by f.rank limit 1) f
-    $q$, (select string_agg(format('%s as _k%s', e, n), ', ' order by n) from unnest(v_index.keys) with ordinality x (e, n)),
+        cross join lateral (select f.name from pg_catalog.unnest(%5$L::text[]) with ordinality f (name, rank) where q.written ? f.name order by f.rank limit 1) f
+    $q$, (select string_agg(format('%s as _k%s', e, n), ', ' order by n) from pg_catalog.unnest(v_index.keys) with ordinality x (e, n)),
       (select string_agg(format('(p.%s)::%s as %I', c.slot, c.registered, c.name), ', ') from sync.field_slots(p_entity) c),
       sync.target_sql(p_entity, p_schema),
       sync.holds_key_sql(v_index.keys, v_index.operators, v_index.nulls_equal) || coalesce(' and (' || v_index.predicate || ')', ''),
@@ -3659,7 +3674,7 @@ comment on function sync.vacant_values(public.sync_entities) is
 
 create function sync.giving_keys(p_entity public.sync_entities) returns table (name text, fields text[])
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select c.relname::text, array_agg(v.field order by v.value <> 'null', a.attnum)
+  select c.relname::text, pg_catalog.array_agg(v.field order by v.value <> 'null', a.attnum)
     from pg_catalog.pg_index i
     join pg_catalog.pg_class c on c.oid = i.indexrelid
     join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and (a.attnum = any ((i.indkey::smallint[])[:i.indnkeyatts - 1]) or exists (
@@ -3677,14 +3692,14 @@ comment on function sync.giving_keys(public.sync_entities) is
 -- get give it up first, but only when a slice was rejected for it.
 create function sync.vacate_statements(p_entity public.sync_entities, p_schema text) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select coalesce(array_agg(format($q$
+  select coalesce(pg_catalog.array_agg(format($q$
       update %1$s t set %2$I = %3$s
         from pg_temp.page_rows p
        where p.n between $1 and $2 and t.id = p._uuid
          and exists (select from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %2$L)
     $q$, sync.target_sql(p_entity, p_schema), v.field, v.value) order by v.field), '{}')
     from sync.vacant_values(p_entity) v
-   where v.field in (select unnest(g.fields) from sync.giving_keys(p_entity) g)
+   where v.field in (select pg_catalog.unnest(g.fields) from sync.giving_keys(p_entity) g)
 $$;
 comment on function sync.vacate_statements(public.sync_entities, text) is
   'The statements by which rows of a slice give up unique values that others of it are to get, as pg_temp.page_givers says. $1, $2: the slice.';
@@ -3862,7 +3877,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       select held.id
         from (select v.id as _id, %1$s from (select p._uuid as id, %2$s from pg_temp.page_rows p where p.n = $1) v) k
         cross join lateral (select t.id from %3$s t where %4$s and t.id <> k._id limit 1) held
-    $q$, (select string_agg(format('%s as _k%s', e, n), ', ' order by n) from unnest(u.keys) with ordinality x (e, n)),
+    $q$, (select string_agg(format('%s as _k%s', e, n), ', ' order by n) from pg_catalog.unnest(u.keys) with ordinality x (e, n)),
       (select string_agg(format('(p.%s)::%s as %I', c.slot, c.registered, c.name), ', ') from sync.field_slots(p_entity) c),
       sync.target_sql(p_entity, p_schema),
       sync.holds_key_sql(u.keys, u.operators, u.nulls_equal) || coalesce(' and (' || u.predicate || ')', ''))
@@ -3995,15 +4010,15 @@ begin
     with reject as materialized (
       select j.n, p._uuid, j.other, (row_number() over (order by j.n))::integer as i
         from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n where j.sqlstate = '23505' and j.other is not null)
-    select array_agg(r.n order by r.i), array_agg(h.i order by r.i) into v_n, v_next
+    select pg_catalog.array_agg(r.n order by r.i), pg_catalog.array_agg(h.i order by r.i) into v_n, v_next
       from reject r left join reject h on h._uuid = r.other;
     exit when v_n is null;
     for v_circle in
-      select c.n from (select array(select v_n[x] from unnest(c) x) as n from sync.circles(v_next) c) c
+      select c.n from (select array(select v_n[x] from pg_catalog.unnest(c) x) as n from sync.circles(v_next) c) c
        where v_together = 1 or c.n <@ v_all
     loop
       delete from pg_temp.page_rejects where n = any (v_circle);
-      update pg_temp.page_rows p set n = v_after + x.i from unnest(v_circle) with ordinality x (n, i) where p.n = x.n;
+      update pg_temp.page_rows p set n = v_after + x.i from pg_catalog.unnest(v_circle) with ordinality x (n, i) where p.n = x.n;
       if v_together = 0 then
         perform sync.load_slice(p_entity, p_schema, p_reads, p_writes, v_after + 1, v_after + cardinality(v_circle));
       end if;
@@ -4074,8 +4089,8 @@ declare
   v_writes text[] := p_writes || 'set constraints all immediate'::text;
   v_error  text[];
 begin
-  update pg_temp.page_rows p set n = v_from + x.i - 1 from unnest(p_members) with ordinality x (n, i) where p.n = x.n;
-  update pg_temp.page_relatives p set n = v_from + x.i - 1 from unnest(p_members) with ordinality x (n, i) where p.n = x.n;
+  update pg_temp.page_rows p set n = v_from + x.i - 1 from pg_catalog.unnest(p_members) with ordinality x (n, i) where p.n = x.n;
+  update pg_temp.page_relatives p set n = v_from + x.i - 1 from pg_catalog.unnest(p_members) with ordinality x (n, i) where p.n = x.n;
   v_error := sync.try_slice(p_reads, false, v_from, v_to);
   if v_error is null then
     -- One that does not land although nothing refuses it: its own reason is told, and nobody may refer to it.
@@ -4161,13 +4176,13 @@ begin
   end loop;
   -- Refused only together: those that lead in a circle are tried circle by circle, the others wait for their parents.
   with member as (select r.n, r.k, (row_number() over (order by r.n))::integer as i from pg_temp.page_relatives r where r.state = 'open')
-  select array_agg(m.n order by m.i), array_agg(t.i order by m.i) into v_open, v_next
+  select pg_catalog.array_agg(m.n order by m.i), pg_catalog.array_agg(t.i order by m.i) into v_open, v_next
     from member m join pg_temp.page_rows p on p.n = m.n
     left join lateral (select e.value::bigint as k from jsonb_each_text(p._together) e
                         where exists (select from member x where x.k = e.value::bigint) order by e.key limit 1) f on true
     left join member t on t.k = f.k;
   update pg_temp.page_relatives set state = 'later' where state = 'open';
-  for v_circle in select array(select v_open[x] from unnest(c) x) from sync.circles(v_next) c loop
+  for v_circle in select array(select v_open[x] from pg_catalog.unnest(c) x) from sync.circles(v_next) c loop
     update pg_temp.page_relatives set state = 'open' where n = any (v_circle);
     perform sync.part_relatives();
     v_circle := array(select n from pg_temp.page_relatives where state = 'open' order by n);
@@ -4283,12 +4298,12 @@ begin
         from pg_temp.page_rows p
         left join %1$s t on t.id = p._uuid
         left join %5$I.sync_row_states s on s.entity_id = %2$s and s.legacy_id = p._key
-        cross join lateral (select to_jsonb(x.*) as now from (select %3$s) x offset 0) o
+        cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %3$s) x offset 0) o
         cross join lateral (select o.now, %4$s as "left" offset 0) l
         %7$s
         cross join lateral (select %8$s as "left" offset 0) g
         cross join lateral (
-          select sync.listed(array_agg(f.key order by f.key)) as fields from jsonb_each(l.now) f
+          select sync.listed(pg_catalog.array_agg(f.key order by f.key)) as fields from jsonb_each(l.now) f
            where f.value is distinct from coalesce(g."left" -> f.key, 'null')) e
        where p.n between $1 and $2
     $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, sync.referenced_sql(p_entity, p_plan),
@@ -4364,7 +4379,7 @@ declare
   v_free  integer[];
   v_last  integer := (select max(n) from pg_temp.page_rows);
 begin
-  select array_agg(r.name), string_agg(format('exists (select from public.%I t where t.%I = p._uuid and t.id <> all ($2))', p_entity.target_table, r.field), ' or ')
+  select pg_catalog.array_agg(r.name), string_agg(format('exists (select from public.%I t where t.%I = p._uuid and t.id <> all ($2))', p_entity.target_table, r.field), ' or ')
     into v_names, v_held from sync.references_to_itself(p_entity) r;
   v_n := array(select j.n from pg_temp.page_rejects j where j.sqlstate = '23503' and j.constraint_name = any (v_names) order by j.n);
   -- Whoever is referred to by a row that stays does, and then whoever that one refers to.
@@ -4372,13 +4387,13 @@ begin
     if v_n = '{}' then
       return;
     end if;
-    execute format('select coalesce(array_agg(p.n order by p.n), ''{}'') from pg_temp.page_rows p where p.n = any ($1) and p._leaves and not (%s)', v_held)
+    execute format('select coalesce(pg_catalog.array_agg(p.n order by p.n), ''{}'') from pg_temp.page_rows p where p.n = any ($1) and p._leaves and not (%s)', v_held)
       into v_free using v_n, array(select p._uuid from pg_temp.page_rows p where p.n = any (v_n));
     exit when v_free = v_n;
     v_n := v_free;
   end loop;
   delete from pg_temp.page_rejects where n = any (v_n);
-  update pg_temp.page_rows p set n = v_last + x.i from unnest(v_n) with ordinality x (n, i) where p.n = x.n;
+  update pg_temp.page_rows p set n = v_last + x.i from pg_catalog.unnest(v_n) with ordinality x (n, i) where p.n = x.n;
   perform sync.load_slice(p_entity, 'public', p_reads, p_writes, v_last + 1, v_last + cardinality(v_n));
 end
 $$;
@@ -4456,7 +4471,7 @@ begin
         from pg_temp.page_rows p
         left join %1$s t on t.id = p._uuid
         left join %5$I.sync_row_states s on s.entity_id = %2$s and s.legacy_id = p._key
-        cross join lateral (select to_jsonb(x.*) as now from (select %3$s) x offset 0) o
+        cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %3$s) x offset 0) o
         cross join lateral (select %4$s as "left" offset 0) l
        where p.n between $1 and $2
     $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, v_marks, v_fits),
@@ -4471,10 +4486,10 @@ begin
     case when v_sets is not null then format($q$
       with after as (
         select q.n, t.id is null or t.xmin = q.held or o.now || %3$L::jsonb <> o.now as cancelled,
-               (select array_agg(e.key order by e.key) from jsonb_each(o.now) e where e.value is distinct from (q.now || q.written) -> e.key) as otherwise
+               (select pg_catalog.array_agg(e.key order by e.key) from jsonb_each(o.now) e where e.value is distinct from (q.now || q.written) -> e.key) as otherwise
           from pg_temp.page_plan q
           left join %1$s t on t.id = q.id
-          cross join lateral (select to_jsonb(x.*) as now from (select %2$s) x offset 0) o
+          cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %2$s) x offset 0) o
          where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}' and o.now is distinct from q.now || q.written)
       update pg_temp.page_plan q set cancelled = a.cancelled, otherwise = a.otherwise from after a where a.n = q.n
     $q$, v_target, sync.owned_columns(p_entity), v_marks) end,
@@ -4492,7 +4507,7 @@ begin
       update %4$I.sync_row_states s set "left" = s."left" || sync.pick(o.now, q.otherwise)
         from pg_temp.page_plan q
         join %1$s t on t.id = q.id
-        cross join lateral (select to_jsonb(x.*) as now from (select %2$s) x offset 0) o
+        cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %2$s) x offset 0) o
        where q.n between $1 and $2 and q.action = 'soft' and q.otherwise is not null and s.entity_id = %3$s and s.legacy_id = q.legacy_id
     $q$, v_target, sync.owned_columns(p_entity), p_entity.id, v_schema)
   ], null) || sync.tombstone_statements(p_entity, v_schema);
@@ -4553,7 +4568,7 @@ begin
                      p._raw is distinct from s.raw or (s.seen_hash is null) <> (%7$L = 'values')
                        or p._digest is distinct from s.source_digest or s.gone_at is not null as restated, %21$s as reworded
                 from pg_temp.page_rows p
-                cross join lateral (select to_jsonb(x.*) as new from (select %1$s) x offset 0) v
+                cross join lateral (select pg_catalog.to_jsonb(x.*) as new from (select %1$s) x offset 0) v
                 left join %2$s t on t.id = p._uuid
                 left join %10$I.sync_row_states s on s.entity_id = %3$s and s.legacy_id = p._key
                 -- One index probe per record that never landed, whatever the planner thinks.
@@ -4563,7 +4578,7 @@ begin
                 left join lateral (
                   select a.undecided from public.sync_adoption_rows a
                    where s.legacy_id is null and a.entity_id = %3$s and a.legacy_id = p._key and a.undecided limit 1) a on true
-                cross join lateral (select to_jsonb(x.*) as now from (select %4$s) x offset 0) o
+                cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %4$s) x offset 0) o
                 -- A hash that fits but for the legacy key still stands: what the sync left there is known.
                 cross join lateral (
                   select o.now, %8$s as seen, (select %9$s from (
@@ -4632,7 +4647,7 @@ begin
          string_agg(format('%1$I = case when q.written ? %1$L then %2$s else t.%1$I end', c.name,
                            format(case when c.registered in ('json', 'jsonb') then 'case when q.decided ->> %1$L = ''merge'' then (q.written -> %1$L)::%3$s else (p.%2$s)::%3$s end'
                                                     else '(p.%2$s)::%3$s' end, c.name, c.slot, c.registered)), ', '),
-         coalesce(array_agg(c.name) filter (where c.registered = 'numeric'), '{}')
+         coalesce(pg_catalog.array_agg(c.name) filter (where c.registered = 'numeric'), '{}')
     into v_names, v_values, v_sets, v_numbers
     from sync.field_slots(p_entity) c;
 
@@ -4670,12 +4685,12 @@ begin
                -- Of the fields that this write left alone, too: what stands there now is what stood there, or what the source says. As they print:
                -- numbers that are equal may have other zeros at their end.
                case when o.now::text is distinct from w.meant::text then (
-                 select array_agg(e.key order by e.key) from jsonb_each(o.now) e
+                 select pg_catalog.array_agg(e.key order by e.key) from jsonb_each(o.now) e
                   where e.value::text is distinct from (w.meant -> e.key)::text
                     and (w.written ? e.key or e.value::text is distinct from (q.new -> e.key)::text)) end as otherwise
           from pg_temp.page_plan q
           left join %1$s t on t.id = q.id
-          cross join lateral (select to_jsonb(x.*) as now from (select %2$s) x offset 0) o
+          cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %2$s) x offset 0) o
           cross join lateral (
             select y.written, q.now || y.written as meant
               from (select case when q.action = 'insert' then q.new when q.action in ('update', 'review') then q.written else '{}' end as written) y offset 0) w
@@ -4694,7 +4709,7 @@ begin
                source_digest = excluded.source_digest, written_by = excluded.written_by, gone_at = null
       )
       update pg_temp.page_plan q
-         set otherwise = a.otherwise, altered = q.altered or exists (select from unnest(a.otherwise) k where k = any (%4$L::text[]) and a.now -> k is distinct from a.meant -> k),
+         set otherwise = a.otherwise, altered = q.altered or exists (select from pg_catalog.unnest(a.otherwise) k where k = any (%4$L::text[]) and a.now -> k is distinct from a.meant -> k),
               -- A row that was left as it was and holds equal values, which only print otherwise, has nothing that was cancelled.
               cancelled = not a.there or a.untouched and a.now is distinct from a.meant
         from after a
@@ -5445,7 +5460,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_row_states set source_digest = null where entity_id = p_entity.id and legacy_id = any (p_keys);
   -- Whoever was to read it already compares the texts in a commit after this one.
   insert into public.sync_pending_keys (entity_id, legacy_id, reason, generation)
-  select distinct p_entity.id, k, 'decided', 0 from unnest(p_keys) k order by k
+  select distinct p_entity.id, k, 'decided', 0 from pg_catalog.unnest(p_keys) k order by k
   on conflict (entity_id, legacy_id) do nothing;
 $$;
 comment on function sync.read_for_text(public.sync_entities, bigint[]) is
@@ -5479,7 +5494,7 @@ begin
       insert into public.sync_warnings as w (entity_id, legacy_id, rule)
       select distinct $2, key, 'written_otherwise: ' || name from otherwise
       on conflict (entity_id, legacy_id, rule) do update set last_seen_at = now())
-    select array_agg(distinct name) from otherwise
+    select pg_catalog.array_agg(distinct name) from otherwise
   $q$, v_table, v_slots, v_owned) into v_fields using p_written, p_entity.id;
   perform set_config('search_path', 'pg_catalog, pg_temp', true);
   perform sync.tell_otherwise(p_entity, null, v_fields);
@@ -5493,7 +5508,7 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_table   text := format('public.%I', p_entity.target_table);
   v_owned   text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c);
-  v_now     text := format('select to_jsonb(isthmus_row.*) as now from (select %s from %s t where t.id = (work.item ->> ''row'')::uuid limit 1) isthmus_row',
+  v_now     text := format('select pg_catalog.to_jsonb(isthmus_row.*) as now from (select %s from %s t where t.id = (work.item ->> ''row'')::uuid limit 1) isthmus_row',
                            sync.owned_columns(p_entity), v_table);
   v_exact   text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c where c ->> 'type' = 'numeric');
   v_reworded jsonb := sync.reworded_fields(p_entity);
@@ -5503,7 +5518,7 @@ declare
 begin
   -- expect: what the row must hold now; put: what is written; seen, left: what is remembered then, left null: what stands there.
   -- What the target keeps against the source's value, or gets instead of it, counts as somebody's edit of that value.
-  select jsonb_agg(jsonb_build_object('id', c.id, 'row', c.target_record_id, 'key', c.source_record_id, 'fields', to_jsonb(f.names),
+  select pg_catalog.jsonb_agg(jsonb_build_object('id', c.id, 'row', c.target_record_id, 'key', c.source_record_id, 'fields', pg_catalog.to_jsonb(f.names),
            'strategy', c.resolution_strategy, 'again', p_before ->> c.id::text is not null,
            'expect', case when p_before ->> c.id::text is null then v.target else v.after end,
            'put', case when c.resolution_strategy = 'source_wins' then v.source
@@ -5514,7 +5529,7 @@ begin
            'left', case when c.resolution_strategy is null then v."left" when c.resolution_strategy <> 'source_wins' then v.source end,
            'record', v.record, 'hashes', v.hashes, 'digest', c.source_digest))
     into v_work
-    from unnest(p_ids) i (id)
+    from pg_catalog.unnest(p_ids) i (id)
     cross join lateral (select * from public.sync_conflicts where id = i.id and rule = 'both_changed' limit 1) c
     left join lateral (select * from public.sync_conflict_values where conflict_id = c.id limit 1) v on true
     cross join lateral (select sync.unlisted(c.field) as names) f;
@@ -5543,7 +5558,7 @@ begin
                      then 'resolution_data holds a value that differences shows cut short'
                    when w -> 'put' ? p_entity.legacy_key and w #>> array['put', p_entity.legacy_key] is distinct from w ->> 'key'
                      then format('%s says which record the row is, and no decision changes it', p_entity.legacy_key)
-                   when not (select array_agg(k) from jsonb_object_keys(w -> 'put') k) <@ v_owned then 'a field is no longer the sync''s own'
+                   when not (select pg_catalog.array_agg(k) from jsonb_object_keys(w -> 'put') k) <@ v_owned then 'a field is no longer the sync''s own'
                  end as why,
                  'The fields are those in the column field; their values, unmasked and whole: select sync.reveal(''' || (w ->> 'id') || ''').' as hint
             from jsonb_array_elements(v_work) w) w
@@ -5571,7 +5586,7 @@ begin
         cross join lateral (select from %s t where t.id = d.row limit 1 for no key update of t) l) locked
   $q$, v_table) using v_work;
   execute format($q$
-    select jsonb_agg(work.item || jsonb_build_object('held', jsonb_build_object('seen', s.seen_hash, 'left', s.left_hash),
+    select pg_catalog.jsonb_agg(work.item || jsonb_build_object('held', jsonb_build_object('seen', s.seen_hash, 'left', s.left_hash),
              'before', o.now, 'says', coalesce(s.seen, nullif(work.item -> 'record', 'null')), 'why', case
              when o.now is null then 'its target row is gone'
              when sync.pick(o.now, f.names) <> work.item -> 'expect' then 'the target holds other values than it shows'
@@ -5607,12 +5622,12 @@ begin
     select count(distinct w ->> 'row') from jsonb_array_elements(v_work) w where w -> 'put' <> '{}'));
 
   execute format($q$
-    select jsonb_agg(work.item || jsonb_build_object('now', o.now, 'altered', a.altered, 'also', a.also))
+    select pg_catalog.jsonb_agg(work.item || jsonb_build_object('now', o.now, 'altered', a.altered, 'also', a.also))
       from jsonb_array_elements($1) work (item) cross join lateral (%s) o
       -- What triggers made of the fields that the decision is not about: of those that are not what the source says it is told.
       cross join lateral (
         select coalesce(jsonb_object_agg(e.key, e.value), '{}') as altered,
-               coalesce(jsonb_agg(e.key) filter (where e.value is distinct from work.item -> 'says' -> e.key), '[]') as also
+               coalesce(pg_catalog.jsonb_agg(e.key) filter (where e.value is distinct from work.item -> 'says' -> e.key), '[]') as also
           from jsonb_each(o.now) e
          where e.value is distinct from work.item -> 'before' -> e.key and not work.item -> 'put' ? e.key) a
   $q$, v_now) into v_work using v_work;
@@ -5635,7 +5650,7 @@ begin
 
   -- What is put back is nothing new.
   perform sync.tell_decided_otherwise(p_entity, (
-    select jsonb_agg(case when w ->> 'strategy' is not null then w else w || '{"put": {}}' end) from jsonb_array_elements(v_work) w));
+    select pg_catalog.jsonb_agg(case when w ->> 'strategy' is not null then w else w || '{"put": {}}' end) from jsonb_array_elements(v_work) w));
 
   update public.sync_conflict_values v
      set after = case when w ->> 'strategy' is not null then sync.pick(w -> 'now', array(select jsonb_array_elements_text(w -> 'fields'))) end,
@@ -5720,7 +5735,7 @@ begin
   perform set_config('search_path', 'pg_catalog, pg_temp', true);
   perform sync.refuse_cancelled(p_entity, p_ids, v_written, cardinality(p_ids));
   perform sync.tell_decided_otherwise(p_entity, (
-    select jsonb_agg(jsonb_build_object('key', c.source_record_id, 'row', c.target_record_id, 'put', v.record))
+    select pg_catalog.jsonb_agg(jsonb_build_object('key', c.source_record_id, 'row', c.target_record_id, 'put', v.record))
       from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id where c.id = any (p_ids)));
   execute format($q$
     update public.sync_row_states s
@@ -5730,7 +5745,7 @@ begin
            source_digest = c.source_digest, written_by = null, gone_at = null, synced_at = now()
       from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
       join %1$s t on t.id = c.target_record_id
-      cross join lateral (select to_jsonb(isthmus_row.*) as now from (select %2$s) isthmus_row offset 0) o
+      cross join lateral (select pg_catalog.to_jsonb(isthmus_row.*) as now from (select %2$s) isthmus_row offset 0) o
      where c.id = any ($1) and s.entity_id = c.entity_id and s.legacy_id = c.source_record_id
   $q$, v_table, sync.owned_columns(p_entity)) using p_ids;
   perform sync.read_for_text(p_entity, array(
@@ -5758,7 +5773,7 @@ begin
   execute format($q$
     select c.* from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
       join %1$s t on t.id = c.target_record_id
-      cross join lateral (select to_jsonb(isthmus_row.*) as now from (select %2$s) isthmus_row offset 0) o
+      cross join lateral (select pg_catalog.to_jsonb(isthmus_row.*) as now from (select %2$s) isthmus_row offset 0) o
      where c.id = any ($1) and c.rule = 'left_edited' and sync.pick(o.now, array(select jsonb_object_keys(v.target))) <> v.target
      order by c.first_seen_at, c.id limit 1
   $q$, v_table, sync.owned_columns(p_entity)) into v_first using p_ids;
@@ -5770,7 +5785,7 @@ begin
     with kept as (
       insert into public.sync_conflict_values as k (conflict_id, target)
       select c.id, o.now from public.sync_conflicts c join %1$s t on t.id = c.target_record_id
-        cross join lateral (select to_jsonb(isthmus_row.*) as now from (select %2$s) isthmus_row) o
+        cross join lateral (select pg_catalog.to_jsonb(isthmus_row.*) as now from (select %2$s) isthmus_row) o
        where c.id = any ($1)
       on conflict (conflict_id) do update set target = excluded.target)
     delete from %1$s t using public.sync_conflicts c where c.id = any ($1) and t.id = c.target_record_id
@@ -5802,10 +5817,10 @@ declare
   v_back  uuid[];
   v_gone  uuid[];
 begin
-  select array_agg(c.id), array_agg(c.id) filter (where c.rule = 'target_deleted' and c.resolution_strategy = 'source_wins'),
-         array_agg(c.id) filter (where c.rule in ('deleted_in_source', 'left_edited') and c.resolution_strategy = 'source_wins')
+  select pg_catalog.array_agg(c.id), pg_catalog.array_agg(c.id) filter (where c.rule = 'target_deleted' and c.resolution_strategy = 'source_wins'),
+         pg_catalog.array_agg(c.id) filter (where c.rule in ('deleted_in_source', 'left_edited') and c.resolution_strategy = 'source_wins')
     into v_ids, v_back, v_gone
-    from unnest(p_ids) i (id)
+    from pg_catalog.unnest(p_ids) i (id)
     cross join lateral (select * from public.sync_conflicts where id = i.id and rule <> 'both_changed' limit 1) c;
   if v_ids is null then
     return;
@@ -6019,7 +6034,7 @@ begin
   -- Tells application triggers that this is the sync and not a person; what the person does next is theirs again.
   perform set_config('isthmus.sync', 'on', true);
   for v_group in
-    select entity_id, array_agg(id order by target_record_id, id) as ids
+    select entity_id, pg_catalog.array_agg(id order by target_record_id, id) as ids
       from decided where decisions > (v_before ->> id::text)::integer group by entity_id order by entity_id
   loop
     perform sync.carry_out(sync.released_entity(v_group.entity_id), v_group.ids, v_strategies);
@@ -7329,7 +7344,7 @@ begin
                             when j.sqlstate = '23505' then coalesce('Record ' || h.legacy_id || ' holds', 'Another target row holds') || ' the same unique value: correct one of the two.'
                             when l.n is not null then l.remedy
                             when j.sqlstate ~ '^(23|44)' then 'The target refuses the record: correct it in the source, or change the constraint.'
-                            when j.sqlstate = 'IS001' then 'The target column would cut, round or pad the value, or a trigger changes the number: widen the column, correct the value in the source, or change the trigger.'
+                            when j.sqlstate = 'IS001' then 'The target column would cut, round or pad the value, or a trigger changes the number: widen the column, correct the value in the source, or change the trigger. Of a time that its zone skips or has twice, inZone in the entity file says which moment is meant.'
                             when j.sqlstate = 'IS004' then 'The target cancels the write of this record without an error' || coalesce(' (trigger ' || v_cancelling || ')', '') || ': correct the record in the source, or change the trigger.'
                             when j.sqlstate ~ '^22' then 'A value does not fit the target column: correct it in the source, or widen the column.'
                             when j.sqlstate = '54001' then 'A value is nested too deeply for the target' || case when j.column_name is null then ', or a trigger of it calls itself without an end' else '' end
@@ -8284,10 +8299,10 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   execute format($q$
     insert into public.sync_planned_records as r (execution_id, entity_id, legacy_id, id, outcome, lands, row_after, state_after, source_digest)
-    select $1, $2, x.k, x.id, 'unchanged', true, o.now, to_jsonb(s) || '{"gone_at": null}', s.source_digest
+    select $1, $2, x.k, x.id, 'unchanged', true, o.now, pg_catalog.to_jsonb(s) || '{"gone_at": null}', s.source_digest
       from jsonb_to_recordset($3) as x (k bigint, id uuid)
       -- One index probe per record, whatever the planner thinks.
-      cross join lateral (select (select to_jsonb(y.*) from (select t.id, %2$s) y) as now from public.%1$I t where t.id = x.id limit 1) o
+      cross join lateral (select (select pg_catalog.to_jsonb(y.*) from (select t.id, %2$s) y) as now from public.%1$I t where t.id = x.id limit 1) o
       left join lateral (select w.* from public.sync_row_states w where w.entity_id = $2 and w.legacy_id = x.k limit 1) s on true
      order by x.k
     on conflict (execution_id, entity_id, legacy_id) do update
@@ -8300,7 +8315,7 @@ comment on function sync.plan_landed(uuid, public.sync_entities, jsonb) is
 
 create function sync.plan_found(p_execution uuid, p_entity public.sync_entities, p_mapped jsonb) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  select sync.plan_landed(p_execution, p_entity, coalesce(jsonb_agg(jsonb_build_object('k', x.k, 'id', x.id)), '[]'))
+  select sync.plan_landed(p_execution, p_entity, coalesce(pg_catalog.jsonb_agg(jsonb_build_object('k', x.k, 'id', x.id)), '[]'))
     from jsonb_to_recordset(p_mapped) as x (k bigint, id uuid)
    where not exists (select from public.sync_adoption_rows a where a.entity_id = p_entity.id and a.legacy_id = x.k and a.undecided)
      -- One index probe per record, whatever the planner thinks.
@@ -8323,7 +8338,7 @@ begin
     return;
   end if;
   execute format($q$
-    select coalesce(jsonb_agg(jsonb_build_object('k', f.k, 'id', f.id)), '[]')
+    select coalesce(pg_catalog.jsonb_agg(jsonb_build_object('k', f.k, 'id', f.id)), '[]')
       from (select a.k, coalesce(m.entity_uuid, a.id) as id, m.sync_status
               from unnest($1, $2) a (k, id)
               left join lateral (select u.entity_uuid, u.sync_status from public.uuid_mappings_enhanced u
@@ -8833,8 +8848,8 @@ set intervalstyle = 'iso_8601' set extra_float_digits = 3 set bytea_output = 'he
 set array_nulls = on set standard_conforming_strings = on set quote_all_identifiers = off set transform_null_equals = off as $$
 declare
   v_entity public.sync_entities;
-  v_differ text := (select string_agg(format($q$coalesce(to_jsonb(t.%1$I), 'null') is distinct from s."left" -> %1$L$q$, c), ' or ')
-                      from unnest(p_columns) c);
+  v_differ text := (select string_agg(format($q$coalesce(pg_catalog.to_jsonb(t.%1$I), 'null') is distinct from s."left" -> %1$L$q$, c), ' or ')
+                      from pg_catalog.unnest(p_columns) c);
 begin
   if v_differ is null then
     return;
@@ -8848,7 +8863,7 @@ begin
      where s.entity_id = %4$s and s.gone_at is null
        and %7$s is not true
        and case when s.left_hash is null then %5$s
-                else s.left_hash <> hashtextextended((select to_jsonb(x.*)::text from (select %6$s) x), 0) end
+                else s.left_hash <> hashtextextended((select pg_catalog.to_jsonb(x.*)::text from (select %6$s) x), 0) end
   $q$, v_entity.target_table, v_entity.source_id, v_entity.entity_type, v_entity.id, v_differ, sync.owned_columns(v_entity),
     sync.as_left_sql(v_entity));
 end
@@ -8878,7 +8893,7 @@ begin
     values (v_chain.execution_id, 'control_totals:' || v_entity.entity_type, v_chain.round, p_report)
     on conflict (execution_id, kind, round) do update set body = excluded.body, created_at = now();
     insert into public.sync_pending_keys (entity_id, legacy_id, reason)
-    select p_entity_id, k, 'control_total' from unnest(p_recheck) k order by k
+    select p_entity_id, k, 'control_total' from pg_catalog.unnest(p_recheck) k order by k
     on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   end if;
 
@@ -8889,7 +8904,7 @@ begin
      where id = p_chain;
     v_dispatch := array[p_chain];
   else
-    select jsonb_agg(jsonb_build_object('code', 'CONTROL_TOTALS_DIFFER', 'entity', substr(kind, 16), 'legacy_ids', body -> 'differing'))
+    select pg_catalog.jsonb_agg(jsonb_build_object('code', 'CONTROL_TOTALS_DIFFER', 'entity', substr(kind, 16), 'legacy_ids', body -> 'differing'))
       into v_differ
       from public.sync_reports
      where execution_id = v_chain.execution_id and kind like 'control\_totals:%' and round = v_chain.round
@@ -8907,7 +8922,7 @@ begin
     end if;
     v_dispatch := array(select sync.advance_execution(v_chain.execution_id));
   end if;
-  return (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
+  return (select coalesce(pg_catalog.jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
             from public.sync_chains c where c.id = any (v_dispatch));
 end
 $$;

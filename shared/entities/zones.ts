@@ -19,7 +19,7 @@ const FARTHEST = "interval '16 hours'";
 export function zonedSql(column: string, zone: string, { skipped, repeated }: ZoneRules): string {
   const there = (moment: string) => `(${moment} at time zone '${zone}')`;
   // The type of a sum is never a domain.
-  const isWallTime = `pg_typeof(${column} + interval '0') = 'timestamp'::regtype`;
+  const isWallTime = `pg_catalog.pg_typeof(${column} + interval '0') = 'timestamp'::regtype`;
   const wall = `(case when ${isWallTime} then ${column}::timestamp else ${there(`${column}::timestamptz`)} end)`;
   const asUtc = `(${wall} at time zone 'UTC')`;
   const offset = (sign: Sign) => `(${there(`(${asUtc} ${sign} ${FARTHEST})`)} - (${wall} ${sign} ${FARTHEST}))`;

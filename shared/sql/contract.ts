@@ -58,8 +58,8 @@ export async function readContractState<Finding>(
                  when $4::text::boolean or md5(c.body::text) is distinct from (select target_fingerprint from known) then c.body end),
               'known', (select jsonb_build_object('sourceFingerprint', source_fingerprint, 'findings', findings, 'planned', planned) from known),
               'unacknowledged', sync.unacknowledged_effects($2::integer::smallint),
-              'loaded', (select coalesce(jsonb_agg(entity_type), '[]') from public.sync_checkpoints where source_id = $2::integer::smallint),
-              'alerted', (select coalesce(jsonb_agg(e.entity_type), '[]')
+              'loaded', (select coalesce(pg_catalog.jsonb_agg(entity_type), '[]') from public.sync_checkpoints where source_id = $2::integer::smallint),
+              'alerted', (select coalesce(pg_catalog.jsonb_agg(e.entity_type), '[]')
                             from public.sync_alerts a join public.sync_entities e on e.id = a.entity_id
                            where a.kind = 'contract_broken' and a.closed_at is null and e.source_id = $2::integer::smallint),
               'warned', coalesce((select warned from last), '[]'))::text as state

@@ -57,7 +57,7 @@ export async function changedInTarget(
     target,
     "target",
     `select d.legacy_id::text as id
-       from unnest($3::text::bigint[]) k cross join lateral sync.drifted_rows($1::integer::smallint, k, k, 1, null) d where d.finding = 'target_deleted'
+       from pg_catalog.unnest($3::text::bigint[]) k cross join lateral sync.drifted_rows($1::integer::smallint, k, k, 1, null) d where d.finding = 'target_deleted'
      union
      select k::text from sync.edited_records($1::integer::smallint, array(select jsonb_array_elements_text($2::text::jsonb))) k
       where k = any ($3::text::bigint[])`,
@@ -98,7 +98,7 @@ async function totalsOf(source: Queryable, entity: Entity, unsettled: readonly s
        ${fromProjection(entity)}
         ${span === undefined ? "" : `and ${keySql(entity)} between $2::text::bigint and $3::text::bigint`}
         ${part === "keyless" ? `and ${keySql(entity)} is null` : ""}
-        and not exists (select from unnest($1::text::bigint[]) ${asked} (id) where ${asked}.id = ${keySql(entity)})
+        and not exists (select from pg_catalog.unnest($1::text::bigint[]) ${asked} (id) where ${asked}.id = ${keySql(entity)})
       group by 1`,
     [integerArray(unsettled), ...spanParameters(span)],
   );
@@ -133,7 +133,7 @@ export async function targetTotals(
     "target",
     `select (s.legacy_id >> ${BUCKET_BITS})::text as bucket, ${["count(*)::text as n", ...sums].join(", ")}
        ${fromLanded(entity)}
-        and not exists (select from unnest($2::text::bigint[]) x where x = s.legacy_id)
+        and not exists (select from pg_catalog.unnest($2::text::bigint[]) x where x = s.legacy_id)
       group by 1`,
     [entityId, integerArray(unsettled)],
   );
@@ -155,7 +155,7 @@ export async function sourceBucket(
     `select ${[`${keySql(entity)}::text as id`, ...columns].join(", ")}
        ${fromProjection(entity)}
         and ${keySql(entity)} >> ${BUCKET_BITS} = $2::text::bigint
-        and not exists (select from unnest($1::text::bigint[]) ${asked} (id) where ${asked}.id = ${keySql(entity)})`,
+        and not exists (select from pg_catalog.unnest($1::text::bigint[]) ${asked} (id) where ${asked}.id = ${keySql(entity)})`,
     [integerArray(unsettled), bucket],
   );
 }
@@ -175,7 +175,7 @@ export async function targetBucket(
     `select ${["s.legacy_id::text as id", ...columns].join(", ")}
        ${fromLanded(entity)}
         and s.legacy_id >> ${BUCKET_BITS} = $3::text::bigint
-        and not exists (select from unnest($2::text::bigint[]) x where x = s.legacy_id)`,
+        and not exists (select from pg_catalog.unnest($2::text::bigint[]) x where x = s.legacy_id)`,
     [entityId, integerArray(unsettled), bucket],
   );
 }

@@ -242,7 +242,7 @@ export async function commitDigestPage(
  */
 function spansSql(entity: Entity, within: number | undefined): string {
   const key = keySql(entity);
-  const inBuckets = within === undefined ? "" : ` and ${key} >> ${within} in (select unnest($4::text::bigint[]))`;
+  const inBuckets = within === undefined ? "" : ` and ${key} >> ${within} in (select pg_catalog.unnest($4::text::bigint[]))`;
   return recordsSql(
     entity,
     drivingSql(entity),

@@ -16,13 +16,13 @@ export async function executionState(target: Queryable, id: string): Promise<Rec
          'idleSeconds', case when x.status = 'running' then (
            select floor(extract(epoch from clock_timestamp() - greatest(x.started_at, max(c.moved_at)))) from public.sync_chains c where c.execution_id = x.id) end,
          'troubles', case when x.status = 'running' then (
-           select coalesce(jsonb_agg(jsonb_build_object('entity', e.entity_type, 'tries', c.failures, 'sends', c.unclaimed, 'code', c.last_error ->> 'code',
+           select coalesce(pg_catalog.jsonb_agg(jsonb_build_object('entity', e.entity_type, 'tries', c.failures, 'sends', c.unclaimed, 'code', c.last_error ->> 'code',
                     'message', c.last_error ->> 'message', 'remedy', c.last_error ->> 'remedy') order by e.id, c.id), '[]')
              from public.sync_chains c left join public.sync_entities e on e.id = c.entity_id
             where c.execution_id = x.id and c.state = 'open' and (c.failures > 0 or c.unclaimed > 1 or c.refusals > 0)) else '[]' end,
          'metrics', sync.execution_metrics(x.id),
          'entities', (
-           select jsonb_agg(jsonb_build_object(
+           select pg_catalog.jsonb_agg(jsonb_build_object(
                     'entity', e.entity_type,
                     'chains', (select jsonb_object_agg(s.state, s.n) from (
                                  select c.state, count(*) as n from public.sync_chains c
@@ -42,16 +42,16 @@ export async function executionState(target: Queryable, id: string): Promise<Rec
             where e.source_id = x.source_id and e.entity_type = any (x.entities)
               -- Of a selection, those that it came to.
               and (not x.selective or exists (select from public.sync_chains c where c.execution_id = x.id and c.entity_id = e.id))),
-         'queue', (select coalesce(jsonb_agg(jsonb_build_object('entity', q.entity_type, 'state', q.state, 'type', q.conflict_type, 'rule', q.rule, 'count', q.n)
+         'queue', (select coalesce(pg_catalog.jsonb_agg(jsonb_build_object('entity', q.entity_type, 'state', q.state, 'type', q.conflict_type, 'rule', q.rule, 'count', q.n)
                             order by q.entity_type, q.state, q.n desc), '[]')
                      from (select entity_type, state, conflict_type, rule, count(*) as n from public.sync_conflicts
                             where state in ('waiting', 'open') and entity_type = any (x.entities) group by 1, 2, 3, 4) q),
-         'waivers', (select coalesce(jsonb_agg(jsonb_build_object('rule', v.rule, 'count', v.n) order by v.rule), '[]')
+         'waivers', (select coalesce(pg_catalog.jsonb_agg(jsonb_build_object('rule', v.rule, 'count', v.n) order by v.rule), '[]')
                        from (select waived_by as rule, sum(waived) as n from public.sync_page_log
                               where execution_id = x.id and waived > 0 group by 1) v),
-         'notices', (select coalesce(jsonb_agg(a.message), '[]') from public.sync_alerts a
+         'notices', (select coalesce(pg_catalog.jsonb_agg(a.message), '[]') from public.sync_alerts a
                       where a.source_id = x.source_id and a.kind = 'horizon_held' and a.closed_at is null),
-         'warnings', (select coalesce(jsonb_agg(jsonb_build_object('rule', w.rule, 'count', w.n) order by w.rule), '[]')
+         'warnings', (select coalesce(pg_catalog.jsonb_agg(jsonb_build_object('rule', w.rule, 'count', w.n) order by w.rule), '[]')
                         from (select w.rule, count(*) as n from public.sync_warnings w join public.sync_entities e on e.id = w.entity_id
                                where e.source_id = x.source_id and e.entity_type = any (x.entities) group by 1) w)) as state
        from public.sync_executions x where x.id = $1`,

@@ -22,7 +22,7 @@ export interface FoundObjects {
 
 /** A policy, and a trigger with whether it fires. `p`, `t` and `c` are their rows of the catalog, and that of their table. */
 export const POLICY_TEXT = `format('policy %s on %s: %s, %s, to %s, using %s, with check %s', p.polname, c.oid::regclass, p.polpermissive, p.polcmd,
-  array(select case r when 0 then 'public' else pg_get_userbyid(r)::text end from unnest(p.polroles) r order by 1),
+  array(select case r when 0 then 'public' else pg_get_userbyid(r)::text end from pg_catalog.unnest(p.polroles) r order by 1),
   pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))`;
 export const TRIGGER_TEXT = `pg_get_triggerdef(t.oid) || case t.tgenabled when 'O' then '' else ' -- enabled: ' || t.tgenabled::text end`;
 
@@ -70,7 +70,7 @@ const OBJECTS = `
     union all
     -- The schema public is the application's; of its rights those of our roles are ours.
     select 'schema public', '', null, 'n', null,
-           (select array_agg(makeaclitem(x.grantee, x.grantor, x.privilege_type, x.is_grantable))
+           (select pg_catalog.array_agg(makeaclitem(x.grantee, x.grantor, x.privilege_type, x.is_grantable))
               from aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) x join pg_roles r on r.oid = x.grantee and r.rolname in ('isthmus_worker', 'isthmus_decisions'))
       from pg_namespace n, names where n.oid = names.public and names.sync is not null),
   rights as (
@@ -90,12 +90,12 @@ const OBJECTS = `
              where x.grantee is distinct from o.owner) g)
   select (select substring(p.prosrc from '\\d{14}') from pg_proc p, names where p.pronamespace = names.sync and p.proname = 'schema_version' limit 1) as version,
          coalesce((
-           select jsonb_agg(jsonb_build_object('object', t.object,
+           select pg_catalog.jsonb_agg(jsonb_build_object('object', t.object,
                     'digest', left(md5(t.body || case when t.owner is distinct from (select owner from owners) then ' ' || coalesce(pg_get_userbyid(t.owner), '') else '' end), 10),
                     'rights', coalesce(r.rights, '[]'), 'byDefault', coalesce(r.by_default, '[]')) order by t.object collate "C")
              from things t
-             left join (select object, jsonb_agg(privilege order by privilege collate "C") as rights,
-                               jsonb_agg(privilege order by privilege collate "C") filter (where by_default) as by_default
+             left join (select object, pg_catalog.jsonb_agg(privilege order by privilege collate "C") as rights,
+                               pg_catalog.jsonb_agg(privilege order by privilege collate "C") filter (where by_default) as by_default
                           from rights group by object) r on r.object = t.object
             where (select sync from names) is not null), '[]') as objects`;
 

@@ -131,7 +131,7 @@ export async function checkpoints(target: Queryable, sourceId: number): Promise<
     target,
     "target",
     `select entity_type as entity, horizon::text, snapshot_xmax::text, system_identifier, timeline, database_oid::text,
-            to_json(server_starts) as server_starts, definition_hash, watermark_at, watermark_id::text
+            pg_catalog.to_json(server_starts) as server_starts, definition_hash, watermark_at, watermark_id::text
        from public.sync_checkpoints where source_id = $1`,
     [sourceId],
   );

@@ -166,5 +166,5 @@ export function recordsOfKeysSql(entity: Entity, where: string): string {
 
 function keysSql(entity: Entity): string {
   const [keys, key] = [freeName(entity, "k"), freeName(entity, "id")];
-  return `unnest($1::text::bigint[]) ${keys} (${key}) join ${drivingSql(entity)} on ${keySql(entity)} = ${keys}.${key}`;
+  return `pg_catalog.unnest($1::text::bigint[]) ${keys} (${key}) join ${drivingSql(entity)} on ${keySql(entity)} = ${keys}.${key}`;
 }

@@ -65,7 +65,7 @@ export async function sourceCapabilities(source: Queryable, tables: readonly str
            'superuser', r.rolsuper, 'createsRoles', r.rolcreaterole, 'createsDatabases', r.rolcreatedb,
            'createsTables', has_schema_privilege('public', 'create'),
            'writable', (
-             select coalesce(jsonb_agg(w.relname order by w.relname), '[]') from (
+             select coalesce(pg_catalog.jsonb_agg(w.relname order by w.relname), '[]') from (
                select c.relname from pg_class c
                 where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
                   and (has_table_privilege(c.oid, 'insert, update, delete, truncate')
@@ -77,14 +77,14 @@ export async function sourceCapabilities(source: Queryable, tables: readonly str
          select coalesce(jsonb_object_agg(c.relname, jsonb_build_object(
            'rows', s.rows, 'bytes', coalesce(s.bytes, 0),
            'notNull', (
-             select coalesce(jsonb_agg(a.attname), '[]') from pg_attribute a
+             select coalesce(pg_catalog.jsonb_agg(a.attname), '[]') from pg_attribute a
               where a.attrelid = c.oid and a.attnum > 0 and a.attnotnull and not a.attisdropped),
            'indexes', (
-             select coalesce(jsonb_agg(jsonb_build_object(
+             select coalesce(pg_catalog.jsonb_agg(jsonb_build_object(
                       'name', n.relname, 'usable', i.indisvalid and i.indisready and i.indpred is null and m.amname = 'btree',
                       'columns', (
-                        select jsonb_agg(a.attname order by k.position)
-                          from unnest(i.indkey::smallint[]) with ordinality k (attnum, position)
+                        select pg_catalog.jsonb_agg(a.attname order by k.position)
+                          from pg_catalog.unnest(i.indkey::smallint[]) with ordinality k (attnum, position)
                           left join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum and k.attnum <> 0
                          where k.position <= i.indnkeyatts)) order by n.relname), '[]')
                from pg_index i join pg_class n on n.oid = i.indexrelid join pg_am m on m.oid = n.relam

@@ -61,13 +61,13 @@ export async function readSourceCatalog(source: Queryable, tables: readonly stri
              'hidden', row_security_active(c.oid),
              'kept', jsonb_build_object(
                'notNull', (
-                 select coalesce(jsonb_agg(a.attname order by a.attname), '[]') from pg_attribute a
+                 select coalesce(pg_catalog.jsonb_agg(a.attname order by a.attname), '[]') from pg_attribute a
                   where c.relkind in ('r', 'p', 'm') and not inherited.some and a.attrelid = c.oid and a.attnum > 0 and a.attnotnull),
                'unique', (
                  -- One that is deferred is kept at the commit, before which no row is seen here.
-                 select coalesce(jsonb_agg(u.columns order by u.columns), '[]') from (
-                   select (select jsonb_agg(a.attname order by a.attname)
-                             from unnest(i.indkey::smallint[]) with ordinality k (attnum, position)
+                 select coalesce(pg_catalog.jsonb_agg(u.columns order by u.columns), '[]') from (
+                   select (select pg_catalog.jsonb_agg(a.attname order by a.attname)
+                             from pg_catalog.unnest(i.indkey::smallint[]) with ordinality k (attnum, position)
                              join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
                             where k.position <= i.indnkeyatts) as columns
                      from pg_index i

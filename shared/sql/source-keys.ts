@@ -32,10 +32,10 @@ export function sentOrLandedKeys(entity: Entity, range: KeyRange, landed: readon
     text: `with ${page} as materialized (
              select ${id} from (
                (select ${key} as ${id} ${from} where ${between(key)} and ${whereSql(entity)} order by ${key} limit $4)
-               union select unnest($5::text::bigint[])) k
+               union select pg_catalog.unnest($5::text::bigint[])) k
               order by ${id} limit $4),
            ${last} as materialized (select case when count(*) < $4 then $3::text::bigint else max(${id}) end as ${id} from ${page})
-           select (select coalesce(json_agg(${id}::text order by ${id}), '[]') from ${page}) as ids,
+           select (select coalesce(pg_catalog.json_agg(${id}::text order by ${id}), '[]') from ${page}) as ids,
                   (select count(*) ${from}
                     where ${keysBehind(key, ...BOUNDS)} and ${keysUpTo(key, `(select ${last}.${id} from ${last})`)} and not ${sentSql(entity)}
                       and ${key} not in (select ${page}.${id} from ${page}))::integer as waived`,
@@ -65,7 +65,7 @@ export function modifiedKeys(
   const stamp = `${ident(entity.source.alias)}.${ident(column)}`;
   return {
     // As JSON writes it, whatever DateStyle the session has.
-    text: `select ${key}::text as id, to_json(${stamp}) #>> '{}' as at, extract(epoch from ${stamp})::text as epoch from ${drivingSql(entity)}
+    text: `select ${key}::text as id, pg_catalog.to_json(${stamp}) #>> '{}' as at, extract(epoch from ${stamp})::text as epoch from ${drivingSql(entity)}
             where (${stamp}, ${key}) >= ($1::text::timestamptz, coalesce($2::text::bigint, ${LOWEST_SQL}))
               and (${stamp}, ${key}) is distinct from ($1::text::timestamptz, $2::text::bigint) and ${stamp} <= $3::text::timestamptz
               ${span === undefined ? "" : `and ${key} between $5::text::bigint and $6::text::bigint`}

@@ -38,7 +38,7 @@ export async function sourcePosition(source: Queryable): Promise<SourcePosition>
             current_database() as database_name,
             to_char(pg_postmaster_start_time() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as server_start,
             current_setting('server_version_num')::integer as server_version,
-            to_json(clock_timestamp()) #>> '{}' as source_time
+            pg_catalog.to_json(clock_timestamp()) #>> '{}' as source_time
        from ${snapshot.current} s, pg_control_system() c, pg_control_checkpoint() p`,
   );
 }

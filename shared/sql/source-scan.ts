@@ -183,7 +183,7 @@ function fileWindow(scan: Scan, cursor: string | null, size: number, room: numbe
   const lastBlock = end > LAST_BLOCK ? LAST_BLOCK : end;
   return {
     text: `select f.file, changed.rows, $2::text as last, f.blocks <= $3::text::bigint as ends
-             from (select coalesce(json_agg(r), '[]') as rows from (
+             from (select coalesce(pg_catalog.json_agg(r), '[]') as rows from (
                      select w.ctid::text as place, ${valuesSql(scan)}
                        from ${table} w
                       where w.ctid > $4::text::tid and w.ctid <= $5::text::tid and ${scannedSql("w.xmin", 6)}
@@ -211,7 +211,7 @@ function keyWindow(scan: Scan, cursor: string | null, size: number, room: number
              select max(id) as last, count(*) < $3 as ends from (
                select ${key} as id from ${table} w where ${behind} order by ${key} limit $3) k)
            select '${KEYS}' as file, s.last::text as last, s.ends, changed.rows
-             from span s, (select coalesce(json_agg(r), '[]') as rows from (
+             from span s, (select coalesce(pg_catalog.json_agg(r), '[]') as rows from (
                      select ${key}::text as place, ${valuesSql(scan)}
                        from ${table} w
                       where ${behind} and ${key} <= (select last from span) and ${scannedSql("w.xmin", 4)}

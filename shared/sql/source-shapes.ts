@@ -4,6 +4,8 @@ import type { Shape } from "./entity-shapes.ts";
 export interface SourceTableShape {
   readonly columns: Shape["columns"];
   readonly files: string;
+  /** The bodies of the functions that its expressions call. */
+  readonly functions: string;
 }
 
 /**
@@ -37,12 +39,26 @@ export const SOURCE_SHAPES = `
     union all select p.root, p.attname, 'member ' || e.oid, e.enumlabel::text from parts p join pg_enum e on e.enumtypid = p.type
     union all select p.root, p.attname, 'attribute ' || a.attrelid || '.' || a.attnum, concat_ws('/', a.attname, a.atttypid, a.attisdropped)
       from parts p join pg_type y on y.oid = p.type and y.typtype = 'c' join pg_attribute a on a.attrelid = y.typrelid and a.attnum > 0),
+  called (root, function) as (
+    -- What defaults, generated columns, checks, indexes and domains compute with; of functions whose bodies the catalog reads, what they call, too.
+    select r.oid, d.refobjid
+      from roots r join tree t on t.root = r.oid cross join lateral (
+        select 'pg_attrdef'::regclass as of, x.oid from pg_attrdef x where x.adrelid = t.member
+        union all select 'pg_constraint'::regclass, k.oid from pg_constraint k
+                   where k.contype = 'c' and (k.conrelid = t.member or k.contypid in (select p.type from parts p where p.root = r.oid))
+        union all select 'pg_class'::regclass, i.indexrelid from pg_index i where i.indrelid = t.member) x
+      join pg_depend d on d.classid = x.of and d.objid = x.oid and d.refclassid = 'pg_proc'::regclass
+    union
+    select c.root, d.refobjid from called c
+      join pg_depend d on d.classid = 'pg_proc'::regclass and d.objid = c.function and d.refclassid = 'pg_proc'::regclass),
   shapes as (
     select r.relname::text as name, jsonb_build_object(
              'columns', (select coalesce(jsonb_object_agg(i.attname, i.identities), '{}')
                            from (select attname, jsonb_object_agg(what, identity) as identities from identities where root = r.oid group by attname) i),
              'files', (select coalesce(md5(string_agg(concat_ws('/', c.oid, c.relfilenode), ' ' order by c.oid)), '')
-                         from tree t join pg_class c on c.oid = t.member where t.root = r.oid)) as shape
+                         from tree t join pg_class c on c.oid = t.member where t.root = r.oid),
+             'functions', (select coalesce(md5(string_agg(concat_ws('/', p.oid, p.prosrc, pg_catalog.to_jsonb(p) ->> 'prosqlbody', p.probin, p.proconfig::text), ' ' order by p.oid)), '')
+                             from called c join pg_proc p on p.oid = c.function where c.root = r.oid)) as shape
       from roots r)`;
 
 /** What of its tables' shapes concerns an entity: the columns that it reads, under names of both. */
@@ -63,6 +79,12 @@ export function shapeRead(
         }),
       ),
     ),
-    files: Object.fromEntries(known.map(({ table, shape }) => [table, shape.files])),
+    // No table is called like the second.
+    files: Object.fromEntries(
+      known.flatMap(({ table, shape }) => [
+        [table, shape.files],
+        [JSON.stringify(["functions", table]), shape.functions],
+      ]),
+    ),
   };
 }

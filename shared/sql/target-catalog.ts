@@ -75,7 +75,7 @@ export const TARGET_CATALOG = `
            'empty', c.relkind = 'r' and pg_relation_size(c.oid) = 0,
            'released', (
              select coalesce(jsonb_object_agg(r.entity_type, (
-               select coalesce(jsonb_agg(a.attname order by a.attnum), '[]') from pg_attribute a
+               select coalesce(pg_catalog.jsonb_agg(a.attname order by a.attnum), '[]') from pg_attribute a
                 where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attname = any (r.columns)
                   and has_column_privilege('isthmus_decisions', c.oid, a.attnum, 'select')
                   and has_column_privilege('isthmus_decisions', c.oid, a.attnum, 'insert')
@@ -86,7 +86,7 @@ export const TARGET_CATALOG = `
                'type', format_type(t.oid, null),
                'typeSchema', (select n.nspname from pg_namespace n
                                where n.oid = t.typnamespace and not (has_schema_privilege(n.oid, 'usage') and has_schema_privilege('isthmus_decisions', n.oid, 'usage'))),
-               'members', (select jsonb_agg(e.enumlabel order by e.enumsortorder) from pg_enum e where e.enumtypid = t.oid),
+               'members', (select pg_catalog.jsonb_agg(e.enumlabel order by e.enumsortorder) from pg_enum e where e.enumtypid = t.oid),
                'required', (a.attnotnull or d.typnotnull) and not a.atthasdef and d.typdefault is null and a.attidentity = '',
                'generated', a.attgenerated <> '' or a.attidentity = 'a',
                'select', has_column_privilege(c.oid, a.attnum, 'select'),
@@ -97,19 +97,19 @@ export const TARGET_CATALOG = `
                join pg_type t on t.oid = coalesce(nullif(d.typbasetype, 0), d.oid)
               where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
            'primaryKey', (
-             select coalesce(jsonb_agg(a.attname order by a.attname), '[]')
+             select coalesce(pg_catalog.jsonb_agg(a.attname order by a.attname), '[]')
                from pg_index i join pg_attribute a on a.attrelid = c.oid and a.attnum = any (i.indkey::int2[])
               where i.indrelid = c.oid and i.indisprimary),
            'unique', (
-             select coalesce(jsonb_agg(distinct a.attname), '[]')
+             select coalesce(pg_catalog.jsonb_agg(distinct a.attname), '[]')
                from pg_index i join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0]
               where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indpred is null and i.indnkeyatts = 1),
            'indexed', (
-             select coalesce(jsonb_agg(distinct a.attname), '[]')
+             select coalesce(pg_catalog.jsonb_agg(distinct a.attname), '[]')
                from pg_index i join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0]
               where i.indrelid = c.oid and i.indisvalid and i.indpred is null),
            'foreignKeys', (
-             select coalesce(jsonb_agg(jsonb_build_object('column', a.attname, 'table', n.nspname || '.' || r.relname, 'references', b.attname)
+             select coalesce(pg_catalog.jsonb_agg(jsonb_build_object('column', a.attname, 'table', n.nspname || '.' || r.relname, 'references', b.attname)
                                        order by a.attname, k.conname), '[]')
                from pg_constraint k
                join pg_attribute a on a.attrelid = c.oid and k.conkey = array[a.attnum]
@@ -118,30 +118,30 @@ export const TARGET_CATALOG = `
                join pg_attribute b on b.attrelid = r.oid and k.confkey = array[b.attnum]
               where k.conrelid = c.oid and k.contype = 'f'),
            'referred', (
-             select coalesce(jsonb_agg(jsonb_build_object('name', k.conname, 'table', n.nspname || '.' || r.relname,
+             select coalesce(pg_catalog.jsonb_agg(jsonb_build_object('name', k.conname, 'table', n.nspname || '.' || r.relname,
                       'empty', r.relkind = 'r' and pg_relation_size(r.oid) = 0,
-                      'columns', (select jsonb_agg(a.attname order by a.attnum) from pg_attribute a where a.attrelid = c.oid and a.attnum = any (k.conkey)))
+                      'columns', (select pg_catalog.jsonb_agg(a.attname order by a.attnum) from pg_attribute a where a.attrelid = c.oid and a.attnum = any (k.conkey)))
                       order by k.conname), '[]')
                from pg_constraint k join pg_class r on r.oid = k.confrelid join pg_namespace n on n.oid = r.relnamespace
               where k.conrelid = c.oid and k.contype = 'f'),
            'triggers', (
-             select coalesce(jsonb_agg(jsonb_build_object(
+             select coalesce(pg_catalog.jsonb_agg(jsonb_build_object(
                'name', g.tgname, 'type', g.tgtype, 'function', n.nspname || '.' || p.proname,
-               'columns', (select coalesce(jsonb_agg(a.attname order by a.attname), '[]') from pg_attribute a
+               'columns', (select coalesce(pg_catalog.jsonb_agg(a.attname order by a.attname), '[]') from pg_attribute a
                             where a.attrelid = c.oid and a.attnum = any (g.tgattr::int2[])),
-               'calls', (select coalesce(jsonb_agg(distinct lower(m[1])), '[]') from regexp_matches(
+               'calls', (select coalesce(pg_catalog.jsonb_agg(distinct lower(m[1])), '[]') from regexp_matches(
                           n.nspname || '.' || p.proname || ' ' || coalesce(p.prosrc, ''),
                           '\\m(net\\.http_\\w+|supabase_functions\\.http_request|(?:extensions\\.)?http_(?:post|get|put|patch|delete)|realtime\\.\\w+|pgmq\\.\\w+|pg_notify|dblink\\w*)\\M', 'gi') m),
                'definition', md5(concat_ws('/', g.tgtype, g.tgattr, g.tgargs, g.tgqual, n.nspname, p.proname, p.prosrc))) order by g.tgname), '[]')
                from pg_trigger g join pg_proc p on p.oid = g.tgfoid join pg_namespace n on n.oid = p.pronamespace
               where g.tgrelid = c.oid and not g.tgisinternal and g.tgenabled in ('O', 'A')),
            'rules', (
-             select coalesce(jsonb_agg(jsonb_build_object(
+             select coalesce(pg_catalog.jsonb_agg(jsonb_build_object(
                'name', w.rulename, 'event', case w.ev_type when '2' then 'update' when '3' then 'insert' else 'delete' end,
                'definition', md5(concat_ws('/', w.is_instead, w.ev_qual, w.ev_action))) order by w.rulename), '[]')
                from pg_rewrite w where w.ev_class = c.oid and w.ev_type in ('2', '3', '4') and w.ev_enabled in ('O', 'A')),
            'publications', (
-             select coalesce(jsonb_agg(jsonb_build_object('name', p.pubname, 'all', p.puballtables, 'writes', array_remove(array[
+             select coalesce(pg_catalog.jsonb_agg(jsonb_build_object('name', p.pubname, 'all', p.puballtables, 'writes', array_remove(array[
                       case when p.pubinsert then 'insert' end, case when p.pubupdate then 'update' end,
                       case when p.pubdelete then 'delete' end], null)) order by p.pubname), '[]')
                from published q join pg_publication p on p.pubname = q.pubname

@@ -29,6 +29,25 @@ const withHeir = (t: string) => [
   `create table public.${t}_heir (id bigint primary key, ${COLUMNS})`,
   ROWS(`${t}_heir`, 200, 203),
 ];
+const BODY = (t: string, body: string, name = "body_of") =>
+  `create or replace function public.${name}_${t}(value text) returns text language sql immutable set search_path = '' begin atomic; ${body}; end`;
+/** Something computes with a function that calls another one, whose body somebody replaces: nothing of the table changes. */
+const replaced = (what: string, uses: (t: string) => readonly string[]): DdlCase => ({
+  name: `another body of a function behind ${what}`,
+  base: (t) => [BODY(t, "select upper(value)"), BODY(t, `select public.body_of_${t}(value)`, "calls"), ...uses(t)],
+  ddl: (t) => [BODY(t, "select coalesce(upper(value), '')")],
+  ends: "same",
+  told: true,
+});
+const BEHIND_BOTH = [
+  replaced("an index", (t) => [`create index on public.${t} (public.calls_${t}(name))`]),
+  replaced("a check", (t) => [`alter table public.${t} add check (public.calls_${t}(name) <> 'x')`]),
+  replaced("a default", (t) => [`alter table public.${t} alter column label set default public.calls_${t}('x')`]),
+  replaced("a domain", (t) => [
+    `create domain public.domain_of_${t} as text check (public.calls_${t}(value) <> 'x')`,
+    `alter table public.${t} alter column name type public.domain_of_${t}`,
+  ]),
+];
 const generated = (t: string) => [
   `alter table public.${t} drop column label`,
   `alter table public.${t} add column label text generated always as (upper(name)) stored`,
@@ -130,6 +149,11 @@ const BOTH: readonly DdlCase[] = [
 ];
 
 export const SOURCE_DDL: readonly DdlCase[] = [
+  ...BEHIND_BOTH,
+  replaced("a generated column", (t) => [
+    `alter table public.${t} drop column label`,
+    `alter table public.${t} add column label text generated always as (public.calls_${t}(name)) stored`,
+  ]),
   ...BOTH,
   {
     name: "a partition attached",
@@ -191,6 +215,10 @@ const inPartitions = (t: string) => [
 const heirOfTarget = (t: string) => [`create table public.${t}_heir (like public.${t} including all)`];
 
 export const TARGET_DDL: readonly DdlCase[] = [
+  ...BEHIND_BOTH,
+  replaced("a generated column", (t) => [
+    `alter table public.${t} add column own text generated always as (public.calls_${t}(name)) stored`,
+  ]),
   ...BOTH,
   {
     name: "a partitioned table in its place",

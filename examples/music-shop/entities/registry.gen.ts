@@ -28,15 +28,15 @@ export const registry: readonly Entity[] = [
 
 /** Entity → hash of its file and of every file that this one runs, without comments and types. */
 export const codeHashes: Readonly<Record<string, string>> = {
-  [albums.name]: "613f865ab91fda9e2a9374ae4284e7b9271143c7",
-  [artists.name]: "c0158d4e2f1b56dae524e02bd0f178b807c281de",
-  [customers.name]: "058b47d8a41579669c59253bae656d1ed3180896",
-  [employees.name]: "70605b4ca56b13763fe3d337d2b10f2cb0688ef8",
-  [genres.name]: "aa1607f5945872140ab1b8a68596afcb67bf2ebd",
-  [invoiceLines.name]: "5e024e48bf8f37c42f38e8a66df51256a853819e",
-  [invoices.name]: "65df8c1ed41f1c791ccaae03a0b3b5d068e07f2c",
-  [mediaTypes.name]: "660a63e61aba1ecfa0149701ad5aaf849de3ed8f",
-  [playlistTracks.name]: "0d48da0964362aba4d469259297aea8d8053c228",
-  [playlists.name]: "1eb6daf470cea6003ede08fdbd7e67b9831795b5",
-  [tracks.name]: "5627d3d0f0bc4a40c3a99e9328dc80daf4af621f",
+  [albums.name]: "753e82f59554b6c5589d0ae409f541a68f69d799",
+  [artists.name]: "07e8f9b4cde256ee166d2c218cf76b79ba15bf97",
+  [customers.name]: "ee59aba2ec16df60c6c62a0912378926140c2883",
+  [employees.name]: "1cfbb7cc4a3242b3a33ab96d87e748387ec03c23",
+  [genres.name]: "ca803b9267d96894455715fa8dc53a94781f77d4",
+  [invoiceLines.name]: "6ca69be6c4cd6ed35a3ecb2d29148c9a612e0015",
+  [invoices.name]: "d2a0eb1b25893c96af70ea412a9758c2957cfce8",
+  [mediaTypes.name]: "e0292649312c394c654dff82e2b4305d73be0343",
+  [playlistTracks.name]: "613c16e1994ba2e9120603a364ed184ea2f1ebc0",
+  [playlists.name]: "c88ffe9684da3d3a4049e05973fe6a1aa60c1241",
+  [tracks.name]: "2a3aaede0ad1c00e385598637cc6bac7df6eeea3",
 };

@@ -86,7 +86,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/callers.sql",
   },
-  { object: "function sync.apply_decisions()", digest: "c5637ed3b8", rights: [], file: "schemas/functions/decisions.sql" },
+  { object: "function sync.apply_decisions()", digest: "b2b85eea63", rights: [], file: "schemas/functions/decisions.sql" },
   { object: "function sync.apply_rule_override()", digest: "7a125174c6", rights: [], file: "schemas/functions/rules.sql" },
   {
     object: "function sync.are_owned(public.sync_entities,oid,smallint[])",
@@ -279,19 +279,19 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.clash_sql(public.sync_entities,text,text)",
-    digest: "2e90f8aa40",
+    digest: "314783d181",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-slices.sql",
   },
   {
     object: "function sync.clash_statements(uuid,public.sync_entities)",
-    digest: "dcfb7b98dc",
+    digest: "e9d8a09959",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/shadows.sql",
   },
   {
     object: "function sync.classify_statement(public.sync_entities,text,text)",
-    digest: "7f68733648",
+    digest: "dfc84ecb56",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },
@@ -369,7 +369,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.commit_validation(uuid,bigint,smallint,jsonb,bigint[],boolean,integer)",
-    digest: "4128a1abab",
+    digest: "6950ced4c1",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/validation.sql",
   },
@@ -411,19 +411,19 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.decide_fields(public.sync_entities,uuid[],jsonb)",
-    digest: "fa46742970",
+    digest: "cfd0c9713d",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-fields.sql",
   },
   {
     object: "function sync.decide_rows(public.sync_entities,uuid[],jsonb)",
-    digest: "1f73a37041",
+    digest: "81cd97cb06",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-rows.sql",
   },
   {
     object: "function sync.decided_fields(jsonb,text)",
-    digest: "6aa01b77e2",
+    digest: "560d01a368",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
   },
@@ -441,13 +441,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.delete_decided(public.sync_entities,uuid[])",
-    digest: "44715bc2d6",
+    digest: "78bb3ad49d",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-rows.sql",
   },
   {
     object: "function sync.delete_relatives(public.sync_entities,text[],text[])",
-    digest: "3eb4bb3fa7",
+    digest: "d9abfc277d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/leave.sql",
   },
@@ -465,7 +465,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.differences(jsonb,text[],jsonb,jsonb,jsonb,boolean)",
-    digest: "13ccc2a88c",
+    digest: "90a0e677eb",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/conflict-policy.sql",
   },
@@ -483,7 +483,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.edited_records(smallint,text[])",
-    digest: "bdf390e832",
+    digest: "063c2f28d8",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/validation.sql",
   },
@@ -561,7 +561,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.filled_sql(text,text,text,boolean,text)",
-    digest: "9ee9c6324a",
+    digest: "0c0e892682",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
   },
@@ -573,7 +573,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.find_givers(public.sync_entities,text,integer,integer)",
-    digest: "854a8bd988",
+    digest: "7a329aec27",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },
@@ -609,7 +609,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.fits_sql(text,text,text,boolean)",
-    digest: "9d9b7703ce",
+    digest: "5bba1f4635",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
   },
@@ -651,7 +651,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.giving_keys(public.sync_entities)",
-    digest: "7675d06ce0",
+    digest: "2881da6298",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },
@@ -774,7 +774,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.json_fields(public.sync_entities)",
-    digest: "989de9ce4e",
+    digest: "8f6879a237",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
   },
@@ -817,7 +817,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.kept_sql(text,text,boolean)",
-    digest: "b794e882d2",
+    digest: "105efe5935",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
   },
@@ -865,7 +865,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.leave_statements(public.sync_entities,uuid)",
-    digest: "3016fc3639",
+    digest: "126dbfbad9",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/leave.sql",
   },
@@ -895,13 +895,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.listed(text[])",
-    digest: "396493673c",
+    digest: "696e0310aa",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/conflict-policy.sql",
   },
   {
     object: "function sync.load_circles(public.sync_entities,text,text[],text[])",
-    digest: "4d05170b16",
+    digest: "8b991b4ca2",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-slices.sql",
   },
@@ -913,7 +913,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.load_relatives(public.sync_entities,text,text[],text[])",
-    digest: "4bf42f516d",
+    digest: "f962d40d48",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-relatives.sql",
   },
@@ -931,7 +931,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.look_at_shapes(smallint,text[],jsonb)",
-    digest: "25e2698a27",
+    digest: "4185852598",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/entity-shapes.sql",
   },
@@ -1125,7 +1125,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.page_otherwise()",
-    digest: "a087584ec5",
+    digest: "403f7c24c4",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/written-otherwise.sql",
   },
@@ -1137,7 +1137,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.page_rejections(public.sync_entities,uuid,text)",
-    digest: "0c0c988348",
+    digest: "c55ad477dd",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-issues.sql",
   },
@@ -1162,19 +1162,19 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.pg_net_state()", digest: "dab9b5dcb7", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.pick(jsonb,text[])",
-    digest: "25551dd36d",
+    digest: "657e4b22c2",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/conflict-policy.sql",
   },
   {
     object: "function sync.plan_again(uuid,public.sync_entities,bigint[],uuid[])",
-    digest: "e6dee404cc",
+    digest: "e4b237f988",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/plan-landed.sql",
   },
   {
     object: "function sync.plan_found(uuid,public.sync_entities,jsonb)",
-    digest: "49f5f1140f",
+    digest: "68e67ed94f",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/plan-landed.sql",
   },
@@ -1186,7 +1186,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.plan_landed(uuid,public.sync_entities,jsonb)",
-    digest: "adeb5c7460",
+    digest: "008730b134",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/plan-landed.sql",
   },
@@ -1264,7 +1264,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.read_for_text(public.sync_entities,bigint[])",
-    digest: "6219954edd",
+    digest: "b7fdc44abb",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-fields.sql",
   },
@@ -1272,7 +1272,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.read_tick_answers()", digest: "f7ba447de1", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.record_texts(text)",
-    digest: "cac39bc95a",
+    digest: "be295971b0",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
   },
@@ -1284,7 +1284,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.reference_statements(uuid,public.sync_entities)",
-    digest: "914e58daf5",
+    digest: "174013234e",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/shadows.sql",
   },
@@ -1390,13 +1390,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.reshaped_columns(jsonb,jsonb)",
-    digest: "c1f62d7b77",
+    digest: "9ed602ebe9",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/entity-shapes.sql",
   },
   {
     object: "function sync.reshaped_sql(public.sync_entities,text)",
-    digest: "47ccab236b",
+    digest: "adb0cdebeb",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/entity-shapes.sql",
   },
@@ -1462,7 +1462,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.shadow_page(uuid,public.sync_entities,bigint[])",
-    digest: "7cdfaf6cb4",
+    digest: "f896e12b9a",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/shadows.sql",
   },
@@ -1474,7 +1474,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.shown_value(jsonb,integer)",
-    digest: "294c3126c8",
+    digest: "f9df1f7914",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/conflict-policy.sql",
   },
@@ -1492,7 +1492,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.soft_statements(public.sync_entities,uuid)",
-    digest: "12aac76c9f",
+    digest: "46de327066",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/soft-deletes.sql",
   },
@@ -1578,7 +1578,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.target_shapes(smallint,text[])",
-    digest: "8f896c20c5",
+    digest: "59c100820d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/entity-shapes.sql",
   },
@@ -1596,7 +1596,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.tell_decided_otherwise(public.sync_entities,jsonb)",
-    digest: "c311a77703",
+    digest: "608fb5185f",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-fields.sql",
   },
@@ -1608,7 +1608,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.tell_otherwise(public.sync_entities,uuid,text[])",
-    digest: "1f8ead9e70",
+    digest: "b9d4295d27",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/written-otherwise.sql",
   },
@@ -1634,7 +1634,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.try_relatives(public.sync_entities,text,text[],text[],integer[])",
-    digest: "4d0bb4914b",
+    digest: "26e55edac3",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-relatives.sql",
   },
@@ -1670,13 +1670,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.unique_keys(public.sync_entities)",
-    digest: "48f15c8826",
+    digest: "b871d86b83",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/unique-keys.sql",
   },
   {
     object: "function sync.unlisted(text)",
-    digest: "f3071e8cb4",
+    digest: "81037279cd",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/conflict-policy.sql",
   },
@@ -1712,7 +1712,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.vacate_statements(public.sync_entities,text)",
-    digest: "6f45d775a8",
+    digest: "c2ab16ecf1",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },
@@ -1755,19 +1755,19 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.words(text[])",
-    digest: "86ccb5af57",
+    digest: "f98cf55fc4",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/written-otherwise.sql",
   },
   {
     object: "function sync.write_again(public.sync_entities,uuid[])",
-    digest: "45ee5859d4",
+    digest: "729eb36353",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-rows.sql",
   },
   {
     object: "function sync.write_statements(public.sync_entities,text)",
-    digest: "e8b414e522",
+    digest: "f7550240c8",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },

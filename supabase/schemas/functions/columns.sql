@@ -38,7 +38,7 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
   select case when p_recast then p_value || '::text'
               when p_type in ('json', 'jsonb') then format($q$(
                 select case jsonb_typeof(k.v) when 'null' then '"null"'
-                         when 'string' then case when k.v #>> '{}' ~ '^''*null$' then to_jsonb('''' || (k.v #>> '{}')) else k.v end
+                         when 'string' then case when k.v #>> '{}' ~ '^''*null$' then pg_catalog.to_jsonb('''' || (k.v #>> '{}')) else k.v end
                          else k.v end
                   from (select (%s)::jsonb as v offset 0) k)$q$, p_value)
               else p_value end
@@ -68,7 +68,7 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
   -- What jsonb_populate_record makes of the null of JSON is NULL, in a JSON column, too.
   select case when p_type in ('json', 'jsonb') and not p_recast then format($q$(
                 select case when jsonb_typeof(k.v) = 'null' then null when k.v = '"null"' then 'null'
-                         when jsonb_typeof(k.v) = 'string' and k.v #>> '{}' ~ '^''+null$' then to_jsonb(substr(k.v #>> '{}', 2))
+                         when jsonb_typeof(k.v) = 'string' and k.v #>> '{}' ~ '^''+null$' then pg_catalog.to_jsonb(substr(k.v #>> '{}', 2))
                          else k.v end
                   from (select %s -> %L as v offset 0) k)::%s$q$, p_values, p_name, p_type)
               else p_otherwise end
@@ -78,7 +78,7 @@ comment on function sync.filled_sql(text, text, text, boolean, text) is
 
 create function sync.json_fields(p_entity public.sync_entities) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select coalesce(array_agg(c.name), '{}') from sync.field_slots(p_entity) c where c.type in ('json', 'jsonb') and not c.recast
+  select coalesce(pg_catalog.array_agg(c.name), '{}') from sync.field_slots(p_entity) c where c.type in ('json', 'jsonb') and not c.recast
 $$;
 comment on function sync.json_fields(public.sync_entities) is 'The JSON columns that an entity fills.';
 
@@ -116,7 +116,7 @@ comment on function sync.exact_type(oid, integer) is 'What stands behind a domai
 
 create function sync.record_texts(p_record text) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  select array_agg(case when f.field = '' then null
+  select pg_catalog.array_agg(case when f.field = '' then null
                         when left(f.field, 1) = '"' then regexp_replace(replace(substr(f.field, 2, length(f.field) - 2), '""', '"'), '\\(.)', '\1', 'g')
                         else f.field end order by m.n)
     from regexp_matches(',' || substr(p_record, 2, length(p_record) - 2), ',((?:"(?:[^"\\]|""|\\.)*"|[^,"\\])*)', 'g') with ordinality m (parts, n)
@@ -208,7 +208,7 @@ begin
                    case when v_element.typtype = 'd' then d.exact else left(p_exact, -2) end as exact
               from sync.exact_type(v_element.oid, -1) d) x;
     return case when v_part <> 'true' then
-      format('(select coalesce(bool_and(%s is not false), true) from (select unnest((p.%I)::text[]) as value) p)', v_part, p_name) end;
+      format('(select coalesce(bool_and(%s is not false), true) from (select pg_catalog.unnest((p.%I)::text[]) as value) p)', v_part, p_name) end;
   elsif v_type.typtype in ('r', 'm') then
     return sync.fits_range_sql(p_name, p_type);
   end if;
@@ -260,7 +260,7 @@ comment on function sync.loses_text(jsonb, jsonb) is
 
 create function sync.decided_fields(p_decided jsonb, p_decision text) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  select array_agg(key order by key) from jsonb_each_text(p_decided) where value = p_decision
+  select pg_catalog.array_agg(key order by key) from jsonb_each_text(p_decided) where value = p_decision
 $$;
 comment on function sync.decided_fields(jsonb, text) is 'The fields of a record about which one thing was decided; null: none.';
 

@@ -109,7 +109,7 @@ comment on function sync.decide(public.conflict_type_enum, jsonb, jsonb, jsonb, 
 
 create function sync.pick(p_values jsonb, p_keys text[]) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  select coalesce(jsonb_object_agg(k, p_values -> k), '{}') from unnest(p_keys) k where p_values ? k
+  select coalesce(jsonb_object_agg(k, p_values -> k), '{}') from pg_catalog.unnest(p_keys) k where p_values ? k
 $$;
 comment on function sync.pick(jsonb, text[]) is 'Of an object, some keys, as far as it has them.';
 
@@ -117,13 +117,13 @@ comment on function sync.pick(jsonb, text[]) is 'Of an object, some keys, as far
 create function sync.listed(p_names text[]) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select string_agg(case when name ~ '[,"]' then '"' || replace(name, '"', '""') || '"' else name end, ', ' order by n)
-    from unnest(p_names) with ordinality x (name, n)
+    from pg_catalog.unnest(p_names) with ordinality x (name, n)
 $$;
 comment on function sync.listed(text[]) is 'Names of fields as one text. sync.unlisted parts it.';
 
 create function sync.unlisted(p_list text) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  select array_agg(case when m[1] like '"%' then replace(substr(m[1], 2, length(m[1]) - 2), '""', '"') else m[1] end)
+  select pg_catalog.array_agg(case when m[1] like '"%' then replace(substr(m[1], 2, length(m[1]) - 2), '""', '"') else m[1] end)
     from regexp_matches(p_list, '("(?:[^"]|"")*"|[^,]+)(?:, |$)', 'g') m
 $$;
 comment on function sync.unlisted(text) is 'The names that sync.listed has made a text of.';
@@ -139,7 +139,7 @@ comment on function sync.is_decided(smallint, bigint, text) is 'Whether a person
 create function sync.shown_value(p_value jsonb, p_fields integer) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select case when length(p_value::text) <= l.most + 20 then p_value
-              else to_jsonb(left(coalesce(p_value #>> '{}', p_value::text), l.most) || '… (' || length(coalesce(p_value #>> '{}', p_value::text)) || ' characters)') end
+              else pg_catalog.to_jsonb(left(coalesce(p_value #>> '{}', p_value::text), l.most) || '… (' || length(coalesce(p_value #>> '{}', p_value::text)) || ' characters)') end
     -- The table editor cuts a cell off at 16 kB; three values of each field have to fit into it.
     from (select greatest(20, least(400, 3000 / p_fields)) as most) l
 $$;
@@ -154,7 +154,7 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
       when p_masked then jsonb_build_object('seen', sync.shown_value(p_seen -> f.name, cardinality(p_fields)), 'source', sync.shown_value(p_source -> f.name, cardinality(p_fields)),
                                             'target', sync.shown_value(p_target -> f.name, cardinality(p_fields)))
       else jsonb_build_object('seen', p_seen -> f.name, 'source', p_source -> f.name, 'target', p_target -> f.name) end)
-    from unnest(p_fields) f (name)
+    from pg_catalog.unnest(p_fields) f (name)
     left join jsonb_array_elements(p_columns) c (col) on c.col ->> 'name' = f.name
 $$;
 comment on function sync.differences(jsonb, text[], jsonb, jsonb, jsonb, boolean) is

@@ -58,7 +58,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_row_states set source_digest = null where entity_id = p_entity.id and legacy_id = any (p_keys);
   -- Whoever was to read it already compares the texts in a commit after this one.
   insert into public.sync_pending_keys (entity_id, legacy_id, reason, generation)
-  select distinct p_entity.id, k, 'decided', 0 from unnest(p_keys) k order by k
+  select distinct p_entity.id, k, 'decided', 0 from pg_catalog.unnest(p_keys) k order by k
   on conflict (entity_id, legacy_id) do nothing;
 $$;
 comment on function sync.read_for_text(public.sync_entities, bigint[]) is
@@ -92,7 +92,7 @@ begin
       insert into public.sync_warnings as w (entity_id, legacy_id, rule)
       select distinct $2, key, 'written_otherwise: ' || name from otherwise
       on conflict (entity_id, legacy_id, rule) do update set last_seen_at = now())
-    select array_agg(distinct name) from otherwise
+    select pg_catalog.array_agg(distinct name) from otherwise
   $q$, v_table, v_slots, v_owned) into v_fields using p_written, p_entity.id;
   perform set_config('search_path', 'pg_catalog, pg_temp', true);
   perform sync.tell_otherwise(p_entity, null, v_fields);
@@ -106,7 +106,7 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_table   text := format('public.%I', p_entity.target_table);
   v_owned   text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c);
-  v_now     text := format('select to_jsonb(isthmus_row.*) as now from (select %s from %s t where t.id = (work.item ->> ''row'')::uuid limit 1) isthmus_row',
+  v_now     text := format('select pg_catalog.to_jsonb(isthmus_row.*) as now from (select %s from %s t where t.id = (work.item ->> ''row'')::uuid limit 1) isthmus_row',
                            sync.owned_columns(p_entity), v_table);
   v_exact   text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c where c ->> 'type' = 'numeric');
   v_reworded jsonb := sync.reworded_fields(p_entity);
@@ -116,7 +116,7 @@ declare
 begin
   -- expect: what the row must hold now; put: what is written; seen, left: what is remembered then, left null: what stands there.
   -- What the target keeps against the source's value, or gets instead of it, counts as somebody's edit of that value.
-  select jsonb_agg(jsonb_build_object('id', c.id, 'row', c.target_record_id, 'key', c.source_record_id, 'fields', to_jsonb(f.names),
+  select pg_catalog.jsonb_agg(jsonb_build_object('id', c.id, 'row', c.target_record_id, 'key', c.source_record_id, 'fields', pg_catalog.to_jsonb(f.names),
            'strategy', c.resolution_strategy, 'again', p_before ->> c.id::text is not null,
            'expect', case when p_before ->> c.id::text is null then v.target else v.after end,
            'put', case when c.resolution_strategy = 'source_wins' then v.source
@@ -127,7 +127,7 @@ begin
            'left', case when c.resolution_strategy is null then v."left" when c.resolution_strategy <> 'source_wins' then v.source end,
            'record', v.record, 'hashes', v.hashes, 'digest', c.source_digest))
     into v_work
-    from unnest(p_ids) i (id)
+    from pg_catalog.unnest(p_ids) i (id)
     cross join lateral (select * from public.sync_conflicts where id = i.id and rule = 'both_changed' limit 1) c
     left join lateral (select * from public.sync_conflict_values where conflict_id = c.id limit 1) v on true
     cross join lateral (select sync.unlisted(c.field) as names) f;
@@ -156,7 +156,7 @@ begin
                      then 'resolution_data holds a value that differences shows cut short'
                    when w -> 'put' ? p_entity.legacy_key and w #>> array['put', p_entity.legacy_key] is distinct from w ->> 'key'
                      then format('%s says which record the row is, and no decision changes it', p_entity.legacy_key)
-                   when not (select array_agg(k) from jsonb_object_keys(w -> 'put') k) <@ v_owned then 'a field is no longer the sync''s own'
+                   when not (select pg_catalog.array_agg(k) from jsonb_object_keys(w -> 'put') k) <@ v_owned then 'a field is no longer the sync''s own'
                  end as why,
                  'The fields are those in the column field; their values, unmasked and whole: select sync.reveal(''' || (w ->> 'id') || ''').' as hint
             from jsonb_array_elements(v_work) w) w
@@ -184,7 +184,7 @@ begin
         cross join lateral (select from %s t where t.id = d.row limit 1 for no key update of t) l) locked
   $q$, v_table) using v_work;
   execute format($q$
-    select jsonb_agg(work.item || jsonb_build_object('held', jsonb_build_object('seen', s.seen_hash, 'left', s.left_hash),
+    select pg_catalog.jsonb_agg(work.item || jsonb_build_object('held', jsonb_build_object('seen', s.seen_hash, 'left', s.left_hash),
              'before', o.now, 'says', coalesce(s.seen, nullif(work.item -> 'record', 'null')), 'why', case
              when o.now is null then 'its target row is gone'
              when sync.pick(o.now, f.names) <> work.item -> 'expect' then 'the target holds other values than it shows'
@@ -220,12 +220,12 @@ begin
     select count(distinct w ->> 'row') from jsonb_array_elements(v_work) w where w -> 'put' <> '{}'));
 
   execute format($q$
-    select jsonb_agg(work.item || jsonb_build_object('now', o.now, 'altered', a.altered, 'also', a.also))
+    select pg_catalog.jsonb_agg(work.item || jsonb_build_object('now', o.now, 'altered', a.altered, 'also', a.also))
       from jsonb_array_elements($1) work (item) cross join lateral (%s) o
       -- What triggers made of the fields that the decision is not about: of those that are not what the source says it is told.
       cross join lateral (
         select coalesce(jsonb_object_agg(e.key, e.value), '{}') as altered,
-               coalesce(jsonb_agg(e.key) filter (where e.value is distinct from work.item -> 'says' -> e.key), '[]') as also
+               coalesce(pg_catalog.jsonb_agg(e.key) filter (where e.value is distinct from work.item -> 'says' -> e.key), '[]') as also
           from jsonb_each(o.now) e
          where e.value is distinct from work.item -> 'before' -> e.key and not work.item -> 'put' ? e.key) a
   $q$, v_now) into v_work using v_work;
@@ -248,7 +248,7 @@ begin
 
   -- What is put back is nothing new.
   perform sync.tell_decided_otherwise(p_entity, (
-    select jsonb_agg(case when w ->> 'strategy' is not null then w else w || '{"put": {}}' end) from jsonb_array_elements(v_work) w));
+    select pg_catalog.jsonb_agg(case when w ->> 'strategy' is not null then w else w || '{"put": {}}' end) from jsonb_array_elements(v_work) w));
 
   update public.sync_conflict_values v
      set after = case when w ->> 'strategy' is not null then sync.pick(w -> 'now', array(select jsonb_array_elements_text(w -> 'fields'))) end,

@@ -38,7 +38,7 @@ begin
   perform set_config('search_path', 'pg_catalog, pg_temp', true);
   perform sync.refuse_cancelled(p_entity, p_ids, v_written, cardinality(p_ids));
   perform sync.tell_decided_otherwise(p_entity, (
-    select jsonb_agg(jsonb_build_object('key', c.source_record_id, 'row', c.target_record_id, 'put', v.record))
+    select pg_catalog.jsonb_agg(jsonb_build_object('key', c.source_record_id, 'row', c.target_record_id, 'put', v.record))
       from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id where c.id = any (p_ids)));
   execute format($q$
     update public.sync_row_states s
@@ -48,7 +48,7 @@ begin
            source_digest = c.source_digest, written_by = null, gone_at = null, synced_at = now()
       from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
       join %1$s t on t.id = c.target_record_id
-      cross join lateral (select to_jsonb(isthmus_row.*) as now from (select %2$s) isthmus_row offset 0) o
+      cross join lateral (select pg_catalog.to_jsonb(isthmus_row.*) as now from (select %2$s) isthmus_row offset 0) o
      where c.id = any ($1) and s.entity_id = c.entity_id and s.legacy_id = c.source_record_id
   $q$, v_table, sync.owned_columns(p_entity)) using p_ids;
   perform sync.read_for_text(p_entity, array(
@@ -76,7 +76,7 @@ begin
   execute format($q$
     select c.* from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
       join %1$s t on t.id = c.target_record_id
-      cross join lateral (select to_jsonb(isthmus_row.*) as now from (select %2$s) isthmus_row offset 0) o
+      cross join lateral (select pg_catalog.to_jsonb(isthmus_row.*) as now from (select %2$s) isthmus_row offset 0) o
      where c.id = any ($1) and c.rule = 'left_edited' and sync.pick(o.now, array(select jsonb_object_keys(v.target))) <> v.target
      order by c.first_seen_at, c.id limit 1
   $q$, v_table, sync.owned_columns(p_entity)) into v_first using p_ids;
@@ -88,7 +88,7 @@ begin
     with kept as (
       insert into public.sync_conflict_values as k (conflict_id, target)
       select c.id, o.now from public.sync_conflicts c join %1$s t on t.id = c.target_record_id
-        cross join lateral (select to_jsonb(isthmus_row.*) as now from (select %2$s) isthmus_row) o
+        cross join lateral (select pg_catalog.to_jsonb(isthmus_row.*) as now from (select %2$s) isthmus_row) o
        where c.id = any ($1)
       on conflict (conflict_id) do update set target = excluded.target)
     delete from %1$s t using public.sync_conflicts c where c.id = any ($1) and t.id = c.target_record_id
@@ -120,10 +120,10 @@ declare
   v_back  uuid[];
   v_gone  uuid[];
 begin
-  select array_agg(c.id), array_agg(c.id) filter (where c.rule = 'target_deleted' and c.resolution_strategy = 'source_wins'),
-         array_agg(c.id) filter (where c.rule in ('deleted_in_source', 'left_edited') and c.resolution_strategy = 'source_wins')
+  select pg_catalog.array_agg(c.id), pg_catalog.array_agg(c.id) filter (where c.rule = 'target_deleted' and c.resolution_strategy = 'source_wins'),
+         pg_catalog.array_agg(c.id) filter (where c.rule in ('deleted_in_source', 'left_edited') and c.resolution_strategy = 'source_wins')
     into v_ids, v_back, v_gone
-    from unnest(p_ids) i (id)
+    from pg_catalog.unnest(p_ids) i (id)
     cross join lateral (select * from public.sync_conflicts where id = i.id and rule <> 'both_changed' limit 1) c;
   if v_ids is null then
     return;

@@ -166,7 +166,7 @@ begin
   -- Tells application triggers that this is the sync and not a person; what the person does next is theirs again.
   perform set_config('isthmus.sync', 'on', true);
   for v_group in
-    select entity_id, array_agg(id order by target_record_id, id) as ids
+    select entity_id, pg_catalog.array_agg(id order by target_record_id, id) as ids
       from decided where decisions > (v_before ->> id::text)::integer group by entity_id order by entity_id
   loop
     perform sync.carry_out(sync.released_entity(v_group.entity_id), v_group.ids, v_strategies);

@@ -39,15 +39,30 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   ), files as (
     select m.id, md5(string_agg(concat_ws('/', c.oid, c.relfilenode), ' ' order by c.oid)) as rows
       from members m join pg_class c on c.oid = m.relid group by m.id
+  ), called (id, function) as (
+    -- What defaults, generated columns, checks, indexes, and domains compute with; of functions whose bodies the catalog reads, what they call, too.
+    select m.id, d.refobjid
+      from members m cross join lateral (
+        select 'pg_attrdef'::regclass as of, x.oid from pg_attrdef x where x.adrelid = m.relid
+        union all select 'pg_constraint'::regclass, k.oid from pg_constraint k
+                   where k.contype = 'c' and (k.conrelid = m.relid or k.contypid in (select y.type from made y join fields f on f.atttypid = y.whole where f.id = m.id and f.relid = m.relid))
+        union all select 'pg_class'::regclass, i.indexrelid from pg_index i where i.indrelid = m.relid) x
+      join pg_depend d on d.classid = x.of and d.objid = x.oid and d.refclassid = 'pg_proc'::regclass
+    union
+    select c.id, d.refobjid from called c
+      join pg_depend d on d.classid = 'pg_proc'::regclass and d.objid = c.function and d.refclassid = 'pg_proc'::regclass
+  ), bodies as (
+    select c.id, md5(string_agg(concat_ws('/', p.oid, p.prosrc, pg_get_function_sqlbody(p.oid), p.probin, p.proconfig::text), ' ' order by p.oid)) as functions
+      from called c join pg_proc p on p.oid = c.function group by c.id
   )
-  select e.id, jsonb_build_object('columns', coalesce(c.identities, '{}'), 'files', jsonb_build_object('rows', f.rows))
-    from entities e join files f on f.id = e.id left join columns c on c.id = e.id
+  select e.id, jsonb_build_object('columns', coalesce(c.identities, '{}'), 'files', jsonb_build_object('rows', f.rows, 'functions', coalesce(b.functions, '')))
+    from entities e join files f on f.id = e.id left join columns c on c.id = e.id left join bodies b on b.id = e.id
 $$;
-comment on function sync.target_shapes(smallint, text[]) is 'The shapes of the target tables of entities: where the values of the columns that they fill stand, and in which files, those of partitions and children too.';
+comment on function sync.target_shapes(smallint, text[]) is 'The shapes of the target tables of entities: where the values of the columns that they fill stand, and in which files, those of partitions and children too; and the bodies of the functions that their expressions call.';
 
 create function sync.reshaped_columns(p_before jsonb, p_now jsonb) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  select coalesce(array_agg(distinct b.key order by b.key), '{}')
+  select coalesce(pg_catalog.array_agg(distinct b.key order by b.key), '{}')
     from jsonb_each(p_before -> 'columns') b
     cross join lateral jsonb_each_text(b.value) w
     cross join lateral (select p_now -> 'columns' -> b.key ->> w.key as identity) n
@@ -78,7 +93,7 @@ begin
      set target = excluded.target,
          -- The clock after the catalog was read: what a page has written that began later, it has written into these columns.
          reshaped = h.reshaped || (select coalesce(jsonb_object_agg(name, jsonb_build_object('at', clock_timestamp(), 'since', pg_snapshot_xmax(pg_current_snapshot())::text)), '{}')
-                                     from unnest(sync.reshaped_columns(h.target, excluded.target)) name)
+                                     from pg_catalog.unnest(sync.reshaped_columns(h.target, excluded.target)) name)
    where h.target <> excluded.target;
   return query
   select e.entity_type::text, h.target, p_source -> e.entity_type::text, sync.has_moved(h.target_compared, h.target),
@@ -139,12 +154,12 @@ create function sync.reshaped_sql(p_entity public.sync_entities, p_schema text) 
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select format($q$
       cross join lateral (
-        select coalesce(array_agg(f.name), '{}') as fields, coalesce(bool_and(f.untouched), false) as untouched
+        select coalesce(pg_catalog.array_agg(f.name), '{}') as fields, coalesce(bool_and(f.untouched), false) as untouched
           from (select c.name, %4$s as untouched
                   from unnest(%1$L::text[], %2$L::timestamptz[], %3$L::xid[]) c (name, at, since)
                  where s.synced_at < c.at and l.now -> c.name is distinct from l."left" -> c.name
                    and (%4$s or age(%5$s) > age(c.since))) f) d $q$,
-      array_agg(r.key), array_agg(r.value ->> 'at'), array_agg((r.value ->> 'since')::xid8::xid), sync.untouched_sql(p_entity, p_schema),
+      pg_catalog.array_agg(r.key), pg_catalog.array_agg(r.value ->> 'at'), pg_catalog.array_agg((r.value ->> 'since')::xid8::xid), sync.untouched_sql(p_entity, p_schema),
       sync.writer_sql(p_entity, p_schema))
     from public.sync_entity_shapes h, jsonb_each(h.reshaped) r
    where h.entity_id = p_entity.id

@@ -27,8 +27,8 @@ begin
         join pg_temp.page_rows p on p._uuid = held.id and p.n between $1 and $2
         join pg_temp.page_plan q on q.n = p.n
         -- Given up is only what the row's own new value then takes the place of.
-        cross join lateral (select f.name from unnest(%5$L::text[]) with ordinality f (name, rank) where q.written ? f.name order by f.rank limit 1) f
-    $q$, (select string_agg(format('%s as _k%s', e, n), ', ' order by n) from unnest(v_index.keys) with ordinality x (e, n)),
+        cross join lateral (select f.name from pg_catalog.unnest(%5$L::text[]) with ordinality f (name, rank) where q.written ? f.name order by f.rank limit 1) f
+    $q$, (select string_agg(format('%s as _k%s', e, n), ', ' order by n) from pg_catalog.unnest(v_index.keys) with ordinality x (e, n)),
       (select string_agg(format('(p.%s)::%s as %I', c.slot, c.registered, c.name), ', ') from sync.field_slots(p_entity) c),
       sync.target_sql(p_entity, p_schema),
       sync.holds_key_sql(v_index.keys, v_index.operators, v_index.nulls_equal) || coalesce(' and (' || v_index.predicate || ')', ''),
@@ -82,7 +82,7 @@ comment on function sync.vacant_values(public.sync_entities) is
 
 create function sync.giving_keys(p_entity public.sync_entities) returns table (name text, fields text[])
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select c.relname::text, array_agg(v.field order by v.value <> 'null', a.attnum)
+  select c.relname::text, pg_catalog.array_agg(v.field order by v.value <> 'null', a.attnum)
     from pg_catalog.pg_index i
     join pg_catalog.pg_class c on c.oid = i.indexrelid
     join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and (a.attnum = any ((i.indkey::smallint[])[:i.indnkeyatts - 1]) or exists (
@@ -100,14 +100,14 @@ comment on function sync.giving_keys(public.sync_entities) is
 -- get give it up first, but only when a slice was rejected for it.
 create function sync.vacate_statements(p_entity public.sync_entities, p_schema text) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select coalesce(array_agg(format($q$
+  select coalesce(pg_catalog.array_agg(format($q$
       update %1$s t set %2$I = %3$s
         from pg_temp.page_rows p
        where p.n between $1 and $2 and t.id = p._uuid
          and exists (select from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %2$L)
     $q$, sync.target_sql(p_entity, p_schema), v.field, v.value) order by v.field), '{}')
     from sync.vacant_values(p_entity) v
-   where v.field in (select unnest(g.fields) from sync.giving_keys(p_entity) g)
+   where v.field in (select pg_catalog.unnest(g.fields) from sync.giving_keys(p_entity) g)
 $$;
 comment on function sync.vacate_statements(public.sync_entities, text) is
   'The statements by which rows of a slice give up unique values that others of it are to get, as pg_temp.page_givers says. $1, $2: the slice.';

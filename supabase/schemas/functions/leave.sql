@@ -88,12 +88,12 @@ begin
         from pg_temp.page_rows p
         left join %1$s t on t.id = p._uuid
         left join %5$I.sync_row_states s on s.entity_id = %2$s and s.legacy_id = p._key
-        cross join lateral (select to_jsonb(x.*) as now from (select %3$s) x offset 0) o
+        cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %3$s) x offset 0) o
         cross join lateral (select o.now, %4$s as "left" offset 0) l
         %7$s
         cross join lateral (select %8$s as "left" offset 0) g
         cross join lateral (
-          select sync.listed(array_agg(f.key order by f.key)) as fields from jsonb_each(l.now) f
+          select sync.listed(pg_catalog.array_agg(f.key order by f.key)) as fields from jsonb_each(l.now) f
            where f.value is distinct from coalesce(g."left" -> f.key, 'null')) e
        where p.n between $1 and $2
     $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, sync.referenced_sql(p_entity, p_plan),
@@ -169,7 +169,7 @@ declare
   v_free  integer[];
   v_last  integer := (select max(n) from pg_temp.page_rows);
 begin
-  select array_agg(r.name), string_agg(format('exists (select from public.%I t where t.%I = p._uuid and t.id <> all ($2))', p_entity.target_table, r.field), ' or ')
+  select pg_catalog.array_agg(r.name), string_agg(format('exists (select from public.%I t where t.%I = p._uuid and t.id <> all ($2))', p_entity.target_table, r.field), ' or ')
     into v_names, v_held from sync.references_to_itself(p_entity) r;
   v_n := array(select j.n from pg_temp.page_rejects j where j.sqlstate = '23503' and j.constraint_name = any (v_names) order by j.n);
   -- Whoever is referred to by a row that stays does, and then whoever that one refers to.
@@ -177,13 +177,13 @@ begin
     if v_n = '{}' then
       return;
     end if;
-    execute format('select coalesce(array_agg(p.n order by p.n), ''{}'') from pg_temp.page_rows p where p.n = any ($1) and p._leaves and not (%s)', v_held)
+    execute format('select coalesce(pg_catalog.array_agg(p.n order by p.n), ''{}'') from pg_temp.page_rows p where p.n = any ($1) and p._leaves and not (%s)', v_held)
       into v_free using v_n, array(select p._uuid from pg_temp.page_rows p where p.n = any (v_n));
     exit when v_free = v_n;
     v_n := v_free;
   end loop;
   delete from pg_temp.page_rejects where n = any (v_n);
-  update pg_temp.page_rows p set n = v_last + x.i from unnest(v_n) with ordinality x (n, i) where p.n = x.n;
+  update pg_temp.page_rows p set n = v_last + x.i from pg_catalog.unnest(v_n) with ordinality x (n, i) where p.n = x.n;
   perform sync.load_slice(p_entity, 'public', p_reads, p_writes, v_last + 1, v_last + cardinality(v_n));
 end
 $$;

@@ -41,8 +41,8 @@ declare
   v_writes text[] := p_writes || 'set constraints all immediate'::text;
   v_error  text[];
 begin
-  update pg_temp.page_rows p set n = v_from + x.i - 1 from unnest(p_members) with ordinality x (n, i) where p.n = x.n;
-  update pg_temp.page_relatives p set n = v_from + x.i - 1 from unnest(p_members) with ordinality x (n, i) where p.n = x.n;
+  update pg_temp.page_rows p set n = v_from + x.i - 1 from pg_catalog.unnest(p_members) with ordinality x (n, i) where p.n = x.n;
+  update pg_temp.page_relatives p set n = v_from + x.i - 1 from pg_catalog.unnest(p_members) with ordinality x (n, i) where p.n = x.n;
   v_error := sync.try_slice(p_reads, false, v_from, v_to);
   if v_error is null then
     -- One that does not land although nothing refuses it: its own reason is told, and nobody may refer to it.
@@ -128,13 +128,13 @@ begin
   end loop;
   -- Refused only together: those that lead in a circle are tried circle by circle, the others wait for their parents.
   with member as (select r.n, r.k, (row_number() over (order by r.n))::integer as i from pg_temp.page_relatives r where r.state = 'open')
-  select array_agg(m.n order by m.i), array_agg(t.i order by m.i) into v_open, v_next
+  select pg_catalog.array_agg(m.n order by m.i), pg_catalog.array_agg(t.i order by m.i) into v_open, v_next
     from member m join pg_temp.page_rows p on p.n = m.n
     left join lateral (select e.value::bigint as k from jsonb_each_text(p._together) e
                         where exists (select from member x where x.k = e.value::bigint) order by e.key limit 1) f on true
     left join member t on t.k = f.k;
   update pg_temp.page_relatives set state = 'later' where state = 'open';
-  for v_circle in select array(select v_open[x] from unnest(c) x) from sync.circles(v_next) c loop
+  for v_circle in select array(select v_open[x] from pg_catalog.unnest(c) x) from sync.circles(v_next) c loop
     update pg_temp.page_relatives set state = 'open' where n = any (v_circle);
     perform sync.part_relatives();
     v_circle := array(select n from pg_temp.page_relatives where state = 'open' order by n);

@@ -14,7 +14,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       select held.id
         from (select v.id as _id, %1$s from (select p._uuid as id, %2$s from pg_temp.page_rows p where p.n = $1) v) k
         cross join lateral (select t.id from %3$s t where %4$s and t.id <> k._id limit 1) held
-    $q$, (select string_agg(format('%s as _k%s', e, n), ', ' order by n) from unnest(u.keys) with ordinality x (e, n)),
+    $q$, (select string_agg(format('%s as _k%s', e, n), ', ' order by n) from pg_catalog.unnest(u.keys) with ordinality x (e, n)),
       (select string_agg(format('(p.%s)::%s as %I', c.slot, c.registered, c.name), ', ') from sync.field_slots(p_entity) c),
       sync.target_sql(p_entity, p_schema),
       sync.holds_key_sql(u.keys, u.operators, u.nulls_equal) || coalesce(' and (' || u.predicate || ')', ''))
@@ -147,15 +147,15 @@ begin
     with reject as materialized (
       select j.n, p._uuid, j.other, (row_number() over (order by j.n))::integer as i
         from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n where j.sqlstate = '23505' and j.other is not null)
-    select array_agg(r.n order by r.i), array_agg(h.i order by r.i) into v_n, v_next
+    select pg_catalog.array_agg(r.n order by r.i), pg_catalog.array_agg(h.i order by r.i) into v_n, v_next
       from reject r left join reject h on h._uuid = r.other;
     exit when v_n is null;
     for v_circle in
-      select c.n from (select array(select v_n[x] from unnest(c) x) as n from sync.circles(v_next) c) c
+      select c.n from (select array(select v_n[x] from pg_catalog.unnest(c) x) as n from sync.circles(v_next) c) c
        where v_together = 1 or c.n <@ v_all
     loop
       delete from pg_temp.page_rejects where n = any (v_circle);
-      update pg_temp.page_rows p set n = v_after + x.i from unnest(v_circle) with ordinality x (n, i) where p.n = x.n;
+      update pg_temp.page_rows p set n = v_after + x.i from pg_catalog.unnest(v_circle) with ordinality x (n, i) where p.n = x.n;
       if v_together = 0 then
         perform sync.load_slice(p_entity, p_schema, p_reads, p_writes, v_after + 1, v_after + cardinality(v_circle));
       end if;

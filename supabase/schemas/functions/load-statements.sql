@@ -45,7 +45,7 @@ begin
                      p._raw is distinct from s.raw or (s.seen_hash is null) <> (%7$L = 'values')
                        or p._digest is distinct from s.source_digest or s.gone_at is not null as restated, %21$s as reworded
                 from pg_temp.page_rows p
-                cross join lateral (select to_jsonb(x.*) as new from (select %1$s) x offset 0) v
+                cross join lateral (select pg_catalog.to_jsonb(x.*) as new from (select %1$s) x offset 0) v
                 left join %2$s t on t.id = p._uuid
                 left join %10$I.sync_row_states s on s.entity_id = %3$s and s.legacy_id = p._key
                 -- One index probe per record that never landed, whatever the planner thinks.
@@ -55,7 +55,7 @@ begin
                 left join lateral (
                   select a.undecided from public.sync_adoption_rows a
                    where s.legacy_id is null and a.entity_id = %3$s and a.legacy_id = p._key and a.undecided limit 1) a on true
-                cross join lateral (select to_jsonb(x.*) as now from (select %4$s) x offset 0) o
+                cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %4$s) x offset 0) o
                 -- A hash that fits but for the legacy key still stands: what the sync left there is known.
                 cross join lateral (
                   select o.now, %8$s as seen, (select %9$s from (
@@ -124,7 +124,7 @@ begin
          string_agg(format('%1$I = case when q.written ? %1$L then %2$s else t.%1$I end', c.name,
                            format(case when c.registered in ('json', 'jsonb') then 'case when q.decided ->> %1$L = ''merge'' then (q.written -> %1$L)::%3$s else (p.%2$s)::%3$s end'
                                                     else '(p.%2$s)::%3$s' end, c.name, c.slot, c.registered)), ', '),
-         coalesce(array_agg(c.name) filter (where c.registered = 'numeric'), '{}')
+         coalesce(pg_catalog.array_agg(c.name) filter (where c.registered = 'numeric'), '{}')
     into v_names, v_values, v_sets, v_numbers
     from sync.field_slots(p_entity) c;
 
@@ -162,12 +162,12 @@ begin
                -- Of the fields that this write left alone, too: what stands there now is what stood there, or what the source says. As they print:
                -- numbers that are equal may have other zeros at their end.
                case when o.now::text is distinct from w.meant::text then (
-                 select array_agg(e.key order by e.key) from jsonb_each(o.now) e
+                 select pg_catalog.array_agg(e.key order by e.key) from jsonb_each(o.now) e
                   where e.value::text is distinct from (w.meant -> e.key)::text
                     and (w.written ? e.key or e.value::text is distinct from (q.new -> e.key)::text)) end as otherwise
           from pg_temp.page_plan q
           left join %1$s t on t.id = q.id
-          cross join lateral (select to_jsonb(x.*) as now from (select %2$s) x offset 0) o
+          cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %2$s) x offset 0) o
           cross join lateral (
             select y.written, q.now || y.written as meant
               from (select case when q.action = 'insert' then q.new when q.action in ('update', 'review') then q.written else '{}' end as written) y offset 0) w
@@ -186,7 +186,7 @@ begin
                source_digest = excluded.source_digest, written_by = excluded.written_by, gone_at = null
       )
       update pg_temp.page_plan q
-         set otherwise = a.otherwise, altered = q.altered or exists (select from unnest(a.otherwise) k where k = any (%4$L::text[]) and a.now -> k is distinct from a.meant -> k),
+         set otherwise = a.otherwise, altered = q.altered or exists (select from pg_catalog.unnest(a.otherwise) k where k = any (%4$L::text[]) and a.now -> k is distinct from a.meant -> k),
               -- A row that was left as it was and holds equal values, which only print otherwise, has nothing that was cancelled.
               cancelled = not a.there or a.untouched and a.now is distinct from a.meant
         from after a

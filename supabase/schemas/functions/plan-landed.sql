@@ -5,10 +5,10 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   execute format($q$
     insert into public.sync_planned_records as r (execution_id, entity_id, legacy_id, id, outcome, lands, row_after, state_after, source_digest)
-    select $1, $2, x.k, x.id, 'unchanged', true, o.now, to_jsonb(s) || '{"gone_at": null}', s.source_digest
+    select $1, $2, x.k, x.id, 'unchanged', true, o.now, pg_catalog.to_jsonb(s) || '{"gone_at": null}', s.source_digest
       from jsonb_to_recordset($3) as x (k bigint, id uuid)
       -- One index probe per record, whatever the planner thinks.
-      cross join lateral (select (select to_jsonb(y.*) from (select t.id, %2$s) y) as now from public.%1$I t where t.id = x.id limit 1) o
+      cross join lateral (select (select pg_catalog.to_jsonb(y.*) from (select t.id, %2$s) y) as now from public.%1$I t where t.id = x.id limit 1) o
       left join lateral (select w.* from public.sync_row_states w where w.entity_id = $2 and w.legacy_id = x.k limit 1) s on true
      order by x.k
     on conflict (execution_id, entity_id, legacy_id) do update
@@ -21,7 +21,7 @@ comment on function sync.plan_landed(uuid, public.sync_entities, jsonb) is
 
 create function sync.plan_found(p_execution uuid, p_entity public.sync_entities, p_mapped jsonb) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  select sync.plan_landed(p_execution, p_entity, coalesce(jsonb_agg(jsonb_build_object('k', x.k, 'id', x.id)), '[]'))
+  select sync.plan_landed(p_execution, p_entity, coalesce(pg_catalog.jsonb_agg(jsonb_build_object('k', x.k, 'id', x.id)), '[]'))
     from jsonb_to_recordset(p_mapped) as x (k bigint, id uuid)
    where not exists (select from public.sync_adoption_rows a where a.entity_id = p_entity.id and a.legacy_id = x.k and a.undecided)
      -- One index probe per record, whatever the planner thinks.
@@ -44,7 +44,7 @@ begin
     return;
   end if;
   execute format($q$
-    select coalesce(jsonb_agg(jsonb_build_object('k', f.k, 'id', f.id)), '[]')
+    select coalesce(pg_catalog.jsonb_agg(jsonb_build_object('k', f.k, 'id', f.id)), '[]')
       from (select a.k, coalesce(m.entity_uuid, a.id) as id, m.sync_status
               from unnest($1, $2) a (k, id)
               left join lateral (select u.entity_uuid, u.sync_status from public.uuid_mappings_enhanced u

@@ -67,7 +67,7 @@ declare
   v_columns text := sync.shadow_columns(p_entity);
 begin
   create temp table page_keys on commit drop as
-  select k as legacy_id from (select _key from pg_temp.page_rows union select unnest(p_left)) x (k);
+  select k as legacy_id from (select _key from pg_temp.page_rows union select pg_catalog.unnest(p_left)) x (k);
   create unique index on pg_temp.page_keys (legacy_id);
   analyze pg_temp.page_keys;
   -- What this execution has planned for the page's records already stands for what is there.
@@ -139,7 +139,7 @@ begin
                           where r.execution_id = %6$L and r.entity_id = %7$s and r.id = t.id and r.lands is not null)
       on conflict do nothing
     $q$, p_entity.target_table, v_columns,
-      (select string_agg(format('%s as _k%s', e, n), ', ' order by n) from unnest(u.keys) with ordinality x (e, n)), v_new,
+      (select string_agg(format('%s as _k%s', e, n), ', ' order by n) from pg_catalog.unnest(u.keys) with ordinality x (e, n)), v_new,
       sync.holds_key_sql(u.keys, u.operators, u.nulls_equal), p_execution, p_entity.id)
       from sync.unique_keys(p_entity) u
     union all
@@ -148,7 +148,7 @@ begin
       select %6$s from public.sync_planned_records r
         cross join lateral jsonb_populate_record(null::pg_temp.page_shadow, r.row_after) t
        where r.execution_id = %1$L and r.entity_id = %2$s and r.lands
-         and r.unique_keys && array(select h.hash from %3$s cross join lateral unnest(%4$s) h (hash))
+         and r.unique_keys && array(select h.hash from %3$s cross join lateral pg_catalog.unnest(%4$s) h (hash))
       on conflict do nothing
     $q$, p_execution, p_entity.id, v_new, sync.key_hashes(p_entity), v_columns, sync.shadow_values(p_entity))
       where sync.key_hashes(p_entity) is not null);
@@ -167,7 +167,7 @@ comment on function sync.refuse_dangling(text) is 'Raises, for a plan, what a fo
 
 create function sync.reference_statements(p_execution uuid, p_entity public.sync_entities) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select coalesce(array_agg(format($q$
+  select coalesce(pg_catalog.array_agg(format($q$
       select sync.refuse_dangling(%1$L)
         from pg_temp.page_plan q join pg_temp.page_shadow t on t.id = q.id
         left join lateral (

@@ -42,7 +42,7 @@ begin
         from pg_temp.page_rows p
         left join %1$s t on t.id = p._uuid
         left join %5$I.sync_row_states s on s.entity_id = %2$s and s.legacy_id = p._key
-        cross join lateral (select to_jsonb(x.*) as now from (select %3$s) x offset 0) o
+        cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %3$s) x offset 0) o
         cross join lateral (select %4$s as "left" offset 0) l
        where p.n between $1 and $2
     $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, v_marks, v_fits),
@@ -57,10 +57,10 @@ begin
     case when v_sets is not null then format($q$
       with after as (
         select q.n, t.id is null or t.xmin = q.held or o.now || %3$L::jsonb <> o.now as cancelled,
-               (select array_agg(e.key order by e.key) from jsonb_each(o.now) e where e.value is distinct from (q.now || q.written) -> e.key) as otherwise
+               (select pg_catalog.array_agg(e.key order by e.key) from jsonb_each(o.now) e where e.value is distinct from (q.now || q.written) -> e.key) as otherwise
           from pg_temp.page_plan q
           left join %1$s t on t.id = q.id
-          cross join lateral (select to_jsonb(x.*) as now from (select %2$s) x offset 0) o
+          cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %2$s) x offset 0) o
          where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}' and o.now is distinct from q.now || q.written)
       update pg_temp.page_plan q set cancelled = a.cancelled, otherwise = a.otherwise from after a where a.n = q.n
     $q$, v_target, sync.owned_columns(p_entity), v_marks) end,
@@ -78,7 +78,7 @@ begin
       update %4$I.sync_row_states s set "left" = s."left" || sync.pick(o.now, q.otherwise)
         from pg_temp.page_plan q
         join %1$s t on t.id = q.id
-        cross join lateral (select to_jsonb(x.*) as now from (select %2$s) x offset 0) o
+        cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %2$s) x offset 0) o
        where q.n between $1 and $2 and q.action = 'soft' and q.otherwise is not null and s.entity_id = %3$s and s.legacy_id = q.legacy_id
     $q$, v_target, sync.owned_columns(p_entity), p_entity.id, v_schema)
   ], null) || sync.tombstone_statements(p_entity, v_schema);

@@ -42,7 +42,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
    where i.indrelid = to_regclass(format('public.%I', p_entity.target_table)) and i.indisunique and i.indisvalid
      and sync.are_owned(p_entity, i.indrelid, array(
-           select k::smallint from unnest(i.indkey::smallint[]) k where k <> 0
+           select k::smallint from pg_catalog.unnest(i.indkey::smallint[]) k where k <> 0
            union select d.refobjsubid::smallint from pg_catalog.pg_depend d
                   where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = i.indexrelid and d.refobjid = i.indrelid and d.refobjsubid > 0))
    order by c.relname

@@ -9,8 +9,8 @@ set intervalstyle = 'iso_8601' set extra_float_digits = 3 set bytea_output = 'he
 set array_nulls = on set standard_conforming_strings = on set quote_all_identifiers = off set transform_null_equals = off as $$
 declare
   v_entity public.sync_entities;
-  v_differ text := (select string_agg(format($q$coalesce(to_jsonb(t.%1$I), 'null') is distinct from s."left" -> %1$L$q$, c), ' or ')
-                      from unnest(p_columns) c);
+  v_differ text := (select string_agg(format($q$coalesce(pg_catalog.to_jsonb(t.%1$I), 'null') is distinct from s."left" -> %1$L$q$, c), ' or ')
+                      from pg_catalog.unnest(p_columns) c);
 begin
   if v_differ is null then
     return;
@@ -24,7 +24,7 @@ begin
      where s.entity_id = %4$s and s.gone_at is null
        and %7$s is not true
        and case when s.left_hash is null then %5$s
-                else s.left_hash <> hashtextextended((select to_jsonb(x.*)::text from (select %6$s) x), 0) end
+                else s.left_hash <> hashtextextended((select pg_catalog.to_jsonb(x.*)::text from (select %6$s) x), 0) end
   $q$, v_entity.target_table, v_entity.source_id, v_entity.entity_type, v_entity.id, v_differ, sync.owned_columns(v_entity),
     sync.as_left_sql(v_entity));
 end
@@ -54,7 +54,7 @@ begin
     values (v_chain.execution_id, 'control_totals:' || v_entity.entity_type, v_chain.round, p_report)
     on conflict (execution_id, kind, round) do update set body = excluded.body, created_at = now();
     insert into public.sync_pending_keys (entity_id, legacy_id, reason)
-    select p_entity_id, k, 'control_total' from unnest(p_recheck) k order by k
+    select p_entity_id, k, 'control_total' from pg_catalog.unnest(p_recheck) k order by k
     on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   end if;
 
@@ -65,7 +65,7 @@ begin
      where id = p_chain;
     v_dispatch := array[p_chain];
   else
-    select jsonb_agg(jsonb_build_object('code', 'CONTROL_TOTALS_DIFFER', 'entity', substr(kind, 16), 'legacy_ids', body -> 'differing'))
+    select pg_catalog.jsonb_agg(jsonb_build_object('code', 'CONTROL_TOTALS_DIFFER', 'entity', substr(kind, 16), 'legacy_ids', body -> 'differing'))
       into v_differ
       from public.sync_reports
      where execution_id = v_chain.execution_id and kind like 'control\_totals:%' and round = v_chain.round
@@ -83,7 +83,7 @@ begin
     end if;
     v_dispatch := array(select sync.advance_execution(v_chain.execution_id));
   end if;
-  return (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
+  return (select coalesce(pg_catalog.jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
             from public.sync_chains c where c.id = any (v_dispatch));
 end
 $$;

@@ -30,7 +30,7 @@ comment on function sync.named_triggers(regclass, text, text) is
 
 create function sync.words(p_words text[]) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  select string_agg('\m' || regexp_replace(w, '(\W)', '\\\1', 'g') || '\M', '|') from unnest(p_words) w
+  select string_agg('\m' || regexp_replace(w, '(\W)', '\\\1', 'g') || '\M', '|') from pg_catalog.unnest(p_words) w
 $$;
 comment on function sync.words(text[]) is 'A regular expression that finds any of these words. Null: there are none.';
 
@@ -68,7 +68,7 @@ create function sync.page_otherwise() returns table (legacy_id bigint, field tex
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   return query
-  select q.legacy_id, f.field from pg_temp.page_plan q cross join lateral unnest(q.otherwise) f (field)
+  select q.legacy_id, f.field from pg_temp.page_plan q cross join lateral pg_catalog.unnest(q.otherwise) f (field)
    where q.otherwise is not null
   union all
   -- Written by an earlier page, and as it was left then: the two still differ.
@@ -87,9 +87,9 @@ declare
   v_table  regclass := to_regclass(format('public.%I', p_entity.target_table));
   v_fields jsonb;
 begin
-  select jsonb_agg(jsonb_build_object('field', f.field, 'triggers', sync.altering_triggers(v_table, array[f.field])) order by f.field)
+  select pg_catalog.jsonb_agg(jsonb_build_object('field', f.field, 'triggers', sync.altering_triggers(v_table, array[f.field])) order by f.field)
     into v_fields
-    from (select distinct x.field from unnest(p_fields) x (field)) f;
+    from (select distinct x.field from pg_catalog.unnest(p_fields) x (field)) f;
   if v_fields is null then
     return;
   end if;
