@@ -291,7 +291,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.classify_statement(public.sync_entities,text,text)",
-    digest: "7f68733648",
+    digest: "b2c8ec7f1d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },
@@ -411,7 +411,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.decide_fields(public.sync_entities,uuid[],jsonb)",
-    digest: "fa46742970",
+    digest: "d25f257631",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-fields.sql",
   },
@@ -907,7 +907,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.load_records(public.sync_entities,json,bigint[],bigint[],uuid,text)",
-    digest: "12346b7b27",
+    digest: "94ddb9e241",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load.sql",
   },
@@ -1125,7 +1125,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.page_otherwise()",
-    digest: "a087584ec5",
+    digest: "c174ac00b7",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/written-otherwise.sql",
   },
@@ -1225,6 +1225,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "a93413c098",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/try-slices.sql",
+  },
+  {
+    object: "function sync.prints_sql(public.sync_entities)",
+    digest: "a688c43b09",
+    rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
+    file: "schemas/functions/columns.sql",
   },
   {
     object: "function sync.pull_brake(uuid,smallint,text,text,bigint,bigint)",
@@ -1492,7 +1498,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.soft_statements(public.sync_entities,uuid)",
-    digest: "12aac76c9f",
+    digest: "db0b475bef",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/soft-deletes.sql",
   },
@@ -1767,7 +1773,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.write_statements(public.sync_entities,text)",
-    digest: "e8b414e522",
+    digest: "787f8713a7",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },
