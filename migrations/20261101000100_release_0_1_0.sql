@@ -1918,6 +1918,16 @@ $$;
 comment on function sync.reworded_sql(public.sync_entities) is
   'SQL: the fields of which the row t of the target has another text than its column would have of the new value p. Only those of which that may be so of equal values; null: the entity has none.';
 
+create function sync.prints_sql(p_entity public.sync_entities) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select format('jsonb_object(%L::text[], array[%s])', array_agg(c.name order by c.name),
+           string_agg(format('hashtextextended(t.%I::text, 0)::text', c.name), ', ' order by c.name))
+    from sync.field_slots(p_entity) c where sync.texts_kept(c.type) = 'none' and not c.recast
+  having count(*) > 0
+$$;
+comment on function sync.prints_sql(public.sync_entities) is
+  'SQL: of the row t of the target, the hashes of the texts that what is kept as JSON does not tell apart, by field; null: the entity has none.';
+
 create function sync.filled_sql(p_values text, p_name text, p_type text, p_recast boolean, p_otherwise text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   -- What jsonb_populate_record makes of the null of JSON is NULL, in a JSON column, too.
@@ -2129,12 +2139,12 @@ comment on function sync.finds_legacy_ids(public.sync_entities) is 'Whether an i
 
 revoke all on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb),
   sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.kept_sql(text, text, boolean),
-  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.target_sql(public.sync_entities, text),
+  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text),
   sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text), sync.finds_legacy_ids(public.sync_entities) from public;
 grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.kept_sql(text, text, boolean),
-  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.target_sql(public.sync_entities, text),
+  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text),
   sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text) to isthmus_worker;
@@ -2142,7 +2152,7 @@ grant execute on function sync.column_types(regclass), sync.field_slots(public.s
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json),
   sync.owned_columns(public.sync_entities) to isthmus_decisions;
-grant execute on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb) to isthmus_decisions;
+grant execute on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb), sync.prints_sql(public.sync_entities) to isthmus_decisions;
 grant execute on function sync.finds_legacy_ids(public.sync_entities) to isthmus_worker, isthmus_decisions;
 
 -- supabase/schemas/functions/registration.sql
@@ -3055,7 +3065,11 @@ begin
   select q.legacy_id, e.key
     from pg_temp.page_plan q cross join lateral jsonb_each(q.new) e
    where q.action in ('update', 'unchanged', 'review') and q.seen::text <> q."left"::text and (q.written ? e.key) is not true
-     and (q.now -> e.key)::text <> e.value::text and (q.now -> e.key)::text = (q."left" -> e.key)::text and e.value::text = (q.seen -> e.key)::text;
+     and (q.now -> e.key)::text <> e.value::text and (q.now -> e.key)::text = (q."left" -> e.key)::text and e.value::text = (q.seen -> e.key)::text
+  union all
+  select q.legacy_id, f.field
+    from pg_temp.page_plan q cross join lateral unnest(q.reprinted) f (field)
+   where q.action in ('update', 'unchanged', 'review') and (q.written ? f.field) is not true and q.now -> f.field is not distinct from q.new -> f.field;
 end
 $$;
 comment on function sync.page_otherwise() is
@@ -4459,14 +4473,15 @@ declare
   v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
   v_target text := sync.target_sql(p_entity, v_schema);
   v_sets   text := (select string_agg(format('%1$I = %2$L', k, v), ', ' order by k) from jsonb_each_text(p_entity.on_delete -> 'set') x (k, v));
+  v_prints text := coalesce(sync.prints_sql(p_entity), 'null::jsonb');
   v_marks  jsonb;
   v_fits   boolean;
 begin
   select k.marks, k.fits into v_marks, v_fits from sync.kept_marks(p_entity) k;
   return array_remove(array[
     format($q$
-      insert into pg_temp.page_plan (n, legacy_id, id, action, held, altered, "left", now, written)
-      select p.n, p._key, p._uuid, case when t.id is null then 'delete' else 'soft' end, t.xmin, t.id is not null and not %7$L::boolean, l."left", o.now,
+      insert into pg_temp.page_plan (n, legacy_id, id, action, held, altered, "left", now, prints, written)
+      select p.n, p._key, p._uuid, case when t.id is null then 'delete' else 'soft' end, t.xmin, t.id is not null and not %7$L::boolean, l."left", o.now, %8$s,
              (select coalesce(jsonb_object_agg(e.key, e.value), '{}') from jsonb_each(coalesce(%6$L::jsonb, '{}')) e where e.value is distinct from o.now -> e.key)
         from pg_temp.page_rows p
         left join %1$s t on t.id = p._uuid
@@ -4474,7 +4489,7 @@ begin
         cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %3$s) x offset 0) o
         cross join lateral (select %4$s as "left" offset 0) l
        where p.n between $1 and $2
-    $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, v_marks, v_fits),
+    $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, v_marks, v_fits, v_prints),
     -- What the columns would cut or round is written into none.
     'select sync.refuse_writes($1, $2)',
     case when v_sets is not null then format($q$
@@ -4486,13 +4501,14 @@ begin
     case when v_sets is not null then format($q$
       with after as (
         select q.n, t.id is null or t.xmin = q.held or o.now || %3$L::jsonb <> o.now as cancelled,
-               (select pg_catalog.array_agg(e.key order by e.key) from jsonb_each(o.now) e where e.value is distinct from (q.now || q.written) -> e.key) as otherwise
+               (select pg_catalog.array_agg(e.key order by e.key) from jsonb_each(o.now) e where e.value is distinct from (q.now || q.written) -> e.key
+                      or not q.written ? e.key and o.prints -> e.key is distinct from q.prints -> e.key) as otherwise
           from pg_temp.page_plan q
           left join %1$s t on t.id = q.id
-          cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %2$s) x offset 0) o
-         where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}' and o.now is distinct from q.now || q.written)
+          cross join lateral (select pg_catalog.to_jsonb(x.*) as now, %4$s as prints from (select %2$s) x offset 0) o
+         where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}' and (o.now is distinct from q.now || q.written or o.prints is distinct from q.prints))
       update pg_temp.page_plan q set cancelled = a.cancelled, otherwise = a.otherwise from after a where a.n = q.n
-    $q$, v_target, sync.owned_columns(p_entity), v_marks) end,
+    $q$, v_target, sync.owned_columns(p_entity), v_marks, v_prints) end,
     'select sync.refuse_writes($1, $2)',
     -- As if the source had said so: a record that returns is set back by the same comparison as any other change. Of hashes
     -- nothing is left that could fit, so then every field counts as changed.
@@ -4549,7 +4565,7 @@ begin
   -- The target rows were locked by a statement before this one, which sees them as they will be written.
   return
     format($q$
-      insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, decided, raw, digest, restated, altered, held)
+      insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, decided, raw, digest, restated, altered, held, prints, reprinted)
       select r.n, r._key, r._uuid,
              case when r.undecided then 'ambiguous'
                   when r.t_id is null and r.seen is null and r.lands is not true then 'insert'
@@ -4562,11 +4578,12 @@ begin
                   when c.decided @? '$.* ? (@ == "review")' then 'review'
                   when c.written <> '{}' then 'update'
                   else 'unchanged' end,
-             r.new, r.seen, r."left", r.now, c.changed, c.written, c.decided, r._raw, r._digest, r.restated, not r.fits, r.held
+             r.new, r.seen, r."left", r.now, c.changed, c.written, c.decided, r._raw, r._digest, r.restated, not r.fits, r.held, r.prints, r.reprinted
         from (select p.n, p._key, p._uuid, p._raw, p._digest, v.new, %14$s as fits, %15$s as seen, %16$s as "left", t.id as t_id, t.xmin as held, o.now,
                      m.entity_uuid as mapped, m.lands, a.undecided,
                      p._raw is distinct from s.raw or (s.seen_hash is null) <> (%7$L = 'values')
-                       or p._digest is distinct from s.source_digest or s.gone_at is not null as restated, %21$s as reworded
+                       or p._digest is distinct from s.source_digest or s.gone_at is not null as restated, %21$s as reworded,
+                     %23$s as prints, %24$s as reprinted
                 from pg_temp.page_rows p
                 cross join lateral (select pg_catalog.to_jsonb(x.*) as new from (select %1$s) x offset 0) v
                 left join %2$s t on t.id = p._uuid
@@ -4588,8 +4605,7 @@ begin
                where p.n between $1 and $2 offset 0) r
         cross join lateral (
           select coalesce(jsonb_object_agg(e.key, e.value) filter (where d.decision not in ('review', 'none', 'keep')), '{}') as changed,
-                 coalesce(jsonb_object_agg(e.key, case when d.decision = 'merge' then sync.merge_objects(x.seen, x.source, x.target, x."left")
-                                                       else x.source end)
+                 coalesce(jsonb_object_agg(e.key, case when d.decision = 'merge' then m.merged else x.source end)
                           filter (where d.decision in ('take', 'overwrite', 'merge')), '{}') as written,
                  jsonb_object_agg(e.key, d.decision) filter (where d.decision in ('overwrite', 'retain', 'merge', 'review')) as decided
             -- What a person has been asked, or has put back, is theirs to decide, whatever this execution would have done.
@@ -4608,6 +4624,9 @@ begin
             cross join lateral (
               select case when w.decision in ('none', 'agree') and e.key = any (r.reworded) and x.source is not distinct from x.target then 'take'
                           else w.decision end as decision) d
+            -- A merge that comes to what the source says has the source's text.
+            cross join lateral (
+              select coalesce(nullif(case when d.decision = 'merge' then sync.merge_objects(x.seen, x.source, x.target, x."left") end, x.source), x.source) as merged offset 0) m
            where e.value is distinct from r.seen -> e.key or e.key = any (r.reworded)
                  or e.key = %22$L and e.value is distinct from r.now -> e.key%19$s) c
     $q$, v_typed, v_target, p_entity.id, v_current, p_entity.source_id, p_entity.entity_type, p_entity.history,
@@ -4621,9 +4640,20 @@ begin
       case when v_edits then ' or r.now -> e.key is distinct from r."left" -> e.key' else '' end,
       case when v_edits then format(' when e.value is not distinct from r.seen -> e.key and e.key <> %L and sync.is_decided(%s::smallint, r._key, e.key) then ''target_wins''', p_entity.legacy_key, p_entity.id) else '' end,
       -- The source's text has changed where its hash has; the text of a trigger or of a person is not written over again and again.
+      -- Of what a person is asked the queue keeps the hash.
       case when v_reworded is null then 'null::text[]'
-           else format('case when t.id is not null%s then %s end', case when v_edits then '' else ' and p._digest is distinct from s.source_digest' end, v_reworded) end,
-      p_entity.legacy_key);
+           else format('case when t.id is not null%s then %s end', case when v_edits then '' else format($c$ and p._digest is distinct from s.source_digest and (
+                       select k.id from public.sync_conflicts k
+                        where k.entity_id = %s and k.source_record_id = p._key and k.state = 'open' and k.rule = 'both_changed'
+                          and k.source_digest = p._digest limit 1) is null$c$, p_entity.id) end, v_reworded) end,
+      p_entity.legacy_key, coalesce('case when t.id is not null then ' || sync.prints_sql(p_entity) || ' end', 'null::jsonb'),
+      -- Another text than the source's, in a row that nobody has written since the sync, or of which it is told already.
+      case when v_reworded is null then 'null::text[]' else format($c$
+                       case when t.id is not null and s.entity_id is not null then (
+                         select pg_catalog.array_agg(f) from pg_catalog.unnest(%1$s) f
+                          where %2$s or (select w.rule from public.sync_warnings w
+                                          where w.entity_id = %3$s and w.legacy_id = p._key and w.rule = 'written_otherwise: ' || f limit 1) is not null) end$c$,
+        v_reworded, sync.untouched_sql(p_entity, p_schema), p_entity.id) end);
 end
 $$;
 comment on function sync.classify_statement(public.sync_entities, text, text) is
@@ -4641,14 +4671,23 @@ declare
   v_values  text;
   v_sets    text;
   v_numbers text[];
+  v_texts   text;
 begin
   select string_agg(format('%I', c.name), ', '),
          string_agg(format('(p.%s)::%s', c.slot, c.registered), ', '),
          string_agg(format('%1$I = case when q.written ? %1$L then %2$s else t.%1$I end', c.name,
-                           format(case when c.registered in ('json', 'jsonb') then 'case when q.decided ->> %1$L = ''merge'' then (q.written -> %1$L)::%3$s else (p.%2$s)::%3$s end'
+                           format(case when c.registered in ('json', 'jsonb') then 'case when q.decided ->> %1$L = ''merge'' and q.written -> %1$L <> q.new -> %1$L then (q.written -> %1$L)::%3$s else (p.%2$s)::%3$s end'
                                                     else '(p.%2$s)::%3$s' end, c.name, c.slot, c.registered)), ', '),
-         coalesce(pg_catalog.array_agg(c.name) filter (where c.registered = 'numeric'), '{}')
-    into v_names, v_values, v_sets, v_numbers
+         coalesce(pg_catalog.array_agg(c.name) filter (where c.registered = 'numeric'), '{}'),
+         -- A text that differs although the values that are kept are equal: from the one that was written, or else from the one before
+         -- and the source's.
+         string_agg(format($q$case when o.now -> %1$L is not distinct from w.meant -> %1$L and case
+                                     when q.decided ->> %1$L = 'merge' and q.written -> %1$L <> q.new -> %1$L then t.%1$I::text is distinct from (q.written -> %1$L)::%3$s::text
+                                     when w.written ? %1$L then t.%1$I::text is distinct from (p.%2$s)::%3$s::text
+                                     else hashtextextended(t.%1$I::text, 0)::text is distinct from q.prints ->> %1$L
+                                          and t.%1$I::text is distinct from (p.%2$s)::%3$s::text end then %1$L end$q$,
+             c.name, c.slot, concat_ws('::', c.type, nullif(c.exact, c.type))), ', ') filter (where sync.texts_kept(c.type) = 'none' and not c.recast)
+    into v_names, v_values, v_sets, v_numbers, v_texts
     from sync.field_slots(p_entity) c;
 
   return array[
@@ -4684,11 +4723,13 @@ begin
                w.meant,
                -- Of the fields that this write left alone, too: what stands there now is what stood there, or what the source says. As they print:
                -- numbers that are equal may have other zeros at their end.
-               case when o.now::text is distinct from w.meant::text then (
-                 select pg_catalog.array_agg(e.key order by e.key) from jsonb_each(o.now) e
+               nullif(case when o.now::text is distinct from w.meant::text then array(
+                 select e.key from jsonb_each(o.now) e
                   where e.value::text is distinct from (w.meant -> e.key)::text
-                    and (w.written ? e.key or e.value::text is distinct from (q.new -> e.key)::text)) end as otherwise
+                    and (w.written ? e.key or e.value::text is distinct from (q.new -> e.key)::text) order by e.key) else '{}' end
+                 || %8$s, '{}') as otherwise
           from pg_temp.page_plan q
+          %9$s
           left join %1$s t on t.id = q.id
           cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %2$s) x offset 0) o
           cross join lateral (
@@ -4714,7 +4755,9 @@ begin
               cancelled = not a.there or a.untouched and a.now is distinct from a.meant
         from after a
        where a.n = q.n and (not a.there or a.otherwise is not null)
-    $q$, v_target, v_current, p_entity.id, v_numbers, v_kept, p_schema, p_entity.history),
+    $q$, v_target, v_current, p_entity.id, v_numbers, v_kept, p_schema, p_entity.history,
+      coalesce('array_remove(array[' || v_texts || '], null)', '''{}''::text[]'),
+      case when v_texts is not null then 'join pg_temp.page_rows p on p.n = q.n' end),
     format($q$
       insert into %5$I.uuid_mappings_enhanced as m
         (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table)
@@ -4789,7 +4832,8 @@ begin
   create temp table page_plan (
     n integer primary key, legacy_id bigint not null, id uuid not null, action text not null,
     new jsonb, seen jsonb, "left" jsonb, now jsonb, changed jsonb, written jsonb, decided jsonb, raw jsonb, digest bigint,
-    held xid, fields text, altered boolean not null default false, cancelled boolean not null default false, otherwise text[], restated boolean not null default false
+    held xid, fields text, altered boolean not null default false, cancelled boolean not null default false, otherwise text[], restated boolean not null default false,
+    prints jsonb, reprinted text[]
   ) on commit drop;
   create temp table page_relatives (n integer primary key, k bigint not null, state text not null default 'open', field text, parent bigint)
     on commit drop;
@@ -5508,8 +5552,8 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_table   text := format('public.%I', p_entity.target_table);
   v_owned   text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c);
-  v_now     text := format('select pg_catalog.to_jsonb(isthmus_row.*) as now from (select %s from %s t where t.id = (work.item ->> ''row'')::uuid limit 1) isthmus_row',
-                           sync.owned_columns(p_entity), v_table);
+  v_now     text := format('select (select pg_catalog.to_jsonb(isthmus_row.*) from (select %s) isthmus_row) as now, %s as prints from %s t where t.id = (work.item ->> ''row'')::uuid limit 1',
+                           sync.owned_columns(p_entity), coalesce(sync.prints_sql(p_entity), 'null::jsonb'), v_table);
   v_exact   text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c where c ->> 'type' = 'numeric');
   v_reworded jsonb := sync.reworded_fields(p_entity);
   v_work    jsonb;
@@ -5587,7 +5631,7 @@ begin
   $q$, v_table) using v_work;
   execute format($q$
     select pg_catalog.jsonb_agg(work.item || jsonb_build_object('held', jsonb_build_object('seen', s.seen_hash, 'left', s.left_hash),
-             'before', o.now, 'says', coalesce(s.seen, nullif(work.item -> 'record', 'null')), 'why', case
+             'before', o.now, 'prints', o.prints, 'says', coalesce(s.seen, nullif(work.item -> 'record', 'null')), 'why', case
              when o.now is null then 'its target row is gone'
              when sync.pick(o.now, f.names) <> work.item -> 'expect' then 'the target holds other values than it shows'
              when s.legacy_id is null or s.gone_at is not null
@@ -5626,10 +5670,11 @@ begin
       from jsonb_array_elements($1) work (item) cross join lateral (%s) o
       -- What triggers made of the fields that the decision is not about: of those that are not what the source says it is told.
       cross join lateral (
-        select coalesce(jsonb_object_agg(e.key, e.value), '{}') as altered,
-               coalesce(pg_catalog.jsonb_agg(e.key) filter (where e.value is distinct from work.item -> 'says' -> e.key), '[]') as also
+        select coalesce(jsonb_object_agg(e.key, e.value) filter (where x.another), '{}') as altered,
+               coalesce(pg_catalog.jsonb_agg(e.key) filter (where not x.another or e.value is distinct from work.item -> 'says' -> e.key), '[]') as also
           from jsonb_each(o.now) e
-         where e.value is distinct from work.item -> 'before' -> e.key and not work.item -> 'put' ? e.key) a
+          cross join lateral (select e.value is distinct from work.item -> 'before' -> e.key as another) x
+         where (x.another or o.prints -> e.key is distinct from work.item -> 'prints' -> e.key) and not work.item -> 'put' ? e.key) a
   $q$, v_now) into v_work using v_work;
   select c as conflict into v_first
     from jsonb_array_elements(v_work) w cross join lateral jsonb_each(w -> 'put') p join public.sync_conflicts c on c.id = (w ->> 'id')::uuid

@@ -80,6 +80,7 @@ const OF_BOTH = [
     "note_changed_causes",
     "owned_columns",
     "pick",
+    "prints_sql",
     "raise_alert",
     "record_texts",
     "tell_otherwise",

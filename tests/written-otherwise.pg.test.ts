@@ -355,6 +355,154 @@ describe("a value that a trigger of the target changes", () => {
   });
 });
 
+/** Types of which what is kept as JSON does not tell all texts apart. */
+const PRINTED = {
+  ...TABLES,
+  columns: {
+    name: { type: "text" },
+    n: { type: "integer" },
+    data: { type: "json" },
+    f: { type: "real" },
+    d: { type: "double precision" },
+  },
+} as const;
+/** A trigger that prints these values as JSON would. */
+const REPRINTS = "new.data := new.data::jsonb::json; new.f := new.f + 0; new.d := new.d + 0; return new;";
+
+describe("a text that a trigger changes, of a value that JSON calls equal", () => {
+  async function printed(more: Parameters<typeof createStranger>[1] = {}): Promise<Pipeline> {
+    const test = await createStranger(PRINTED, more);
+    // The second record prints as JSON would.
+    await test.source.admin`
+      insert into public.old (id, name, n, data, f, d) values (1, 'a', 0, '{"b":1, "a":2}', '-0', '-0'), (2, 'a', 0, '{"a": 2, "b": 1}', 0.10, 1e-7)`;
+    return test;
+  }
+  const texts = async (test: Pipeline) =>
+    (
+      await test.target.admin<{ line: string }[]>`
+        select data || ' ' || f || ' ' || d || ' ' || xmin as line from public.fresh order by legacy_id`
+    ).map(({ line }) => line);
+  const told = ["1 written_otherwise: d", "1 written_otherwise: data", "1 written_otherwise: f"];
+
+  it.each(["values", "hashes"] as const)(
+    "is told with field and trigger for as long as it differs from the source's (history %s)",
+    async (history) => {
+      await using test = await printed({ history });
+      await trigger(test, "reprints", "before insert or update", REPRINTS);
+      await test.sync();
+      expect(await warnings(test)).toEqual(told);
+      expect(await alerts(test)).toMatchObject([
+        { fields: ["d", "data", "f"].map((field) => ({ field, triggers: "reprints" })) },
+      ]);
+      const before = await texts(test);
+      for (const capture of ["full", "digest"] as const) {
+        await test.sync({ capture });
+        expect(await warnings(test), capture).toEqual(told);
+      }
+      expect(await texts(test)).toEqual(before);
+      await test.source.admin`update public.old set n = 1`;
+      await test.sync();
+      expect(await warnings(test)).toEqual(told);
+      // What somebody else does to the row takes nothing back.
+      await test.target.admin`update public.fresh set id = id`;
+      await test.sync({ capture: "full" });
+      expect(await warnings(test)).toEqual(told);
+      expect(await test.live(ENTITY)).toEqual([]);
+      await test.target.admin`drop trigger reprints on public.fresh`;
+      await test.source.admin`update public.old set data = '{"b":3}'`;
+      await test.sync();
+      expect(await warnings(test)).toEqual([]);
+      expect((await texts(test))[0]).toMatch(/^{"b":3} -0 -0 /);
+    },
+  );
+
+  it("is told where the write was about another field, and where a decision was", async () => {
+    await using test = await printed({ conflicts: { strategy: "manual_review" } } as never);
+    await test.source.admin`insert into public.old (id, name, n, data, f, d) values (3, 'a', 0, '{"b":1, "a":2}', '-0', '-0')`;
+    await test.sync();
+    await test.target.admin`update public.fresh set name = 'Mine' where legacy_id = 3`;
+    await test.source.admin`update public.old set name = 'New' where id = 3`;
+    await test.sync();
+    await trigger(test, "reprints", "before insert or update", REPRINTS);
+    await test.source.admin`update public.old set n = 1 where id < 3`;
+    // Found by the number alone: the texts are what the source says, and no page writes them again.
+    await test.sync();
+    expect(await warnings(test)).toEqual(told);
+    await test.target.admin`update public.sync_conflicts set resolution_strategy = 'source_wins' where state = 'open'`;
+    expect(await warnings(test)).toEqual([...told, ...told.map((line) => line.replace("1", "3"))]);
+  });
+
+  it("is nothing to tell where the trigger leaves the value, where the source prints it otherwise, or where a person does", async () => {
+    await using test = await createStranger(PRINTED);
+    await test.source.admin`
+      insert into public.old (id, name, n, data, f, d) values (1, 'a', 0, '{"b":1, "a":1.50}', 0.10, 1e2), (2, 'a', 0, 'null', null, null), (3, 'a', 0, null, 1, 1)`;
+    await trigger(test, "leaves", "before insert or update", "new.data := new.data; new.f := new.f * 1; return new;");
+    for (const n of [0, 1]) {
+      await test.source.admin`update public.old set n = ${n}`;
+      await test.sync({ capture: "full" });
+      expect(await warnings(test)).toEqual([]);
+    }
+    await test.target.admin`update public.fresh set data = '{"a":1.50, "b":1}' where legacy_id = 1`;
+    for (const capture of ["full", "digest"] as const) {
+      await test.sync({ capture });
+      expect(await warnings(test), capture).toEqual([]);
+    }
+    expect([...(await alerts(test))]).toEqual([]);
+    expect(await test.live(ENTITY)).toEqual([]);
+  });
+});
+
+describe("a record that waits for a person's decision, of which a trigger prints the texts otherwise", () => {
+  it.each(["values", "hashes"] as const)(
+    "is not written at each full pass, nor once it is decided (history %s)",
+    async (history) => {
+      const shapes = { ...PRINTED, columns: { ...PRINTED.columns, amount: { type: "numeric" } } };
+      await using test = await createStranger(shapes, { history, conflicts: { strategy: "manual_review" } } as never);
+      await test.source.admin`
+      insert into public.old (id, name, n, data, f, d, amount) values (1, 'a', 0, '{"b":1, "a":2}', 0, 0, 1.50), (2, 'a', 0, '{"b":1, "a":2}', 0, 0, 1.50)`;
+      await test.sync();
+      await trigger(test, "reprints", "before insert or update", `new.amount := trim_scale(new.amount); ${REPRINTS}`);
+      await test.target.admin`update public.fresh set name = 'Mine' where legacy_id = 1`;
+      await test.source.admin`update public.old set name = 'New', data = '{"b":1,   "a":2}', amount = 1.500`;
+      await test.sync();
+      const open = [{ id: 1, state: "open", type: "concurrent_modification", field: "name" }];
+      expect(await test.live(ENTITY)).toMatchObject(open);
+      const versions = async () =>
+        (await test.target.admin<{ v: string }[]>`select xmin::text as v from public.fresh order by legacy_id`).map(({ v }) => v);
+      const told = [
+        "1 written_otherwise: amount",
+        "1 written_otherwise: data",
+        "2 written_otherwise: amount",
+        "2 written_otherwise: data",
+      ];
+      const stays = async (label: string) => {
+        const before = await versions();
+        for (const capture of ["full", "digest", "full"] as const) {
+          await test.sync({ capture });
+          expect(await versions(), `${label} ${capture}`).toEqual(before);
+          expect(await warnings(test), `${label} ${capture}`).toEqual(told);
+        }
+      };
+      await stays("open");
+      expect(await test.live(ENTITY)).toMatchObject(open);
+      // What the source changes meanwhile lands once. Of hashes, a value that was changed would be asked about, too.
+      const data = history === "values" ? '{"b":1, "a":3}' : '{"b":1,     "a":2}';
+      const earlier = await versions();
+      await test.source.admin.unsafe(`update public.old set data = '${data}' where id = 1`);
+      await test.sync();
+      const [row] = await test.target.admin<{ data: object }[]>`select data from public.fresh where legacy_id = 1`;
+      expect(row?.data).toEqual(JSON.parse(data));
+      expect((await versions())[0]).not.toBe(earlier[0]);
+      expect(await test.live(ENTITY)).toMatchObject(open);
+      await stays("changed");
+      await test.target.admin`update public.sync_conflicts set resolution_strategy = 'source_wins' where state = 'open'`;
+      await test.sync({ capture: "full" });
+      await stays("decided");
+      expect(await test.live(ENTITY)).toEqual([]);
+    },
+  );
+});
+
 describe("a number that a trigger changes, in a column that was not written", () => {
   it("is refused like one that was, in pages and decisions", async () => {
     const amounts = { ...TABLES, columns: { ...TABLES.columns, amount: { type: "numeric" } } };

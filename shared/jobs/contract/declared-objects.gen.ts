@@ -291,7 +291,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.classify_statement(public.sync_entities,text,text)",
-    digest: "dfc84ecb56",
+    digest: "7d89ec5a20",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },
@@ -411,7 +411,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.decide_fields(public.sync_entities,uuid[],jsonb)",
-    digest: "cfd0c9713d",
+    digest: "a5ac701f09",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-fields.sql",
   },
@@ -907,7 +907,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.load_records(public.sync_entities,json,bigint[],bigint[],uuid,text)",
-    digest: "12346b7b27",
+    digest: "94ddb9e241",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load.sql",
   },
@@ -1125,7 +1125,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.page_otherwise()",
-    digest: "403f7c24c4",
+    digest: "07a346c87c",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/written-otherwise.sql",
   },
@@ -1225,6 +1225,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "a93413c098",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/try-slices.sql",
+  },
+  {
+    object: "function sync.prints_sql(public.sync_entities)",
+    digest: "a688c43b09",
+    rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
+    file: "schemas/functions/columns.sql",
   },
   {
     object: "function sync.pull_brake(uuid,smallint,text,text,bigint,bigint)",
@@ -1492,7 +1498,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.soft_statements(public.sync_entities,uuid)",
-    digest: "46de327066",
+    digest: "2164f2a899",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/soft-deletes.sql",
   },
@@ -1767,7 +1773,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.write_statements(public.sync_entities,text)",
-    digest: "f7550240c8",
+    digest: "94051e2dc9",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },

@@ -63,6 +63,16 @@ $$;
 comment on function sync.reworded_sql(public.sync_entities) is
   'SQL: the fields of which the row t of the target has another text than its column would have of the new value p. Only those of which that may be so of equal values; null: the entity has none.';
 
+create function sync.prints_sql(p_entity public.sync_entities) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select format('jsonb_object(%L::text[], array[%s])', array_agg(c.name order by c.name),
+           string_agg(format('hashtextextended(t.%I::text, 0)::text', c.name), ', ' order by c.name))
+    from sync.field_slots(p_entity) c where sync.texts_kept(c.type) = 'none' and not c.recast
+  having count(*) > 0
+$$;
+comment on function sync.prints_sql(public.sync_entities) is
+  'SQL: of the row t of the target, the hashes of the texts that what is kept as JSON does not tell apart, by field; null: the entity has none.';
+
 create function sync.filled_sql(p_values text, p_name text, p_type text, p_recast boolean, p_otherwise text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   -- What jsonb_populate_record makes of the null of JSON is NULL, in a JSON column, too.
@@ -274,12 +284,12 @@ comment on function sync.finds_legacy_ids(public.sync_entities) is 'Whether an i
 
 revoke all on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb),
   sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.kept_sql(text, text, boolean),
-  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.target_sql(public.sync_entities, text),
+  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text),
   sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text), sync.finds_legacy_ids(public.sync_entities) from public;
 grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.kept_sql(text, text, boolean),
-  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.target_sql(public.sync_entities, text),
+  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text),
   sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text) to isthmus_worker;
@@ -287,5 +297,5 @@ grant execute on function sync.column_types(regclass), sync.field_slots(public.s
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json),
   sync.owned_columns(public.sync_entities) to isthmus_decisions;
-grant execute on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb) to isthmus_decisions;
+grant execute on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb), sync.prints_sql(public.sync_entities) to isthmus_decisions;
 grant execute on function sync.finds_legacy_ids(public.sync_entities) to isthmus_worker, isthmus_decisions;

@@ -106,8 +106,8 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_table   text := format('public.%I', p_entity.target_table);
   v_owned   text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c);
-  v_now     text := format('select pg_catalog.to_jsonb(isthmus_row.*) as now from (select %s from %s t where t.id = (work.item ->> ''row'')::uuid limit 1) isthmus_row',
-                           sync.owned_columns(p_entity), v_table);
+  v_now     text := format('select (select pg_catalog.to_jsonb(isthmus_row.*) from (select %s) isthmus_row) as now, %s as prints from %s t where t.id = (work.item ->> ''row'')::uuid limit 1',
+                           sync.owned_columns(p_entity), coalesce(sync.prints_sql(p_entity), 'null::jsonb'), v_table);
   v_exact   text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c where c ->> 'type' = 'numeric');
   v_reworded jsonb := sync.reworded_fields(p_entity);
   v_work    jsonb;
@@ -185,7 +185,7 @@ begin
   $q$, v_table) using v_work;
   execute format($q$
     select pg_catalog.jsonb_agg(work.item || jsonb_build_object('held', jsonb_build_object('seen', s.seen_hash, 'left', s.left_hash),
-             'before', o.now, 'says', coalesce(s.seen, nullif(work.item -> 'record', 'null')), 'why', case
+             'before', o.now, 'prints', o.prints, 'says', coalesce(s.seen, nullif(work.item -> 'record', 'null')), 'why', case
              when o.now is null then 'its target row is gone'
              when sync.pick(o.now, f.names) <> work.item -> 'expect' then 'the target holds other values than it shows'
              when s.legacy_id is null or s.gone_at is not null
@@ -224,10 +224,11 @@ begin
       from jsonb_array_elements($1) work (item) cross join lateral (%s) o
       -- What triggers made of the fields that the decision is not about: of those that are not what the source says it is told.
       cross join lateral (
-        select coalesce(jsonb_object_agg(e.key, e.value), '{}') as altered,
-               coalesce(pg_catalog.jsonb_agg(e.key) filter (where e.value is distinct from work.item -> 'says' -> e.key), '[]') as also
+        select coalesce(jsonb_object_agg(e.key, e.value) filter (where x.another), '{}') as altered,
+               coalesce(pg_catalog.jsonb_agg(e.key) filter (where not x.another or e.value is distinct from work.item -> 'says' -> e.key), '[]') as also
           from jsonb_each(o.now) e
-         where e.value is distinct from work.item -> 'before' -> e.key and not work.item -> 'put' ? e.key) a
+          cross join lateral (select e.value is distinct from work.item -> 'before' -> e.key as another) x
+         where (x.another or o.prints -> e.key is distinct from work.item -> 'prints' -> e.key) and not work.item -> 'put' ? e.key) a
   $q$, v_now) into v_work using v_work;
   select c as conflict into v_first
     from jsonb_array_elements(v_work) w cross join lateral jsonb_each(w -> 'put') p join public.sync_conflicts c on c.id = (w ->> 'id')::uuid

@@ -26,7 +26,7 @@ begin
   -- The target rows were locked by a statement before this one, which sees them as they will be written.
   return
     format($q$
-      insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, decided, raw, digest, restated, altered, held)
+      insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, decided, raw, digest, restated, altered, held, prints, reprinted)
       select r.n, r._key, r._uuid,
              case when r.undecided then 'ambiguous'
                   when r.t_id is null and r.seen is null and r.lands is not true then 'insert'
@@ -39,11 +39,12 @@ begin
                   when c.decided @? '$.* ? (@ == "review")' then 'review'
                   when c.written <> '{}' then 'update'
                   else 'unchanged' end,
-             r.new, r.seen, r."left", r.now, c.changed, c.written, c.decided, r._raw, r._digest, r.restated, not r.fits, r.held
+             r.new, r.seen, r."left", r.now, c.changed, c.written, c.decided, r._raw, r._digest, r.restated, not r.fits, r.held, r.prints, r.reprinted
         from (select p.n, p._key, p._uuid, p._raw, p._digest, v.new, %14$s as fits, %15$s as seen, %16$s as "left", t.id as t_id, t.xmin as held, o.now,
                      m.entity_uuid as mapped, m.lands, a.undecided,
                      p._raw is distinct from s.raw or (s.seen_hash is null) <> (%7$L = 'values')
-                       or p._digest is distinct from s.source_digest or s.gone_at is not null as restated, %21$s as reworded
+                       or p._digest is distinct from s.source_digest or s.gone_at is not null as restated, %21$s as reworded,
+                     %23$s as prints, %24$s as reprinted
                 from pg_temp.page_rows p
                 cross join lateral (select pg_catalog.to_jsonb(x.*) as new from (select %1$s) x offset 0) v
                 left join %2$s t on t.id = p._uuid
@@ -65,8 +66,7 @@ begin
                where p.n between $1 and $2 offset 0) r
         cross join lateral (
           select coalesce(jsonb_object_agg(e.key, e.value) filter (where d.decision not in ('review', 'none', 'keep')), '{}') as changed,
-                 coalesce(jsonb_object_agg(e.key, case when d.decision = 'merge' then sync.merge_objects(x.seen, x.source, x.target, x."left")
-                                                       else x.source end)
+                 coalesce(jsonb_object_agg(e.key, case when d.decision = 'merge' then m.merged else x.source end)
                           filter (where d.decision in ('take', 'overwrite', 'merge')), '{}') as written,
                  jsonb_object_agg(e.key, d.decision) filter (where d.decision in ('overwrite', 'retain', 'merge', 'review')) as decided
             -- What a person has been asked, or has put back, is theirs to decide, whatever this execution would have done.
@@ -85,6 +85,9 @@ begin
             cross join lateral (
               select case when w.decision in ('none', 'agree') and e.key = any (r.reworded) and x.source is not distinct from x.target then 'take'
                           else w.decision end as decision) d
+            -- A merge that comes to what the source says has the source's text.
+            cross join lateral (
+              select coalesce(nullif(case when d.decision = 'merge' then sync.merge_objects(x.seen, x.source, x.target, x."left") end, x.source), x.source) as merged offset 0) m
            where e.value is distinct from r.seen -> e.key or e.key = any (r.reworded)
                  or e.key = %22$L and e.value is distinct from r.now -> e.key%19$s) c
     $q$, v_typed, v_target, p_entity.id, v_current, p_entity.source_id, p_entity.entity_type, p_entity.history,
@@ -98,9 +101,20 @@ begin
       case when v_edits then ' or r.now -> e.key is distinct from r."left" -> e.key' else '' end,
       case when v_edits then format(' when e.value is not distinct from r.seen -> e.key and e.key <> %L and sync.is_decided(%s::smallint, r._key, e.key) then ''target_wins''', p_entity.legacy_key, p_entity.id) else '' end,
       -- The source's text has changed where its hash has; the text of a trigger or of a person is not written over again and again.
+      -- Of what a person is asked the queue keeps the hash.
       case when v_reworded is null then 'null::text[]'
-           else format('case when t.id is not null%s then %s end', case when v_edits then '' else ' and p._digest is distinct from s.source_digest' end, v_reworded) end,
-      p_entity.legacy_key);
+           else format('case when t.id is not null%s then %s end', case when v_edits then '' else format($c$ and p._digest is distinct from s.source_digest and (
+                       select k.id from public.sync_conflicts k
+                        where k.entity_id = %s and k.source_record_id = p._key and k.state = 'open' and k.rule = 'both_changed'
+                          and k.source_digest = p._digest limit 1) is null$c$, p_entity.id) end, v_reworded) end,
+      p_entity.legacy_key, coalesce('case when t.id is not null then ' || sync.prints_sql(p_entity) || ' end', 'null::jsonb'),
+      -- Another text than the source's, in a row that nobody has written since the sync, or of which it is told already.
+      case when v_reworded is null then 'null::text[]' else format($c$
+                       case when t.id is not null and s.entity_id is not null then (
+                         select pg_catalog.array_agg(f) from pg_catalog.unnest(%1$s) f
+                          where %2$s or (select w.rule from public.sync_warnings w
+                                          where w.entity_id = %3$s and w.legacy_id = p._key and w.rule = 'written_otherwise: ' || f limit 1) is not null) end$c$,
+        v_reworded, sync.untouched_sql(p_entity, p_schema), p_entity.id) end);
 end
 $$;
 comment on function sync.classify_statement(public.sync_entities, text, text) is
@@ -118,14 +132,23 @@ declare
   v_values  text;
   v_sets    text;
   v_numbers text[];
+  v_texts   text;
 begin
   select string_agg(format('%I', c.name), ', '),
          string_agg(format('(p.%s)::%s', c.slot, c.registered), ', '),
          string_agg(format('%1$I = case when q.written ? %1$L then %2$s else t.%1$I end', c.name,
-                           format(case when c.registered in ('json', 'jsonb') then 'case when q.decided ->> %1$L = ''merge'' then (q.written -> %1$L)::%3$s else (p.%2$s)::%3$s end'
+                           format(case when c.registered in ('json', 'jsonb') then 'case when q.decided ->> %1$L = ''merge'' and q.written -> %1$L <> q.new -> %1$L then (q.written -> %1$L)::%3$s else (p.%2$s)::%3$s end'
                                                     else '(p.%2$s)::%3$s' end, c.name, c.slot, c.registered)), ', '),
-         coalesce(pg_catalog.array_agg(c.name) filter (where c.registered = 'numeric'), '{}')
-    into v_names, v_values, v_sets, v_numbers
+         coalesce(pg_catalog.array_agg(c.name) filter (where c.registered = 'numeric'), '{}'),
+         -- A text that differs although the values that are kept are equal: from the one that was written, or else from the one before
+         -- and the source's.
+         string_agg(format($q$case when o.now -> %1$L is not distinct from w.meant -> %1$L and case
+                                     when q.decided ->> %1$L = 'merge' and q.written -> %1$L <> q.new -> %1$L then t.%1$I::text is distinct from (q.written -> %1$L)::%3$s::text
+                                     when w.written ? %1$L then t.%1$I::text is distinct from (p.%2$s)::%3$s::text
+                                     else hashtextextended(t.%1$I::text, 0)::text is distinct from q.prints ->> %1$L
+                                          and t.%1$I::text is distinct from (p.%2$s)::%3$s::text end then %1$L end$q$,
+             c.name, c.slot, concat_ws('::', c.type, nullif(c.exact, c.type))), ', ') filter (where sync.texts_kept(c.type) = 'none' and not c.recast)
+    into v_names, v_values, v_sets, v_numbers, v_texts
     from sync.field_slots(p_entity) c;
 
   return array[
@@ -161,11 +184,13 @@ begin
                w.meant,
                -- Of the fields that this write left alone, too: what stands there now is what stood there, or what the source says. As they print:
                -- numbers that are equal may have other zeros at their end.
-               case when o.now::text is distinct from w.meant::text then (
-                 select pg_catalog.array_agg(e.key order by e.key) from jsonb_each(o.now) e
+               nullif(case when o.now::text is distinct from w.meant::text then array(
+                 select e.key from jsonb_each(o.now) e
                   where e.value::text is distinct from (w.meant -> e.key)::text
-                    and (w.written ? e.key or e.value::text is distinct from (q.new -> e.key)::text)) end as otherwise
+                    and (w.written ? e.key or e.value::text is distinct from (q.new -> e.key)::text) order by e.key) else '{}' end
+                 || %8$s, '{}') as otherwise
           from pg_temp.page_plan q
+          %9$s
           left join %1$s t on t.id = q.id
           cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %2$s) x offset 0) o
           cross join lateral (
@@ -191,7 +216,9 @@ begin
               cancelled = not a.there or a.untouched and a.now is distinct from a.meant
         from after a
        where a.n = q.n and (not a.there or a.otherwise is not null)
-    $q$, v_target, v_current, p_entity.id, v_numbers, v_kept, p_schema, p_entity.history),
+    $q$, v_target, v_current, p_entity.id, v_numbers, v_kept, p_schema, p_entity.history,
+      coalesce('array_remove(array[' || v_texts || '], null)', '''{}''::text[]'),
+      case when v_texts is not null then 'join pg_temp.page_rows p on p.n = q.n' end),
     format($q$
       insert into %5$I.uuid_mappings_enhanced as m
         (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table)

@@ -30,14 +30,15 @@ declare
   v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
   v_target text := sync.target_sql(p_entity, v_schema);
   v_sets   text := (select string_agg(format('%1$I = %2$L', k, v), ', ' order by k) from jsonb_each_text(p_entity.on_delete -> 'set') x (k, v));
+  v_prints text := coalesce(sync.prints_sql(p_entity), 'null::jsonb');
   v_marks  jsonb;
   v_fits   boolean;
 begin
   select k.marks, k.fits into v_marks, v_fits from sync.kept_marks(p_entity) k;
   return array_remove(array[
     format($q$
-      insert into pg_temp.page_plan (n, legacy_id, id, action, held, altered, "left", now, written)
-      select p.n, p._key, p._uuid, case when t.id is null then 'delete' else 'soft' end, t.xmin, t.id is not null and not %7$L::boolean, l."left", o.now,
+      insert into pg_temp.page_plan (n, legacy_id, id, action, held, altered, "left", now, prints, written)
+      select p.n, p._key, p._uuid, case when t.id is null then 'delete' else 'soft' end, t.xmin, t.id is not null and not %7$L::boolean, l."left", o.now, %8$s,
              (select coalesce(jsonb_object_agg(e.key, e.value), '{}') from jsonb_each(coalesce(%6$L::jsonb, '{}')) e where e.value is distinct from o.now -> e.key)
         from pg_temp.page_rows p
         left join %1$s t on t.id = p._uuid
@@ -45,7 +46,7 @@ begin
         cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %3$s) x offset 0) o
         cross join lateral (select %4$s as "left" offset 0) l
        where p.n between $1 and $2
-    $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, v_marks, v_fits),
+    $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, v_marks, v_fits, v_prints),
     -- What the columns would cut or round is written into none.
     'select sync.refuse_writes($1, $2)',
     case when v_sets is not null then format($q$
@@ -57,13 +58,14 @@ begin
     case when v_sets is not null then format($q$
       with after as (
         select q.n, t.id is null or t.xmin = q.held or o.now || %3$L::jsonb <> o.now as cancelled,
-               (select pg_catalog.array_agg(e.key order by e.key) from jsonb_each(o.now) e where e.value is distinct from (q.now || q.written) -> e.key) as otherwise
+               (select pg_catalog.array_agg(e.key order by e.key) from jsonb_each(o.now) e where e.value is distinct from (q.now || q.written) -> e.key
+                      or not q.written ? e.key and o.prints -> e.key is distinct from q.prints -> e.key) as otherwise
           from pg_temp.page_plan q
           left join %1$s t on t.id = q.id
-          cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %2$s) x offset 0) o
-         where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}' and o.now is distinct from q.now || q.written)
+          cross join lateral (select pg_catalog.to_jsonb(x.*) as now, %4$s as prints from (select %2$s) x offset 0) o
+         where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}' and (o.now is distinct from q.now || q.written or o.prints is distinct from q.prints))
       update pg_temp.page_plan q set cancelled = a.cancelled, otherwise = a.otherwise from after a where a.n = q.n
-    $q$, v_target, sync.owned_columns(p_entity), v_marks) end,
+    $q$, v_target, sync.owned_columns(p_entity), v_marks, v_prints) end,
     'select sync.refuse_writes($1, $2)',
     -- As if the source had said so: a record that returns is set back by the same comparison as any other change. Of hashes
     -- nothing is left that could fit, so then every field counts as changed.

@@ -75,7 +75,11 @@ begin
   select q.legacy_id, e.key
     from pg_temp.page_plan q cross join lateral jsonb_each(q.new) e
    where q.action in ('update', 'unchanged', 'review') and q.seen::text <> q."left"::text and (q.written ? e.key) is not true
-     and (q.now -> e.key)::text <> e.value::text and (q.now -> e.key)::text = (q."left" -> e.key)::text and e.value::text = (q.seen -> e.key)::text;
+     and (q.now -> e.key)::text <> e.value::text and (q.now -> e.key)::text = (q."left" -> e.key)::text and e.value::text = (q.seen -> e.key)::text
+  union all
+  select q.legacy_id, f.field
+    from pg_temp.page_plan q cross join lateral unnest(q.reprinted) f (field)
+   where q.action in ('update', 'unchanged', 'review') and (q.written ? f.field) is not true and q.now -> f.field is not distinct from q.new -> f.field;
 end
 $$;
 comment on function sync.page_otherwise() is
