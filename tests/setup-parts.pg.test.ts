@@ -136,14 +136,18 @@ describe("setup", () => {
       };
       const locked = held?.(target.admin);
       const cut =
-        held &&
-        expect
-          .poll(() => target.admin`select from pg_stat_activity where wait_event_type = 'Lock' and datname = ${target.name}`, {
-            interval: 5,
-            timeout: 20_000,
-          })
-          .toHaveLength(1)
-          .then(() => wire.cut());
+        held === undefined
+          ? undefined
+          : expect
+              .poll(
+                () => target.admin`select from pg_stat_activity where wait_event_type = 'Lock' and datname = ${target.name}`,
+                {
+                  interval: 5,
+                  timeout: 20_000,
+                },
+              )
+              .toHaveLength(1)
+              .then(() => wire.cut());
       const told = withSetup({}, { envFile }, (setup) => perform([broken], setup, SILENT));
       await expect(told).rejects.toMatchObject({
         code: "TARGET_UNAVAILABLE",

@@ -43,7 +43,8 @@ function refusing(tx: postgres.TransactionSql, refuse: () => void): postgres.Tra
   return new Proxy(tx, {
     apply: (target, self, statement) => {
       refuse();
-      return Reflect.apply(target as never, self, statement) as unknown;
+      const query: unknown = Reflect.apply(target as never, self, statement);
+      return query;
     },
     get: (target, name) => {
       if (name === "unsafe") refuse();
