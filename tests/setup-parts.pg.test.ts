@@ -2,19 +2,22 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, w
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import postgres from "postgres";
+import postgres, { type TransactionSql } from "postgres";
 import { applySchema } from "../local/cli/setup/apply-schema.ts";
-import { withSetup } from "../local/cli/setup/context.ts";
+import { withSetup, type Setup } from "../local/cli/setup/context.ts";
 import { deployFunctions } from "../local/cli/setup/deploy-functions.ts";
+import { saveAndDrop } from "../local/cli/setup/drop-ours.ts";
 import { putVariables } from "../local/cli/setup/env-file.ts";
 import { grantRights } from "../local/cli/setup/grant-rights.ts";
 import { managementApi } from "../local/cli/setup/management-api.ts";
 import { withoutTicks } from "../local/cli/setup/schedule-ticks.ts";
 import { scramVerifier } from "../local/cli/setup/scram.ts";
 import { setSecrets } from "../local/cli/setup/set-secrets.ts";
-import { lookAt, perform } from "../local/cli/setup/step.ts";
+import { lookAt, perform, type Step } from "../local/cli/setup/step.ts";
 import { createTestTarget, ownerUrl, type TestDatabase } from "./support/databases.ts";
 import { startFakeManagementApi } from "./support/fake-management-api.ts";
+import { testServer } from "./support/servers.ts";
+import { createWire } from "./support/wire.ts";
 import { withoutOurs } from "./support/without-ours.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "isthmus-parts-"));
@@ -44,6 +47,14 @@ async function run(target: TestDatabase, how: "look" | "perform", entities: read
     await (how === "look" ? lookAt : perform)([applySchema, grantRights], setup, terminal);
   });
   return said;
+}
+
+const SILENT = { env: {}, out: () => undefined, err: () => undefined, interactive: false, pause: () => Promise.resolve() };
+
+/** Somebody is at work in the mappings for a second. */
+async function lockedMappings(tx: TransactionSql): Promise<void> {
+  await tx`lock table public.uuid_mappings_enhanced in access exclusive mode`;
+  await new Promise((later) => setTimeout(later, 1_500));
 }
 
 describe("setup", () => {
@@ -89,6 +100,66 @@ describe("setup", () => {
     await target.admin.unsafe(made.replace(/^create (\w+) ([\w.]+).*$/, "drop $1 $2"));
     expect(await run(target, "perform")).toMatch(/ok +schema/);
   });
+
+  it.each([
+    { under: "a statement", held: (admin: TestDatabase["admin"]) => admin.begin(lockedMappings), unheld: undefined },
+    {
+      under: "no statement, while the work is elsewhere",
+      held: undefined,
+      unheld: () => new Promise((later) => setTimeout(later, 200)),
+    },
+  ])(
+    "whose connection is lost in the middle of a transaction, under $under, says so, and ends in order",
+    async ({ held, unheld }) => {
+      await using target = await createTestTarget();
+      const { port } = await testServer();
+      await using wire = await createWire(port);
+      const envFile = join(folder, `${target.name}.env`);
+      const url = ownerUrl(target).replace(`:${port}/`, `:${wire.port}/`);
+      writeFileSync(
+        envFile,
+        `SUPABASE_URL=https://aaaaaaaaaaaaaaaaaaaa.supabase.co\nSUPABASE_ACCESS_TOKEN=unused\nTARGET_OWNER_URL=${url}\n`,
+      );
+      const backup = join(folder, `${target.name}.csv`);
+      const broken: Step<Setup> = {
+        title: "schema",
+        look: () => Promise.resolve({ state: "due", text: "drop it" }),
+        act: ({ owner }) =>
+          unheld === undefined
+            ? saveAndDrop(owner, backup)
+            : owner.begin(async (tx) => {
+                await tx`drop table public.sync_jobs cascade`;
+                await wire.cut();
+                await unheld();
+                await tx`select 1`;
+              }),
+      };
+      const locked = held?.(target.admin);
+      const cut =
+        held === undefined
+          ? undefined
+          : expect
+              .poll(
+                () => target.admin`select from pg_stat_activity where wait_event_type = 'Lock' and datname = ${target.name}`,
+                {
+                  interval: 5,
+                  timeout: 20_000,
+                },
+              )
+              .toHaveLength(1)
+              .then(() => wire.cut());
+      const told = withSetup({}, { envFile }, (setup) => perform([broken], setup, SILENT));
+      await expect(told).rejects.toMatchObject({
+        code: "TARGET_UNAVAILABLE",
+        message: "schema: The connection to the target (TARGET_OWNER_URL) was lost in the middle of this step.",
+      });
+      await Promise.all([cut, locked]);
+      // The driver writes what it still has at the next turn: an error of that would end the process, and this test.
+      await new Promise((later) => setTimeout(later, 50));
+      await wire.mend();
+      expect(await target.admin`select to_regclass('public.sync_jobs') as jobs`).toMatchObject([{ jobs: "sync_jobs" }]);
+    },
+  );
 
   it("holds ticks back for as long as its work takes, whatever time limits the owner's role has", async () => {
     await using target = await createTestTarget();

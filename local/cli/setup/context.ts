@@ -10,6 +10,7 @@ import { Problem } from "../problem.ts";
 import { required, withEnvFile, type Environment } from "../settings.ts";
 import { putVariables, writeTemplate } from "./env-file.ts";
 import { managementApi, type ManagementApi } from "./management-api.ts";
+import { abandoningWhatIsLost } from "./lost-transaction.ts";
 import { PROJECT_ROOT } from "./project-root.ts";
 
 /** What the steps of an installation work with. */
@@ -163,7 +164,7 @@ function projectRef(env: Environment): string {
 
 function openOwner(env: Environment): postgres.Sql {
   const options = { ...connectionTo(env, "target", "TARGET_OWNER_URL", OWNER), applicationName: "isthmus-setup" };
-  return openClient(options, () => undefined).sql;
+  return abandoningWhatIsLost((onclose) => openClient(options, onclose).sql);
 }
 
 function chosenEntities(names: readonly string[]): readonly Entity[] {

@@ -1,0 +1,54 @@
+import type postgres from "postgres";
+
+/** How the driver and the network say that a connection is gone. */
+const LOST = ["CONNECTION_CLOSED", "CONNECTION_DESTROYED", "CONNECTION_ENDED", "ECONNRESET", "EPIPE", "ETIMEDOUT"];
+
+export const isLost = (error: unknown): boolean => LOST.includes(String((error as { code?: unknown } | null)?.code));
+
+type Work<T> = (tx: postgres.TransactionSql) => Promise<T>;
+
+/**
+ * A client of the driver whose transactions end with their connection. The driver would write the next statement, the ROLLBACK or the COMMIT
+ * of such a transaction to a socket that is gone, which throws where nobody can catch it (`TypeError ... nextWrite`). So work whose
+ * connection is lost sends nothing more, and gets no answer. `begin` rejects at once, with the driver's CONNECTION_CLOSED.
+ */
+export function abandoningWhatIsLost(open: (onclose: () => void) => postgres.Sql): postgres.Sql {
+  let closings = 0;
+  const sql = open(() => closings++);
+  const begin = <T>(...given: [string, Work<T>] | [Work<T>]) => {
+    const [options, work] = given.length === 2 ? given : ["", given[0]];
+    return sql.begin(options, async (tx) => {
+      const before = closings;
+      let lost = false;
+      const refuse = () => {
+        if (!lost && closings === before) return;
+        throw Object.assign(new Error("The connection closed under a statement."), { code: "CONNECTION_CLOSED" });
+      };
+      try {
+        const result = await work(refusing(tx, refuse));
+        refuse();
+        return result;
+      } catch (error) {
+        lost ||= isLost(error) || closings !== before;
+        if (!lost) throw error;
+        return await new Promise<never>(() => undefined);
+      }
+    });
+  };
+  return new Proxy(sql, { get: (target, name) => (name === "begin" ? begin : (Reflect.get(target, name) as unknown)) });
+}
+
+/** The transaction's handle, which asks before each statement. */
+function refusing(tx: postgres.TransactionSql, refuse: () => void): postgres.TransactionSql {
+  return new Proxy(tx, {
+    apply: (target, self, statement) => {
+      refuse();
+      const query: unknown = Reflect.apply(target as never, self, statement);
+      return query;
+    },
+    get: (target, name) => {
+      if (name === "unsafe") refuse();
+      return Reflect.get(target, name) as unknown;
+    },
+  });
+}
