@@ -121,7 +121,7 @@ export const ERRORS = {
     retryable: false,
     meaning: "The target table holds rows whose ids have not been adopted; new ids beside them would double them.",
     remedy:
-      "Take their ids over with `npm run sync -- adopt` (docs/operations.md); only where nobody needs its rows, empty the table instead. Nothing was written.",
+      "Take their ids over with `npm run sync -- adopt` (docs/runbook.md); only where nobody needs its rows, empty the table instead. Nothing was written.",
   },
   DECISION_REFUSED: {
     status: 409,

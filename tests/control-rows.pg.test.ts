@@ -229,9 +229,9 @@ describe("the values behind a question", () => {
   });
 });
 
-it("docs/operations.md says of every control table what becomes of a change by hand", async () => {
+it("docs/reference.md says of every control table what becomes of a change by hand", async () => {
   await using test = await made();
-  const text = await readFile(new URL("../docs/operations.md", import.meta.url), "utf8");
+  const text = await readFile(new URL("../docs/reference.md", import.meta.url), "utf8");
   const section = text.slice(text.indexOf("## Control rows changed by hand"));
   const tables = await test.target.admin<{ name: string }[]>`
     select relname as name from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') and (relname like 'sync%' or relname like 'uuid%')`;

@@ -176,7 +176,8 @@ describe("docs/deployment.md", () => {
   });
 
   it("names only commands of `npm run sync` and npm scripts that exist", async () => {
-    const guides = page + readFileSync(join(ROOT, "docs/operations.md"), "utf8");
+    const guides =
+      page + ["docs/reference.md", "docs/runbook.md"].map((file) => readFileSync(join(ROOT, file), "utf8")).join("\n");
     const commands = [...guides.matchAll(/npm run (?:--silent )?sync -- ([a-z-]+)/g)].map((command) => command[1] ?? "");
     let help = "";
     const terminal = { env: {}, err: () => undefined, interactive: false, pause: () => Promise.resolve() };

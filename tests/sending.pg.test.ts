@@ -120,7 +120,7 @@ describe("sending pages through QStash", () => {
         details: { chains: 3, error: { code: "QUEUE_REFUSED", reason: "quota", status: 429, resetsAt } },
       },
     ]);
-    // The query of docs/operations.md: what waits is found although it is due later.
+    // The query of docs/runbook.md: what waits is found although it is due later.
     const [waiting] = await test.target.admin<{ n: number; since: Date }[]>`
       select count(*)::integer as n, min(waits_since) as since from public.sync_chains where state = 'open' and waits_since is not null`;
     expect(waiting?.n).toBe(3);

@@ -44,7 +44,7 @@ const values = z.union([value.transform((one) => [one]), list(value).max(MOST_VA
 const shape = z.strictObject({
   /** Names of entities; without it: all, or those that legacyIds and filters name. */
   entities: names.optional(),
-  /** auto: what changed (default). full: everything again. The others: docs/operations.md. */
+  /** auto: what changed (default). full: everything again. The others: docs/reference.md. */
   capture: z.enum(CAPTURES).optional(),
   /** Records dated from (inclusive) to (exclusive), by what their entity declares. */
   dateRange: z

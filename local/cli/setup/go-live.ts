@@ -93,6 +93,6 @@ export async function nextTick(setup: Setup): Promise<void> {
   throw new Problem(
     "TICK_MISSING",
     `No tick has done its work within ${FIRST_TICK_MS / 1_000} s.${last?.said ? ` ${last.said}` : ""}`,
-    "Look at sync_ticks, sync_alerts and the job's history on the Cron page (docs/operations.md).",
+    "Look at sync_ticks, sync_alerts and the job's history on the Cron page (docs/runbook.md).",
   );
 }
