@@ -1922,8 +1922,7 @@ create function sync.prints_sql(p_entity public.sync_entities) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select format('jsonb_object(%L::text[], array[%s])', pg_catalog.array_agg(c.name order by c.name),
            string_agg(format('hashtextextended(t.%I::text, 0)::text', c.name), ', ' order by c.name))
-    from sync.field_slots(p_entity) c where sync.texts_kept(c.type) = 'none' and not c.recast
-  having count(*) > 0
+    from sync.field_slots(p_entity) c where sync.texts_kept(c.type) = 'none' and not c.recast having count(*) > 0
 $$;
 comment on function sync.prints_sql(public.sync_entities) is
   'SQL: of the row t of the target, the hashes of the texts that what is kept as JSON does not tell apart, by field; null: the entity has none.';

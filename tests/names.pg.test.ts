@@ -236,3 +236,39 @@ describe("a table, an alias and an entity may be called like any alias, table or
     await expectEqual(test, strangers);
   });
 });
+
+describe("an amount may be called like anything in our SQL", () => {
+  it("and its sum is compared after a load, with no other's in its place", { timeout: 120_000 }, async () => {
+    const columns = names.columns.filter((name) => !KEYS.includes(name));
+    // What "bucket" would be told as, which a total has a word of its own for.
+    const beside = "bucket (money)";
+    const strangers = ["t", "w"].map((table, part) => ({
+      name: table,
+      source: table,
+      target: table,
+      alias: table,
+      money: true,
+      columns: Object.fromEntries(
+        [...columns.filter((_, at) => at % 2 === part), beside].map((name) => [name, { type: "numeric(12,2)" }]),
+      ),
+    }));
+    await using test = await createStrangers(strangers, {}, ONCE);
+    for (const { source, columns: own } of strangers) {
+      const list = Object.keys(own);
+      await test.source.admin.unsafe(
+        `insert into public.${ident(source)} (id, ${list.map(ident).join(", ")})
+         select i, ${list.map((_, n) => `${n} + i / 100.0`).join(", ")} from generate_series(1, 3) i`,
+      );
+    }
+    const { execution } = await test.sync({ capture: "full" });
+    await expectEqual(test, strangers);
+    const totals = await test.target.admin<{ source: object; target: object }[]>`
+        select body -> 'source' as source, body -> 'target' as target from public.sync_reports
+         where execution_id = ${execution} and kind like 'control_totals%'`;
+    // One sum for each column, beside the count of records.
+    const summed = totals.flatMap(({ source }) => Object.keys(source)).filter((name) => name !== "n" && name !== "count");
+    expect(summed).toHaveLength(columns.length + strangers.length);
+    for (const { source, target } of totals) expect(target).toEqual(source);
+    expect(await differencesFound(test, (await test.sync({ capture: "digest" })).execution)).toBe(0);
+  });
+});

@@ -25,7 +25,8 @@ export function moneyColumns(entity: Entity): MoneyColumns {
     .filter(([, field]) => field.money)
     .map(([target, field]) => {
       const column = entity.source.columns[field.columns[0] ?? ""];
-      const told = TOLD.includes(target) ? `${target} (money)` : target;
+      // No two columns are told by one name, whatever they are called.
+      const told = TOLD.includes(target) || target.endsWith(" (money)") ? `${target} (money)` : target;
       return { target, told, source: column === undefined ? "null" : columnSql(column) };
     });
 }

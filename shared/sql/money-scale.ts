@@ -7,10 +7,10 @@ import type { Side } from "../db/settings.ts";
  * of them. What a transaction of ours pins is none of them.
  */
 export const LC_MONETARY = `(
-  select jsonb_agg(l.value order by l.value) from (
+  select pg_catalog.jsonb_agg(l.value order by l.value) from (
     select reset_val as value from pg_settings where name = 'lc_monetary'
     union
-    select substr(c.value, length('lc_monetary=') + 1) from pg_db_role_setting s cross join unnest(s.setconfig) c (value)
+    select substr(c.value, length('lc_monetary=') + 1) from pg_db_role_setting s cross join pg_catalog.unnest(s.setconfig) c (value)
      where s.setdatabase in (0, (select d.oid from pg_database d where d.datname = current_database())) and c.value like 'lc_monetary=%') l)`;
 
 /** How many units of a money column are 1 under an lc_monetary: 100 where amounts have two decimals. */

@@ -29,10 +29,13 @@ export interface Stranger {
   readonly modified?: string;
   /** Fields are computed, so that a column of any type takes what the source has. */
   readonly computed?: boolean;
+  /** Fields are amounts, whose sums both sides compare after each execution. */
+  readonly money?: boolean;
 }
 
 interface Builders {
   readonly copy: (column: string) => unknown;
+  readonly money: (column: string) => unknown;
   readonly calculate: (columns: readonly string[], compute: (row: SourceRow) => string | null) => unknown;
 }
 
@@ -40,7 +43,7 @@ export const ENTITY = "things";
 
 /** The entity of a stranger's tables: every column copied as it is. */
 export function entityOf(
-  { name: called = ENTITY, source, target, alias = "s", columns, modified, computed = false }: Stranger,
+  { name: called = ENTITY, source, target, alias = "s", columns, modified, computed = false, money = false }: Stranger,
   more: NonNullable<Rest[0]> = {},
 ): Entity {
   const define = defineEntity as unknown as (spec: object) => Entity;
@@ -59,9 +62,12 @@ export function entityOf(
       ignored: modified === undefined ? {} : { [modified]: "says when a row was changed" },
       ...(modified === undefined ? {} : { modified }),
     },
-    fields: ({ copy, calculate }: Builders) =>
+    fields: ({ copy, money: amount, calculate }: Builders) =>
       Object.fromEntries(
-        copies.map(([field, name]) => [field, computed ? calculate([name], (row) => row[name] ?? null) : copy(name)]),
+        copies.map(([field, name]) => [
+          field,
+          computed ? calculate([name], (row) => row[name] ?? null) : money ? amount(name) : copy(name),
+        ]),
       ),
   });
   return { ...entity, ...more, conflicts: { ...entity.conflicts, ...more.conflicts } };

@@ -1228,7 +1228,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.prints_sql(public.sync_entities)",
-    digest: "b5c238cfdf",
+    digest: "c387fbe7f9",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
   },
