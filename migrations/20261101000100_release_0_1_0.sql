@@ -4639,12 +4639,12 @@ begin
       case when v_edits then ' or r.now -> e.key is distinct from r."left" -> e.key' else '' end,
       case when v_edits then format(' when e.value is not distinct from r.seen -> e.key and e.key <> %L and sync.is_decided(%s::smallint, r._key, e.key) then ''target_wins''', p_entity.legacy_key, p_entity.id) else '' end,
       -- The source's text has changed where its hash has; the text of a trigger or of a person is not written over again and again.
-      -- Of what a person is asked the queue keeps the hash.
+      -- Of what a person is asked the queue keeps the hash; a decision since, on another field, has the text written once more.
       case when v_reworded is null then 'null::text[]'
            else format('case when t.id is not null%s then %s end', case when v_edits then '' else format($c$ and p._digest is distinct from s.source_digest and (
                        select k.id from public.sync_conflicts k
                         where k.entity_id = %s and k.source_record_id = p._key and k.state = 'open' and k.rule = 'both_changed'
-                          and k.source_digest = p._digest limit 1) is null$c$, p_entity.id) end, v_reworded) end,
+                          and k.source_digest = p._digest and k.last_seen_at >= s.synced_at limit 1) is null$c$, p_entity.id) end, v_reworded) end,
       p_entity.legacy_key, coalesce('case when t.id is not null then ' || sync.prints_sql(p_entity) || ' end', 'null::jsonb'),
       -- Another text than the source's, in a row that nobody has written since the sync, or of which it is told already.
       case when v_reworded is null then 'null::text[]' else format($c$
@@ -5667,7 +5667,7 @@ begin
   execute format($q$
     select pg_catalog.jsonb_agg(work.item || jsonb_build_object('now', o.now, 'altered', a.altered, 'also', a.also))
       from jsonb_array_elements($1) work (item) cross join lateral (%s) o
-      -- What triggers made of the fields that the decision is not about: of those that are not what the source says it is told.
+      -- What triggers made of the fields that the decision is not about: told where it is not what the source says, or prints otherwise.
       cross join lateral (
         select coalesce(jsonb_object_agg(e.key, e.value) filter (where x.another), '{}') as altered,
                coalesce(pg_catalog.jsonb_agg(e.key) filter (where not x.another or e.value is distinct from work.item -> 'says' -> e.key), '[]') as also
@@ -7112,7 +7112,7 @@ declare
   v_field   record;
   v_refused boolean;
 begin
-  if p_hits = 0 then
+  if coalesce(p_hits, 0) = 0 then
     return;
   end if;
   v_refused := exists (select from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n where j.sqlstate = '23503' and not p._leaves);
@@ -7120,7 +7120,10 @@ begin
   for v_field in select * from sync.unreferenced_parents(p_entity) where not v_refused loop
     execute format($q$
       select exists (
-        select from (select distinct p.%1$I::uuid as id from pg_temp.page_rows p where not p._leaves and p.%1$I is not null offset 0) v
+        -- Of records that do not land, beside a relative of theirs, an id is a page's own that no mapping has.
+        select from (select distinct p.%1$I::uuid as id from pg_temp.page_rows p
+                      where not p._leaves and p.%1$I is not null
+                        and (select r.state from pg_temp.page_relatives r where r.n = p.n and r.state <> 'landed' limit 1) is null offset 0) v
          -- One index probe per parent, whatever the planner thinks.
          where (select m.legacy_id from public.uuid_mappings_enhanced m
                  where m.entity_type = %2$L and m.entity_uuid = v.id and m.sync_status = 'active' limit 1) is null)

@@ -154,6 +154,25 @@ describe("a change of a value's text alone is a change", () => {
     const { execution } = await test.sync({ ...only, capture: "digest" });
     expect(await updatedBy(test, execution)).toBe(0);
   });
+
+  it("is written as the source has it by the execution that follows a decision, while another question is open", async () => {
+    await using test = await made({ conflicts: { strategy: "manual_review", fields: { document: "target_wins" } } });
+    await put(test, 0);
+    await test.sync(only);
+    await test.source.admin`update public.old set document = '{"z":1,"z":2,"a":1.50}', amount = 3.30 where id = 1`;
+    await test.target.admin`update public.fresh set document = '{"mine": 1}', amount = 7 where legacy_id = 1`;
+    await test.sync(only);
+    await test.sync({ ...only, capture: "full" });
+    await test.target.admin.begin(async (tx) => {
+      await tx.unsafe("set local role postgres");
+      await tx`update public.sync_conflicts set resolution_strategy = 'source_wins' where field = 'document'`;
+    });
+    await test.sync(only);
+    expect(await test.target.admin`select document::text, amount::text from public.fresh where legacy_id = 1`).toEqual([
+      { document: '{"z":1,"z":2,"a":1.50}', amount: "7" },
+    ]);
+    expect(await test.target.admin`select field from public.sync_conflicts where state = 'open'`).toEqual([{ field: "amount" }]);
+  });
 });
 
 describe("a change of text that the target's type does not keep is none", () => {

@@ -223,7 +223,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.check_cached(public.sync_entities,integer)",
-    digest: "9511fcdd9f",
+    digest: "980f5680c4",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-claims.sql",
   },
@@ -291,7 +291,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.classify_statement(public.sync_entities,text,text)",
-    digest: "7d89ec5a20",
+    digest: "a5b6044ccb",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },
@@ -411,7 +411,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.decide_fields(public.sync_entities,uuid[],jsonb)",
-    digest: "a5ac701f09",
+    digest: "41482a99cd",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-fields.sql",
   },

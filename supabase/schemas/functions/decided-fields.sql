@@ -222,7 +222,7 @@ begin
   execute format($q$
     select pg_catalog.jsonb_agg(work.item || jsonb_build_object('now', o.now, 'altered', a.altered, 'also', a.also))
       from jsonb_array_elements($1) work (item) cross join lateral (%s) o
-      -- What triggers made of the fields that the decision is not about: of those that are not what the source says it is told.
+      -- What triggers made of the fields that the decision is not about: told where it is not what the source says, or prints otherwise.
       cross join lateral (
         select coalesce(jsonb_object_agg(e.key, e.value) filter (where x.another), '{}') as altered,
                coalesce(pg_catalog.jsonb_agg(e.key) filter (where not x.another or e.value is distinct from work.item -> 'says' -> e.key), '[]') as also

@@ -101,12 +101,12 @@ begin
       case when v_edits then ' or r.now -> e.key is distinct from r."left" -> e.key' else '' end,
       case when v_edits then format(' when e.value is not distinct from r.seen -> e.key and e.key <> %L and sync.is_decided(%s::smallint, r._key, e.key) then ''target_wins''', p_entity.legacy_key, p_entity.id) else '' end,
       -- The source's text has changed where its hash has; the text of a trigger or of a person is not written over again and again.
-      -- Of what a person is asked the queue keeps the hash.
+      -- Of what a person is asked the queue keeps the hash; a decision since, on another field, has the text written once more.
       case when v_reworded is null then 'null::text[]'
            else format('case when t.id is not null%s then %s end', case when v_edits then '' else format($c$ and p._digest is distinct from s.source_digest and (
                        select k.id from public.sync_conflicts k
                         where k.entity_id = %s and k.source_record_id = p._key and k.state = 'open' and k.rule = 'both_changed'
-                          and k.source_digest = p._digest limit 1) is null$c$, p_entity.id) end, v_reworded) end,
+                          and k.source_digest = p._digest and k.last_seen_at >= s.synced_at limit 1) is null$c$, p_entity.id) end, v_reworded) end,
       p_entity.legacy_key, coalesce('case when t.id is not null then ' || sync.prints_sql(p_entity) || ' end', 'null::jsonb'),
       -- Another text than the source's, in a row that nobody has written since the sync, or of which it is told already.
       case when v_reworded is null then 'null::text[]' else format($c$

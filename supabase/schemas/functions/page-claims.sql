@@ -94,7 +94,7 @@ declare
   v_field   record;
   v_refused boolean;
 begin
-  if p_hits = 0 then
+  if coalesce(p_hits, 0) = 0 then
     return;
   end if;
   v_refused := exists (select from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n where j.sqlstate = '23503' and not p._leaves);
@@ -102,7 +102,10 @@ begin
   for v_field in select * from sync.unreferenced_parents(p_entity) where not v_refused loop
     execute format($q$
       select exists (
-        select from (select distinct p.%1$I::uuid as id from pg_temp.page_rows p where not p._leaves and p.%1$I is not null offset 0) v
+        -- Of records that do not land, beside a relative of theirs, an id is a page's own that no mapping has.
+        select from (select distinct p.%1$I::uuid as id from pg_temp.page_rows p
+                      where not p._leaves and p.%1$I is not null
+                        and (select r.state from pg_temp.page_relatives r where r.n = p.n and r.state <> 'landed' limit 1) is null offset 0) v
          -- One index probe per parent, whatever the planner thinks.
          where (select m.legacy_id from public.uuid_mappings_enhanced m
                  where m.entity_type = %2$L and m.entity_uuid = v.id and m.sync_status = 'active' limit 1) is null)
