@@ -486,11 +486,14 @@ describe("the check of the catalogs", () => {
     ["timestamp without time zone", "timestamp with time zone", []],
     ["timestamp with time zone", "timestamp without time zone", []],
     ["timestamp with time zone", "timestamp with time zone", ["zone_undeclared"]],
-  ])("lets %s, read in a zone, into a column of type %s, or not: %j", (from, to, codes) => {
-    const zoned = {
-      ...books,
-      source: { ...books.source, columns: { ...books.source.columns, made_at: inZone("b.made_at", "UTC", "a test") } },
-    };
+    // A day has no time of its own, whatever its zone.
+    ["date", "timestamp with time zone", ["source_column_type", "zone_undeclared"]],
+    // Text takes the times that the zone's clocks skip and repeat, too.
+    ["timestamp without time zone", "text", ["zone_undeclared"]],
+    ["timestamp without time zone", "text", [], { skipped: "forward", repeated: "first" }],
+  ] as const)("lets %s, read in a zone, into a column of type %s, or not: %j", (from, to, codes, rules = {}) => {
+    const made_at = inZone("b.made_at", "Europe/Zurich", "a test", rules);
+    const zoned = { ...books, source: { ...books.source, columns: { ...books.source.columns, made_at } } };
     const findings = found(
       (c) => {
         bookColumn(c, "made_at").type = from;

@@ -9,6 +9,7 @@ import { deployFunctions } from "../local/cli/setup/deploy-functions.ts";
 import { saveAndDrop } from "../local/cli/setup/drop-ours.ts";
 import { putVariables } from "../local/cli/setup/env-file.ts";
 import { grantRights } from "../local/cli/setup/grant-rights.ts";
+import { abandoningWhatIsLost } from "../local/cli/setup/lost-transaction.ts";
 import { managementApi } from "../local/cli/setup/management-api.ts";
 import { withoutTicks } from "../local/cli/setup/schedule-ticks.ts";
 import { scramVerifier } from "../local/cli/setup/scram.ts";
@@ -160,6 +161,19 @@ describe("setup", () => {
       expect(await target.admin`select to_regclass('public.sync_jobs') as jobs`).toMatchObject([{ jobs: "sync_jobs" }]);
     },
   );
+
+  it("whose work loses another connection ends with that error, and holds nothing any more", async () => {
+    await using target = await createTestTarget();
+    const sql = abandoningWhatIsLost((onclose) => postgres(ownerUrl(target), { max: 1, fetch_types: false, onclose }));
+    const gone = Object.assign(new Error("another connection is gone"), { code: "CONNECTION_CLOSED" });
+    const work = sql.begin(async (tx) => {
+      await tx`select pg_advisory_xact_lock(1234567)`;
+      throw gone;
+    });
+    await expect(work).rejects.toBe(gone);
+    expect(await target.admin`select pg_try_advisory_xact_lock(1234567) as free`).toEqual([{ free: true }]);
+    await sql.end();
+  });
 
   it("holds ticks back for as long as its work takes, whatever time limits the owner's role has", async () => {
     await using target = await createTestTarget();

@@ -36,6 +36,8 @@ export interface Expression<Type extends string = string, Ids extends string = s
   readonly inZone?: string;
   /** Why of that zone. */
   readonly reason?: string;
+  /** What becomes of the times that the zone's clocks skip and repeat. */
+  readonly zoneRules?: ZoneRules;
   /** What has to be decided first. */
   readonly undecided?: string;
 }
@@ -48,15 +50,17 @@ export function expression<const Type extends string>(type: Type, sql: string): 
 /**
  * A column of times, `alias.column`, in the zone that they were meant in, and why in that one: a timestamp without a time zone becomes the moment
  * that it was there, and a moment the time that it was there. A record with a time that the zone's clocks skip or repeat is put to a person,
- * unless the rules say what becomes of it. @throws RangeError where the zone is no name, or the reason is blank.
+ * unless the rules say what becomes of it. @throws RangeError where the zone is neither UTC nor a region and a place, or the reason is blank.
  */
 export function inZone(column: string, zone: string, reason: string, rules: ZoneRules = {}): Expression<"timestamp", never> {
   const sql = referenceSql(column);
   const open = questionIn(zone) ?? questionIn(reason) ?? questionsWithin(rules)[0];
   if (open) return { sql, type: "timestamp", undecided: open.question };
-  if (!/^[A-Za-z][A-Za-z0-9_+/-]*$/.test(zone)) throw new RangeError(`${zone} is no name of a time zone.`);
+  // "UTC+2" is two hours west of it to PostgreSQL, "EST" knows no summer time, and an abbreviation may be of several zones.
+  if (!/^(UTC|[A-Z][A-Za-z_]*(\/[A-Za-z0-9_+-]+)+)$/.test(zone))
+    throw new RangeError(`${zone} is no name of a time zone: write UTC, or a region and a place, such as Europe/Zurich.`);
   if (reason.trim() === "") throw new RangeError(`${column} is read in the zone ${zone}: say why in that one.`);
-  return { sql: zonedSql(sql, zone, rules), type: "timestamp", inZone: column, reason };
+  return { sql: zonedSql(sql, zone, rules), type: "timestamp", inZone: column, reason, zoneRules: rules };
 }
 
 /** Ids of a table, where the source has no foreign key that says so. */

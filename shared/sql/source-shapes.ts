@@ -4,7 +4,7 @@ import type { Shape } from "./entity-shapes.ts";
 export interface SourceTableShape {
   readonly columns: Shape["columns"];
   readonly files: string;
-  /** The bodies of the functions that its expressions call. */
+  /** The bodies of the functions that its generated columns call. */
   readonly functions: string;
 }
 
@@ -40,14 +40,12 @@ export const SOURCE_SHAPES = `
     union all select p.root, p.attname, 'attribute ' || a.attrelid || '.' || a.attnum, concat_ws('/', a.attname, a.atttypid, a.attisdropped)
       from parts p join pg_type y on y.oid = p.type and y.typtype = 'c' join pg_attribute a on a.attrelid = y.typrelid and a.attnum > 0),
   called (root, function) as (
-    -- What defaults, generated columns, checks, indexes and domains compute with; of functions whose bodies the catalog reads, what they call, too.
+    -- What generated columns compute with; of functions whose bodies the catalog reads, what they call, too. What defaults, checks, indexes
+    -- and domains call changes no row that is there.
     select r.oid, d.refobjid
-      from roots r join tree t on t.root = r.oid cross join lateral (
-        select 'pg_attrdef'::regclass as of, x.oid from pg_attrdef x where x.adrelid = t.member
-        union all select 'pg_constraint'::regclass, k.oid from pg_constraint k
-                   where k.contype = 'c' and (k.conrelid = t.member or k.contypid in (select p.type from parts p where p.root = r.oid))
-        union all select 'pg_class'::regclass, i.indexrelid from pg_index i where i.indrelid = t.member) x
-      join pg_depend d on d.classid = x.of and d.objid = x.oid and d.refclassid = 'pg_proc'::regclass
+      from roots r join tree t on t.root = r.oid
+      join pg_attribute a on a.attrelid = t.member and a.attgenerated <> '' join pg_attrdef x on x.adrelid = a.attrelid and x.adnum = a.attnum
+      join pg_depend d on d.classid = 'pg_attrdef'::regclass and d.objid = x.oid and d.refclassid = 'pg_proc'::regclass
     union
     select c.root, d.refobjid from called c
       join pg_depend d on d.classid = 'pg_proc'::regclass and d.objid = c.function and d.refclassid = 'pg_proc'::regclass),

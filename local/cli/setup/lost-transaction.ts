@@ -1,9 +1,13 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type postgres from "postgres";
 
 /** How the driver and the network say that a connection is gone. */
 const LOST = ["CONNECTION_CLOSED", "CONNECTION_DESTROYED", "CONNECTION_ENDED", "ECONNRESET", "EPIPE", "ETIMEDOUT"];
 
 export const isLost = (error: unknown): boolean => LOST.includes(String((error as { code?: unknown } | null)?.code));
+
+/** So long after an error the end of its connection is told at the latest. */
+const CLOSING_MS = 1_000;
 
 type Work<T> = (tx: postgres.TransactionSql) => Promise<T>;
 
@@ -19,9 +23,8 @@ export function abandoningWhatIsLost(open: (onclose: () => void) => postgres.Sql
     const [options, work] = given.length === 2 ? given : ["", given[0]];
     return sql.begin(options, async (tx) => {
       const before = closings;
-      let lost = false;
       const refuse = () => {
-        if (!lost && closings === before) return;
+        if (closings === before) return;
         throw Object.assign(new Error("The connection closed under a statement."), { code: "CONNECTION_CLOSED" });
       };
       try {
@@ -29,8 +32,9 @@ export function abandoningWhatIsLost(open: (onclose: () => void) => postgres.Sql
         refuse();
         return result;
       } catch (error) {
-        lost ||= isLost(error) || closings !== before;
-        if (!lost) throw error;
+        // The work may have lost another connection than this one. The event of this one's end may come after the error.
+        for (let waited = 0; isLost(error) && closings === before && waited < CLOSING_MS; waited += 20) await sleep(20);
+        if (closings === before) throw error;
         return await new Promise<never>(() => undefined);
       }
     });

@@ -59,7 +59,18 @@ function misfit(
     return {
       code: "zone_undeclared",
       message: `${own}, and what the field reads is ${read.type}: nothing says in which zone it was meant.`,
-      remedy: `Read it in the entity file as inZone("${read.column}", "<zone>", "<why in that one>"), or give both columns one type.`,
+      remedy:
+        read.type === "date"
+          ? `A date is no moment: read it as expression("timestamp", "${read.column}::timestamp at time zone '<zone>'"), or give both columns one type.`
+          : `Read it in the entity file as inZone("${read.column}", "<zone>", "<why in that one>"), or give both columns one type.`,
+    };
+  }
+  const open = openTimes(entity, field);
+  if (open !== undefined && kindOf(found.type, found.members !== null) !== "timestamp") {
+    return {
+      code: "zone_undeclared",
+      message: `${own}, which takes any text, and the field copies times in a zone whose clocks skip and repeat some: nothing says what these become.`,
+      remedy: `Say so: inZone("${open}", "<zone>", "<why in that one>", { skipped: "forward", repeated: "first" }); or give the column a type of times.`,
     };
   }
   const lacking = missingMembers(found, field);
@@ -116,7 +127,16 @@ function typeRead(entity: Entity, field: Field, source: SourceCatalog): { column
   const read = typeof column === "string" ? column : column?.inZone;
   const type = read === undefined ? undefined : columnRead(entity, read, source)?.type;
   if (read === undefined || type === undefined) return undefined;
-  return { column: read, type: typeof column === "string" ? type : type === WALL_TIME ? MOMENT : WALL_TIME };
+  if (typeof column === "string" || type === "date") return { column: read, type };
+  return { column: read, type: type === WALL_TIME ? MOMENT : WALL_TIME };
+}
+
+/** The column of times in a zone that a field copies, of which it is not said what skipped and repeated times become. */
+function openTimes(entity: Entity, field: Field): string | undefined {
+  const column = field.kind === "direct_copy" ? entity.source.columns[field.columns[0] ?? ""] : undefined;
+  if (column === undefined || typeof column === "string") return undefined;
+  const { skipped, repeated } = column.zoneRules ?? {};
+  return skipped !== undefined && repeated !== undefined ? undefined : column.inZone;
 }
 
 function kindRead(entity: Entity, name: string, source: SourceCatalog): string | undefined {

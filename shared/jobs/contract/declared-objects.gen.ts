@@ -1396,7 +1396,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.reshaped_columns(jsonb,jsonb)",
-    digest: "9ed602ebe9",
+    digest: "deb15697a7",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/entity-shapes.sql",
   },
@@ -1584,7 +1584,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.target_shapes(smallint,text[])",
-    digest: "59c100820d",
+    digest: "293d14fdaf",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/entity-shapes.sql",
   },

@@ -97,7 +97,7 @@ export const FINDINGS = {
   zone_undeclared: [
     "fatal",
     "Times without a zone would become moments, or moments times without a zone, and the entity does not say of which zone.",
-    "Read the column in the entity file as inZone(column, zone), or give both columns one type.",
+    "Read the column in the entity file as inZone(column, zone, reason), and where any text is taken with what skipped and repeated times become; or give both columns one type.",
   ],
   money_decimals: [
     "fatal",

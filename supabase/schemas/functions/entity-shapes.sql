@@ -40,14 +40,12 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     select m.id, md5(string_agg(concat_ws('/', c.oid, c.relfilenode), ' ' order by c.oid)) as rows
       from members m join pg_class c on c.oid = m.relid group by m.id
   ), called (id, function) as (
-    -- What defaults, generated columns, checks, indexes, and domains compute with; of functions whose bodies the catalog reads, what they call, too.
+    -- What generated columns compute with; of functions whose bodies the catalog reads, what they call, too. What defaults, checks, indexes
+    -- and domains call changes no row that is there.
     select m.id, d.refobjid
-      from members m cross join lateral (
-        select 'pg_attrdef'::regclass as of, x.oid from pg_attrdef x where x.adrelid = m.relid
-        union all select 'pg_constraint'::regclass, k.oid from pg_constraint k
-                   where k.contype = 'c' and (k.conrelid = m.relid or k.contypid in (select y.type from made y join fields f on f.atttypid = y.whole where f.id = m.id and f.relid = m.relid))
-        union all select 'pg_class'::regclass, i.indexrelid from pg_index i where i.indrelid = m.relid) x
-      join pg_depend d on d.classid = x.of and d.objid = x.oid and d.refclassid = 'pg_proc'::regclass
+      from members m
+      join pg_attribute a on a.attrelid = m.relid and a.attgenerated <> '' join pg_attrdef x on x.adrelid = a.attrelid and x.adnum = a.attnum
+      join pg_depend d on d.classid = 'pg_attrdef'::regclass and d.objid = x.oid and d.refclassid = 'pg_proc'::regclass
     union
     select c.id, d.refobjid from called c
       join pg_depend d on d.classid = 'pg_proc'::regclass and d.objid = c.function and d.refclassid = 'pg_proc'::regclass
@@ -67,7 +65,7 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
     cross join lateral jsonb_each_text(b.value) w
     cross join lateral (select p_now -> 'columns' -> b.key ->> w.key as identity) n
    -- What is new says nothing of older values. A type that changes with the file staying only reads differently.
-   where n.identity <> w.value and (w.key not like 'type %' or p_before -> 'files' is distinct from p_now -> 'files')
+   where n.identity <> w.value and (w.key not like 'type %' or p_before -> 'files' ->> 'rows' is distinct from p_now -> 'files' ->> 'rows')
 $$;
 comment on function sync.reshaped_columns(jsonb, jsonb) is 'The columns of which a value may be another one in the second shape, without anybody having written it.';
 
