@@ -31,7 +31,7 @@ export async function columnsOf(sql: Sql): Promise<Column[]> {
            exists (select from pg_index i where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indpred is null
                       and i.indexprs is null and i.indnkeyatts = 1 and i.indkey[0] = a.attnum) as unique,
            f.table as references, f.column as referenced,
-           (select array_agg(e.enumlabel::text order by e.enumsortorder) from pg_enum e where e.enumtypid = t.oid) as members
+           (select pg_catalog.array_agg(e.enumlabel::text order by e.enumsortorder) from pg_enum e where e.enumtypid = t.oid) as members
       from pg_class c
       join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
       join pg_type t on t.oid = a.atttypid
@@ -48,7 +48,7 @@ export async function columnsOf(sql: Sql): Promise<Column[]> {
 /** The target's columns without those of the sync's own tables, which need not be there yet. */
 export async function targetColumns(sql: Sql): Promise<Column[]> {
   const [there] = await sql<{ ours: boolean }[]>`select to_regprocedure('sync.own_tables()') is not null as ours`;
-  const own = there?.ours === true ? await sql<{ name: string }[]>`select unnest(sync.own_tables()) as name` : [];
+  const own = there?.ours === true ? await sql<{ name: string }[]>`select pg_catalog.unnest(sync.own_tables()) as name` : [];
   const names = new Set(own.map(({ name }) => name));
   return (await columnsOf(sql)).filter(({ table }) => !names.has(table));
 }

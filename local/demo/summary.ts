@@ -99,7 +99,7 @@ async function printMoney(target: Sql, source: Sql, all: readonly Money[]): Prom
   const rows: (string | number)[][] = [];
   for (const money of all) {
     const [queued] = await target<{ ids: string }[]>`
-      select coalesce(array_agg(source_record_id), '{}')::text as ids from public.sync_conflicts c
+      select coalesce(pg_catalog.array_agg(source_record_id), '{}')::text as ids from public.sync_conflicts c
        where entity_type = ${money.entity} and state in ('waiting', 'open')
          and (rule = 'target_deleted' or not exists (
                select from public.uuid_mappings_enhanced m where m.entity_type = ${money.entity} and m.legacy_id = c.source_record_id))`;

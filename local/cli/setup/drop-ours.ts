@@ -89,7 +89,7 @@ const ROLES = ["isthmus_worker", "isthmus_decisions"];
 /** Drops all that is ours. @throws Problem, with everything back in place, when something of the application's would go too. */
 export async function dropAll(tx: postgres.TransactionSql): Promise<void> {
   await tx`set local lock_timeout = '500ms'`;
-  const tables = (await tx<{ name: string }[]>`select unnest(sync.own_tables()) as name`).map(({ name }) => name);
+  const tables = (await tx<{ name: string }[]>`select pg_catalog.unnest(sync.own_tables()) as name`).map(({ name }) => name);
   await tx.unsafe(`lock table ${tables.map((name) => `public.${name}`).join(", ")} in access exclusive mode`);
   const before = await objects(tx, tables);
   await tx`drop schema sync cascade`;

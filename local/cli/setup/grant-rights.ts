@@ -81,7 +81,7 @@ async function ungranted({ owner }: Setup, entities: readonly Entity[]): Promise
     select w.name from jsonb_to_recordset(${owner.json(wanted)}) as w (name text, relation text, "table" text, columns text[], deletes boolean)
      where not exists (select from public.sync_released_entities r
                         where r.entity_type = w.name and r.target_table = w."table" and r.columns @> w.columns and r.columns <@ w.columns and r.deletes = w.deletes)
-        or exists (select from unnest(w.columns) c join pg_attribute a on a.attrelid = w.relation::regclass and a.attname = c
+        or exists (select from pg_catalog.unnest(w.columns) c join pg_attribute a on a.attrelid = w.relation::regclass and a.attname = c
                     where not (has_column_privilege('isthmus_worker', a.attrelid, a.attnum, 'select')
                            and has_column_privilege('isthmus_worker', a.attrelid, a.attnum, 'insert')
                            and has_column_privilege('isthmus_worker', a.attrelid, a.attnum, 'update')))`;
