@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { inZone, KEY, type Entity } from "../shared/entities/define-entity.ts";
+import type { ZoneRules } from "../shared/entities/zones.ts";
 import { createBuilders, directCopy } from "../shared/entities/fields.ts";
 import { answered, keyQuestions } from "../shared/jobs/contract/key-claims.ts";
 import { compareSource } from "../shared/jobs/contract/compare-source.ts";
@@ -491,7 +492,7 @@ describe("the check of the catalogs", () => {
     // Text takes the times that the zone's clocks skip and repeat, too.
     ["timestamp without time zone", "text", ["zone_undeclared"]],
     ["timestamp without time zone", "text", [], { skipped: "forward", repeated: "first" }],
-  ] as const)("lets %s, read in a zone, into a column of type %s, or not: %j", (from, to, codes, rules = {}) => {
+  ] as const)("lets %s, read in a zone, into a column of type %s, or not: %j", (from, to, codes, rules?: ZoneRules) => {
     const made_at = inZone("b.made_at", "Europe/Zurich", "a test", rules);
     const zoned = { ...books, source: { ...books.source, columns: { ...books.source.columns, made_at } } };
     const findings = found(
