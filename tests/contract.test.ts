@@ -774,8 +774,10 @@ describe("amounts of money", () => {
       column(c, "title").type = "money[]";
       column(c, "notes").type = "money";
     });
-    expect(moneyColumns(ENTITIES, made, "source")).toEqual([{ entity: "books", table: "book", column: "price" }]);
-    expect(moneyColumns(ENTITIES, made, "target")).toEqual([{ entity: "books", table: "books", column: "title" }]);
+    expect(moneyColumns(ENTITIES, made, "source")).toEqual([{ entity: "books", table: "book", column: "price", type: "money" }]);
+    expect(moneyColumns(ENTITIES, made, "target")).toEqual([
+      { entity: "books", table: "books", column: "title", type: "money[]" },
+    ]);
     expect(
       moneyColumns(
         ENTITIES,
@@ -789,7 +791,7 @@ describe("amounts of money", () => {
     ["source", "reads"],
     ["target", "writes"],
   ] as const)("of other decimals than two are refused on the %s, by the name of the locale", (side, does) => {
-    const columns = [{ entity: "books", table: "book", column: "price" }];
+    const columns = [{ entity: "books", table: "book", column: "price", type: "money[]" }];
     const scales = new Map([
       ["C", 100],
       ["ja_JP.utf8", 1],
@@ -804,7 +806,10 @@ describe("amounts of money", () => {
       `lc_monetary = ja_JP.utf8 of the ${side} gives amounts no decimals, where the sync ${does} two`,
     );
     expect(findings[1]?.message).toContain("3 decimals");
-    expect(findings[0]?.remedy).toMatch(/alter table public\."book" alter column "price" type numeric/);
+    expect(moneyFindings(columns, side, new Map([["xx_XX", undefined]]))).toMatchObject([
+      { code: "money_decimals", message: expect.stringContaining("does not have the locale") as string },
+    ]);
+    expect(findings[0]?.remedy).toMatch(/alter table public\."book" alter column "price" type numeric\[\];/);
     expect(
       moneyFindings(
         columns,

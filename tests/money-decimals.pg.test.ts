@@ -66,3 +66,37 @@ it.skipIf(locales === undefined)("an amount in yen is refused, not read as a hun
   expect(kept).toEqual({ price: "1234" });
   await readerIs("C");
 });
+
+it("a locale that the server no longer has pauses the entities with amounts alone", async () => {
+  const entities = ["priced", "plain"].map((name) =>
+    entityOf({
+      name,
+      source: `old_${name}`,
+      target: `new_${name}`,
+      columns: { value: { type: name === "priced" ? "money" : "text" } },
+    }),
+  );
+  await using test = await createPipeline({ entities });
+  for (const [name, type] of [
+    ["priced", "money"],
+    ["plain", "text"],
+  ]) {
+    await test.source.admin.unsafe(`
+      create table public.old_${name} (id bigint primary key, value ${type});
+      grant select on public.old_${name} to isthmus_reader;
+      insert into public.old_${name} values (1, '1')`);
+    await test.target.admin.unsafe(`
+      create table public.new_${name} (id uuid primary key, legacy_id bigint not null unique, value ${type});
+      alter table public.new_${name} owner to postgres`);
+  }
+  await test.target.admin.unsafe(workerGrants(entities));
+  // As after an update of the system: nobody can name such a locale while it is missing.
+  await test.source.admin`
+    insert into pg_db_role_setting (setdatabase, setrole, setconfig)
+    select oid, 0, '{lc_monetary=xx_XX.utf8}' from pg_database where datname = current_database()`;
+  const { paused } = await test.sync();
+  expect(paused).toMatchObject([
+    { entity: "priced", findings: [{ code: "money_decimals", table: "old_priced", column: "value" }] },
+  ]);
+  expect(JSON.stringify(paused)).toContain("xx_XX.utf8");
+});

@@ -1,5 +1,6 @@
 import type { Sql } from "../db/connect.ts";
-import { queryOne } from "../db/query.ts";
+import { query } from "../db/query.ts";
+import { IsthmusError } from "../errors.ts";
 import type { Side } from "../db/settings.ts";
 
 /**
@@ -13,15 +14,21 @@ export const LC_MONETARY = `(
     select substr(c.value, length('lc_monetary=') + 1) from pg_db_role_setting s cross join pg_catalog.unnest(s.setconfig) c (value)
      where s.setdatabase in (0, (select d.oid from pg_database d where d.datname = current_database())) and c.value like 'lc_monetary=%') l)`;
 
-/** How many units of a money column are 1 under an lc_monetary: 100 where amounts have two decimals. */
-export async function moneyScale(db: Sql, side: Side, lcMonetary: string): Promise<number> {
-  const row = await queryOne<{ scale: string }>(
+/** invalid_parameter_value: so the server refuses a locale that it does not have. */
+const INVALID_VALUE = "22023";
+
+/** How many units of a money column are 1 under an lc_monetary: 100 where amounts have two decimals. undefined: the server has no such locale. */
+export async function moneyScale(db: Sql, side: Side, lcMonetary: string): Promise<number | undefined> {
+  const rows = await query<{ scale: string }>(
     db,
     side,
     // Of the transaction alone, which is this statement.
     `select ('x' || encode(cash_send(l.one::money), 'hex'))::bit(64)::bigint::text as scale
        from (select 1 as one from (select set_config('lc_monetary', $1, true) offset 0) s offset 0) l`,
     [lcMonetary],
-  );
-  return Number(row.scale);
+  ).catch((error: unknown) => {
+    if (error instanceof IsthmusError && error.detail["sqlstate"] === INVALID_VALUE) return [];
+    throw error;
+  });
+  return rows[0] && Number(rows[0].scale);
 }

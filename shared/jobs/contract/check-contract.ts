@@ -151,7 +151,7 @@ async function askMoney(
   for (const side of ["source", "target"] as const) {
     const columns = moneyColumns(entities, catalogs, side);
     if (columns.length === 0) continue;
-    const scales = new Map<string, number>();
+    const scales = new Map<string, number | undefined>();
     for (const locale of catalogs[side].lcMonetary) scales.set(locale, await moneyScale(context[side], side, locale));
     findings.push(...moneyFindings(columns, side, scales));
   }
