@@ -28,15 +28,15 @@ export const registry: readonly Entity[] = [
 
 /** Entity → hash of its file and of every file that this one runs, without comments and types. */
 export const codeHashes: Readonly<Record<string, string>> = {
-  [albums.name]: "753e82f59554b6c5589d0ae409f541a68f69d799",
-  [artists.name]: "07e8f9b4cde256ee166d2c218cf76b79ba15bf97",
-  [customers.name]: "ee59aba2ec16df60c6c62a0912378926140c2883",
-  [employees.name]: "1cfbb7cc4a3242b3a33ab96d87e748387ec03c23",
-  [genres.name]: "ca803b9267d96894455715fa8dc53a94781f77d4",
-  [invoiceLines.name]: "6ca69be6c4cd6ed35a3ecb2d29148c9a612e0015",
-  [invoices.name]: "d2a0eb1b25893c96af70ea412a9758c2957cfce8",
-  [mediaTypes.name]: "e0292649312c394c654dff82e2b4305d73be0343",
-  [playlistTracks.name]: "613c16e1994ba2e9120603a364ed184ea2f1ebc0",
-  [playlists.name]: "c88ffe9684da3d3a4049e05973fe6a1aa60c1241",
-  [tracks.name]: "2a3aaede0ad1c00e385598637cc6bac7df6eeea3",
+  [albums.name]: "47a8465f5bb3cce8aa47f354cf340628664ce163",
+  [artists.name]: "88bb5f535fd142e6d97d0c2cb224522396f3d3e0",
+  [customers.name]: "bda541e21120c5fa7dbe4d1b6558856b4a1f9715",
+  [employees.name]: "a908f08cdc195a84f2a443058957737a7cd76004",
+  [genres.name]: "dfb3cf943ad7cc23e9dfc224465dcf15f809eade",
+  [invoiceLines.name]: "da263655a96f1efd66ddc55f733673102565f741",
+  [invoices.name]: "37cb1224223538a006fd6641fea2f9f3328163e4",
+  [mediaTypes.name]: "17615d39e0da288ae03991d156b59c6b56d55da7",
+  [playlistTracks.name]: "a1b523423ba2c27b7465f0dd3644b3a679bc2360",
+  [playlists.name]: "26771b0908f107859f5326e306ec3e095fc5a77a",
+  [tracks.name]: "3340bb3e05c583bd77cc1042e6821162f562e93b",
 };
