@@ -32,7 +32,7 @@ it(
     const blind = [
       (threeWay[0] ?? "")
         .replace(
-          "cross join lateral (select to_jsonb(x.*) as now from (select %4$s) x offset 0) o",
+          "cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %4$s) x offset 0) o",
           "cross join lateral (select '{}'::jsonb as now) o",
         )
         .replace(/\(select %9\$s from \([^]*? as now\) o\) as "left"/, 'null::jsonb as "left"'),

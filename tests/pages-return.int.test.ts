@@ -13,7 +13,8 @@ beforeAll(async () => {
     ISTHMUS_TURN_SECONDS: "1",
     ISTHMUS_ROWS_PER_CHAIN: "3",
   };
-  test = await startTestPlatform("pages-return", { scale: 0.01, env });
+  // All pages meet in one isolate, whose turns are asked for.
+  test = await startTestPlatform("pages-return", { scale: 0.01, env, hosted: { isolates: 1 } });
 });
 afterAll(() => test[Symbol.asyncDispose]());
 
