@@ -9,7 +9,7 @@ import { registry } from "../clinic/entities/registry.gen.ts";
 const ORDINARY = new Set(
   `action address alerts amount attempts body checked comments completed_at conditions content count created_at data date
    deleted description duration email exports extension extensions filename files finish free function id messages name notes number
-   offers on operations order original parameters parent_id percent price projects public read read_only reason roles send sender sent
+   offers on order original parameters parent_id percent price projects public read read_only reason roles send sender sent
    setting size start state status status_code text total type uid updated_at used username valid valid_from version`.split(
     /\s+/,
   ),

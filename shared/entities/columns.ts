@@ -56,7 +56,7 @@ export function inZone(column: string, zone: string, reason: string, rules: Zone
   const sql = referenceSql(column);
   const open = questionIn(zone) ?? questionIn(reason) ?? questionsWithin(rules)[0];
   if (open) return { sql, type: "timestamp", undecided: open.question };
-  // "UTC+2" is two hours west of it to PostgreSQL, "EST" knows no summer time, and an abbreviation may be of several zones.
+  // "UTC+2" is two hours west of it to PostgreSQL, "EST" knows no summer time, and "IST" is of several zones.
   if (!/^(UTC|[A-Z][A-Za-z_]*(\/[A-Za-z0-9_+-]+)+)$/.test(zone))
     throw new RangeError(`${zone} is no name of a time zone: write UTC, or a region and a place, such as Europe/Zurich.`);
   if (reason.trim() === "") throw new RangeError(`${column} is read in the zone ${zone}: say why in that one.`);
