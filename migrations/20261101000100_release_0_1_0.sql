@@ -2275,7 +2275,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select e.id, jsonb_build_object('columns', coalesce(c.identities, '{}'), 'files', jsonb_build_object('rows', f.rows, 'functions', coalesce(b.functions, '')))
     from entities e join files f on f.id = e.id left join columns c on c.id = e.id left join bodies b on b.id = e.id
 $$;
-comment on function sync.target_shapes(smallint, text[]) is 'The shapes of the target tables of entities: where the values of the columns that they fill stand, and in which files, those of partitions and children too; and the bodies of the functions that their expressions call.';
+comment on function sync.target_shapes(smallint, text[]) is 'The shapes of the target tables of entities: where the values of the columns that they fill stand, and in which files, those of partitions and children too; and the bodies of the functions that their generated columns call.';
 
 create function sync.reshaped_columns(p_before jsonb, p_now jsonb) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$

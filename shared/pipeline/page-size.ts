@@ -6,9 +6,10 @@ export const MEMORY_BUDGET_BYTES = 180 * 1024 * 1024;
  * what the driver receives, strings, the JSON of the commit, what the driver sends.
  */
 export const PAGE_BYTES = 8 * 1024 * 1024;
-/** JSON that a page may send to the target: about twice of what it read, for names of fields, ids of parents and escapes. */
-export const SENT_BYTES = 16 * 1024 * 1024;
 export const RECORD_BYTES = 16 * 1024 * 1024;
+
+/** Characters of JSON that a page may send to the target: twice of what it may read, for names of fields, ids of parents and escapes. */
+export const SENT_BYTES = 16 * 1024 * 1024;
 
 /** CPU that an isolate of the platform has left when it is retired (soft limit) until it is killed (hard limit), with all its pages. */
 const RETIRED_CPU_MS = 1_000;
@@ -31,7 +32,7 @@ export interface Measured {
   readonly records: number;
   /** Text that the source sent. */
   readonly bytesIn: number;
-  /** JSON of the records and of the rejects that the target is sent. */
+  /** Characters of the JSON of the records and of the rejects that the target is sent. */
   readonly bytesOut: number;
   /** Of the whole isolate: pages beside this one count. */
   readonly heapBytes: number | null;
