@@ -387,6 +387,7 @@ create table public.sync_chains (
   changed_from xid8,
   seen_before  xid8,
   join_id      integer,
+  skips_unchanged boolean not null default false,
   definition_hash text,
   deletes      boolean not null default false,
   up_to        bigint,
@@ -429,6 +430,7 @@ comment on column public.sync_chains.range_to is 'Keys up to this one (null: to 
 comment on column public.sync_chains.changed_from is 'Rows written by this transaction id or a later one (xmin; joins, where null is all rows).';
 comment on column public.sync_chains.join_id is 'joins capture: which joined table''s rows are looked at, as in sync_join_rows.';
 comment on column public.sync_chains.definition_hash is 'The entity definition under which the chain was planned; mixed when a page of it ran under another one.';
+comment on column public.sync_chains.skips_unchanged is 'full capture: all that has landed was decided on under the chain''s definition, so that what neither side has changed since is not read.';
 comment on column public.sync_chains.deletes is 'keys capture: carries out deletes of records that the source no longer has, children before parents.';
 comment on column public.sync_chains.up_to is 'deletes: the last generation of pending keys that the brake has counted; what is asked for later is for a later execution.';
 comment on column public.sync_chains.selection is 'selection capture: which records a request asked for.';
@@ -479,6 +481,7 @@ create table public.sync_page_log (
   in_conflict    integer not null,
   waived         integer not null default 0,
   waived_by      text,
+  untouched      integer not null default 0,
   absent         integer not null default 0,
   surplus        integer not null default 0,
   nulled         jsonb,
@@ -496,6 +499,7 @@ create table public.sync_page_log (
 comment on table public.sync_page_log is 'One row per committed page: what was read and what became of it.';
 comment on column public.sync_page_log.waived is 'Rows of the source that are not transferred: they do not satisfy the entity''s predicate, or a decision stands.';
 comment on column public.sync_page_log.waived_by is 'The predicate, with its version; decision: sync_conflicts.standing.';
+comment on column public.sync_page_log.untouched is 'Of the unchanged: told by the hash of the source and the writer of the target row, and not read.';
 comment on column public.sync_page_log.absent is 'Keys that have no record in the projection any more, and no row that is deleted by this page.';
 comment on column public.sync_page_log.surplus is 'Full passes only: target rows in the key range of the page that are duplicates of a record.';
 comment on column public.sync_page_log.nulled is 'How many records lost their value in a column: {column: n}. The brake adds them up.';
@@ -517,9 +521,10 @@ grant select, insert on public.sync_page_log to isthmus_worker;
 -- Purpose: what is known of each record: its UUID, what was last seen and left, where an entity stands,
 --          and which keys are to be read again.
 
+-- Neither table asks by a foreign key for its source or entity: a page writes thousands of rows, and its chain names both.
 create table public.uuid_mappings_enhanced (
   id                uuid not null default gen_random_uuid(),
-  source_id         smallint not null references public.sync_sources (id),
+  source_id         smallint not null,
   entity_type       varchar(100) not null,
   legacy_id         bigint not null,
   entity_uuid       uuid not null,
@@ -529,7 +534,7 @@ create table public.uuid_mappings_enhanced (
   last_validated_at timestamptz,
   sync_status       public.mapping_sync_status not null default 'active',
   primary key (source_id, entity_type, legacy_id),
-  unique (entity_type, entity_uuid)
+  unique (entity_uuid, entity_type)
 );
 comment on table public.uuid_mappings_enhanced is
   'One record, one UUID, forever. A row is written in the commit that lands the record, so a mapping means a landed record.';
@@ -546,7 +551,7 @@ grant update (sync_status, last_validated_at) on public.uuid_mappings_enhanced t
 grant select, update (sync_status) on public.uuid_mappings_enhanced to isthmus_decisions;
 
 create table public.sync_row_states (
-  entity_id smallint not null references public.sync_entities (id),
+  entity_id smallint not null,
   legacy_id bigint not null,
   seen      jsonb,
   "left"    jsonb,
@@ -1851,9 +1856,10 @@ revoke all on function sync.may_hang_triggers(regclass), sync.own_tables(), sync
   sync.release_entity(text, text, text[], boolean), sync.withdraw_entity(text), sync.released_entity(smallint) from public;
 grant execute on function sync.released_entity(smallint) to isthmus_worker, isthmus_decisions;
 
--- supabase/schemas/functions/columns.sql
+-- supabase/schemas/functions/field-slots.sql
 
--- Purpose: the columns that an entity fills, and the SQL that reads, compares and writes their values.
+-- Purpose: the columns that an entity fills, with the types that they have now.
+-- Locks:   none.
 
 -- format_type(oid, -1), not (oid, null): the latter calls char(n) character and bit(n) bit, which SQL reads as length 1, so that a
 -- cast to either cuts in silence.
@@ -1875,17 +1881,38 @@ $$;
 comment on function sync.column_types(regclass) is
   'Columns of a table with their types, behind domains: type without its modifier, which holds every value as the source has it, and exact, which the column holds. recast: JSON would make another value of it (arrays, composite types, types of an extension that says so), so that it is kept as text there.';
 
+-- A page asks for the types some ten times, and a look into the catalog takes milliseconds: one is enough.
+create function sync.with_types(p_entity public.sync_entities) returns public.sync_entities
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  p_entity.columns := (
+    select jsonb_agg(d.col || jsonb_build_object('now', case when t.name is null then '{}' else to_jsonb(t) end) order by d.n)
+      from jsonb_array_elements(p_entity.columns) with ordinality d (col, n)
+      -- As the catalog has them now: a type may have been altered since the entity was registered.
+      left join sync.column_types(to_regclass(format('public.%I', p_entity.target_table))) t on t.name = d.col ->> 'name');
+  return p_entity;
+end
+$$;
+comment on function sync.with_types(public.sync_entities) is
+  'The entity, with what the catalog says of the types of its columns now (columns[].now), for the statements of one commit.';
+
 -- The page's rows are kept under names of ours, whatever the target's columns are called.
 create function sync.field_slots(p_entity public.sync_entities) returns table (name text, slot text, type text, exact text, registered text, recast boolean)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select d.col ->> 'name', 'c' || d.n, coalesce(t.type, d.col ->> 'type'), coalesce(t.exact, d.col ->> 'type'), d.col ->> 'type', coalesce(t.recast, false)
-    from jsonb_array_elements(p_entity.columns) with ordinality d (col, n)
-    -- As the catalog has them now: a type may have been altered since the entity was registered.
-    left join sync.column_types(to_regclass(format('public.%I', p_entity.target_table))) t on t.name = d.col ->> 'name'
+  select d.col ->> 'name', 'c' || d.n, coalesce(d.col #>> '{now,type}', d.col ->> 'type'), coalesce(d.col #>> '{now,exact}', d.col ->> 'type'), d.col ->> 'type',
+         coalesce((d.col #>> '{now,recast}')::boolean, false)
+    from jsonb_array_elements(case when p_entity.columns @? '$[*].now' then p_entity.columns else (sync.with_types(p_entity)).columns end) with ordinality d (col, n)
    order by d.n
 $$;
 comment on function sync.field_slots(public.sync_entities) is
   'The columns that an entity fills, each with the column of pg_temp.page_rows that has its new value as text, and with its types.';
+
+revoke all on function sync.column_types(regclass), sync.with_types(public.sync_entities), sync.field_slots(public.sync_entities) from public;
+grant execute on function sync.column_types(regclass), sync.with_types(public.sync_entities), sync.field_slots(public.sync_entities) to isthmus_worker, isthmus_decisions;
+
+-- supabase/schemas/functions/columns.sql
+
+-- Purpose: the columns that an entity fills, and the SQL that reads, compares and writes their values.
 
 -- JSON has one null, in which NULL and the null of a JSON column would be one value.
 create function sync.kept_sql(p_value text, p_type text, p_recast boolean) returns text
@@ -2137,17 +2164,17 @@ $$;
 comment on function sync.finds_legacy_ids(public.sync_entities) is 'Whether an index of the target table leads with the legacy id.';
 
 revoke all on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb),
-  sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.kept_sql(text, text, boolean),
+  sync.kept_sql(text, text, boolean),
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text),
   sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text), sync.finds_legacy_ids(public.sync_entities) from public;
-grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.kept_sql(text, text, boolean),
+grant execute on function sync.kept_sql(text, text, boolean),
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text),
   sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text) to isthmus_worker;
-grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.kept_sql(text, text, boolean),
+grant execute on function sync.kept_sql(text, text, boolean),
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json),
   sync.owned_columns(public.sync_entities) to isthmus_decisions;
@@ -4798,6 +4825,116 @@ revoke all on function sync.seen_but(jsonb, jsonb, jsonb), sync.classify_stateme
 grant execute on function sync.seen_but(jsonb, jsonb, jsonb), sync.classify_statement(public.sync_entities, text, text),
   sync.write_statements(public.sync_entities, text), sync.twin_statements(public.sync_entities) to isthmus_worker;
 
+-- supabase/schemas/functions/new-records.sql
+
+-- Purpose: write the records of a page of which nothing is known yet, without comparing three sides that are empty.
+-- Locks:   none beyond those of the statements.
+--
+-- A first load, and what a source adds at its end, is new as a whole: neither a row state nor a mapping, nor anything that an adoption
+-- has found, lies in the page's key range. Such a page is inserted, read back as what each column prints, and noted as seen and left in
+-- one. Whatever is not exactly as it was meant (a refused record, a trigger's work, a value that does not fit) undoes all of this, and the
+-- page is classified and written like any other, which tells the record.
+
+create function sync.nothing_known(p_entity public.sync_entities) returns boolean
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+  v_low    bigint;
+  v_high   bigint;
+  v_nobody boolean;
+begin
+  if exists (select from pg_temp.page_rows where _together is not null) then
+    return false;
+  end if;
+  select min(_key), max(_key) into v_low, v_high from pg_temp.page_rows;
+  if (select s.legacy_id from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id between v_low and v_high limit 1) is not null
+     or (select m.legacy_id from public.uuid_mappings_enhanced m
+          where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id between v_low and v_high limit 1) is not null
+     or (select a.legacy_id from public.sync_adoption_rows a where a.entity_id = p_entity.id and a.legacy_id between v_low and v_high limit 1) is not null then
+    return false;
+  end if;
+  -- Without an index every page would cost a look through the table: then no row is looked for by its legacy id, here as elsewhere.
+  if sync.finds_legacy_ids(p_entity) then
+    execute format('select (select t.id from public.%I t where t.%I between $1 and $2 limit 1) is null', p_entity.target_table, p_entity.legacy_key)
+      into v_nobody using v_low, v_high;
+    return v_nobody;
+  end if;
+  return true;
+end
+$$;
+comment on function sync.nothing_known(public.sync_entities) is
+  'Whether the target knows nothing of any record between the least and the greatest key of pg_temp.page_rows, and none of these refers to another. Index probes alone: their cost is that of one record.';
+
+create function sync.refuse_unlike(p_from integer, p_to integer) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if (select count(*) from pg_temp.page_plan where n between p_from and p_to) <> p_to - p_from + 1 then
+    raise exception using errcode = 'IS004', message = 'a new row does not hold what was written';
+  end if;
+end
+$$;
+comment on function sync.refuse_unlike(integer, integer) is
+  'Raises IS004 where not each record of a slice of new ones stands in pg_temp.page_plan, because its row is not as it was meant.';
+
+create function sync.new_statements(p_entity public.sync_entities) returns text[]
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_names  text;
+  v_values text;
+  v_read   text;
+  v_alike  text;
+begin
+  select string_agg(format('%I', c.name), ', '),
+         string_agg(format('(p.%s)::%s', c.slot, c.registered), ', '),
+         string_agg(format('r.%I', c.name), ', '),
+         -- What the column prints is what the source says, or what the column's type makes of that.
+         string_agg(format('(t.%1$I::text is not distinct from p.%2$s or t.%1$I::text is not distinct from (p.%2$s)::%3$s::text)%4$s', c.name, c.slot,
+                           concat_ws('::', c.type, nullif(c.exact, c.type)), ' and ' || sync.fits_sql(c.slot, c.type, c.exact) || ' is not false'), ' and ')
+    into v_names, v_values, v_read, v_alike
+    from sync.field_slots(p_entity) c;
+  return array[
+    format('insert into public.%I (id, %s) select p._uuid, %s from pg_temp.page_rows p where p.n between $1 and $2 order by p._uuid',
+      p_entity.target_table, v_names, v_values),
+    'set constraints all immediate',
+    format($q$
+      with written as materialized (
+        select p.n, p._key, p._uuid, p._raw, p._digest, t.xmin as writer, o.now
+          from pg_temp.page_rows p
+         cross join lateral (select r.xmin, %2$s from public.%1$I r where r.id = p._uuid offset 0) t
+         cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %3$s) x offset 0) o
+         where p.n between $1 and $2 and %4$s
+         order by p._key
+      ), state as (
+        insert into public.sync_row_states (entity_id, legacy_id, raw, synced_at, source_digest, written_by, seen, "left", seen_hash, left_hash)
+        select %5$s, _key, _raw, now(), _digest, writer, %9$s
+      ), mapping as (
+        insert into public.uuid_mappings_enhanced (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table)
+        select %6$s, %7$L, _key, _uuid, %8$L, %1$L from written
+      )
+      insert into pg_temp.page_plan (n, legacy_id, id, action, changed, written, raw, digest)
+      select n, _key, _uuid, 'insert', '{}', '{}', _raw, _digest from written
+    $q$, p_entity.target_table, v_read, sync.owned_columns(p_entity), v_alike, p_entity.id, p_entity.source_id, p_entity.entity_type, p_entity.source_table,
+      case p_entity.history when 'values' then 'now, now, null, null from written' else 'null, null, h.hash, h.hash from written cross join lateral (select hashtextextended(now::text, 0) as hash offset 0) h' end),
+    'select sync.refuse_unlike($1, $2)'
+  ];
+end
+$$;
+comment on function sync.new_statements(public.sync_entities) is
+  'The statements that write a slice of new records, and note them in row states, mappings and pg_temp.page_plan. $1, $2: the slice.';
+
+create function sync.load_new(p_entity public.sync_entities, p_count integer) returns boolean
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  return sync.nothing_known(p_entity) and sync.try_slice(sync.new_statements(p_entity), false, 1, p_count) is null;
+end
+$$;
+comment on function sync.load_new(public.sync_entities, integer) is
+  'Writes all p_count records of pg_temp.page_rows if they are new and land exactly as they were meant; else nothing has happened, and false comes back.';
+
+revoke all on function sync.nothing_known(public.sync_entities), sync.refuse_unlike(integer, integer),
+  sync.new_statements(public.sync_entities), sync.load_new(public.sync_entities, integer) from public;
+grant execute on function sync.nothing_known(public.sync_entities), sync.refuse_unlike(integer, integer),
+  sync.new_statements(public.sync_entities), sync.load_new(public.sync_entities, integer) to isthmus_worker;
+
 -- supabase/schemas/functions/load.sql
 
 -- Purpose: reconcile and write the records of one page.
@@ -4847,6 +4984,9 @@ begin
       from sync.field_slots(p_entity) c)
     using p_records;
   get diagnostics v_count = row_count;
+  if p_plan is null and v_count > 0 and cardinality(p_left || p_soft) = 0 and sync.load_new(p_entity, v_count) then
+    return;
+  end if;
   if p_plan is not null then
     perform sync.shadow_page(p_plan, p_entity, p_left || p_soft);
   end if;
@@ -5231,29 +5371,26 @@ $$;
 comment on function sync.queue_records(public.sync_entities, uuid, integer) is
   'Puts the records of pg_temp.page_issues into sync_conflicts. p_page_size: of the chain.';
 
-create function sync.hold_queue(p_entity public.sync_entities, p_records json, p_issues jsonb, p_page jsonb) returns void
+create function sync.hold_queue(p_entity_id smallint, p_legacy_ids bigint[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   -- Before the target rows: whoever decides on a record has its row here first, and then wants the target row.
   select count(*) from (
     select from public.sync_conflicts c
-     where c.id = any ((select sync.queue_rows(p_entity.id, array(
-             select (r ->> '_key')::bigint from json_array_elements(p_records) r
-             union select (i ->> 'k')::bigint from jsonb_array_elements(p_issues) i
-             union select g::bigint from jsonb_array_elements_text(p_page -> 'gone' || (p_page -> 'outside')) g)))::uuid[])
+     where c.id = any ((select sync.queue_rows(p_entity_id, p_legacy_ids))::uuid[])
        and (c.state in ('waiting', 'open') or c.standing)
      order by c.source_record_id, c.id for no key update) held
 $$;
-comment on function sync.hold_queue(public.sync_entities, json, jsonb, jsonb) is
+comment on function sync.hold_queue(smallint, bigint[]) is
   'Locks what the queue has of a page''s records: a decision under way is waited for, and one that follows sees what the page has done.';
 
 revoke all on function sync.enter_queue(smallint), sync.queue_rows(smallint, bigint[]),
   sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer), sync.waits_for(smallint, uuid, bigint),
   sync.collect_issues(public.sync_entities, jsonb), sync.next_attempt(text, integer), sync.queue_records(public.sync_entities, uuid, integer),
-  sync.clash_keys(bigint[]), sync.hold_queue(public.sync_entities, json, jsonb, jsonb) from public;
+  sync.clash_keys(bigint[]), sync.hold_queue(smallint, bigint[]) from public;
 grant execute on function sync.enter_queue(smallint), sync.queue_rows(smallint, bigint[]),
   sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer), sync.waits_for(smallint, uuid, bigint),
   sync.collect_issues(public.sync_entities, jsonb), sync.next_attempt(text, integer), sync.queue_records(public.sync_entities, uuid, integer),
-  sync.clash_keys(bigint[]), sync.hold_queue(public.sync_entities, json, jsonb, jsonb) to isthmus_worker;
+  sync.clash_keys(bigint[]), sync.hold_queue(smallint, bigint[]) to isthmus_worker;
 
 -- supabase/schemas/functions/queue-care.sql
 
@@ -6969,7 +7106,7 @@ declare
 begin
   select jsonb_build_object(
            'inserted', count(*) filter (where action = 'insert'), 'updated', count(*) filter (where action = 'update'),
-           'unchanged', count(*) filter (where action = 'unchanged'), 'deleted', count(*) filter (where action in ('delete', 'soft')),
+           'unchanged', count(*) filter (where action = 'unchanged') + coalesce((p_page ->> 'untouched')::integer, 0), 'deleted', count(*) filter (where action in ('delete', 'soft')),
            'waived', (p_page ->> 'waived')::integer + jsonb_array_length(p_page -> 'outside')
              - (select count(*) from pg_temp.page_rows where _leaves and p_page -> 'outside' ? _key::text)
              + (select count(*) from pg_temp.page_issues where settled),
@@ -6984,13 +7121,13 @@ begin
   v_wall_ms := (p_page ->> 'wall_ms')::numeric + extract(epoch from clock_timestamp() - p_begun) * 1000;
   insert into public.sync_page_log
     (execution_id, chain_id, entity_id, page, read, inserted, updated, unchanged, deleted, waiting, in_conflict, waived, waived_by,
-     absent, surplus, nulled, overwritten, cache_lookups, cache_hits, heap_bytes, wall_ms)
+     untouched, absent, surplus, nulled, overwritten, cache_lookups, cache_hits, heap_bytes, wall_ms)
   values (p_chain.execution_id, p_chain.id, p_entity.id, p_chain.page, (p_page ->> 'read')::integer + v_gone,
           (v_counts ->> 'inserted')::integer, (v_counts ->> 'updated')::integer, (v_counts ->> 'unchanged')::integer,
           (v_counts ->> 'deleted')::integer, (v_counts ->> 'waiting')::integer, (v_counts ->> 'in_conflict')::integer,
           (v_counts ->> 'waived')::integer,
           nullif(concat_ws(', ', p_entity.predicate ->> 'rule', (select 'decision' from pg_temp.page_issues where settled limit 1)), ''),
-          (p_page ->> 'absent')::integer - v_gone, (p_surplus ->> 'count')::integer, sync.page_nulled(p_entity), sync.page_rewritten(p_entity), (p_page ->> 'cache_lookups')::integer, (p_page ->> 'cache_hits')::integer,
+          coalesce((p_page ->> 'untouched')::integer, 0), (p_page ->> 'absent')::integer - v_gone, (p_surplus ->> 'count')::integer, sync.page_nulled(p_entity), sync.page_rewritten(p_entity), (p_page ->> 'cache_lookups')::integer, (p_page ->> 'cache_hits')::integer,
           (p_page ->> 'heap_bytes')::bigint, v_wall_ms);
 
   v_dispatch := sync.close_page(p_chain, p_entity, p_page, v_wall_ms);
@@ -7186,6 +7323,69 @@ revoke all on function sync.claim_page(uuid, integer, integer, jsonb, text, inte
   sync.check_cached(public.sync_entities, integer), sync.give_back_page(uuid, bigint, jsonb, integer, integer) from public;
 grant execute on function sync.claim_page(uuid, integer, integer, jsonb, text, integer), sync.unreferenced_parents(public.sync_entities),
   sync.check_cached(public.sync_entities, integer), sync.give_back_page(uuid, bigint, jsonb, integer, integer) to isthmus_worker;
+
+-- supabase/schemas/functions/unchanged-records.sql
+
+-- Purpose: tell the records of a page that nobody has touched on the target since the sync, so that the source's hash alone decides.
+-- Locks:   none.
+
+-- Of a record that is told here nothing but the source can have changed: where the source's hash is the kept one, too, a page would find
+-- it unchanged and write nothing. Whatever else could decide (queue, warnings, another definition, DDL, a parent that no foreign key
+-- holds) leaves the record to the page.
+create function sync.untouched_records(p_chain uuid, p_legacy_ids bigint[], p_definition_hash text) returns table (keys bigint[], digests bigint[])
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+  v_chain  public.sync_chains;
+  v_entity public.sync_entities;
+  v_as_left text;
+begin
+  select * into strict v_chain from public.sync_chains where id = p_chain;
+  select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
+  v_entity := sync.with_types(v_entity);
+  v_as_left := sync.as_left_sql(v_entity);
+  if v_as_left = 'false'
+     or not v_chain.skips_unchanged or v_chain.definition_hash <> p_definition_hash
+     or exists (select from public.sync_executions x
+                 where x.id = v_chain.execution_id and sync.strategy_of_request(x.request) = 'overwrite_edits')
+     or exists (select from sync.unreferenced_parents(v_entity)) then
+    return query select '{}'::bigint[], '{}'::bigint[];
+    return;
+  end if;
+  return query execute format($q$
+    select coalesce(pg_catalog.array_agg(r.legacy_id), '{}'), coalesce(pg_catalog.array_agg(r.source_digest), '{}')
+      from pg_catalog.unnest($1) k (id)
+     -- One index probe per record, whatever the planner thinks.
+     cross join lateral (
+       select s.legacy_id, s.source_digest, s.written_by, s.synced_at from public.sync_row_states s
+        where s.entity_id = %1$s and s.legacy_id = k.id and s.gone_at is null and s.source_digest is not null
+          and (s.seen_hash is null) = %2$L offset 0) r
+     where (select %6$s
+              from public.uuid_mappings_enhanced m
+             cross join lateral (select t.xmin from public.%5$I t where t.id = m.entity_uuid offset 0) t
+             cross join lateral (select r.written_by) s
+             where m.source_id = %3$s and m.entity_type = %4$L and m.legacy_id = r.legacy_id and m.sync_status = 'active' limit 1)
+       and (select c.id from public.sync_conflicts c
+             where c.entity_id = %1$s and c.source_record_id = r.legacy_id and (c.state in ('waiting', 'open') or c.standing) limit 1) is null
+       and (select w.legacy_id from public.sync_warnings w where w.entity_id = %1$s and w.legacy_id = r.legacy_id limit 1) is null
+  $q$, v_entity.id, v_entity.history = 'values', v_entity.source_id, v_entity.entity_type, v_entity.target_table, v_as_left)
+    using p_legacy_ids;
+end
+$$;
+comment on function sync.untouched_records(uuid, bigint[], text) is
+  'Of some keys of a page the landed records whose target row is as the sync left it, and of which nothing else is open: each with the hash of the source''s record as it was read last. p_definition_hash: the definition that the functions have.';
+
+create function sync.look_at_keys(p_chain uuid, p_legacy_ids bigint[], p_definition_hash text) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select jsonb_build_object('versions', (select sync.slot_versions(c.entity_id, p_legacy_ids) from public.sync_chains c where c.id = p_chain),
+           'count', cardinality(u.keys), 'keys', u.keys::text, 'digests', u.digests::text,
+           'others', array(select o.k::text from (select unnest(p_legacy_ids) except select unnest(u.keys)) o (k) order by o.k))
+    from sync.untouched_records(p_chain, p_legacy_ids, p_definition_hash) u
+$$;
+comment on function sync.look_at_keys(uuid, bigint[], text) is
+  'Before the records of a full pass''s page are read: the versions of their slots, the untouched ones with their hashes (sync.untouched_records; arrays as text, which go to the source as they are), and the others.';
+
+revoke all on function sync.untouched_records(uuid, bigint[], text), sync.look_at_keys(uuid, bigint[], text) from public;
+grant execute on function sync.untouched_records(uuid, bigint[], text), sync.look_at_keys(uuid, bigint[], text) to isthmus_worker;
 
 -- supabase/schemas/functions/page-deletes.sql
 
@@ -7817,10 +8017,11 @@ declare
 begin
   v_chain := sync.hold_page(p_chain, p_lease, p_page -> 'versions');
   select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
+  v_entity := sync.with_types(v_entity);
   select sync.strategy_of_request(request) into v_request from public.sync_executions where id = v_chain.execution_id;
   perform sync.find_again(v_entity, v_absent, array(select m::uuid from jsonb_array_elements_text(p_page -> 'gone_ids') m));
   v_gone := sync.gone_landed(v_entity, p_page, null);
-  perform sync.hold_queue(v_entity, p_records::json, p_issues, p_page);
+  perform sync.hold_queue(v_entity.id, array(select k::bigint from jsonb_array_elements_text(p_page -> 'keys') k));
   perform sync.check_leaving(v_chain, v_entity, sync.leaving(v_entity, v_outside));
   perform sync.load_records(v_entity, p_records::json, sync.leaving(v_entity, v_outside) || sync.deleting(v_chain, v_entity, 'hard', v_gone),
     sync.deleting(v_chain, v_entity, 'soft', v_gone), null, v_request);
@@ -8283,8 +8484,8 @@ begin
      set range_from = least(range_from, v_lowest), range_to = greatest(range_to, v_highest)
    where execution_id = p_chain.execution_id and entity_id = p_chain.entity_id and capture = 'full' and state = 'blocked';
   if not found then
-    insert into public.sync_chains (execution_id, entity_id, capture, range_from, range_to, definition_hash, page_size)
-    select p_chain.execution_id, p_chain.entity_id, 'full', v_lowest, v_highest, p_chain.definition_hash, max(page_size)
+    insert into public.sync_chains (execution_id, entity_id, capture, range_from, range_to, definition_hash, skips_unchanged, page_size)
+    select p_chain.execution_id, p_chain.entity_id, 'full', v_lowest, v_highest, p_chain.definition_hash, p_chain.skips_unchanged, max(page_size)
       from public.sync_chains where execution_id = p_chain.execution_id and capture not in ('joins', 'digest');
   end if;
 end
@@ -8456,12 +8657,15 @@ declare
   v_entity public.sync_entities;
 begin
   select * into strict v_entity from public.sync_entities where id = p_entity_id;
+  v_entity := sync.with_types(v_entity);
   return query execute format($q$
     select s.legacy_id, case when %12$s then 'edited' when s.gone_at is not null then 'returned' when t.id is null then 'target_deleted' else 'edited' end
       from public.sync_row_states s
-      join public.uuid_mappings_enhanced m on m.source_id = %2$s and m.entity_type = %3$L and m.legacy_id = s.legacy_id
-       and m.legacy_id between %6$L and %7$L
-      left join public.%1$I t on t.id = m.entity_uuid
+     -- One index probe per record, whatever the planner thinks.
+     cross join lateral (
+       select u.entity_uuid from public.uuid_mappings_enhanced u
+        where u.source_id = %2$s and u.entity_type = %3$L and u.legacy_id = s.legacy_id offset 0) m
+      left join lateral (select r.xmin, r.id, %14$s from public.%1$I r where r.id = m.entity_uuid offset 0) t on true
       %11$s
      where s.entity_id = %4$s and s.legacy_id between %6$L and %7$L
        and case %13$s when s.gone_at is not null then %10$s
@@ -8481,7 +8685,8 @@ begin
     case when p_plan is null then '' else $p$
                 when r.lands then case when r.state_after -> 'left_hash' = 'null' then r.row_after - 'id' <> r.state_after -> 'left'
                                        else (r.state_after ->> 'left_hash')::bigint <> hashtextextended((r.row_after - 'id')::text, 0) end
-                when r.lands is not null or r.outcome = 'in_conflict' and r.rule = 'target_deleted' then false $p$ end);
+                when r.lands is not null or r.outcome = 'in_conflict' and r.rule = 'target_deleted' then false $p$ end,
+    (select string_agg(format('r.%I', c.name), ', ') from sync.field_slots(v_entity) c));
 end
 $$;
 comment on function sync.drifted_rows(smallint, bigint, bigint, integer, uuid) is
@@ -8509,6 +8714,7 @@ declare
   v_begun  timestamptz := clock_timestamp();
 begin
   select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
+  v_entity := sync.with_types(v_entity);
   select dry_run into v_dry from public.sync_executions where id = v_chain.execution_id for no key update;
   if v_dry then
     insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
@@ -8676,6 +8882,7 @@ begin
   v_chain := sync.hold_chain(p_chain, p_lease);
   perform sync.compare_records(v_chain.entity_id, p_page -> 'versions');
   select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
+  v_entity := sync.with_types(v_entity);
   select sync.strategy_of_request(request) into v_request from public.sync_executions where id = v_chain.execution_id;
   perform sync.plan_again(v_chain.execution_id, v_entity, array(select g::bigint from jsonb_array_elements_text(p_page -> 'gone') g),
     array(select m::uuid from jsonb_array_elements_text(p_page -> 'gone_ids') m));
@@ -8726,6 +8933,7 @@ declare
   v_begun  timestamptz := clock_timestamp();
 begin
   select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
+  v_entity := sync.with_types(v_entity);
   if p_page -> 'range' <> 'null' then
     perform from public.sync_executions where id = v_chain.execution_id for no key update;
     delete from public.sync_planned_keys
@@ -9068,9 +9276,12 @@ begin
 
   insert into public.sync_chains
     (execution_id, entity_id, capture, range_from, range_to, changed_from, seen_before, join_id, selection, "cursor", cursor_at, until_at,
-     definition_hash, page_size)
+     definition_hash, skips_unchanged, page_size)
   select v_execution.id, e.id, c.capture, c.range_from, c.range_to, c.changed_from::xid8, c.seen_before::xid8, c.join_id, c.selection, c."cursor", c.cursor_at,
          c.until_at, e.definition_hash,
+         not v_dry_run and c.capture in ('full', 'joins') and exists (
+           select from public.sync_checkpoints k
+            where k.source_id = v_source.id and k.entity_type = e.entity_type and k.definition_hash = e.definition_hash),
          coalesce(c.page_size, (p_plan ->> 'page_size')::integer)
     from jsonb_to_recordset(p_plan -> 'chains') as c
            (entity text, capture public.sync_capture, range_from bigint, range_to bigint, changed_from text, seen_before text,

@@ -405,7 +405,7 @@ describe("the registry", () => {
 });
 
 describe("page size", () => {
-  const idle = { records: 1_000, bytesIn: 1e6, bytesOut: 2e6, heapBytes: 50e6, wallMs: 500 };
+  const idle = { records: 1_000, unread: 0, bytesIn: 1e6, bytesOut: 2e6, heapBytes: 50e6, wallMs: 500 };
   const sizes = { current: 1_000, maximum: 5_000, slow: false };
   const budget = { leaseSeconds: 60, pagesAtATime: 1 };
   it.each([
@@ -418,6 +418,12 @@ describe("page size", () => {
     ["stays when large records fill it", { ...idle, bytesIn: PAGE_BYTES * 0.7 }, 1_000],
     ["shrinks when a page takes over half a lease", { ...idle, wallMs: 60_000 }, 400],
     ["does not grow from a page that was not full", { ...idle, records: 10 }, 1_000],
+    ["does not grow from what it has left unread", { ...idle, records: 10, unread: 8_000 }, 1_000],
+    [
+      "shrinks when looking at what it leaves unread takes too long",
+      { ...idle, records: 10, unread: 8_000, wallMs: 60_000 },
+      400,
+    ],
     ["shrinks when an isolate's pages would together take more CPU than it may have", { ...idle, records: 40_000 }, 288],
     ["works where the platform tells nothing", { ...idle, heapBytes: null }, 2_000],
   ])("%s", (_, measured, size) => expect(nextPageSize(sizes, budget, measured)).toBe(size));

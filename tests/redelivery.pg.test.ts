@@ -112,6 +112,8 @@ describe("a lease", () => {
     const facts = {
       versions: {},
       read: 0,
+      untouched: 0,
+      keys: [],
       waived: 0,
       outside: [],
       absent: 0,

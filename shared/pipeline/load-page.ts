@@ -1,9 +1,10 @@
 import type { Queryable } from "../db/connect.ts";
-import { inTransaction } from "../db/query.ts";
+import { inTransaction, isSourceLimit } from "../db/query.ts";
 import { KEY, type Entity } from "../entities/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
-import { commitPage, encodePage, lockRecords, slotVersions, type SentPage, type SlotVersions } from "../sql/pages.ts";
-import { recordBytes } from "../sql/read-records.ts";
+import { differingRecords } from "../sql/digests.ts";
+import { commitPage, encodePage, lockRecords, lookAtKeys, slotVersions, type SentPage, type SlotVersions } from "../sql/pages.ts";
+import { recordBytes, stateOfRecord } from "../sql/read-records.ts";
 import { findDependants, keysWithDependants } from "./dependants.ts";
 import { detect } from "./detect/detect.ts";
 import { mapIds } from "./map-ids.ts";
@@ -38,10 +39,16 @@ export class PageTooLarge extends Error {
  * detect ► read ► map ► transform ► reconcile and load, in one commit. A record that cannot be carried even alone goes to the queue.
  * @throws PageTooLarge when a limit ended it and it can be smaller.
  */
-export async function loadPage(context: Context, claim: Claim, entity: Entity): Promise<LoadedPage> {
+export async function loadPage(
+  context: Context,
+  claim: Claim,
+  entity: Entity,
+  window = windowOf(claim, entity),
+): Promise<LoadedPage> {
   const started = context.clock();
   const { source, target, config, clock } = context;
-  const keys = await detect(source, target, entity, claim, { clock, budgetMs: config.ISTHMUS_SCAN_SECONDS * 1_000 });
+  const seen = { ...claim, chain: { ...claim.chain, page_size: window } };
+  const keys = await detect(source, target, entity, seen, { clock, budgetMs: config.ISTHMUS_SCAN_SECONDS * 1_000 });
   const page: Page = { context, claim, entity, started, keys, dependants: [] };
   const { ids } = keys;
   if (claim.chain.page_size === 1 && claim.chain.crashes >= CRASHES_ALONE && ids.length === 1) {
@@ -52,9 +59,18 @@ export async function loadPage(context: Context, claim: Claim, entity: Entity): 
   } catch (error) {
     const by = error instanceof PageTooLarge ? undefined : endedBy(error);
     if (by === undefined || ids.length === 0) throw error;
-    if (ids.length > 1) throw new PageTooLarge(smallerPageSize(ids.length), error);
+    if (ids.length > 1) throw new PageTooLarge(smallerPageSize(Math.min(ids.length, claim.chain.page_size)), error);
     return setAside(page, { by, error });
   }
+}
+
+/** Keys that a page looks at for each record that it may read, where it leaves unread what neither side has changed. */
+const KEYS_PER_RECORD = 4;
+
+/** How many keys a page looks at. One that is to be of a single record is of a single key. */
+function windowOf(claim: Claim, entity: Entity): number {
+  const { page_size } = claim.chain;
+  return page_size > 1 && maySkip(claim, entity) ? page_size * KEYS_PER_RECORD : page_size;
 }
 
 /** A page of one record that has killed its worker so often is not read again. */
@@ -73,6 +89,7 @@ async function loadKeys(page: Page): Promise<LoadedPage> {
   const { context, claim, entity, keys } = page;
   const dependants = await findDependants(context.source, context.entities, entity, keysWithDependants(claim, keys));
   const read = await readInOrder({ ...page, dependants });
+  if ("window" in read) return loadPage(context, claim, entity, read.window);
   if (!("fits" in read)) return read;
   if (keys.ids.length === 1) return setAside(page, { by: "bytes", bytes: read.bytes, most: RECORD_BYTES });
   // A page may always take fewer keys; which ones these are, its capture says.
@@ -88,11 +105,8 @@ const TRIES_WITHOUT_LOCK = 3;
 /** How long a page that holds its records may wait for the source. */
 const HELD_SECONDS = 15;
 
-/** What a read tells that was not committed, because not all records fit. */
-interface Unfit {
-  readonly fits: number;
-  readonly bytes: number;
-}
+/** What a read tells that was not committed, because not all records fit; or because more of the keys have to be read than a page may. */
+type Unfit = { readonly fits: number; readonly bytes: number } | { readonly window: number };
 
 /**
  * Reads the page's records, and commits them only if no other page, and nobody else, has committed records of the same slots
@@ -108,13 +122,16 @@ async function readInOrder(page: Page): Promise<LoadedPage | Unfit> {
   for (let tries = 0; ;) {
     try {
       if (tries < TRIES_WITHOUT_LOCK) {
-        const versions = page.keys.ids.length === 0 ? {} : await slotVersions(target, entityId, page.keys.ids);
-        return await readAndCommit(page, target, versions, trusted);
+        const { versions, ...toRead } = await findUnchanged(page);
+        const beyond = toRead.ids[page.claim.chain.page_size];
+        if (beyond !== undefined && maySkip(page.claim, page.entity)) return { window: page.keys.ids.indexOf(beyond) };
+        return await readAndCommit(page, target, versions, trusted, toRead);
       }
-      if (planned) return await readAndCommit(page, target, null, trusted);
+      const all = { ids: page.keys.ids, unchanged: [] };
+      if (planned) return await readAndCommit(page, target, null, trusted, all);
       return await inTransaction(target, "target", async (tx) => {
         await lockRecords(tx, entityId, page.keys.ids, HELD_SECONDS);
-        return readAndCommit(page, tx, null, trusted);
+        return readAndCommit(page, tx, null, trusted, all);
       });
     } catch (error) {
       if (!(error instanceof IsthmusError)) throw error;
@@ -125,11 +142,54 @@ async function readInOrder(page: Page): Promise<LoadedPage | Unfit> {
   }
 }
 
+/** Keys of a page whose records have to be read, and those of which the hashes on both sides tell that there is nothing to do. */
+interface ToRead {
+  readonly ids: readonly string[];
+  readonly unchanged: readonly string[];
+}
+
+/** Whether a page may leave records unread that neither side has changed. */
+function maySkip({ chain }: Claim, entity: Entity): boolean {
+  // Whether a record has landed as another entity too, its own hash does not tell.
+  const twins = Object.values(entity.fields).some(({ landedAs }) => landedAs !== undefined);
+  return chain.capture === "full" && chain.skips_unchanged && !twins;
+}
+
+/**
+ * Asks the target which records of the page nobody has touched there, and the source which of these it has otherwise than they were
+ * read last. What neither has changed is not read: a page would find it unchanged.
+ */
+async function findUnchanged({ context, claim, entity, keys: { ids } }: Page): Promise<ToRead & { versions: SlotVersions }> {
+  const { source, target } = context;
+  if (ids.length === 0) return { versions: {}, ids, unchanged: [] };
+  if (!maySkip(claim, entity))
+    return { versions: await slotVersions(target, claim.chain.entity_id ?? 0, ids), ids, unchanged: [] };
+  const looked = await lookAtKeys(target, claim, context.hashes.get(entity.name) ?? "", ids);
+  const all = { versions: looked.versions, ids, unchanged: [] };
+  if (looked.count === 0) return all;
+  try {
+    const { differing, rows } = await differingRecords(source, entity, looked.keys, looked.digests);
+    // A key that repeats: the read says which.
+    if (rows !== looked.count) return all;
+    const toRead = new Set([...looked.others, ...differing]);
+    return {
+      versions: looked.versions,
+      ids: ids.filter((id) => toRead.has(id)),
+      unchanged: ids.filter((id) => !toRead.has(id)),
+    };
+  } catch (error) {
+    // A record that cannot be computed, or not in time: the read says which.
+    if (stateOfRecord(error) !== undefined || isSourceLimit(error)) return all;
+    throw error;
+  }
+}
+
 async function readAndCommit(
   page: Page,
   target: Queryable,
   versions: SlotVersions | null,
   cache: MappingCache,
+  { ids: toRead, unchanged }: ToRead,
 ): Promise<LoadedPage | Unfit> {
   const { context, claim, entity, keys } = page;
   const budget = {
@@ -137,8 +197,10 @@ async function readAndCommit(
     searchMs: context.config.ISTHMUS_LEASE_SECONDS * 250,
     clock: context.clock,
   };
-  const found = await readProjection(context.source, entity, keys.ids, budget);
-  if (found.fits !== undefined) return { fits: found.fits, bytes: found.bytes };
+  const read = await readProjection(context.source, entity, toRead, budget);
+  // Before the first record that does not fit there may be unchanged ones.
+  if (read.fits !== undefined) return { fits: keys.ids.indexOf(toRead[read.fits] ?? ""), bytes: read.bytes };
+  const found = { ...read, unchanged };
   const own = found.rows.map((row) => row[KEY] ?? "");
   const ids = await mapIds(target, cache, claim, entity.name, own, parentsOf(entity, found.rows), twinsOf(entity, found.rows));
   const { records, issues, warnings } = transform(entity, found.rows, ids.parents, ids.own, claim.severities);
@@ -163,7 +225,7 @@ async function setAside(page: Page, why: Overweight): Promise<LoadedPage> {
   const { context, claim, entity, keys } = page;
   const [id = ""] = keys.ids;
   const bytes = why.by === "bytes" ? why.bytes : await recordBytes(context.source, entity, id);
-  const found = { rows: [], outside: [], refused: [], bytes: 0, aside: id };
+  const found = { rows: [], outside: [], refused: [], unchanged: [], bytes: 0, aside: id };
   const sent = encodePage([], [overweightIssue(id, why, bytes)]);
   const versions = await slotVersions(context.target, claim.chain.entity_id ?? 0, [id]);
   const facts = {
@@ -179,11 +241,11 @@ async function setAside(page: Page, why: Overweight): Promise<LoadedPage> {
   return { committed, read: readOf(keys, found), bytes: 0, uncached: [] };
 }
 
-/** What a page found, and the record that it puts aside unread. */
-type Found = Projected & { readonly aside?: string };
+/** What a page found, the records that it did not have to read, and the one that it puts aside unread. */
+type Found = Projected & { readonly unchanged: readonly string[]; readonly aside?: string };
 
-function readOf(keys: DetectedKeys, { rows, outside, refused, aside }: Found): number {
-  return rows.length + outside.length + refused.length + (aside === undefined ? 0 : 1) + keys.waived;
+function readOf(keys: DetectedKeys, { rows, outside, refused, unchanged, aside }: Found): number {
+  return rows.length + outside.length + refused.length + unchanged.length + (aside === undefined ? 0 : 1) + keys.waived;
 }
 
 /** What a page reports of its records and of itself. */
@@ -192,12 +254,14 @@ function factsOf({ context, claim, entity, started, keys, dependants }: Page, fo
   const { chain, execution } = claim;
   const own = found.rows.map((row) => row[KEY] ?? "");
   const there = [
+    ...found.unchanged,
     ...own,
     ...found.outside,
     ...found.refused.map(({ id }) => id),
     ...(found.aside === undefined ? [] : [found.aside]),
   ];
   const present = new Set(there);
+  const unread = new Set(found.unchanged);
   const gone = keys.ids.filter((id) => !present.has(id));
   const heapBytes = meter.heapBytes();
   const wallMs = clock() - started;
@@ -209,6 +273,8 @@ function factsOf({ context, claim, entity, started, keys, dependants }: Page, fo
   };
   return {
     read: readOf(keys, found),
+    untouched: found.unchanged.length,
+    keys: unread.size === 0 ? keys.ids : keys.ids.filter((id) => !unread.has(id)),
     waived: keys.waived,
     outside: found.outside,
     absent: gone.length,
@@ -225,6 +291,7 @@ function factsOf({ context, claim, entity, started, keys, dependants }: Page, fo
     wall_ms: wallMs,
     next_page_size: nextPageSize(sizes, budget, {
       records: found.rows.length + found.refused.length,
+      unread: found.unchanged.length,
       bytesIn: found.bytes,
       bytesOut: sent.records.length + sent.issues.length,
       heapBytes,

@@ -30,6 +30,8 @@ export function estimatedCpuMs(records: number, bytes: number): number {
 export interface Measured {
   /** All that the page read: what landed, what was rejected, and what the source refused to compute. */
   readonly records: number;
+  /** Records that were told unchanged by their hashes, and not read. */
+  readonly unread: number;
   /** Text that the source sent. */
   readonly bytesIn: number;
   /** Characters of the JSON of the records and of the rejects that the target is sent. */
@@ -55,11 +57,11 @@ export interface Budget {
 /**
  * The size of a chain's next page, from what this one measured: never above the maximum, at most doubled (after a page that
  * a limit ended, by a quarter), and cut in proportion to whichever of heap, bytes in and out, time (half a lease) and estimated CPU came
- * closest to its budget; at the least one record. What the database takes for the commit, with the rejects that it finds there,
+ * closest to its budget; at the least one record. Records that were left unread say nothing of what others would take: they let no page grow. What the database takes for the commit, with the rejects that it finds there,
  * is not known yet: sync.close_page cuts by that, or keeps the page from growing.
  */
 export function nextPageSize({ current, maximum, slow }: Sizes, budget: Budget, measured: Measured): number {
-  if (measured.records < current / 2) return current;
+  if (measured.records + measured.unread < current / 2) return current;
   const load = Math.max(
     (measured.heapBytes ?? 0) / MEMORY_BUDGET_BYTES,
     measured.bytesIn / PAGE_BYTES,
@@ -68,7 +70,8 @@ export function nextPageSize({ current, maximum, slow }: Sizes, budget: Budget, 
     (estimatedCpuMs(measured.records, measured.bytesIn) * budget.pagesAtATime) / RETIRED_CPU_MS,
   );
   // The heap of an isolate falls slowly, so a page that stays within half of every budget may grow.
-  const wanted = load > 1 ? Math.floor(current / load / 1.25) : load < 0.5 ? grown(current, slow) : current;
+  const full = measured.records >= current / 2;
+  const wanted = load > 1 ? Math.floor(current / load / 1.25) : load < 0.5 && full ? grown(current, slow) : current;
   return Math.max(1, Math.min(maximum, wanted));
 }
 

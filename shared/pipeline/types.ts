@@ -83,6 +83,8 @@ export interface Chain {
   readonly slow_growth: boolean;
   /** How often this page, of one record, has ended with its worker. */
   readonly crashes: number;
+  /** full capture: what neither side has changed since it was read last is not read. */
+  readonly skips_unchanged: boolean;
   readonly round: number;
   readonly lease: number;
   readonly failures: number;

@@ -3,7 +3,7 @@ import { integerArray } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import type { Claim, PageMessage } from "../pipeline/types.ts";
-import { DIGEST_SQL, drivingSql, keySql, RECORD_KEY, recordsOfKeysSql, recordsSql, whereSql } from "./projection.ts";
+import { DIGEST_SQL, drivingSql, keySql, memberSql, RECORD_KEY, recordsOfKeysSql, recordsSql, whereSql } from "./projection.ts";
 import { IF_FITTING } from "./fitting.ts";
 
 /** Keys from `from` up to `to`, both among them. */
@@ -96,6 +96,32 @@ export async function digestsOfKeys(source: Queryable, entity: Entity, ids: read
     "source",
     `select ${RECORD_KEY} as id, ${DIGEST_SQL}::text as digest from (${recordsOfKeysSql(entity, whereSql(entity))}) q`,
     [integerArray(ids)],
+  );
+}
+
+/** What the source says of records of which a hash is known. */
+export interface DifferingRecords {
+  /** Keys whose record is another one, or gone. */
+  readonly differing: readonly string[];
+  /** Records found; more than there are keys where a joined table has several rows for one. */
+  readonly rows: number;
+}
+
+/** Which of these records are not as their hashes say. `keys`, `digests`: arrays of integers as text, in the same order. */
+export async function differingRecords(
+  source: Queryable,
+  entity: Entity,
+  keys: string,
+  digests: string,
+): Promise<DifferingRecords> {
+  return queryOne<DifferingRecords>(
+    source,
+    "source",
+    `select pg_catalog.to_json(coalesce(pg_catalog.array_agg(h.id::text) filter (where ${DIGEST_SQL} is distinct from h.digest), '{}')) as differing,
+            count(*)::integer as rows
+       from rows from (pg_catalog.unnest($1::text::bigint[]), pg_catalog.unnest($2::text::bigint[])) as h (id, digest)
+       left join (${recordsOfKeysSql(entity, memberSql(entity))}) q on ${RECORD_KEY}::bigint = h.id`,
+    [keys, digests],
   );
 }
 

@@ -51,6 +51,34 @@ export async function slotVersions(target: Queryable, entityId: number, ids: rea
   return row.versions;
 }
 
+/** Some keys of a page before it reads: which of their records only the source can have changed. */
+export interface LookedAt {
+  readonly versions: SlotVersions;
+  /** How many are untouched on the target. */
+  readonly count: number;
+  /** Those, as an array of integers as text, and their hashes in the same order. */
+  readonly keys: string;
+  readonly digests: string;
+  /** All other keys, ascending. */
+  readonly others: readonly string[];
+}
+
+/** The versions of the slots of a page's records, and which of these the target's side says nothing new of. */
+export async function lookAtKeys(
+  target: Queryable,
+  { chain }: Claim,
+  definitionHash: string,
+  ids: readonly string[],
+): Promise<LookedAt> {
+  const row = await queryOne<{ looked: LookedAt }>(
+    target,
+    "target",
+    "select sync.look_at_keys($1, $2::text::bigint[], $3) as looked",
+    [chain.id, integerArray(ids), definitionHash],
+  );
+  return row.looked;
+}
+
 /**
  * Keeps every other page from committing these records until the transaction ends. The server ends it after so long without a
  * statement.
@@ -73,6 +101,10 @@ export interface PageFacts {
   /** The slots of its records as they were before the read; null: the transaction has held them since. */
   readonly versions: SlotVersions | null;
   readonly read: number;
+  /** Of them: told unchanged by their hashes, and not read. */
+  readonly untouched: number;
+  /** All others of the page: those whose rows in the queue the commit holds. */
+  readonly keys: readonly string[];
   /** Rows of the source in the page's key range that are waived, and not among its keys. */
   readonly waived: number;
   /** Keys of the page whose row the predicate does not let in. */

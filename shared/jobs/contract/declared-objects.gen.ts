@@ -28,7 +28,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.add_range(public.sync_chains,jsonb)",
-    digest: "477ec16296",
+    digest: "dc9b352556",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/fan-out.sql",
   },
@@ -132,7 +132,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.begin_execution(jsonb)",
-    digest: "bf49850e29",
+    digest: "0524537f01",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/begin.sql",
   },
@@ -341,11 +341,11 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     object: "function sync.column_types(regclass)",
     digest: "4c732eb6d5",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
-    file: "schemas/functions/columns.sql",
+    file: "schemas/functions/field-slots.sql",
   },
   {
     object: "function sync.commit_digest_page(uuid,bigint,bigint[],jsonb,jsonb,jsonb)",
-    digest: "b53373f7d4",
+    digest: "19d0e35bb7",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/digest.sql",
   },
@@ -357,7 +357,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.commit_page(uuid,bigint,text,jsonb,jsonb)",
-    digest: "d61d4c99d7",
+    digest: "25387786b9",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-commit.sql",
   },
@@ -477,7 +477,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.drifted_rows(smallint,bigint,bigint,integer,uuid)",
-    digest: "13ca0868f7",
+    digest: "5c7814c80a",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/digest.sql",
   },
@@ -495,7 +495,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.end_page(public.sync_chains,public.sync_entities,jsonb,jsonb,timestamp with time zone)",
-    digest: "9e5a6f1c69",
+    digest: "f15d566846",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/chains.sql",
   },
@@ -549,9 +549,9 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.field_slots(public.sync_entities)",
-    digest: "668937c1d3",
+    digest: "d22f6129bb",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
-    file: "schemas/functions/columns.sql",
+    file: "schemas/functions/field-slots.sql",
   },
   {
     object: "function sync.field_strategies(public.sync_entities,text)",
@@ -713,8 +713,8 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/chains.sql",
   },
   {
-    object: "function sync.hold_queue(public.sync_entities,json,jsonb,jsonb)",
-    digest: "82d6b88923",
+    object: "function sync.hold_queue(smallint,bigint[])",
+    digest: "618f77fa1a",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue.sql",
   },
@@ -906,8 +906,14 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/load-slices.sql",
   },
   {
+    object: "function sync.load_new(public.sync_entities,integer)",
+    digest: "49bf9ee980",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/new-records.sql",
+  },
+  {
     object: "function sync.load_records(public.sync_entities,json,bigint[],bigint[],uuid,text)",
-    digest: "94ddb9e241",
+    digest: "36c00ed94d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load.sql",
   },
@@ -928,6 +934,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "aa05e40e40",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/record-slots.sql",
+  },
+  {
+    object: "function sync.look_at_keys(uuid,bigint[],text)",
+    digest: "485a63043c",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/unchanged-records.sql",
   },
   {
     object: "function sync.look_at_shapes(smallint,text[],jsonb)",
@@ -1044,6 +1056,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/identities.sql",
   },
   {
+    object: "function sync.new_statements(public.sync_entities)",
+    digest: "a1f4fd2ed7",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/new-records.sql",
+  },
+  {
     object: "function sync.newly_stopped(uuid,smallint)",
     digest: "e6372ebcc0",
     rights: ["isthmus_worker EXECUTE"],
@@ -1085,6 +1103,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "d0f12402f0",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sending.sql",
+  },
+  {
+    object: "function sync.nothing_known(public.sync_entities)",
+    digest: "fef7632019",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/new-records.sql",
   },
   {
     object: "function sync.notice_target(smallint,bigint)",
@@ -1180,7 +1204,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.plan_join_page(uuid,bigint,bigint[],jsonb)",
-    digest: "d7c20a8d9e",
+    digest: "1e07d22282",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/plan.sql",
   },
@@ -1192,7 +1216,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.plan_page(uuid,bigint,text,jsonb,jsonb)",
-    digest: "ed94c2a5cf",
+    digest: "126f473021",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/plan.sql",
   },
@@ -1333,6 +1357,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/table-guards.sql",
   },
   { object: "function sync.refuse_undecided()", digest: "5354aec03e", rights: [], file: "schemas/functions/table-guards.sql" },
+  {
+    object: "function sync.refuse_unlike(integer,integer)",
+    digest: "42144de326",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/new-records.sql",
+  },
   {
     object: "function sync.refuse_writes(integer,integer)",
     digest: "a78b2b1065",
@@ -1699,6 +1729,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/page-claims.sql",
   },
   {
+    object: "function sync.untouched_records(uuid,bigint[],text)",
+    digest: "f09fe3f1cb",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/unchanged-records.sql",
+  },
+  {
     object: "function sync.untouched_sql(public.sync_entities,text)",
     digest: "79963e368b",
     rights: ["isthmus_worker EXECUTE"],
@@ -1741,6 +1777,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/causes.sql",
   },
   { object: "function sync.watch_tick()", digest: "3e26671a91", rights: [], file: "schemas/functions/tick-watch.sql" },
+  {
+    object: "function sync.with_types(public.sync_entities)",
+    digest: "759e1c58ab",
+    rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
+    file: "schemas/functions/field-slots.sql",
+  },
   {
     object: "function sync.withdraw_entity(text)",
     digest: "6c4290a5c2",

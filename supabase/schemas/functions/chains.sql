@@ -146,7 +146,7 @@ declare
 begin
   select jsonb_build_object(
            'inserted', count(*) filter (where action = 'insert'), 'updated', count(*) filter (where action = 'update'),
-           'unchanged', count(*) filter (where action = 'unchanged'), 'deleted', count(*) filter (where action in ('delete', 'soft')),
+           'unchanged', count(*) filter (where action = 'unchanged') + coalesce((p_page ->> 'untouched')::integer, 0), 'deleted', count(*) filter (where action in ('delete', 'soft')),
            'waived', (p_page ->> 'waived')::integer + jsonb_array_length(p_page -> 'outside')
              - (select count(*) from pg_temp.page_rows where _leaves and p_page -> 'outside' ? _key::text)
              + (select count(*) from pg_temp.page_issues where settled),
@@ -161,13 +161,13 @@ begin
   v_wall_ms := (p_page ->> 'wall_ms')::numeric + extract(epoch from clock_timestamp() - p_begun) * 1000;
   insert into public.sync_page_log
     (execution_id, chain_id, entity_id, page, read, inserted, updated, unchanged, deleted, waiting, in_conflict, waived, waived_by,
-     absent, surplus, nulled, overwritten, cache_lookups, cache_hits, heap_bytes, wall_ms)
+     untouched, absent, surplus, nulled, overwritten, cache_lookups, cache_hits, heap_bytes, wall_ms)
   values (p_chain.execution_id, p_chain.id, p_entity.id, p_chain.page, (p_page ->> 'read')::integer + v_gone,
           (v_counts ->> 'inserted')::integer, (v_counts ->> 'updated')::integer, (v_counts ->> 'unchanged')::integer,
           (v_counts ->> 'deleted')::integer, (v_counts ->> 'waiting')::integer, (v_counts ->> 'in_conflict')::integer,
           (v_counts ->> 'waived')::integer,
           nullif(concat_ws(', ', p_entity.predicate ->> 'rule', (select 'decision' from pg_temp.page_issues where settled limit 1)), ''),
-          (p_page ->> 'absent')::integer - v_gone, (p_surplus ->> 'count')::integer, sync.page_nulled(p_entity), sync.page_rewritten(p_entity), (p_page ->> 'cache_lookups')::integer, (p_page ->> 'cache_hits')::integer,
+          coalesce((p_page ->> 'untouched')::integer, 0), (p_page ->> 'absent')::integer - v_gone, (p_surplus ->> 'count')::integer, sync.page_nulled(p_entity), sync.page_rewritten(p_entity), (p_page ->> 'cache_lookups')::integer, (p_page ->> 'cache_hits')::integer,
           (p_page ->> 'heap_bytes')::bigint, v_wall_ms);
 
   v_dispatch := sync.close_page(p_chain, p_entity, p_page, v_wall_ms);

@@ -1,37 +1,5 @@
 -- Purpose: the columns that an entity fills, and the SQL that reads, compares and writes their values.
 
--- format_type(oid, -1), not (oid, null): the latter calls char(n) character and bit(n) bit, which SQL reads as length 1, so that a
--- cast to either cuts in silence.
-create function sync.column_types(p_table regclass) returns table (name text, type text, exact text, recast boolean)
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  with recursive step as (
-    select a.attname, a.atttypid as type, a.atttypmod as modifier
-      from pg_catalog.pg_attribute a where a.attrelid = p_table and a.attnum > 0 and not a.attisdropped
-    union all
-    select s.attname, t.typbasetype, greatest(s.modifier, t.typtypmod)
-      from step s join pg_catalog.pg_type t on t.oid = s.type and t.typtype = 'd'
-  )
-  select s.attname, format_type(s.type, -1), format_type(s.type, s.modifier),
-         -- JSON has no bounds of arrays. Of an extension's type as to_jsonb decides it: only of types that are not PostgreSQL's own.
-         t.typcategory = 'A' or t.typtype = 'c'
-           or s.type >= 16384 and exists (select from pg_catalog.pg_cast k where k.castsource = s.type and k.casttarget = 'json'::regtype and k.castfunc <> 0)
-    from step s join pg_catalog.pg_type t on t.oid = s.type and t.typtype <> 'd'
-$$;
-comment on function sync.column_types(regclass) is
-  'Columns of a table with their types, behind domains: type without its modifier, which holds every value as the source has it, and exact, which the column holds. recast: JSON would make another value of it (arrays, composite types, types of an extension that says so), so that it is kept as text there.';
-
--- The page's rows are kept under names of ours, whatever the target's columns are called.
-create function sync.field_slots(p_entity public.sync_entities) returns table (name text, slot text, type text, exact text, registered text, recast boolean)
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select d.col ->> 'name', 'c' || d.n, coalesce(t.type, d.col ->> 'type'), coalesce(t.exact, d.col ->> 'type'), d.col ->> 'type', coalesce(t.recast, false)
-    from jsonb_array_elements(p_entity.columns) with ordinality d (col, n)
-    -- As the catalog has them now: a type may have been altered since the entity was registered.
-    left join sync.column_types(to_regclass(format('public.%I', p_entity.target_table))) t on t.name = d.col ->> 'name'
-   order by d.n
-$$;
-comment on function sync.field_slots(public.sync_entities) is
-  'The columns that an entity fills, each with the column of pg_temp.page_rows that has its new value as text, and with its types.';
-
 -- JSON has one null, in which NULL and the null of a JSON column would be one value.
 create function sync.kept_sql(p_value text, p_type text, p_recast boolean) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -282,17 +250,17 @@ $$;
 comment on function sync.finds_legacy_ids(public.sync_entities) is 'Whether an index of the target table leads with the legacy id.';
 
 revoke all on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb),
-  sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.kept_sql(text, text, boolean),
+  sync.kept_sql(text, text, boolean),
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text),
   sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text), sync.finds_legacy_ids(public.sync_entities) from public;
-grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.kept_sql(text, text, boolean),
+grant execute on function sync.kept_sql(text, text, boolean),
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text),
   sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text) to isthmus_worker;
-grant execute on function sync.column_types(regclass), sync.field_slots(public.sync_entities), sync.kept_sql(text, text, boolean),
+grant execute on function sync.kept_sql(text, text, boolean),
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json),
   sync.owned_columns(public.sync_entities) to isthmus_decisions;

@@ -49,12 +49,15 @@ declare
   v_entity public.sync_entities;
 begin
   select * into strict v_entity from public.sync_entities where id = p_entity_id;
+  v_entity := sync.with_types(v_entity);
   return query execute format($q$
     select s.legacy_id, case when %12$s then 'edited' when s.gone_at is not null then 'returned' when t.id is null then 'target_deleted' else 'edited' end
       from public.sync_row_states s
-      join public.uuid_mappings_enhanced m on m.source_id = %2$s and m.entity_type = %3$L and m.legacy_id = s.legacy_id
-       and m.legacy_id between %6$L and %7$L
-      left join public.%1$I t on t.id = m.entity_uuid
+     -- One index probe per record, whatever the planner thinks.
+     cross join lateral (
+       select u.entity_uuid from public.uuid_mappings_enhanced u
+        where u.source_id = %2$s and u.entity_type = %3$L and u.legacy_id = s.legacy_id offset 0) m
+      left join lateral (select r.xmin, r.id, %14$s from public.%1$I r where r.id = m.entity_uuid offset 0) t on true
       %11$s
      where s.entity_id = %4$s and s.legacy_id between %6$L and %7$L
        and case %13$s when s.gone_at is not null then %10$s
@@ -74,7 +77,8 @@ begin
     case when p_plan is null then '' else $p$
                 when r.lands then case when r.state_after -> 'left_hash' = 'null' then r.row_after - 'id' <> r.state_after -> 'left'
                                        else (r.state_after ->> 'left_hash')::bigint <> hashtextextended((r.row_after - 'id')::text, 0) end
-                when r.lands is not null or r.outcome = 'in_conflict' and r.rule = 'target_deleted' then false $p$ end);
+                when r.lands is not null or r.outcome = 'in_conflict' and r.rule = 'target_deleted' then false $p$ end,
+    (select string_agg(format('r.%I', c.name), ', ') from sync.field_slots(v_entity) c));
 end
 $$;
 comment on function sync.drifted_rows(smallint, bigint, bigint, integer, uuid) is
@@ -102,6 +106,7 @@ declare
   v_begun  timestamptz := clock_timestamp();
 begin
   select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
+  v_entity := sync.with_types(v_entity);
   select dry_run into v_dry from public.sync_executions where id = v_chain.execution_id for no key update;
   if v_dry then
     insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)

@@ -45,6 +45,9 @@ begin
       from sync.field_slots(p_entity) c)
     using p_records;
   get diagnostics v_count = row_count;
+  if p_plan is null and v_count > 0 and cardinality(p_left || p_soft) = 0 and sync.load_new(p_entity, v_count) then
+    return;
+  end if;
   if p_plan is not null then
     perform sync.shadow_page(p_plan, p_entity, p_left || p_soft);
   end if;

@@ -127,6 +127,7 @@ begin
   v_chain := sync.hold_chain(p_chain, p_lease);
   perform sync.compare_records(v_chain.entity_id, p_page -> 'versions');
   select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
+  v_entity := sync.with_types(v_entity);
   select sync.strategy_of_request(request) into v_request from public.sync_executions where id = v_chain.execution_id;
   perform sync.plan_again(v_chain.execution_id, v_entity, array(select g::bigint from jsonb_array_elements_text(p_page -> 'gone') g),
     array(select m::uuid from jsonb_array_elements_text(p_page -> 'gone_ids') m));
@@ -177,6 +178,7 @@ declare
   v_begun  timestamptz := clock_timestamp();
 begin
   select * into strict v_entity from public.sync_entities where id = v_chain.entity_id;
+  v_entity := sync.with_types(v_entity);
   if p_page -> 'range' <> 'null' then
     perform from public.sync_executions where id = v_chain.execution_id for no key update;
     delete from public.sync_planned_keys

@@ -252,26 +252,23 @@ $$;
 comment on function sync.queue_records(public.sync_entities, uuid, integer) is
   'Puts the records of pg_temp.page_issues into sync_conflicts. p_page_size: of the chain.';
 
-create function sync.hold_queue(p_entity public.sync_entities, p_records json, p_issues jsonb, p_page jsonb) returns void
+create function sync.hold_queue(p_entity_id smallint, p_legacy_ids bigint[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   -- Before the target rows: whoever decides on a record has its row here first, and then wants the target row.
   select count(*) from (
     select from public.sync_conflicts c
-     where c.id = any ((select sync.queue_rows(p_entity.id, array(
-             select (r ->> '_key')::bigint from json_array_elements(p_records) r
-             union select (i ->> 'k')::bigint from jsonb_array_elements(p_issues) i
-             union select g::bigint from jsonb_array_elements_text(p_page -> 'gone' || (p_page -> 'outside')) g)))::uuid[])
+     where c.id = any ((select sync.queue_rows(p_entity_id, p_legacy_ids))::uuid[])
        and (c.state in ('waiting', 'open') or c.standing)
      order by c.source_record_id, c.id for no key update) held
 $$;
-comment on function sync.hold_queue(public.sync_entities, json, jsonb, jsonb) is
+comment on function sync.hold_queue(smallint, bigint[]) is
   'Locks what the queue has of a page''s records: a decision under way is waited for, and one that follows sees what the page has done.';
 
 revoke all on function sync.enter_queue(smallint), sync.queue_rows(smallint, bigint[]),
   sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer), sync.waits_for(smallint, uuid, bigint),
   sync.collect_issues(public.sync_entities, jsonb), sync.next_attempt(text, integer), sync.queue_records(public.sync_entities, uuid, integer),
-  sync.clash_keys(bigint[]), sync.hold_queue(public.sync_entities, json, jsonb, jsonb) from public;
+  sync.clash_keys(bigint[]), sync.hold_queue(smallint, bigint[]) from public;
 grant execute on function sync.enter_queue(smallint), sync.queue_rows(smallint, bigint[]),
   sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer), sync.waits_for(smallint, uuid, bigint),
   sync.collect_issues(public.sync_entities, jsonb), sync.next_attempt(text, integer), sync.queue_records(public.sync_entities, uuid, integer),
-  sync.clash_keys(bigint[]), sync.hold_queue(public.sync_entities, json, jsonb, jsonb) to isthmus_worker;
+  sync.clash_keys(bigint[]), sync.hold_queue(smallint, bigint[]) to isthmus_worker;

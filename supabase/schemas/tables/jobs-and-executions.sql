@@ -117,6 +117,7 @@ create table public.sync_chains (
   changed_from xid8,
   seen_before  xid8,
   join_id      integer,
+  skips_unchanged boolean not null default false,
   definition_hash text,
   deletes      boolean not null default false,
   up_to        bigint,
@@ -159,6 +160,7 @@ comment on column public.sync_chains.range_to is 'Keys up to this one (null: to 
 comment on column public.sync_chains.changed_from is 'Rows written by this transaction id or a later one (xmin; joins, where null is all rows).';
 comment on column public.sync_chains.join_id is 'joins capture: which joined table''s rows are looked at, as in sync_join_rows.';
 comment on column public.sync_chains.definition_hash is 'The entity definition under which the chain was planned; mixed when a page of it ran under another one.';
+comment on column public.sync_chains.skips_unchanged is 'full capture: all that has landed was decided on under the chain''s definition, so that what neither side has changed since is not read.';
 comment on column public.sync_chains.deletes is 'keys capture: carries out deletes of records that the source no longer has, children before parents.';
 comment on column public.sync_chains.up_to is 'deletes: the last generation of pending keys that the brake has counted; what is asked for later is for a later execution.';
 comment on column public.sync_chains.selection is 'selection capture: which records a request asked for.';
@@ -209,6 +211,7 @@ create table public.sync_page_log (
   in_conflict    integer not null,
   waived         integer not null default 0,
   waived_by      text,
+  untouched      integer not null default 0,
   absent         integer not null default 0,
   surplus        integer not null default 0,
   nulled         jsonb,
@@ -226,6 +229,7 @@ create table public.sync_page_log (
 comment on table public.sync_page_log is 'One row per committed page: what was read and what became of it.';
 comment on column public.sync_page_log.waived is 'Rows of the source that are not transferred: they do not satisfy the entity''s predicate, or a decision stands.';
 comment on column public.sync_page_log.waived_by is 'The predicate, with its version; decision: sync_conflicts.standing.';
+comment on column public.sync_page_log.untouched is 'Of the unchanged: told by the hash of the source and the writer of the target row, and not read.';
 comment on column public.sync_page_log.absent is 'Keys that have no record in the projection any more, and no row that is deleted by this page.';
 comment on column public.sync_page_log.surplus is 'Full passes only: target rows in the key range of the page that are duplicates of a record.';
 comment on column public.sync_page_log.nulled is 'How many records lost their value in a column: {column: n}. The brake adds them up.';

@@ -1,9 +1,10 @@
 -- Purpose: what is known of each record: its UUID, what was last seen and left, where an entity stands,
 --          and which keys are to be read again.
 
+-- Neither table asks by a foreign key for its source or entity: a page writes thousands of rows, and its chain names both.
 create table public.uuid_mappings_enhanced (
   id                uuid not null default gen_random_uuid(),
-  source_id         smallint not null references public.sync_sources (id),
+  source_id         smallint not null,
   entity_type       varchar(100) not null,
   legacy_id         bigint not null,
   entity_uuid       uuid not null,
@@ -13,7 +14,7 @@ create table public.uuid_mappings_enhanced (
   last_validated_at timestamptz,
   sync_status       public.mapping_sync_status not null default 'active',
   primary key (source_id, entity_type, legacy_id),
-  unique (entity_type, entity_uuid)
+  unique (entity_uuid, entity_type)
 );
 comment on table public.uuid_mappings_enhanced is
   'One record, one UUID, forever. A row is written in the commit that lands the record, so a mapping means a landed record.';
@@ -30,7 +31,7 @@ grant update (sync_status, last_validated_at) on public.uuid_mappings_enhanced t
 grant select, update (sync_status) on public.uuid_mappings_enhanced to isthmus_decisions;
 
 create table public.sync_row_states (
-  entity_id smallint not null references public.sync_entities (id),
+  entity_id smallint not null,
   legacy_id bigint not null,
   seen      jsonb,
   "left"    jsonb,
