@@ -85,6 +85,7 @@ const OF_BOTH = [
     "record_texts",
     "tell_otherwise",
     "texts_kept",
+    "with_types",
     "words",
   ],
   ...["referenced_sql", "released_entity", "shown_value", "unlisted"],

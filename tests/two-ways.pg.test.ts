@@ -1,0 +1,235 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { acknowledge } from "../shared/jobs/check.ts";
+import type { Pipeline } from "./support/pipeline.ts";
+import { createStranger, ENTITY } from "./support/stranger.ts";
+
+/** The target holds less than the source may say: some values do not fit. */
+const TABLES = {
+  source: "old",
+  target: "fresh",
+  columns: {
+    name: { type: "varchar(6)", sourceType: "text" },
+    n: { type: "integer" },
+    price: { type: "numeric(6,2)", sourceType: "numeric" },
+    data: { type: "jsonb" },
+    at: { type: "timestamptz" },
+  },
+} as const;
+
+const full = { capture: "full" } as const;
+
+/** Every record is read, and compared on three sides: what a page does without any shortcut. */
+async function theLongWay(test: Pipeline): Promise<void> {
+  await test.target.admin.unsafe(`
+    create or replace function sync.load_new(p_entity public.sync_entities, p_count integer) returns boolean language sql as 'select false';
+    create or replace function sync.untouched_records(p_chain uuid, p_legacy_ids bigint[], p_definition_hash text)
+    returns table (keys bigint[], digests bigint[]) language sql as $$ select '{}'::bigint[], '{}'::bigint[] $$`);
+}
+
+const value = {
+  name: fc.constantFrom("'a'", "'A'", "'short'", "'too long a name'", "null"),
+  n: fc.constantFrom("0", "7", "null"),
+  price: fc.constantFrom("1.5", "1.50", "2.005", "99999", "null"),
+  data: fc.constantFrom(`'{"a": 1}'`, `'{"a": 1.0}'`, "'null'", "null"),
+  at: fc.constantFrom("'2026-01-01 00:00:00.123456+00'", "'infinity'", "null"),
+};
+const id = fc.integer({ min: 1, max: 40 });
+const change = fc
+  .tuple(id, fc.record(value, { requiredKeys: [] }))
+  .filter(([, changed]) => Object.keys(changed).length > 0)
+  .map(([key, changed]) => ({
+    key,
+    set: Object.entries(changed)
+      .map(([name, sql]) => `${name} = ${sql}`)
+      .join(", "),
+  }));
+
+/** One thing that happens between two executions, the same to both installations. */
+const step = fc.oneof(
+  { weight: 5, arbitrary: change.map(({ key, set }) => ["source", `update public.old set ${set} where id = ${key}`] as const) },
+  {
+    weight: 2,
+    arbitrary: id.map(
+      (key) => ["source", `insert into public.old (id, name, n) values (${key}, 'new', 1) on conflict do nothing`] as const,
+    ),
+  },
+  { weight: 2, arbitrary: id.map((key) => ["source", `delete from public.old where id = ${key}`] as const) },
+  // A person may write what fits.
+  {
+    weight: 3,
+    arbitrary: id.map((key) => ["target", `update public.fresh set name = 'mine', n = ${key} where legacy_id = ${key}`] as const),
+  },
+  { weight: 2, arbitrary: id.map((key) => ["target", `update public.fresh set n = n where legacy_id = ${key}`] as const) },
+  { weight: 1, arbitrary: id.map((key) => ["target", `delete from public.fresh where legacy_id = ${key}`] as const) },
+  { weight: 1, arbitrary: id.map((key) => ["target", `delete from public.sync_row_states where legacy_id = ${key}`] as const) },
+  {
+    weight: 1,
+    arbitrary: id.map((key) => ["target", `delete from public.uuid_mappings_enhanced where legacy_id = ${key}`] as const),
+  },
+  {
+    weight: 1,
+    arbitrary: id.map(
+      (key) =>
+        [
+          "target",
+          `update public.sync_conflicts set resolution_strategy = 'target_wins' where source_record_id = ${key} and state = 'open'`,
+        ] as const,
+    ),
+  },
+);
+const history = fc.record({
+  rows: fc.array(fc.record(value), { minLength: 25, maxLength: 25 }),
+  more: fc.record({
+    history: fc.constantFrom("values", "hashes"),
+    onDelete: fc.constantFrom("hard", "ignore"),
+    conflicts: fc.record({ strategy: fc.constantFrom("manual_review", "source_wins", "target_wins") }),
+  }),
+  trigger: fc.constantFrom(
+    null,
+    "before insert or update|new.name := upper(new.name); return new;",
+    "after insert|update public.fresh set n = coalesce(n, 0) + 1 where id = new.id; return null;",
+    "before insert|if new.n = 7 then return null; end if; return new;",
+  ),
+  rounds: fc.array(fc.array(step, { minLength: 6, maxLength: 12 }), { minLength: 4, maxLength: 4 }),
+});
+
+/** All that an execution leaves, but for times, ids that are made at random and who wrote a row when. */
+async function leftBy(test: Pipeline): Promise<object> {
+  const { admin } = test.target;
+  return {
+    rows: [...(await admin`select * from public.fresh order by id`)],
+    states: [
+      ...(await admin`select s.legacy_id, s.seen, s."left", s.raw, s.seen_hash, s.left_hash, s.source_digest, s.gone_at is null as there,
+                             s.written_by is not distinct from t.xmin as as_written
+                        from public.sync_row_states s left join public.uuid_mappings_enhanced m using (legacy_id)
+                        left join public.fresh t on t.id = m.entity_uuid order by 1`),
+    ],
+    mappings: [...(await admin`select legacy_id, entity_uuid, sync_status from public.uuid_mappings_enhanced order by 1`)],
+    queue: [
+      ...(await admin`select source_record_id, state, conflict_type, rule, field, differences, remedy, policy, standing, resolution_strategy, source_digest, retry_class
+                        from public.sync_conflicts order by 1, 2, 4, 5, 9, 10`),
+    ],
+    warnings: [...(await admin`select legacy_id, rule from public.sync_warnings order by 1, 2`)],
+    pending: [...(await admin`select legacy_id, reason, gone from public.sync_pending_keys order by 1, 2`)],
+    pages: [
+      ...(await admin`select row_number() over (order by min(l.id)) as execution, sum(read) as read, sum(inserted) as inserted, sum(updated) as updated,
+                             sum(unchanged) as unchanged, sum(deleted) as deleted, sum(waiting) as waiting, sum(in_conflict) as in_conflict,
+                             sum(waived) as waived, sum(absent) as absent, sum(overwritten) as overwritten
+                        from public.sync_page_log l group by execution_id order by 1`),
+    ],
+  };
+}
+
+type History = typeof history extends fc.Arbitrary<infer One> ? One : never;
+
+async function installation({ rows, more, trigger }: History): Promise<Pipeline> {
+  const test = await createStranger(TABLES, more as never, { ISTHMUS_BRAKE_RECORDS: "1000", ISTHMUS_PAGE_SIZE: "16" });
+  for (const [n, row] of rows.entries())
+    await test.source.admin.unsafe(
+      `insert into public.old (id, ${Object.keys(row).join(", ")}) values (${n + 1}, ${Object.values(row).join(", ")})`,
+    );
+  if (trigger !== null) {
+    const [when = "", body = ""] = trigger.split("|");
+    await test.target.admin.unsafe(`
+      create function public.meddle() returns trigger language plpgsql security definer as $$ begin ${body} end $$;
+      create trigger meddle ${when} on public.fresh for each row execute function public.meddle()`);
+    await acknowledge(test.context, undefined, "a test");
+  }
+  return test;
+}
+
+async function run(test: Pipeline): Promise<string> {
+  const { execution } = await test.start(full);
+  await test.drain();
+  return (await test.status(execution)).status;
+}
+
+describe("a page that leaves out what it can tell without reading or comparing", () => {
+  const cases = fc.sample(history, { numRuns: 12, seed: 20_261_130 }).map((one, n) => [n, one] as const);
+  let unread = 0;
+
+  it.each(cases)("ends as one that reads and compares every record: history %i", async (_, one) => {
+    await using short = await installation(one);
+    await using long = await installation(one);
+    await theLongWay(long);
+    for (const steps of [[], ...one.rounds, []]) {
+      for (const [side, sql] of steps) {
+        await short[side].admin.unsafe(sql);
+        await long[side].admin.unsafe(sql);
+      }
+      expect(await run(short), "status").toBe(await run(long));
+      expect(await leftBy(short)).toEqual(await leftBy(long));
+    }
+    const [told] = await short.target.admin<{ n: number }[]>`select sum(untouched)::integer as n from public.sync_page_log`;
+    unread += told?.n ?? 0;
+  });
+  it("and most of what nobody has changed was not read at all", () => expect(unread).toBeGreaterThan(12 * 25));
+});
+
+describe("what a page saves", () => {
+  const rows = (test: Pipeline, n: number, from = 1) =>
+    test.source
+      .admin`insert into public.old (id, name, n) select i, 'x' || i, i from generate_series(${from}::integer, ${from + n - 1}::integer) i`;
+  const log = async (test: Pipeline) =>
+    (
+      await test.target
+        .admin`select read, inserted, updated, unchanged, untouched from public.sync_page_log where read > 0 order by id desc limit 1`
+    )[0];
+
+  it("classifies nothing of a first load, and compares a page with one known record", async () => {
+    await using test = await createStranger(TABLES);
+    await test.target.admin`alter function sync.classify_statement(public.sync_entities, text, text) rename to set_aside`;
+    await rows(test, 20);
+    await test.sync(full);
+    expect(await log(test)).toMatchObject({ inserted: 20 });
+    await test.target.admin`alter function sync.set_aside(public.sync_entities, text, text) rename to classify_statement`;
+    await rows(test, 5, 21);
+    await test.source.admin`update public.old set n = 0 where id = 20`;
+    await test.sync();
+    expect(await log(test)).toMatchObject({ inserted: 5, updated: 1 });
+  });
+
+  it("reads of a full pass what either side has changed, and what a warning or an open question is about", async () => {
+    await using test = await createStranger(TABLES);
+    await rows(test, 20);
+    await test.sync(full);
+    await test.sync(full);
+    expect(await log(test)).toEqual({ read: 20, inserted: 0, updated: 0, unchanged: 20, untouched: 20 });
+    await test.source.admin`update public.old set n = 0 where id = 3`;
+    await test.target.admin`update public.fresh set n = n where legacy_id = 5`;
+    await test.target
+      .admin`insert into public.sync_warnings (entity_id, legacy_id, rule) select id, 7, 'a_rule@1' from public.sync_entities where entity_type = ${ENTITY}`;
+    await test.sync(full);
+    expect(await log(test)).toEqual({ read: 20, inserted: 0, updated: 1, unchanged: 19, untouched: 17 });
+  });
+
+  it("reads everything under another definition, and after one that ended half way", async () => {
+    await using test = await createStranger(TABLES);
+    await rows(test, 20);
+    await test.sync(full);
+    (test.context.hashes as Map<string, string>).set(ENTITY, "another");
+    await test.sync(full);
+    expect(await log(test)).toMatchObject({ unchanged: 20, untouched: 0 });
+    await test.target.admin`update public.sync_checkpoints set definition_hash = 'unfinished'`;
+    await test.sync(full);
+    expect(await log(test)).toMatchObject({ unchanged: 20, untouched: 0 });
+    await test.sync(full);
+    expect(await log(test)).toMatchObject({ unchanged: 20, untouched: 20 });
+  });
+
+  it("looks at four keys for each record that it may read, and never reads more than that", async () => {
+    await using test = await createStranger(TABLES, {}, { ISTHMUS_PAGE_SIZE: "10", ISTHMUS_PAGE_SIZE_MAX: "10" });
+    await rows(test, 80);
+    await test.sync(full);
+    await test.sync(full);
+    const pages = () => test.target.admin<{ read: number; untouched: number }[]>`
+      select read, untouched from public.sync_page_log where read > 0 and execution_id = (select id from public.sync_executions order by started_at desc limit 1) order by id`;
+    expect((await pages()).map(({ read }) => read)).toEqual([40, 40]);
+    await test.source.admin`update public.old set n = -1 where id between 31 and 60`;
+    await test.sync(full);
+    const read = [...(await pages())];
+    expect(read.reduce((sum, page) => sum + page.read, 0)).toBe(80);
+    expect(Math.max(...read.map((page) => page.read - page.untouched))).toBe(10);
+  });
+});
