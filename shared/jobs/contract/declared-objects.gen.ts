@@ -108,7 +108,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.ask_for_identities(smallint,jsonb,text)",
-    digest: "6f00fdace3",
+    digest: "8d790fd152",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/identities.sql",
   },
@@ -248,7 +248,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.check_parties(public.sync_executions,jsonb)",
-    digest: "22e3bfdf1b",
+    digest: "b76c967b4c",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/identities.sql",
   },
@@ -261,7 +261,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.claim_page(uuid,integer,integer,jsonb,text,integer)",
-    digest: "f287ea786f",
+    digest: "f2e5c9c91d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-claims.sql",
   },
@@ -762,7 +762,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.is_new_identity(smallint,text,text)",
-    digest: "748c1d07eb",
+    digest: "c26a47b0eb",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/identities.sql",
   },
@@ -799,7 +799,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.keep_identities(smallint,jsonb)",
-    digest: "b4eeab9768",
+    digest: "8ab5637a40",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/identities.sql",
   },
@@ -1002,6 +1002,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/conflict-policy.sql",
   },
   {
+    object: "function sync.met_identities(smallint,jsonb)",
+    digest: "f477758e23",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/identities.sql",
+  },
+  {
     object: "function sync.missing_keys(public.sync_chains,public.sync_entities,jsonb)",
     digest: "c89c27e1ff",
     rights: ["isthmus_worker EXECUTE"],
@@ -1039,7 +1045,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.new_identities(smallint,jsonb)",
-    digest: "73b3852e9c",
+    digest: "bc9ad31ba9",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/identities.sql",
   },
@@ -1067,6 +1073,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sending.sql",
   },
+  { object: "function sync.note_forgotten()", digest: "a6aa469aaa", rights: [], file: "schemas/functions/table-guards.sql" },
+  {
+    object: "function sync.note_page_ahead(uuid,integer)",
+    digest: "897731fe99",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/identities.sql",
+  },
   {
     object: "function sync.note_planned(uuid,public.sync_entities,bigint[],bigint[],jsonb)",
     digest: "2eddb57a0b",
@@ -1088,7 +1101,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.notice_target(smallint,bigint)",
-    digest: "1add9d0bf3",
+    digest: "0f01a3e4ce",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/begin.sql",
   },
@@ -1483,6 +1496,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "f9df1f7914",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/conflict-policy.sql",
+  },
+  {
+    object: "function sync.signs_of_restore(smallint,bigint)",
+    digest: "44f6622b70",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/identities.sql",
   },
   {
     object: "function sync.slot_versions(smallint,bigint[])",
@@ -2594,6 +2613,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   {
     object: "trigger guard_status on public.sync_executions",
     digest: "fc8915c40c",
+    rights: [],
+    file: "schemas/functions/table-guards.sql",
+  },
+  {
+    object: "trigger note_forgotten on public.sync_executions",
+    digest: "ea22404f48",
     rights: [],
     file: "schemas/functions/table-guards.sql",
   },
