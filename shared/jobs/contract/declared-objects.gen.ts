@@ -291,7 +291,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.classify_statement(public.sync_entities,text,text)",
-    digest: "a5b6044ccb",
+    digest: "b6e8948196",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },
@@ -477,7 +477,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.drifted_rows(smallint,bigint,bigint,integer,uuid)",
-    digest: "13ca0868f7",
+    digest: "5eeed6dd71",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/digest.sql",
   },
@@ -907,7 +907,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.load_records(public.sync_entities,json,bigint[],bigint[],uuid,text)",
-    digest: "94ddb9e241",
+    digest: "846e1e89de",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load.sql",
   },
@@ -1649,6 +1649,18 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
   },
+  {
+    object: "function sync.texts_moved(public.sync_entities)",
+    digest: "ef9eb443d2",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/entity-shapes.sql",
+  },
+  {
+    object: "function sync.texts_sql(public.sync_entities,text,boolean)",
+    digest: "b7a9734054",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/entity-shapes.sql",
+  },
   { object: "function sync.tick_obstacle()", digest: "2d6a59de8d", rights: [], file: "schemas/functions/tick-watch.sql" },
   { object: "function sync.tick_request()", digest: "63e2f4dc55", rights: [], file: "schemas/functions/tick-call.sql" },
   {
@@ -1792,7 +1804,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.write_statements(public.sync_entities,text)",
-    digest: "94051e2dc9",
+    digest: "a2fcb95187",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },
