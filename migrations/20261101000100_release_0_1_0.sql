@@ -162,7 +162,9 @@ create table public.sync_sources (
   target_identity   text,
   written_since     xid8 not null default '0',
   created_at        timestamptz not null default now(),
-  updated_at        timestamptz not null default now()
+  updated_at        timestamptz not null default now(),
+  put_back_until    timestamptz not null default '-infinity',
+  forgotten_at      timestamptz not null default '-infinity'
 );
 comment on table public.sync_sources is 'A legacy PostgreSQL that is read.';
 comment on column public.sync_sources.name is 'The name under which configuration refers to it.';
@@ -175,6 +177,9 @@ comment on column public.sync_sources.target_identity is
   'Which database this one was when the last execution began; another one now means that it was restored from a backup, or copied.';
 comment on column public.sync_sources.written_since is
   'The first transaction of this database that the sync can have written in. A copy loads older rows, all of them in one transaction perhaps.';
+comment on column public.sync_sources.put_back_until is
+  'The restores of this database that a person accepted up to then have been answered by comparing both sides.';
+comment on column public.sync_sources.forgotten_at is 'When somebody last deleted executions: pages of theirs may still be in flight.';
 comment on column public.sync_sources.in_recovery is 'True when the server read last was a replica.';
 comment on column public.sync_sources.database_oid is 'Which database of that server; one that was dropped and restored under its name has another.';
 comment on column public.sync_sources.server_start is 'Since when that server runs. One that was put back to an older state has started since.';
@@ -1072,7 +1077,7 @@ grant update (records, landed, execution_id, last_seen_at, closed_at) on public.
 create table public.sync_identities (
   id            uuid primary key default gen_random_uuid(),
   source_id     smallint not null references public.sync_sources (id),
-  side          text not null check (side in ('source', 'target', 'installation', 'source_address', 'target_address')),
+  side          text not null check (side in ('source', 'target', 'target_state', 'installation', 'source_address', 'target_address')),
   identity      text not null,
   database_name text,
   first_seen_at timestamptz not null default now(),
@@ -1080,19 +1085,22 @@ create table public.sync_identities (
   refused       integer not null default 1,
   accepted_by   text check (btrim(accepted_by) <> ''),
   accepted_at   timestamptz,
+  inserted_by   xid8 not null default pg_current_xact_id(),
   check ((accepted_by is null) = (accepted_at is null))
 );
 comment on table public.sync_identities is
-  'Which source, target and installation of the functions have met. The one accepted last of each side is known; another one is refused, and nothing is written, until you put your name into accepted_by. Rows stay: they tell who accepted what, and when.';
+  'Which source, target and installation of the functions have met. The one accepted last of each side is known; another one is refused, and nothing is written, until you put your name into accepted_by. The first of each side is accepted unasked. Rows stay: they tell who accepted what, and when.';
 comment on column public.sync_identities.side is
-  'source: the legacy database. target: this database. installation: the project, or the address, whose functions work here. source_address, target_address: where the functions look for it; each that was accepted stays known.';
+  'source: the legacy database. target: this database. target_state: a sign that this database was put back to an older state. installation: the project, or the address, whose functions work here. source_address, target_address: where the functions look for it; each that was accepted stays known.';
 comment on column public.sync_identities.identity is
-  'source, target: the system identifier of the server and the oid of the database; replicas and backups of a server have the same. installation: its name. Addresses: host, port and database.';
+  'source, target: the system identifier of the server and the oid of the database; replicas and backups of a server have the same. installation: its name. target_state: what tells it. Addresses: host, port and database.';
 comment on column public.sync_identities.database_name is 'source: the database''s name when it was first met.';
 comment on column public.sync_identities.refused is 'How often it was refused. 0: it was the first one, and nobody was asked.';
 comment on column public.sync_identities.accepted_by is 'Who wants it so. From then on this one is known, and the one before is not. first use: there was none before.';
+comment on column public.sync_identities.inserted_by is
+  'The transaction that wrote the row. Of a first identity, which nobody updates, another xmin tells that the rows of this table were written again, as by a restored dump.';
 create unique index sync_identities_one_question on public.sync_identities (source_id, side, identity) where accepted_at is null;
-create unique index sync_identities_one_answer on public.sync_identities (source_id, side, accepted_at) where accepted_at is not null;
+create unique index sync_identities_one_answer on public.sync_identities (source_id, side, accepted_at) where accepted_at is not null and side <> 'target_state';
 
 alter table public.sync_identities enable row level security;
 create policy team_reads on public.sync_identities for select to authenticated
@@ -1528,8 +1536,18 @@ comment on function sync.guard_chain() is
 create trigger guard_chain before update or delete on public.sync_chains
   for each row when (current_user <> 'isthmus_worker') execute function sync.guard_chain();
 
+create function sync.note_forgotten() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  update public.sync_sources set forgotten_at = now();
+  return null;
+end
+$$;
+comment on function sync.note_forgotten() is 'Pages of executions that somebody has deleted are no sign of a restore.';
+create trigger note_forgotten after delete on public.sync_executions for each statement execute function sync.note_forgotten();
+
 revoke all on function sync.refuse_other_namespace(), sync.renew_job(), sync.note_progress(), sync.refuse_other_id(), sync.guard_states(),
-  sync.refuse_undecided(), sync.guard_status(), sync.guard_chain() from public;
+  sync.refuse_undecided(), sync.guard_status(), sync.guard_chain(), sync.note_forgotten() from public;
 
 -- supabase/schemas/functions/conflict-policy.sql
 
@@ -2394,6 +2412,29 @@ $$;
 comment on function sync.as_left_sql(public.sync_entities) is
   'SQL: whether the target row t is as the row state s says, because nobody has written it and no DDL has been there. False says nothing: then it is compared.';
 
+create function sync.texts_moved(p_entity public.sync_entities) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select exists (select from public.sync_entity_shapes h where h.entity_id = p_entity.id and sync.has_moved(h.target_compared, h.target))
+      or exists (select from public.sync_checkpoints k
+                  where k.source_id = p_entity.source_id and k.entity_type = p_entity.entity_type and k.definition_hash <> p_entity.definition_hash)
+$$;
+comment on function sync.texts_moved(public.sync_entities) is
+  'Whether texts of equal values may be others although neither the source nor anybody in the target has changed the record: by DDL, or by another definition.';
+
+create function sync.texts_sql(p_entity public.sync_entities, p_schema text, p_all boolean) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select format('case when t.id is not null%s then %s end',
+           -- A row that nobody has written since has the texts of the source that it was written from, but for what is told of it.
+           case when p_all or sync.texts_moved(p_entity) then ''
+                else format(' and (p._digest is distinct from s.source_digest or %s is not true%s)', sync.untouched_sql(p_entity, p_schema), (
+                  select format($q$ or (select w.rule from public.sync_warnings w where w.entity_id = %s and w.legacy_id = p._key and w.rule like 'written\_otherwise: %%' limit 1) is not null$q$, p_entity.id)
+                   where exists (select from public.sync_warnings w where w.entity_id = p_entity.id and w.rule like 'written\_otherwise: %'))) end,
+           r.texts)
+    from (select sync.reworded_sql(p_entity) as texts) r where r.texts is not null
+$$;
+comment on function sync.texts_sql(public.sync_entities, text, boolean) is
+  'SQL over the new value p, target row t and row state s: sync.reworded_sql, and null where that is not asked, because nothing can have changed a text. p_all: it is asked of every row. Null: the entity has no such field.';
+
 create function sync.reshaped_sql(p_entity public.sync_entities, p_schema text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select format($q$
@@ -2424,11 +2465,11 @@ comment on function sync.left_or_reshaped_sql() is
 revoke all on function sync.target_shapes(smallint, text[]), sync.reshaped_columns(jsonb, jsonb), sync.has_moved(jsonb, jsonb),
   sync.look_at_shapes(smallint, text[], jsonb), sync.plan_shapes(smallint, uuid, jsonb), sync.keep_compared(uuid),
   sync.untouched_sql(public.sync_entities, text), sync.as_left_sql(public.sync_entities), sync.writer_sql(public.sync_entities, text),
-  sync.reshaped_sql(public.sync_entities, text), sync.left_or_reshaped_sql() from public;
+  sync.texts_moved(public.sync_entities), sync.texts_sql(public.sync_entities, text, boolean), sync.reshaped_sql(public.sync_entities, text), sync.left_or_reshaped_sql() from public;
 grant execute on function sync.target_shapes(smallint, text[]), sync.reshaped_columns(jsonb, jsonb), sync.has_moved(jsonb, jsonb),
   sync.look_at_shapes(smallint, text[], jsonb), sync.plan_shapes(smallint, uuid, jsonb), sync.keep_compared(uuid),
   sync.untouched_sql(public.sync_entities, text), sync.as_left_sql(public.sync_entities), sync.writer_sql(public.sync_entities, text),
-  sync.reshaped_sql(public.sync_entities, text), sync.left_or_reshaped_sql() to isthmus_worker;
+  sync.texts_moved(public.sync_entities), sync.texts_sql(public.sync_entities, text, boolean), sync.reshaped_sql(public.sync_entities, text), sync.left_or_reshaped_sql() to isthmus_worker;
 
 -- supabase/schemas/functions/identities.sql
 
@@ -2444,6 +2485,10 @@ comment on function sync.known_identity(smallint, text) is 'The identity of one 
 create function sync.is_new_identity(p_source_id smallint, p_side text, p_identity text) returns boolean
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select case
+    -- Each restore is asked about once.
+    when p_side = 'target_state' then not exists (
+      select from public.sync_identities
+       where source_id = p_source_id and side = p_side and identity = p_identity and accepted_at is not null)
     -- One database has several addresses: of its nodes, of a pooler.
     when p_side in ('source_address', 'target_address')
      and exists (select from public.sync_identities
@@ -2487,14 +2532,63 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$ select regexp_replace(p_identity, '/.*/', '/') $$;
 comment on function sync.without_timeline(text) is 'Server and database alone: a failover, or a restore in place, begins another timeline of the same.';
 
+create function sync.signs_of_restore(p_source_id smallint, p_remembered bigint) returns setof text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- A restore to a point in time begins another timeline. A failover does, too, and may have lost the last commits.
+  select format('timeline %s follows timeline %s', split_part(n.identity, '/', 2), split_part(s.target_identity, '/', 2))
+    from public.sync_sources s, (select sync.target_identity() as identity) n
+   where s.id = p_source_id and s.target_identity <> n.identity and sync.without_timeline(s.target_identity) = sync.without_timeline(n.identity)
+  union all
+  -- A restored dump writes the rows again. Who wrote a first identity stands in the row, and nobody updates such a row.
+  select format('rows were written again by transaction %s', i.xmin)
+    from public.sync_identities i
+   where i.source_id = p_source_id and i.side = 'target' and i.refused = 0
+     and i.xmin::text::numeric <> i.inserted_by::text::numeric % 4294967296
+  union all
+  -- An installation that has begun nothing has nothing that could have been put back.
+  select format('the cache remembers execution %s, and the last one here is %s', p_remembered, l.ordinal)
+    from (select coalesce(max(ordinal), 0) as ordinal from public.sync_executions) l
+   where p_remembered > l.ordinal and sync.known_identity(p_source_id, 'target') is not null
+  union all
+  -- A sign that was seen once is asked about until somebody answers.
+  select identity from public.sync_identities where source_id = p_source_id and side = 'target_state' and accepted_at is null
+$$;
+comment on function sync.signs_of_restore(smallint, bigint) is
+  'What tells that this database was put back to an older state. p_remembered: the last execution that the cache remembers; null: it remembers none.';
+
+create function sync.met_identities(p_source_id smallint, p_met jsonb) returns table (side text, identity text)
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select m.key, m.value from jsonb_each_text(p_met - 'remembered') m
+  union all
+  select 'target', sync.without_timeline(sync.target_identity())
+  union
+  select 'target_state', s from sync.signs_of_restore(p_source_id, (p_met ->> 'remembered')::bigint) s
+$$;
+comment on function sync.met_identities(smallint, jsonb) is 'Who meets here: what the functions say (as for sync.new_identities), this database, and what tells of its state.';
+
+create function sync.note_page_ahead(p_chain uuid, p_page integer) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  -- The queue may serve several sources: whichever sent the page, all of them lie in the database that has forgotten it.
+  insert into public.sync_identities (source_id, side, identity)
+  select s.id, 'target_state', format('page %s of chain %s was sent, and is not known here', p_page, p_chain)
+    from public.sync_sources s
+   where sync.known_identity(s.id, 'target') is not null
+     -- A message is tried again for hours, and a dead letter can be sent again for some days.
+     and (s.forgotten_at < now() - interval '8 days' or exists (select from public.sync_chains where id = p_chain))
+     and not exists (select from public.sync_identities i where i.source_id = s.id and i.side = 'target_state' and i.accepted_at is null)
+$$;
+comment on function sync.note_page_ahead(uuid, integer) is
+  'A page is sent after the commit that leads to it. One that this database does not know tells that the database was put back: it is asked about, by one question at a time.';
+
 create function sync.new_identities(p_source_id smallint, p_met jsonb) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select coalesce(jsonb_agg(jsonb_build_object('side', m.key, 'identity', m.value, 'known', sync.known_identity(p_source_id, m.key)) order by m.key), '[]')
-    from jsonb_each_text(p_met || jsonb_build_object('target', sync.without_timeline(sync.target_identity()))) m
-   where sync.is_new_identity(p_source_id, m.key, m.value)
+  select coalesce(jsonb_agg(jsonb_build_object('side', m.side, 'identity', m.identity,
+                            'known', case when m.side <> 'target_state' then sync.known_identity(p_source_id, m.side) end) order by m.side, m.identity), '[]')
+    from sync.met_identities(p_source_id, p_met) m
+   where sync.is_new_identity(p_source_id, m.side, m.identity)
 $$;
 comment on function sync.new_identities(smallint, jsonb) is
-  'Of the identities that meet here, those that a person has to accept: [{side, identity, known}]. p_met: {source, source_address, target_address, installation}; this database is always asked.';
+  'Of the identities that meet here, those that a person has to accept: [{side, identity, known}]. p_met: {source, source_address, target_address, installation, remembered: the last execution that the cache knows}; this database is always asked.';
 
 create function sync.ask_for_identities(p_source_id smallint, p_met jsonb, p_database_name text) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2511,12 +2605,13 @@ begin
     returning id into v_id;
     v_asked := v_asked || jsonb_build_object('id', v_id, 'side', v_one.side, 'identity', v_one.identity, 'known', v_one.known);
     perform sync.raise_alert(v_one.side || '_unknown', 'critical', p_source_id, null, null,
-      'Another ' || replace(v_one.side, '_', ' ') || ' than the one known here: nothing begins until a person accepts it in sync_identities, or what is configured is corrected.',
+      case when v_one.side = 'target_state' then 'This database seems to have been put back to an older state'
+           else 'Another ' || replace(v_one.side, '_', ' ') || ' than the one known here' end || ': nothing begins until a person accepts it in sync_identities, or what is configured is corrected.',
       jsonb_build_object('identity', v_one.identity, 'known', v_one.known, 'id', v_id));
   end loop;
   update public.sync_alerts a set closed_at = now()
-   where a.source_id = p_source_id and a.closed_at is null and a.kind in ('source_unknown', 'target_unknown', 'installation_unknown', 'source_address_unknown', 'target_address_unknown')
-     and (a.kind = 'target_unknown' or p_met ? replace(a.kind, '_unknown', ''))
+   where a.source_id = p_source_id and a.closed_at is null and a.kind in ('source_unknown', 'target_unknown', 'target_state_unknown', 'installation_unknown', 'source_address_unknown', 'target_address_unknown')
+     and (a.kind in ('target_unknown', 'target_state_unknown') or p_met ? replace(a.kind, '_unknown', ''))
      and not v_new @> jsonb_build_array(jsonb_build_object('side', replace(a.kind, '_unknown', '')));
   return v_asked;
 end
@@ -2532,10 +2627,10 @@ begin
       using errcode = 'IS060', detail = jsonb_build_object('unknown', sync.new_identities(p_source_id, p_met))::text;
   end if;
   insert into public.sync_identities (source_id, side, identity)
-  select p_source_id, m.key, m.value
-    from jsonb_each_text(p_met || jsonb_build_object('target', sync.without_timeline(sync.target_identity()))) m
-   where sync.known_identity(p_source_id, m.key) is null
-   order by m.key;
+  select p_source_id, m.side, m.identity
+    from sync.met_identities(p_source_id, p_met) m
+   where m.side <> 'target_state' and sync.known_identity(p_source_id, m.side) is null
+   order by m.side;
 end
 $$;
 comment on function sync.keep_identities(smallint, jsonb) is
@@ -2549,6 +2644,10 @@ begin
     raise exception 'this database, or its address, is another one than the known target'
       using errcode = 'IS061';
   end if;
+  if exists (select from sync.signs_of_restore(p_execution.source_id, null) s where sync.is_new_identity(p_execution.source_id, 'target_state', s)) then
+    raise exception 'this database seems to have been put back to an older state, and nobody has accepted that'
+      using errcode = 'IS061';
+  end if;
   -- A plan may read what nobody has accepted yet.
   if not p_execution.dry_run and sync.is_new_identity(p_execution.source_id, 'source_address', p_parties ->> 'source_address') then
     raise exception 'the source is looked for at another address than the known ones'
@@ -2557,13 +2656,15 @@ begin
 end
 $$;
 comment on function sync.check_parties(public.sync_executions, jsonb) is
-  'Before a page is taken: raises IS061 in a database that is a copy, stands in the place of another one or is met at a new address; IS062 where the source has a new address. p_parties: {target_address, source_address}.';
+  'Before a page is taken: raises IS061 in a database that is a copy, was put back, stands in the place of another one or is met at a new address; IS062 where the source has a new address. p_parties: {target_address, source_address}.';
 
 revoke all on function sync.known_identity(smallint, text), sync.is_new_identity(smallint, text, text), sync.stamp_identity(),
-  sync.target_identity(), sync.without_timeline(text), sync.new_identities(smallint, jsonb), sync.ask_for_identities(smallint, jsonb, text),
+  sync.target_identity(), sync.without_timeline(text), sync.signs_of_restore(smallint, bigint), sync.met_identities(smallint, jsonb),
+  sync.note_page_ahead(uuid, integer), sync.new_identities(smallint, jsonb), sync.ask_for_identities(smallint, jsonb, text),
   sync.keep_identities(smallint, jsonb), sync.check_parties(public.sync_executions, jsonb) from public;
 grant execute on function sync.known_identity(smallint, text), sync.is_new_identity(smallint, text, text), sync.target_identity(),
-  sync.without_timeline(text), sync.new_identities(smallint, jsonb), sync.ask_for_identities(smallint, jsonb, text),
+  sync.without_timeline(text), sync.signs_of_restore(smallint, bigint), sync.met_identities(smallint, jsonb), sync.note_page_ahead(uuid, integer),
+  sync.new_identities(smallint, jsonb), sync.ask_for_identities(smallint, jsonb, text),
   sync.keep_identities(smallint, jsonb), sync.check_parties(public.sync_executions, jsonb) to isthmus_worker;
 
 -- supabase/schemas/functions/rules.sql
@@ -4577,8 +4678,10 @@ declare
   v_current text := sync.owned_columns(p_entity); -- the same columns of the target row t
   v_target  text := sync.target_sql(p_entity, p_schema);
   v_reshape text := sync.reshaped_sql(p_entity, p_schema);
-  v_reworded text := sync.reworded_sql(p_entity); -- the fields whose text alone may differ, of p and t
   v_edits   boolean := p_of_request is not distinct from 'overwrite_edits';
+  v_texts   text := sync.texts_sql(p_entity, p_schema, v_edits); -- the fields whose text alone may differ, of p, t and s
+  v_all     boolean := v_edits or sync.texts_moved(p_entity);
+  v_told    text; -- whether a field f of the record is told to print otherwise
 begin
   -- Compared is what the column would hold. Whether that is all of the value is asked beside it: a cast cuts without an error.
   select string_agg(format('%s as %I', sync.kept_sql(format('(p.%s)::%s%s', c.slot, c.type, '::' || nullif(c.exact, c.type)), c.type, c.recast), c.name), ', '),
@@ -4586,10 +4689,11 @@ begin
          coalesce(string_agg(sync.fits_sql(c.slot, c.type, c.exact) || ' is not false', ' and '), 'true')
     into v_typed, v_fits
     from sync.field_slots(p_entity) c;
+  v_told := format($q$(select w.rule from public.sync_warnings w where w.entity_id = %s and w.legacy_id = p._key and w.rule = 'written_otherwise: ' || f limit 1) is not null$q$, p_entity.id);
   -- The target rows were locked by a statement before this one, which sees them as they will be written.
   return
     format($q$
-      insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, decided, raw, digest, restated, altered, held, prints, reprinted)
+      insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, decided, raw, digest, restated, altered, held, prints, reprinted, reworded)
       select r.n, r._key, r._uuid,
              case when r.undecided then 'ambiguous'
                   when r.t_id is null and r.seen is null and r.lands is not true then 'insert'
@@ -4602,12 +4706,12 @@ begin
                   when c.decided @? '$.* ? (@ == "review")' then 'review'
                   when c.written <> '{}' then 'update'
                   else 'unchanged' end,
-             r.new, r.seen, r."left", r.now, c.changed, c.written, c.decided, r._raw, r._digest, r.restated, not r.fits, r.held, r.prints, r.reprinted
+             r.new, r.seen, r."left", r.now, c.changed, c.written, c.decided, r._raw, r._digest, r.restated, not r.fits, r.held, r.prints, r.reprinted, array(select pg_catalog.unnest(r.texts) except select pg_catalog.unnest(r.reprinted))
         from (select p.n, p._key, p._uuid, p._raw, p._digest, v.new, %14$s as fits, %15$s as seen, %16$s as "left", t.id as t_id, t.xmin as held, o.now,
                      m.entity_uuid as mapped, m.lands, a.undecided,
                      p._raw is distinct from s.raw or (s.seen_hash is null) <> (%7$L = 'values')
                        or p._digest is distinct from s.source_digest or s.gone_at is not null as restated, %21$s as reworded,
-                     %23$s as prints, %24$s as reprinted
+                     %23$s as prints, %24$s as reprinted, w.texts
                 from pg_temp.page_rows p
                 cross join lateral (select pg_catalog.to_jsonb(x.*) as new from (select %1$s) x offset 0) v
                 left join %2$s t on t.id = p._uuid
@@ -4625,6 +4729,7 @@ begin
                   select o.now, %8$s as seen, (select %9$s from (
                     select case when o.now -> %22$L is not distinct from v.new -> %22$L or s.left_hash = hashtextextended(o.now::text, 0) then o.now else o.now || jsonb_build_object(%22$L, v.new -> %22$L) end as now) o) as "left"
                   offset 0) l
+                cross join lateral (select %25$s as texts offset 0) w
                 %17$s
                where p.n between $1 and $2 offset 0) r
         cross join lateral (
@@ -4646,7 +4751,7 @@ begin
             cross join lateral (select %13$s as decision offset 0) w
             -- Of a value that both sides have, the text is the source's.
             cross join lateral (
-              select case when w.decision in ('none', 'agree') and e.key = any (r.reworded) and x.source is not distinct from x.target then 'take'
+              select case when w.decision in ('none', 'agree', 'keep') and e.key = any (r.reworded) and x.source is not distinct from x.target then 'take'
                           else w.decision end as decision) d
             -- A merge that comes to what the source says has the source's text.
             cross join lateral (
@@ -4665,19 +4770,17 @@ begin
       case when v_edits then format(' when e.value is not distinct from r.seen -> e.key and e.key <> %L and sync.is_decided(%s::smallint, r._key, e.key) then ''target_wins''', p_entity.legacy_key, p_entity.id) else '' end,
       -- The source's text has changed where its hash has; the text of a trigger or of a person is not written over again and again.
       -- Of what a person is asked the queue keeps the hash; a decision since, on another field, has the text written once more.
-      case when v_reworded is null then 'null::text[]'
-           else format('case when t.id is not null%s then %s end', case when v_edits then '' else format($c$ and p._digest is distinct from s.source_digest and (
+      case when v_texts is null then 'null::text[]' when v_all then 'w.texts'
+           else format($c$case when p._digest is distinct from s.source_digest and (
                        select k.id from public.sync_conflicts k
                         where k.entity_id = %s and k.source_record_id = p._key and k.state = 'open' and k.rule = 'both_changed'
-                          and k.source_digest = p._digest and k.last_seen_at >= s.synced_at limit 1) is null$c$, p_entity.id) end, v_reworded) end,
-      p_entity.legacy_key, coalesce('case when t.id is not null then ' || sync.prints_sql(p_entity) || ' end', 'null::jsonb'),
+                          and k.source_digest = p._digest and k.last_seen_at >= s.synced_at limit 1) is null then w.texts end$c$, p_entity.id) end,
+      p_entity.legacy_key, coalesce('case when w.texts is not null then ' || sync.prints_sql(p_entity) || ' end', 'null::jsonb'),
       -- Another text than the source's, in a row that nobody has written since the sync, or of which it is told already.
-      case when v_reworded is null then 'null::text[]' else format($c$
-                       case when t.id is not null and s.entity_id is not null then (
-                         select pg_catalog.array_agg(f) from pg_catalog.unnest(%1$s) f
-                          where %2$s or (select w.rule from public.sync_warnings w
-                                          where w.entity_id = %3$s and w.legacy_id = p._key and w.rule = 'written_otherwise: ' || f limit 1) is not null) end$c$,
-        v_reworded, sync.untouched_sql(p_entity, p_schema), p_entity.id) end);
+      case when v_texts is null then 'null::text[]' else format($c$
+                       case when w.texts <> '{}' and s.entity_id is not null then (
+                         select pg_catalog.array_agg(f) from pg_catalog.unnest(w.texts) f where %s or %s) end$c$, sync.untouched_sql(p_entity, p_schema), v_told) end,
+      coalesce(v_texts, 'null::text[]'));
 end
 $$;
 comment on function sync.classify_statement(public.sync_entities, text, text) is
@@ -4738,6 +4841,7 @@ begin
       with after as (
         select q.n, q.legacy_id, q.raw, q.digest, q.action, o.now, t.id is not null as there, t.xmin is not distinct from q.held as untouched,
                case when q.action = 'review' then sync.seen_but(q.new, q.seen, q.decided) else q.new end as new, t.xmin as written_by,
+               not exists (select from pg_catalog.unnest(q.reworded) f where not w.written ? f) as kept,
                case when q.action = 'insert' or q."left" = q.now then o.now
                     else (select jsonb_object_agg(e.key, case when q.decided ->> e.key in ('retain', 'merge') then q.new -> e.key
                                                               when q.changed ? e.key or e.value is distinct from q.now -> e.key then e.value
@@ -4767,7 +4871,9 @@ begin
       ), state as (
         insert into %6$I.sync_row_states as s (entity_id, legacy_id, raw, synced_at, source_digest, written_by, seen, "left", seen_hash, left_hash)
         -- Of what a person is asked the queue keeps the hash: should its row be lost, the record counts as changed.
-        select %3$s, legacy_id, raw, now(), case when action <> 'review' then digest end, case when "left" = now then written_by end, %5$s from after where there
+        select %3$s, legacy_id, raw, now(), case when action <> 'review' then digest end,
+               -- A text that a person has changed stays a person's.
+               case when "left" = now and kept then written_by end, %5$s from after where there
         on conflict (entity_id, legacy_id) do update
            set raw = excluded.raw, synced_at = excluded.synced_at, seen = excluded.seen, "left" = excluded."left",
                seen_hash = excluded.seen_hash, left_hash = excluded.left_hash,
@@ -4967,7 +5073,7 @@ begin
     n integer primary key, legacy_id bigint not null, id uuid not null, action text not null,
     new jsonb, seen jsonb, "left" jsonb, now jsonb, changed jsonb, written jsonb, decided jsonb, raw jsonb, digest bigint,
     held xid, fields text, altered boolean not null default false, cancelled boolean not null default false, otherwise text[], restated boolean not null default false,
-    prints jsonb, reprinted text[]
+    prints jsonb, reprinted text[], reworded text[]
   ) on commit drop;
   create temp table page_relatives (n integer primary key, k bigint not null, state text not null default 'open', field text, parent bigint)
     on commit drop;
@@ -7162,7 +7268,10 @@ declare
   v_crashed boolean;
 begin
   select * into v_chain from public.sync_chains where id = p_chain for update;
-  if not found or v_chain.state <> 'open' then
+  if not found or v_chain.page < p_page then
+    perform sync.note_page_ahead(p_chain, p_page);
+  end if;
+  if v_chain.state is distinct from 'open' then
     return jsonb_build_object('outcome', 'closed');
   end if;
   if v_chain.page <> p_page then
@@ -8654,29 +8763,33 @@ set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbrevia
 set intervalstyle = 'iso_8601' set extra_float_digits = 3 set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
 set array_nulls = on set standard_conforming_strings = on set quote_all_identifiers = off set transform_null_equals = off as $$
 declare
-  v_entity public.sync_entities;
+  v_entity  public.sync_entities;
+  v_differs text;
+  v_texts   boolean; -- values that are equal may print otherwise by now
 begin
   select * into strict v_entity from public.sync_entities where id = p_entity_id;
   v_entity := sync.with_types(v_entity);
+  v_differs := format($q$case when s.left_hash is null then (select to_jsonb(x.*) from (select %1$s) x) <> s."left"
+                     else s.left_hash <> hashtextextended((select to_jsonb(x.*)::text from (select %1$s) x), 0) end$q$, sync.owned_columns(v_entity));
+  v_texts := sync.reworded_sql(v_entity) is not null and sync.texts_moved(v_entity);
   return query execute format($q$
-    select s.legacy_id, case when %12$s then 'edited' when s.gone_at is not null then 'returned' when t.id is null then 'target_deleted' else 'edited' end
+    select s.legacy_id, case when %12$s then 'edited' when s.gone_at is not null then 'returned' when t.id is null then 'target_deleted' when %5$s then 'edited' else 'rewritten' end
       from public.sync_row_states s
      -- One index probe per record, whatever the planner thinks.
      cross join lateral (
        select u.entity_uuid from public.uuid_mappings_enhanced u
         where u.source_id = %2$s and u.entity_type = %3$L and u.legacy_id = s.legacy_id offset 0) m
-      left join lateral (select r.xmin, r.id, %14$s from public.%1$I r where r.id = m.entity_uuid offset 0) t on true
+      left join lateral (select r.xmin, r.id, %15$s from public.%1$I r where r.id = m.entity_uuid offset 0) t on true
       %11$s
      where s.entity_id = %4$s and s.legacy_id between %6$L and %7$L
        and case %13$s when s.gone_at is not null then %10$s
                 when t.id is null then true
                 when %9$s is true then false
-                when s.left_hash is null then (select to_jsonb(x.*) from (select %5$s) x) <> s."left"
-                else s.left_hash <> hashtextextended((select to_jsonb(x.*)::text from (select %5$s) x), 0) end
+                else %5$s%14$s end
        and (select c.id from public.sync_conflicts c
              where c.entity_id = %4$s and c.source_record_id = s.legacy_id and (c.state = 'open' or c.standing) and c.rule = 'target_deleted' limit 1) is null
      order by s.legacy_id limit %8$s
-  $q$, v_entity.target_table, v_entity.source_id, v_entity.entity_type, v_entity.id, sync.owned_columns(v_entity), p_from, p_to, p_limit,
+  $q$, v_entity.target_table, v_entity.source_id, v_entity.entity_type, v_entity.id, v_differs, p_from, p_to, p_limit,
     sync.as_left_sql(v_entity), sync.unmarked_sql(v_entity),
     case when p_plan is null then '' else format('left join lateral (
         select r.lands, r.row_after, r.state_after, r.outcome, r.rule from public.sync_planned_records r
@@ -8686,11 +8799,12 @@ begin
                 when r.lands then case when r.state_after -> 'left_hash' = 'null' then r.row_after - 'id' <> r.state_after -> 'left'
                                        else (r.state_after ->> 'left_hash')::bigint <> hashtextextended((r.row_after - 'id')::text, 0) end
                 when r.lands is not null or r.outcome = 'in_conflict' and r.rule = 'target_deleted' then false $p$ end,
+    case when v_texts then format(' or %s is not true', sync.untouched_sql(v_entity, 'public')) else '' end,
     (select string_agg(format('r.%I', c.name), ', ') from sync.field_slots(v_entity) c));
 end
 $$;
 comment on function sync.drifted_rows(smallint, bigint, bigint, integer, uuid) is
-  'Landed records in a key range whose target row is gone (target_deleted) or no longer what the sync left (edited), and deleted ones whose mark is gone (returned). p_plan: as for sync.known_records.';
+  'Landed records in a key range whose target row is gone (target_deleted) or no longer what the sync left (edited), or written by DDL that may have changed texts of equal values (rewritten), and deleted ones whose mark is gone (returned). p_plan: as for sync.known_records.';
 
 create function sync.merge_found(p_before jsonb, p_found jsonb) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9205,15 +9319,19 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_identity text := sync.target_identity();
   v_known    text;
+  v_until    timestamptz;
+  v_accepted timestamptz := (select max(accepted_at) from public.sync_identities
+                              where source_id = p_source_id and side = 'target_state' and accepted_at is not null);
   v_latest   bigint := coalesce((select max(ordinal) from public.sync_executions), 0);
 begin
-  select target_identity into v_known from public.sync_sources where id = p_source_id for no key update;
+  select target_identity, put_back_until into v_known, v_until from public.sync_sources where id = p_source_id for no key update;
   update public.sync_sources
      set target_identity = v_identity,
+         put_back_until = coalesce(v_accepted, put_back_until),
          written_since = case when sync.without_timeline(v_known) <> sync.without_timeline(v_identity) then pg_current_xact_id()
                          else written_since end
-   where id = p_source_id and target_identity is distinct from v_identity;
-  if coalesce(v_known, v_identity) = v_identity and coalesce(p_witness, 0) <= v_latest then
+   where id = p_source_id and (target_identity, put_back_until) is distinct from (v_identity, coalesce(v_accepted, put_back_until));
+  if coalesce(v_known, v_identity) = v_identity and coalesce(p_witness, 0) <= v_latest and coalesce(v_accepted <= v_until, true) then
     return false;
   end if;
   -- Whatever was read and deleted since the backup is found again from the older checkpoints; what nobody wrote since, by comparing.
@@ -9228,7 +9346,7 @@ begin
 end
 $$;
 comment on function sync.notice_target(smallint, bigint) is
-  'True: this database was restored since the last execution; then both sides are compared. p_witness: the last execution that the cache remembers.';
+  'True: this database was put back since the last execution, as a person has accepted; then both sides are compared. p_witness: the last execution that the cache remembers.';
 
 create function sync.begin_execution(p_plan jsonb) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$

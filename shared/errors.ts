@@ -192,7 +192,7 @@ export const ERRORS = {
     status: 409,
     retryable: false,
     meaning:
-      "The target is another database than the one known in it: it was copied, restored on another server, or is looked for at another address.",
+      "The target is another database than the one known in it: it was copied, put back to an older state, restored on another server, or is looked for at another address.",
     remedy:
       "Correct TARGET_DB_URL; or, if this is the target from now on, put your name into accepted_by of its entry in sync_identities, and start again. Nothing was written.",
   },

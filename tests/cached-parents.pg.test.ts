@@ -90,3 +90,32 @@ it("a page whose parents all stand is read once", async () => {
   expect(page).toEqual({ all_hit: true });
   expect([...(await test.target.admin`select suffix from public.patients`)]).toEqual([{ suffix: "Jr" }]);
 });
+
+it("records that do not land, beside a relative that the target refuses, speak against no cached parent: their page is read once", async () => {
+  const cache = remembering();
+  await using test = await createPipeline();
+  await test.target.admin.unsafe(`
+    do $$ declare v text; begin
+      select conname into strict v from pg_constraint where conrelid = 'public.categories'::regclass and contype = 'f' and confrelid = conrelid;
+      execute format('alter table public.categories drop constraint %I', v); end $$;
+    alter table public.categories add constraint no_three check (name <> 'category 3')`);
+  const seed = (id: number, parent: number | null) =>
+    test.seed.orphan("dispatch_category", { id, name: `category ${id}`, parent_id: parent });
+  await seed(1, null);
+  await run(test, cache);
+  for (const [id, parent] of [
+    [2, 3],
+    [3, 2],
+    [4, 1],
+  ] as const)
+    await seed(id, parent);
+  await run(test, cache);
+  expect(await test.live("categories")).toMatchObject([
+    { id: 2, state: "waiting", parentId: 3 },
+    { id: 3, state: "open", rule: "no_three" },
+  ]);
+  const [page] = await test.target.admin`
+    select l.cache_hits as hits from public.sync_page_log l join public.sync_entities e on e.id = l.entity_id
+     where e.entity_type = 'categories' and l.read = 3`;
+  expect(page).toEqual({ hits: 1 });
+});

@@ -430,6 +430,7 @@ describe("the check of the catalogs", () => {
       "source_unknown",
       "target_unknown",
       "installation_unknown",
+      "target_state_unknown",
       "source_address_unknown",
       "target_address_unknown",
     ] as const;

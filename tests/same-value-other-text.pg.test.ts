@@ -175,6 +175,104 @@ describe("a change of a value's text alone is a change", () => {
   });
 });
 
+const REWRITES: Readonly<Record<keyof typeof TEXTS, string>> = {
+  document: "document::jsonb::json",
+  ordered: "ordered::jsonb::json",
+  parsed: `replace(parsed::text, '1.5', '1.500')::jsonb`,
+  amount: "trim_scale(amount)",
+  domained: "trim_scale(domained)",
+  double: "double + 0",
+  single: "single + 0",
+};
+
+describe("DDL of the target that changes texts alone", () => {
+  const rewrite = (test: Pipeline) =>
+    test.target.admin.unsafe(
+      `alter table public.fresh ${NAMES.map((name) => `alter column ${name} type ${TEXTS[name].type} using ${REWRITES[name]}`).join(", ")}`,
+    );
+  const made3 = async (history: "values" | "hashes") => {
+    const test = await made({ history });
+    // In the last record of each type a text that the rewrite changes.
+    for (const at of [0, 1]) {
+      await put(test, at);
+      await test.sync(only);
+    }
+    await expectSame(test);
+    return test;
+  };
+
+  it.each(CAPTURES.flatMap(([name, named]) => (["values", "hashes"] as const).map((history) => [name, history, named] as const)))(
+    "is taken back by the next run: %s (%s)",
+    async (_, history, named) => {
+      await using test = await made3(history);
+      await rewrite(test);
+      expect(await texts(test, "target")).not.toEqual(await texts(test, "source"));
+      const { execution } = await test.sync(request(named));
+      await expectSame(test);
+      expect(await updatedBy(test, execution)).toBeGreaterThan(0);
+      for (const capture of ["auto", "full", "digest"] as const) {
+        const later = await test.sync({ ...only, capture });
+        expect(await updatedBy(test, later.execution), capture).toBe(0);
+      }
+      expect((await test.target.admin`select from public.sync_warnings`).length).toBe(0);
+      expect(await test.live(ENTITY)).toEqual([]);
+    },
+  );
+
+  it("is foretold by a plan, and named in the report of a digest, beside values that people have edited", async () => {
+    await using test = await made3("values");
+    await test.target.admin`update public.fresh set amount = 7 where legacy_id = 1`;
+    await rewrite(test);
+    const plan = await test.sync({ ...only, dryRun: true });
+    const [counts] = await test.target.admin<{ n: number }[]>`
+      select sum((e -> 'counts' ->> 'updated')::integer)::integer as n from public.sync_reports r, jsonb_array_elements(r.body -> 'entities') e
+       where r.execution_id = ${plan.execution} and r.kind = 'plan'`;
+    const { execution } = await test.sync(only);
+    expect(counts?.n).toBe(await updatedBy(test, execution));
+    const [report] = await test.target.admin`
+      select body #> '{edited,legacy_ids}' as edited, (body #>> '{rewritten,count}')::integer as rewritten
+        from public.sync_reports where execution_id = ${execution} and kind like 'digest:%'`;
+    expect(report).toEqual({ edited: ["1"], rewritten: NAMES.length });
+    const [mine] = await test.target.admin`select amount::text from public.fresh where legacy_id = 1`;
+    expect(mine).toEqual({ amount: "7" });
+  });
+
+  it("is none where a file is written anew: no row is written", async () => {
+    await using test = await made3("values");
+    const held = async () => [...(await test.target.admin`select legacy_id::text, xmin::text from public.fresh order by 1`)];
+    const before = await held();
+    await test.target.admin.unsafe("vacuum full public.fresh");
+    await test.sync({ ...only, capture: "digest" });
+    expect(await held()).toEqual(before);
+  });
+});
+
+describe("another definition that changes texts alone", () => {
+  it("is written into rows whose source nobody has changed", async () => {
+    await using test = await made();
+    await put(test, 0);
+    await test.sync(only);
+    const entity = [...test.context.entities.values()][0];
+    const amount = entity?.fields["amount"];
+    if (!entity || !amount) throw new Error("no entity");
+    const longer: typeof amount = {
+      ...amount,
+      decide: (row, landedAs) => {
+        const decision = amount.decide(row, landedAs);
+        return "value" in decision && decision.value !== null ? { ...decision, value: `${decision.value}0` } : decision;
+      },
+    };
+    (test.context.entities as Map<string, Entity>).set(ENTITY, { ...entity, fields: { ...entity.fields, amount: longer } });
+    (test.context.hashes as Map<string, string>).set(ENTITY, "another");
+    await test.sync(only);
+    expect([...(await test.target.admin`select distinct amount::text from public.fresh order by 1`)]).toEqual([
+      { amount: "1.50" },
+    ]);
+    expect((await test.target.admin`select from public.sync_warnings`).length).toBe(0);
+    expect((await test.sync(only)).chains).toEqual([]);
+  });
+});
+
 describe("a change of text that the target's type does not keep is none", () => {
   it("rewrites no row", async () => {
     const columns = {

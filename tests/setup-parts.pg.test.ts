@@ -175,6 +175,25 @@ describe("setup", () => {
     await sql.end();
   });
 
+  it("whose work loses another connection names no connection that stands", async () => {
+    await using target = await createTestTarget();
+    const owner = abandoningWhatIsLost((onclose) => postgres(ownerUrl(target), { max: 1, fetch_types: false, onclose }));
+    const gone = () => Object.assign(new Error("write ECONNRESET api.example.com"), { code: "ECONNRESET" });
+    const within: Step<null> = {
+      title: "functions",
+      look: () => owner.begin(() => Promise.reject(gone())),
+    };
+    const without: Step<null> = { title: "secrets", look: () => Promise.reject(gone()) };
+    for (const step of [within, without]) {
+      await expect(lookAt([step], null, SILENT)).rejects.toMatchObject({
+        code: "FAILED",
+        message: `${step.title}: write ECONNRESET api.example.com`,
+        remedy: expect.stringContaining("goes on there") as string,
+      });
+    }
+    await owner.end();
+  });
+
   it("holds ticks back for as long as its work takes, whatever time limits the owner's role has", async () => {
     await using target = await createTestTarget();
     for (const limit of ["statement_timeout", "transaction_timeout", "idle_in_transaction_session_timeout"])

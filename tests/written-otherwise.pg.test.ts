@@ -450,6 +450,28 @@ describe("a text that a trigger changes, of a value that JSON calls equal", () =
     expect([...(await alerts(test))]).toEqual([]);
     expect(await test.live(ENTITY)).toEqual([]);
   });
+
+  it.each(["values", "hashes"] as const)(
+    "is a person's where a person has changed it, also when the sync has noted the row anew since (history %s)",
+    async (history) => {
+      await using test = await printed({ history });
+      await test.sync();
+      await test.target.admin`update public.fresh set data = data::jsonb::json, f = 0, d = 0 where legacy_id = 1`;
+      const before = await texts(test);
+      for (const capture of ["full", "digest"] as const) {
+        // As after another value of the source that both sides have by now.
+        await test.target.admin.begin(async (tx) => {
+          await tx`set local session_replication_role = replica`;
+          await tx`update public.sync_row_states set seen = seen || '{"n": 9}', seen_hash = seen_hash + 1 where legacy_id = 1`;
+        });
+        await test.sync({ capture: "full" });
+        await test.sync({ capture });
+        expect(await warnings(test), capture).toEqual([]);
+        expect(await texts(test)).toEqual(before);
+      }
+      expect([...(await alerts(test))]).toEqual([]);
+    },
+  );
 });
 
 describe("a record that waits for a person's decision, of which a trigger prints the texts otherwise", () => {

@@ -265,9 +265,12 @@ export function deletesRows({ onDelete, source: { predicate } }: Entity): boolea
   return onDelete === "hard" || predicate?.onLeave === "delete";
 }
 
-/** Everything in a definition that decides what lands in the target, as plain data: the input of its hash. */
-export function definitionOf(entity: Entity): unknown {
-  const ruleOf = ({ holds, ...rule }: { holds: (value: never) => boolean }) => [rule, holds.toString()];
+/**
+ * Everything in a definition that decides what lands in the target, as plain data: the input of its hash.
+ * @param byText rules count by their text, too: of an entity without a file nothing else tells what they mean.
+ */
+export function definitionOf(entity: Entity, byText = true): unknown {
+  const ruleOf = ({ holds, ...rule }: { holds: (value: never) => boolean }) => [rule, ...(byText ? [holds.toString()] : [])];
   // How records are found and selected changes none of them.
   const { modified: _modified, dated: _dated, filters: _filters, ...source } = entity.source;
   return {

@@ -89,10 +89,12 @@ export function sourceColumnsRead(entity: Entity): Set<string> {
 
 /**
  * Fingerprint of what an entity does to its records; when it changes, everything is projected again. A definition has its own
- * functions as text, but not what they call: that is in `code`, the hashes of the code behind entities that have a file.
+ * functions as text, but not what they call: that is in `code`, the hashes of the code behind entities that have a file, and of what
+ * the engine makes of them.
  */
 export function definitionHash(entity: Entity, code: Readonly<Record<string, string>> = {}): string {
-  return bytesToHex(sha1(utf8ToBytes(JSON.stringify([definitionOf(entity), code[entity.name] ?? null]))));
+  const behind = code[entity.name];
+  return bytesToHex(sha1(utf8ToBytes(JSON.stringify([definitionOf(entity, behind === undefined), behind ?? null]))));
 }
 
 function predicateProblems({ name, source }: Entity, entities: readonly Entity[]): string[] {

@@ -9,13 +9,14 @@ import { findingsOn, type Finding } from "./contract/finding.ts";
 const CODES = {
   source: "SOURCE_UNKNOWN",
   target: "TARGET_UNKNOWN",
+  target_state: "TARGET_UNKNOWN",
   installation: "INSTALLATION_UNKNOWN",
   source_address: "SOURCE_UNKNOWN",
   target_address: "TARGET_UNKNOWN",
 } as const satisfies Record<UnknownIdentity["side"], ErrorCode>;
 
 /**
- * Nothing begins before a person has accepted a source, target or installation that is new. A plan may read a new source: what it would change
+ * Nothing begins before a person has accepted a source, target or installation that is new, or that the target was put back to an older state. A plan may read a new source: what it would change
  * is what a person wants to know before.
  * @returns the findings of a plan. @throws IsthmusError SOURCE_UNKNOWN, TARGET_UNKNOWN, INSTALLATION_UNKNOWN; then nothing but the question is written.
  */
@@ -39,7 +40,8 @@ export async function unknownAsFindings(context: Context, sourceId: number): Pro
 /** Whether this installation works at the target that it knows. The tick asks no source. */
 export async function isAtHome(context: Context, sourceId: number): Promise<boolean> {
   const { installation, target_address } = partiesOf(context);
-  const unknown = await askForIdentities(context.target, sourceId, { installation, target_address }, null);
+  const remembered = await context.cache.recallExecution();
+  const unknown = await askForIdentities(context.target, sourceId, { installation, target_address, remembered }, null);
   for (const one of unknown) context.log.error("identity.unknown", { ...one });
   return unknown.length === 0;
 }
@@ -49,8 +51,13 @@ export function partiesOf({ config }: Pick<Context, "config">): Required<Parties
   return { installation: installationId(config.FUNCTIONS_URL), ...addressesOf(config) };
 }
 
-function unknownIdentities(context: Context, sourceId: number, position: SourcePosition): Promise<readonly UnknownIdentity[]> {
-  const met = { source: identityOf(position), ...partiesOf(context) };
+async function unknownIdentities(
+  context: Context,
+  sourceId: number,
+  position: SourcePosition,
+): Promise<readonly UnknownIdentity[]> {
+  const remembered = await context.cache.recallExecution();
+  const met = { source: identityOf(position), ...partiesOf(context), remembered };
   return askForIdentities(context.target, sourceId, met, position.database_name ?? null);
 }
 
@@ -67,6 +74,8 @@ function messageOf({ config }: Context, { side, identity, known }: UnknownIdenti
         : `Another database answers as the source ${config.SOURCE_NAME} than the one known here: ${identity} (server/database)${instead}.`;
     case "target":
       return `The target is a copy, or another database than the one known here: ${identity} (server/database)${instead}.`;
+    case "target_state":
+      return `The target seems to have been put back to an older state: ${identity}.`;
     case "installation":
       return `Another installation of the functions works at this target than the one known here: ${identity}${instead}.`;
     case "source_address":

@@ -162,7 +162,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
   };
 }
 
-/** A target that is another database than before, or has forgotten executions that the cache remembers, is told of in an alert. */
+/** Of a target that was put back, as a person has accepted, an alert tells; both sides are compared then. */
 async function noticeRestoredTarget({ target, cache, log }: Context, sourceId: number): Promise<void> {
   const remembered = await cache.recallExecution();
   if (await noticeTarget(target, sourceId, remembered)) log.error("target.restored", { remembered });

@@ -67,6 +67,7 @@ export async function digest(context: Context, claim: Claim, entity: Entity): Pr
     ...compared.unlike,
     target_deleted: within.filter(({ finding }) => finding === "target_deleted").map(({ id }) => id),
     edited: within.filter(({ finding }) => finding === "edited").map(({ id }) => id),
+    rewritten: within.filter(({ finding }) => finding === "rewritten").map(({ id }) => id),
     returned: [...within.filter(({ finding }) => finding === "returned").map(({ id }) => id), ...found("returned")],
     state_lost: found("state_lost"),
     mapping_lost: found("mapping_lost"),

@@ -154,9 +154,9 @@ export async function knownDigests(target: Queryable, { entityId, plan }: KnownO
   );
 }
 
-/** Records whose target row is gone, or no longer what the sync left, or has lost the mark of a deleted one; ascending. */
+/** Records whose target row is gone, or no longer what the sync left, or was written by DDL, or has lost the mark of a deleted one; ascending. */
 export async function driftedRows(target: Queryable, { entityId, plan }: KnownOf, { from, to }: Span, limit: number) {
-  return query<{ id: string; finding: "target_deleted" | "edited" | "returned" }>(
+  return query<{ id: string; finding: "target_deleted" | "edited" | "rewritten" | "returned" }>(
     target,
     "target",
     `select legacy_id::text as id, finding
@@ -206,6 +206,8 @@ export interface DigestFindings {
   readonly target_deleted: readonly string[];
   /** Their target row was edited by somebody. */
   readonly edited: readonly string[];
+  /** Their target row was written by DDL, it seems: texts of equal values may be others. */
+  readonly rewritten: readonly string[];
   /** The source no longer has them, they were deleted or marked, and their row is back. */
   readonly returned: readonly string[];
   /** Mapped, and nothing else is known of them. */

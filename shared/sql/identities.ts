@@ -13,15 +13,17 @@ export interface Parties {
 /** The source itself, and its address, are not asked by every tick. */
 export interface Met extends Parties {
   readonly source?: string;
+  /** The last execution that the cache remembers; null: it remembers none, or there is no cache. */
+  readonly remembered: number | null;
 }
 
 /** One that nobody has accepted. */
 export interface UnknownIdentity {
   /** Of its row in sync_identities. */
   readonly id: string;
-  readonly side: "source" | "target" | "installation" | "source_address" | "target_address";
+  readonly side: "source" | "target" | "target_state" | "installation" | "source_address" | "target_address";
   readonly identity: string;
-  /** null: a source under a new name, beside others. */
+  /** null: a source under a new name, beside others, or a sign that the target was put back. */
   readonly known: string | null;
 }
 

@@ -95,7 +95,7 @@ export async function hideFromXmin({ context, target }: InProcess): Promise<void
 export type DigestReport = Difference &
   Readonly<Record<"target_deleted" | "edited" | keyof typeof NONE_STRAYED, readonly Name[]>>;
 /** The target's own sides agree. */
-export const NONE_STRAYED = { returned: [], state_lost: [], mapping_lost: [], mapped_again: [], unmapped: [] };
+export const NONE_STRAYED = { rewritten: [], returned: [], state_lost: [], mapping_lost: [], mapped_again: [], unmapped: [] };
 
 /** @throws Error when one counts other than it lists. */
 export async function digestReport({ target }: InProcess, execution: string): Promise<DigestReport> {
@@ -105,7 +105,7 @@ export async function digestReport({ target }: InProcess, execution: string): Pr
      where r.execution_id = ${execution} and r.kind like 'digest:%'`;
   const report: Record<keyof DigestReport, Name[]> = {
     ...{ missing: [], surplus: [], changed: [], target_deleted: [], edited: [] },
-    ...{ returned: [], state_lost: [], mapping_lost: [], mapped_again: [], unmapped: [] },
+    ...{ rewritten: [], returned: [], state_lost: [], mapping_lost: [], mapped_again: [], unmapped: [] },
   };
   for (const { table, reason, count, ids } of found) {
     if (count !== ids.length) throw new Error(`A digest counts ${count} ${reason} ${table} records and lists ${ids.length}`);

@@ -10,8 +10,8 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
 });
 const { source: sourceUrl = process.env["SOURCE_DB_URL"], target: targetUrl = process.env["TARGET_DB_URL"] } = values;
-if (sourceUrl === undefined || targetUrl === undefined)
-  throw new Error("Give --source and --target, or SOURCE_DB_URL and TARGET_DB_URL.");
+// An empty address would lead to a server on this machine.
+if (!sourceUrl || !targetUrl) throw new Error("Give --source and --target, or SOURCE_DB_URL and TARGET_DB_URL.");
 const definitions = await recomputedOf(configuredFolder());
 const [source, target] = [pinnedSession(sourceUrl), pinnedSession(targetUrl)];
 try {

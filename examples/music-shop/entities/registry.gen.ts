@@ -26,17 +26,17 @@ export const registry: readonly Entity[] = [
   tracks,
 ];
 
-/** Entity → hash of its file and of every file that this one runs, without comments and types. */
+/** Entity → hash of its file, of every file of the installation that this one runs, and of what the engine makes of it. */
 export const codeHashes: Readonly<Record<string, string>> = {
-  [albums.name]: "47a8465f5bb3cce8aa47f354cf340628664ce163",
-  [artists.name]: "88bb5f535fd142e6d97d0c2cb224522396f3d3e0",
-  [customers.name]: "bda541e21120c5fa7dbe4d1b6558856b4a1f9715",
-  [employees.name]: "a908f08cdc195a84f2a443058957737a7cd76004",
-  [genres.name]: "dfb3cf943ad7cc23e9dfc224465dcf15f809eade",
-  [invoiceLines.name]: "da263655a96f1efd66ddc55f733673102565f741",
-  [invoices.name]: "37cb1224223538a006fd6641fea2f9f3328163e4",
-  [mediaTypes.name]: "17615d39e0da288ae03991d156b59c6b56d55da7",
-  [playlistTracks.name]: "a1b523423ba2c27b7465f0dd3644b3a679bc2360",
-  [playlists.name]: "26771b0908f107859f5326e306ec3e095fc5a77a",
-  [tracks.name]: "3340bb3e05c583bd77cc1042e6821162f562e93b",
+  [albums.name]: "0fe1f5ba9e4ca4584d08069efc8757b442180fe2",
+  [artists.name]: "f8d6407ec09a3ba2ae5f8b439401241d37150040",
+  [customers.name]: "c51b5204d6853918bc5dfdff1377a2c1cc6a30b2",
+  [employees.name]: "4d7900a47f6940d4c6cfb73797176f1966721907",
+  [genres.name]: "976ca69fadfaf0dc3972541bf8941810b3b5cc09",
+  [invoiceLines.name]: "b684ac0098bd3615122b8fb7a234ecf1302398cb",
+  [invoices.name]: "c29e598e639bfe2deeebe4df4e5a90c99fea96b0",
+  [mediaTypes.name]: "57358d3ce5fa731f01c08d0e431e00a435827005",
+  [playlistTracks.name]: "eaf73b08e82ec7498b85bf9863603559a511bf98",
+  [playlists.name]: "bc92e69c2521c95c606a8b3544e32d827a82c272",
+  [tracks.name]: "ca52d1ae7c1e7b624596fc9d7612a93b4e41bc78",
 };

@@ -6,6 +6,17 @@ const LOST = ["CONNECTION_CLOSED", "CONNECTION_DESTROYED", "CONNECTION_ENDED", "
 
 export const isLost = (error: unknown): boolean => LOST.includes(String((error as { code?: unknown } | null)?.code));
 
+/** A transaction whose connection was lost. Other connections of a step are told by their own errors. */
+export class LostTransaction extends Error {
+  /** As the driver has it: who looks at codes finds the same. */
+  readonly code: string;
+
+  constructor(cause: unknown) {
+    super("The connection was lost in the middle of a transaction.", { cause });
+    this.code = String((cause as { code?: unknown } | null)?.code);
+  }
+}
+
 /** So long after an error the end of its connection is told at the latest. */
 const CLOSING_MS = 1_000;
 
@@ -14,14 +25,15 @@ type Work<T> = (tx: postgres.TransactionSql) => Promise<T>;
 /**
  * A client of the driver whose transactions end with their connection. The driver would write the next statement, the ROLLBACK or the COMMIT
  * of such a transaction to a socket that is gone, which throws where nobody can catch it (`TypeError ... nextWrite`). So work whose
- * connection is lost sends nothing more, and gets no answer. `begin` rejects at once, with the driver's CONNECTION_CLOSED.
+ * connection is lost sends nothing more, and gets no answer. `begin` rejects at once, with LostTransaction.
  */
 export function abandoningWhatIsLost(open: (onclose: () => void) => postgres.Sql): postgres.Sql {
   let closings = 0;
   const sql = open(() => closings++);
-  const begin = <T>(...given: [string, Work<T>] | [Work<T>]) => {
+  const begin = async <T>(...given: [string, Work<T>] | [Work<T>]) => {
     const [options, work] = given.length === 2 ? given : ["", given[0]];
-    return sql.begin(options, async (tx) => {
+    const [atFirst, raised] = [closings, new Set<unknown>()];
+    const done = sql.begin(options, async (tx) => {
       const before = closings;
       const refuse = () => {
         if (closings === before) return;
@@ -34,10 +46,21 @@ export function abandoningWhatIsLost(open: (onclose: () => void) => postgres.Sql
       } catch (error) {
         // The work may have lost another connection than this one. The event of this one's end may come after the error.
         for (let waited = 0; isLost(error) && closings === before && waited < CLOSING_MS; waited += 20) await sleep(20);
-        if (closings === before) throw error;
+        if (closings === before) {
+          raised.add(error);
+          throw error;
+        }
         return await new Promise<never>(() => undefined);
       }
     });
+    try {
+      return await done;
+    } catch (error) {
+      // What the work itself has raised while this connection stood is another one's.
+      if (!isLost(error) || raised.has(error)) throw error;
+      for (let waited = 0; closings === atFirst && waited < CLOSING_MS; waited += 20) await sleep(20);
+      throw closings === atFirst ? error : new LostTransaction(error);
+    }
   };
   return new Proxy(sql, { get: (target, name) => (name === "begin" ? begin : (Reflect.get(target, name) as unknown)) });
 }

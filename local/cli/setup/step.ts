@@ -1,5 +1,5 @@
 import { Problem, toProblem } from "../problem.ts";
-import { isLost } from "./lost-transaction.ts";
+import { isLost, LostTransaction } from "./lost-transaction.ts";
 import type { Terminal } from "../output.ts";
 
 /** What a look at one part of an installation found. `due`: the step will do what `text` says. `person`: only a person can, by `actions`. */
@@ -62,11 +62,13 @@ function line(title: string, { state, text }: Found): string {
   return `  ${SIGNS[state].padEnd(4)}  ${title.padEnd(WIDTH)}  ${text}\n`;
 }
 
+const AGAIN = "Run the command again: it looks at what was done, and goes on there.";
+
 function lostConnection(title: string, cause: unknown): Problem {
   return new Problem(
     "TARGET_UNAVAILABLE",
     `${title}: The connection to the target (TARGET_OWNER_URL) was lost in the middle of this step.`,
-    "Run the command again: it looks at what was done, and goes on there.",
+    AGAIN,
     { cause },
   );
 }
@@ -75,8 +77,11 @@ async function named<T>(step: { readonly title: string }, work: () => Promise<T>
   try {
     return await work();
   } catch (error) {
-    if (isLost(error)) throw lostConnection(step.title, error);
-    const { code, message, remedy, exitCode, detail } = toProblem(error);
+    if (error instanceof LostTransaction) throw lostConnection(step.title, error);
+    const problem = toProblem(error);
+    const { code, message, exitCode, detail } = problem;
+    // Whichever connection it was, its own error names it.
+    const remedy = isLost(error) ? AGAIN : problem.remedy;
     const said = message.startsWith(step.title) ? message : `${step.title}: ${message}`;
     throw new Problem(code, said, remedy, { exitCode, detail, cause: error });
   }

@@ -108,7 +108,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.ask_for_identities(smallint,jsonb,text)",
-    digest: "6f00fdace3",
+    digest: "8d790fd152",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/identities.sql",
   },
@@ -248,7 +248,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.check_parties(public.sync_executions,jsonb)",
-    digest: "22e3bfdf1b",
+    digest: "b76c967b4c",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/identities.sql",
   },
@@ -261,7 +261,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.claim_page(uuid,integer,integer,jsonb,text,integer)",
-    digest: "f287ea786f",
+    digest: "f2e5c9c91d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-claims.sql",
   },
@@ -291,7 +291,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.classify_statement(public.sync_entities,text,text)",
-    digest: "a5b6044ccb",
+    digest: "b6e8948196",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },
@@ -477,7 +477,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.drifted_rows(smallint,bigint,bigint,integer,uuid)",
-    digest: "5c7814c80a",
+    digest: "a569e1ac1a",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/digest.sql",
   },
@@ -762,7 +762,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.is_new_identity(smallint,text,text)",
-    digest: "748c1d07eb",
+    digest: "c26a47b0eb",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/identities.sql",
   },
@@ -799,7 +799,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.keep_identities(smallint,jsonb)",
-    digest: "b4eeab9768",
+    digest: "8ab5637a40",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/identities.sql",
   },
@@ -913,7 +913,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.load_records(public.sync_entities,json,bigint[],bigint[],uuid,text)",
-    digest: "36c00ed94d",
+    digest: "32b6befbbc",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load.sql",
   },
@@ -1014,6 +1014,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/conflict-policy.sql",
   },
   {
+    object: "function sync.met_identities(smallint,jsonb)",
+    digest: "f477758e23",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/identities.sql",
+  },
+  {
     object: "function sync.missing_keys(public.sync_chains,public.sync_entities,jsonb)",
     digest: "c89c27e1ff",
     rights: ["isthmus_worker EXECUTE"],
@@ -1051,7 +1057,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.new_identities(smallint,jsonb)",
-    digest: "73b3852e9c",
+    digest: "bc9ad31ba9",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/identities.sql",
   },
@@ -1085,6 +1091,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sending.sql",
   },
+  { object: "function sync.note_forgotten()", digest: "a6aa469aaa", rights: [], file: "schemas/functions/table-guards.sql" },
+  {
+    object: "function sync.note_page_ahead(uuid,integer)",
+    digest: "897731fe99",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/identities.sql",
+  },
   {
     object: "function sync.note_planned(uuid,public.sync_entities,bigint[],bigint[],jsonb)",
     digest: "2eddb57a0b",
@@ -1112,7 +1125,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.notice_target(smallint,bigint)",
-    digest: "1add9d0bf3",
+    digest: "0f01a3e4ce",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/begin.sql",
   },
@@ -1515,6 +1528,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/conflict-policy.sql",
   },
   {
+    object: "function sync.signs_of_restore(smallint,bigint)",
+    digest: "44f6622b70",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/identities.sql",
+  },
+  {
     object: "function sync.slot_versions(smallint,bigint[])",
     digest: "68bd21cd2e",
     rights: ["isthmus_worker EXECUTE"],
@@ -1659,6 +1678,18 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "827e1436ab",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
+  },
+  {
+    object: "function sync.texts_moved(public.sync_entities)",
+    digest: "ef9eb443d2",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/entity-shapes.sql",
+  },
+  {
+    object: "function sync.texts_sql(public.sync_entities,text,boolean)",
+    digest: "b7a9734054",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/entity-shapes.sql",
   },
   { object: "function sync.tick_obstacle()", digest: "2d6a59de8d", rights: [], file: "schemas/functions/tick-watch.sql" },
   { object: "function sync.tick_request()", digest: "63e2f4dc55", rights: [], file: "schemas/functions/tick-call.sql" },
@@ -1815,7 +1846,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.write_statements(public.sync_entities,text)",
-    digest: "94051e2dc9",
+    digest: "a2fcb95187",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },
@@ -2636,6 +2667,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   {
     object: "trigger guard_status on public.sync_executions",
     digest: "fc8915c40c",
+    rights: [],
+    file: "schemas/functions/table-guards.sql",
+  },
+  {
+    object: "trigger note_forgotten on public.sync_executions",
+    digest: "ea22404f48",
     rights: [],
     file: "schemas/functions/table-guards.sql",
   },

@@ -155,6 +155,11 @@ export const FINDINGS = {
     "The target is another database than the one known here.",
     "Correct TARGET_DB_URL; or, if this is the target from now on, put your name into accepted_by of its row in sync_identities.",
   ],
+  target_state_unknown: [
+    "fatal",
+    "The target seems to have been put back to an older state.",
+    "Correct TARGET_DB_URL; or, if it was put back on purpose, or has failed over, put your name into accepted_by of its row in sync_identities: the next execution of each entity compares both sides.",
+  ],
   source_address_unknown: [
     "fatal",
     "The source is looked for at an address that is new here.",

@@ -14,15 +14,19 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_identity text := sync.target_identity();
   v_known    text;
+  v_until    timestamptz;
+  v_accepted timestamptz := (select max(accepted_at) from public.sync_identities
+                              where source_id = p_source_id and side = 'target_state' and accepted_at is not null);
   v_latest   bigint := coalesce((select max(ordinal) from public.sync_executions), 0);
 begin
-  select target_identity into v_known from public.sync_sources where id = p_source_id for no key update;
+  select target_identity, put_back_until into v_known, v_until from public.sync_sources where id = p_source_id for no key update;
   update public.sync_sources
      set target_identity = v_identity,
+         put_back_until = coalesce(v_accepted, put_back_until),
          written_since = case when sync.without_timeline(v_known) <> sync.without_timeline(v_identity) then pg_current_xact_id()
                          else written_since end
-   where id = p_source_id and target_identity is distinct from v_identity;
-  if coalesce(v_known, v_identity) = v_identity and coalesce(p_witness, 0) <= v_latest then
+   where id = p_source_id and (target_identity, put_back_until) is distinct from (v_identity, coalesce(v_accepted, put_back_until));
+  if coalesce(v_known, v_identity) = v_identity and coalesce(p_witness, 0) <= v_latest and coalesce(v_accepted <= v_until, true) then
     return false;
   end if;
   -- Whatever was read and deleted since the backup is found again from the older checkpoints; what nobody wrote since, by comparing.
@@ -37,7 +41,7 @@ begin
 end
 $$;
 comment on function sync.notice_target(smallint, bigint) is
-  'True: this database was restored since the last execution; then both sides are compared. p_witness: the last execution that the cache remembers.';
+  'True: this database was put back since the last execution, as a person has accepted; then both sides are compared. p_witness: the last execution that the cache remembers.';
 
 create function sync.begin_execution(p_plan jsonb) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$

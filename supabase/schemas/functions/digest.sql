@@ -46,29 +46,33 @@ set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbrevia
 set intervalstyle = 'iso_8601' set extra_float_digits = 3 set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
 set array_nulls = on set standard_conforming_strings = on set quote_all_identifiers = off set transform_null_equals = off as $$
 declare
-  v_entity public.sync_entities;
+  v_entity  public.sync_entities;
+  v_differs text;
+  v_texts   boolean; -- values that are equal may print otherwise by now
 begin
   select * into strict v_entity from public.sync_entities where id = p_entity_id;
   v_entity := sync.with_types(v_entity);
+  v_differs := format($q$case when s.left_hash is null then (select to_jsonb(x.*) from (select %1$s) x) <> s."left"
+                     else s.left_hash <> hashtextextended((select to_jsonb(x.*)::text from (select %1$s) x), 0) end$q$, sync.owned_columns(v_entity));
+  v_texts := sync.reworded_sql(v_entity) is not null and sync.texts_moved(v_entity);
   return query execute format($q$
-    select s.legacy_id, case when %12$s then 'edited' when s.gone_at is not null then 'returned' when t.id is null then 'target_deleted' else 'edited' end
+    select s.legacy_id, case when %12$s then 'edited' when s.gone_at is not null then 'returned' when t.id is null then 'target_deleted' when %5$s then 'edited' else 'rewritten' end
       from public.sync_row_states s
      -- One index probe per record, whatever the planner thinks.
      cross join lateral (
        select u.entity_uuid from public.uuid_mappings_enhanced u
         where u.source_id = %2$s and u.entity_type = %3$L and u.legacy_id = s.legacy_id offset 0) m
-      left join lateral (select r.xmin, r.id, %14$s from public.%1$I r where r.id = m.entity_uuid offset 0) t on true
+      left join lateral (select r.xmin, r.id, %15$s from public.%1$I r where r.id = m.entity_uuid offset 0) t on true
       %11$s
      where s.entity_id = %4$s and s.legacy_id between %6$L and %7$L
        and case %13$s when s.gone_at is not null then %10$s
                 when t.id is null then true
                 when %9$s is true then false
-                when s.left_hash is null then (select to_jsonb(x.*) from (select %5$s) x) <> s."left"
-                else s.left_hash <> hashtextextended((select to_jsonb(x.*)::text from (select %5$s) x), 0) end
+                else %5$s%14$s end
        and (select c.id from public.sync_conflicts c
              where c.entity_id = %4$s and c.source_record_id = s.legacy_id and (c.state = 'open' or c.standing) and c.rule = 'target_deleted' limit 1) is null
      order by s.legacy_id limit %8$s
-  $q$, v_entity.target_table, v_entity.source_id, v_entity.entity_type, v_entity.id, sync.owned_columns(v_entity), p_from, p_to, p_limit,
+  $q$, v_entity.target_table, v_entity.source_id, v_entity.entity_type, v_entity.id, v_differs, p_from, p_to, p_limit,
     sync.as_left_sql(v_entity), sync.unmarked_sql(v_entity),
     case when p_plan is null then '' else format('left join lateral (
         select r.lands, r.row_after, r.state_after, r.outcome, r.rule from public.sync_planned_records r
@@ -78,11 +82,12 @@ begin
                 when r.lands then case when r.state_after -> 'left_hash' = 'null' then r.row_after - 'id' <> r.state_after -> 'left'
                                        else (r.state_after ->> 'left_hash')::bigint <> hashtextextended((r.row_after - 'id')::text, 0) end
                 when r.lands is not null or r.outcome = 'in_conflict' and r.rule = 'target_deleted' then false $p$ end,
+    case when v_texts then format(' or %s is not true', sync.untouched_sql(v_entity, 'public')) else '' end,
     (select string_agg(format('r.%I', c.name), ', ') from sync.field_slots(v_entity) c));
 end
 $$;
 comment on function sync.drifted_rows(smallint, bigint, bigint, integer, uuid) is
-  'Landed records in a key range whose target row is gone (target_deleted) or no longer what the sync left (edited), and deleted ones whose mark is gone (returned). p_plan: as for sync.known_records.';
+  'Landed records in a key range whose target row is gone (target_deleted) or no longer what the sync left (edited), or written by DDL that may have changed texts of equal values (rewritten), and deleted ones whose mark is gone (returned). p_plan: as for sync.known_records.';
 
 create function sync.merge_found(p_before jsonb, p_found jsonb) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$

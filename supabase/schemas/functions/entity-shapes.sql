@@ -148,6 +148,29 @@ $$;
 comment on function sync.as_left_sql(public.sync_entities) is
   'SQL: whether the target row t is as the row state s says, because nobody has written it and no DDL has been there. False says nothing: then it is compared.';
 
+create function sync.texts_moved(p_entity public.sync_entities) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select exists (select from public.sync_entity_shapes h where h.entity_id = p_entity.id and sync.has_moved(h.target_compared, h.target))
+      or exists (select from public.sync_checkpoints k
+                  where k.source_id = p_entity.source_id and k.entity_type = p_entity.entity_type and k.definition_hash <> p_entity.definition_hash)
+$$;
+comment on function sync.texts_moved(public.sync_entities) is
+  'Whether texts of equal values may be others although neither the source nor anybody in the target has changed the record: by DDL, or by another definition.';
+
+create function sync.texts_sql(p_entity public.sync_entities, p_schema text, p_all boolean) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select format('case when t.id is not null%s then %s end',
+           -- A row that nobody has written since has the texts of the source that it was written from, but for what is told of it.
+           case when p_all or sync.texts_moved(p_entity) then ''
+                else format(' and (p._digest is distinct from s.source_digest or %s is not true%s)', sync.untouched_sql(p_entity, p_schema), (
+                  select format($q$ or (select w.rule from public.sync_warnings w where w.entity_id = %s and w.legacy_id = p._key and w.rule like 'written\_otherwise: %%' limit 1) is not null$q$, p_entity.id)
+                   where exists (select from public.sync_warnings w where w.entity_id = p_entity.id and w.rule like 'written\_otherwise: %'))) end,
+           r.texts)
+    from (select sync.reworded_sql(p_entity) as texts) r where r.texts is not null
+$$;
+comment on function sync.texts_sql(public.sync_entities, text, boolean) is
+  'SQL over the new value p, target row t and row state s: sync.reworded_sql, and null where that is not asked, because nothing can have changed a text. p_all: it is asked of every row. Null: the entity has no such field.';
+
 create function sync.reshaped_sql(p_entity public.sync_entities, p_schema text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select format($q$
@@ -178,8 +201,8 @@ comment on function sync.left_or_reshaped_sql() is
 revoke all on function sync.target_shapes(smallint, text[]), sync.reshaped_columns(jsonb, jsonb), sync.has_moved(jsonb, jsonb),
   sync.look_at_shapes(smallint, text[], jsonb), sync.plan_shapes(smallint, uuid, jsonb), sync.keep_compared(uuid),
   sync.untouched_sql(public.sync_entities, text), sync.as_left_sql(public.sync_entities), sync.writer_sql(public.sync_entities, text),
-  sync.reshaped_sql(public.sync_entities, text), sync.left_or_reshaped_sql() from public;
+  sync.texts_moved(public.sync_entities), sync.texts_sql(public.sync_entities, text, boolean), sync.reshaped_sql(public.sync_entities, text), sync.left_or_reshaped_sql() from public;
 grant execute on function sync.target_shapes(smallint, text[]), sync.reshaped_columns(jsonb, jsonb), sync.has_moved(jsonb, jsonb),
   sync.look_at_shapes(smallint, text[], jsonb), sync.plan_shapes(smallint, uuid, jsonb), sync.keep_compared(uuid),
   sync.untouched_sql(public.sync_entities, text), sync.as_left_sql(public.sync_entities), sync.writer_sql(public.sync_entities, text),
-  sync.reshaped_sql(public.sync_entities, text), sync.left_or_reshaped_sql() to isthmus_worker;
+  sync.texts_moved(public.sync_entities), sync.texts_sql(public.sync_entities, text, boolean), sync.reshaped_sql(public.sync_entities, text), sync.left_or_reshaped_sql() to isthmus_worker;

@@ -14,8 +14,10 @@ declare
   v_current text := sync.owned_columns(p_entity); -- the same columns of the target row t
   v_target  text := sync.target_sql(p_entity, p_schema);
   v_reshape text := sync.reshaped_sql(p_entity, p_schema);
-  v_reworded text := sync.reworded_sql(p_entity); -- the fields whose text alone may differ, of p and t
   v_edits   boolean := p_of_request is not distinct from 'overwrite_edits';
+  v_texts   text := sync.texts_sql(p_entity, p_schema, v_edits); -- the fields whose text alone may differ, of p, t and s
+  v_all     boolean := v_edits or sync.texts_moved(p_entity);
+  v_told    text; -- whether a field f of the record is told to print otherwise
 begin
   -- Compared is what the column would hold. Whether that is all of the value is asked beside it: a cast cuts without an error.
   select string_agg(format('%s as %I', sync.kept_sql(format('(p.%s)::%s%s', c.slot, c.type, '::' || nullif(c.exact, c.type)), c.type, c.recast), c.name), ', '),
@@ -23,10 +25,11 @@ begin
          coalesce(string_agg(sync.fits_sql(c.slot, c.type, c.exact) || ' is not false', ' and '), 'true')
     into v_typed, v_fits
     from sync.field_slots(p_entity) c;
+  v_told := format($q$(select w.rule from public.sync_warnings w where w.entity_id = %s and w.legacy_id = p._key and w.rule = 'written_otherwise: ' || f limit 1) is not null$q$, p_entity.id);
   -- The target rows were locked by a statement before this one, which sees them as they will be written.
   return
     format($q$
-      insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, decided, raw, digest, restated, altered, held, prints, reprinted)
+      insert into pg_temp.page_plan (n, legacy_id, id, action, new, seen, "left", now, changed, written, decided, raw, digest, restated, altered, held, prints, reprinted, reworded)
       select r.n, r._key, r._uuid,
              case when r.undecided then 'ambiguous'
                   when r.t_id is null and r.seen is null and r.lands is not true then 'insert'
@@ -39,12 +42,12 @@ begin
                   when c.decided @? '$.* ? (@ == "review")' then 'review'
                   when c.written <> '{}' then 'update'
                   else 'unchanged' end,
-             r.new, r.seen, r."left", r.now, c.changed, c.written, c.decided, r._raw, r._digest, r.restated, not r.fits, r.held, r.prints, r.reprinted
+             r.new, r.seen, r."left", r.now, c.changed, c.written, c.decided, r._raw, r._digest, r.restated, not r.fits, r.held, r.prints, r.reprinted, array(select pg_catalog.unnest(r.texts) except select pg_catalog.unnest(r.reprinted))
         from (select p.n, p._key, p._uuid, p._raw, p._digest, v.new, %14$s as fits, %15$s as seen, %16$s as "left", t.id as t_id, t.xmin as held, o.now,
                      m.entity_uuid as mapped, m.lands, a.undecided,
                      p._raw is distinct from s.raw or (s.seen_hash is null) <> (%7$L = 'values')
                        or p._digest is distinct from s.source_digest or s.gone_at is not null as restated, %21$s as reworded,
-                     %23$s as prints, %24$s as reprinted
+                     %23$s as prints, %24$s as reprinted, w.texts
                 from pg_temp.page_rows p
                 cross join lateral (select pg_catalog.to_jsonb(x.*) as new from (select %1$s) x offset 0) v
                 left join %2$s t on t.id = p._uuid
@@ -62,6 +65,7 @@ begin
                   select o.now, %8$s as seen, (select %9$s from (
                     select case when o.now -> %22$L is not distinct from v.new -> %22$L or s.left_hash = hashtextextended(o.now::text, 0) then o.now else o.now || jsonb_build_object(%22$L, v.new -> %22$L) end as now) o) as "left"
                   offset 0) l
+                cross join lateral (select %25$s as texts offset 0) w
                 %17$s
                where p.n between $1 and $2 offset 0) r
         cross join lateral (
@@ -83,7 +87,7 @@ begin
             cross join lateral (select %13$s as decision offset 0) w
             -- Of a value that both sides have, the text is the source's.
             cross join lateral (
-              select case when w.decision in ('none', 'agree') and e.key = any (r.reworded) and x.source is not distinct from x.target then 'take'
+              select case when w.decision in ('none', 'agree', 'keep') and e.key = any (r.reworded) and x.source is not distinct from x.target then 'take'
                           else w.decision end as decision) d
             -- A merge that comes to what the source says has the source's text.
             cross join lateral (
@@ -102,19 +106,17 @@ begin
       case when v_edits then format(' when e.value is not distinct from r.seen -> e.key and e.key <> %L and sync.is_decided(%s::smallint, r._key, e.key) then ''target_wins''', p_entity.legacy_key, p_entity.id) else '' end,
       -- The source's text has changed where its hash has; the text of a trigger or of a person is not written over again and again.
       -- Of what a person is asked the queue keeps the hash; a decision since, on another field, has the text written once more.
-      case when v_reworded is null then 'null::text[]'
-           else format('case when t.id is not null%s then %s end', case when v_edits then '' else format($c$ and p._digest is distinct from s.source_digest and (
+      case when v_texts is null then 'null::text[]' when v_all then 'w.texts'
+           else format($c$case when p._digest is distinct from s.source_digest and (
                        select k.id from public.sync_conflicts k
                         where k.entity_id = %s and k.source_record_id = p._key and k.state = 'open' and k.rule = 'both_changed'
-                          and k.source_digest = p._digest and k.last_seen_at >= s.synced_at limit 1) is null$c$, p_entity.id) end, v_reworded) end,
-      p_entity.legacy_key, coalesce('case when t.id is not null then ' || sync.prints_sql(p_entity) || ' end', 'null::jsonb'),
+                          and k.source_digest = p._digest and k.last_seen_at >= s.synced_at limit 1) is null then w.texts end$c$, p_entity.id) end,
+      p_entity.legacy_key, coalesce('case when w.texts is not null then ' || sync.prints_sql(p_entity) || ' end', 'null::jsonb'),
       -- Another text than the source's, in a row that nobody has written since the sync, or of which it is told already.
-      case when v_reworded is null then 'null::text[]' else format($c$
-                       case when t.id is not null and s.entity_id is not null then (
-                         select pg_catalog.array_agg(f) from pg_catalog.unnest(%1$s) f
-                          where %2$s or (select w.rule from public.sync_warnings w
-                                          where w.entity_id = %3$s and w.legacy_id = p._key and w.rule = 'written_otherwise: ' || f limit 1) is not null) end$c$,
-        v_reworded, sync.untouched_sql(p_entity, p_schema), p_entity.id) end);
+      case when v_texts is null then 'null::text[]' else format($c$
+                       case when w.texts <> '{}' and s.entity_id is not null then (
+                         select pg_catalog.array_agg(f) from pg_catalog.unnest(w.texts) f where %s or %s) end$c$, sync.untouched_sql(p_entity, p_schema), v_told) end,
+      coalesce(v_texts, 'null::text[]'));
 end
 $$;
 comment on function sync.classify_statement(public.sync_entities, text, text) is
@@ -175,6 +177,7 @@ begin
       with after as (
         select q.n, q.legacy_id, q.raw, q.digest, q.action, o.now, t.id is not null as there, t.xmin is not distinct from q.held as untouched,
                case when q.action = 'review' then sync.seen_but(q.new, q.seen, q.decided) else q.new end as new, t.xmin as written_by,
+               not exists (select from pg_catalog.unnest(q.reworded) f where not w.written ? f) as kept,
                case when q.action = 'insert' or q."left" = q.now then o.now
                     else (select jsonb_object_agg(e.key, case when q.decided ->> e.key in ('retain', 'merge') then q.new -> e.key
                                                               when q.changed ? e.key or e.value is distinct from q.now -> e.key then e.value
@@ -204,7 +207,9 @@ begin
       ), state as (
         insert into %6$I.sync_row_states as s (entity_id, legacy_id, raw, synced_at, source_digest, written_by, seen, "left", seen_hash, left_hash)
         -- Of what a person is asked the queue keeps the hash: should its row be lost, the record counts as changed.
-        select %3$s, legacy_id, raw, now(), case when action <> 'review' then digest end, case when "left" = now then written_by end, %5$s from after where there
+        select %3$s, legacy_id, raw, now(), case when action <> 'review' then digest end,
+               -- A text that a person has changed stays a person's.
+               case when "left" = now and kept then written_by end, %5$s from after where there
         on conflict (entity_id, legacy_id) do update
            set raw = excluded.raw, synced_at = excluded.synced_at, seen = excluded.seen, "left" = excluded."left",
                seen_hash = excluded.seen_hash, left_hash = excluded.left_hash,

@@ -28,7 +28,7 @@ begin
     n integer primary key, legacy_id bigint not null, id uuid not null, action text not null,
     new jsonb, seen jsonb, "left" jsonb, now jsonb, changed jsonb, written jsonb, decided jsonb, raw jsonb, digest bigint,
     held xid, fields text, altered boolean not null default false, cancelled boolean not null default false, otherwise text[], restated boolean not null default false,
-    prints jsonb, reprinted text[]
+    prints jsonb, reprinted text[], reworded text[]
   ) on commit drop;
   create temp table page_relatives (n integer primary key, k bigint not null, state text not null default 'open', field text, parent bigint)
     on commit drop;

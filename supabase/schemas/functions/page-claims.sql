@@ -9,7 +9,10 @@ declare
   v_crashed boolean;
 begin
   select * into v_chain from public.sync_chains where id = p_chain for update;
-  if not found or v_chain.state <> 'open' then
+  if not found or v_chain.page < p_page then
+    perform sync.note_page_ahead(p_chain, p_page);
+  end if;
+  if v_chain.state is distinct from 'open' then
     return jsonb_build_object('outcome', 'closed');
   end if;
   if v_chain.page <> p_page then

@@ -142,5 +142,15 @@ comment on function sync.guard_chain() is
 create trigger guard_chain before update or delete on public.sync_chains
   for each row when (current_user <> 'isthmus_worker') execute function sync.guard_chain();
 
+create function sync.note_forgotten() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  update public.sync_sources set forgotten_at = now();
+  return null;
+end
+$$;
+comment on function sync.note_forgotten() is 'Pages of executions that somebody has deleted are no sign of a restore.';
+create trigger note_forgotten after delete on public.sync_executions for each statement execute function sync.note_forgotten();
+
 revoke all on function sync.refuse_other_namespace(), sync.renew_job(), sync.note_progress(), sync.refuse_other_id(), sync.guard_states(),
-  sync.refuse_undecided(), sync.guard_status(), sync.guard_chain() from public;
+  sync.refuse_undecided(), sync.guard_status(), sync.guard_chain(), sync.note_forgotten() from public;

@@ -13,7 +13,9 @@ create table public.sync_sources (
   target_identity   text,
   written_since     xid8 not null default '0',
   created_at        timestamptz not null default now(),
-  updated_at        timestamptz not null default now()
+  updated_at        timestamptz not null default now(),
+  put_back_until    timestamptz not null default '-infinity',
+  forgotten_at      timestamptz not null default '-infinity'
 );
 comment on table public.sync_sources is 'A legacy PostgreSQL that is read.';
 comment on column public.sync_sources.name is 'The name under which configuration refers to it.';
@@ -26,6 +28,9 @@ comment on column public.sync_sources.target_identity is
   'Which database this one was when the last execution began; another one now means that it was restored from a backup, or copied.';
 comment on column public.sync_sources.written_since is
   'The first transaction of this database that the sync can have written in. A copy loads older rows, all of them in one transaction perhaps.';
+comment on column public.sync_sources.put_back_until is
+  'The restores of this database that a person accepted up to then have been answered by comparing both sides.';
+comment on column public.sync_sources.forgotten_at is 'When somebody last deleted executions: pages of theirs may still be in flight.';
 comment on column public.sync_sources.in_recovery is 'True when the server read last was a replica.';
 comment on column public.sync_sources.database_oid is 'Which database of that server; one that was dropped and restored under its name has another.';
 comment on column public.sync_sources.server_start is 'Since when that server runs. One that was put back to an older state has started since.';
