@@ -88,11 +88,7 @@ describe("alerts leave the building", () => {
     await look();
   };
   const told = () =>
-    receiver
-      .take()
-      .map(({ path, body }) =>
-        `${path.split("/")[1] ?? ""} ${String(body["event"])} ${String(body["kind"] ?? body["count"] ?? "")}`.trim(),
-      );
+    receiver.take().map(({ path, body }) => [path.split("/")[1], body["event"], body["kind"] ?? body["count"]].join(" ").trim());
   const deliveries = async () => [
     ...(await hosted.admin<{ event: string; slot: string; status: string; tries: number; error: string | null }[]>`
       select event, slot, status, tries, last_error as error from public.sync_alert_deliveries order by ordinal`),

@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { readAlerts, showAlerts, showTested, testAlerts } from "../local/cli/alerts.ts";
 import { tick } from "../shared/jobs/tick.ts";
+import { workerUrl } from "./support/databases.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 import { createStranger, createStrangers, ENTITY, type Stranger } from "./support/stranger.ts";
 
@@ -159,5 +161,43 @@ describe("a tick", () => {
       ["tick.failed", expect.objectContaining({ part: "ends" })],
       ["alerts.undelivered", { message: "nothing arrives" }],
     ]);
+  });
+});
+
+describe("the command line", () => {
+  it("lists what is open with what to do, and tells what became of a test message", async () => {
+    await using test = await made();
+    const env = { TARGET_DB_URL: workerUrl(test.target), TARGET_DB_TLS: "disable" };
+    expect(showAlerts(await readAlerts(env))).toBe("No alert is open.\n");
+    await asWorker(
+      test,
+      "select sync.raise_alert('surplus', 'warning', source_id, null, id, 'm1', '{}'), sync.raise_alert('job_failed', 'critical', null, null, null, 'm2', '{}') from public.sync_entities",
+    );
+    const open = await readAlerts(env);
+    expect(open).toMatchObject([
+      { severity: "critical", kind: "job_failed", entity: null, occurrences: 1, acknowledgedBy: null, message: "m2" },
+      { severity: "warning", kind: "surplus", entity: ENTITY, message: "m1" },
+    ]);
+    expect(showAlerts(open)).toMatch(
+      /\njob_failed: m2\n {2}What to do: Do what last_error says\..*\nsurplus things: m1\n {2}What to do: /s,
+    );
+
+    await expect(testAlerts(env, { patienceMs: 50, pauseMs: 10 })).rejects.toMatchObject({ code: "TEST_UNDELIVERED" });
+    await test.target.admin`
+      update public.sync_alert_deliveries set status = case slot when 'first' then 'delivered' else 'dropped' end, last_error = case slot when 'second' then 'there is none' end`;
+    const sent = testAlerts(env, { pauseMs: 10 });
+    await expect
+      .poll(
+        async () =>
+          (
+            await test.target.admin`
+              update public.sync_alert_deliveries set status = case slot when 'first' then 'delivered' else status end,
+                     last_error = case slot when 'second' then 'the answer was status 500' end where status = 'waiting' returning 1`
+          ).length,
+      )
+      .toBe(2);
+    expect(showTested(await sent)).toBe(
+      "The first address has the test message.\nThe second address has no test message: the answer was status 500.\n",
+    );
   });
 });
