@@ -1078,7 +1078,7 @@ create table public.sync_alert_deliveries (
   tries           integer not null default 0,
   next_attempt_at timestamptz not null default clock_timestamp(),
   request_id      bigint,
-  sent_at         timestamptz,
+  tried_at         timestamptz,
   status_code     integer,
   last_error      text,
   created_at      timestamptz not null default clock_timestamp(),
@@ -9870,7 +9870,7 @@ create function sync.chat_text(p_text text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select replace(replace(replace(left(regexp_replace(p_text, '[[:cntrl:]]+', ' ', 'g'), 2000), '&', '&amp;'), '<', '&lt;'), '>', '&gt;')
 $$;
-comment on function sync.chat_text(text) is 'A text for a chat: one line of 2,000 characters at most, in which nothing is a link, a mention or markup of angle brackets.';
+comment on function sync.chat_text(text) is 'A text for a chat: one line of 2,000 characters at most, in which nothing is a link, a mention or other markup.';
 
 create function sync.project_ref() returns text
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10131,9 +10131,9 @@ begin
       select distinct on (d.id) d.id, r.status_code, coalesce(r.timed_out, false) as timed_out, r.error_msg
         from unnest($1) d
         join (select id, status_code, timed_out, error_msg, created from net._http_response where created >= $2 order by created desc limit 5000) r
-          on r.id = d.request_id and r.created between d.sent_at - interval '5 seconds' and d.sent_at + interval '2 minutes'
+          on r.id = d.request_id and r.created between d.tried_at - interval '5 seconds' and d.tried_at + interval '2 minutes'
        order by d.id, r.created desc
-    $sql$ using v_sent, (select min(d.sent_at) - interval '5 seconds' from unnest(v_sent) d)
+    $sql$ using v_sent, (select min(d.tried_at) - interval '5 seconds' from unnest(v_sent) d)
     loop
       v_count := v_count + 1;
       if not v_one.timed_out and v_one.status_code between 200 and 299 then
@@ -10149,7 +10149,7 @@ begin
     end loop;
   end if;
   perform sync.note_failed_try(d.id, null, 'no answer is known: pg_net has lost it, or its worker does not run')
-     from public.sync_alert_deliveries d where d.status = 'sent' and d.sent_at < now() - interval '2 minutes';
+     from public.sync_alert_deliveries d where d.status = 'sent' and d.tried_at < now() - interval '2 minutes';
   return v_count;
 end
 $$;
@@ -10177,7 +10177,7 @@ begin
     end;
   end if;
   update public.sync_alert_deliveries
-     set status = 'sent', tries = tries + 1, body = v_body, request_id = v_request, sent_at = clock_timestamp(), status_code = null
+     set status = 'sent', tries = tries + 1, body = v_body, request_id = v_request, tried_at = clock_timestamp(), status_code = null
    where id = p_message.id;
   if v_error is not null then
     perform sync.note_failed_try(p_message.id, null, v_error);

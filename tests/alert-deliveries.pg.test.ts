@@ -340,7 +340,7 @@ describe("alerts leave the building", () => {
       await hosted.admin`truncate net.http_request_queue, net._http_response`;
       await look();
       expect(await deliveries()).toMatchObject([{ status: "sent", tries: 1 }]);
-      await hosted.admin`update public.sync_alert_deliveries set sent_at = sent_at - interval '3 minutes'`;
+      await hosted.admin`update public.sync_alert_deliveries set tried_at = tried_at - interval '3 minutes'`;
       await look();
       expect(await deliveries()).toMatchObject([
         { status: "waiting", error: expect.stringMatching(/^no answer is known/) as unknown },

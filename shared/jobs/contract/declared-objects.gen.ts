@@ -1344,7 +1344,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.read_tick_answers()", digest: "f7ba447de1", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.read_webhook_answers()",
-    digest: "7e55479e7e",
+    digest: "a2d3654fc9",
     rights: [],
     file: "schemas/functions/deliver-alerts.sql",
   },
@@ -1528,7 +1528,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.send_message(public.sync_alert_deliveries,text,text)",
-    digest: "0f707fee1c",
+    digest: "64d479c821",
     rights: [],
     file: "schemas/functions/deliver-alerts.sql",
   },

@@ -27,7 +27,7 @@ create function sync.chat_text(p_text text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select replace(replace(replace(left(regexp_replace(p_text, '[[:cntrl:]]+', ' ', 'g'), 2000), '&', '&amp;'), '<', '&lt;'), '>', '&gt;')
 $$;
-comment on function sync.chat_text(text) is 'A text for a chat: one line of 2,000 characters at most, in which nothing is a link, a mention or markup of angle brackets.';
+comment on function sync.chat_text(text) is 'A text for a chat: one line of 2,000 characters at most, in which nothing is a link, a mention or other markup.';
 
 create function sync.project_ref() returns text
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$

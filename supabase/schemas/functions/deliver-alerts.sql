@@ -84,9 +84,9 @@ begin
       select distinct on (d.id) d.id, r.status_code, coalesce(r.timed_out, false) as timed_out, r.error_msg
         from unnest($1) d
         join (select id, status_code, timed_out, error_msg, created from net._http_response where created >= $2 order by created desc limit 5000) r
-          on r.id = d.request_id and r.created between d.sent_at - interval '5 seconds' and d.sent_at + interval '2 minutes'
+          on r.id = d.request_id and r.created between d.tried_at - interval '5 seconds' and d.tried_at + interval '2 minutes'
        order by d.id, r.created desc
-    $sql$ using v_sent, (select min(d.sent_at) - interval '5 seconds' from unnest(v_sent) d)
+    $sql$ using v_sent, (select min(d.tried_at) - interval '5 seconds' from unnest(v_sent) d)
     loop
       v_count := v_count + 1;
       if not v_one.timed_out and v_one.status_code between 200 and 299 then
@@ -102,7 +102,7 @@ begin
     end loop;
   end if;
   perform sync.note_failed_try(d.id, null, 'no answer is known: pg_net has lost it, or its worker does not run')
-     from public.sync_alert_deliveries d where d.status = 'sent' and d.sent_at < now() - interval '2 minutes';
+     from public.sync_alert_deliveries d where d.status = 'sent' and d.tried_at < now() - interval '2 minutes';
   return v_count;
 end
 $$;
@@ -130,7 +130,7 @@ begin
     end;
   end if;
   update public.sync_alert_deliveries
-     set status = 'sent', tries = tries + 1, body = v_body, request_id = v_request, sent_at = clock_timestamp(), status_code = null
+     set status = 'sent', tries = tries + 1, body = v_body, request_id = v_request, tried_at = clock_timestamp(), status_code = null
    where id = p_message.id;
   if v_error is not null then
     perform sync.note_failed_try(p_message.id, null, v_error);

@@ -29,7 +29,7 @@ create table public.sync_alert_deliveries (
   tries           integer not null default 0,
   next_attempt_at timestamptz not null default clock_timestamp(),
   request_id      bigint,
-  sent_at         timestamptz,
+  tried_at         timestamptz,
   status_code     integer,
   last_error      text,
   created_at      timestamptz not null default clock_timestamp(),
