@@ -289,6 +289,8 @@ create table public.sync_jobs (
   created_at        timestamptz not null default now(),
   attempts          integer not null default 0,
   last_error        jsonb,
+  succeeded_at      timestamptz,
+  success_told_at   timestamptz,
   check (schedule_type = 'on_demand' or cron_expression is not null)
 );
 comment on table public.sync_jobs is 'What is synced on a schedule. sync-tick starts every enabled job that is due.';
@@ -301,6 +303,8 @@ comment on column public.sync_jobs.configuration is
 comment on column public.sync_jobs.attempts is 'How often it was tried in vain since it last began an execution.';
 comment on column public.sync_jobs.last_error is
   'Code, message and remedy of what kept it from beginning, or of the execution that failed; empty once it begins again. Never values of a row.';
+comment on column public.sync_jobs.succeeded_at is 'When its latest execution that succeeded had ended.';
+comment on column public.sync_jobs.success_told_at is 'Of which success the heartbeat address was told.';
 
 alter table public.sync_jobs enable row level security;
 create policy team_reads on public.sync_jobs for select to authenticated
@@ -308,7 +312,7 @@ create policy team_reads on public.sync_jobs for select to authenticated
 revoke all on public.sync_jobs from anon, authenticated, service_role;
 grant select on public.sync_jobs to authenticated;
 grant select on public.sync_jobs to isthmus_worker;
-grant update (last_execution_at, next_execution_at, status, attempts, last_error) on public.sync_jobs to isthmus_worker;
+grant update (last_execution_at, next_execution_at, status, attempts, last_error, succeeded_at) on public.sync_jobs to isthmus_worker;
 
 insert into public.sync_jobs (name, schedule_type, cron_expression, time_zone, configuration)
 values ('daily', 'daily', '0 2 * * *', 'UTC', '{"capture": "digest"}');
@@ -993,24 +997,46 @@ create table public.sync_alerts (
   occurrences   integer not null default 1,
   first_seen_at timestamptz not null default now(),
   last_seen_at  timestamptz not null default now(),
-  closed_at     timestamptz
+  closed_at     timestamptz,
+  job_id          uuid references public.sync_jobs (id) on delete set null,
+  remedy          text not null default '',
+  acknowledged_by text check (btrim(acknowledged_by) <> ''),
+  acknowledged_at timestamptz,
+  escalates_at    timestamptz,
+  escalated_at    timestamptz,
+  told_severity   text check (told_severity in ('warning', 'critical')),
+  check ((acknowledged_by is null) = (acknowledged_at is null))
 );
-comment on table public.sync_alerts is 'What needs an operator. Set closed_at when it is dealt with.';
+comment on table public.sync_alerts is
+  'What needs an operator. Put your name into acknowledged_by when you look after it. It closes by itself when its cause is gone; docs/runbook.md says when.';
 comment on column public.sync_alerts.details is 'Counts and legacy ids, never values of a row.';
+comment on column public.sync_alerts.job_id is 'The job that could not begin, or whose execution this is about.';
+comment on column public.sync_alerts.remedy is 'What to do, one text for each kind (sync.alert_kinds).';
+comment on column public.sync_alerts.acknowledged_by is 'Who looks after it: nobody else is told of it any more. Forgotten when a warning becomes critical.';
+comment on column public.sync_alerts.escalates_at is 'When the second address is told, unless somebody acknowledges before. Empty: a warning is not escalated.';
+comment on column public.sync_alerts.escalated_at is 'When a message to the second address was made out.';
+comment on column public.sync_alerts.told_severity is 'Which severity the message said that was made out last (sync_alert_deliveries); empty before the first, and after the last.';
 create unique index sync_alerts_one_open on public.sync_alerts (kind, entity_id) nulls not distinct
   where closed_at is null;
 create index sync_alerts_source_id_idx on public.sync_alerts (source_id);
 create index sync_alerts_entity_id_idx on public.sync_alerts (entity_id);
 create index sync_alerts_execution_id_idx on public.sync_alerts (execution_id);
+create index sync_alerts_job_id_idx on public.sync_alerts (job_id);
+-- Each minute somebody looks for these among all that was ever closed.
+create index sync_alerts_to_clear_idx on public.sync_alerts (closed_at) where closed_at is not null and told_severity is not null;
 alter table public.sync_alerts enable row level security;
 create policy team_reads on public.sync_alerts for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
+create policy team_acknowledges on public.sync_alerts for update to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer')) with check ((select sync.caller_role()) in ('operator', 'reviewer'));
 revoke all on public.sync_alerts from anon, authenticated, service_role;
-grant select on public.sync_alerts to authenticated;
-grant select, insert, update on public.sync_alerts to isthmus_worker;
-grant select, insert (kind, severity, source_id, entity_id, execution_id, message, details),
-  update (occurrences, last_seen_at, execution_id, message, details) on public.sync_alerts to isthmus_decisions;
-grant select (id, source_id) on public.sync_executions to isthmus_decisions;
+grant select, update (acknowledged_by) on public.sync_alerts to authenticated;
+-- Nobody but people acknowledges, and nobody but the database's owner says what was told.
+grant select, insert (kind, severity, source_id, entity_id, execution_id, job_id, message, details),
+  update (severity, occurrences, last_seen_at, execution_id, job_id, message, details, closed_at) on public.sync_alerts to isthmus_worker;
+grant select, insert (kind, severity, source_id, entity_id, execution_id, job_id, message, details),
+  update (severity, occurrences, last_seen_at, execution_id, job_id, message, details) on public.sync_alerts to isthmus_decisions;
+grant select (id, source_id, job_id) on public.sync_executions to isthmus_decisions;
 
 create table public.sync_reports (
   id           uuid primary key default gen_random_uuid(),
@@ -1028,6 +1054,69 @@ create policy team_reads on public.sync_reports for select to authenticated
 revoke all on public.sync_reports from anon, authenticated, service_role;
 grant select on public.sync_reports to authenticated;
 grant select, insert, update on public.sync_reports to isthmus_worker;
+
+-- supabase/schemas/tables/alert-deliveries.sql
+
+-- Purpose: the outbox of alerts: each message to a person's address, and what became of it; and how people are told.
+
+create table public.sync_alert_settings (
+  one                    boolean primary key default true check (one),
+  escalate_after_minutes integer not null default 30 check (escalate_after_minutes > 0),
+  digest_above           integer not null default 5 check (digest_above > 0),
+  tries                  integer not null default 8 check (tries between 1 and 20),
+  heartbeat_at           timestamptz
+);
+comment on table public.sync_alert_settings is 'How people are told of alerts. One row, which sync.deliver_alerts makes; without it the defaults count.';
+comment on column public.sync_alert_settings.escalate_after_minutes is 'A critical alert that nobody has acknowledged for so long is told to the second address.';
+comment on column public.sync_alert_settings.digest_above is 'More messages of one kind than these within one minute become one.';
+comment on column public.sync_alert_settings.tries is 'How often a message is tried before it is given up, after pauses of 1, 2, 4, ... 60 minutes.';
+comment on column public.sync_alert_settings.heartbeat_at is 'The latest tick for which the heartbeat address was called.';
+alter table public.sync_alert_settings enable row level security;
+create policy team_reads on public.sync_alert_settings for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_alert_settings from anon, authenticated, service_role;
+grant select on public.sync_alert_settings to authenticated, isthmus_worker, isthmus_decisions;
+
+create table public.sync_alert_deliveries (
+  id              uuid primary key default gen_random_uuid(),
+  ordinal         bigint not null generated always as identity,
+  event           text not null check (event in ('opened', 'escalated', 'cleared', 'digest', 'test')),
+  slot            text not null check (slot in ('first', 'second')),
+  alert_ids       uuid[] not null default '{}',
+  body            jsonb,
+  status          text not null default 'waiting' check (status in ('waiting', 'sent', 'delivered', 'failed', 'dropped')),
+  tries           integer not null default 0,
+  next_attempt_at timestamptz not null default clock_timestamp(),
+  request_id      bigint,
+  tried_at         timestamptz,
+  status_code     integer,
+  last_error      text,
+  created_at      timestamptz not null default clock_timestamp(),
+  ended_at        timestamptz,
+  check (body is not null or event = 'test')
+);
+comment on table public.sync_alert_deliveries is
+  'Messages about alerts to the addresses of people, and what became of each. Ended ones are deleted after 30 days.';
+comment on column public.sync_alert_deliveries.id is 'Goes with every try (header X-Isthmus-Delivery, id in the body): who gets it twice knows it by this.';
+comment on column public.sync_alert_deliveries.slot is 'first: the Vault secret isthmus_webhook_url. second: isthmus_webhook_url_2.';
+comment on column public.sync_alert_deliveries.alert_ids is 'The rows of sync_alerts that it tells of.';
+comment on column public.sync_alert_deliveries.status is
+  'waiting: for its next try. sent: pg_net has it. delivered: answered with a status from 200 to 299. failed: given up. dropped: there is no such address, or nobody needs it any more.';
+comment on column public.sync_alert_deliveries.request_id is 'pg_net''s number of the latest try.';
+comment on column public.sync_alert_deliveries.last_error is 'Why the latest try failed. Never an address, a key or the words of an answer.';
+create unique index sync_alert_deliveries_one_test on public.sync_alert_deliveries (slot) where event = 'test' and status in ('waiting', 'sent');
+create index sync_alert_deliveries_open_idx on public.sync_alert_deliveries (ordinal) where status in ('waiting', 'sent');
+create index sync_alert_deliveries_ended_idx on public.sync_alert_deliveries (slot, ended_at) where status in ('delivered', 'failed');
+create index sync_alert_deliveries_failed_idx on public.sync_alert_deliveries (ended_at) where status = 'failed';
+create index sync_alert_deliveries_created_at_idx on public.sync_alert_deliveries (created_at) where status not in ('waiting', 'sent');
+alter table public.sync_alert_deliveries enable row level security;
+create policy team_reads on public.sync_alert_deliveries for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_alert_deliveries from anon, authenticated, service_role;
+revoke all on sequence public.sync_alert_deliveries_ordinal_seq from anon, authenticated, service_role;
+grant select on public.sync_alert_deliveries to authenticated;
+-- A test has no body before the owner's job writes it: whoever has the worker's secret sends no words of his own.
+grant select, insert (event, slot) on public.sync_alert_deliveries to isthmus_worker;
 
 -- supabase/schemas/tables/brakes.sql
 
@@ -1309,13 +1398,15 @@ create table public.sync_ticks (
   timed_out   boolean,
   error       text,
   begun_at    timestamptz,
-  ended_at    timestamptz
+  ended_at    timestamptz,
+  failed      text[] not null default '{}'
 );
 comment on table public.sync_ticks is 'The latest calls of sync-tick and what became of them. What is older than a day is deleted.';
 comment on column public.sync_ticks.request_id is 'pg_net''s number of the call; empty where QStash or a person called.';
 comment on column public.sync_ticks.answered_at is 'When the answer was found. That of pg_net only: with QStash the answer is QStash''s.';
 comment on column public.sync_ticks.error is 'Why there is no answer, in the words of pg_net; or the code of the error that sync-tick answered.';
 comment on column public.sync_ticks.ended_at is 'Written by sync-tick when its work is done: nothing else proves that it works.';
+comment on column public.sync_ticks.failed is 'Parts of its work that failed, by their names in the log of sync-tick. The heartbeat is for ticks without any.';
 create index sync_ticks_created_at_idx on public.sync_ticks (created_at);
 create index sync_ticks_ended_idx on public.sync_ticks (created_at) where ended_at is not null;
 alter table public.sync_ticks enable row level security;
@@ -1323,7 +1414,7 @@ create policy team_reads on public.sync_ticks for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
 revoke all on public.sync_ticks from anon, authenticated, service_role;
 grant select on public.sync_ticks to authenticated;
-grant select, delete, insert (id, begun_at), update (begun_at, ended_at) on public.sync_ticks to isthmus_worker;
+grant select, delete, insert (id, begun_at), update (begun_at, ended_at, failed) on public.sync_ticks to isthmus_worker;
 
 -- supabase/schemas/functions/versions.sql
 
@@ -1362,20 +1453,181 @@ comment on function sync.meet_functions(bigint) is
 revoke all on function sync.schema_version(), sync.oldest_functions(), sync.meet_functions(bigint) from public;
 grant execute on function sync.schema_version(), sync.oldest_functions(), sync.meet_functions(bigint) to isthmus_worker;
 
+-- supabase/schemas/functions/alert-kinds.sql
+
+-- Purpose: every kind of alert: what it means, where to look, what to do, and what closes it. docs/runbook.md has a generated copy.
+
+create function sync.alert_kinds() returns table (kind text, means text, look text, remedy text, closes text)
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  values
+    ('alert_undelivered', 'A message about an alert was given up after all its tries: people are not told of alerts.',
+     'sync_alert_deliveries where status = ''failed'': last_error and status_code.',
+     'Mend the address in Vault, or what answers there. Then npm run sync -- alerts test: when the test arrives, what was given up within a day and is still open is sent again.',
+     'A message to the same address arrives (sync.tell_undelivered).'),
+    ('brake', 'An execution would have deleted, emptied or overwritten far more records than usual, and was stopped there.',
+     'sync_brakes of the entity: how many records of how many.',
+     'Look at the source. If it is meant so, put your name into confirmed_by of the row in sync_brakes; if not, mend the source. The next execution goes on.',
+     'Every brake of the entity is closed, by an execution that has come through (sync.finish_execution).'),
+    ('contract_broken', 'Source or target no longer fit the definition of an entity. The entity is left out of executions; the rest goes on.',
+     'details of the alert, or npm run sync -- check.',
+     'Each finding has its remedy. Mend it in the database or in the entity file.',
+     'A start or a tick finds that the entity fits again (sync.alert_contract).'),
+    ('contract_warning', 'The catalogs have something that a person should know of. Executions go on.',
+     'details of the alert, or npm run sync -- check.',
+     'Each finding has its remedy. Without one the entity stays as it is.',
+     'A start finds none of these any more (sync.alert_contract).'),
+    ('dead_letters', 'QStash has given up messages to sync-page. Their pages are sent again by sync-tick.',
+     'The dead letters in the QStash console, and the log of sync-page at that time.',
+     'Remove the cause that the log names, then delete the dead letters in the console.',
+     'QStash holds none of them any more (watchDeadLetters).'),
+    ('deliveries_refused', 'QStash delivers pages, and the functions do not take them.',
+     'details.statuses of the alert, and the log of sync-page.',
+     'The message says what the most frequent status means. Correct FUNCTIONS_URL or the signing keys, or deploy the functions.',
+     'No page waits that was sent more than once (watchRefusals).'),
+    ('edited_widely', 'Far more rows of the target than before differ from what the sync left there.',
+     'npm run sync -- plan <entity> --capture digest --overwrite-edits.',
+     'If people wrote them, there is nothing to do. If a backup or a script did, take the source''s values with --overwrite-edits.',
+     'A later comparison finds no more than before (sync.tell_digest).'),
+    ('execution_failed', 'An execution ended as failed. What was committed stays.',
+     'errors of the execution in sync_executions, or npm run sync -- status.',
+     'Each error has its remedy. Then start again; a job does so by itself.',
+     'An execution of the same entities has succeeded, or has left entities out and come through (sync.close_ended_alerts).'),
+    ('execution_stuck', 'The chains of an execution cannot be opened.',
+     'details.sqlstate of the alert, and the log of sync-tick.',
+     'Remove what the SQLSTATE names. The execution ends by itself after ISTHMUS_STALLED_MINUTES, or by npm run sync -- cancel.',
+     'No running execution is stuck any more (sync.advance_running).'),
+    ('heartbeat_invalid', 'The heartbeat address cannot be called, so the monitor behind it will take the sync for dead.',
+     'The message: it names the Vault secret.',
+     'Correct the Vault secret isthmus_heartbeat_url, or delete it.',
+     'The address can be called again, or is gone (sync.beat).'),
+    ('horizon_held', 'An old transaction on the source hides later changes from incremental runs. They are found when it ends.',
+     'The message: it names the session.',
+     'End that session on the source, or have its owner commit.',
+     'A later execution finds no such transaction (sync.begin_execution).'),
+    ('installation_unknown', 'Another installation of the functions than the known one wants to work here.',
+     'sync_identities where accepted_at is null.',
+     'If it is the right one, put your name into accepted_by. If not, correct its TARGET_DB_URL.',
+     'What comes next is known (sync.ask_for_identities).'),
+    ('job_failed', 'A job cannot begin.',
+     'last_error of the job in sync_jobs, or npm run sync -- jobs.',
+     'Do what last_error says. A change of the job has it looked at afresh; next_execution_at = now() runs it at the next tick.',
+     'Every job of the alert has begun an execution (sync.begin_job).'),
+    ('page_stalled', 'A page made no progress after all its tries and was stopped. The other chains go on.',
+     'details of the alert, last_error in sync_chains, and the log of sync-page.',
+     'Do what the remedy in details says, then start again. What was committed stays.',
+     'The same kind of page, or a whole execution, has come through (sync.close_stalled_alerts).'),
+    ('queue_old', 'Records of an entity wait for a parent or a person for longer than ISTHMUS_QUEUE_AGE_HOURS.',
+     'npm run sync -- queue, or sync_conflicts by first_seen_at.',
+     'The remedy of each rule in the queue says what to do. Decide, or correct the source.',
+     'No record of the entity is that old any more (sync.alert_old_records).'),
+    ('queue_refused', 'QStash does not take the messages that carry pages.',
+     'details.error of the alert, and the usage in the QStash console.',
+     'Do what the message says: the token, the plan''s limit, or the address. Pages are sent again by themselves.',
+     'QStash takes what the open chains send (sync.tell_refused_sends).'),
+    ('source_address_unknown', 'The source is reached at another address than the known one.',
+     'sync_identities where accepted_at is null.',
+     'If it is right, put your name into accepted_by. If not, correct SOURCE_DB_URL.',
+     'What comes next is known (sync.ask_for_identities).'),
+    ('source_restored', 'The source stands before what was read from it already: a backup, or transactions lost in a crash.',
+     'details.entities of the alert.',
+     'Nothing: everything is read again. Tell those who work in the source what they may have lost.',
+     'An execution of these entities has come through (sync.close_ended_alerts).'),
+    ('source_unknown', 'Another source database than the known one answers at SOURCE_DB_URL.',
+     'sync_identities where accepted_at is null.',
+     'If it is the right one, put your name into accepted_by. If not, correct SOURCE_DB_URL.',
+     'What comes next is known (sync.ask_for_identities).'),
+    ('surplus', 'Rows of the target have a legacy id that belongs to another row.',
+     'sync_adoption_rows of the entity, or details of the alert.',
+     'Remove these rows, or empty their legacy ids. Nothing of the sync deletes them.',
+     'A full pass, or an adoption, has come through and met none (sync.close_ended_alerts, sync.close_adoption).'),
+    ('target_address_unknown', 'The target is reached at another address than the known one.',
+     'sync_identities where accepted_at is null.',
+     'If it is right, put your name into accepted_by. If not, correct TARGET_DB_URL.',
+     'What comes next is known (sync.ask_for_identities).'),
+    ('target_restored', 'The target was put back to an older state, or is a copy.',
+     'sync_executions: the latest ones that are known here.',
+     'Nothing: the next execution of each entity compares both sides. Edits that people made since the backup are lost with it.',
+     'Every entity of the source was compared since (sync.close_ended_alerts).'),
+    ('target_unknown', 'This database is not the one that the installation knew as its target.',
+     'sync_identities where accepted_at is null.',
+     'If it is the right one, put your name into accepted_by. If it is a copy, let nothing work at it.',
+     'What comes next is known (sync.ask_for_identities).'),
+    ('tick_missing', 'sync-tick is not called, or does not come to its end: nothing begins and nothing is resumed.',
+     'sync_ticks, the Cron page, and the log of sync-tick.',
+     'The message says what is missing: a job, a Vault secret, an extension, or the function itself.',
+     'A tick has worked (sync.end_tick, sync.watch_tick).'),
+    ('tick_refused', 'The calls of sync-tick are refused.',
+     'status_code and error in sync_ticks.',
+     'The message says what the status means: the key, the address, or a deployment.',
+     'A tick has worked (sync.end_tick, sync.watch_tick).'),
+    ('tick_slow', 'Ticks begin late or work long: work is begun and resumed late.',
+     'sync_ticks, and the log of sync-tick.',
+     'See what else calls through pg_net, whose batches wait for the slowest answer, and what the ticks do.',
+     'A tick was not slow (sync.watch_tick).'),
+    ('unmapped_rows', 'Rows of the target have a legacy id, and no mapping says which records they are.',
+     'details.legacy_ids of the alert.',
+     'Take them over (npm run sync -- adopt <entity>), remove them, or empty their legacy ids.',
+     'A later comparison finds none (sync.tell_digest).'),
+    ('written_otherwise', 'A trigger of the target changes what the sync writes.',
+     'sync_warnings of the entity: the records; details of the alert: fields and triggers.',
+     'Leave these fields out of the entity file, or change the trigger (current_setting(''isthmus.sync'', true)).',
+     'No record of the entity is named in sync_warnings for this any more (sync.close_ended_alerts).')
+$$;
+comment on function sync.alert_kinds() is 'Every kind of alert: what it means, where to look, what to do (the column remedy of sync_alerts), and what closes it.';
+
+revoke all on function sync.alert_kinds() from public;
+grant execute on function sync.alert_kinds() to isthmus_worker, isthmus_decisions;
+
 -- supabase/schemas/functions/alerts.sql
 
 -- Purpose: what an operator must know.
 -- Locks:   the open alert.
 
+create function sync.escalation_time() returns timestamptz
+language sql volatile security invoker set search_path = pg_catalog, pg_temp as $$
+  select clock_timestamp() + make_interval(mins => coalesce((select escalate_after_minutes from public.sync_alert_settings), 30))
+$$;
+comment on function sync.escalation_time() is 'When a critical alert of now is told to the second address, if nobody acknowledges it.';
+
+create function sync.stamp_alert() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if tg_op = 'INSERT' then
+    new.remedy := coalesce((select k.remedy from sync.alert_kinds() k where k.kind = new.kind), '');
+    new.escalates_at := case when new.severity = 'critical' then sync.escalation_time() end;
+    return new;
+  end if;
+  if new.severity <> old.severity then
+    new.escalates_at := case when new.severity = 'critical' then sync.escalation_time() end;
+    if new.severity = 'critical' then
+      -- What was acknowledged was less.
+      new.acknowledged_by := null;
+      new.acknowledged_at := null;
+    end if;
+  elsif new.acknowledged_by is distinct from old.acknowledged_by then
+    if old.closed_at is not null then
+      raise exception 'this alert is closed' using errcode = 'IS022', hint = 'There is nothing left to look after: its cause is gone.';
+    end if;
+    if current_user = 'authenticated' and new.acknowledged_by is not null then
+      new.acknowledged_by := sync.actor(null);
+    end if;
+    new.acknowledged_at := case when new.acknowledged_by is not null then now() end;
+  end if;
+  return new;
+end
+$$;
+comment on function sync.stamp_alert() is 'Gives an alert its remedy and the time at which it escalates, and stamps who looks after it. Raises IS022 for a closed one.';
+create trigger stamp_alert before insert or update of severity, acknowledged_by on public.sync_alerts for each row execute function sync.stamp_alert();
+
 create function sync.raise_alert(p_kind text, p_severity text, p_source_id smallint, p_execution uuid, p_entity_id smallint, p_message text, p_details jsonb)
 returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  insert into public.sync_alerts as a (kind, severity, source_id, entity_id, execution_id, message, details)
-  values (p_kind, p_severity, coalesce(p_source_id, (select source_id from public.sync_executions where id = p_execution)),
-          p_entity_id, p_execution, p_message, p_details)
+  insert into public.sync_alerts as a (kind, severity, source_id, entity_id, execution_id, job_id, message, details)
+  select p_kind, p_severity, coalesce(p_source_id, x.source_id), p_entity_id, p_execution, x.job_id, p_message, p_details
+    from (select) n left join public.sync_executions x on x.id = p_execution
   on conflict (kind, entity_id) where closed_at is null do update
      set occurrences = a.occurrences + 1, last_seen_at = now(), execution_id = coalesce(excluded.execution_id, a.execution_id),
-         message = excluded.message, details = excluded.details
+         job_id = coalesce(excluded.job_id, a.job_id), severity = excluded.severity, message = excluded.message, details = excluded.details
 $$;
 comment on function sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb) is
   'Opens an alert, or counts it again while it is open. p_source_id null: the source of the execution.';
@@ -1386,9 +1638,9 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function sync.close_alert(text, smallint) is 'Closes an alert whose cause is gone.';
 
-revoke all on function sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb), sync.close_alert(text, smallint) from public;
-grant execute on function sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb), sync.close_alert(text, smallint) to isthmus_worker;
-grant execute on function sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb) to isthmus_decisions;
+revoke all on function sync.escalation_time(), sync.stamp_alert(), sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb), sync.close_alert(text, smallint) from public;
+grant execute on function sync.escalation_time(), sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb) to isthmus_worker, isthmus_decisions;
+grant execute on function sync.close_alert(text, smallint) to isthmus_worker;
 
 -- supabase/schemas/functions/table-guards.sql
 
@@ -1786,7 +2038,7 @@ comment on function sync.grant_released(text) is 'Gives isthmus_decisions exactl
 create function sync.own_tables() returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select array[
-    'sync_adoption_rows', 'sync_alerts', 'sync_audit', 'sync_brakes', 'sync_chains', 'sync_changed_causes', 'sync_checkpoints', 'sync_conflict_values',
+    'sync_adoption_rows', 'sync_alert_deliveries', 'sync_alert_settings', 'sync_alerts', 'sync_audit', 'sync_brakes', 'sync_chains', 'sync_changed_causes', 'sync_checkpoints', 'sync_conflict_values',
     'sync_conflicts', 'sync_contract_checks', 'sync_entities', 'sync_entity_shapes', 'sync_executions', 'sync_identities', 'sync_jobs', 'sync_join_rows', 'sync_page_log',
     'sync_pending_keys', 'sync_planned_keys', 'sync_planned_records', 'sync_queue_counts', 'sync_queue_looks', 'sync_record_slots',
     'sync_released_entities', 'sync_reports', 'sync_row_states', 'sync_rule_overrides', 'sync_side_effects', 'sync_sources',
@@ -2793,6 +3045,10 @@ begin
     from public.sync_entities e
    where a.kind = 'contract_broken' and a.closed_at is null and e.id = a.entity_id and e.source_id = p_source_id
      and e.entity_type in (select jsonb_array_elements_text(p_mended));
+  update public.sync_alerts a set closed_at = now()
+    from public.sync_entities e
+   where a.kind = 'contract_warning' and a.closed_at is null and e.id = a.entity_id and e.source_id = p_source_id
+     and e.entity_type not in (select k.finding::jsonb ->> 1 from jsonb_array_elements_text(p_warned) k (finding) where k.finding::jsonb ->> 1 is not null);
   update public.sync_contract_checks set warned = p_warned where source_id = p_source_id and warned <> p_warned;
 end
 $$;
@@ -6495,6 +6751,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
    where e.id = p_execution;
   update public.sync_jobs j
      set status = case when e.status = 'cancelled' then 'pending' else e.status::text end::public.sync_job_status,
+         succeeded_at = case when e.status = 'succeeded' then clock_timestamp() else j.succeeded_at end,
          last_error = case when e.status in ('incomplete', 'failed') then jsonb_build_object('execution', e.id, 'errors', e.errors) end,
          -- What passes by itself does not cost the job its whole day.
          next_execution_at = case when e.status = 'failed' and not jsonb_path_exists(coalesce(e.errors, '[{}]'), '$[*] ? (!(@.code == "ENTITY_LEFT_OUT") && !(@.passes == true))')
@@ -6516,6 +6773,33 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
      and (a.entity_id is null or exists (select from public.sync_entities e where e.id = a.entity_id and e.entity_type = any (x.entities)))
 $$;
 comment on function sync.close_stalled_alerts(uuid) is 'Closes the alerts about pages that made no progress, of entities that have come through.';
+
+create function sync.close_ended_alerts(p_execution uuid) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_alerts a set closed_at = now()
+    from public.sync_executions x
+    cross join lateral (select exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'validate') as whole) w
+   where x.id = p_execution and not x.dry_run and a.source_id = x.source_id and a.closed_at is null
+     and case a.kind
+           -- The same entities have come through, by an execution that looks as far as the failed one.
+           when 'execution_failed' then not exists (
+             select from public.sync_executions f
+              where f.id = a.execution_id
+                and (f.started_at > x.started_at or not x.entities @> f.entities or x.selective and not f.selective
+                     or not w.whole and exists (select from public.sync_chains c where c.execution_id = f.id and c.capture = 'validate')))
+           when 'source_restored' then w.whole and x.entities @> array(select jsonb_array_elements_text(a.details -> 'entities'))
+           when 'target_restored' then w.whole and not exists (
+             select from public.sync_checkpoints k join public.sync_entities e on e.source_id = k.source_id and e.entity_type = k.entity_type
+              where k.source_id = a.source_id and k.server_starts = '{}' and e.removed_at is null)
+           -- All rows were looked at, and none was found.
+           when 'surplus' then a.execution_id is distinct from x.id
+             and exists (select from public.sync_chains c where c.execution_id = x.id and c.entity_id = a.entity_id and c.capture = 'full')
+           when 'written_otherwise' then w.whole and a.execution_id is distinct from x.id and not exists (
+             select from public.sync_warnings s where s.entity_id = a.entity_id and s.rule like 'written\_otherwise:%')
+           else false
+         end
+$$;
+comment on function sync.close_ended_alerts(uuid) is 'Closes the alerts whose cause is gone with this execution, which has come through.';
 
 create function sync.finish_execution(p_execution uuid, p_status public.sync_execution_status, p_errors jsonb)
 returns void
@@ -6555,6 +6839,7 @@ begin
      where a.kind = 'brake' and a.closed_at is null
        and not exists (select from public.sync_brakes b where b.entity_id = a.entity_id and b.closed_at is null);
     perform sync.close_stalled_alerts(p_execution);
+    perform sync.close_ended_alerts(p_execution);
     perform sync.keep_compared(p_execution);
   end if;
   if p_status = 'failed' and not exists (select from public.sync_executions where id = p_execution and dry_run) then
@@ -6567,9 +6852,9 @@ comment on function sync.finish_execution(uuid, public.sync_execution_status, js
   'Closes an execution with its sums and metrics, once. One that succeeded but left entities out is incomplete.';
 
 revoke all on function sync.execution_metrics(uuid), sync.finish_execution(uuid, public.sync_execution_status, jsonb), sync.sum_execution(uuid),
-  sync.close_stalled_alerts(uuid) from public;
+  sync.close_stalled_alerts(uuid), sync.close_ended_alerts(uuid) from public;
 grant execute on function sync.execution_metrics(uuid), sync.finish_execution(uuid, public.sync_execution_status, jsonb), sync.sum_execution(uuid),
-  sync.close_stalled_alerts(uuid) to isthmus_worker;
+  sync.close_stalled_alerts(uuid), sync.close_ended_alerts(uuid) to isthmus_worker;
 
 -- supabase/schemas/functions/plan-releases.sql
 
@@ -6840,11 +7125,11 @@ declare
 begin
   update public.sync_jobs set status = 'failed', attempts = attempts + 1, last_error = p_error, next_execution_at = p_next
    where id = p_job returning name into v_name;
-  insert into public.sync_alerts as a (kind, severity, message, details)
-  values ('job_failed', 'critical', 'Jobs cannot begin: see details, and last_error in sync_jobs. The alert closes when they begin again.',
+  insert into public.sync_alerts as a (kind, severity, job_id, message, details)
+  values ('job_failed', 'critical', p_job, 'Jobs cannot begin: see details, and last_error in sync_jobs. The alert closes when they begin again.',
           jsonb_build_object(v_name, p_error))
   on conflict (kind, entity_id) where closed_at is null do update
-     set occurrences = a.occurrences + 1, last_seen_at = now(), message = excluded.message, details = a.details || excluded.details;
+     set occurrences = a.occurrences + 1, last_seen_at = now(), job_id = excluded.job_id, message = excluded.message, details = a.details || excluded.details;
 end
 $$;
 comment on function sync.fail_job(uuid, jsonb, timestamptz) is
@@ -7037,6 +7322,7 @@ create function sync.advance_running(p_source_id smallint) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_execution uuid;
+  v_stuck     boolean := false;
 begin
   for v_execution in
     select id from public.sync_executions where source_id = p_source_id and status = 'running' order by started_at
@@ -7045,12 +7331,16 @@ begin
       perform sync.advance_execution(v_execution);
     exception when others then
       -- It holds up no other. Where it does not move for too long, it is ended.
+      v_stuck := true;
       continue when sqlstate ~ '^(40|55P03|57)';
       perform sync.raise_alert('execution_stuck', 'critical', null, v_execution, null,
         'The chains of an execution cannot be opened. It ends by itself when nothing has moved for ISTHMUS_STALLED_MINUTES.',
         jsonb_build_object('execution', v_execution, 'sqlstate', sqlstate));
     end;
   end loop;
+  if not v_stuck then
+    perform sync.close_alert('execution_stuck', p_source_id);
+  end if;
 end
 $$;
 comment on function sync.advance_running(smallint) is 'Opens the chains of running executions whose turn has come; they are due at once, so the sweep sends them.';
@@ -8428,6 +8718,8 @@ begin
     if (v_report ->> 'surplus_rows')::bigint > 0 then
       perform sync.raise_alert('surplus', 'warning', null, p_execution, p_entity.id,
         'Target rows whose legacy id belongs to another row.', jsonb_build_object('duplicates', v_report -> 'surplus_rows'));
+    else
+      update public.sync_alerts set closed_at = now() where kind = 'surplus' and entity_id = p_entity.id and closed_at is null;
     end if;
     update public.sync_entities set adoption_epoch = 1, adopted_at = now() where id = p_entity.id and adoption_epoch = 0;
   end if;
@@ -9508,6 +9800,12 @@ end
 $$;
 comment on function sync.begin_tick(uuid) is 'A tick begins its work here. p_call: the call that it answers, if it knows one. Returns what sync.end_tick takes.';
 
+create function sync.note_failed_parts(p_id uuid, p_failed text[]) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_ticks set failed = p_failed where id = p_id
+$$;
+comment on function sync.note_failed_parts(uuid, text[]) is 'Which parts of a tick''s work failed: for such a tick nobody calls the heartbeat address.';
+
 create function sync.end_tick(p_id uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_ticks set ended_at = clock_timestamp() where id = p_id;
@@ -9516,8 +9814,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function sync.end_tick(uuid) is 'A tick has done its work: who waits for one is told.';
 
-revoke all on function sync.forget_ticks(), sync.begin_tick(uuid), sync.end_tick(uuid) from public;
-grant execute on function sync.forget_ticks(), sync.begin_tick(uuid), sync.end_tick(uuid) to isthmus_worker;
+revoke all on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_failed_parts(uuid, text[]), sync.end_tick(uuid) from public;
+grant execute on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_failed_parts(uuid, text[]), sync.end_tick(uuid) to isthmus_worker;
 
 -- supabase/schemas/functions/tick-call.sql
 
@@ -9588,12 +9886,46 @@ comment on function sync.has_foreign_trigger(regclass) is 'Whether a trigger han
 
 -- An error that reaches pg_cron is kept in cron.job_run_details and in the server's log, with its detail: that of a failed
 -- insert is the whole row, the key in the header included. A caught error prints nothing, and only its SQLSTATE is told.
+create function sync.send_request(p_what text, p_url text, p_headers jsonb, p_body jsonb, p_timeout_ms integer) returns bigint
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_state   text;
+  v_request bigint;
+begin
+  begin
+    -- A trigger on the queue would read the key, and run with the rights of whoever calls. Under this lock nobody adds one.
+    if has_table_privilege('net.http_request_queue', 'insert') then
+      execute 'lock table net.http_request_queue in row exclusive mode';
+    end if;
+    if sync.has_foreign_trigger(to_regclass('net.http_request_queue')) then
+      v_state := 'TRIGGER';
+    elsif p_body is null then
+      execute 'select net.http_get(url := $1, headers := $2, timeout_milliseconds := $3)' into v_request using p_url, p_headers, p_timeout_ms;
+    else
+      execute 'select net.http_post(url := $1, headers := $2, body := $3, timeout_milliseconds := $4)' into v_request
+        using p_url, p_headers, p_body, p_timeout_ms;
+    end if;
+  exception when others or assert_failure or query_canceled then
+    get stacked diagnostics v_state = returned_sqlstate;
+  end;
+  if v_state = 'TRIGGER' then
+    raise exception 'net.http_request_queue has a trigger, which could read the key'
+      using errcode = '55000', hint = 'Drop it, and see to the rights on this table: docs/deployment.md, section 6.';
+  elsif v_state is not null then
+    raise exception 'pg_net did not take % (SQLSTATE %)', p_what, v_state
+      using errcode = '55000', hint = 'Is pg_net enabled, and may the owner of this function call its functions?';
+  end if;
+  return v_request;
+end
+$$;
+comment on function sync.send_request(text, text, jsonb, jsonb, integer) is
+  'Has pg_net send a request, GET where there is no body, and returns its number. What is raised (SQLSTATE 55000) holds neither address nor header.';
+
 create function sync.call_tick() returns uuid
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_call    uuid := gen_random_uuid();
   v_to      record;
-  v_state   text;
   v_request bigint;
 begin
   -- Whoever changes a key holds this lock meanwhile (npm run sync -- setup --rotate-keys).
@@ -9609,27 +9941,7 @@ begin
     end if;
     raise;
   end;
-  begin
-    -- A trigger on the queue would read the key, and run with the rights of whoever calls. Under this lock nobody adds one.
-    if has_table_privilege('net.http_request_queue', 'insert') then
-      execute 'lock table net.http_request_queue in row exclusive mode';
-    end if;
-    if sync.has_foreign_trigger(to_regclass('net.http_request_queue')) then
-      v_state := 'TRIGGER';
-    else
-      execute 'select net.http_post(url := $1, headers := $2, body := $3, timeout_milliseconds := 10000)' into v_request
-        using v_to.url, v_to.headers, jsonb_build_object('call', v_call);
-    end if;
-  exception when others or assert_failure or query_canceled then
-    get stacked diagnostics v_state = returned_sqlstate;
-  end;
-  if v_state = 'TRIGGER' then
-    raise exception 'net.http_request_queue has a trigger, which could read the key'
-      using errcode = '55000', hint = 'Drop it, and see to the rights on this table: docs/deployment.md, section 6.';
-  elsif v_state is not null then
-    raise exception 'pg_net did not take the call of sync-tick (SQLSTATE %)', v_state
-      using errcode = '55000', hint = 'Is pg_net enabled, and may the owner of this function call net.http_post?';
-  end if;
+  v_request := sync.send_request('the call of sync-tick', v_to.url, v_to.headers, jsonb_build_object('call', v_call), 10000);
   insert into public.sync_ticks (id, request_id) values (v_call, v_request);
   return v_call;
 end
@@ -9637,7 +9949,8 @@ $$;
 comment on function sync.call_tick() is
   'Calls sync-tick through pg_net, with address and key from Vault. The job isthmus-sync-tick runs it; what fails is told without a secret. null: not set up yet, or held by whoever changes a key.';
 
-revoke all on function sync.read_secret(text), sync.tick_request(), sync.has_foreign_trigger(regclass), sync.call_tick() from public;
+revoke all on function sync.read_secret(text), sync.tick_request(), sync.has_foreign_trigger(regclass),
+  sync.send_request(text, text, jsonb, jsonb, integer), sync.call_tick() from public;
 
 -- supabase/schemas/functions/tick-watch.sql
 
@@ -9854,3 +10167,466 @@ comment on function sync.watch_tick() is
 
 revoke all on function sync.read_tick_answers(), sync.tick_obstacle(), sync.pg_net_state(), sync.refused_tick(integer, text), sync.judge_ticks(),
   sync.watch_tick() from public;
+
+-- supabase/schemas/functions/alert-messages.sql
+
+-- Purpose: what a message about alerts says, and how it is signed. No value of a row, no address and no key.
+
+-- By the definition of HMAC (RFC 2104), from what the server has in pg_catalog: pgcrypto stands in another schema here and there, or nowhere.
+create function sync.hmac_sha256(p_key text, p_message text) returns text
+language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_key   bytea := convert_to(p_key, 'UTF8');
+  v_inner bytea;
+  v_outer bytea;
+begin
+  if length(v_key) > 64 then
+    v_key := sha256(v_key);
+  end if;
+  v_key := v_key || decode(repeat('00', 64 - length(v_key)), 'hex');
+  v_inner := v_key;
+  v_outer := v_key;
+  for i in 0 .. 63 loop
+    v_inner := set_byte(v_inner, i, get_byte(v_key, i) # 54);
+    v_outer := set_byte(v_outer, i, get_byte(v_key, i) # 92);
+  end loop;
+  return encode(sha256(v_outer || sha256(v_inner || convert_to(p_message, 'UTF8'))), 'hex');
+end
+$$;
+comment on function sync.hmac_sha256(text, text) is 'The HMAC-SHA-256 of a message, in hexadecimal digits.';
+
+create function sync.chat_text(p_text text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select replace(replace(replace(left(regexp_replace(p_text, '[[:cntrl:]]+', ' ', 'g'), 2000), '&', '&amp;'), '<', '&lt;'), '>', '&gt;')
+$$;
+comment on function sync.chat_text(text) is 'A text for a chat: one line of 2,000 characters at most, in which nothing is a link, a mention or other markup.';
+
+create function sync.project_ref() returns text
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  return substring(sync.read_secret('isthmus_functions_url') from '^https://([a-z0-9]{20})[.]supabase[.]co(/|$)');
+exception when undefined_object or object_not_in_prerequisite_state then
+  return null;
+end
+$$;
+comment on function sync.project_ref() is 'The project''s ref, where the functions'' address in Vault tells it.';
+
+create function sync.studio_link(p_ref text, p_alert uuid) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select 'https://supabase.com/dashboard/project/' || p_ref || '/editor/' || 'public.sync_alerts'::regclass::oid || '?schema=public'
+      || coalesce('&filter=id%3Aeq%3A' || p_alert, '')
+$$;
+comment on function sync.studio_link(text, uuid) is 'Where Studio shows a row of sync_alerts; without a row: all of them. null without a ref.';
+
+create function sync.alert_facts(p_alert public.sync_alerts, p_ref text) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select jsonb_build_object(
+    'alert', p_alert.id, 'kind', p_alert.kind, 'severity', p_alert.severity,
+    'source', (select s.name from public.sync_sources s where s.id = p_alert.source_id),
+    'entity', (select e.entity_type from public.sync_entities e where e.id = p_alert.entity_id),
+    'execution', p_alert.execution_id,
+    'job', (select j.name from public.sync_jobs j where j.id = p_alert.job_id),
+    'message', left(p_alert.message, 2000), 'remedy', p_alert.remedy, 'occurrences', p_alert.occurrences,
+    'since', to_char(p_alert.first_seen_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+    'acknowledgedBy', p_alert.acknowledged_by, 'link', sync.studio_link(p_ref, p_alert.id))
+$$;
+comment on function sync.alert_facts(public.sync_alerts, text) is 'What a message tells of an alert. p_ref: the project''s.';
+
+create function sync.alert_name(p_facts jsonb) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select sync.chat_text(format('[%s] %s', p_facts ->> 'severity', p_facts ->> 'kind') || coalesce(' of ' || (p_facts ->> 'entity'), '')
+    || coalesce(' (' || (p_facts ->> 'source') || ')', ''))
+$$;
+comment on function sync.alert_name(jsonb) is 'Of which alert the facts are, in a few words.';
+
+create function sync.single_message(p_id uuid, p_event text, p_slot text, p_alert public.sync_alerts, p_ref text) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select jsonb_build_object('version', 1, 'id', p_id, 'event', p_event, 'text',
+      case when p_event = 'cleared' then 'Over: ' when p_event = 'escalated' and p_slot = 'second' then 'Nobody has acknowledged this: '
+           when p_event = 'escalated' then 'Worse than before: ' else '' end
+      || sync.alert_name(f.facts) || chr(10) || sync.chat_text(p_alert.message)
+      || case when p_event <> 'cleared' and p_alert.remedy <> '' then chr(10) || 'What to do: ' || sync.chat_text(p_alert.remedy) else '' end
+      || coalesce(chr(10) || replace(f.facts ->> 'link', '&', '&amp;'), '')) || f.facts
+    from (select sync.alert_facts(p_alert, p_ref) as facts) f
+$$;
+comment on function sync.single_message(uuid, text, text, public.sync_alerts, text) is 'The message about one alert: text for a chat, and the same as fields.';
+
+create function sync.digest_message(p_id uuid, p_of text, p_slot text, p_alerts uuid[], p_ref text) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select jsonb_build_object('version', 1, 'id', p_id, 'event', 'digest', 'of', p_of, 'count', count(*),
+      'severity', case when bool_or(a.severity = 'critical') then 'critical' else 'warning' end,
+      'text', format(case when p_of = 'cleared' then '%s alerts are over:' when p_of = 'escalated' and p_slot = 'second' then 'Nobody has acknowledged %s alerts:'
+                          when p_of = 'escalated' then '%s alerts are worse than before:' else '%s alerts at once:' end, count(*))
+        || string_agg(chr(10) || sync.alert_name(a.facts), '' order by a.n) filter (where a.n <= 20)
+        || case when count(*) > 20 then format(E'\nand %s more.', count(*) - 20) else '' end
+        || coalesce(chr(10) || replace(sync.studio_link(p_ref, null), '&', '&amp;'), ''),
+      'alerts', pg_catalog.jsonb_agg(a.facts - array['message', 'remedy', 'link'] order by a.n) filter (where a.n <= 100),
+      'link', sync.studio_link(p_ref, null))
+    from (select sync.alert_facts(x, p_ref) as facts, x.severity, row_number() over (order by x.severity, x.first_seen_at, x.id) as n
+            from public.sync_alerts x where x.id = any (p_alerts)) a
+$$;
+comment on function sync.digest_message(uuid, text, text, uuid[], text) is
+  'One message instead of many: the names of the first 20 alerts in its text, the facts of the first 100 beside it.';
+
+create function sync.test_message(p_id uuid) returns jsonb
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select jsonb_build_object('version', 1, 'id', p_id, 'event', 'test', 'text', 'A test of Isthmus: alerts arrive here.')
+$$;
+comment on function sync.test_message(uuid) is 'The message that only shows that messages arrive.';
+
+revoke all on function sync.hmac_sha256(text, text), sync.chat_text(text), sync.project_ref(), sync.studio_link(text, uuid),
+  sync.alert_facts(public.sync_alerts, text), sync.alert_name(jsonb), sync.single_message(uuid, text, text, public.sync_alerts, text),
+  sync.digest_message(uuid, text, text, uuid[], text), sync.test_message(uuid) from public;
+
+-- supabase/schemas/functions/alert-outbox.sql
+
+-- Purpose: which messages about alerts are due: one when an alert opens, one when it escalates, one when it is over, one instead of a storm.
+-- Locks:   the rows of alerts that something is to be told of, skipping those that somebody else is at.
+
+create function sync.put_messages(p_ids uuid[], p_events text[], p_slots text[], p_ref text) returns integer
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_most  integer := coalesce((select digest_above from public.sync_alert_settings), 5);
+  v_group record;
+  v_id    uuid;
+  v_alert public.sync_alerts;
+  v_count integer := 0;
+begin
+  for v_group in
+    select e.event, e.slot, array_agg(e.id order by e.n) as ids
+      from unnest(p_ids, p_events, p_slots) with ordinality as e (id, event, slot, n) group by 1, 2 order by min(e.n)
+  loop
+    if cardinality(v_group.ids) > v_most then
+      v_id := gen_random_uuid();
+      insert into public.sync_alert_deliveries (id, event, slot, alert_ids, body)
+      values (v_id, 'digest', v_group.slot, v_group.ids, sync.digest_message(v_id, v_group.event, v_group.slot, v_group.ids, p_ref));
+      v_count := v_count + 1;
+      continue;
+    end if;
+    for v_alert in select a.* from unnest(v_group.ids) with ordinality i (id, n) join public.sync_alerts a on a.id = i.id order by i.n loop
+      v_id := gen_random_uuid();
+      insert into public.sync_alert_deliveries (id, event, slot, alert_ids, body)
+      values (v_id, v_group.event, v_group.slot, array[v_alert.id], sync.single_message(v_id, v_group.event, v_group.slot, v_alert, p_ref));
+      v_count := v_count + 1;
+    end loop;
+  end loop;
+  return v_count;
+end
+$$;
+comment on function sync.put_messages(uuid[], text[], text[], text) is
+  'Puts messages into the outbox, for each alert its event and the address that is told; more of one event than digest_above become one. Returns how many.';
+
+create function sync.fill_outbox(p_first boolean, p_second boolean, p_ref text) returns integer
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_alert  public.sync_alerts;
+  v_here   boolean;
+  v_slot   text;
+  v_ids    uuid[] := '{}';
+  v_events text[] := '{}';
+  v_slots  text[] := '{}';
+begin
+  -- What has opened and closed between two looks is nobody's work. Of all else people are told that it is over, wherever they were told of it.
+  for v_alert in
+    select * from public.sync_alerts where closed_at is not null and told_severity is not null order by closed_at, id for no key update skip locked
+  loop
+    foreach v_slot in array array['first', 'second'] loop
+      if v_slot = 'first' and p_first and v_alert.kind <> 'alert_undelivered'
+         or v_slot = 'second' and p_second and (v_alert.escalated_at is not null or v_alert.kind = 'alert_undelivered') then
+        v_ids := v_ids || v_alert.id;
+        v_events := v_events || 'cleared'::text;
+        v_slots := v_slots || v_slot;
+      end if;
+    end loop;
+    update public.sync_alerts set told_severity = null where id = v_alert.id;
+  end loop;
+
+  for v_alert in
+    select * from public.sync_alerts
+     where closed_at is null
+       and (told_severity is null or told_severity = 'warning' and severity = 'critical' or escalates_at <= now() and escalated_at is null and acknowledged_by is null)
+     order by first_seen_at, id for no key update skip locked
+  loop
+    -- Of an address that does not answer the other one is told.
+    v_slot := case when v_alert.kind = 'alert_undelivered' then 'second' else 'first' end;
+    v_here := case v_slot when 'second' then p_second else p_first end;
+    if v_here and (v_alert.told_severity is null or v_alert.told_severity = 'warning' and v_alert.severity = 'critical') then
+      v_ids := v_ids || v_alert.id;
+      v_events := v_events || case when v_alert.told_severity is null then 'opened' else 'escalated' end;
+      v_slots := v_slots || v_slot;
+      update public.sync_alerts set told_severity = severity where id = v_alert.id;
+    end if;
+    if p_second and v_slot = 'first' and (v_here or v_alert.told_severity is not null)
+       and v_alert.escalates_at <= now() and v_alert.escalated_at is null and v_alert.acknowledged_by is null then
+      v_ids := v_ids || v_alert.id;
+      v_events := v_events || 'escalated'::text;
+      v_slots := v_slots || 'second'::text;
+      update public.sync_alerts set escalated_at = now() where id = v_alert.id;
+    end if;
+  end loop;
+  return sync.put_messages(v_ids, v_events, v_slots, p_ref);
+end
+$$;
+comment on function sync.fill_outbox(boolean, boolean, text) is
+  'Looks which alerts people have to be told of, and puts the messages into the outbox. p_first, p_second: which addresses there are. Returns how many messages.';
+
+revoke all on function sync.put_messages(uuid[], text[], text[], text), sync.fill_outbox(boolean, boolean, text) from public;
+
+-- supabase/schemas/functions/deliver-alerts.sql
+
+-- Purpose: messages about alerts leave from the database, through pg_net, with every function dead. Addresses and key come from Vault.
+-- Locks:   the row of public.sync_alert_settings, so that one look is at work at a time; the rows of messages.
+
+create function sync.address_of(p_secret text, out url text, out problem text)
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set standard_conforming_strings = on as $$
+declare
+  -- Path and query hold what is secret of such an address. Without TLS it would be everybody's on the way.
+  c_secure constant text := '^https://[^[:space:]/?#@\\]+([/?][^[:space:]#\\]*)?$';
+  c_local  constant text := '^http://(localhost|127[.]0[.]0[.]1|\[::1\]|host[.]docker[.]internal|[a-z0-9_-]+)(:[0-9]{1,5})?([/?][^[:space:]#\\]*)?$';
+begin
+  if to_regclass('vault.decrypted_secrets') is null then
+    return;
+  end if;
+  url := sync.read_secret(p_secret);
+  if url !~ '^[!-~]+$' or (url !~* c_secure and url !~* c_local) then
+    url := null;
+    problem := format('the Vault secret %s is no address: it begins with https://, and has no space, password or #', p_secret);
+  end if;
+exception
+  when undefined_object then
+    null;
+  when object_not_in_prerequisite_state then
+    get stacked diagnostics problem = message_text;
+end
+$$;
+comment on function sync.address_of(text) is 'An address of Vault, checked. Both null: there is none. problem holds no part of it.';
+
+create function sync.slot_secret(p_slot text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+as $$ select 'isthmus_webhook_url' || case p_slot when 'second' then '_2' else '' end $$;
+comment on function sync.slot_secret(text) is 'Which secret of Vault holds the first, and the second address.';
+
+create function sync.webhook_headers(p_id uuid, p_body text) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_time text := floor(extract(epoch from clock_timestamp()))::bigint::text;
+  v_key  text;
+begin
+  begin
+    v_key := sync.read_secret('isthmus_webhook_key');
+  exception when undefined_object then
+    -- A chat asks for no signature.
+    null;
+  end;
+  if v_key !~ '^[!-~]{16,}$' then
+    raise exception 'the Vault secret isthmus_webhook_key is no key'
+      using errcode = '55000', hint = 'It has 16 characters at least, and neither spaces nor line ends.';
+  end if;
+  return jsonb_strip_nulls(jsonb_build_object('content-type', 'application/json', 'x-isthmus-delivery', p_id,
+    'x-isthmus-signature', format('t=%s,v1=', v_time) || sync.hmac_sha256(v_key, v_time || '.' || p_body)));
+end
+$$;
+comment on function sync.webhook_headers(uuid, text) is
+  'The headers of a message: its id, and the HMAC-SHA-256 of time, full stop and body, where Vault has a key. Raises 55000 for what is no key, without it.';
+
+create function sync.note_failed_try(p_id uuid, p_status integer, p_error text) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_alert_deliveries d
+     set status_code = p_status, last_error = p_error, request_id = null,
+         status = case when d.tries >= s.most then 'failed' else 'waiting' end,
+         ended_at = case when d.tries >= s.most then clock_timestamp() end,
+         next_attempt_at = clock_timestamp() + least(interval '1 hour', interval '1 minute' * 2 ^ (greatest(d.tries, 1) - 1))
+    from (select coalesce((select tries from public.sync_alert_settings), 8) as most) s
+   where d.id = p_id
+$$;
+comment on function sync.note_failed_try(uuid, integer, text) is 'A try of a message has failed: there is another one after a growing pause, or the message has failed.';
+
+create function sync.read_webhook_answers() returns integer
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_sort = off as $$
+declare
+  v_answers regclass := to_regclass('net._http_response');
+  v_sent    public.sync_alert_deliveries[] := array(select d from public.sync_alert_deliveries d where d.status = 'sent' order by d.ordinal for no key update skip locked);
+  v_one     record;
+  v_count   integer := 0;
+begin
+  if cardinality(v_sent) = 0 then
+    return 0;
+  end if;
+  -- The answers of everybody stand there, with an index on their time alone: as sync.read_tick_answers.
+  if v_answers is not null and (pg_relation_size(v_answers) <= 8388608 or exists (
+       select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+        where i.indrelid = v_answers and i.indisvalid and i.indpred is null and a.attname = 'created')) then
+    for v_one in execute $sql$
+      select distinct on (d.id) d.id, r.status_code, coalesce(r.timed_out, false) as timed_out, r.error_msg
+        from unnest($1) d
+        join (select id, status_code, timed_out, error_msg, created from net._http_response where created >= $2 order by created desc limit 5000) r
+          on r.id = d.request_id and r.created between d.tried_at - interval '5 seconds' and d.tried_at + interval '2 minutes'
+       order by d.id, r.created desc
+    $sql$ using v_sent, (select min(d.tried_at) - interval '5 seconds' from unnest(v_sent) d)
+    loop
+      v_count := v_count + 1;
+      if not v_one.timed_out and v_one.status_code between 200 and 299 then
+        update public.sync_alert_deliveries set status = 'delivered', status_code = v_one.status_code, last_error = null, ended_at = clock_timestamp()
+         where id = v_one.id;
+      else
+        perform sync.note_failed_try(v_one.id, v_one.status_code, case
+          when v_one.timed_out then 'no answer within 5 seconds'
+          when v_one.status_code is not null then 'the answer was status ' || v_one.status_code
+          -- Words of curl, which may name the address.
+          else 'no answer: ' || left(regexp_replace(regexp_replace(coalesce(v_one.error_msg, 'unknown'), '[^ ]*(://|/)[^ ]*', '...', 'g'), '[^ -~]', '?', 'g'), 100) end);
+      end if;
+    end loop;
+  end if;
+  perform sync.note_failed_try(d.id, null, 'no answer is known: pg_net has lost it, or its worker does not run')
+     from public.sync_alert_deliveries d where d.status = 'sent' and d.tried_at < now() - interval '2 minutes';
+  return v_count;
+end
+$$;
+comment on function sync.read_webhook_answers() is
+  'Notes what was answered to messages that pg_net has sent: a status from 200 to 299 is a delivery, everything else and two minutes of silence a failed try. Returns how many answers there were.';
+
+create function sync.send_message(p_message public.sync_alert_deliveries, p_url text, p_problem text) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_body    jsonb := coalesce(p_message.body, sync.test_message(p_message.id));
+  v_request bigint;
+  v_error   text := p_problem;
+begin
+  if p_url is null and p_problem is null then
+    update public.sync_alert_deliveries set status = 'dropped', ended_at = clock_timestamp(),
+           last_error = format('there is no Vault secret %s', sync.slot_secret(p_message.slot)) where id = p_message.id;
+    return;
+  end if;
+  if v_error is null then
+    begin
+      -- pg_net sends the text that PostgreSQL makes of the body: that is what is signed.
+      v_request := sync.send_request('a message', p_url, sync.webhook_headers(p_message.id, v_body::text), v_body, 5000);
+    exception when object_not_in_prerequisite_state then
+      get stacked diagnostics v_error = message_text;
+    end;
+  end if;
+  update public.sync_alert_deliveries
+     set status = 'sent', tries = tries + 1, body = v_body, request_id = v_request, tried_at = clock_timestamp(), status_code = null
+   where id = p_message.id;
+  if v_error is not null then
+    perform sync.note_failed_try(p_message.id, null, v_error);
+  end if;
+end
+$$;
+comment on function sync.send_message(public.sync_alert_deliveries, text, text) is 'Tries a message once. Without an address it is dropped; with a problem of the address the try has failed.';
+
+create function sync.tell_undelivered() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_failing jsonb;
+begin
+  -- The latest end at each address counts.
+  select jsonb_object_agg(s.slot, jsonb_build_object('since', d.ended_at, 'delivery', d.id, 'status', d.status_code, 'error', d.last_error)) into v_failing
+    from unnest(array['first', 'second']) s (slot)
+    cross join lateral (select * from public.sync_alert_deliveries x where x.slot = s.slot and x.status in ('delivered', 'failed') order by x.ended_at desc limit 1) d
+   where d.status = 'failed';
+  -- At an address that works again, what was given up within a day is sent after all, where it is still so.
+  update public.sync_alert_deliveries d
+     set status = case when exists (select from public.sync_alerts a where a.id = any (d.alert_ids) and a.closed_at is null) then 'waiting' else 'dropped' end,
+         tries = 0, next_attempt_at = clock_timestamp(), ended_at = case when exists (select from public.sync_alerts a where a.id = any (d.alert_ids) and a.closed_at is null) then null else d.ended_at end
+   where d.status = 'failed' and d.ended_at > now() - interval '1 day' and not coalesce(v_failing ? d.slot, false)
+     and exists (select from public.sync_alert_deliveries x where x.slot = d.slot and x.status = 'delivered' and x.ended_at > d.ended_at);
+  if v_failing is null then
+    update public.sync_alerts set closed_at = now() where kind = 'alert_undelivered' and closed_at is null;
+  elsif not exists (select from public.sync_alerts where kind = 'alert_undelivered' and closed_at is null and details = v_failing) then
+    perform sync.raise_alert('alert_undelivered', 'critical', null, null, null,
+      (select string_agg(format('Messages about alerts do not arrive at the %s address (Vault secret %s): %s.', f.key, sync.slot_secret(f.key), f.value ->> 'error'), ' ' order by f.key)
+         from jsonb_each(v_failing) f), v_failing);
+  end if;
+end
+$$;
+comment on function sync.tell_undelivered() is
+  'Opens the alert alert_undelivered while the latest message to an address was given up, and closes it when one has arrived there. Then what was given up is sent again.';
+
+create function sync.beat() returns integer
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_to    record;
+  v_tick  timestamptz := (select max(ended_at) from public.sync_ticks where ended_at is not null and failed = '{}');
+  v_beats integer := 0;
+  v_known integer;
+begin
+  v_to := sync.address_of('isthmus_heartbeat_url');
+  update public.sync_alert_settings set heartbeat_at = v_tick where v_tick is not null and heartbeat_at is distinct from v_tick;
+  get diagnostics v_beats = row_count;
+  update public.sync_jobs set success_told_at = succeeded_at where success_told_at is distinct from succeeded_at;
+  get diagnostics v_known = row_count;
+  v_beats := v_beats + v_known;
+  begin
+    for i in 1 .. case when v_to.url is null then 0 else v_beats end loop
+      perform sync.send_request('the call of the heartbeat', v_to.url, '{}', null, 5000);
+    end loop;
+  exception when object_not_in_prerequisite_state then
+    get stacked diagnostics v_to.problem = message_text;
+  end;
+  if v_to.problem is null then
+    update public.sync_alerts set closed_at = now() where kind = 'heartbeat_invalid' and closed_at is null;
+    return case when v_to.url is null then 0 else v_beats end;
+  end if;
+  perform sync.raise_alert('heartbeat_invalid', 'warning', null, null, null, 'The heartbeat address cannot be called: ' || v_to.problem || '.', '{}');
+  return 0;
+end
+$$;
+comment on function sync.beat() is
+  'Calls the heartbeat address of Vault once for a new tick without a failed part, and once for each job that has succeeded since. Returns how often.';
+
+create function sync.deliver_alerts() returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_to      record;
+  v_beats   integer;
+  v_message public.sync_alert_deliveries;
+begin
+  if not exists (select from public.sync_alert_settings) then
+    insert into public.sync_alert_settings default values on conflict do nothing;
+  end if;
+  -- One look at a time. Nobody but the database's owner can hold this row.
+  perform from public.sync_alert_settings for no key update skip locked;
+  if not found then
+    return null;
+  end if;
+  perform sync.read_webhook_answers();
+  perform sync.tell_undelivered();
+  v_beats := sync.beat();
+  select f.url as first, f.problem as first_problem, s.url as second, s.problem as second_problem into v_to
+    from sync.address_of(sync.slot_secret('first')) f, sync.address_of(sync.slot_secret('second')) s;
+  perform sync.fill_outbox(coalesce(v_to.first, v_to.first_problem) is not null, coalesce(v_to.second, v_to.second_problem) is not null, sync.project_ref());
+  -- Of one alert the messages to one address arrive in their order.
+  for v_message in
+    select d.* from public.sync_alert_deliveries d
+     where d.status = 'waiting' and d.next_attempt_at <= clock_timestamp()
+       and not exists (select from public.sync_alert_deliveries e
+                        where e.status in ('waiting', 'sent') and e.slot = d.slot and e.ordinal < d.ordinal and e.alert_ids && d.alert_ids)
+     order by d.ordinal limit 50 for no key update skip locked
+  loop
+    perform sync.send_message(v_message, case v_message.slot when 'first' then v_to.first else v_to.second end,
+      case v_message.slot when 'first' then v_to.first_problem else v_to.second_problem end);
+  end loop;
+  delete from public.sync_alert_deliveries
+   where id = any (array(select id from public.sync_alert_deliveries
+                          where created_at < now() - interval '30 days' and status not in ('waiting', 'sent') order by created_at limit 1000));
+  return (select jsonb_build_object('waiting', count(*) filter (where status = 'waiting'), 'sent', count(*) filter (where status = 'sent'), 'heartbeats', v_beats)
+            from public.sync_alert_deliveries where status in ('waiting', 'sent'));
+end
+$$;
+comment on function sync.deliver_alerts() is
+  'Reads what was answered, looks which alerts people have to be told of, and sends what is due. The job isthmus-deliver-alerts runs it every minute. What is raised holds no secret. null: another look is at work.';
+
+create function sync.test_alert() returns setof uuid
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  insert into public.sync_alert_deliveries (event, slot) values ('test', 'first'), ('test', 'second')
+  on conflict (slot) where event = 'test' and status in ('waiting', 'sent') do nothing;
+  select id from public.sync_alert_deliveries where event = 'test' and status in ('waiting', 'sent') order by slot;
+$$;
+comment on function sync.test_alert() is
+  'Has a test message sent to both addresses within a minute. Returns the ids of the rows in sync_alert_deliveries, which say what became of each.';
+
+revoke all on function sync.address_of(text), sync.slot_secret(text), sync.webhook_headers(uuid, text), sync.note_failed_try(uuid, integer, text),
+  sync.read_webhook_answers(), sync.send_message(public.sync_alert_deliveries, text, text), sync.tell_undelivered(), sync.beat(),
+  sync.deliver_alerts(), sync.test_alert() from public;
+grant execute on function sync.test_alert() to isthmus_worker;

@@ -46,7 +46,10 @@ async function explained(test: Pipeline, work: () => Promise<unknown>): Promise<
     .slice(1);
   return parts.map((part) => {
     const all = part.split("\n");
-    const lines = all.slice(0, all.findIndex((line) => !line.startsWith("\t")));
+    const lines = all.slice(
+      0,
+      all.findIndex((line) => !line.startsWith("\t")),
+    );
     const { "Query Text": text, Plan } = JSON.parse(lines.join("\n")) as { "Query Text": string; Plan: PlanNode };
     const worst = nodesOf(Plan).reduce((most, node) => (met(node) > met(most) ? node : most));
     return { text, node: `${worst["Node Type"]} ${worst["Relation Name"] ?? ""}`, rows: met(worst) };

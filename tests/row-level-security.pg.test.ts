@@ -22,6 +22,8 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
   sync_pending_keys: TEAM,
   sync_changed_causes: TEAM,
   sync_alerts: TEAM,
+  sync_alert_deliveries: TEAM,
+  sync_alert_settings: TEAM,
   sync_ticks: TEAM,
   sync_reports: TEAM,
   sync_rule_overrides: TEAM,
@@ -47,6 +49,7 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
 /** Columns that somebody may set through the Data API, where the policies let them. */
 const SETTABLE: Readonly<Record<string, readonly string[]>> = {
   sync_brakes: ["confirmed_by"],
+  sync_alerts: ["acknowledged_by"],
   sync_identities: ["accepted_by"],
   sync_executions: ["status"],
   sync_conflicts: ["resolution_strategy", "resolution_data"],
@@ -60,8 +63,10 @@ const OF_DECISIONS = [
 /** Of the worker and of decisions. */
 const OF_BOTH = [
   ...[
+    "alert_kinds",
     "altering_triggers",
     "application_path",
+    "escalation_time",
     "cancelling_triggers",
     "column_types",
     "differences",
@@ -95,6 +100,19 @@ const OF_OWNER = [
   ...["call_tick", "grant_released", "has_foreign_trigger", "judge_ticks", "may_hang_triggers", "own_tables", "pg_net_state"],
   ...["read_secret", "read_tick_answers", "refused_tick", "release_entity", "tick_obstacle", "tick_request", "watch_tick"],
   "withdraw_entity",
+  ...[
+    "address_of",
+    "alert_facts",
+    "alert_name",
+    "beat",
+    "chat_text",
+    "deliver_alerts",
+    "digest_message",
+    "fill_outbox",
+    "hmac_sha256",
+  ],
+  ...["note_failed_try", "project_ref", "put_messages", "read_webhook_answers", "send_message", "send_request", "single_message"],
+  ...["slot_secret", "studio_link", "tell_undelivered", "test_message", "webhook_headers"],
 ];
 const OF_NOBODY = ["decide"];
 /** What the worker may do besides reading, table by table: i insert, u update (of some column), d delete. */
@@ -110,6 +128,8 @@ const WORKER: Readonly<Record<string, string>> = {
   sync_pending_keys: "siud",
   sync_changed_causes: "siud",
   sync_alerts: "siu",
+  sync_alert_deliveries: "si",
+  sync_alert_settings: "s",
   sync_ticks: "siud",
   sync_reports: "siu",
   sync_rule_overrides: "s",
@@ -155,6 +175,8 @@ describe("row level security and grants", () => {
       select max(execution_id::text)::uuid, min(entity_id), 1, 'test' from public.sync_page_log`;
     await admin`insert into public.sync_brakes (entity_id, kind, records, landed) select min(id), 'delete', 9, 10 from public.sync_entities`;
     await admin`insert into public.sync_alerts (kind, severity, message) values ('test', 'warning', 'test')`;
+    await admin`insert into public.sync_alert_settings default values`;
+    await admin`select sync.test_alert()`;
     await admin`insert into public.sync_conflict_values select id, '{}' from public.sync_conflicts limit 1`;
     await admin`insert into public.sync_audit (actor, action) values ('test', 'revealed')`;
     await admin`select sync.take_look(id, 'deliveries', 1) from public.sync_sources`;

@@ -202,6 +202,7 @@ describe("the schedule of sync-tick on a project with pg_cron, pg_net and Vault"
     expect([...jobs]).toEqual([
       { jobname: "isthmus-sync-tick", schedule: "* * * * *", active: true, command: "select sync.call_tick()" },
       { jobname: "isthmus-watch-tick", schedule: "* * * * *", active: true, command: "select sync.watch_tick()" },
+      { jobname: "isthmus-deliver-alerts", schedule: "* * * * *", active: true, command: "select sync.deliver_alerts()" },
     ]);
     // Whom row level security does not hold would see the commands of all jobs.
     const asWorker = hosted.admin.begin(async (tx) => {

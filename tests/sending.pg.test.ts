@@ -1,3 +1,4 @@
+import { Client } from "@upstash/qstash";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { startRecordingDestination, type RecordingDestination } from "../local/qstash/recording-destination.ts";
 import { startQstash, type LocalQstash } from "../local/qstash/server.ts";
@@ -269,6 +270,12 @@ describe("sending pages through QStash", () => {
       expect(await test.target.admin`select occurrences from public.sync_alerts where kind = 'dead_letters'`).toEqual([
         { occurrences: 1 },
       ]);
+      // Somebody deletes them in the console.
+      const console = new Client({ baseUrl: qstash.url, token: qstash.token, devMode: false, retry: false });
+      for (const { dlqId } of (await console.dlq.listMessages()).messages) await console.dlq.delete(dlqId);
+      await lookAgain();
+      await tick(context);
+      expect((await alerts()).filter(({ kind, open }) => kind === "dead_letters" && open)).toEqual([]);
     });
   });
 

@@ -33,7 +33,7 @@ const look = (title: string) => step(title).look(setup);
 const act = (title: string) => step(title).act?.(setup);
 
 describe("the schedule", () => {
-  const OURS = ["isthmus-prune-cron-history", "isthmus-sync-tick", "isthmus-watch-tick"];
+  const OURS = ["isthmus-deliver-alerts", "isthmus-prune-cron-history", "isthmus-sync-tick", "isthmus-watch-tick"];
   /** Of the application, with names that begin like ours. */
   const OTHERS = ["isthmus-report", "isthmus-sync-tick-report"];
   const active = async () => {
@@ -55,10 +55,10 @@ describe("the schedule", () => {
     expect(await active()).toEqual(["isthmus-report"]);
 
     await startTicks(setup);
-    expect(await active()).toEqual([OURS[0], "isthmus-report", ...OURS.slice(1)]);
+    expect(await active()).toEqual([...OURS.slice(0, 2), "isthmus-report", ...OURS.slice(2)]);
     await remove("isthmus-watch-tick");
     await scheduleTicks.act?.(setup);
-    expect(await active()).toEqual([OURS[0], "isthmus-report", ...OURS.slice(1)]);
+    expect(await active()).toEqual([...OURS.slice(0, 2), "isthmus-report", ...OURS.slice(2)]);
   });
 
   it("says that everybody may read pg_net's queue, for as long as that is so", async () => {
@@ -79,9 +79,11 @@ describe("the schedule", () => {
 });
 
 it("Vault keeps what is not ours, whatever the beginning of its name", async () => {
-  for (const name of ["isthmus_functions_url", "isthmus_secret_key", "isthmus_secret_key_of_reports", "payments"])
+  const ours = ["isthmus_functions_url", "isthmus_heartbeat_url", "isthmus_secret_key"];
+  ours.push("isthmus_webhook_key", "isthmus_webhook_url", "isthmus_webhook_url_2");
+  for (const name of [...ours, "isthmus_secret_key_of_reports", "payments"])
     await hosted.owner`select vault.create_secret('x', ${name})`;
-  expect(await look("Vault")).toEqual({ state: "due", text: "delete isthmus_functions_url, isthmus_secret_key" });
+  expect(await look("Vault")).toEqual({ state: "due", text: `delete ${ours.join(", ")}` });
   await act("Vault");
   const left = await hosted.admin<{ name: string }[]>`select name from vault.secrets order by 1`;
   expect(left.map(({ name }) => name)).toEqual(["isthmus_secret_key_of_reports", "payments"]);

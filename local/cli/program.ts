@@ -3,6 +3,7 @@ import { z } from "zod";
 import { installation } from "../../functions/installation.gen.ts";
 import { workerGrants } from "../../shared/jobs/grants.ts";
 import { adoptAs } from "../../shared/sql/adoption.ts";
+import { readAlerts, showAlerts, showTested, testAlerts } from "./alerts.ts";
 import {
   acknowledgement,
   adoptionPreview,
@@ -223,6 +224,25 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
       const jobs = await readJobs(env());
       print(jobs, showJobs(jobs));
       if (anyFailed(jobs)) exitWith(1);
+    });
+
+  const alerts = program
+    .command("alerts")
+    .description("what needs a person, with what to do (over TARGET_DB_URL); exit code 1 when something critical is open")
+    .action(async () => {
+      const open = await readAlerts(env());
+      print(open, showAlerts(open));
+      if (open.some(({ severity }) => severity === "critical")) exitWith(1);
+    });
+  alerts
+    .command("test")
+    .description(
+      "send a test message to the addresses that are told of alerts, and wait for it; exit code 1 when the first does not get it",
+    )
+    .action(async () => {
+      const tested = await testAlerts(env());
+      print(tested, showTested(tested));
+      if (tested.some(({ address, status }) => address === "first" && status !== "delivered")) exitWith(1);
     });
 
   program

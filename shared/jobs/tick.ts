@@ -7,7 +7,7 @@ import { advanceExecutions, entitiesWithPendingKeys, releaseWaiting, tendQueue }
 import { forgetClosedPlans } from "../sql/planned-records.ts";
 import { overduePages, tellRefusedSends } from "../sql/sending.ts";
 import { sourcePosition } from "../sql/source-position.ts";
-import { beginTick, endTick } from "../sql/ticks.ts";
+import { beginTick, endTick, undelivered } from "../sql/ticks.ts";
 import { holdsWhatWasRead } from "./choose-capture.ts";
 import { keepContract } from "./contract/keep-contract.ts";
 import { assertKnown, partiesOf, isAtHome } from "./identities.ts";
@@ -47,15 +47,22 @@ export async function tick(
   // Of a target that does not answer each part would wait as long as the first; of one that has another version each would be refused.
   const goesOn = (error: unknown) => !["TARGET_UNAVAILABLE", ...MISFITS].includes(describeError(error).code);
   if (!(await guarded(context, "identity", () => begins, goesOn))) return { started: [], resent: 0, stopped: [], released: [] };
-  const begun = await guarded(context, "begin", () => beginTick(context.target, call), null);
-  const stopped = await guarded(context, "ends", () => endWhatEnds(context), []);
-  const resent = await guarded(context, "sweep", () => sweep(context), 0);
-  const started = await guarded(context, "jobs", () => startDueJobs(context), []);
-  await guarded(context, "queue", () => tend(context), undefined);
-  const released = await guarded(context, "release", () => release(context), []);
-  await guarded(context, "deliveries", () => watch(context), undefined);
-  await guarded(context, "forget", () => forgetClosedPlans(context.target, FORGET_ROWS), undefined);
-  if (begun !== null) await guarded(context, "end", () => endTick(context.target, begun), undefined);
+  const failed: string[] = [];
+  const part = <T>(name: string, work: () => Promise<T>, otherwise: T) =>
+    guarded(context, name, work, () => {
+      failed.push(name);
+      return otherwise;
+    });
+  const begun = await part("begin", () => beginTick(context.target, call), null);
+  const stopped = await part("ends", () => endWhatEnds(context), []);
+  const resent = await part("sweep", () => sweep(context), 0);
+  const started = await part("jobs", () => startDueJobs(context), []);
+  await part("queue", () => tend(context), undefined);
+  const released = await part("release", () => release(context), []);
+  await part("deliveries", () => watch(context), undefined);
+  await part("forget", () => forgetClosedPlans(context.target, FORGET_ROWS), undefined);
+  await part("alerts", () => tellUndelivered(context), undefined);
+  if (begun !== null) await guarded(context, "end", () => endTick(context.target, begun, failed), undefined);
   return { started, resent, stopped, released };
 }
 
@@ -104,6 +111,12 @@ async function tend({ target, config }: Context): Promise<void> {
 
 async function watch(context: Context): Promise<void> {
   await watchDeliveries(context, await beginSource(context.target, context.config.SOURCE_NAME));
+}
+
+/** Whoever is not told by a message may read the log of sync-tick. */
+async function tellUndelivered({ target, log }: Context): Promise<void> {
+  const message = await undelivered(target);
+  if (message !== null) log.error("alerts.undelivered", { message });
 }
 
 /** Waiting records whose parents have landed since, outside of any running execution. */

@@ -54,6 +54,7 @@ const REMEDIES: Readonly<Record<string, string>> = {
 async function watchDeadLetters({ target, config }: Context, sourceId: number): Promise<void> {
   if (!(await lookAtDeadLetters(target, sourceId, DEAD_LETTER_SECONDS))) return;
   const letters = await deadLetters(config);
+  if (letters.length === 0) await closeAlert(target, sourceId, "dead_letters");
   const added = new Set(
     await newDeadLetters(
       target,

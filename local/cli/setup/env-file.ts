@@ -24,6 +24,13 @@ QSTASH_NEXT_SIGNING_KEY=
 # Optional: Upstash Redis (console: Redis, REST API). Without it pages are slower.
 UPSTASH_REDIS_REST_URL=
 UPSTASH_REDIS_REST_TOKEN=
+
+# Optional: where people are told of alerts (a Slack webhook, or any https address), where they are told when nobody has acknowledged a
+# critical one, what messages are signed with (16 characters at least), and an address of a monitor that is called while ticks work.
+ESCALATION_WEBHOOK_URL=
+ESCALATION_WEBHOOK_URL_2=
+ESCALATION_WEBHOOK_KEY=
+HEARTBEAT_URL=
 `;
 
 /** Writes the file that a person fills in, readable by its owner alone, unless there is one. @returns whether it was written. */

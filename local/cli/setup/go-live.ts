@@ -2,7 +2,7 @@ import { createSchedule } from "../schedule.ts";
 import { Problem } from "../problem.ts";
 import { checkFromInside } from "./ask-functions.ts";
 import type { Setup } from "./context.ts";
-import { scheduler, startTicks, tickJobs, TICK, WATCH } from "./schedule-ticks.ts";
+import { DELIVER, scheduler, startTicks, tickJobs, TICK, WATCH } from "./schedule-ticks.ts";
 import type { Step } from "./step.ts";
 
 /** pg_cron fires each minute; the call, its answer and its work come after that. */
@@ -31,7 +31,7 @@ const ticks: Step<Setup> = {
       return { state: began.has(setup) ? "done" : "due", text: "QStash calls sync-tick every minute" };
     const jobs = await tickJobs(setup);
     return {
-      state: jobs.get(TICK) === true && jobs.get(WATCH) === true ? "done" : "due",
+      state: [TICK, WATCH, DELIVER].every((name) => jobs.get(name) === true) ? "done" : "due",
       text: "pg_cron calls sync-tick every minute",
     };
   },

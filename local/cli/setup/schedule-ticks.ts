@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type postgres from "postgres";
 import { functionsUrl } from "../settings.ts";
+import { ALERT_SECRETS, alertSecrets, VAULT_SECRETS } from "./alert-secrets.ts";
 import { present, type Setup } from "./context.ts";
 import { withoutLimits } from "./limits.ts";
 import { PROJECT_ROOT } from "./project-root.ts";
@@ -9,8 +10,11 @@ import type { Step } from "./step.ts";
 
 export const TICK = "isthmus-sync-tick";
 export const WATCH = "isthmus-watch-tick";
+export const DELIVER = "isthmus-deliver-alerts";
+/** What runs every minute. */
+const SCHEDULED = [TICK, WATCH, DELIVER];
 /** All jobs of ours, each by its name: the application may have jobs whose names begin like these. */
-export const JOBS = [TICK, WATCH, "isthmus-prune-cron-history"];
+export const JOBS = [...SCHEDULED, "isthmus-prune-cron-history"];
 const SCHEDULE = "supabase/schemas/schedule.sql";
 
 /** What a project can schedule with. */
@@ -31,11 +35,11 @@ export const fillVault: Step<Setup> = {
     const wanted = vaultSecrets(setup);
     if (wanted === undefined) return { state: "due", text: "store the functions' address and the key" };
     const rows = await setup.owner<{ name: string; value: string }[]>`
-      select name, decrypted_secret as value from vault.decrypted_secrets where name in ('isthmus_functions_url', 'isthmus_secret_key')`;
+      select name, decrypted_secret as value from vault.decrypted_secrets where name in ${setup.owner(VAULT_SECRETS)}`;
     const known = new Map(rows.map(({ name, value }) => [name, value]));
     const open = Object.entries(wanted).filter(([name, value]) => known.get(name) !== value);
     return open.length === 0
-      ? { state: "done", text: "holds the functions' address and the key" }
+      ? { state: "done", text: "holds the functions' address and the key" + toldText(Object.keys(wanted)) }
       : { state: "due", text: `store ${open.map(([name]) => name).join(" and ")}` };
   },
   async act(setup) {
@@ -51,7 +55,14 @@ export async function storeSecret({ owner }: Setup, name: string, value: string)
 
 function vaultSecrets({ env }: Setup): Readonly<Record<string, string>> | undefined {
   const key = present(env()["ISTHMUS_API_KEY"]);
-  return key === undefined ? undefined : { isthmus_functions_url: functionsUrl(env()), isthmus_secret_key: key };
+  return key === undefined
+    ? undefined
+    : { isthmus_functions_url: functionsUrl(env()), isthmus_secret_key: key, ...alertSecrets(env()) };
+}
+
+function toldText(names: readonly string[]): string {
+  const told = Object.values(ALERT_SECRETS).filter((name) => names.includes(name));
+  return told.length === 0 ? "" : `, and ${told.join(", ")}`;
 }
 
 /** The jobs of pg_cron stand on the dashboard's Cron page, paused until somebody has the installation begin. */
@@ -60,7 +71,8 @@ export const scheduleTicks: Step<Setup> = {
   async look(setup) {
     if ((await scheduler(setup)) === "qstash") return { state: "done", text: "QStash will call sync-tick, once it begins" };
     const jobs = await tickJobs(setup);
-    if (jobs.size < 2) return { state: "due", text: "schedule sync-tick and its watch, paused" };
+    if (jobs.size < SCHEDULED.length)
+      return { state: "due", text: "schedule sync-tick, its watch and the delivery of alerts, paused" };
     const text = jobs.get(TICK) === true ? "pg_cron calls sync-tick every minute" : "pg_cron has its jobs, paused";
     const open = (await isQueueOpen(setup)) ? "; everybody may read pg_net's queue (docs/deployment.md, section 6)" : "";
     return { state: "done", text: text + open };
@@ -86,7 +98,7 @@ async function isQueueOpen({ owner }: Setup): Promise<boolean> {
 /** Whether each of our jobs runs. */
 export async function tickJobs({ owner }: Setup): Promise<ReadonlyMap<string, boolean>> {
   const rows = await owner<{ name: string; active: boolean }[]>`
-    select jobname as name, active from cron.job where jobname in (${TICK}, ${WATCH})`;
+    select jobname as name, active from cron.job where jobname in ${owner(SCHEDULED)}`;
   return new Map(rows.map(({ name, active }) => [name, active]));
 }
 

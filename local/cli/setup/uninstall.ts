@@ -4,6 +4,7 @@ import { installationId } from "../../../shared/queue/installation.ts";
 import { Problem } from "../problem.ts";
 import { removeSchedule } from "../schedule.ts";
 import { functionsUrl } from "../settings.ts";
+import { VAULT_SECRETS } from "./alert-secrets.ts";
 import { present, type Setup } from "./context.ts";
 import { cliProblem, FUNCTIONS } from "./deploy-functions.ts";
 import { atRest, draftOf, dropAll, isInstalled, saveAndDrop } from "./drop-ours.ts";
@@ -14,8 +15,6 @@ import { wantedSecrets } from "./set-secrets.ts";
 import type { Step } from "./step.ts";
 import { supabase } from "./supabase-cli.ts";
 import { tried } from "./tried.ts";
-
-const VAULT = ["isthmus_functions_url", "isthmus_secret_key"];
 
 const idle: Step<Setup> = {
   title: "executions",
@@ -125,14 +124,14 @@ const vault: Step<Setup> = {
       : { state: "due", text: `delete ${known.join(", ")}` };
   },
   async act({ owner }) {
-    await owner`delete from vault.secrets where name in ${owner(VAULT)}`;
+    await owner`delete from vault.secrets where name in ${owner(VAULT_SECRETS)}`;
   },
 };
 
 async function vaultNames(owner: postgres.Sql): Promise<readonly string[]> {
   const [row] = await owner<{ present: boolean }[]>`select to_regclass('vault.secrets') is not null as present`;
   if (row?.present !== true) return [];
-  return (await owner<{ name: string }[]>`select name from vault.secrets where name in ${owner(VAULT)} order by 1`).map(
+  return (await owner<{ name: string }[]>`select name from vault.secrets where name in ${owner(VAULT_SECRETS)} order by 1`).map(
     ({ name }) => name,
   );
 }

@@ -70,6 +70,10 @@ begin
     from public.sync_entities e
    where a.kind = 'contract_broken' and a.closed_at is null and e.id = a.entity_id and e.source_id = p_source_id
      and e.entity_type in (select jsonb_array_elements_text(p_mended));
+  update public.sync_alerts a set closed_at = now()
+    from public.sync_entities e
+   where a.kind = 'contract_warning' and a.closed_at is null and e.id = a.entity_id and e.source_id = p_source_id
+     and e.entity_type not in (select k.finding::jsonb ->> 1 from jsonb_array_elements_text(p_warned) k (finding) where k.finding::jsonb ->> 1 is not null);
   update public.sync_contract_checks set warned = p_warned where source_id = p_source_id and warned <> p_warned;
 end
 $$;

@@ -166,6 +166,7 @@ create function sync.advance_running(p_source_id smallint) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_execution uuid;
+  v_stuck     boolean := false;
 begin
   for v_execution in
     select id from public.sync_executions where source_id = p_source_id and status = 'running' order by started_at
@@ -174,12 +175,16 @@ begin
       perform sync.advance_execution(v_execution);
     exception when others then
       -- It holds up no other. Where it does not move for too long, it is ended.
+      v_stuck := true;
       continue when sqlstate ~ '^(40|55P03|57)';
       perform sync.raise_alert('execution_stuck', 'critical', null, v_execution, null,
         'The chains of an execution cannot be opened. It ends by itself when nothing has moved for ISTHMUS_STALLED_MINUTES.',
         jsonb_build_object('execution', v_execution, 'sqlstate', sqlstate));
     end;
   end loop;
+  if not v_stuck then
+    perform sync.close_alert('execution_stuck', p_source_id);
+  end if;
 end
 $$;
 comment on function sync.advance_running(smallint) is 'Opens the chains of running executions whose turn has come; they are due at once, so the sweep sends them.';

@@ -45,6 +45,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
    where e.id = p_execution;
   update public.sync_jobs j
      set status = case when e.status = 'cancelled' then 'pending' else e.status::text end::public.sync_job_status,
+         succeeded_at = case when e.status = 'succeeded' then clock_timestamp() else j.succeeded_at end,
          last_error = case when e.status in ('incomplete', 'failed') then jsonb_build_object('execution', e.id, 'errors', e.errors) end,
          -- What passes by itself does not cost the job its whole day.
          next_execution_at = case when e.status = 'failed' and not jsonb_path_exists(coalesce(e.errors, '[{}]'), '$[*] ? (!(@.code == "ENTITY_LEFT_OUT") && !(@.passes == true))')
@@ -66,6 +67,33 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
      and (a.entity_id is null or exists (select from public.sync_entities e where e.id = a.entity_id and e.entity_type = any (x.entities)))
 $$;
 comment on function sync.close_stalled_alerts(uuid) is 'Closes the alerts about pages that made no progress, of entities that have come through.';
+
+create function sync.close_ended_alerts(p_execution uuid) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_alerts a set closed_at = now()
+    from public.sync_executions x
+    cross join lateral (select exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'validate') as whole) w
+   where x.id = p_execution and not x.dry_run and a.source_id = x.source_id and a.closed_at is null
+     and case a.kind
+           -- The same entities have come through, by an execution that looks as far as the failed one.
+           when 'execution_failed' then not exists (
+             select from public.sync_executions f
+              where f.id = a.execution_id
+                and (f.started_at > x.started_at or not x.entities @> f.entities or x.selective and not f.selective
+                     or not w.whole and exists (select from public.sync_chains c where c.execution_id = f.id and c.capture = 'validate')))
+           when 'source_restored' then w.whole and x.entities @> array(select jsonb_array_elements_text(a.details -> 'entities'))
+           when 'target_restored' then w.whole and not exists (
+             select from public.sync_checkpoints k join public.sync_entities e on e.source_id = k.source_id and e.entity_type = k.entity_type
+              where k.source_id = a.source_id and k.server_starts = '{}' and e.removed_at is null)
+           -- All rows were looked at, and none was found.
+           when 'surplus' then a.execution_id is distinct from x.id
+             and exists (select from public.sync_chains c where c.execution_id = x.id and c.entity_id = a.entity_id and c.capture = 'full')
+           when 'written_otherwise' then w.whole and a.execution_id is distinct from x.id and not exists (
+             select from public.sync_warnings s where s.entity_id = a.entity_id and s.rule like 'written\_otherwise:%')
+           else false
+         end
+$$;
+comment on function sync.close_ended_alerts(uuid) is 'Closes the alerts whose cause is gone with this execution, which has come through.';
 
 create function sync.finish_execution(p_execution uuid, p_status public.sync_execution_status, p_errors jsonb)
 returns void
@@ -105,6 +133,7 @@ begin
      where a.kind = 'brake' and a.closed_at is null
        and not exists (select from public.sync_brakes b where b.entity_id = a.entity_id and b.closed_at is null);
     perform sync.close_stalled_alerts(p_execution);
+    perform sync.close_ended_alerts(p_execution);
     perform sync.keep_compared(p_execution);
   end if;
   if p_status = 'failed' and not exists (select from public.sync_executions where id = p_execution and dry_run) then
@@ -117,6 +146,6 @@ comment on function sync.finish_execution(uuid, public.sync_execution_status, js
   'Closes an execution with its sums and metrics, once. One that succeeded but left entities out is incomplete.';
 
 revoke all on function sync.execution_metrics(uuid), sync.finish_execution(uuid, public.sync_execution_status, jsonb), sync.sum_execution(uuid),
-  sync.close_stalled_alerts(uuid) from public;
+  sync.close_stalled_alerts(uuid), sync.close_ended_alerts(uuid) from public;
 grant execute on function sync.execution_metrics(uuid), sync.finish_execution(uuid, public.sync_execution_status, jsonb), sync.sum_execution(uuid),
-  sync.close_stalled_alerts(uuid) to isthmus_worker;
+  sync.close_stalled_alerts(uuid), sync.close_ended_alerts(uuid) to isthmus_worker;

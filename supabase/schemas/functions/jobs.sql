@@ -14,11 +14,11 @@ declare
 begin
   update public.sync_jobs set status = 'failed', attempts = attempts + 1, last_error = p_error, next_execution_at = p_next
    where id = p_job returning name into v_name;
-  insert into public.sync_alerts as a (kind, severity, message, details)
-  values ('job_failed', 'critical', 'Jobs cannot begin: see details, and last_error in sync_jobs. The alert closes when they begin again.',
+  insert into public.sync_alerts as a (kind, severity, job_id, message, details)
+  values ('job_failed', 'critical', p_job, 'Jobs cannot begin: see details, and last_error in sync_jobs. The alert closes when they begin again.',
           jsonb_build_object(v_name, p_error))
   on conflict (kind, entity_id) where closed_at is null do update
-     set occurrences = a.occurrences + 1, last_seen_at = now(), message = excluded.message, details = a.details || excluded.details;
+     set occurrences = a.occurrences + 1, last_seen_at = now(), job_id = excluded.job_id, message = excluded.message, details = a.details || excluded.details;
 end
 $$;
 comment on function sync.fail_job(uuid, jsonb, timestamptz) is

@@ -65,12 +65,46 @@ comment on function sync.has_foreign_trigger(regclass) is 'Whether a trigger han
 
 -- An error that reaches pg_cron is kept in cron.job_run_details and in the server's log, with its detail: that of a failed
 -- insert is the whole row, the key in the header included. A caught error prints nothing, and only its SQLSTATE is told.
+create function sync.send_request(p_what text, p_url text, p_headers jsonb, p_body jsonb, p_timeout_ms integer) returns bigint
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_state   text;
+  v_request bigint;
+begin
+  begin
+    -- A trigger on the queue would read the key, and run with the rights of whoever calls. Under this lock nobody adds one.
+    if has_table_privilege('net.http_request_queue', 'insert') then
+      execute 'lock table net.http_request_queue in row exclusive mode';
+    end if;
+    if sync.has_foreign_trigger(to_regclass('net.http_request_queue')) then
+      v_state := 'TRIGGER';
+    elsif p_body is null then
+      execute 'select net.http_get(url := $1, headers := $2, timeout_milliseconds := $3)' into v_request using p_url, p_headers, p_timeout_ms;
+    else
+      execute 'select net.http_post(url := $1, headers := $2, body := $3, timeout_milliseconds := $4)' into v_request
+        using p_url, p_headers, p_body, p_timeout_ms;
+    end if;
+  exception when others or assert_failure or query_canceled then
+    get stacked diagnostics v_state = returned_sqlstate;
+  end;
+  if v_state = 'TRIGGER' then
+    raise exception 'net.http_request_queue has a trigger, which could read the key'
+      using errcode = '55000', hint = 'Drop it, and see to the rights on this table: docs/deployment.md, section 6.';
+  elsif v_state is not null then
+    raise exception 'pg_net did not take % (SQLSTATE %)', p_what, v_state
+      using errcode = '55000', hint = 'Is pg_net enabled, and may the owner of this function call its functions?';
+  end if;
+  return v_request;
+end
+$$;
+comment on function sync.send_request(text, text, jsonb, jsonb, integer) is
+  'Has pg_net send a request, GET where there is no body, and returns its number. What is raised (SQLSTATE 55000) holds neither address nor header.';
+
 create function sync.call_tick() returns uuid
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_call    uuid := gen_random_uuid();
   v_to      record;
-  v_state   text;
   v_request bigint;
 begin
   -- Whoever changes a key holds this lock meanwhile (npm run sync -- setup --rotate-keys).
@@ -86,27 +120,7 @@ begin
     end if;
     raise;
   end;
-  begin
-    -- A trigger on the queue would read the key, and run with the rights of whoever calls. Under this lock nobody adds one.
-    if has_table_privilege('net.http_request_queue', 'insert') then
-      execute 'lock table net.http_request_queue in row exclusive mode';
-    end if;
-    if sync.has_foreign_trigger(to_regclass('net.http_request_queue')) then
-      v_state := 'TRIGGER';
-    else
-      execute 'select net.http_post(url := $1, headers := $2, body := $3, timeout_milliseconds := 10000)' into v_request
-        using v_to.url, v_to.headers, jsonb_build_object('call', v_call);
-    end if;
-  exception when others or assert_failure or query_canceled then
-    get stacked diagnostics v_state = returned_sqlstate;
-  end;
-  if v_state = 'TRIGGER' then
-    raise exception 'net.http_request_queue has a trigger, which could read the key'
-      using errcode = '55000', hint = 'Drop it, and see to the rights on this table: docs/deployment.md, section 6.';
-  elsif v_state is not null then
-    raise exception 'pg_net did not take the call of sync-tick (SQLSTATE %)', v_state
-      using errcode = '55000', hint = 'Is pg_net enabled, and may the owner of this function call net.http_post?';
-  end if;
+  v_request := sync.send_request('the call of sync-tick', v_to.url, v_to.headers, jsonb_build_object('call', v_call), 10000);
   insert into public.sync_ticks (id, request_id) values (v_call, v_request);
   return v_call;
 end
@@ -114,4 +128,5 @@ $$;
 comment on function sync.call_tick() is
   'Calls sync-tick through pg_net, with address and key from Vault. The job isthmus-sync-tick runs it; what fails is told without a secret. null: not set up yet, or held by whoever changes a key.';
 
-revoke all on function sync.read_secret(text), sync.tick_request(), sync.has_foreign_trigger(regclass), sync.call_tick() from public;
+revoke all on function sync.read_secret(text), sync.tick_request(), sync.has_foreign_trigger(regclass),
+  sync.send_request(text, text, jsonb, jsonb, integer), sync.call_tick() from public;

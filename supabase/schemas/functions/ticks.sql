@@ -25,6 +25,12 @@ end
 $$;
 comment on function sync.begin_tick(uuid) is 'A tick begins its work here. p_call: the call that it answers, if it knows one. Returns what sync.end_tick takes.';
 
+create function sync.note_failed_parts(p_id uuid, p_failed text[]) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_ticks set failed = p_failed where id = p_id
+$$;
+comment on function sync.note_failed_parts(uuid, text[]) is 'Which parts of a tick''s work failed: for such a tick nobody calls the heartbeat address.';
+
 create function sync.end_tick(p_id uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_ticks set ended_at = clock_timestamp() where id = p_id;
@@ -33,5 +39,5 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function sync.end_tick(uuid) is 'A tick has done its work: who waits for one is told.';
 
-revoke all on function sync.forget_ticks(), sync.begin_tick(uuid), sync.end_tick(uuid) from public;
-grant execute on function sync.forget_ticks(), sync.begin_tick(uuid), sync.end_tick(uuid) to isthmus_worker;
+revoke all on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_failed_parts(uuid, text[]), sync.end_tick(uuid) from public;
+grant execute on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_failed_parts(uuid, text[]), sync.end_tick(uuid) to isthmus_worker;

@@ -12,24 +12,46 @@ create table public.sync_alerts (
   occurrences   integer not null default 1,
   first_seen_at timestamptz not null default now(),
   last_seen_at  timestamptz not null default now(),
-  closed_at     timestamptz
+  closed_at     timestamptz,
+  job_id          uuid references public.sync_jobs (id) on delete set null,
+  remedy          text not null default '',
+  acknowledged_by text check (btrim(acknowledged_by) <> ''),
+  acknowledged_at timestamptz,
+  escalates_at    timestamptz,
+  escalated_at    timestamptz,
+  told_severity   text check (told_severity in ('warning', 'critical')),
+  check ((acknowledged_by is null) = (acknowledged_at is null))
 );
-comment on table public.sync_alerts is 'What needs an operator. Set closed_at when it is dealt with.';
+comment on table public.sync_alerts is
+  'What needs an operator. Put your name into acknowledged_by when you look after it. It closes by itself when its cause is gone; docs/runbook.md says when.';
 comment on column public.sync_alerts.details is 'Counts and legacy ids, never values of a row.';
+comment on column public.sync_alerts.job_id is 'The job that could not begin, or whose execution this is about.';
+comment on column public.sync_alerts.remedy is 'What to do, one text for each kind (sync.alert_kinds).';
+comment on column public.sync_alerts.acknowledged_by is 'Who looks after it: nobody else is told of it any more. Forgotten when a warning becomes critical.';
+comment on column public.sync_alerts.escalates_at is 'When the second address is told, unless somebody acknowledges before. Empty: a warning is not escalated.';
+comment on column public.sync_alerts.escalated_at is 'When a message to the second address was made out.';
+comment on column public.sync_alerts.told_severity is 'Which severity the message said that was made out last (sync_alert_deliveries); empty before the first, and after the last.';
 create unique index sync_alerts_one_open on public.sync_alerts (kind, entity_id) nulls not distinct
   where closed_at is null;
 create index sync_alerts_source_id_idx on public.sync_alerts (source_id);
 create index sync_alerts_entity_id_idx on public.sync_alerts (entity_id);
 create index sync_alerts_execution_id_idx on public.sync_alerts (execution_id);
+create index sync_alerts_job_id_idx on public.sync_alerts (job_id);
+-- Each minute somebody looks for these among all that was ever closed.
+create index sync_alerts_to_clear_idx on public.sync_alerts (closed_at) where closed_at is not null and told_severity is not null;
 alter table public.sync_alerts enable row level security;
 create policy team_reads on public.sync_alerts for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
+create policy team_acknowledges on public.sync_alerts for update to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer')) with check ((select sync.caller_role()) in ('operator', 'reviewer'));
 revoke all on public.sync_alerts from anon, authenticated, service_role;
-grant select on public.sync_alerts to authenticated;
-grant select, insert, update on public.sync_alerts to isthmus_worker;
-grant select, insert (kind, severity, source_id, entity_id, execution_id, message, details),
-  update (occurrences, last_seen_at, execution_id, message, details) on public.sync_alerts to isthmus_decisions;
-grant select (id, source_id) on public.sync_executions to isthmus_decisions;
+grant select, update (acknowledged_by) on public.sync_alerts to authenticated;
+-- Nobody but people acknowledges, and nobody but the database's owner says what was told.
+grant select, insert (kind, severity, source_id, entity_id, execution_id, job_id, message, details),
+  update (severity, occurrences, last_seen_at, execution_id, job_id, message, details, closed_at) on public.sync_alerts to isthmus_worker;
+grant select, insert (kind, severity, source_id, entity_id, execution_id, job_id, message, details),
+  update (severity, occurrences, last_seen_at, execution_id, job_id, message, details) on public.sync_alerts to isthmus_decisions;
+grant select (id, source_id, job_id) on public.sync_executions to isthmus_decisions;
 
 create table public.sync_reports (
   id           uuid primary key default gen_random_uuid(),

@@ -1,0 +1,256 @@
+-- Purpose: messages about alerts leave from the database, through pg_net, with every function dead. Addresses and key come from Vault.
+-- Locks:   the row of public.sync_alert_settings, so that one look is at work at a time; the rows of messages.
+
+create function sync.address_of(p_secret text, out url text, out problem text)
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set standard_conforming_strings = on as $$
+declare
+  -- Path and query hold what is secret of such an address. Without TLS it would be everybody's on the way.
+  c_secure constant text := '^https://[^[:space:]/?#@\\]+([/?][^[:space:]#\\]*)?$';
+  c_local  constant text := '^http://(localhost|127[.]0[.]0[.]1|\[::1\]|host[.]docker[.]internal|[a-z0-9_-]+)(:[0-9]{1,5})?([/?][^[:space:]#\\]*)?$';
+begin
+  if to_regclass('vault.decrypted_secrets') is null then
+    return;
+  end if;
+  url := sync.read_secret(p_secret);
+  if url !~ '^[!-~]+$' or (url !~* c_secure and url !~* c_local) then
+    url := null;
+    problem := format('the Vault secret %s is no address: it begins with https://, and has no space, password or #', p_secret);
+  end if;
+exception
+  when undefined_object then
+    null;
+  when object_not_in_prerequisite_state then
+    get stacked diagnostics problem = message_text;
+end
+$$;
+comment on function sync.address_of(text) is 'An address of Vault, checked. Both null: there is none. problem holds no part of it.';
+
+create function sync.slot_secret(p_slot text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+as $$ select 'isthmus_webhook_url' || case p_slot when 'second' then '_2' else '' end $$;
+comment on function sync.slot_secret(text) is 'Which secret of Vault holds the first, and the second address.';
+
+create function sync.webhook_headers(p_id uuid, p_body text) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_time text := floor(extract(epoch from clock_timestamp()))::bigint::text;
+  v_key  text;
+begin
+  begin
+    v_key := sync.read_secret('isthmus_webhook_key');
+  exception when undefined_object then
+    -- A chat asks for no signature.
+    null;
+  end;
+  if v_key !~ '^[!-~]{16,}$' then
+    raise exception 'the Vault secret isthmus_webhook_key is no key'
+      using errcode = '55000', hint = 'It has 16 characters at least, and neither spaces nor line ends.';
+  end if;
+  return jsonb_strip_nulls(jsonb_build_object('content-type', 'application/json', 'x-isthmus-delivery', p_id,
+    'x-isthmus-signature', format('t=%s,v1=', v_time) || sync.hmac_sha256(v_key, v_time || '.' || p_body)));
+end
+$$;
+comment on function sync.webhook_headers(uuid, text) is
+  'The headers of a message: its id, and the HMAC-SHA-256 of time, full stop and body, where Vault has a key. Raises 55000 for what is no key, without it.';
+
+create function sync.note_failed_try(p_id uuid, p_status integer, p_error text) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_alert_deliveries d
+     set status_code = p_status, last_error = p_error, request_id = null,
+         status = case when d.tries >= s.most then 'failed' else 'waiting' end,
+         ended_at = case when d.tries >= s.most then clock_timestamp() end,
+         next_attempt_at = clock_timestamp() + least(interval '1 hour', interval '1 minute' * 2 ^ (greatest(d.tries, 1) - 1))
+    from (select coalesce((select tries from public.sync_alert_settings), 8) as most) s
+   where d.id = p_id
+$$;
+comment on function sync.note_failed_try(uuid, integer, text) is 'A try of a message has failed: there is another one after a growing pause, or the message has failed.';
+
+create function sync.read_webhook_answers() returns integer
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_sort = off as $$
+declare
+  v_answers regclass := to_regclass('net._http_response');
+  v_sent    public.sync_alert_deliveries[] := array(select d from public.sync_alert_deliveries d where d.status = 'sent' order by d.ordinal for no key update skip locked);
+  v_one     record;
+  v_count   integer := 0;
+begin
+  if cardinality(v_sent) = 0 then
+    return 0;
+  end if;
+  -- The answers of everybody stand there, with an index on their time alone: as sync.read_tick_answers.
+  if v_answers is not null and (pg_relation_size(v_answers) <= 8388608 or exists (
+       select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+        where i.indrelid = v_answers and i.indisvalid and i.indpred is null and a.attname = 'created')) then
+    for v_one in execute $sql$
+      select distinct on (d.id) d.id, r.status_code, coalesce(r.timed_out, false) as timed_out, r.error_msg
+        from unnest($1) d
+        join (select id, status_code, timed_out, error_msg, created from net._http_response where created >= $2 order by created desc limit 5000) r
+          on r.id = d.request_id and r.created between d.tried_at - interval '5 seconds' and d.tried_at + interval '2 minutes'
+       order by d.id, r.created desc
+    $sql$ using v_sent, (select min(d.tried_at) - interval '5 seconds' from unnest(v_sent) d)
+    loop
+      v_count := v_count + 1;
+      if not v_one.timed_out and v_one.status_code between 200 and 299 then
+        update public.sync_alert_deliveries set status = 'delivered', status_code = v_one.status_code, last_error = null, ended_at = clock_timestamp()
+         where id = v_one.id;
+      else
+        perform sync.note_failed_try(v_one.id, v_one.status_code, case
+          when v_one.timed_out then 'no answer within 5 seconds'
+          when v_one.status_code is not null then 'the answer was status ' || v_one.status_code
+          -- Words of curl, which may name the address.
+          else 'no answer: ' || left(regexp_replace(regexp_replace(coalesce(v_one.error_msg, 'unknown'), '[^ ]*(://|/)[^ ]*', '...', 'g'), '[^ -~]', '?', 'g'), 100) end);
+      end if;
+    end loop;
+  end if;
+  perform sync.note_failed_try(d.id, null, 'no answer is known: pg_net has lost it, or its worker does not run')
+     from public.sync_alert_deliveries d where d.status = 'sent' and d.tried_at < now() - interval '2 minutes';
+  return v_count;
+end
+$$;
+comment on function sync.read_webhook_answers() is
+  'Notes what was answered to messages that pg_net has sent: a status from 200 to 299 is a delivery, everything else and two minutes of silence a failed try. Returns how many answers there were.';
+
+create function sync.send_message(p_message public.sync_alert_deliveries, p_url text, p_problem text) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_body    jsonb := coalesce(p_message.body, sync.test_message(p_message.id));
+  v_request bigint;
+  v_error   text := p_problem;
+begin
+  if p_url is null and p_problem is null then
+    update public.sync_alert_deliveries set status = 'dropped', ended_at = clock_timestamp(),
+           last_error = format('there is no Vault secret %s', sync.slot_secret(p_message.slot)) where id = p_message.id;
+    return;
+  end if;
+  if v_error is null then
+    begin
+      -- pg_net sends the text that PostgreSQL makes of the body: that is what is signed.
+      v_request := sync.send_request('a message', p_url, sync.webhook_headers(p_message.id, v_body::text), v_body, 5000);
+    exception when object_not_in_prerequisite_state then
+      get stacked diagnostics v_error = message_text;
+    end;
+  end if;
+  update public.sync_alert_deliveries
+     set status = 'sent', tries = tries + 1, body = v_body, request_id = v_request, tried_at = clock_timestamp(), status_code = null
+   where id = p_message.id;
+  if v_error is not null then
+    perform sync.note_failed_try(p_message.id, null, v_error);
+  end if;
+end
+$$;
+comment on function sync.send_message(public.sync_alert_deliveries, text, text) is 'Tries a message once. Without an address it is dropped; with a problem of the address the try has failed.';
+
+create function sync.tell_undelivered() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_failing jsonb;
+begin
+  -- The latest end at each address counts.
+  select jsonb_object_agg(s.slot, jsonb_build_object('since', d.ended_at, 'delivery', d.id, 'status', d.status_code, 'error', d.last_error)) into v_failing
+    from unnest(array['first', 'second']) s (slot)
+    cross join lateral (select * from public.sync_alert_deliveries x where x.slot = s.slot and x.status in ('delivered', 'failed') order by x.ended_at desc limit 1) d
+   where d.status = 'failed';
+  -- At an address that works again, what was given up within a day is sent after all, where it is still so.
+  update public.sync_alert_deliveries d
+     set status = case when exists (select from public.sync_alerts a where a.id = any (d.alert_ids) and a.closed_at is null) then 'waiting' else 'dropped' end,
+         tries = 0, next_attempt_at = clock_timestamp(), ended_at = case when exists (select from public.sync_alerts a where a.id = any (d.alert_ids) and a.closed_at is null) then null else d.ended_at end
+   where d.status = 'failed' and d.ended_at > now() - interval '1 day' and not coalesce(v_failing ? d.slot, false)
+     and exists (select from public.sync_alert_deliveries x where x.slot = d.slot and x.status = 'delivered' and x.ended_at > d.ended_at);
+  if v_failing is null then
+    update public.sync_alerts set closed_at = now() where kind = 'alert_undelivered' and closed_at is null;
+  elsif not exists (select from public.sync_alerts where kind = 'alert_undelivered' and closed_at is null and details = v_failing) then
+    perform sync.raise_alert('alert_undelivered', 'critical', null, null, null,
+      (select string_agg(format('Messages about alerts do not arrive at the %s address (Vault secret %s): %s.', f.key, sync.slot_secret(f.key), f.value ->> 'error'), ' ' order by f.key)
+         from jsonb_each(v_failing) f), v_failing);
+  end if;
+end
+$$;
+comment on function sync.tell_undelivered() is
+  'Opens the alert alert_undelivered while the latest message to an address was given up, and closes it when one has arrived there. Then what was given up is sent again.';
+
+create function sync.beat() returns integer
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_to    record;
+  v_tick  timestamptz := (select max(ended_at) from public.sync_ticks where ended_at is not null and failed = '{}');
+  v_beats integer := 0;
+  v_known integer;
+begin
+  v_to := sync.address_of('isthmus_heartbeat_url');
+  update public.sync_alert_settings set heartbeat_at = v_tick where v_tick is not null and heartbeat_at is distinct from v_tick;
+  get diagnostics v_beats = row_count;
+  update public.sync_jobs set success_told_at = succeeded_at where success_told_at is distinct from succeeded_at;
+  get diagnostics v_known = row_count;
+  v_beats := v_beats + v_known;
+  begin
+    for i in 1 .. case when v_to.url is null then 0 else v_beats end loop
+      perform sync.send_request('the call of the heartbeat', v_to.url, '{}', null, 5000);
+    end loop;
+  exception when object_not_in_prerequisite_state then
+    get stacked diagnostics v_to.problem = message_text;
+  end;
+  if v_to.problem is null then
+    update public.sync_alerts set closed_at = now() where kind = 'heartbeat_invalid' and closed_at is null;
+    return case when v_to.url is null then 0 else v_beats end;
+  end if;
+  perform sync.raise_alert('heartbeat_invalid', 'warning', null, null, null, 'The heartbeat address cannot be called: ' || v_to.problem || '.', '{}');
+  return 0;
+end
+$$;
+comment on function sync.beat() is
+  'Calls the heartbeat address of Vault once for a new tick without a failed part, and once for each job that has succeeded since. Returns how often.';
+
+create function sync.deliver_alerts() returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_to      record;
+  v_beats   integer;
+  v_message public.sync_alert_deliveries;
+begin
+  if not exists (select from public.sync_alert_settings) then
+    insert into public.sync_alert_settings default values on conflict do nothing;
+  end if;
+  -- One look at a time. Nobody but the database's owner can hold this row.
+  perform from public.sync_alert_settings for no key update skip locked;
+  if not found then
+    return null;
+  end if;
+  perform sync.read_webhook_answers();
+  perform sync.tell_undelivered();
+  v_beats := sync.beat();
+  select f.url as first, f.problem as first_problem, s.url as second, s.problem as second_problem into v_to
+    from sync.address_of(sync.slot_secret('first')) f, sync.address_of(sync.slot_secret('second')) s;
+  perform sync.fill_outbox(coalesce(v_to.first, v_to.first_problem) is not null, coalesce(v_to.second, v_to.second_problem) is not null, sync.project_ref());
+  -- Of one alert the messages to one address arrive in their order.
+  for v_message in
+    select d.* from public.sync_alert_deliveries d
+     where d.status = 'waiting' and d.next_attempt_at <= clock_timestamp()
+       and not exists (select from public.sync_alert_deliveries e
+                        where e.status in ('waiting', 'sent') and e.slot = d.slot and e.ordinal < d.ordinal and e.alert_ids && d.alert_ids)
+     order by d.ordinal limit 50 for no key update skip locked
+  loop
+    perform sync.send_message(v_message, case v_message.slot when 'first' then v_to.first else v_to.second end,
+      case v_message.slot when 'first' then v_to.first_problem else v_to.second_problem end);
+  end loop;
+  delete from public.sync_alert_deliveries
+   where id = any (array(select id from public.sync_alert_deliveries
+                          where created_at < now() - interval '30 days' and status not in ('waiting', 'sent') order by created_at limit 1000));
+  return (select jsonb_build_object('waiting', count(*) filter (where status = 'waiting'), 'sent', count(*) filter (where status = 'sent'), 'heartbeats', v_beats)
+            from public.sync_alert_deliveries where status in ('waiting', 'sent'));
+end
+$$;
+comment on function sync.deliver_alerts() is
+  'Reads what was answered, looks which alerts people have to be told of, and sends what is due. The job isthmus-deliver-alerts runs it every minute. What is raised holds no secret. null: another look is at work.';
+
+create function sync.test_alert() returns setof uuid
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  insert into public.sync_alert_deliveries (event, slot) values ('test', 'first'), ('test', 'second')
+  on conflict (slot) where event = 'test' and status in ('waiting', 'sent') do nothing;
+  select id from public.sync_alert_deliveries where event = 'test' and status in ('waiting', 'sent') order by slot;
+$$;
+comment on function sync.test_alert() is
+  'Has a test message sent to both addresses within a minute. Returns the ids of the rows in sync_alert_deliveries, which say what became of each.';
+
+revoke all on function sync.address_of(text), sync.slot_secret(text), sync.webhook_headers(uuid, text), sync.note_failed_try(uuid, integer, text),
+  sync.read_webhook_answers(), sync.send_message(public.sync_alert_deliveries, text, text), sync.tell_undelivered(), sync.beat(),
+  sync.deliver_alerts(), sync.test_alert() from public;
+grant execute on function sync.test_alert() to isthmus_worker;
