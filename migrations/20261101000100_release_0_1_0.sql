@@ -5734,13 +5734,20 @@ comment on function sync.queue_records(public.sync_entities, uuid, integer) is
   'Puts the records of pg_temp.page_issues into sync_conflicts. p_page_size: of the chain.';
 
 create function sync.hold_queue(p_entity_id smallint, p_legacy_ids bigint[]) returns void
-language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  -- Before the target rows: whoever decides on a record has its row here first, and then wants the target row.
-  select count(*) from (
-    select from public.sync_conflicts c
-     where c.id = any ((select sync.queue_rows(p_entity_id, p_legacy_ids))::uuid[])
-       and (c.state in ('waiting', 'open') or c.standing)
-     order by c.source_record_id, c.id for no key update) held
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+  v_queued uuid[] := sync.queue_rows(p_entity_id, p_legacy_ids);
+begin
+  -- Of none the planner would look through the whole queue.
+  if v_queued <> '{}' then
+    -- Before the target rows: whoever decides on a record has its row here first, and then wants the target row.
+    perform from (
+      select from public.sync_conflicts c
+       -- As text, so that no index of all live rows can serve: the rows are found by their ids.
+       where c.id = any (v_queued) and (c.state::text in ('waiting', 'open') or c.standing)
+       order by c.source_record_id, c.id for no key update) held;
+  end if;
+end
 $$;
 comment on function sync.hold_queue(smallint, bigint[]) is
   'Locks what the queue has of a page''s records: a decision under way is waited for, and one that follows sees what the page has done.';
@@ -8442,12 +8449,15 @@ begin
   -- Landed after all, or no difference any more.
   v_queued := sync.queue_rows(v_entity.id, array(
     select legacy_id from pg_temp.page_plan where action in ('insert', 'update', 'unchanged', 'review', 'delete', 'soft') order by legacy_id));
-  update public.sync_conflicts c set standing = false where c.id = any (v_queued) and c.standing;
-  update public.sync_conflicts c
-     set state = 'resolved', resolved_at = now(), resolved_by = 'sync', resolved_in = v_chain.execution_id
-    from pg_temp.page_plan q
-   where c.id = any (v_queued) and c.source_record_id = q.legacy_id and c.state in ('waiting', 'open')
-     and q.action in ('insert', 'update', 'unchanged');
+  if v_queued <> '{}' then
+    update public.sync_conflicts c set standing = false where c.id = any (v_queued) and c.standing;
+    update public.sync_conflicts c
+       set state = 'resolved', resolved_at = now(), resolved_by = 'sync', resolved_in = v_chain.execution_id
+      from pg_temp.page_plan q
+     -- As text, so that no index of all live rows can serve: the rows are found by their ids.
+     where c.id = any (v_queued) and c.source_record_id = q.legacy_id and c.state::text in ('waiting', 'open')
+       and q.action in ('insert', 'update', 'unchanged');
+  end if;
 
   -- Gone from the source: nothing is left to wait for or to decide. Who waits for such a record is told.
   -- What had landed is decided on where it is deleted.

@@ -71,7 +71,7 @@ export async function testAlerts(
     const { ids } = await queryOne<{ ids: string }>(
       target,
       "target",
-      "select coalesce(json_agg(t.id), '[]')::text as ids from sync.test_alert() t (id)",
+      "select coalesce(pg_catalog.json_agg(t.id), '[]')::text as ids from sync.test_alert() t (id)",
       [],
     );
     for (const until = Date.now() + patienceMs; ;) {

@@ -379,7 +379,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.commit_page(uuid,bigint,text,jsonb,jsonb)",
-    digest: "25387786b9",
+    digest: "2cbf5baf1d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-commit.sql",
   },
@@ -761,7 +761,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.hold_queue(smallint,bigint[])",
-    digest: "618f77fa1a",
+    digest: "d2c3966e6b",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue.sql",
   },

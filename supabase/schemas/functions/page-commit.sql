@@ -98,12 +98,15 @@ begin
   -- Landed after all, or no difference any more.
   v_queued := sync.queue_rows(v_entity.id, array(
     select legacy_id from pg_temp.page_plan where action in ('insert', 'update', 'unchanged', 'review', 'delete', 'soft') order by legacy_id));
-  update public.sync_conflicts c set standing = false where c.id = any (v_queued) and c.standing;
-  update public.sync_conflicts c
-     set state = 'resolved', resolved_at = now(), resolved_by = 'sync', resolved_in = v_chain.execution_id
-    from pg_temp.page_plan q
-   where c.id = any (v_queued) and c.source_record_id = q.legacy_id and c.state in ('waiting', 'open')
-     and q.action in ('insert', 'update', 'unchanged');
+  if v_queued <> '{}' then
+    update public.sync_conflicts c set standing = false where c.id = any (v_queued) and c.standing;
+    update public.sync_conflicts c
+       set state = 'resolved', resolved_at = now(), resolved_by = 'sync', resolved_in = v_chain.execution_id
+      from pg_temp.page_plan q
+     -- As text, so that no index of all live rows can serve: the rows are found by their ids.
+     where c.id = any (v_queued) and c.source_record_id = q.legacy_id and c.state::text in ('waiting', 'open')
+       and q.action in ('insert', 'update', 'unchanged');
+  end if;
 
   -- Gone from the source: nothing is left to wait for or to decide. Who waits for such a record is told.
   -- What had landed is decided on where it is deleted.

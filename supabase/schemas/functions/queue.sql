@@ -253,13 +253,20 @@ comment on function sync.queue_records(public.sync_entities, uuid, integer) is
   'Puts the records of pg_temp.page_issues into sync_conflicts. p_page_size: of the chain.';
 
 create function sync.hold_queue(p_entity_id smallint, p_legacy_ids bigint[]) returns void
-language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  -- Before the target rows: whoever decides on a record has its row here first, and then wants the target row.
-  select count(*) from (
-    select from public.sync_conflicts c
-     where c.id = any ((select sync.queue_rows(p_entity_id, p_legacy_ids))::uuid[])
-       and (c.state in ('waiting', 'open') or c.standing)
-     order by c.source_record_id, c.id for no key update) held
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+  v_queued uuid[] := sync.queue_rows(p_entity_id, p_legacy_ids);
+begin
+  -- Of none the planner would look through the whole queue.
+  if v_queued <> '{}' then
+    -- Before the target rows: whoever decides on a record has its row here first, and then wants the target row.
+    perform from (
+      select from public.sync_conflicts c
+       -- As text, so that no index of all live rows can serve: the rows are found by their ids.
+       where c.id = any (v_queued) and (c.state::text in ('waiting', 'open') or c.standing)
+       order by c.source_record_id, c.id for no key update) held;
+  end if;
+end
 $$;
 comment on function sync.hold_queue(smallint, bigint[]) is
   'Locks what the queue has of a page''s records: a decision under way is waited for, and one that follows sees what the page has done.';
