@@ -124,7 +124,7 @@ async function leftBy(test: Pipeline): Promise<object> {
 type History = typeof history extends fc.Arbitrary<infer One> ? One : never;
 
 async function installation({ rows, more, trigger }: History): Promise<Pipeline> {
-  const test = await createStranger(TABLES, more as never, { ISTHMUS_BRAKE_RECORDS: "1000", ISTHMUS_PAGE_SIZE: "16" });
+  const test = await createStranger(TABLES, more, { ISTHMUS_BRAKE_RECORDS: "1000", ISTHMUS_PAGE_SIZE: "16" });
   for (const [n, row] of rows.entries())
     await test.source.admin.unsafe(
       `insert into public.old (id, ${Object.keys(row).join(", ")}) values (${n + 1}, ${Object.values(row).join(", ")})`,
