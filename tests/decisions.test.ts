@@ -406,7 +406,7 @@ describe("the registry", () => {
 
 describe("page size", () => {
   const idle = { records: 1_000, unread: 0, bytesIn: 1e6, bytesOut: 2e6, heapBytes: 50e6, wallMs: 500 };
-  const sizes = { current: 1_000, maximum: 5_000, slow: false };
+  const sizes = { current: 1_000, first: 1_000, maximum: 5_000, slow: false };
   const budget = { leaseSeconds: 60, pagesAtATime: 1 };
   it.each([
     ["grows while every budget is half free", idle, 2_000],
@@ -439,8 +439,19 @@ describe("page size", () => {
     expect(halved).toEqual([2_000, 1_000, 500, 250, 125, 62, 31, 15, 7, 3, 1]);
     const grown = [1];
     for (let size = 1; grown.length < 8; grown.push(size))
-      size = nextPageSize({ current: size, maximum: 5_000, slow: true }, budget, { ...idle, records: size });
+      size = nextPageSize({ current: size, first: 1_000, maximum: 5_000, slow: true }, budget, { ...idle, records: size });
     expect(grown).toEqual([1, 2, 3, 4, 5, 7, 9, 12]);
+  });
+  it("grows back to what an execution began with over records that it leaves unread, and no further", () => {
+    const grown = [1];
+    for (let size = 1; size < 1_000; grown.push(size))
+      size = nextPageSize({ current: size, first: 1_000, maximum: 5_000, slow: true }, budget, {
+        ...idle,
+        records: 0,
+        unread: 4 * size,
+      });
+    expect(grown.slice(0, 8)).toEqual([1, 2, 3, 4, 5, 7, 9, 12]);
+    expect(grown.at(-1)).toBe(1_000);
   });
   it("of a page that reads no records stays, and after a limit comes back to what it was", () => {
     expect(nextWindowSize({ current: 200, maximum: 200, slow: false })).toBe(200);

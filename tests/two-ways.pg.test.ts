@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { acknowledge } from "../shared/jobs/check.ts";
+import { cancelExecutions } from "../shared/sql/ends.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 import { createStranger, ENTITY } from "./support/stranger.ts";
 
@@ -55,6 +56,23 @@ const step = fc.oneof(
     ),
   },
   { weight: 2, arbitrary: id.map((key) => ["source", `delete from public.old where id = ${key}`] as const) },
+  // As it was read first: what a hash of then tells is true again.
+  {
+    weight: 4,
+    arbitrary: id.map(
+      (key) =>
+        [
+          "source",
+          `update public.old o set (name, n, price, data, at) = (f.name, f.n, f.price, f.data, f.at) from public.first f where f.id = o.id and o.id = ${key}`,
+        ] as const,
+    ),
+  },
+  {
+    weight: 2,
+    arbitrary: id.map(
+      (key) => ["source", `insert into public.old select * from public.first where id = ${key} on conflict do nothing`] as const,
+    ),
+  },
   // A person may write what fits.
   {
     weight: 3,
@@ -91,7 +109,7 @@ const history = fc.record({
     "after insert|update public.fresh set n = coalesce(n, 0) + 1 where id = new.id; return null;",
     "before insert|if new.n = 7 then return null; end if; return new;",
   ),
-  rounds: fc.array(fc.array(step, { minLength: 6, maxLength: 12 }), { minLength: 4, maxLength: 4 }),
+  rounds: fc.array(fc.array(step, { minLength: 8, maxLength: 16 }), { minLength: 4, maxLength: 4 }),
 });
 
 /** All that an execution leaves, but for times, ids that are made at random and who wrote a row when. */
@@ -129,6 +147,7 @@ async function installation({ rows, more, trigger }: History): Promise<Pipeline>
     await test.source.admin.unsafe(
       `insert into public.old (id, ${Object.keys(row).join(", ")}) values (${n + 1}, ${Object.values(row).join(", ")})`,
     );
+  await test.source.admin`create table public.first as table public.old`;
   if (trigger !== null) {
     const [when = "", body = ""] = trigger.split("|");
     await test.target.admin.unsafe(`
@@ -216,6 +235,58 @@ describe("what a page saves", () => {
     expect(await log(test)).toMatchObject({ unchanged: 20, untouched: 0 });
     await test.sync(full);
     expect(await log(test)).toMatchObject({ unchanged: 20, untouched: 20 });
+  });
+
+  it("reads everything under a definition that came back after a pass under another one was given up", async () => {
+    await using test = await createStranger(TABLES, {}, { ISTHMUS_PAGE_SIZE: "10", ISTHMUS_PAGE_SIZE_MAX: "10" });
+    await rows(test, 20);
+    await test.sync(full);
+    const hashes = test.context.hashes as Map<string, string>;
+    const before = hashes.get(ENTITY) ?? "";
+    hashes.set(ENTITY, "another");
+    const { execution } = await test.start(full);
+    await test.runJoins();
+    expect(await test.runOne()).toMatchObject({ outcome: "committed" });
+    await cancelExecutions(test.context.target, execution, "a test");
+    await test.drain();
+    hashes.set(ENTITY, before);
+    await test.sync(full);
+    const [told] = await test.target.admin<{ read: number; untouched: number }[]>`
+      select sum(read)::integer as read, sum(untouched)::integer as untouched from public.sync_page_log
+       where execution_id = (select id from public.sync_executions order by started_at desc limit 1)`;
+    expect(told).toEqual({ read: 20, untouched: 0 });
+  });
+
+  it("gets by a record that is too large for its page, behind others that nobody has changed", { timeout: 60_000 }, async () => {
+    await using test = await createStranger({ source: "old", target: "fresh", columns: { name: { type: "text" } } });
+    const add = (from: number, to: number, length: number) =>
+      test.source
+        .admin`insert into public.old (id, name) select i, repeat('x', ${length}::integer) from generate_series(${from}::integer, ${to}::integer) i`;
+    await add(1, 3, 10);
+    await test.sync(full);
+    await add(4, 4, 9 * 2 ** 20);
+    await add(5, 7, 10);
+    await test.sync(full);
+    expect((await test.target.admin`select from public.fresh`).length).toBe(7);
+    // The same where many records together are too much.
+    await add(8, 30, 2 ** 20);
+    await test.sync(full);
+    expect((await test.target.admin`select from public.fresh`).length).toBe(30);
+  });
+
+  it("ends a page where there was no time for more hashes", async () => {
+    await using test = await createStranger(TABLES, {}, { ISTHMUS_PAGE_SIZE: "200", ISTHMUS_PAGE_SIZE_MAX: "200" });
+    await rows(test, 800);
+    await test.sync(full);
+    let now = Date.now();
+    // Every look at the clock is a second later: a statement of hashes seems to take that long.
+    Object.assign(test.context, { clock: () => (now += 1_000) });
+    await test.sync(full);
+    const pages = await test.target.admin<{ read: number; untouched: number }[]>`
+      select read, untouched from public.sync_page_log
+       where read > 0 and execution_id = (select id from public.sync_executions order by started_at desc limit 1)`;
+    expect(pages.length).toBeGreaterThan(1);
+    expect(pages.reduce((sum, { untouched }) => sum + untouched, 0)).toBe(800);
   });
 
   it("looks at four keys for each record that it may read, and never reads more than that", async () => {

@@ -2,10 +2,10 @@ import type { Queryable } from "../db/connect.ts";
 import { inTransaction, isSourceLimit } from "../db/query.ts";
 import { KEY, type Entity } from "../entities/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
-import { differingRecords } from "../sql/digests.ts";
 import { commitPage, encodePage, lockRecords, lookAtKeys, slotVersions, type SentPage, type SlotVersions } from "../sql/pages.ts";
 import { recordBytes, stateOfRecord } from "../sql/read-records.ts";
 import { findDependants, keysWithDependants } from "./dependants.ts";
+import { compareHashes } from "./compare-hashes.ts";
 import { detect } from "./detect/detect.ts";
 import { mapIds } from "./map-ids.ts";
 import { mintUuid } from "./mint-uuid.ts";
@@ -43,9 +43,8 @@ export async function loadPage(
   context: Context,
   claim: Claim,
   entity: Entity,
-  window = windowOf(claim, entity),
+  { window, started }: Begun = { window: windowOf(claim, entity), started: context.clock() },
 ): Promise<LoadedPage> {
-  const started = context.clock();
   const { source, target, config, clock } = context;
   const seen = { ...claim, chain: { ...claim.chain, page_size: window } };
   const keys = await detect(source, target, entity, seen, { clock, budgetMs: config.ISTHMUS_SCAN_SECONDS * 1_000 });
@@ -62,6 +61,12 @@ export async function loadPage(
     if (ids.length > 1) throw new PageTooLarge(smallerPageSize(Math.min(ids.length, claim.chain.page_size)), error);
     return setAside(page, { by, error });
   }
+}
+
+/** How many keys a page looks at, and since when it is at work: it may have looked at more of them before. */
+interface Begun {
+  readonly window: number;
+  readonly started: number;
 }
 
 /** Keys that a page looks at for each record that it may read, where it leaves unread what neither side has changed. */
@@ -86,15 +91,17 @@ interface Page {
 }
 
 async function loadKeys(page: Page): Promise<LoadedPage> {
-  const { context, claim, entity, keys } = page;
+  const { context, claim, entity, started, keys } = page;
   const dependants = await findDependants(context.source, context.entities, entity, keysWithDependants(claim, keys));
   const read = await readInOrder({ ...page, dependants });
-  if ("window" in read) return loadPage(context, claim, entity, read.window);
-  if (!("fits" in read)) return read;
-  if (keys.ids.length === 1) return setAside(page, { by: "bytes", bytes: read.bytes, most: RECORD_BYTES });
-  // A page may always take fewer keys; which ones these are, its capture says.
-  const chain = { ...claim.chain, page_size: Math.max(1, read.fits), slow_growth: true };
-  return loadPage(context, { ...claim, chain }, entity);
+  if (!("window" in read)) return read;
+  // A page may always take fewer keys; which ones these are, its capture says. Before the first record that does not fit there may be
+  // untouched ones: the window ends behind these, however few records are read.
+  const again = { window: Math.max(1, read.window), started };
+  if (read.fits === undefined) return loadPage(context, claim, entity, again);
+  if (keys.ids.length === 1) return setAside(page, { by: "bytes", bytes: read.fits.bytes, most: RECORD_BYTES });
+  const pageSize = Math.max(1, Math.min(claim.chain.page_size, read.fits.records));
+  return loadPage(context, { ...claim, chain: { ...claim.chain, page_size: pageSize, slow_growth: true } }, entity, again);
 }
 
 /**
@@ -105,8 +112,12 @@ const TRIES_WITHOUT_LOCK = 3;
 /** How long a page that holds its records may wait for the source. */
 const HELD_SECONDS = 15;
 
-/** What a read tells that was not committed, because not all records fit; or because more of the keys have to be read than a page may. */
-type Unfit = { readonly fits: number; readonly bytes: number } | { readonly window: number };
+/** Nothing was committed: so many of the keys, from the first, are what a page may take. */
+interface Unfit {
+  readonly window: number;
+  /** Because of what was read: how many records fit, and how many bytes they have. */
+  readonly fits?: { readonly records: number; readonly bytes: number };
+}
 
 /**
  * Reads the page's records, and commits them only if no other page, and nobody else, has committed records of the same slots
@@ -122,11 +133,12 @@ async function readInOrder(page: Page): Promise<LoadedPage | Unfit> {
   for (let tries = 0; ;) {
     try {
       if (tries < TRIES_WITHOUT_LOCK) {
-        const { versions, ...toRead } = await findUnchanged(page);
-        const beyond = toRead.ids[page.claim.chain.page_size];
-        if (beyond !== undefined && maySkip(page.claim, page.entity)) return { window: page.keys.ids.indexOf(beyond) };
-        return await readAndCommit(page, target, versions, trusted, toRead);
+        const found = await findUnchanged(page);
+        if ("window" in found) return found;
+        return await readAndCommit(page, target, found.versions, trusted, found);
       }
+      // Without a look at hashes all of the keys are read.
+      if (page.keys.ids.length > mostRead(page)) return { window: mostRead(page) };
       const all = { ids: page.keys.ids, unchanged: [] };
       if (planned) return await readAndCommit(page, target, null, trusted, all);
       return await inTransaction(target, "target", async (tx) => {
@@ -155,28 +167,35 @@ function maySkip({ chain }: Claim, entity: Entity): boolean {
   return chain.capture === "full" && chain.skips_unchanged && !twins;
 }
 
+/** How many of its keys a page may read. Of other captures the keys are never more than the page has. */
+function mostRead({ claim, entity, keys }: Page): number {
+  return maySkip(claim, entity) ? claim.chain.page_size : keys.ids.length;
+}
+
 /**
  * Asks the target which records of the page nobody has touched there, and the source which of these it has otherwise than they were
  * read last. What neither has changed is not read: a page would find it unchanged.
  */
-async function findUnchanged({ context, claim, entity, keys: { ids } }: Page): Promise<ToRead & { versions: SlotVersions }> {
-  const { source, target } = context;
+async function findUnchanged(page: Page): Promise<(ToRead & { versions: SlotVersions }) | Unfit> {
+  const { context, claim, entity, keys } = page;
+  const { source, target, config, clock } = context;
+  const { ids } = keys;
   if (ids.length === 0) return { versions: {}, ids, unchanged: [] };
   if (!maySkip(claim, entity))
     return { versions: await slotVersions(target, claim.chain.entity_id ?? 0, ids), ids, unchanged: [] };
   const looked = await lookAtKeys(target, claim, context.hashes.get(entity.name) ?? "", ids);
-  const all = { versions: looked.versions, ids, unchanged: [] };
-  if (looked.count === 0) return all;
+  const { versions } = looked;
+  const all = ids.length > mostRead(page) ? { window: mostRead(page) } : { versions, ids, unchanged: [] };
   try {
-    const { differing, rows } = await differingRecords(source, entity, looked.keys, looked.digests);
+    const compared = await compareHashes(source, entity, looked, { clock, budgetMs: config.ISTHMUS_LEASE_SECONDS * 250 });
     // A key that repeats: the read says which.
-    if (rows !== looked.count) return all;
-    const toRead = new Set([...looked.others, ...differing]);
-    return {
-      versions: looked.versions,
-      ids: ids.filter((id) => toRead.has(id)),
-      unchanged: ids.filter((id) => !toRead.has(id)),
-    };
+    if (compared === undefined) return all;
+    if (compared.end !== undefined) return { window: ids.indexOf(compared.end) };
+    const toRead = new Set([...looked.others, ...compared.differing]);
+    const read = ids.filter((id) => toRead.has(id));
+    const beyond = read[mostRead(page)];
+    if (beyond !== undefined) return { window: ids.indexOf(beyond) };
+    return { versions, ids: read, unchanged: ids.filter((id) => !toRead.has(id)) };
   } catch (error) {
     // A record that cannot be computed, or not in time: the read says which.
     if (stateOfRecord(error) !== undefined || isSourceLimit(error)) return all;
@@ -198,8 +217,8 @@ async function readAndCommit(
     clock: context.clock,
   };
   const read = await readProjection(context.source, entity, toRead, budget);
-  // Before the first record that does not fit there may be unchanged ones.
-  if (read.fits !== undefined) return { fits: keys.ids.indexOf(toRead[read.fits] ?? ""), bytes: read.bytes };
+  if (read.fits !== undefined)
+    return { window: keys.ids.indexOf(toRead[read.fits] ?? ""), fits: { records: read.fits, bytes: read.bytes } };
   const found = { ...read, unchanged };
   const own = found.rows.map((row) => row[KEY] ?? "");
   const ids = await mapIds(target, cache, claim, entity.name, own, parentsOf(entity, found.rows), twinsOf(entity, found.rows));
@@ -268,6 +287,7 @@ function factsOf({ context, claim, entity, started, keys, dependants }: Page, fo
   const budget = { leaseSeconds: config.ISTHMUS_LEASE_SECONDS, pagesAtATime: config.ISTHMUS_POOL_SIZE };
   const sizes = {
     current: chain.page_size,
+    first: execution.page_size ?? config.ISTHMUS_PAGE_SIZE,
     maximum: Math.max(config.ISTHMUS_PAGE_SIZE_MAX, execution.page_size ?? 0),
     slow: chain.slow_growth,
   };

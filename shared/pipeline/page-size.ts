@@ -43,6 +43,8 @@ export interface Measured {
 
 export interface Sizes {
   readonly current: number;
+  /** What the execution began with: up to there a page may grow though it left most of its keys unread. */
+  readonly first: number;
   readonly maximum: number;
   /** A limit has ended or cut a page of the chain: what its pages may hold is known by now, and growing again costs tries. */
   readonly slow: boolean;
@@ -57,10 +59,10 @@ export interface Budget {
 /**
  * The size of a chain's next page, from what this one measured: never above the maximum, at most doubled (after a page that
  * a limit ended, by a quarter), and cut in proportion to whichever of heap, bytes in and out, time (half a lease) and estimated CPU came
- * closest to its budget; at the least one record. Records that were left unread say nothing of what others would take: they let no page grow. What the database takes for the commit, with the rejects that it finds there,
+ * closest to its budget; at the least one record. Records that were left unread say nothing of what others would take: they let a page grow to its first size alone. What the database takes for the commit, with the rejects that it finds there,
  * is not known yet: sync.close_page cuts by that, or keeps the page from growing.
  */
-export function nextPageSize({ current, maximum, slow }: Sizes, budget: Budget, measured: Measured): number {
+export function nextPageSize({ current, first, maximum, slow }: Sizes, budget: Budget, measured: Measured): number {
   if (measured.records + measured.unread < current / 2) return current;
   const load = Math.max(
     (measured.heapBytes ?? 0) / MEMORY_BUDGET_BYTES,
@@ -70,13 +72,13 @@ export function nextPageSize({ current, maximum, slow }: Sizes, budget: Budget, 
     (estimatedCpuMs(measured.records, measured.bytesIn) * budget.pagesAtATime) / RETIRED_CPU_MS,
   );
   // The heap of an isolate falls slowly, so a page that stays within half of every budget may grow.
-  const full = measured.records >= current / 2;
-  const wanted = load > 1 ? Math.floor(current / load / 1.25) : load < 0.5 && full ? grown(current, slow) : current;
+  const most = measured.records >= current / 2 ? maximum : Math.max(current, first);
+  const wanted = load > 1 ? Math.floor(current / load / 1.25) : load < 0.5 ? Math.min(most, grown(current, slow)) : current;
   return Math.max(1, Math.min(maximum, wanted));
 }
 
 /** The next window of a chain that reads no records: as large as it was, or on its way back there after a limit. */
-export function nextWindowSize({ current, maximum, slow }: Sizes): number {
+export function nextWindowSize({ current, maximum, slow }: Omit<Sizes, "first">): number {
   return slow ? Math.min(Math.max(maximum, current), grown(current, slow)) : current;
 }
 

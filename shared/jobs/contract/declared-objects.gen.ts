@@ -337,7 +337,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.close_page(public.sync_chains,public.sync_entities,jsonb,numeric)",
-    digest: "c0086b9caa",
+    digest: "4ff666acbc",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/chains.sql",
   },
@@ -1178,7 +1178,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.nothing_known(public.sync_entities)",
-    digest: "fef7632019",
+    digest: "e124b8c730",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/new-records.sql",
   },

@@ -113,6 +113,8 @@ begin
                           when p_wall_ms > (p_page ->> 'lease_seconds')::integer * 250
                             then least(p_chain.page_size, (p_page ->> 'next_page_size')::integer)
                           else (p_page ->> 'next_page_size')::integer end,
+         -- Where nearly everything has changed, asking for hashes first is work for nothing.
+         skips_unchanged = skips_unchanged and coalesce((p_page ->> 'untouched')::bigint, 0) * 8 >= coalesce((p_page ->> 'read')::bigint, 0),
          slow_growth = slow_growth or coalesce((p_page ->> 'cut')::boolean, false) or p_wall_ms > (p_page ->> 'lease_seconds')::integer * 500,
          lease_until = null, sends = 0, failures = 0, crashes = 0, last_error = null,
          state = case when v_done then 'done' else 'open' end::public.sync_chain_state,
@@ -126,6 +128,12 @@ begin
      where source_id = p_entity.source_id and entity_type = p_entity.entity_type
        and not exists (select from public.sync_executions where id = p_chain.execution_id and dry_run);
   end if;
+  -- Of what this page decided under another definition than the checkpoint's, the latter no longer tells: should that definition come back,
+  -- or the pass end half way, everything is read again.
+  update public.sync_checkpoints set definition_hash = 'unfinished'
+   where source_id = p_entity.source_id and entity_type = p_entity.entity_type
+     and definition_hash <> p_page ->> 'definition_hash' and definition_hash !~ '^(mixed$|unfinished$|none)'
+     and not exists (select from public.sync_executions where id = p_chain.execution_id and dry_run);
   if v_done then
     return sync.close_chain(p_chain.execution_id, p_entity);
   end if;

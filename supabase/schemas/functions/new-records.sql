@@ -16,6 +16,10 @@ begin
   if exists (select from pg_temp.page_rows where _together is not null) then
     return false;
   end if;
+  -- Where triggers change what is written, each page would be undone and written again.
+  if exists (select from public.sync_alerts where kind = 'written_otherwise' and entity_id = p_entity.id and closed_at is null) then
+    return false;
+  end if;
   select min(_key), max(_key) into v_low, v_high from pg_temp.page_rows;
   if (select s.legacy_id from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id between v_low and v_high limit 1) is not null
      or (select m.legacy_id from public.uuid_mappings_enhanced m
@@ -25,6 +29,13 @@ begin
   end if;
   -- Without an index every page would cost a look through the table: then no row is looked for by its legacy id, here as elsewhere.
   if sync.finds_legacy_ids(p_entity) then
+    -- Of an index that knows no order a range would be a look through the table, too.
+    if not exists (select from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid join pg_catalog.pg_am a on a.oid = c.relam and a.amname = 'btree'
+                     join pg_catalog.pg_attribute k on k.attrelid = i.indrelid and k.attnum = i.indkey[0]
+                    where i.indrelid = to_regclass(format('public.%I', p_entity.target_table)) and i.indisvalid and i.indpred is null
+                      and k.attname = p_entity.legacy_key) then
+      return false;
+    end if;
     execute format('select (select t.id from public.%I t where t.%I between $1 and $2 limit 1) is null', p_entity.target_table, p_entity.legacy_key)
       into v_nobody using v_low, v_high;
     return v_nobody;
