@@ -1867,7 +1867,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.untouched_records(uuid,bigint[],text)",
-    digest: "f09fe3f1cb",
+    digest: "6e0e47df21",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/unchanged-records.sql",
   },
