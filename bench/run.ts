@@ -2,6 +2,7 @@ import { mkdir } from "node:fs/promises";
 import { cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import cliProgress from "cli-progress";
+import postgres, { type Sql } from "postgres";
 import { Command } from "commander";
 import { startTestPlatform, type TestPlatform } from "../tests/support/platform.ts";
 import { copy, perRecord, preparePeers, setBased, type Peer } from "./peers.ts";
@@ -50,7 +51,6 @@ async function once(records: number, title: string): Promise<Bench["runs"][numbe
   tell(`${title}: servers`);
   await using test = await startTestPlatform("bench", { scale: 0.02, logScale: 0.0001 });
   const admin = test.platform.target.superuserUrl("supabase");
-  const { default: postgres } = await import("postgres");
   const target = postgres(admin, { max: 8, onnotice: () => undefined });
   try {
     await test.finish((await test.start({})).execution, { timeoutMs: 600_000, pollMs: 200 });
@@ -88,13 +88,13 @@ async function fill({ source }: TestPlatform, records: number): Promise<void> {
      cross join (select array_agg(id) as ids from public.auth_user) u cross join (select min(id) as id from public.django_content_type) t`);
 }
 
-async function stateBytes(target: import("postgres").Sql): Promise<number> {
+async function stateBytes(target: Sql): Promise<number> {
   const [row] = await target<{ bytes: number }[]>`
     select (pg_total_relation_size('public.uuid_mappings_enhanced') + pg_total_relation_size('public.sync_row_states'))::float8 as bytes`;
   return row?.bytes ?? NaN;
 }
 
-async function execute(test: TestPlatform, target: import("postgres").Sql, name: string, body: object): Promise<Execution> {
+async function execute(test: TestPlatform, target: Sql, name: string, body: object): Promise<Execution> {
   const { functions } = test.platform;
   const functionsMs = () => functions.isolates().reduce((sum, { cpuMs }) => sum + cpuMs, 0);
   const [targetCpu, sourceCpu, functionCpu] = [await serverCpuMs(target), await serverCpuMs(test.source), functionsMs()];

@@ -7792,7 +7792,10 @@ begin
        and (select c.id from public.sync_conflicts c
              where c.entity_id = %1$s and c.source_record_id = r.legacy_id and (c.state in ('waiting', 'open') or c.standing) limit 1) is null
        and (select w.legacy_id from public.sync_warnings w where w.entity_id = %1$s and w.legacy_id = r.legacy_id limit 1) is null
-  $q$, v_entity.id, v_entity.history = 'values', v_entity.source_id, v_entity.entity_type, v_entity.target_table, v_as_left)
+       -- What a dry run has planned already, it looks at again.
+       and (select d.legacy_id from public.sync_planned_records d
+             where d.execution_id = %7$L and d.entity_id = %1$s and d.legacy_id = r.legacy_id limit 1) is null
+  $q$, v_entity.id, v_entity.history = 'values', v_entity.source_id, v_entity.entity_type, v_entity.target_table, v_as_left, v_chain.execution_id)
     using p_legacy_ids;
 end
 $$;
@@ -9718,7 +9721,7 @@ begin
      definition_hash, skips_unchanged, page_size)
   select v_execution.id, e.id, c.capture, c.range_from, c.range_to, c.changed_from::xid8, c.seen_before::xid8, c.join_id, c.selection, c."cursor", c.cursor_at,
          c.until_at, e.definition_hash,
-         not v_dry_run and c.capture in ('full', 'joins') and exists (
+         c.capture in ('full', 'joins') and exists (
            select from public.sync_checkpoints k
             where k.source_id = v_source.id and k.entity_type = e.entity_type and k.definition_hash = e.definition_hash),
          coalesce(c.page_size, (p_plan ->> 'page_size')::integer)

@@ -147,7 +147,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.beat()", digest: "f5ed1ad916", rights: [], file: "schemas/functions/deliver-alerts.sql" },
   {
     object: "function sync.begin_execution(jsonb)",
-    digest: "0524537f01",
+    digest: "d7a2a402c2",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/begin.sql",
   },
@@ -1867,7 +1867,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.untouched_records(uuid,bigint[],text)",
-    digest: "6e0e47df21",
+    digest: "601d62ee28",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/unchanged-records.sql",
   },
