@@ -8918,7 +8918,7 @@ begin
    where execution_id = p_chain.execution_id and entity_id = p_chain.entity_id and capture = 'full' and state = 'blocked';
   if not found then
     insert into public.sync_chains (execution_id, entity_id, capture, range_from, range_to, definition_hash, skips_unchanged, page_size)
-    select p_chain.execution_id, p_chain.entity_id, 'full', v_lowest, v_highest, p_chain.definition_hash, p_chain.skips_unchanged, max(page_size)
+    select p_chain.execution_id, p_chain.entity_id, 'full', v_lowest, v_highest, p_chain.definition_hash, false, max(page_size)
       from public.sync_chains where execution_id = p_chain.execution_id and capture not in ('joins', 'digest');
   end if;
 end
@@ -9721,7 +9721,7 @@ begin
      definition_hash, skips_unchanged, page_size)
   select v_execution.id, e.id, c.capture, c.range_from, c.range_to, c.changed_from::xid8, c.seen_before::xid8, c.join_id, c.selection, c."cursor", c.cursor_at,
          c.until_at, e.definition_hash,
-         c.capture in ('full', 'joins') and exists (
+         c.capture = 'full' and exists (
            select from public.sync_checkpoints k
             where k.source_id = v_source.id and k.entity_type = e.entity_type and k.definition_hash = e.definition_hash),
          coalesce(c.page_size, (p_plan ->> 'page_size')::integer)

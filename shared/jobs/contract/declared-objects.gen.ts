@@ -28,7 +28,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.add_range(public.sync_chains,jsonb)",
-    digest: "dc9b352556",
+    digest: "366db5e6ea",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/fan-out.sql",
   },
@@ -147,7 +147,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.beat()", digest: "f5ed1ad916", rights: [], file: "schemas/functions/deliver-alerts.sql" },
   {
     object: "function sync.begin_execution(jsonb)",
-    digest: "d7a2a402c2",
+    digest: "20917f58cf",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/begin.sql",
   },

@@ -92,7 +92,7 @@ begin
      definition_hash, skips_unchanged, page_size)
   select v_execution.id, e.id, c.capture, c.range_from, c.range_to, c.changed_from::xid8, c.seen_before::xid8, c.join_id, c.selection, c."cursor", c.cursor_at,
          c.until_at, e.definition_hash,
-         c.capture in ('full', 'joins') and exists (
+         c.capture = 'full' and exists (
            select from public.sync_checkpoints k
             where k.source_id = v_source.id and k.entity_type = e.entity_type and k.definition_hash = e.definition_hash),
          coalesce(c.page_size, (p_plan ->> 'page_size')::integer)

@@ -98,7 +98,7 @@ begin
    where execution_id = p_chain.execution_id and entity_id = p_chain.entity_id and capture = 'full' and state = 'blocked';
   if not found then
     insert into public.sync_chains (execution_id, entity_id, capture, range_from, range_to, definition_hash, skips_unchanged, page_size)
-    select p_chain.execution_id, p_chain.entity_id, 'full', v_lowest, v_highest, p_chain.definition_hash, p_chain.skips_unchanged, max(page_size)
+    select p_chain.execution_id, p_chain.entity_id, 'full', v_lowest, v_highest, p_chain.definition_hash, false, max(page_size)
       from public.sync_chains where execution_id = p_chain.execution_id and capture not in ('joins', 'digest');
   end if;
 end
