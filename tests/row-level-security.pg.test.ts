@@ -87,6 +87,7 @@ const OF_BOTH = [
     "pick",
     "prints_sql",
     "raise_alert",
+    "subject_of",
     "record_texts",
     "tell_otherwise",
     "texts_kept",

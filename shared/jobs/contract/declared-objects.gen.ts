@@ -65,7 +65,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.alert_contract(smallint,jsonb,jsonb,jsonb)",
-    digest: "cc7b66c4b2",
+    digest: "bfd9025b78",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/contract-checks.sql",
   },
@@ -77,14 +77,14 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.alert_kinds()",
-    digest: "af8afc1639",
+    digest: "448a7977fa",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/alert-kinds.sql",
   },
   { object: "function sync.alert_name(jsonb)", digest: "63da07ab12", rights: [], file: "schemas/functions/alert-messages.sql" },
   {
     object: "function sync.alert_old_records(smallint,integer)",
-    digest: "909774bfbd",
+    digest: "f6084d6d66",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue-care.sql",
   },
@@ -147,13 +147,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.beat()", digest: "f5ed1ad916", rights: [], file: "schemas/functions/deliver-alerts.sql" },
   {
     object: "function sync.begin_execution(jsonb)",
-    digest: "0524537f01",
+    digest: "2783925ab8",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/begin.sql",
   },
   {
     object: "function sync.begin_job(uuid)",
-    digest: "e344131022",
+    digest: "a5b5befcfb",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/jobs.sql",
   },
@@ -331,7 +331,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.close_ended_alerts(uuid)",
-    digest: "e04acdb729",
+    digest: "b893ca64fa",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -343,13 +343,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.close_removed(smallint,integer)",
-    digest: "2cab96029d",
+    digest: "9b5bbddc51",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/changes-of-definitions.sql",
   },
   {
     object: "function sync.close_stalled_alerts(uuid)",
-    digest: "0968be4c24",
+    digest: "684aae55cd",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -536,7 +536,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.end_tick(uuid)",
-    digest: "a2eca3741f",
+    digest: "0693f32491",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ticks.sql",
   },
@@ -577,8 +577,14 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/finish.sql",
   },
   {
+    object: "function sync.execution_subject(uuid)",
+    digest: "cff5da3257",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/finish.sql",
+  },
+  {
     object: "function sync.fail_job(uuid,jsonb,timestamp with time zone)",
-    digest: "87893b31ef",
+    digest: "b99bbfa405",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/jobs.sql",
   },
@@ -632,7 +638,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.finish_execution(uuid,public.sync_execution_status,jsonb)",
-    digest: "3ea06a97e2",
+    digest: "36bf5bcd25",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -666,6 +672,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/plan-report.sql",
   },
+  { object: "function sync.forget_job_alerts()", digest: "6f1cd5a630", rights: [], file: "schemas/functions/jobs.sql" },
   {
     object: "function sync.forget_plan(uuid,smallint,integer)",
     digest: "ccff9a8e82",
@@ -734,6 +741,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "01859044cb",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
+  },
+  {
+    object: "function sync.held_up()",
+    digest: "cc9a80487b",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/ticks.sql",
   },
   {
     object: "function sync.hidden_fields(jsonb)",
@@ -855,6 +868,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "b232bccfc5",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/adoption-pages.sql",
+  },
+  {
+    object: "function sync.kept_entities(smallint,text[])",
+    digest: "951d8c8922",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/finish.sql",
   },
   {
     object: "function sync.kept_marks(public.sync_entities)",
@@ -1184,7 +1203,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.notice_target(smallint,bigint)",
-    digest: "0f01a3e4ce",
+    digest: "f9e6b275ad",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/begin.sql",
   },
@@ -1331,7 +1350,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.project_ref()", digest: "c9cf30f151", rights: [], file: "schemas/functions/alert-messages.sql" },
   {
     object: "function sync.pull_brake(uuid,smallint,text,text,bigint,bigint)",
-    digest: "93b806da83",
+    digest: "1d6fd3d779",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/brakes.sql",
   },
@@ -1343,7 +1362,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.put_off_job(uuid,jsonb,timestamp with time zone)",
-    digest: "bdf8504ebd",
+    digest: "6e17a0823a",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/jobs.sql",
   },
@@ -1360,10 +1379,16 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/queue.sql",
   },
   {
-    object: "function sync.raise_alert(text,text,smallint,uuid,smallint,text,jsonb)",
-    digest: "2f69615b03",
+    object: "function sync.raise_alert(text,text,smallint,uuid,smallint,text,jsonb,text)",
+    digest: "bcaedc8472",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/alerts.sql",
+  },
+  {
+    object: "function sync.raise_job_alert(text,text,public.sync_jobs,text)",
+    digest: "753830bc9f",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/jobs.sql",
   },
   {
     object: "function sync.raise_records_moved()",
@@ -1490,7 +1515,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/released-entities.sql",
   },
-  { object: "function sync.renew_job()", digest: "b8b073d1f7", rights: [], file: "schemas/functions/table-guards.sql" },
+  { object: "function sync.renew_job()", digest: "4f9ea92d24", rights: [], file: "schemas/functions/table-guards.sql" },
   {
     object: "function sync.replace_join_rows(public.sync_chains,bigint[],bigint[],bigint[],jsonb,boolean)",
     digest: "fafea6411a",
@@ -1659,7 +1684,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.stamp_identity()", digest: "9a915e8f31", rights: [], file: "schemas/functions/identities.sql" },
   {
     object: "function sync.stop_stalled(integer,integer)",
-    digest: "3ba2fb983d",
+    digest: "9d0a79e64d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ends-of-executions.sql",
   },
@@ -1692,6 +1717,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "65771a5e31",
     rights: [],
     file: "schemas/functions/alert-messages.sql",
+  },
+  {
+    object: "function sync.subject_of(text[])",
+    digest: "519c4409d4",
+    rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
+    file: "schemas/functions/alerts.sql",
   },
   {
     object: "function sync.sum_execution(uuid)",
@@ -2428,6 +2459,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
       "isthmus_decisions INSERT (message)",
       "isthmus_decisions INSERT (severity)",
       "isthmus_decisions INSERT (source_id)",
+      "isthmus_decisions INSERT (subject)",
       "isthmus_decisions SELECT",
       "isthmus_decisions UPDATE (details)",
       "isthmus_decisions UPDATE (execution_id)",
@@ -2444,6 +2476,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
       "isthmus_worker INSERT (message)",
       "isthmus_worker INSERT (severity)",
       "isthmus_worker INSERT (source_id)",
+      "isthmus_worker INSERT (subject)",
       "isthmus_worker SELECT",
       "isthmus_worker UPDATE (closed_at)",
       "isthmus_worker UPDATE (details)",
@@ -2630,6 +2663,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
       "isthmus_worker UPDATE (next_execution_at)",
       "isthmus_worker UPDATE (status)",
       "isthmus_worker UPDATE (succeeded_at)",
+      "isthmus_worker UPDATE (waits_since)",
     ],
     file: "schemas/tables/jobs-and-executions.sql",
   },
@@ -2827,6 +2861,18 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "cb297cf99a",
     rights: [],
     file: "schemas/functions/rules.sql",
+  },
+  {
+    object: "trigger forget_job_alerts on public.sync_jobs",
+    digest: "2c05f46346",
+    rights: [],
+    file: "schemas/functions/jobs.sql",
+  },
+  {
+    object: "trigger forget_renamed_job_alerts on public.sync_jobs",
+    digest: "37fa99139f",
+    rights: [],
+    file: "schemas/functions/jobs.sql",
   },
   {
     object: "trigger guard_chain on public.sync_chains",
