@@ -1008,6 +1008,7 @@ create table public.sync_alerts (
   escalated_at    timestamptz,
   told_severity   text check (told_severity in ('warning', 'critical')),
   subject         text not null default '',
+  told_slots      text[] not null default '{}',
   check ((acknowledged_by is null) = (acknowledged_at is null))
 );
 comment on table public.sync_alerts is
@@ -1019,6 +1020,7 @@ comment on column public.sync_alerts.acknowledged_by is 'Who looks after it: nob
 comment on column public.sync_alerts.escalates_at is 'When the second address is told, unless somebody acknowledges before. Empty: a warning is not escalated.';
 comment on column public.sync_alerts.escalated_at is 'When a message to the second address was made out.';
 comment on column public.sync_alerts.told_severity is 'Which severity the message said that was made out last (sync_alert_deliveries); empty before the first, and after the last.';
+comment on column public.sync_alerts.told_slots is 'Which addresses were told of it, and are told when it is over.';
 comment on column public.sync_alerts.subject is
   'What of its kind it is about: the job, the entities of the execution, the capture of the page, what a brake holds, the address. Empty where a source or an entity has one cause at most.';
 create unique index sync_alerts_one_open on public.sync_alerts (kind, source_id, entity_id, subject) nulls not distinct
@@ -1069,13 +1071,17 @@ create table public.sync_alert_settings (
   escalate_after_minutes integer not null default 30 check (escalate_after_minutes > 0),
   digest_above           integer not null default 5 check (digest_above > 0),
   tries                  integer not null default 8 check (tries between 1 and 20),
-  heartbeat_at           timestamptz
+  heartbeat_at           timestamptz,
+  looked_at              timestamptz not null default clock_timestamp(),
+  addressed              boolean not null default false
 );
 comment on table public.sync_alert_settings is 'How people are told of alerts. One row, which sync.deliver_alerts makes; without it the defaults count.';
 comment on column public.sync_alert_settings.escalate_after_minutes is 'A critical alert that nobody has acknowledged for so long is told to the second address.';
 comment on column public.sync_alert_settings.digest_above is 'More messages of one kind than these within one minute become one.';
 comment on column public.sync_alert_settings.tries is 'How often a message is tried before it is given up, after pauses of 1, 2, 4, ... 60 minutes.';
 comment on column public.sync_alert_settings.heartbeat_at is 'The latest tick for which the heartbeat address was called.';
+comment on column public.sync_alert_settings.looked_at is 'When the job isthmus-deliver-alerts last looked for messages; before its first look, since when it is waited for.';
+comment on column public.sync_alert_settings.addressed is 'Whether Vault has an address: then looks are expected.';
 alter table public.sync_alert_settings enable row level security;
 create policy team_reads on public.sync_alert_settings for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
@@ -1106,7 +1112,7 @@ comment on column public.sync_alert_deliveries.id is 'Goes with every try (heade
 comment on column public.sync_alert_deliveries.slot is 'first: the Vault secret isthmus_webhook_url. second: isthmus_webhook_url_2.';
 comment on column public.sync_alert_deliveries.alert_ids is 'The rows of sync_alerts that it tells of.';
 comment on column public.sync_alert_deliveries.status is
-  'waiting: for its next try. sent: pg_net has it. delivered: answered with a status from 200 to 299. failed: given up. dropped: there is no such address, or nobody needs it any more.';
+  'waiting: for its next try. sent: pg_net has it. delivered: answered with a status from 200 to 299, where pg_net has followed redirects. failed: given up, but for one try an hour. dropped: nobody needs it any more, or a test without an address.';
 comment on column public.sync_alert_deliveries.request_id is 'pg_net''s number of the latest try.';
 comment on column public.sync_alert_deliveries.last_error is 'Why the latest try failed. Never an address, a key or the words of an answer.';
 create unique index sync_alert_deliveries_one_test on public.sync_alert_deliveries (slot) where event = 'test' and status in ('waiting', 'sent');
@@ -1465,10 +1471,14 @@ grant execute on function sync.schema_version(), sync.oldest_functions(), sync.m
 create function sync.alert_kinds() returns table (kind text, means text, look text, remedy text, closes text)
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   values
-    ('alert_undelivered', 'A message about an alert was given up after all its tries: people are not told of alerts.',
-     'sync_alert_deliveries where status = ''failed'': last_error and status_code.',
-     'Mend the address in Vault, or what answers there. Then npm run sync -- alerts test: when the test arrives, what was given up within a day and is still open is sent again.',
-     'A message to the same address arrives (sync.tell_undelivered).'),
+    ('alert_undelivered', 'A message about an alert was given up after all its tries, or waits for an address that is gone: people are not told of alerts.',
+     'sync_alert_deliveries where status in (''failed'', ''waiting''): last_error and status_code. subject of the alert says which address.',
+     'Mend the address in Vault, or what answers there. Then npm run sync -- alerts test: when the test arrives, what was given up and is still so is sent again. Without that, one message an hour is tried.',
+     'A message to the same address arrives; or the address is gone, and no open alert waits for it (sync.tell_undelivered).'),
+    ('alerts_not_delivered', 'There are addresses to tell of alerts, and for five minutes nobody has looked what they have to be told.',
+     'The runs of isthmus-deliver-alerts on the Cron page, and looked_at in sync_alert_settings.',
+     'Set the job to active, or run supabase/schemas/schedule.sql if it is gone. Where its runs fail, they say why. pg_net and Vault have to be enabled, and the owner of the job has to be allowed to read them.',
+     'The job has looked (sync.deliver_alerts, sync.watch_delivery).'),
     ('brake', 'An execution would have deleted, emptied or overwritten far more records than usual, and was stopped there.',
      'sync_brakes of the entity: how many records of how many.',
      'Look at the source. If it is meant so, put your name into confirmed_by of the row in sync_brakes; if not, mend the source. The next execution goes on.',
@@ -10243,6 +10253,38 @@ $$;
 comment on function sync.judge_ticks() is
   'What is wrong with the ticks, as an alert ({kind, severity, message, details}); {}: nothing; null: not to be told yet, and what was told stays.';
 
+create function sync.watch_delivery() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_since timestamptz := (select looked_at from public.sync_alert_settings where addressed and looked_at < now() - interval '5 minutes');
+begin
+  if v_since is null then
+    update public.sync_alerts set closed_at = now() where kind = 'alerts_not_delivered' and closed_at is null;
+  else
+    perform sync.raise_alert('alerts_not_delivered', 'critical', null, null, null,
+      format('Nobody has looked since %s which alerts people have to be told of: the job isthmus-deliver-alerts is gone, paused or fails. See its runs on the Cron page.',
+        to_char(v_since at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')), '{}');
+  end if;
+end
+$$;
+comment on function sync.watch_delivery() is
+  'Opens the alert alerts_not_delivered where there are addresses and the job isthmus-deliver-alerts has not looked for 5 minutes, and closes it when it has.';
+
+create function sync.note_addressed() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_addressed boolean;
+begin
+  execute $sql$ select exists (select from vault.secrets where name in ('isthmus_webhook_url', 'isthmus_webhook_url_2')) $sql$ into v_addressed;
+  insert into public.sync_alert_settings as s (addressed) values (v_addressed)
+  on conflict (one) do update set addressed = excluded.addressed where s.addressed <> excluded.addressed;
+exception when others then
+  -- Without a Vault nobody is told, and of one that cannot be read what was known stands.
+  null;
+end
+$$;
+comment on function sync.note_addressed() is 'Notes whether Vault has an address that is told of alerts, also where the job that tells has never looked.';
+
 create function sync.watch_tick() returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -10257,14 +10299,17 @@ begin
   if v_wrong ? 'kind' then
     perform sync.raise_alert(v_wrong ->> 'kind', v_wrong ->> 'severity', null, null, null, v_wrong ->> 'message', v_wrong -> 'details');
   end if;
+  perform sync.note_addressed();
+  perform sync.watch_delivery();
   perform sync.forget_ticks();
 end
 $$;
 comment on function sync.watch_tick() is
-  'Opens the alert tick_missing, tick_refused or tick_slow while ticks are, and closes them when one has worked. The job isthmus-watch-tick runs it.';
+  'Sees that messages about alerts are sent (sync.watch_delivery). Opens the alert tick_missing, tick_refused or tick_slow while ticks are, and closes them when one has worked. The job isthmus-watch-tick runs it.';
 
 revoke all on function sync.read_tick_answers(), sync.tick_obstacle(), sync.pg_net_state(), sync.refused_tick(integer, text), sync.judge_ticks(),
-  sync.watch_tick() from public;
+  sync.watch_delivery(), sync.note_addressed(), sync.watch_tick() from public;
+grant execute on function sync.watch_delivery() to isthmus_worker;
 
 -- supabase/schemas/functions/alert-messages.sql
 
@@ -10322,7 +10367,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     'alert', p_alert.id, 'kind', p_alert.kind, 'severity', p_alert.severity,
     'source', (select s.name from public.sync_sources s where s.id = p_alert.source_id),
     'entity', (select e.entity_type from public.sync_entities e where e.id = p_alert.entity_id),
-    'execution', p_alert.execution_id,
+    'subject', nullif(p_alert.subject, ''), 'execution', p_alert.execution_id,
     'job', (select j.name from public.sync_jobs j where j.id = p_alert.job_id),
     'message', left(p_alert.message, 2000), 'remedy', p_alert.remedy, 'occurrences', p_alert.occurrences,
     'since', to_char(p_alert.first_seen_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
@@ -10414,6 +10459,24 @@ $$;
 comment on function sync.put_messages(uuid[], text[], text[], text) is
   'Puts messages into the outbox, for each alert its event and the address that is told; more of one event than digest_above become one. Returns how many.';
 
+create function sync.slot_of(p_kind text, p_subject text, p_first boolean, p_second boolean) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Of an address that does not answer the other one is told. Where there is no first address, the second is told of everything.
+  select case when p_kind = 'alert_undelivered' then case p_subject when 'second' then 'first' else 'second' end
+              when p_second and not p_first then 'second' else 'first' end
+$$;
+comment on function sync.slot_of(text, text, boolean, boolean) is 'Which address is told of an alert when it opens. p_first, p_second: which addresses there are.';
+
+create function sync.move_messages() returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  with moved as (
+    update public.sync_alert_deliveries set slot = 'second' where slot = 'first' and status = 'waiting' and event <> 'test' returning alert_ids
+  )
+  update public.sync_alerts a set told_slots = array(select distinct t from unnest(array_replace(a.told_slots, 'first', 'second')) t)
+   where a.told_severity is not null and a.id in (select unnest(m.alert_ids) from moved m)
+$$;
+comment on function sync.move_messages() is 'What waits for the first address goes to the second.';
+
 create function sync.fill_outbox(p_first boolean, p_second boolean, p_ref text) returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -10428,15 +10491,14 @@ begin
   for v_alert in
     select * from public.sync_alerts where closed_at is not null and told_severity is not null order by closed_at, id for no key update skip locked
   loop
-    foreach v_slot in array array['first', 'second'] loop
-      if v_slot = 'first' and p_first and v_alert.kind <> 'alert_undelivered'
-         or v_slot = 'second' and p_second and (v_alert.escalated_at is not null or v_alert.kind = 'alert_undelivered') then
-        v_ids := v_ids || v_alert.id;
-        v_events := v_events || 'cleared'::text;
-        v_slots := v_slots || v_slot;
-      end if;
+    for v_slot in
+      select distinct case when t = 'first' and p_second and not p_first then 'second' else t end from unnest(v_alert.told_slots) t order by 1
+    loop
+      v_ids := v_ids || v_alert.id;
+      v_events := v_events || 'cleared'::text;
+      v_slots := v_slots || v_slot;
     end loop;
-    update public.sync_alerts set told_severity = null where id = v_alert.id;
+    update public.sync_alerts set told_severity = null, told_slots = '{}' where id = v_alert.id;
   end loop;
 
   for v_alert in
@@ -10445,22 +10507,26 @@ begin
        and (told_severity is null or told_severity = 'warning' and severity = 'critical' or escalates_at <= now() and escalated_at is null and acknowledged_by is null)
      order by first_seen_at, id for no key update skip locked
   loop
-    -- Of an address that does not answer the other one is told.
-    v_slot := case when v_alert.kind = 'alert_undelivered' then 'second' else 'first' end;
+    v_slot := sync.slot_of(v_alert.kind, v_alert.subject, p_first, p_second);
     v_here := case v_slot when 'second' then p_second else p_first end;
     if v_here and (v_alert.told_severity is null or v_alert.told_severity = 'warning' and v_alert.severity = 'critical') then
       v_ids := v_ids || v_alert.id;
       v_events := v_events || case when v_alert.told_severity is null then 'opened' else 'escalated' end;
       v_slots := v_slots || v_slot;
-      update public.sync_alerts set told_severity = severity where id = v_alert.id;
+      v_alert.told_severity := v_alert.severity;
+      v_alert.told_slots := array(select distinct t from unnest(v_alert.told_slots || v_slot) t);
     end if;
-    if p_second and v_slot = 'first' and (v_here or v_alert.told_severity is not null)
+    if p_second and v_alert.kind <> 'alert_undelivered' and v_alert.told_severity is not null and 'second' <> all (v_alert.told_slots)
        and v_alert.escalates_at <= now() and v_alert.escalated_at is null and v_alert.acknowledged_by is null then
       v_ids := v_ids || v_alert.id;
       v_events := v_events || 'escalated'::text;
       v_slots := v_slots || 'second'::text;
-      update public.sync_alerts set escalated_at = now() where id = v_alert.id;
+      v_alert.told_slots := v_alert.told_slots || 'second'::text;
+      v_alert.escalated_at := now();
     end if;
+    update public.sync_alerts
+       set told_severity = v_alert.told_severity, told_slots = v_alert.told_slots, escalated_at = v_alert.escalated_at
+     where id = v_alert.id and (told_severity, told_slots, escalated_at) is distinct from (v_alert.told_severity, v_alert.told_slots, v_alert.escalated_at);
   end loop;
   return sync.put_messages(v_ids, v_events, v_slots, p_ref);
 end
@@ -10468,7 +10534,36 @@ $$;
 comment on function sync.fill_outbox(boolean, boolean, text) is
   'Looks which alerts people have to be told of, and puts the messages into the outbox. p_first, p_second: which addresses there are. Returns how many messages.';
 
-revoke all on function sync.put_messages(uuid[], text[], text[], text), sync.fill_outbox(boolean, boolean, text) from public;
+create function sync.is_needed(p_message public.sync_alert_deliveries) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select p_message.event <> 'test' and (
+    exists (select from public.sync_alerts a where a.id = any (p_message.alert_ids) and a.closed_at is null)
+    or 'cleared' in (p_message.event, coalesce(p_message.body ->> 'of', '')) and p_message.created_at > now() - interval '30 days')
+$$;
+comment on function sync.is_needed(public.sync_alert_deliveries) is
+  'Whether a message that has not arrived says something that is still so: an alert of it is open, or it says that one is over, for 30 days.';
+
+create function sync.wake_messages(p_slot text) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_alert_deliveries d
+     set status = case when n.needed then 'waiting' else 'dropped' end, tries = 0, next_attempt_at = clock_timestamp(),
+         ended_at = case when not n.needed then coalesce(d.ended_at, clock_timestamp()) end
+    from (select f.id, sync.is_needed(f) as needed from public.sync_alert_deliveries f where f.slot = p_slot and f.status = 'failed') n
+   where d.id = n.id
+$$;
+comment on function sync.wake_messages(text) is 'What was given up at an address waits again where it is still so, however old it is.';
+
+create function sync.probe_slot(p_slot text) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_alert_deliveries d
+     set status = 'waiting', tries = greatest(d.tries - 1, 0), next_attempt_at = clock_timestamp(), ended_at = null
+   where d.id = (select f.id from public.sync_alert_deliveries f where f.slot = p_slot and f.status = 'failed' and sync.is_needed(f) order by f.ordinal limit 1)
+     and not exists (select from public.sync_alert_deliveries o where o.slot = p_slot and o.status in ('waiting', 'sent'))
+$$;
+comment on function sync.probe_slot(text) is 'Tries the oldest message that was given up at an address, and is still so, once more.';
+
+revoke all on function sync.put_messages(uuid[], text[], text[], text), sync.slot_of(text, text, boolean, boolean), sync.move_messages(), sync.is_needed(public.sync_alert_deliveries),
+  sync.wake_messages(text), sync.probe_slot(text), sync.fill_outbox(boolean, boolean, text) from public;
 
 -- supabase/schemas/functions/deliver-alerts.sql
 
@@ -10554,26 +10649,31 @@ begin
   if v_answers is not null and (pg_relation_size(v_answers) <= 8388608 or exists (
        select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
         where i.indrelid = v_answers and i.indisvalid and i.indpred is null and a.attname = 'created')) then
-    for v_one in execute $sql$
-      select distinct on (d.id) d.id, r.status_code, coalesce(r.timed_out, false) as timed_out, r.error_msg
-        from unnest($1) d
-        join (select id, status_code, timed_out, error_msg, created from net._http_response where created >= $2 order by created desc limit 5000) r
-          on r.id = d.request_id and r.created between d.tried_at - interval '5 seconds' and d.tried_at + interval '2 minutes'
-       order by d.id, r.created desc
-    $sql$ using v_sent, (select min(d.tried_at) - interval '5 seconds' from unnest(v_sent) d)
-    loop
-      v_count := v_count + 1;
-      if not v_one.timed_out and v_one.status_code between 200 and 299 then
-        update public.sync_alert_deliveries set status = 'delivered', status_code = v_one.status_code, last_error = null, ended_at = clock_timestamp()
-         where id = v_one.id;
-      else
-        perform sync.note_failed_try(v_one.id, v_one.status_code, case
-          when v_one.timed_out then 'no answer within 5 seconds'
-          when v_one.status_code is not null then 'the answer was status ' || v_one.status_code
-          -- Words of curl, which may name the address.
-          else 'no answer: ' || left(regexp_replace(regexp_replace(coalesce(v_one.error_msg, 'unknown'), '[^ ]*(://|/)[^ ]*', '...', 'g'), '[^ -~]', '?', 'g'), 100) end);
-      end if;
-    end loop;
+    begin
+      for v_one in execute $sql$
+        select distinct on (d.id) d.id, r.status_code, coalesce(r.timed_out, false) as timed_out, r.error_msg
+          from unnest($1) d
+          join (select id, status_code, timed_out, error_msg, created from net._http_response where created >= $2 order by created desc limit 5000) r
+            on r.id = d.request_id and r.created between d.tried_at - interval '5 seconds' and d.tried_at + interval '2 minutes'
+         order by d.id, r.created desc
+      $sql$ using v_sent, (select min(d.tried_at) - interval '5 seconds' from unnest(v_sent) d)
+      loop
+        v_count := v_count + 1;
+        if not v_one.timed_out and v_one.status_code between 200 and 299 then
+          update public.sync_alert_deliveries set status = 'delivered', status_code = v_one.status_code, last_error = null, ended_at = clock_timestamp()
+           where id = v_one.id;
+        else
+          perform sync.note_failed_try(v_one.id, v_one.status_code, case
+            when v_one.timed_out then 'no answer within 5 seconds'
+            when v_one.status_code is not null then 'the answer was status ' || v_one.status_code
+            -- Words of curl, which may name the address.
+            else 'no answer: ' || left(regexp_replace(regexp_replace(coalesce(v_one.error_msg, 'unknown'), '[^ ]*(://|/)[^ ]*', '...', 'g'), '[^ -~]', '?', 'g'), 100) end);
+        end if;
+      end loop;
+    exception when others then
+      -- Answers that cannot be read are as good as none: what was sent is sent again.
+      v_count := 0;
+    end;
   end if;
   perform sync.note_failed_try(d.id, null, 'no answer is known: pg_net has lost it, or its worker does not run')
      from public.sync_alert_deliveries d where d.status = 'sent' and d.tried_at < now() - interval '2 minutes';
@@ -10591,6 +10691,7 @@ declare
   v_error   text := p_problem;
 begin
   if p_url is null and p_problem is null then
+    -- A test: all else waits for an address.
     update public.sync_alert_deliveries set status = 'dropped', ended_at = clock_timestamp(),
            last_error = format('there is no Vault secret %s', sync.slot_secret(p_message.slot)) where id = p_message.id;
     return;
@@ -10613,33 +10714,49 @@ end
 $$;
 comment on function sync.send_message(public.sync_alert_deliveries, text, text) is 'Tries a message once. Without an address it is dropped; with a problem of the address the try has failed.';
 
-create function sync.tell_undelivered() returns void
+create function sync.tell_undelivered(p_first boolean, p_second boolean) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_failing jsonb;
+  v_slot    text;
+  v_last    public.sync_alert_deliveries;
+  v_says    text;
+  v_details jsonb;
 begin
-  -- The latest end at each address counts.
-  select jsonb_object_agg(s.slot, jsonb_build_object('since', d.ended_at, 'delivery', d.id, 'status', d.status_code, 'error', d.last_error)) into v_failing
-    from unnest(array['first', 'second']) s (slot)
-    cross join lateral (select * from public.sync_alert_deliveries x where x.slot = s.slot and x.status in ('delivered', 'failed') order by x.ended_at desc limit 1) d
-   where d.status = 'failed';
-  -- At an address that works again, what was given up within a day is sent after all, where it is still so.
-  update public.sync_alert_deliveries d
-     set status = case when exists (select from public.sync_alerts a where a.id = any (d.alert_ids) and a.closed_at is null) then 'waiting' else 'dropped' end,
-         tries = 0, next_attempt_at = clock_timestamp(), ended_at = case when exists (select from public.sync_alerts a where a.id = any (d.alert_ids) and a.closed_at is null) then null else d.ended_at end
-   where d.status = 'failed' and d.ended_at > now() - interval '1 day' and not coalesce(v_failing ? d.slot, false)
-     and exists (select from public.sync_alert_deliveries x where x.slot = d.slot and x.status = 'delivered' and x.ended_at > d.ended_at);
-  if v_failing is null then
-    update public.sync_alerts set closed_at = now() where kind = 'alert_undelivered' and closed_at is null;
-  elsif not exists (select from public.sync_alerts where kind = 'alert_undelivered' and closed_at is null and details = v_failing) then
-    perform sync.raise_alert('alert_undelivered', 'critical', null, null, null,
-      (select string_agg(format('Messages about alerts do not arrive at the %s address (Vault secret %s): %s.', f.key, sync.slot_secret(f.key), f.value ->> 'error'), ' ' order by f.key)
-         from jsonb_each(v_failing) f), v_failing);
-  end if;
+  foreach v_slot in array array['first', 'second'] loop
+    v_says := null;
+    if (case v_slot when 'first' then p_first else p_second end) then
+      -- The latest end at the address counts.
+      select * into v_last from public.sync_alert_deliveries where slot = v_slot and status in ('delivered', 'failed') order by ended_at desc limit 1;
+      if v_last.status = 'failed' then
+        v_says := format('Messages about alerts do not arrive at the %s address (Vault secret %s): %s.', v_slot, sync.slot_secret(v_slot), v_last.last_error);
+        v_details := jsonb_build_object('since', v_last.ended_at, 'delivery', v_last.id, 'status', v_last.status_code, 'error', v_last.last_error);
+        if v_last.ended_at <= now() - interval '1 hour' then
+          perform sync.probe_slot(v_slot);
+        end if;
+      else
+        perform sync.wake_messages(v_slot);
+      end if;
+    else
+      -- Whatever comes back, or comes instead, is tried at once.
+      perform sync.wake_messages(v_slot);
+      update public.sync_alert_deliveries d set status = 'dropped', ended_at = clock_timestamp()
+       where d.slot = v_slot and d.status = 'waiting' and d.event <> 'test' and not sync.is_needed(d);
+      if exists (select from public.sync_alert_deliveries d join public.sync_alerts a on a.id = any (d.alert_ids)
+                  where d.slot = v_slot and d.status = 'waiting' and a.closed_at is null and a.kind <> 'alert_undelivered') then
+        v_says := format('Messages about alerts wait for the %s address: there is no Vault secret %s.', v_slot, sync.slot_secret(v_slot));
+        v_details := jsonb_build_object('missing', sync.slot_secret(v_slot));
+      end if;
+    end if;
+    if v_says is null then
+      update public.sync_alerts set closed_at = now() where kind = 'alert_undelivered' and subject = v_slot and closed_at is null;
+    elsif not exists (select from public.sync_alerts where kind = 'alert_undelivered' and subject = v_slot and closed_at is null and details = v_details) then
+      perform sync.raise_alert('alert_undelivered', 'critical', null, null, null, v_says, v_details, v_slot);
+    end if;
+  end loop;
 end
 $$;
-comment on function sync.tell_undelivered() is
-  'Opens the alert alert_undelivered while the latest message to an address was given up, and closes it when one has arrived there. Then what was given up is sent again.';
+comment on function sync.tell_undelivered(boolean, boolean) is
+  'Opens the alert alert_undelivered of an address while the latest message to it was given up, or messages wait for it that is not there; closes it when one has arrived, or none waits. Then what was given up is sent again; before, one message an hour. p_first, p_second: which addresses there are.';
 
 create function sync.beat() returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10674,9 +10791,11 @@ comment on function sync.beat() is
   'Calls the heartbeat address of Vault once for a new tick without a failed part, and once for each job that has succeeded since. Returns how often.';
 
 create function sync.deliver_alerts() returns jsonb
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 declare
   v_to      record;
+  v_first   boolean;
+  v_second  boolean;
   v_beats   integer;
   v_message public.sync_alert_deliveries;
 begin
@@ -10688,16 +10807,24 @@ begin
   if not found then
     return null;
   end if;
-  perform sync.read_webhook_answers();
-  perform sync.tell_undelivered();
-  v_beats := sync.beat();
   select f.url as first, f.problem as first_problem, s.url as second, s.problem as second_problem into v_to
     from sync.address_of(sync.slot_secret('first')) f, sync.address_of(sync.slot_secret('second')) s;
-  perform sync.fill_outbox(coalesce(v_to.first, v_to.first_problem) is not null, coalesce(v_to.second, v_to.second_problem) is not null, sync.project_ref());
+  v_first := coalesce(v_to.first, v_to.first_problem) is not null;
+  v_second := coalesce(v_to.second, v_to.second_problem) is not null;
+  update public.sync_alert_settings set looked_at = clock_timestamp(), addressed = v_first or v_second;
+  update public.sync_alerts set closed_at = now() where kind = 'alerts_not_delivered' and closed_at is null;
+  perform sync.read_webhook_answers();
+  if v_second and not v_first then
+    perform sync.wake_messages('first');
+    perform sync.move_messages();
+  end if;
+  perform sync.tell_undelivered(v_first, v_second);
+  v_beats := sync.beat();
+  perform sync.fill_outbox(v_first, v_second, sync.project_ref());
   -- Of one alert the messages to one address arrive in their order.
   for v_message in
     select d.* from public.sync_alert_deliveries d
-     where d.status = 'waiting' and d.next_attempt_at <= clock_timestamp()
+     where d.status = 'waiting' and d.next_attempt_at <= clock_timestamp() and (d.event = 'test' or case d.slot when 'first' then v_first else v_second end)
        and not exists (select from public.sync_alert_deliveries e
                         where e.status in ('waiting', 'sent') and e.slot = d.slot and e.ordinal < d.ordinal and e.alert_ids && d.alert_ids)
      order by d.ordinal limit 50 for no key update skip locked
@@ -10706,8 +10833,9 @@ begin
       case v_message.slot when 'first' then v_to.first_problem else v_to.second_problem end);
   end loop;
   delete from public.sync_alert_deliveries
-   where id = any (array(select id from public.sync_alert_deliveries
-                          where created_at < now() - interval '30 days' and status not in ('waiting', 'sent') order by created_at limit 1000));
+   where id = any (array(select d.id from public.sync_alert_deliveries d
+                          where d.created_at < now() - interval '30 days' and d.status not in ('waiting', 'sent') and not (d.status = 'failed' and sync.is_needed(d))
+                          order by d.created_at limit 1000));
   return (select jsonb_build_object('waiting', count(*) filter (where status = 'waiting'), 'sent', count(*) filter (where status = 'sent'), 'heartbeats', v_beats)
             from public.sync_alert_deliveries where status in ('waiting', 'sent'));
 end
@@ -10725,6 +10853,6 @@ comment on function sync.test_alert() is
   'Has a test message sent to both addresses within a minute. Returns the ids of the rows in sync_alert_deliveries, which say what became of each.';
 
 revoke all on function sync.address_of(text), sync.slot_secret(text), sync.webhook_headers(uuid, text), sync.note_failed_try(uuid, integer, text),
-  sync.read_webhook_answers(), sync.send_message(public.sync_alert_deliveries, text, text), sync.tell_undelivered(), sync.beat(),
+  sync.read_webhook_answers(), sync.send_message(public.sync_alert_deliveries, text, text), sync.tell_undelivered(boolean, boolean), sync.beat(),
   sync.deliver_alerts(), sync.test_alert() from public;
 grant execute on function sync.test_alert() to isthmus_worker;

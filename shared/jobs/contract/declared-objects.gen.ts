@@ -71,13 +71,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.alert_facts(public.sync_alerts,text)",
-    digest: "809268aba1",
+    digest: "4782c04425",
     rights: [],
     file: "schemas/functions/alert-messages.sql",
   },
   {
     object: "function sync.alert_kinds()",
-    digest: "448a7977fa",
+    digest: "3b9d050868",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/alert-kinds.sql",
   },
@@ -485,7 +485,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-deletes.sql",
   },
-  { object: "function sync.deliver_alerts()", digest: "891a88b365", rights: [], file: "schemas/functions/deliver-alerts.sql" },
+  { object: "function sync.deliver_alerts()", digest: "efcf177302", rights: [], file: "schemas/functions/deliver-alerts.sql" },
   {
     object: "function sync.differences(jsonb,text[],jsonb,jsonb,jsonb,boolean)",
     digest: "90a0e677eb",
@@ -602,7 +602,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.fill_outbox(boolean,boolean,text)",
-    digest: "196abfc803",
+    digest: "53f317c93a",
     rights: [],
     file: "schemas/functions/alert-outbox.sql",
   },
@@ -819,6 +819,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "65d7a6ee80",
     rights: ["authenticated EXECUTE", "isthmus_decisions EXECUTE"],
     file: "schemas/functions/leave.sql",
+  },
+  {
+    object: "function sync.is_needed(public.sync_alert_deliveries)",
+    digest: "a9faf46f6f",
+    rights: [],
+    file: "schemas/functions/alert-outbox.sql",
   },
   {
     object: "function sync.is_new_identity(smallint,text,text)",
@@ -1091,6 +1097,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-deletes.sql",
   },
+  { object: "function sync.move_messages()", digest: "638fbcc931", rights: [], file: "schemas/functions/alert-outbox.sql" },
   {
     object: "function sync.move_watermark(uuid,public.sync_entities)",
     digest: "8956693b99",
@@ -1145,6 +1152,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue.sql",
   },
+  { object: "function sync.note_addressed()", digest: "70eb66a0c7", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.note_changed_causes(smallint,bigint[])",
     digest: "96f2ba2f51",
@@ -1347,6 +1355,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
   },
+  { object: "function sync.probe_slot(text)", digest: "256ca557a2", rights: [], file: "schemas/functions/alert-outbox.sql" },
   { object: "function sync.project_ref()", digest: "c9cf30f151", rights: [], file: "schemas/functions/alert-messages.sql" },
   {
     object: "function sync.pull_brake(uuid,smallint,text,text,bigint,bigint)",
@@ -1406,7 +1415,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.read_tick_answers()", digest: "f7ba447de1", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.read_webhook_answers()",
-    digest: "a2d3654fc9",
+    digest: "d3c47f2e75",
     rights: [],
     file: "schemas/functions/deliver-alerts.sql",
   },
@@ -1596,7 +1605,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.send_message(public.sync_alert_deliveries,text,text)",
-    digest: "64d479c821",
+    digest: "91a2c5a502",
     rights: [],
     file: "schemas/functions/deliver-alerts.sql",
   },
@@ -1647,6 +1656,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "c9dbca4b87",
     rights: [],
     file: "schemas/functions/alert-messages.sql",
+  },
+  {
+    object: "function sync.slot_of(text,text,boolean,boolean)",
+    digest: "52246ffe1e",
+    rights: [],
+    file: "schemas/functions/alert-outbox.sql",
   },
   { object: "function sync.slot_secret(text)", digest: "5ab12b664c", rights: [], file: "schemas/functions/deliver-alerts.sql" },
   {
@@ -1802,7 +1817,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sending.sql",
   },
-  { object: "function sync.tell_undelivered()", digest: "04ec576b98", rights: [], file: "schemas/functions/deliver-alerts.sql" },
+  {
+    object: "function sync.tell_undelivered(boolean,boolean)",
+    digest: "66f7d47844",
+    rights: [],
+    file: "schemas/functions/deliver-alerts.sql",
+  },
   {
     object: "function sync.test_alert()",
     digest: "d1d437870a",
@@ -1944,7 +1964,14 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/causes.sql",
   },
-  { object: "function sync.watch_tick()", digest: "3e26671a91", rights: [], file: "schemas/functions/tick-watch.sql" },
+  { object: "function sync.wake_messages(text)", digest: "49c5810ba9", rights: [], file: "schemas/functions/alert-outbox.sql" },
+  {
+    object: "function sync.watch_delivery()",
+    digest: "4c9c38c695",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/tick-watch.sql",
+  },
+  { object: "function sync.watch_tick()", digest: "48fc717db8", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.webhook_headers(uuid,text)",
     digest: "f2663096c0",

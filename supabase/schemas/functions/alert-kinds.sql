@@ -3,10 +3,14 @@
 create function sync.alert_kinds() returns table (kind text, means text, look text, remedy text, closes text)
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   values
-    ('alert_undelivered', 'A message about an alert was given up after all its tries: people are not told of alerts.',
-     'sync_alert_deliveries where status = ''failed'': last_error and status_code.',
-     'Mend the address in Vault, or what answers there. Then npm run sync -- alerts test: when the test arrives, what was given up within a day and is still open is sent again.',
-     'A message to the same address arrives (sync.tell_undelivered).'),
+    ('alert_undelivered', 'A message about an alert was given up after all its tries, or waits for an address that is gone: people are not told of alerts.',
+     'sync_alert_deliveries where status in (''failed'', ''waiting''): last_error and status_code. subject of the alert says which address.',
+     'Mend the address in Vault, or what answers there. Then npm run sync -- alerts test: when the test arrives, what was given up and is still so is sent again. Without that, one message an hour is tried.',
+     'A message to the same address arrives; or the address is gone, and no open alert waits for it (sync.tell_undelivered).'),
+    ('alerts_not_delivered', 'There are addresses to tell of alerts, and for five minutes nobody has looked what they have to be told.',
+     'The runs of isthmus-deliver-alerts on the Cron page, and looked_at in sync_alert_settings.',
+     'Set the job to active, or run supabase/schemas/schedule.sql if it is gone. Where its runs fail, they say why. pg_net and Vault have to be enabled, and the owner of the job has to be allowed to read them.',
+     'The job has looked (sync.deliver_alerts, sync.watch_delivery).'),
     ('brake', 'An execution would have deleted, emptied or overwritten far more records than usual, and was stopped there.',
      'sync_brakes of the entity: how many records of how many.',
      'Look at the source. If it is meant so, put your name into confirmed_by of the row in sync_brakes; if not, mend the source. The next execution goes on.',

@@ -21,6 +21,7 @@ create table public.sync_alerts (
   escalated_at    timestamptz,
   told_severity   text check (told_severity in ('warning', 'critical')),
   subject         text not null default '',
+  told_slots      text[] not null default '{}',
   check ((acknowledged_by is null) = (acknowledged_at is null))
 );
 comment on table public.sync_alerts is
@@ -32,6 +33,7 @@ comment on column public.sync_alerts.acknowledged_by is 'Who looks after it: nob
 comment on column public.sync_alerts.escalates_at is 'When the second address is told, unless somebody acknowledges before. Empty: a warning is not escalated.';
 comment on column public.sync_alerts.escalated_at is 'When a message to the second address was made out.';
 comment on column public.sync_alerts.told_severity is 'Which severity the message said that was made out last (sync_alert_deliveries); empty before the first, and after the last.';
+comment on column public.sync_alerts.told_slots is 'Which addresses were told of it, and are told when it is over.';
 comment on column public.sync_alerts.subject is
   'What of its kind it is about: the job, the entities of the execution, the capture of the page, what a brake holds, the address. Empty where a source or an entity has one cause at most.';
 create unique index sync_alerts_one_open on public.sync_alerts (kind, source_id, entity_id, subject) nulls not distinct
