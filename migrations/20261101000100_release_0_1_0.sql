@@ -291,6 +291,7 @@ create table public.sync_jobs (
   last_error        jsonb,
   succeeded_at      timestamptz,
   success_told_at   timestamptz,
+  waits_since       timestamptz,
   check (schedule_type = 'on_demand' or cron_expression is not null)
 );
 comment on table public.sync_jobs is 'What is synced on a schedule. sync-tick starts every enabled job that is due.';
@@ -304,6 +305,7 @@ comment on column public.sync_jobs.attempts is 'How often it was tried in vain s
 comment on column public.sync_jobs.last_error is
   'Code, message and remedy of what kept it from beginning, or of the execution that failed; empty once it begins again. Never values of a row.';
 comment on column public.sync_jobs.succeeded_at is 'When its latest execution that succeeded had ended.';
+comment on column public.sync_jobs.waits_since is 'Since when it is due and could not begin for a reason that passes.';
 comment on column public.sync_jobs.success_told_at is 'Of which success the heartbeat address was told.';
 
 alter table public.sync_jobs enable row level security;
@@ -312,7 +314,7 @@ create policy team_reads on public.sync_jobs for select to authenticated
 revoke all on public.sync_jobs from anon, authenticated, service_role;
 grant select on public.sync_jobs to authenticated;
 grant select on public.sync_jobs to isthmus_worker;
-grant update (last_execution_at, next_execution_at, status, attempts, last_error, succeeded_at) on public.sync_jobs to isthmus_worker;
+grant update (last_execution_at, next_execution_at, status, attempts, last_error, succeeded_at, waits_since) on public.sync_jobs to isthmus_worker;
 
 insert into public.sync_jobs (name, schedule_type, cron_expression, time_zone, configuration)
 values ('daily', 'daily', '0 2 * * *', 'UTC', '{"capture": "digest"}');
@@ -1005,6 +1007,8 @@ create table public.sync_alerts (
   escalates_at    timestamptz,
   escalated_at    timestamptz,
   told_severity   text check (told_severity in ('warning', 'critical')),
+  subject         text not null default '',
+  told_slots      text[] not null default '{}',
   check ((acknowledged_by is null) = (acknowledged_at is null))
 );
 comment on table public.sync_alerts is
@@ -1016,7 +1020,10 @@ comment on column public.sync_alerts.acknowledged_by is 'Who looks after it: nob
 comment on column public.sync_alerts.escalates_at is 'When the second address is told, unless somebody acknowledges before. Empty: a warning is not escalated.';
 comment on column public.sync_alerts.escalated_at is 'When a message to the second address was made out.';
 comment on column public.sync_alerts.told_severity is 'Which severity the message said that was made out last (sync_alert_deliveries); empty before the first, and after the last.';
-create unique index sync_alerts_one_open on public.sync_alerts (kind, entity_id) nulls not distinct
+comment on column public.sync_alerts.told_slots is 'Which addresses were told of it, and are told when it is over.';
+comment on column public.sync_alerts.subject is
+  'What of its kind it is about: the job, the entities of the execution, the capture of the page, what a brake holds, the address. Empty where a source or an entity has one cause at most.';
+create unique index sync_alerts_one_open on public.sync_alerts (kind, source_id, entity_id, subject) nulls not distinct
   where closed_at is null;
 create index sync_alerts_source_id_idx on public.sync_alerts (source_id);
 create index sync_alerts_entity_id_idx on public.sync_alerts (entity_id);
@@ -1032,9 +1039,9 @@ create policy team_acknowledges on public.sync_alerts for update to authenticate
 revoke all on public.sync_alerts from anon, authenticated, service_role;
 grant select, update (acknowledged_by) on public.sync_alerts to authenticated;
 -- Nobody but people acknowledges, and nobody but the database's owner says what was told.
-grant select, insert (kind, severity, source_id, entity_id, execution_id, job_id, message, details),
+grant select, insert (kind, severity, source_id, entity_id, execution_id, job_id, subject, message, details),
   update (severity, occurrences, last_seen_at, execution_id, job_id, message, details, closed_at) on public.sync_alerts to isthmus_worker;
-grant select, insert (kind, severity, source_id, entity_id, execution_id, job_id, message, details),
+grant select, insert (kind, severity, source_id, entity_id, execution_id, job_id, subject, message, details),
   update (severity, occurrences, last_seen_at, execution_id, job_id, message, details) on public.sync_alerts to isthmus_decisions;
 grant select (id, source_id, job_id) on public.sync_executions to isthmus_decisions;
 
@@ -1064,13 +1071,17 @@ create table public.sync_alert_settings (
   escalate_after_minutes integer not null default 30 check (escalate_after_minutes > 0),
   digest_above           integer not null default 5 check (digest_above > 0),
   tries                  integer not null default 8 check (tries between 1 and 20),
-  heartbeat_at           timestamptz
+  heartbeat_at           timestamptz,
+  looked_at              timestamptz not null default clock_timestamp(),
+  addressed              boolean not null default false
 );
 comment on table public.sync_alert_settings is 'How people are told of alerts. One row, which sync.deliver_alerts makes; without it the defaults count.';
 comment on column public.sync_alert_settings.escalate_after_minutes is 'A critical alert that nobody has acknowledged for so long is told to the second address.';
 comment on column public.sync_alert_settings.digest_above is 'More messages of one kind than these within one minute become one.';
 comment on column public.sync_alert_settings.tries is 'How often a message is tried before it is given up, after pauses of 1, 2, 4, ... 60 minutes.';
 comment on column public.sync_alert_settings.heartbeat_at is 'The latest tick for which the heartbeat address was called.';
+comment on column public.sync_alert_settings.looked_at is 'When the job isthmus-deliver-alerts last looked for messages; before its first look, since when it is waited for.';
+comment on column public.sync_alert_settings.addressed is 'Whether Vault has an address: then looks are expected.';
 alter table public.sync_alert_settings enable row level security;
 create policy team_reads on public.sync_alert_settings for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
@@ -1101,7 +1112,7 @@ comment on column public.sync_alert_deliveries.id is 'Goes with every try (heade
 comment on column public.sync_alert_deliveries.slot is 'first: the Vault secret isthmus_webhook_url. second: isthmus_webhook_url_2.';
 comment on column public.sync_alert_deliveries.alert_ids is 'The rows of sync_alerts that it tells of.';
 comment on column public.sync_alert_deliveries.status is
-  'waiting: for its next try. sent: pg_net has it. delivered: answered with a status from 200 to 299. failed: given up. dropped: there is no such address, or nobody needs it any more.';
+  'waiting: for its next try. sent: pg_net has it. delivered: answered with a status from 200 to 299, where pg_net has followed redirects. failed: given up, but for one try an hour. dropped: nobody needs it any more, or a test without an address.';
 comment on column public.sync_alert_deliveries.request_id is 'pg_net''s number of the latest try.';
 comment on column public.sync_alert_deliveries.last_error is 'Why the latest try failed. Never an address, a key or the words of an answer.';
 create unique index sync_alert_deliveries_one_test on public.sync_alert_deliveries (slot) where event = 'test' and status in ('waiting', 'sent');
@@ -1406,7 +1417,7 @@ comment on column public.sync_ticks.request_id is 'pg_net''s number of the call;
 comment on column public.sync_ticks.answered_at is 'When the answer was found. That of pg_net only: with QStash the answer is QStash''s.';
 comment on column public.sync_ticks.error is 'Why there is no answer, in the words of pg_net; or the code of the error that sync-tick answered.';
 comment on column public.sync_ticks.ended_at is 'Written by sync-tick when its work is done: nothing else proves that it works.';
-comment on column public.sync_ticks.failed is 'Parts of its work that failed, by their names in the log of sync-tick. The heartbeat is for ticks without any.';
+comment on column public.sync_ticks.failed is 'Parts of its work that failed, by their names in the log of sync-tick; jobs, sends: what waits at its end (sync.held_up). The heartbeat is for ticks without any.';
 create index sync_ticks_created_at_idx on public.sync_ticks (created_at);
 create index sync_ticks_ended_idx on public.sync_ticks (created_at) where ended_at is not null;
 alter table public.sync_ticks enable row level security;
@@ -1460,18 +1471,22 @@ grant execute on function sync.schema_version(), sync.oldest_functions(), sync.m
 create function sync.alert_kinds() returns table (kind text, means text, look text, remedy text, closes text)
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   values
-    ('alert_undelivered', 'A message about an alert was given up after all its tries: people are not told of alerts.',
-     'sync_alert_deliveries where status = ''failed'': last_error and status_code.',
-     'Mend the address in Vault, or what answers there. Then npm run sync -- alerts test: when the test arrives, what was given up within a day and is still open is sent again.',
-     'A message to the same address arrives (sync.tell_undelivered).'),
+    ('alert_undelivered', 'A message about an alert was given up after all its tries, or waits for an address that is gone: people are not told of alerts.',
+     'sync_alert_deliveries where status in (''failed'', ''waiting''): last_error and status_code. subject of the alert says which address.',
+     'Mend the address in Vault, or what answers there. Then npm run sync -- alerts test: when the test arrives, what was given up and is still so is sent again. Without that, one message an hour is tried.',
+     'A message to the same address arrives; or the address is gone, and no open alert waits for it (sync.tell_undelivered).'),
+    ('alerts_not_delivered', 'There are addresses to tell of alerts, and for five minutes nobody has looked what they have to be told.',
+     'The runs of isthmus-deliver-alerts on the Cron page, and looked_at in sync_alert_settings.',
+     'Set the job to active, or run supabase/schemas/schedule.sql if it is gone. Where its runs fail, they say why. pg_net and Vault have to be enabled, and the owner of the job has to be allowed to read them.',
+     'The job has looked (sync.deliver_alerts, sync.watch_delivery).'),
     ('brake', 'An execution would have deleted, emptied or overwritten far more records than usual, and was stopped there.',
      'sync_brakes of the entity: how many records of how many.',
      'Look at the source. If it is meant so, put your name into confirmed_by of the row in sync_brakes; if not, mend the source. The next execution goes on.',
-     'Every brake of the entity is closed, by an execution that has come through (sync.finish_execution).'),
+     'The brake of this kind and field is closed, by an execution that has come through (sync.finish_execution).'),
     ('contract_broken', 'Source or target no longer fit the definition of an entity. The entity is left out of executions; the rest goes on.',
      'details of the alert, or npm run sync -- check.',
      'Each finding has its remedy. Mend it in the database or in the entity file.',
-     'A start or a tick finds that the entity fits again (sync.alert_contract).'),
+     'A start or a tick finds that the entity fits again for every capture (sync.alert_contract).'),
     ('contract_warning', 'The catalogs have something that a person should know of. Executions go on.',
      'details of the alert, or npm run sync -- check.',
      'Each finding has its remedy. Without one the entity stays as it is.',
@@ -1491,7 +1506,7 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
     ('execution_failed', 'An execution ended as failed. What was committed stays.',
      'errors of the execution in sync_executions, or npm run sync -- status.',
      'Each error has its remedy. Then start again; a job does so by itself.',
-     'An execution of the same entities has succeeded, or has left entities out and come through (sync.close_ended_alerts).'),
+     'An execution of the same source, of these entities or more, that looks as far, has succeeded, or has left entities out and come through (sync.close_ended_alerts).'),
     ('execution_stuck', 'The chains of an execution cannot be opened.',
      'details.sqlstate of the alert, and the log of sync-tick.',
      'Remove what the SQLSTATE names. The execution ends by itself after ISTHMUS_STALLED_MINUTES, or by npm run sync -- cancel.',
@@ -1511,11 +1526,15 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
     ('job_failed', 'A job cannot begin.',
      'last_error of the job in sync_jobs, or npm run sync -- jobs.',
      'Do what last_error says. A change of the job has it looked at afresh; next_execution_at = now() runs it at the next tick.',
-     'Every job of the alert has begun an execution (sync.begin_job).'),
+     'The job has begun an execution (sync.begin_job), or is deleted, paused, renamed or without a time (sync.forget_job_alerts).'),
+    ('job_waits', 'A job is due, and has waited for 15 minutes, or three tries, for what keeps it from beginning. It is tried again by itself; after an hour the alert is critical.',
+     'last_error and waits_since of the job in sync_jobs, or npm run sync -- jobs.',
+     'Do what the message says. Where another execution of the same entities runs, look whether it comes to its end: npm run sync -- status.',
+     'The job has begun an execution (sync.begin_job), has failed (sync.fail_job), or is deleted, paused, renamed or without a time (sync.forget_job_alerts).'),
     ('page_stalled', 'A page made no progress after all its tries and was stopped. The other chains go on.',
      'details of the alert, last_error in sync_chains, and the log of sync-page.',
      'Do what the remedy in details says, then start again. What was committed stays.',
-     'The same kind of page, or a whole execution, has come through (sync.close_stalled_alerts).'),
+     'The same kind of page of the entity, or a whole execution, has come through; of keys, none may be left that was there before (sync.close_stalled_alerts).'),
     ('queue_old', 'Records of an entity wait for a parent or a person for longer than ISTHMUS_QUEUE_AGE_HOURS.',
      'npm run sync -- queue, or sync_conflicts by first_seen_at.',
      'The remedy of each rule in the queue says what to do. Decide, or correct the source.',
@@ -1539,7 +1558,7 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
     ('surplus', 'Rows of the target have a legacy id that belongs to another row.',
      'sync_adoption_rows of the entity, or details of the alert.',
      'Remove these rows, or empty their legacy ids. Nothing of the sync deletes them.',
-     'A full pass, or an adoption, has come through and met none (sync.close_ended_alerts, sync.close_adoption).'),
+     'A full pass over all keys, or an adoption, has come through and met none (sync.close_ended_alerts, sync.close_adoption).'),
     ('target_address_unknown', 'The target is reached at another address than the known one.',
      'sync_identities where accepted_at is null.',
      'If it is right, put your name into accepted_by. If not, correct TARGET_DB_URL.',
@@ -1548,6 +1567,10 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'sync_executions: the latest ones that are known here.',
      'Nothing: the next execution of each entity compares both sides. Edits that people made since the backup are lost with it.',
      'Every entity of the source was compared since (sync.close_ended_alerts).'),
+    ('target_state_unknown', 'This database seems to have been put back to an older state: the source, the cache or the queue knows of later work than it does.',
+     'sync_identities where accepted_at is null: identity says what tells it.',
+     'If it was put back, put your name into accepted_by: both sides are compared then. If it is a copy, let nothing work at it.',
+     'No sign of it is left that nobody has accepted (sync.ask_for_identities).'),
     ('target_unknown', 'This database is not the one that the installation knew as its target.',
      'sync_identities where accepted_at is null.',
      'If it is the right one, put your name into accepted_by. If it is a copy, let nothing work at it.',
@@ -1619,18 +1642,27 @@ $$;
 comment on function sync.stamp_alert() is 'Gives an alert its remedy and the time at which it escalates, and stamps who looks after it. Raises IS022 for a closed one.';
 create trigger stamp_alert before insert or update of severity, acknowledged_by on public.sync_alerts for each row execute function sync.stamp_alert();
 
-create function sync.raise_alert(p_kind text, p_severity text, p_source_id smallint, p_execution uuid, p_entity_id smallint, p_message text, p_details jsonb)
+create function sync.subject_of(variadic p_parts text[]) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- A key of an index: the names of many entities would be too long for one.
+  select case when length(s.text) > 200 then left(s.text, 160) || ' ' || md5(s.text) else s.text end
+    from (select array_to_string(p_parts, ' ') as text) s
+$$;
+comment on function sync.subject_of(text[]) is 'What of its kind an alert is about, in at most 200 characters. Parts that are null are left out.';
+
+create function sync.raise_alert(p_kind text, p_severity text, p_source_id smallint, p_execution uuid, p_entity_id smallint, p_message text, p_details jsonb,
+  p_subject text default '')
 returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  insert into public.sync_alerts as a (kind, severity, source_id, entity_id, execution_id, job_id, message, details)
-  select p_kind, p_severity, coalesce(p_source_id, x.source_id), p_entity_id, p_execution, x.job_id, p_message, p_details
+  insert into public.sync_alerts as a (kind, severity, source_id, entity_id, execution_id, job_id, subject, message, details)
+  select p_kind, p_severity, coalesce(p_source_id, x.source_id), p_entity_id, p_execution, x.job_id, p_subject, p_message, p_details
     from (select) n left join public.sync_executions x on x.id = p_execution
-  on conflict (kind, entity_id) where closed_at is null do update
+  on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
      set occurrences = a.occurrences + 1, last_seen_at = now(), execution_id = coalesce(excluded.execution_id, a.execution_id),
          job_id = coalesce(excluded.job_id, a.job_id), severity = excluded.severity, message = excluded.message, details = excluded.details
 $$;
-comment on function sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb) is
-  'Opens an alert, or counts it again while it is open. p_source_id null: the source of the execution.';
+comment on function sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb, text) is
+  'Opens an alert, or counts it again while it is open. p_source_id null: the source of the execution. p_subject: what of its kind it is about; another subject is another alert.';
 
 create function sync.close_alert(p_kind text, p_source_id smallint) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -1638,8 +1670,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function sync.close_alert(text, smallint) is 'Closes an alert whose cause is gone.';
 
-revoke all on function sync.escalation_time(), sync.stamp_alert(), sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb), sync.close_alert(text, smallint) from public;
-grant execute on function sync.escalation_time(), sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb) to isthmus_worker, isthmus_decisions;
+revoke all on function sync.escalation_time(), sync.stamp_alert(), sync.subject_of(text[]), sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb, text), sync.close_alert(text, smallint) from public;
+grant execute on function sync.escalation_time(), sync.subject_of(text[]), sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb, text) to isthmus_worker, isthmus_decisions;
 grant execute on function sync.close_alert(text, smallint) to isthmus_worker;
 
 -- supabase/schemas/functions/table-guards.sql
@@ -1663,6 +1695,7 @@ begin
   -- What somebody has changed deserves a fresh look.
   new.attempts := 0;
   new.last_error := null;
+  new.waits_since := null;
   new.status := case when new.status in ('incomplete', 'failed') then 'pending'::public.sync_job_status else new.status end;
   if (new.cron_expression, new.time_zone) is distinct from (old.cron_expression, old.time_zone)
      and new.next_execution_at is not distinct from old.next_execution_at then
@@ -3039,7 +3072,7 @@ begin
     from jsonb_to_recordset(p_alerts) as n (entity text, kind text, severity text, message text, details jsonb)
     join public.sync_entities e on e.source_id = p_source_id and e.entity_type = n.entity
    order by e.id, n.kind
-  on conflict (kind, entity_id) where closed_at is null do update
+  on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
      set occurrences = a.occurrences + 1, last_seen_at = now(), message = excluded.message, details = excluded.details;
   update public.sync_alerts a set closed_at = now()
     from public.sync_entities e
@@ -3210,7 +3243,8 @@ begin
     perform sync.raise_alert('brake', 'critical', null, p_execution, p_entity_id,
       'Far more records than usual would be ' || sync.braked_word(p_kind)
         || ': the execution was stopped. See sync_brakes.',
-      jsonb_strip_nulls(jsonb_build_object('kind', p_kind, 'field', p_field, 'records', p_records, 'landed', p_landed)));
+      jsonb_strip_nulls(jsonb_build_object('kind', p_kind, 'field', p_field, 'records', p_records, 'landed', p_landed)),
+      sync.subject_of(p_kind, p_field));
   end if;
   return not v_confirmed;
 end
@@ -5817,7 +5851,7 @@ begin
       values ('queue_old', 'warning', p_source_id, v_old.entity_id,
               format('Records of %s have been in the queue for more than %s hours.', v_old.entity_type, p_hours),
               jsonb_build_object('oldest_at', v_old.oldest_at))
-      on conflict (kind, entity_id) where closed_at is null do update
+      on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
          set occurrences = a.occurrences + 1, last_seen_at = now(), message = excluded.message, details = excluded.details;
     else
       update public.sync_alerts set closed_at = now() where kind = 'queue_old' and entity_id = v_old.entity_id and closed_at is null;
@@ -6693,6 +6727,7 @@ begin
            and coalesce(c.conflict_data #>> '{cause,entity}', v_entity.entity_type) = v_entity.entity_type limit p_rows));
       continue;
     end if;
+    update public.sync_alerts set closed_at = now() where entity_id = v_entity.id and closed_at is null;
     with closed as (
       update public.sync_conflicts
          set state = 'resolved', resolved_at = now(), resolved_by = 'sync: the entity is no longer synced', next_attempt_at = null
@@ -6713,7 +6748,7 @@ begin
 end
 $$;
 comment on function sync.close_removed(smallint, integer) is
-  'Closes what is open of entities that were removed a day ago: their rows of the queue and the keys that were to be read, so many at once.';
+  'Closes what is open of entities that were removed a day ago: their alerts, and their rows of the queue and the keys that were to be read, so many at once.';
 
 revoke all on function sync.mask(jsonb, text[], jsonb), sync.mask_queue(smallint, integer), sync.note_removed(smallint, text[]),
   sync.close_removed(smallint, integer) from public;
@@ -6780,17 +6815,38 @@ $$;
 comment on function sync.sum_execution(uuid) is
   'The sums and metrics of an execution that has ended, and what that means for its job: one that stalled for reasons that pass is due again in half an hour.';
 
+create function sync.execution_subject(p_execution uuid) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select sync.subject_of((select string_agg(e, ', ' order by e) from unnest(x.entities) e), case
+           when x.selective then '(selection)'
+           when not exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'validate') then '(without comparison)' end)
+    from public.sync_executions x where x.id = p_execution
+$$;
+comment on function sync.execution_subject(uuid) is 'Of what an execution is one: its entities, and how far it looks.';
+
 create function sync.close_stalled_alerts(p_execution uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_alerts a set closed_at = now()
     from public.sync_executions x
-   where x.id = p_execution and not x.dry_run and a.kind = 'page_stalled' and a.closed_at is null
-     -- The same kind of page has come through, or a whole execution.
-     and exists (select from public.sync_chains c
-                  where c.execution_id = x.id and (c.entity_id = a.entity_id and c.capture::text = a.details ->> 'capture' or c.capture = 'validate'))
+   where x.id = p_execution and not x.dry_run and a.kind = 'page_stalled' and a.source_id = x.source_id and a.closed_at is null
      and (a.entity_id is null or exists (select from public.sync_entities e where e.id = a.entity_id and e.entity_type = any (x.entities)))
+     and (
+       -- A whole execution has come through, or one of single records where the page was of such.
+       exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'validate')
+         and (not x.selective or exists (select from public.sync_executions f where f.id = a.execution_id and f.selective))
+       -- The same kind of page has come through. Other keys than those of the page tell nothing of them: none of these may be left.
+       or exists (select from public.sync_chains c where c.execution_id = x.id and c.entity_id = a.entity_id and c.capture::text = a.subject)
+         and (a.subject <> 'keys' or not exists (
+           select from public.sync_pending_keys k where k.entity_id = a.entity_id and not k.gone and k.requested_at <= a.last_seen_at)))
 $$;
 comment on function sync.close_stalled_alerts(uuid) is 'Closes the alerts about pages that made no progress, of entities that have come through.';
+
+create function sync.kept_entities(p_source_id smallint, p_entities text[]) returns text[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select array(select n from unnest(p_entities) n
+                where not exists (select from public.sync_entities e where e.source_id = p_source_id and e.entity_type = n and e.removed_at is not null))
+$$;
+comment on function sync.kept_entities(smallint, text[]) is 'Of these entities, those that an entity file still has: no execution has another one.';
 
 create function sync.close_ended_alerts(p_execution uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -6803,15 +6859,17 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
            when 'execution_failed' then not exists (
              select from public.sync_executions f
               where f.id = a.execution_id
-                and (f.started_at > x.started_at or not x.entities @> f.entities or x.selective and not f.selective
+                and (f.started_at > x.started_at or not x.entities @> sync.kept_entities(f.source_id, f.entities) or x.selective and not f.selective
                      or not w.whole and exists (select from public.sync_chains c where c.execution_id = f.id and c.capture = 'validate')))
-           when 'source_restored' then w.whole and x.entities @> array(select jsonb_array_elements_text(a.details -> 'entities'))
+           when 'source_restored' then w.whole and x.entities @> sync.kept_entities(a.source_id, array(select jsonb_array_elements_text(a.details -> 'entities')))
            when 'target_restored' then w.whole and not exists (
              select from public.sync_checkpoints k join public.sync_entities e on e.source_id = k.source_id and e.entity_type = k.entity_type
               where k.source_id = a.source_id and k.server_starts = '{}' and e.removed_at is null)
            -- All rows were looked at, and none was found.
-           when 'surplus' then a.execution_id is distinct from x.id
-             and exists (select from public.sync_chains c where c.execution_id = x.id and c.entity_id = a.entity_id and c.capture = 'full')
+           -- The chains of a full pass reach from the first key to the last; one for the rows of a join alone does not.
+           when 'surplus' then a.execution_id is distinct from x.id and (
+             select bool_or(c.range_from is null) and bool_or(c.range_to is null)
+               from public.sync_chains c where c.execution_id = x.id and c.entity_id = a.entity_id and c.capture = 'full')
            when 'written_otherwise' then w.whole and a.execution_id is distinct from x.id and not exists (
              select from public.sync_warnings s where s.entity_id = a.entity_id and s.rule like 'written\_otherwise:%')
            else false
@@ -6855,14 +6913,16 @@ begin
        and not exists (select from public.sync_pending_keys k where k.entity_id = e.id and k.gone);
     update public.sync_alerts a set closed_at = now()
      where a.kind = 'brake' and a.closed_at is null
-       and not exists (select from public.sync_brakes b where b.entity_id = a.entity_id and b.closed_at is null);
+       and not exists (select from public.sync_brakes b
+                        where b.entity_id = a.entity_id and sync.subject_of(b.kind, b.field) = a.subject and b.closed_at is null);
     perform sync.close_stalled_alerts(p_execution);
     perform sync.close_ended_alerts(p_execution);
     perform sync.keep_compared(p_execution);
   end if;
   if p_status = 'failed' and not exists (select from public.sync_executions where id = p_execution and dry_run) then
     perform sync.raise_alert('execution_failed', 'critical', null, p_execution, null,
-      'An execution failed: see errors of this execution.', jsonb_build_object('execution', p_execution));
+      format('An execution failed: see errors of this execution. Its entities: %s.', sync.execution_subject(p_execution)),
+      jsonb_build_object('execution', p_execution), sync.execution_subject(p_execution));
   end if;
 end
 $$;
@@ -6870,9 +6930,9 @@ comment on function sync.finish_execution(uuid, public.sync_execution_status, js
   'Closes an execution with its sums and metrics, once. One that succeeded but left entities out is incomplete.';
 
 revoke all on function sync.execution_metrics(uuid), sync.finish_execution(uuid, public.sync_execution_status, jsonb), sync.sum_execution(uuid),
-  sync.close_stalled_alerts(uuid), sync.close_ended_alerts(uuid) from public;
+  sync.execution_subject(uuid), sync.kept_entities(smallint, text[]), sync.close_stalled_alerts(uuid), sync.close_ended_alerts(uuid) from public;
 grant execute on function sync.execution_metrics(uuid), sync.finish_execution(uuid, public.sync_execution_status, jsonb), sync.sum_execution(uuid),
-  sync.close_stalled_alerts(uuid), sync.close_ended_alerts(uuid) to isthmus_worker;
+  sync.execution_subject(uuid), sync.kept_entities(smallint, text[]), sync.close_stalled_alerts(uuid), sync.close_ended_alerts(uuid) to isthmus_worker;
 
 -- supabase/schemas/functions/plan-releases.sql
 
@@ -7128,47 +7188,75 @@ grant execute on function sync.add_deletes(public.sync_executions, integer), syn
 -- supabase/schemas/functions/jobs.sql
 
 -- Purpose: what becomes of a job that could not begin: tried again, or failed until its next time, with the reason where people see it.
--- Locks:   the job's row, and the open alert.
+-- Locks:   the job's row, and its open alerts.
+
+create function sync.raise_job_alert(p_kind text, p_severity text, p_job public.sync_jobs, p_says text) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  insert into public.sync_alerts as a (kind, severity, job_id, subject, message, details)
+  values (p_kind, p_severity, p_job.id, sync.subject_of(p_job.name),
+          format('%s (%s): %s', p_says, p_job.last_error ->> 'code', concat_ws(' ', p_job.last_error ->> 'message', p_job.last_error ->> 'remedy')),
+          jsonb_build_object(p_job.name, p_job.last_error))
+  on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
+     set occurrences = a.occurrences + 1, last_seen_at = now(), job_id = excluded.job_id, severity = excluded.severity, message = excluded.message,
+         details = excluded.details
+$$;
+comment on function sync.raise_job_alert(text, text, public.sync_jobs, text) is 'Opens or counts the alert of a job that does not begin, with the reason that it keeps.';
 
 create function sync.put_off_job(p_job uuid, p_error jsonb, p_at timestamptz) returns void
-language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_jobs set attempts = attempts + 1, last_error = p_error, next_execution_at = p_at where id = p_job
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_job public.sync_jobs;
+begin
+  update public.sync_jobs set attempts = attempts + 1, last_error = p_error, next_execution_at = p_at, waits_since = coalesce(waits_since, clock_timestamp())
+   where id = p_job returning * into v_job;
+  -- A blip of a minute is nobody's work.
+  if v_job.attempts >= 3 or v_job.waits_since <= clock_timestamp() - interval '15 minutes' then
+    perform sync.raise_job_alert('job_waits', case when v_job.waits_since <= clock_timestamp() - interval '1 hour' then 'critical' else 'warning' end, v_job,
+      format('The job %s has waited since %s for what keeps it from beginning', v_job.name, to_char(v_job.waits_since at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')));
+  end if;
+end
 $$;
-comment on function sync.put_off_job(uuid, jsonb, timestamptz) is 'The job could not begin for a reason that passes: it is tried again at that time.';
+comment on function sync.put_off_job(uuid, jsonb, timestamptz) is
+  'The job could not begin for a reason that passes: it is tried again at that time. After three tries, or 15 minutes, an alert tells it.';
 
 create function sync.fail_job(p_job uuid, p_error jsonb, p_next timestamptz) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_name text;
+  v_job public.sync_jobs;
 begin
-  update public.sync_jobs set status = 'failed', attempts = attempts + 1, last_error = p_error, next_execution_at = p_next
-   where id = p_job returning name into v_name;
-  insert into public.sync_alerts as a (kind, severity, job_id, message, details)
-  values ('job_failed', 'critical', p_job, 'Jobs cannot begin: see details, and last_error in sync_jobs. The alert closes when they begin again.',
-          jsonb_build_object(v_name, p_error))
-  on conflict (kind, entity_id) where closed_at is null do update
-     set occurrences = a.occurrences + 1, last_seen_at = now(), job_id = excluded.job_id, message = excluded.message, details = a.details || excluded.details;
+  update public.sync_jobs set status = 'failed', attempts = attempts + 1, last_error = p_error, next_execution_at = p_next, waits_since = null
+   where id = p_job returning * into v_job;
+  perform sync.raise_job_alert('job_failed', 'critical', v_job, format('The job %s cannot begin', v_job.name));
+  update public.sync_alerts set closed_at = now() where kind = 'job_waits' and job_id = p_job and closed_at is null;
 end
 $$;
 comment on function sync.fail_job(uuid, jsonb, timestamptz) is
   'The job cannot begin until somebody does something: it has failed, keeps why, and is told in an alert. p_next null: until it is changed.';
 
 create function sync.begin_job(p_job uuid) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_jobs set last_execution_at = now(), status = 'running', attempts = 0, last_error = null, waits_since = null where id = p_job;
+  update public.sync_alerts set closed_at = now(), details = '{}' where kind in ('job_failed', 'job_waits') and job_id = p_job and closed_at is null;
+$$;
+comment on function sync.begin_job(uuid) is 'The job has begun an execution: what kept it from that is forgotten, and its alerts close.';
+
+create function sync.forget_job_alerts() returns trigger
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_name text;
 begin
-  update public.sync_jobs set last_execution_at = now(), status = 'running', attempts = 0, last_error = null
-   where id = p_job returning name into v_name;
-  update public.sync_alerts
-     set details = details - v_name, closed_at = case when details - v_name = '{}' then now() end
-   where kind = 'job_failed' and closed_at is null and details ? v_name;
+  -- Under its new name a job is told again.
+  update public.sync_alerts set closed_at = now() where kind in ('job_failed', 'job_waits') and job_id = old.id and closed_at is null;
+  return case when tg_op = 'DELETE' then old else new end;
 end
 $$;
-comment on function sync.begin_job(uuid) is 'The job has begun an execution: what kept it from that is forgotten, and its alert closes.';
+comment on function sync.forget_job_alerts() is 'Nobody waits for a job that is deleted, paused or never due again: its alerts close. Under another name they open anew.';
+create trigger forget_job_alerts before delete on public.sync_jobs for each row execute function sync.forget_job_alerts();
+create trigger forget_renamed_job_alerts before update of name, enabled, cron_expression on public.sync_jobs
+  for each row when (new.name <> old.name or not new.enabled or new.cron_expression is null) execute function sync.forget_job_alerts();
 
-revoke all on function sync.put_off_job(uuid, jsonb, timestamptz), sync.fail_job(uuid, jsonb, timestamptz), sync.begin_job(uuid) from public;
-grant execute on function sync.put_off_job(uuid, jsonb, timestamptz), sync.fail_job(uuid, jsonb, timestamptz), sync.begin_job(uuid) to isthmus_worker;
+revoke all on function sync.raise_job_alert(text, text, public.sync_jobs, text), sync.put_off_job(uuid, jsonb, timestamptz), sync.fail_job(uuid, jsonb, timestamptz),
+  sync.begin_job(uuid), sync.forget_job_alerts() from public;
+grant execute on function sync.raise_job_alert(text, text, public.sync_jobs, text), sync.put_off_job(uuid, jsonb, timestamptz), sync.fail_job(uuid, jsonb, timestamptz),
+  sync.begin_job(uuid) to isthmus_worker;
 
 -- supabase/schemas/functions/ends-of-executions.sql
 
@@ -7310,7 +7398,7 @@ begin
       v_any := true;
       if not v_execution.dry_run then
         perform sync.raise_alert('page_stalled', 'critical', null, v_execution.id, v_stopped.entity_id, v_stopped.last_error ->> 'message',
-          v_stopped.last_error - 'message');
+          v_stopped.last_error - 'message', v_stopped.capture::text);
       end if;
     end loop;
     if v_any then
@@ -9664,7 +9752,7 @@ begin
   values ('target_restored', 'critical', p_source_id,
           'This database was put back to an older state, or is a copy. The next execution of each entity reads what has changed since, and compares both sides. Edits that people made here since the backup are lost with it.',
           jsonb_build_object('executions_here', v_latest, 'executions_remembered', p_witness))
-  on conflict (kind, entity_id) where closed_at is null do update
+  on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
      set occurrences = a.occurrences + 1, last_seen_at = now(), details = excluded.details;
   return true;
 end
@@ -9740,7 +9828,8 @@ begin
   if p_plan -> 'restored' <> '[]' and not v_dry_run then
     perform sync.raise_alert('source_restored', 'critical', null, v_execution.id, null,
       'The source is a primary and stands before what was read from it already: it was restored from a backup, or lost its last transactions in a crash. Everything is read again; records that it no longer has are deleted as their entities say.',
-      jsonb_build_object('entities', p_plan -> 'restored'));
+      jsonb_build_object('entities', p_plan -> 'restored'),
+      sync.subject_of((select string_agg(r, ', ' order by r) from jsonb_array_elements_text(p_plan -> 'restored') r)));
   end if;
 
   if p_plan ->> 'kind' = 'sync' and not v_selective then
@@ -9838,16 +9927,25 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function sync.note_failed_parts(uuid, text[]) is 'Which parts of a tick''s work failed: for such a tick nobody calls the heartbeat address.';
 
+create function sync.held_up() returns text[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Behind another execution a job waits while work is done.
+  select array_remove(array[
+    case when exists (select from public.sync_jobs where enabled and waits_since is not null and last_error ->> 'code' <> 'EXECUTION_ACTIVE') then 'jobs' end,
+    case when exists (select from public.sync_chains where state = 'open' and refusals > 0) then 'sends' end], null)
+$$;
+comment on function sync.held_up() is 'What waits although ticks work: jobs that cannot begin for a reason that passes, pages that the queue does not accept.';
+
 create function sync.end_tick(p_id uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_ticks set ended_at = clock_timestamp() where id = p_id;
+  update public.sync_ticks set ended_at = clock_timestamp(), failed = failed || array(select h from unnest(sync.held_up()) h where h <> all (failed)) where id = p_id;
   update public.sync_alerts set closed_at = now() where kind in ('tick_missing', 'tick_refused') and closed_at is null;
   select sync.forget_ticks();
 $$;
 comment on function sync.end_tick(uuid) is 'A tick has done its work: who waits for one is told.';
 
-revoke all on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_failed_parts(uuid, text[]), sync.end_tick(uuid) from public;
-grant execute on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_failed_parts(uuid, text[]), sync.end_tick(uuid) to isthmus_worker;
+revoke all on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_failed_parts(uuid, text[]), sync.held_up(), sync.end_tick(uuid) from public;
+grant execute on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_failed_parts(uuid, text[]), sync.held_up(), sync.end_tick(uuid) to isthmus_worker;
 
 -- supabase/schemas/functions/tick-call.sql
 
@@ -10177,6 +10275,38 @@ $$;
 comment on function sync.judge_ticks() is
   'What is wrong with the ticks, as an alert ({kind, severity, message, details}); {}: nothing; null: not to be told yet, and what was told stays.';
 
+create function sync.watch_delivery() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_since timestamptz := (select looked_at from public.sync_alert_settings where addressed and looked_at < now() - interval '5 minutes');
+begin
+  if v_since is null then
+    update public.sync_alerts set closed_at = now() where kind = 'alerts_not_delivered' and closed_at is null;
+  else
+    perform sync.raise_alert('alerts_not_delivered', 'critical', null, null, null,
+      format('Nobody has looked since %s which alerts people have to be told of: the job isthmus-deliver-alerts is gone, paused or fails. See its runs on the Cron page.',
+        to_char(v_since at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')), '{}');
+  end if;
+end
+$$;
+comment on function sync.watch_delivery() is
+  'Opens the alert alerts_not_delivered where there are addresses and the job isthmus-deliver-alerts has not looked for 5 minutes, and closes it when it has.';
+
+create function sync.note_addressed() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_addressed boolean;
+begin
+  execute $sql$ select exists (select from vault.secrets where name in ('isthmus_webhook_url', 'isthmus_webhook_url_2')) $sql$ into v_addressed;
+  insert into public.sync_alert_settings as s (addressed) values (v_addressed)
+  on conflict (one) do update set addressed = excluded.addressed where s.addressed <> excluded.addressed;
+exception when others then
+  -- Without a Vault nobody is told, and of one that cannot be read what was known stands.
+  null;
+end
+$$;
+comment on function sync.note_addressed() is 'Notes whether Vault has an address that is told of alerts, also where the job that tells has never looked.';
+
 create function sync.watch_tick() returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -10191,14 +10321,17 @@ begin
   if v_wrong ? 'kind' then
     perform sync.raise_alert(v_wrong ->> 'kind', v_wrong ->> 'severity', null, null, null, v_wrong ->> 'message', v_wrong -> 'details');
   end if;
+  perform sync.note_addressed();
+  perform sync.watch_delivery();
   perform sync.forget_ticks();
 end
 $$;
 comment on function sync.watch_tick() is
-  'Opens the alert tick_missing, tick_refused or tick_slow while ticks are, and closes them when one has worked. The job isthmus-watch-tick runs it.';
+  'Sees that messages about alerts are sent (sync.watch_delivery). Opens the alert tick_missing, tick_refused or tick_slow while ticks are, and closes them when one has worked. The job isthmus-watch-tick runs it.';
 
 revoke all on function sync.read_tick_answers(), sync.tick_obstacle(), sync.pg_net_state(), sync.refused_tick(integer, text), sync.judge_ticks(),
-  sync.watch_tick() from public;
+  sync.watch_delivery(), sync.note_addressed(), sync.watch_tick() from public;
+grant execute on function sync.watch_delivery() to isthmus_worker;
 
 -- supabase/schemas/functions/alert-messages.sql
 
@@ -10256,7 +10389,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     'alert', p_alert.id, 'kind', p_alert.kind, 'severity', p_alert.severity,
     'source', (select s.name from public.sync_sources s where s.id = p_alert.source_id),
     'entity', (select e.entity_type from public.sync_entities e where e.id = p_alert.entity_id),
-    'execution', p_alert.execution_id,
+    'subject', nullif(p_alert.subject, ''), 'execution', p_alert.execution_id,
     'job', (select j.name from public.sync_jobs j where j.id = p_alert.job_id),
     'message', left(p_alert.message, 2000), 'remedy', p_alert.remedy, 'occurrences', p_alert.occurrences,
     'since', to_char(p_alert.first_seen_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
@@ -10348,6 +10481,24 @@ $$;
 comment on function sync.put_messages(uuid[], text[], text[], text) is
   'Puts messages into the outbox, for each alert its event and the address that is told; more of one event than digest_above become one. Returns how many.';
 
+create function sync.slot_of(p_kind text, p_subject text, p_first boolean, p_second boolean) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Of an address that does not answer the other one is told. Where there is no first address, the second is told of everything.
+  select case when p_kind = 'alert_undelivered' then case p_subject when 'second' then 'first' else 'second' end
+              when p_second and not p_first then 'second' else 'first' end
+$$;
+comment on function sync.slot_of(text, text, boolean, boolean) is 'Which address is told of an alert when it opens. p_first, p_second: which addresses there are.';
+
+create function sync.move_messages() returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  with moved as (
+    update public.sync_alert_deliveries set slot = 'second' where slot = 'first' and status = 'waiting' and event <> 'test' returning alert_ids
+  )
+  update public.sync_alerts a set told_slots = array(select distinct t from unnest(array_replace(a.told_slots, 'first', 'second')) t)
+   where a.told_severity is not null and a.id in (select unnest(m.alert_ids) from moved m)
+$$;
+comment on function sync.move_messages() is 'What waits for the first address goes to the second.';
+
 create function sync.fill_outbox(p_first boolean, p_second boolean, p_ref text) returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -10362,15 +10513,14 @@ begin
   for v_alert in
     select * from public.sync_alerts where closed_at is not null and told_severity is not null order by closed_at, id for no key update skip locked
   loop
-    foreach v_slot in array array['first', 'second'] loop
-      if v_slot = 'first' and p_first and v_alert.kind <> 'alert_undelivered'
-         or v_slot = 'second' and p_second and (v_alert.escalated_at is not null or v_alert.kind = 'alert_undelivered') then
-        v_ids := v_ids || v_alert.id;
-        v_events := v_events || 'cleared'::text;
-        v_slots := v_slots || v_slot;
-      end if;
+    for v_slot in
+      select distinct case when t = 'first' and p_second and not p_first then 'second' else t end from unnest(v_alert.told_slots) t order by 1
+    loop
+      v_ids := v_ids || v_alert.id;
+      v_events := v_events || 'cleared'::text;
+      v_slots := v_slots || v_slot;
     end loop;
-    update public.sync_alerts set told_severity = null where id = v_alert.id;
+    update public.sync_alerts set told_severity = null, told_slots = '{}' where id = v_alert.id;
   end loop;
 
   for v_alert in
@@ -10379,22 +10529,26 @@ begin
        and (told_severity is null or told_severity = 'warning' and severity = 'critical' or escalates_at <= now() and escalated_at is null and acknowledged_by is null)
      order by first_seen_at, id for no key update skip locked
   loop
-    -- Of an address that does not answer the other one is told.
-    v_slot := case when v_alert.kind = 'alert_undelivered' then 'second' else 'first' end;
+    v_slot := sync.slot_of(v_alert.kind, v_alert.subject, p_first, p_second);
     v_here := case v_slot when 'second' then p_second else p_first end;
     if v_here and (v_alert.told_severity is null or v_alert.told_severity = 'warning' and v_alert.severity = 'critical') then
       v_ids := v_ids || v_alert.id;
       v_events := v_events || case when v_alert.told_severity is null then 'opened' else 'escalated' end;
       v_slots := v_slots || v_slot;
-      update public.sync_alerts set told_severity = severity where id = v_alert.id;
+      v_alert.told_severity := v_alert.severity;
+      v_alert.told_slots := array(select distinct t from unnest(v_alert.told_slots || v_slot) t);
     end if;
-    if p_second and v_slot = 'first' and (v_here or v_alert.told_severity is not null)
+    if p_second and v_alert.kind <> 'alert_undelivered' and v_alert.told_severity is not null and 'second' <> all (v_alert.told_slots)
        and v_alert.escalates_at <= now() and v_alert.escalated_at is null and v_alert.acknowledged_by is null then
       v_ids := v_ids || v_alert.id;
       v_events := v_events || 'escalated'::text;
       v_slots := v_slots || 'second'::text;
-      update public.sync_alerts set escalated_at = now() where id = v_alert.id;
+      v_alert.told_slots := v_alert.told_slots || 'second'::text;
+      v_alert.escalated_at := now();
     end if;
+    update public.sync_alerts
+       set told_severity = v_alert.told_severity, told_slots = v_alert.told_slots, escalated_at = v_alert.escalated_at
+     where id = v_alert.id and (told_severity, told_slots, escalated_at) is distinct from (v_alert.told_severity, v_alert.told_slots, v_alert.escalated_at);
   end loop;
   return sync.put_messages(v_ids, v_events, v_slots, p_ref);
 end
@@ -10402,7 +10556,36 @@ $$;
 comment on function sync.fill_outbox(boolean, boolean, text) is
   'Looks which alerts people have to be told of, and puts the messages into the outbox. p_first, p_second: which addresses there are. Returns how many messages.';
 
-revoke all on function sync.put_messages(uuid[], text[], text[], text), sync.fill_outbox(boolean, boolean, text) from public;
+create function sync.is_needed(p_message public.sync_alert_deliveries) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select p_message.event <> 'test' and (
+    exists (select from public.sync_alerts a where a.id = any (p_message.alert_ids) and a.closed_at is null)
+    or 'cleared' in (p_message.event, coalesce(p_message.body ->> 'of', '')) and p_message.created_at > now() - interval '30 days')
+$$;
+comment on function sync.is_needed(public.sync_alert_deliveries) is
+  'Whether a message that has not arrived says something that is still so: an alert of it is open, or it says that one is over, for 30 days.';
+
+create function sync.wake_messages(p_slot text) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_alert_deliveries d
+     set status = case when n.needed then 'waiting' else 'dropped' end, tries = 0, next_attempt_at = clock_timestamp(),
+         ended_at = case when not n.needed then coalesce(d.ended_at, clock_timestamp()) end
+    from (select f.id, sync.is_needed(f) as needed from public.sync_alert_deliveries f where f.slot = p_slot and f.status = 'failed') n
+   where d.id = n.id
+$$;
+comment on function sync.wake_messages(text) is 'What was given up at an address waits again where it is still so, however old it is.';
+
+create function sync.probe_slot(p_slot text) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_alert_deliveries d
+     set status = 'waiting', tries = greatest(d.tries - 1, 0), next_attempt_at = clock_timestamp(), ended_at = null
+   where d.id = (select f.id from public.sync_alert_deliveries f where f.slot = p_slot and f.status = 'failed' and sync.is_needed(f) order by f.ordinal limit 1)
+     and not exists (select from public.sync_alert_deliveries o where o.slot = p_slot and o.status in ('waiting', 'sent'))
+$$;
+comment on function sync.probe_slot(text) is 'Tries the oldest message that was given up at an address, and is still so, once more.';
+
+revoke all on function sync.put_messages(uuid[], text[], text[], text), sync.slot_of(text, text, boolean, boolean), sync.move_messages(), sync.is_needed(public.sync_alert_deliveries),
+  sync.wake_messages(text), sync.probe_slot(text), sync.fill_outbox(boolean, boolean, text) from public;
 
 -- supabase/schemas/functions/deliver-alerts.sql
 
@@ -10488,26 +10671,31 @@ begin
   if v_answers is not null and (pg_relation_size(v_answers) <= 8388608 or exists (
        select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
         where i.indrelid = v_answers and i.indisvalid and i.indpred is null and a.attname = 'created')) then
-    for v_one in execute $sql$
-      select distinct on (d.id) d.id, r.status_code, coalesce(r.timed_out, false) as timed_out, r.error_msg
-        from unnest($1) d
-        join (select id, status_code, timed_out, error_msg, created from net._http_response where created >= $2 order by created desc limit 5000) r
-          on r.id = d.request_id and r.created between d.tried_at - interval '5 seconds' and d.tried_at + interval '2 minutes'
-       order by d.id, r.created desc
-    $sql$ using v_sent, (select min(d.tried_at) - interval '5 seconds' from unnest(v_sent) d)
-    loop
-      v_count := v_count + 1;
-      if not v_one.timed_out and v_one.status_code between 200 and 299 then
-        update public.sync_alert_deliveries set status = 'delivered', status_code = v_one.status_code, last_error = null, ended_at = clock_timestamp()
-         where id = v_one.id;
-      else
-        perform sync.note_failed_try(v_one.id, v_one.status_code, case
-          when v_one.timed_out then 'no answer within 5 seconds'
-          when v_one.status_code is not null then 'the answer was status ' || v_one.status_code
-          -- Words of curl, which may name the address.
-          else 'no answer: ' || left(regexp_replace(regexp_replace(coalesce(v_one.error_msg, 'unknown'), '[^ ]*(://|/)[^ ]*', '...', 'g'), '[^ -~]', '?', 'g'), 100) end);
-      end if;
-    end loop;
+    begin
+      for v_one in execute $sql$
+        select distinct on (d.id) d.id, r.status_code, coalesce(r.timed_out, false) as timed_out, r.error_msg
+          from unnest($1) d
+          join (select id, status_code, timed_out, error_msg, created from net._http_response where created >= $2 order by created desc limit 5000) r
+            on r.id = d.request_id and r.created between d.tried_at - interval '5 seconds' and d.tried_at + interval '2 minutes'
+         order by d.id, r.created desc
+      $sql$ using v_sent, (select min(d.tried_at) - interval '5 seconds' from unnest(v_sent) d)
+      loop
+        v_count := v_count + 1;
+        if not v_one.timed_out and v_one.status_code between 200 and 299 then
+          update public.sync_alert_deliveries set status = 'delivered', status_code = v_one.status_code, last_error = null, ended_at = clock_timestamp()
+           where id = v_one.id;
+        else
+          perform sync.note_failed_try(v_one.id, v_one.status_code, case
+            when v_one.timed_out then 'no answer within 5 seconds'
+            when v_one.status_code is not null then 'the answer was status ' || v_one.status_code
+            -- Words of curl, which may name the address.
+            else 'no answer: ' || left(regexp_replace(regexp_replace(coalesce(v_one.error_msg, 'unknown'), '[^ ]*(://|/)[^ ]*', '...', 'g'), '[^ -~]', '?', 'g'), 100) end);
+        end if;
+      end loop;
+    exception when others then
+      -- Answers that cannot be read are as good as none: what was sent is sent again.
+      v_count := 0;
+    end;
   end if;
   perform sync.note_failed_try(d.id, null, 'no answer is known: pg_net has lost it, or its worker does not run')
      from public.sync_alert_deliveries d where d.status = 'sent' and d.tried_at < now() - interval '2 minutes';
@@ -10525,6 +10713,7 @@ declare
   v_error   text := p_problem;
 begin
   if p_url is null and p_problem is null then
+    -- A test: all else waits for an address.
     update public.sync_alert_deliveries set status = 'dropped', ended_at = clock_timestamp(),
            last_error = format('there is no Vault secret %s', sync.slot_secret(p_message.slot)) where id = p_message.id;
     return;
@@ -10547,33 +10736,49 @@ end
 $$;
 comment on function sync.send_message(public.sync_alert_deliveries, text, text) is 'Tries a message once. Without an address it is dropped; with a problem of the address the try has failed.';
 
-create function sync.tell_undelivered() returns void
+create function sync.tell_undelivered(p_first boolean, p_second boolean) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_failing jsonb;
+  v_slot    text;
+  v_last    public.sync_alert_deliveries;
+  v_says    text;
+  v_details jsonb;
 begin
-  -- The latest end at each address counts.
-  select jsonb_object_agg(s.slot, jsonb_build_object('since', d.ended_at, 'delivery', d.id, 'status', d.status_code, 'error', d.last_error)) into v_failing
-    from unnest(array['first', 'second']) s (slot)
-    cross join lateral (select * from public.sync_alert_deliveries x where x.slot = s.slot and x.status in ('delivered', 'failed') order by x.ended_at desc limit 1) d
-   where d.status = 'failed';
-  -- At an address that works again, what was given up within a day is sent after all, where it is still so.
-  update public.sync_alert_deliveries d
-     set status = case when exists (select from public.sync_alerts a where a.id = any (d.alert_ids) and a.closed_at is null) then 'waiting' else 'dropped' end,
-         tries = 0, next_attempt_at = clock_timestamp(), ended_at = case when exists (select from public.sync_alerts a where a.id = any (d.alert_ids) and a.closed_at is null) then null else d.ended_at end
-   where d.status = 'failed' and d.ended_at > now() - interval '1 day' and not coalesce(v_failing ? d.slot, false)
-     and exists (select from public.sync_alert_deliveries x where x.slot = d.slot and x.status = 'delivered' and x.ended_at > d.ended_at);
-  if v_failing is null then
-    update public.sync_alerts set closed_at = now() where kind = 'alert_undelivered' and closed_at is null;
-  elsif not exists (select from public.sync_alerts where kind = 'alert_undelivered' and closed_at is null and details = v_failing) then
-    perform sync.raise_alert('alert_undelivered', 'critical', null, null, null,
-      (select string_agg(format('Messages about alerts do not arrive at the %s address (Vault secret %s): %s.', f.key, sync.slot_secret(f.key), f.value ->> 'error'), ' ' order by f.key)
-         from jsonb_each(v_failing) f), v_failing);
-  end if;
+  foreach v_slot in array array['first', 'second'] loop
+    v_says := null;
+    if (case v_slot when 'first' then p_first else p_second end) then
+      -- The latest end at the address counts.
+      select * into v_last from public.sync_alert_deliveries where slot = v_slot and status in ('delivered', 'failed') order by ended_at desc limit 1;
+      if v_last.status = 'failed' then
+        v_says := format('Messages about alerts do not arrive at the %s address (Vault secret %s): %s.', v_slot, sync.slot_secret(v_slot), v_last.last_error);
+        v_details := jsonb_build_object('since', v_last.ended_at, 'delivery', v_last.id, 'status', v_last.status_code, 'error', v_last.last_error);
+        if v_last.ended_at <= now() - interval '1 hour' then
+          perform sync.probe_slot(v_slot);
+        end if;
+      else
+        perform sync.wake_messages(v_slot);
+      end if;
+    else
+      -- Whatever comes back, or comes instead, is tried at once.
+      perform sync.wake_messages(v_slot);
+      update public.sync_alert_deliveries d set status = 'dropped', ended_at = clock_timestamp()
+       where d.slot = v_slot and d.status = 'waiting' and d.event <> 'test' and not sync.is_needed(d);
+      if exists (select from public.sync_alert_deliveries d join public.sync_alerts a on a.id = any (d.alert_ids)
+                  where d.slot = v_slot and d.status = 'waiting' and a.closed_at is null and a.kind <> 'alert_undelivered') then
+        v_says := format('Messages about alerts wait for the %s address: there is no Vault secret %s.', v_slot, sync.slot_secret(v_slot));
+        v_details := jsonb_build_object('missing', sync.slot_secret(v_slot));
+      end if;
+    end if;
+    if v_says is null then
+      update public.sync_alerts set closed_at = now() where kind = 'alert_undelivered' and subject = v_slot and closed_at is null;
+    elsif not exists (select from public.sync_alerts where kind = 'alert_undelivered' and subject = v_slot and closed_at is null and details = v_details) then
+      perform sync.raise_alert('alert_undelivered', 'critical', null, null, null, v_says, v_details, v_slot);
+    end if;
+  end loop;
 end
 $$;
-comment on function sync.tell_undelivered() is
-  'Opens the alert alert_undelivered while the latest message to an address was given up, and closes it when one has arrived there. Then what was given up is sent again.';
+comment on function sync.tell_undelivered(boolean, boolean) is
+  'Opens the alert alert_undelivered of an address while the latest message to it was given up, or messages wait for it that is not there; closes it when one has arrived, or none waits. Then what was given up is sent again; before, one message an hour. p_first, p_second: which addresses there are.';
 
 create function sync.beat() returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10608,9 +10813,11 @@ comment on function sync.beat() is
   'Calls the heartbeat address of Vault once for a new tick without a failed part, and once for each job that has succeeded since. Returns how often.';
 
 create function sync.deliver_alerts() returns jsonb
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 declare
   v_to      record;
+  v_first   boolean;
+  v_second  boolean;
   v_beats   integer;
   v_message public.sync_alert_deliveries;
 begin
@@ -10622,16 +10829,24 @@ begin
   if not found then
     return null;
   end if;
-  perform sync.read_webhook_answers();
-  perform sync.tell_undelivered();
-  v_beats := sync.beat();
   select f.url as first, f.problem as first_problem, s.url as second, s.problem as second_problem into v_to
     from sync.address_of(sync.slot_secret('first')) f, sync.address_of(sync.slot_secret('second')) s;
-  perform sync.fill_outbox(coalesce(v_to.first, v_to.first_problem) is not null, coalesce(v_to.second, v_to.second_problem) is not null, sync.project_ref());
+  v_first := coalesce(v_to.first, v_to.first_problem) is not null;
+  v_second := coalesce(v_to.second, v_to.second_problem) is not null;
+  update public.sync_alert_settings set looked_at = clock_timestamp(), addressed = v_first or v_second;
+  update public.sync_alerts set closed_at = now() where kind = 'alerts_not_delivered' and closed_at is null;
+  perform sync.read_webhook_answers();
+  if v_second and not v_first then
+    perform sync.wake_messages('first');
+    perform sync.move_messages();
+  end if;
+  perform sync.tell_undelivered(v_first, v_second);
+  v_beats := sync.beat();
+  perform sync.fill_outbox(v_first, v_second, sync.project_ref());
   -- Of one alert the messages to one address arrive in their order.
   for v_message in
     select d.* from public.sync_alert_deliveries d
-     where d.status = 'waiting' and d.next_attempt_at <= clock_timestamp()
+     where d.status = 'waiting' and d.next_attempt_at <= clock_timestamp() and (d.event = 'test' or case d.slot when 'first' then v_first else v_second end)
        and not exists (select from public.sync_alert_deliveries e
                         where e.status in ('waiting', 'sent') and e.slot = d.slot and e.ordinal < d.ordinal and e.alert_ids && d.alert_ids)
      order by d.ordinal limit 50 for no key update skip locked
@@ -10640,8 +10855,9 @@ begin
       case v_message.slot when 'first' then v_to.first_problem else v_to.second_problem end);
   end loop;
   delete from public.sync_alert_deliveries
-   where id = any (array(select id from public.sync_alert_deliveries
-                          where created_at < now() - interval '30 days' and status not in ('waiting', 'sent') order by created_at limit 1000));
+   where id = any (array(select d.id from public.sync_alert_deliveries d
+                          where d.created_at < now() - interval '30 days' and d.status not in ('waiting', 'sent') and not (d.status = 'failed' and sync.is_needed(d))
+                          order by d.created_at limit 1000));
   return (select jsonb_build_object('waiting', count(*) filter (where status = 'waiting'), 'sent', count(*) filter (where status = 'sent'), 'heartbeats', v_beats)
             from public.sync_alert_deliveries where status in ('waiting', 'sent'));
 end
@@ -10659,6 +10875,6 @@ comment on function sync.test_alert() is
   'Has a test message sent to both addresses within a minute. Returns the ids of the rows in sync_alert_deliveries, which say what became of each.';
 
 revoke all on function sync.address_of(text), sync.slot_secret(text), sync.webhook_headers(uuid, text), sync.note_failed_try(uuid, integer, text),
-  sync.read_webhook_answers(), sync.send_message(public.sync_alert_deliveries, text, text), sync.tell_undelivered(), sync.beat(),
+  sync.read_webhook_answers(), sync.send_message(public.sync_alert_deliveries, text, text), sync.tell_undelivered(boolean, boolean), sync.beat(),
   sync.deliver_alerts(), sync.test_alert() from public;
 grant execute on function sync.test_alert() to isthmus_worker;

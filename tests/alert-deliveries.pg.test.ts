@@ -516,6 +516,172 @@ describe("alerts leave the building", () => {
     });
   });
 
+  describe("an address that goes away", () => {
+    const raiseOf = (kind: string, subject: string) =>
+      asWorker("select sync.raise_alert($1, 'critical', $2, null, null, $3, '{}', $4)", [kind, source, `of ${subject}`, subject]);
+
+    it("leaves what is due waiting, which is an alert, and gets all when it is back, that what is over is over too", async () => {
+      await raise("brake", "critical", 1);
+      await minutes(1);
+      receiver.take();
+      receiver.answer = 500;
+      await raise("surplus", "warning", 2);
+      await raise("horizon_held", "warning");
+      await minutes(1);
+      receiver.take();
+      await secret("webhook_url", null);
+      await dueNow();
+      await minutes(2);
+      expect((await deliveries()).map(({ status }) => status)).toEqual(["delivered", "waiting", "waiting"]);
+      expect(await openKinds()).toEqual(["alert_undelivered", "brake", "horizon_held", "surplus"]);
+      const [undelivered] = await hosted.admin<
+        { message: string }[]
+      >`select message from public.sync_alerts where kind = 'alert_undelivered'`;
+      expect(undelivered?.message).toBe(
+        "Messages about alerts wait for the first address: there is no Vault secret isthmus_webhook_url.",
+      );
+      // What is over meanwhile is told to who knows of it.
+      await close("brake");
+      await close("horizon_held");
+      await minutes(1);
+      receiver.answer = 200;
+      await secret("webhook_url", `${receiver.base}/first/${TOKEN}`);
+      await dueNow();
+      await minutes(2);
+      expect(told().sort()).toEqual(["first cleared brake", "first cleared horizon_held", "first opened surplus"]);
+      expect(await openKinds()).toEqual(["surplus"]);
+    });
+
+    it("on purpose leaves no alert once nothing open waits for it", async () => {
+      receiver.answer = 500;
+      await hosted.owner`insert into public.sync_alert_settings (tries) values (1)`;
+      await raise("brake", "critical", 1);
+      await minutes(2);
+      expect(await openKinds()).toEqual(["alert_undelivered", "brake"]);
+      await secret("webhook_url", null);
+      await close("brake");
+      await minutes(1);
+      expect(await openKinds()).toEqual([]);
+    });
+
+    it("sends what was given up after all, however old it is, with one try an hour, and that something is over as well", async () => {
+      await hosted.owner`insert into public.sync_alert_settings (tries) values (1)`;
+      await raise("horizon_held", "warning");
+      await minutes(1);
+      receiver.answer = 500;
+      await raise("brake", "critical", 1);
+      await close("horizon_held");
+      await raise("surplus", "warning", 2);
+      await minutes(2);
+      receiver.take();
+      await hosted.admin`update public.sync_alert_deliveries set ended_at = ended_at - interval '59 minutes', created_at = created_at - interval '29 days'`;
+      await minutes(1);
+      expect(told()).toEqual([]);
+      await hosted.admin`update public.sync_alert_deliveries set ended_at = ended_at - interval '5 days'`;
+      await minutes(2);
+      expect(told()).toHaveLength(1);
+      receiver.answer = 200;
+      await hosted.admin`update public.sync_alert_deliveries set ended_at = ended_at - interval '1 hour'`;
+      await minutes(3);
+      expect(told().sort()).toEqual(["first cleared horizon_held", "first opened brake", "first opened surplus"]);
+      expect(await openKinds()).toEqual(["brake", "surplus"]);
+    });
+
+    it("has everything told to the second, and the one that fails is told to the other", async () => {
+      await hosted.owner`insert into public.sync_alert_settings (tries) values (1)`;
+      await secret("webhook_url", null);
+      await secret("webhook_url_2", `${receiver.base}/second/${TOKEN}`);
+      await raise("brake", "critical", 1);
+      await minutes(1);
+      await close("brake");
+      await minutes(1);
+      expect(told()).toEqual(["second opened brake", "second cleared brake"]);
+
+      await secret("webhook_url", `${receiver.base}/first/${TOKEN}`);
+      receiver.answer = ({ path }: Received) => (path.startsWith("/second") ? 500 : 200);
+      await hosted.owner`select sync.test_alert()`;
+      await minutes(3);
+      expect(told().sort()).toEqual(["first opened alert_undelivered", "first test", "second test"]);
+    });
+
+    it("hands what waits for it to the second", async () => {
+      await secret("webhook_url_2", `${receiver.base}/second/${TOKEN}`);
+      receiver.answer = ({ path }: Received) => (path.startsWith("/first") ? 500 : 200);
+      await raise("brake", "critical", 1);
+      await minutes(1);
+      receiver.take();
+      await secret("webhook_url", null);
+      await dueNow();
+      await minutes(2);
+      expect(told()).toEqual(["second opened brake"]);
+      await close("brake");
+      await minutes(1);
+      expect(told()).toEqual(["second cleared brake"]);
+      expect(await openKinds()).toEqual([]);
+    });
+
+    it("and two subjects of one kind are told each", async () => {
+      await raiseOf("job_failed", "a");
+      await raiseOf("job_failed", "b");
+      await minutes(1);
+      expect(told()).toEqual(["first opened job_failed", "first opened job_failed"]);
+    });
+  });
+
+  describe("nobody who looks", () => {
+    const since = (minutes: number) =>
+      hosted.admin`update public.sync_alert_settings set looked_at = now() - make_interval(mins => ${minutes})`;
+    const watched = () => hosted.owner`select sync.watch_tick()`;
+
+    it("for five minutes, where there are addresses, is an alert of the watch and of the tick, until somebody looks", async () => {
+      await watched();
+      await since(4);
+      await watched();
+      expect(await openKinds()).not.toContain("alerts_not_delivered");
+      await since(6);
+      await watched();
+      expect(await openKinds()).toContain("alerts_not_delivered");
+      await look();
+      expect(await openKinds()).not.toContain("alerts_not_delivered");
+      await since(6);
+      await asWorker("select sync.watch_delivery()");
+      expect(await openKinds()).toContain("alerts_not_delivered");
+      await look();
+      await secret("webhook_url", null);
+      await watched();
+      await since(60);
+      await watched();
+      expect(await openKinds()).not.toContain("alerts_not_delivered");
+    });
+
+    it("answers that cannot be read are as good as none: the message is tried again, and everything else is told", async () => {
+      await raise("brake", "critical", 1);
+      await look();
+      await answered();
+      await hosted.admin`update public.sync_alert_deliveries set tried_at = tried_at - interval '3 minutes'`;
+      await hosted.admin.unsafe("alter table net._http_response rename column status_code to code");
+      try {
+        await raise("surplus", "warning", 2);
+        await look();
+        expect(await deliveries()).toMatchObject([
+          { status: "waiting", tries: 1, error: expect.stringMatching(/^no answer is known/) as unknown },
+          { status: "sent" },
+        ]);
+      } finally {
+        await hosted.admin.unsafe("alter table net._http_response rename column code to status_code");
+      }
+    });
+
+    it("waits for a lock no longer than two seconds", async () => {
+      await look();
+      await raise("brake", "critical", 1);
+      await hosted.admin.begin(async (tx) => {
+        await tx.unsafe("lock table public.sync_alert_deliveries in access exclusive mode");
+        expect(await outcomeOf(look())).toBe("55P03");
+      });
+    });
+  });
+
   describe("an alert is acknowledged", () => {
     const acknowledge = (
       role: Role,

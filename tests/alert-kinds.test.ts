@@ -13,7 +13,11 @@ const typescript = ["shared", "functions"].flatMap((folder) =>
     .map((file) => readFileSync(join(ROOT, folder, file), "utf8")),
 );
 /** Sides of an identity that a person has to accept: each makes an alert of its own. */
-const SIDES = ["source", "target", "installation", "source_address", "target_address"];
+const SIDES = [
+  ...(/side text not null check \(side in \(([^)]*)\)/.exec(sql.join("\n").replace(/ +/g, " "))?.[1] ?? "").matchAll(
+    /'([a-z_]+)'/g,
+  ),
+].map(([, side]) => side);
 
 /** The kinds that some text raises: through sync.raise_alert, as an alert's object, or into the table itself. */
 function raisedIn(text: string): string[] {
@@ -21,13 +25,14 @@ function raisedIn(text: string): string[] {
     ...text.matchAll(/raise_alert\(\s*'([a-z_]+)'/g),
     ...text.matchAll(/'kind', '([a-z_]+)', 'severity'/g),
     ...text.matchAll(/insert into public\.sync_alerts[^;]*?\bvalues \('([a-z_]+)'/g),
+    ...text.matchAll(/raise_job_alert\('([a-z_]+)'/g),
     ...text.matchAll(/kind: "([a-z_]+)",\s*severity: "(?:warning|critical)"/g),
     ...text.matchAll(/alertOf\(entity, "([a-z_]+)"/g),
   ].map(([, kind = ""]) => kind);
   return text.includes("v_one.side || '_unknown'") ? [...found, ...SIDES.map((side) => `${side}_unknown`)] : found;
 }
 /** Every way in which an alert can come into being, so that a new one does not pass unseen. */
-const WAYS = /sync\.raise_alert\((?!text|p_|\$1)|insert into public\.sync_alerts|openAlert\(target|alertOf\(entity/g;
+const WAYS = /sync\.raise_(?:job_)?alert\((?!text|p_|\$1)|insert into public\.sync_alerts|openAlert\(target|alertOf\(entity/g;
 
 const raised = [...new Set([...sql, ...typescript].flatMap(raisedIn))].sort();
 const known = alertKinds();

@@ -19,6 +19,12 @@ const NAMESPACE = "6f1f7e1c-2f0b-4c0d-9d52-0a1b2c3d4e5f";
 describe("killing anything at any moment", () => {
   let test: TestPlatform;
   let undisturbed: Record<string, string[]>;
+  /** A new target, and a cache that remembers none: else the target would be taken for one that was put back. */
+  const beginAnew = async () => {
+    await resetTarget(test.target, NAMESPACE);
+    await test.platform.redis.crash();
+    await test.platform.redis.restart();
+  };
 
   beforeAll(async () => {
     // Small pages and short leases: many seams, quick recovery.
@@ -26,7 +32,7 @@ describe("killing anything at any moment", () => {
       scale: 0.02,
       env: { ISTHMUS_PAGE_SIZE: "60", ISTHMUS_PAGE_SIZE_MAX: "60", ISTHMUS_LEASE_SECONDS: "2", ISTHMUS_ROWS_PER_CHAIN: "150" },
     });
-    await resetTarget(test.target, NAMESPACE);
+    await beginAnew();
     const state = await test.finish((await test.start(REQUEST)).execution);
     expect(state.status).toBe("succeeded");
     undisturbed = await endState(test.target);
@@ -36,7 +42,7 @@ describe("killing anything at any moment", () => {
   it.each(Array.from({ length: RUNS }, (_, index) => FIRST_SEED + index))(
     "ends in the same rows, mappings, states and queue as an undisturbed run (seed %i)",
     async (seed) => {
-      await resetTarget(test.target, NAMESPACE);
+      await beginAnew();
       const { execution } = await test.start(REQUEST);
       const repair = injectFaults(test.platform, seed, 8, 2_400);
       const finished = await test.finish(execution, { tickEveryMs: 500 }).finally(repair);

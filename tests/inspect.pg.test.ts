@@ -296,6 +296,25 @@ describe("an entity whose driving table is a view", () => {
     expect((await refusal(test.start({ entities: ["offices"] }))).code).toBe("CAPTURE_IMPOSSIBLE");
   });
 
+  it("stands in its alert until it can tell what changed, whatever else has come through", async () => {
+    await using test = await createPipeline();
+    await test.seed.office(1);
+    const alerted = async () =>
+      (await test.target.admin`select from public.sync_alerts where kind = 'contract_broken' and closed_at is null`).length;
+    await test.sync({ entities: ["offices"] });
+    await test.source.admin`alter table dispatch_office rename to office`;
+    await test.source.admin`create view dispatch_office as select * from office`;
+    await test.source.admin`grant select on dispatch_office to isthmus_reader`;
+    await refusal(test.start({ entities: ["offices"] }));
+    expect(await alerted()).toBe(1);
+    await test.sync({ entities: ["offices"], capture: "full" });
+    expect(await alerted()).toBe(1);
+    await test.source.admin`drop view dispatch_office`;
+    await test.source.admin`alter table office rename to dispatch_office`;
+    await test.sync({ entities: ["offices"] });
+    expect(await alerted()).toBe(0);
+  });
+
   it("is left out alone, and is refused as not fitting where more is wrong with it", async () => {
     await using test = await createPipeline();
     await test.seed.office(1);

@@ -87,6 +87,7 @@ const OF_BOTH = [
     "pick",
     "prints_sql",
     "raise_alert",
+    "subject_of",
     "record_texts",
     "tell_otherwise",
     "texts_kept",
@@ -113,6 +114,7 @@ const OF_OWNER = [
   ],
   ...["note_failed_try", "project_ref", "put_messages", "read_webhook_answers", "send_message", "send_request", "single_message"],
   ...["slot_secret", "studio_link", "tell_undelivered", "test_message", "webhook_headers"],
+  ...["is_needed", "move_messages", "note_addressed", "probe_slot", "slot_of", "wake_messages"],
 ];
 const OF_NOBODY = ["decide"];
 /** What the worker may do besides reading, table by table: i insert, u update (of some column), d delete. */

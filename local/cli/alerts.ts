@@ -2,6 +2,7 @@ import { query, queryOne } from "../../shared/db/query.ts";
 import { onTarget } from "./on-target.ts";
 import { formatTable } from "./output.ts";
 import { Problem } from "./problem.ts";
+import { redirectAdvice, type Redirected } from "./redirects.ts";
 import type { Environment } from "./settings.ts";
 
 export interface OpenAlert {
@@ -47,7 +48,7 @@ export function showAlerts(alerts: readonly OpenAlert[]): string {
   return [formatTable(["severity", "alert", "entity", "since", "times", "acknowledged by"], rows), ...reasons].join("");
 }
 
-/** What became of a test message: to which address, whether it arrived, and why it did not. */
+/** What became of a test message: to which address, whether it was answered (delivered), and why it did not arrive. */
 export interface TestedAddress {
   readonly address: "first" | "second";
   readonly status: "waiting" | "sent" | "delivered" | "failed" | "dropped";
@@ -60,7 +61,7 @@ const PATIENCE_MS = 180_000;
 const PAUSE_MS = 1_000;
 
 /**
- * Has a test message sent to both addresses, and waits until each has arrived, was dropped, or has failed once.
+ * Has a test message sent to both addresses, and waits until each was answered, was dropped, or has failed once.
  * @throws Problem when nobody has tried within three minutes: the job isthmus-deliver-alerts does not run.
  */
 export async function testAlerts(
@@ -94,12 +95,12 @@ export async function testAlerts(
   });
 }
 
-/** Where the test arrived, and where not. */
-export function showTested(tested: readonly TestedAddress[]): string {
-  return tested
-    .map(({ address, status, error }) => {
-      if (status === "delivered") return `The ${address} address has the test message.\n`;
-      return `The ${address} address has no test message: ${error ?? status}.\n`;
-    })
-    .join("");
+/** What answered to the test, and where it did not arrive. That the message is there, only a person can see. */
+export function showTested(tested: readonly TestedAddress[], redirected: readonly Redirected[] = []): string {
+  const answers = tested.map(({ address, status, statusCode, error }) =>
+    status === "delivered"
+      ? `The ${address} address answered the test message with status ${statusCode ?? 200}. Look whether the message is there: pg_net follows redirects, and a page that only answers looks the same.\n`
+      : `The ${address} address has no test message: ${error ?? status}.\n`,
+  );
+  return [...answers, ...redirected.map((one) => `${redirectAdvice(one)}\n`)].join("");
 }

@@ -4,6 +4,7 @@ import { installation } from "../../functions/installation.gen.ts";
 import { workerGrants } from "../../shared/jobs/grants.ts";
 import { adoptAs } from "../../shared/sql/adoption.ts";
 import { readAlerts, showAlerts, showTested, testAlerts } from "./alerts.ts";
+import { redirectedAddresses, TOLD } from "./redirects.ts";
 import {
   acknowledgement,
   adoptionPreview,
@@ -237,12 +238,20 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
   alerts
     .command("test")
     .description(
-      "send a test message to the addresses that are told of alerts, and wait for it; exit code 1 when the first does not get it",
+      "send a test message to the addresses that are told of alerts, and wait for it; exit code 1 when the first does not answer with a status from 200 to 299, or one of the file redirects",
     )
     .action(async () => {
       const tested = await testAlerts(env());
-      print(tested, showTested(tested));
-      if (tested.some(({ address, status }) => address === "first" && status !== "delivered")) exitWith(1);
+      const redirected = await redirectedAddresses(env());
+      print(
+        tested.map((one) => ({
+          ...one,
+          redirect: redirected.find(({ variable }) => TOLD[variable] === one.address)?.status ?? null,
+        })),
+        showTested(tested, redirected),
+      );
+      const failed = tested.some(({ address, status }) => address === "first" && status !== "delivered");
+      if (failed || redirected.length > 0) exitWith(1);
     });
 
   program

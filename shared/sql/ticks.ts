@@ -18,12 +18,13 @@ export async function endTick(target: Queryable, id: string, failed: readonly st
   await query(target, "target", "select sync.end_tick($1::text::uuid)", [id]);
 }
 
-/** Whether messages about alerts do not arrive, and why; null: they do, or nobody is told. */
+/** Why people are not told of alerts: messages do not arrive, or nobody sends them. Null: they are told, or nobody is to be. */
 export async function undelivered(target: Queryable): Promise<string | null> {
+  await query(target, "target", "select sync.watch_delivery()");
   const rows = await query<{ message: string }>(
     target,
     "target",
-    "select message from public.sync_alerts where kind = 'alert_undelivered' and closed_at is null",
+    "select message from public.sync_alerts where kind in ('alert_undelivered', 'alerts_not_delivered') and closed_at is null order by kind, subject",
   );
-  return rows[0]?.message ?? null;
+  return rows.length === 0 ? null : rows.map(({ message }) => message).join(" ");
 }

@@ -1,12 +1,13 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type postgres from "postgres";
+import { redirectAdvice, redirectedAddresses, TOLD } from "../redirects.ts";
 import { functionsUrl } from "../settings.ts";
 import { ALERT_SECRETS, alertSecrets, VAULT_SECRETS } from "./alert-secrets.ts";
 import { present, type Setup } from "./context.ts";
 import { withoutLimits } from "./limits.ts";
 import { PROJECT_ROOT } from "./project-root.ts";
-import type { Step } from "./step.ts";
+import type { Found, Step } from "./step.ts";
 
 export const TICK = "isthmus-sync-tick";
 export const WATCH = "isthmus-watch-tick";
@@ -28,19 +29,20 @@ export async function scheduler({ owner }: Setup): Promise<"pg_cron" | "qstash">
 export const fillVault: Step<Setup> = {
   title: "Vault",
   async look(setup) {
-    const [extensions] = await setup.owner<
-      { vault: boolean }[]
-    >`select to_regclass('vault.decrypted_secrets') is not null as vault`;
-    if (extensions?.vault !== true) return { state: "done", text: "the project has none: QStash calls sync-tick" };
+    const [has] = await setup.owner<{ vault: boolean; installed: boolean }[]>`
+      select to_regclass('vault.decrypted_secrets') is not null as vault, to_regnamespace('sync') is not null as installed`;
+    if (has?.vault !== true)
+      return (await untold(setup)) ?? { state: "done", text: "the project has none: QStash calls sync-tick" };
     const wanted = vaultSecrets(setup);
     if (wanted === undefined) return { state: "due", text: "store the functions' address and the key" };
     const rows = await setup.owner<{ name: string; value: string }[]>`
       select name, decrypted_secret as value from vault.decrypted_secrets where name in ${setup.owner(VAULT_SECRETS)}`;
     const known = new Map(rows.map(({ name, value }) => [name, value]));
     const open = Object.entries(wanted).filter(([name, value]) => known.get(name) !== value);
-    return open.length === 0
-      ? { state: "done", text: "holds the functions' address and the key" + toldText(Object.keys(wanted)) }
-      : { state: "due", text: `store ${open.map(([name]) => name).join(" and ")}` };
+    if (open.length > 0) return { state: "due", text: `store ${open.map(([name]) => name).join(" and ")}` };
+    const stored = { state: "done", text: "holds the functions' address and the key" + toldText(Object.keys(wanted)) } as const;
+    // The migrations enable what the project has.
+    return has.installed ? ((await untold(setup)) ?? stored) : stored;
   },
   async act(setup) {
     for (const [name, value] of Object.entries(vaultSecrets(setup) ?? {})) await storeSecret(setup, name, value);
@@ -51,6 +53,24 @@ export async function storeSecret({ owner }: Setup, name: string, value: string)
   await owner`
     select case when known.id is null then vault.create_secret(${value}, ${name})::text else vault.update_secret(known.id, ${value})::text end
       from (select (select id from vault.secrets where name = ${name}) as id) known`;
+}
+
+/** Why nobody is told of alerts although the file has an address; undefined: people are, or nobody is to be. */
+async function untold(setup: Setup): Promise<Found | undefined> {
+  const addresses = Object.keys(TOLD).filter((variable) => present(setup.env()[variable]) !== undefined);
+  if (addresses.length === 0) return undefined;
+  if ((await scheduler(setup)) !== "pg_cron")
+    return {
+      state: "person",
+      text: `nobody is told of alerts, whatever ${addresses.join(" and ")} says`,
+      actions: [
+        `Enable pg_cron, pg_net and Vault (dashboard: Extensions), from which messages about alerts leave, and run setup again; or leave ${addresses.join(" and ")} empty, and look at sync_alerts yourself.`,
+      ],
+    };
+  const redirected = await redirectedAddresses(setup.env());
+  return redirected.length === 0
+    ? undefined
+    : { state: "person", text: "an address for alerts redirects", actions: redirected.map(redirectAdvice) };
 }
 
 function vaultSecrets({ env }: Setup): Readonly<Record<string, string>> | undefined {

@@ -65,26 +65,26 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.alert_contract(smallint,jsonb,jsonb,jsonb)",
-    digest: "cc7b66c4b2",
+    digest: "bfd9025b78",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/contract-checks.sql",
   },
   {
     object: "function sync.alert_facts(public.sync_alerts,text)",
-    digest: "809268aba1",
+    digest: "4782c04425",
     rights: [],
     file: "schemas/functions/alert-messages.sql",
   },
   {
     object: "function sync.alert_kinds()",
-    digest: "af8afc1639",
+    digest: "3b9d050868",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/alert-kinds.sql",
   },
   { object: "function sync.alert_name(jsonb)", digest: "63da07ab12", rights: [], file: "schemas/functions/alert-messages.sql" },
   {
     object: "function sync.alert_old_records(smallint,integer)",
-    digest: "909774bfbd",
+    digest: "f6084d6d66",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue-care.sql",
   },
@@ -147,13 +147,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.beat()", digest: "f5ed1ad916", rights: [], file: "schemas/functions/deliver-alerts.sql" },
   {
     object: "function sync.begin_execution(jsonb)",
-    digest: "20917f58cf",
+    digest: "9491f5471b",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/begin.sql",
   },
   {
     object: "function sync.begin_job(uuid)",
-    digest: "e344131022",
+    digest: "a5b5befcfb",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/jobs.sql",
   },
@@ -331,7 +331,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.close_ended_alerts(uuid)",
-    digest: "e04acdb729",
+    digest: "b893ca64fa",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -343,13 +343,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.close_removed(smallint,integer)",
-    digest: "2cab96029d",
+    digest: "9b5bbddc51",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/changes-of-definitions.sql",
   },
   {
     object: "function sync.close_stalled_alerts(uuid)",
-    digest: "0968be4c24",
+    digest: "684aae55cd",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -485,7 +485,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-deletes.sql",
   },
-  { object: "function sync.deliver_alerts()", digest: "891a88b365", rights: [], file: "schemas/functions/deliver-alerts.sql" },
+  { object: "function sync.deliver_alerts()", digest: "efcf177302", rights: [], file: "schemas/functions/deliver-alerts.sql" },
   {
     object: "function sync.differences(jsonb,text[],jsonb,jsonb,jsonb,boolean)",
     digest: "90a0e677eb",
@@ -536,7 +536,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.end_tick(uuid)",
-    digest: "a2eca3741f",
+    digest: "0693f32491",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ticks.sql",
   },
@@ -577,8 +577,14 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/finish.sql",
   },
   {
+    object: "function sync.execution_subject(uuid)",
+    digest: "cff5da3257",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/finish.sql",
+  },
+  {
     object: "function sync.fail_job(uuid,jsonb,timestamp with time zone)",
-    digest: "87893b31ef",
+    digest: "b99bbfa405",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/jobs.sql",
   },
@@ -596,7 +602,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.fill_outbox(boolean,boolean,text)",
-    digest: "196abfc803",
+    digest: "53f317c93a",
     rights: [],
     file: "schemas/functions/alert-outbox.sql",
   },
@@ -632,7 +638,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.finish_execution(uuid,public.sync_execution_status,jsonb)",
-    digest: "3ea06a97e2",
+    digest: "36bf5bcd25",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -666,6 +672,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/plan-report.sql",
   },
+  { object: "function sync.forget_job_alerts()", digest: "6f1cd5a630", rights: [], file: "schemas/functions/jobs.sql" },
   {
     object: "function sync.forget_plan(uuid,smallint,integer)",
     digest: "ccff9a8e82",
@@ -734,6 +741,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "01859044cb",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
+  },
+  {
+    object: "function sync.held_up()",
+    digest: "cc9a80487b",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/ticks.sql",
   },
   {
     object: "function sync.hidden_fields(jsonb)",
@@ -808,6 +821,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/leave.sql",
   },
   {
+    object: "function sync.is_needed(public.sync_alert_deliveries)",
+    digest: "a9faf46f6f",
+    rights: [],
+    file: "schemas/functions/alert-outbox.sql",
+  },
+  {
     object: "function sync.is_new_identity(smallint,text,text)",
     digest: "c26a47b0eb",
     rights: ["isthmus_worker EXECUTE"],
@@ -855,6 +874,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "b232bccfc5",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/adoption-pages.sql",
+  },
+  {
+    object: "function sync.kept_entities(smallint,text[])",
+    digest: "951d8c8922",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/finish.sql",
   },
   {
     object: "function sync.kept_marks(public.sync_entities)",
@@ -1072,6 +1097,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-deletes.sql",
   },
+  { object: "function sync.move_messages()", digest: "638fbcc931", rights: [], file: "schemas/functions/alert-outbox.sql" },
   {
     object: "function sync.move_watermark(uuid,public.sync_entities)",
     digest: "8956693b99",
@@ -1126,6 +1152,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue.sql",
   },
+  { object: "function sync.note_addressed()", digest: "70eb66a0c7", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.note_changed_causes(smallint,bigint[])",
     digest: "96f2ba2f51",
@@ -1184,7 +1211,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.notice_target(smallint,bigint)",
-    digest: "0f01a3e4ce",
+    digest: "f9e6b275ad",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/begin.sql",
   },
@@ -1328,10 +1355,11 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
   },
+  { object: "function sync.probe_slot(text)", digest: "256ca557a2", rights: [], file: "schemas/functions/alert-outbox.sql" },
   { object: "function sync.project_ref()", digest: "c9cf30f151", rights: [], file: "schemas/functions/alert-messages.sql" },
   {
     object: "function sync.pull_brake(uuid,smallint,text,text,bigint,bigint)",
-    digest: "93b806da83",
+    digest: "1d6fd3d779",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/brakes.sql",
   },
@@ -1343,7 +1371,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.put_off_job(uuid,jsonb,timestamp with time zone)",
-    digest: "bdf8504ebd",
+    digest: "6e17a0823a",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/jobs.sql",
   },
@@ -1360,10 +1388,16 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/queue.sql",
   },
   {
-    object: "function sync.raise_alert(text,text,smallint,uuid,smallint,text,jsonb)",
-    digest: "2f69615b03",
+    object: "function sync.raise_alert(text,text,smallint,uuid,smallint,text,jsonb,text)",
+    digest: "bcaedc8472",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/alerts.sql",
+  },
+  {
+    object: "function sync.raise_job_alert(text,text,public.sync_jobs,text)",
+    digest: "753830bc9f",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/jobs.sql",
   },
   {
     object: "function sync.raise_records_moved()",
@@ -1381,7 +1415,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.read_tick_answers()", digest: "f7ba447de1", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.read_webhook_answers()",
-    digest: "a2d3654fc9",
+    digest: "d3c47f2e75",
     rights: [],
     file: "schemas/functions/deliver-alerts.sql",
   },
@@ -1490,7 +1524,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/released-entities.sql",
   },
-  { object: "function sync.renew_job()", digest: "b8b073d1f7", rights: [], file: "schemas/functions/table-guards.sql" },
+  { object: "function sync.renew_job()", digest: "4f9ea92d24", rights: [], file: "schemas/functions/table-guards.sql" },
   {
     object: "function sync.replace_join_rows(public.sync_chains,bigint[],bigint[],bigint[],jsonb,boolean)",
     digest: "fafea6411a",
@@ -1571,7 +1605,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.send_message(public.sync_alert_deliveries,text,text)",
-    digest: "64d479c821",
+    digest: "91a2c5a502",
     rights: [],
     file: "schemas/functions/deliver-alerts.sql",
   },
@@ -1623,6 +1657,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: [],
     file: "schemas/functions/alert-messages.sql",
   },
+  {
+    object: "function sync.slot_of(text,text,boolean,boolean)",
+    digest: "52246ffe1e",
+    rights: [],
+    file: "schemas/functions/alert-outbox.sql",
+  },
   { object: "function sync.slot_secret(text)", digest: "5ab12b664c", rights: [], file: "schemas/functions/deliver-alerts.sql" },
   {
     object: "function sync.slot_versions(smallint,bigint[])",
@@ -1659,7 +1699,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.stamp_identity()", digest: "9a915e8f31", rights: [], file: "schemas/functions/identities.sql" },
   {
     object: "function sync.stop_stalled(integer,integer)",
-    digest: "3ba2fb983d",
+    digest: "9d0a79e64d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ends-of-executions.sql",
   },
@@ -1692,6 +1732,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "65771a5e31",
     rights: [],
     file: "schemas/functions/alert-messages.sql",
+  },
+  {
+    object: "function sync.subject_of(text[])",
+    digest: "519c4409d4",
+    rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
+    file: "schemas/functions/alerts.sql",
   },
   {
     object: "function sync.sum_execution(uuid)",
@@ -1771,7 +1817,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sending.sql",
   },
-  { object: "function sync.tell_undelivered()", digest: "04ec576b98", rights: [], file: "schemas/functions/deliver-alerts.sql" },
+  {
+    object: "function sync.tell_undelivered(boolean,boolean)",
+    digest: "66f7d47844",
+    rights: [],
+    file: "schemas/functions/deliver-alerts.sql",
+  },
   {
     object: "function sync.test_alert()",
     digest: "d1d437870a",
@@ -1913,7 +1964,14 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/causes.sql",
   },
-  { object: "function sync.watch_tick()", digest: "3e26671a91", rights: [], file: "schemas/functions/tick-watch.sql" },
+  { object: "function sync.wake_messages(text)", digest: "49c5810ba9", rights: [], file: "schemas/functions/alert-outbox.sql" },
+  {
+    object: "function sync.watch_delivery()",
+    digest: "4c9c38c695",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/tick-watch.sql",
+  },
+  { object: "function sync.watch_tick()", digest: "48fc717db8", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.webhook_headers(uuid,text)",
     digest: "f2663096c0",
@@ -2428,6 +2486,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
       "isthmus_decisions INSERT (message)",
       "isthmus_decisions INSERT (severity)",
       "isthmus_decisions INSERT (source_id)",
+      "isthmus_decisions INSERT (subject)",
       "isthmus_decisions SELECT",
       "isthmus_decisions UPDATE (details)",
       "isthmus_decisions UPDATE (execution_id)",
@@ -2444,6 +2503,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
       "isthmus_worker INSERT (message)",
       "isthmus_worker INSERT (severity)",
       "isthmus_worker INSERT (source_id)",
+      "isthmus_worker INSERT (subject)",
       "isthmus_worker SELECT",
       "isthmus_worker UPDATE (closed_at)",
       "isthmus_worker UPDATE (details)",
@@ -2630,6 +2690,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
       "isthmus_worker UPDATE (next_execution_at)",
       "isthmus_worker UPDATE (status)",
       "isthmus_worker UPDATE (succeeded_at)",
+      "isthmus_worker UPDATE (waits_since)",
     ],
     file: "schemas/tables/jobs-and-executions.sql",
   },
@@ -2827,6 +2888,18 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "cb297cf99a",
     rights: [],
     file: "schemas/functions/rules.sql",
+  },
+  {
+    object: "trigger forget_job_alerts on public.sync_jobs",
+    digest: "2c05f46346",
+    rights: [],
+    file: "schemas/functions/jobs.sql",
+  },
+  {
+    object: "trigger forget_renamed_job_alerts on public.sync_jobs",
+    digest: "37fa99139f",
+    rights: [],
+    file: "schemas/functions/jobs.sql",
   },
   {
     object: "trigger guard_chain on public.sync_chains",

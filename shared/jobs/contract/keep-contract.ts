@@ -77,9 +77,12 @@ export function pauseBroken(
   };
 }
 
-async function alert(context: Context, sourceId: number, kept: KeptContract, { alerted, warned }: Contract): Promise<void> {
+async function alert(context: Context, sourceId: number, kept: KeptContract, contract: Contract): Promise<void> {
+  const { alerted, warned } = contract;
   const runnable = new Set(kept.runnable.map(({ name }) => name));
-  const mended = alerted.filter((name) => runnable.has(name));
+  // This work may pass over what another one cannot: mended is what nothing fatal is left of, whatever is asked for.
+  const whole = pauseBroken(kept.runnable, contract.findings).runnable.map(({ name }) => name);
+  const mended = alerted.filter((name) => whole.includes(name));
   const known = new Set(warned);
   const unknown = kept.warnings.filter((finding) => !known.has(findingKey(finding)));
   const alerts = [

@@ -52,7 +52,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     'alert', p_alert.id, 'kind', p_alert.kind, 'severity', p_alert.severity,
     'source', (select s.name from public.sync_sources s where s.id = p_alert.source_id),
     'entity', (select e.entity_type from public.sync_entities e where e.id = p_alert.entity_id),
-    'execution', p_alert.execution_id,
+    'subject', nullif(p_alert.subject, ''), 'execution', p_alert.execution_id,
     'job', (select j.name from public.sync_jobs j where j.id = p_alert.job_id),
     'message', left(p_alert.message, 2000), 'remedy', p_alert.remedy, 'occurrences', p_alert.occurrences,
     'since', to_char(p_alert.first_seen_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),

@@ -34,6 +34,24 @@ $$;
 comment on function sync.put_messages(uuid[], text[], text[], text) is
   'Puts messages into the outbox, for each alert its event and the address that is told; more of one event than digest_above become one. Returns how many.';
 
+create function sync.slot_of(p_kind text, p_subject text, p_first boolean, p_second boolean) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Of an address that does not answer the other one is told. Where there is no first address, the second is told of everything.
+  select case when p_kind = 'alert_undelivered' then case p_subject when 'second' then 'first' else 'second' end
+              when p_second and not p_first then 'second' else 'first' end
+$$;
+comment on function sync.slot_of(text, text, boolean, boolean) is 'Which address is told of an alert when it opens. p_first, p_second: which addresses there are.';
+
+create function sync.move_messages() returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  with moved as (
+    update public.sync_alert_deliveries set slot = 'second' where slot = 'first' and status = 'waiting' and event <> 'test' returning alert_ids
+  )
+  update public.sync_alerts a set told_slots = array(select distinct t from unnest(array_replace(a.told_slots, 'first', 'second')) t)
+   where a.told_severity is not null and a.id in (select unnest(m.alert_ids) from moved m)
+$$;
+comment on function sync.move_messages() is 'What waits for the first address goes to the second.';
+
 create function sync.fill_outbox(p_first boolean, p_second boolean, p_ref text) returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -48,15 +66,14 @@ begin
   for v_alert in
     select * from public.sync_alerts where closed_at is not null and told_severity is not null order by closed_at, id for no key update skip locked
   loop
-    foreach v_slot in array array['first', 'second'] loop
-      if v_slot = 'first' and p_first and v_alert.kind <> 'alert_undelivered'
-         or v_slot = 'second' and p_second and (v_alert.escalated_at is not null or v_alert.kind = 'alert_undelivered') then
-        v_ids := v_ids || v_alert.id;
-        v_events := v_events || 'cleared'::text;
-        v_slots := v_slots || v_slot;
-      end if;
+    for v_slot in
+      select distinct case when t = 'first' and p_second and not p_first then 'second' else t end from unnest(v_alert.told_slots) t order by 1
+    loop
+      v_ids := v_ids || v_alert.id;
+      v_events := v_events || 'cleared'::text;
+      v_slots := v_slots || v_slot;
     end loop;
-    update public.sync_alerts set told_severity = null where id = v_alert.id;
+    update public.sync_alerts set told_severity = null, told_slots = '{}' where id = v_alert.id;
   end loop;
 
   for v_alert in
@@ -65,22 +82,26 @@ begin
        and (told_severity is null or told_severity = 'warning' and severity = 'critical' or escalates_at <= now() and escalated_at is null and acknowledged_by is null)
      order by first_seen_at, id for no key update skip locked
   loop
-    -- Of an address that does not answer the other one is told.
-    v_slot := case when v_alert.kind = 'alert_undelivered' then 'second' else 'first' end;
+    v_slot := sync.slot_of(v_alert.kind, v_alert.subject, p_first, p_second);
     v_here := case v_slot when 'second' then p_second else p_first end;
     if v_here and (v_alert.told_severity is null or v_alert.told_severity = 'warning' and v_alert.severity = 'critical') then
       v_ids := v_ids || v_alert.id;
       v_events := v_events || case when v_alert.told_severity is null then 'opened' else 'escalated' end;
       v_slots := v_slots || v_slot;
-      update public.sync_alerts set told_severity = severity where id = v_alert.id;
+      v_alert.told_severity := v_alert.severity;
+      v_alert.told_slots := array(select distinct t from unnest(v_alert.told_slots || v_slot) t);
     end if;
-    if p_second and v_slot = 'first' and (v_here or v_alert.told_severity is not null)
+    if p_second and v_alert.kind <> 'alert_undelivered' and v_alert.told_severity is not null and 'second' <> all (v_alert.told_slots)
        and v_alert.escalates_at <= now() and v_alert.escalated_at is null and v_alert.acknowledged_by is null then
       v_ids := v_ids || v_alert.id;
       v_events := v_events || 'escalated'::text;
       v_slots := v_slots || 'second'::text;
-      update public.sync_alerts set escalated_at = now() where id = v_alert.id;
+      v_alert.told_slots := v_alert.told_slots || 'second'::text;
+      v_alert.escalated_at := now();
     end if;
+    update public.sync_alerts
+       set told_severity = v_alert.told_severity, told_slots = v_alert.told_slots, escalated_at = v_alert.escalated_at
+     where id = v_alert.id and (told_severity, told_slots, escalated_at) is distinct from (v_alert.told_severity, v_alert.told_slots, v_alert.escalated_at);
   end loop;
   return sync.put_messages(v_ids, v_events, v_slots, p_ref);
 end
@@ -88,4 +109,33 @@ $$;
 comment on function sync.fill_outbox(boolean, boolean, text) is
   'Looks which alerts people have to be told of, and puts the messages into the outbox. p_first, p_second: which addresses there are. Returns how many messages.';
 
-revoke all on function sync.put_messages(uuid[], text[], text[], text), sync.fill_outbox(boolean, boolean, text) from public;
+create function sync.is_needed(p_message public.sync_alert_deliveries) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select p_message.event <> 'test' and (
+    exists (select from public.sync_alerts a where a.id = any (p_message.alert_ids) and a.closed_at is null)
+    or 'cleared' in (p_message.event, coalesce(p_message.body ->> 'of', '')) and p_message.created_at > now() - interval '30 days')
+$$;
+comment on function sync.is_needed(public.sync_alert_deliveries) is
+  'Whether a message that has not arrived says something that is still so: an alert of it is open, or it says that one is over, for 30 days.';
+
+create function sync.wake_messages(p_slot text) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_alert_deliveries d
+     set status = case when n.needed then 'waiting' else 'dropped' end, tries = 0, next_attempt_at = clock_timestamp(),
+         ended_at = case when not n.needed then coalesce(d.ended_at, clock_timestamp()) end
+    from (select f.id, sync.is_needed(f) as needed from public.sync_alert_deliveries f where f.slot = p_slot and f.status = 'failed') n
+   where d.id = n.id
+$$;
+comment on function sync.wake_messages(text) is 'What was given up at an address waits again where it is still so, however old it is.';
+
+create function sync.probe_slot(p_slot text) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_alert_deliveries d
+     set status = 'waiting', tries = greatest(d.tries - 1, 0), next_attempt_at = clock_timestamp(), ended_at = null
+   where d.id = (select f.id from public.sync_alert_deliveries f where f.slot = p_slot and f.status = 'failed' and sync.is_needed(f) order by f.ordinal limit 1)
+     and not exists (select from public.sync_alert_deliveries o where o.slot = p_slot and o.status in ('waiting', 'sent'))
+$$;
+comment on function sync.probe_slot(text) is 'Tries the oldest message that was given up at an address, and is still so, once more.';
+
+revoke all on function sync.put_messages(uuid[], text[], text[], text), sync.slot_of(text, text, boolean, boolean), sync.move_messages(), sync.is_needed(public.sync_alert_deliveries),
+  sync.wake_messages(text), sync.probe_slot(text), sync.fill_outbox(boolean, boolean, text) from public;

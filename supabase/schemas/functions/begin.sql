@@ -35,7 +35,7 @@ begin
   values ('target_restored', 'critical', p_source_id,
           'This database was put back to an older state, or is a copy. The next execution of each entity reads what has changed since, and compares both sides. Edits that people made here since the backup are lost with it.',
           jsonb_build_object('executions_here', v_latest, 'executions_remembered', p_witness))
-  on conflict (kind, entity_id) where closed_at is null do update
+  on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
      set occurrences = a.occurrences + 1, last_seen_at = now(), details = excluded.details;
   return true;
 end
@@ -111,7 +111,8 @@ begin
   if p_plan -> 'restored' <> '[]' and not v_dry_run then
     perform sync.raise_alert('source_restored', 'critical', null, v_execution.id, null,
       'The source is a primary and stands before what was read from it already: it was restored from a backup, or lost its last transactions in a crash. Everything is read again; records that it no longer has are deleted as their entities say.',
-      jsonb_build_object('entities', p_plan -> 'restored'));
+      jsonb_build_object('entities', p_plan -> 'restored'),
+      sync.subject_of((select string_agg(r, ', ' order by r) from jsonb_array_elements_text(p_plan -> 'restored') r)));
   end if;
 
   if p_plan ->> 'kind' = 'sync' and not v_selective then

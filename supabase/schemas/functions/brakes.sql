@@ -47,7 +47,8 @@ begin
     perform sync.raise_alert('brake', 'critical', null, p_execution, p_entity_id,
       'Far more records than usual would be ' || sync.braked_word(p_kind)
         || ': the execution was stopped. See sync_brakes.',
-      jsonb_strip_nulls(jsonb_build_object('kind', p_kind, 'field', p_field, 'records', p_records, 'landed', p_landed)));
+      jsonb_strip_nulls(jsonb_build_object('kind', p_kind, 'field', p_field, 'records', p_records, 'landed', p_landed)),
+      sync.subject_of(p_kind, p_field));
   end if;
   return not v_confirmed;
 end

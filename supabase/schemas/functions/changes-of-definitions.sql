@@ -66,6 +66,7 @@ begin
            and coalesce(c.conflict_data #>> '{cause,entity}', v_entity.entity_type) = v_entity.entity_type limit p_rows));
       continue;
     end if;
+    update public.sync_alerts set closed_at = now() where entity_id = v_entity.id and closed_at is null;
     with closed as (
       update public.sync_conflicts
          set state = 'resolved', resolved_at = now(), resolved_by = 'sync: the entity is no longer synced', next_attempt_at = null
@@ -86,7 +87,7 @@ begin
 end
 $$;
 comment on function sync.close_removed(smallint, integer) is
-  'Closes what is open of entities that were removed a day ago: their rows of the queue and the keys that were to be read, so many at once.';
+  'Closes what is open of entities that were removed a day ago: their alerts, and their rows of the queue and the keys that were to be read, so many at once.';
 
 revoke all on function sync.mask(jsonb, text[], jsonb), sync.mask_queue(smallint, integer), sync.note_removed(smallint, text[]),
   sync.close_removed(smallint, integer) from public;

@@ -64,7 +64,7 @@ begin
     from jsonb_to_recordset(p_alerts) as n (entity text, kind text, severity text, message text, details jsonb)
     join public.sync_entities e on e.source_id = p_source_id and e.entity_type = n.entity
    order by e.id, n.kind
-  on conflict (kind, entity_id) where closed_at is null do update
+  on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
      set occurrences = a.occurrences + 1, last_seen_at = now(), message = excluded.message, details = excluded.details;
   update public.sync_alerts a set closed_at = now()
     from public.sync_entities e

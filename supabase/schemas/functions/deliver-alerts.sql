@@ -80,26 +80,31 @@ begin
   if v_answers is not null and (pg_relation_size(v_answers) <= 8388608 or exists (
        select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
         where i.indrelid = v_answers and i.indisvalid and i.indpred is null and a.attname = 'created')) then
-    for v_one in execute $sql$
-      select distinct on (d.id) d.id, r.status_code, coalesce(r.timed_out, false) as timed_out, r.error_msg
-        from unnest($1) d
-        join (select id, status_code, timed_out, error_msg, created from net._http_response where created >= $2 order by created desc limit 5000) r
-          on r.id = d.request_id and r.created between d.tried_at - interval '5 seconds' and d.tried_at + interval '2 minutes'
-       order by d.id, r.created desc
-    $sql$ using v_sent, (select min(d.tried_at) - interval '5 seconds' from unnest(v_sent) d)
-    loop
-      v_count := v_count + 1;
-      if not v_one.timed_out and v_one.status_code between 200 and 299 then
-        update public.sync_alert_deliveries set status = 'delivered', status_code = v_one.status_code, last_error = null, ended_at = clock_timestamp()
-         where id = v_one.id;
-      else
-        perform sync.note_failed_try(v_one.id, v_one.status_code, case
-          when v_one.timed_out then 'no answer within 5 seconds'
-          when v_one.status_code is not null then 'the answer was status ' || v_one.status_code
-          -- Words of curl, which may name the address.
-          else 'no answer: ' || left(regexp_replace(regexp_replace(coalesce(v_one.error_msg, 'unknown'), '[^ ]*(://|/)[^ ]*', '...', 'g'), '[^ -~]', '?', 'g'), 100) end);
-      end if;
-    end loop;
+    begin
+      for v_one in execute $sql$
+        select distinct on (d.id) d.id, r.status_code, coalesce(r.timed_out, false) as timed_out, r.error_msg
+          from unnest($1) d
+          join (select id, status_code, timed_out, error_msg, created from net._http_response where created >= $2 order by created desc limit 5000) r
+            on r.id = d.request_id and r.created between d.tried_at - interval '5 seconds' and d.tried_at + interval '2 minutes'
+         order by d.id, r.created desc
+      $sql$ using v_sent, (select min(d.tried_at) - interval '5 seconds' from unnest(v_sent) d)
+      loop
+        v_count := v_count + 1;
+        if not v_one.timed_out and v_one.status_code between 200 and 299 then
+          update public.sync_alert_deliveries set status = 'delivered', status_code = v_one.status_code, last_error = null, ended_at = clock_timestamp()
+           where id = v_one.id;
+        else
+          perform sync.note_failed_try(v_one.id, v_one.status_code, case
+            when v_one.timed_out then 'no answer within 5 seconds'
+            when v_one.status_code is not null then 'the answer was status ' || v_one.status_code
+            -- Words of curl, which may name the address.
+            else 'no answer: ' || left(regexp_replace(regexp_replace(coalesce(v_one.error_msg, 'unknown'), '[^ ]*(://|/)[^ ]*', '...', 'g'), '[^ -~]', '?', 'g'), 100) end);
+        end if;
+      end loop;
+    exception when others then
+      -- Answers that cannot be read are as good as none: what was sent is sent again.
+      v_count := 0;
+    end;
   end if;
   perform sync.note_failed_try(d.id, null, 'no answer is known: pg_net has lost it, or its worker does not run')
      from public.sync_alert_deliveries d where d.status = 'sent' and d.tried_at < now() - interval '2 minutes';
@@ -117,6 +122,7 @@ declare
   v_error   text := p_problem;
 begin
   if p_url is null and p_problem is null then
+    -- A test: all else waits for an address.
     update public.sync_alert_deliveries set status = 'dropped', ended_at = clock_timestamp(),
            last_error = format('there is no Vault secret %s', sync.slot_secret(p_message.slot)) where id = p_message.id;
     return;
@@ -139,33 +145,49 @@ end
 $$;
 comment on function sync.send_message(public.sync_alert_deliveries, text, text) is 'Tries a message once. Without an address it is dropped; with a problem of the address the try has failed.';
 
-create function sync.tell_undelivered() returns void
+create function sync.tell_undelivered(p_first boolean, p_second boolean) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_failing jsonb;
+  v_slot    text;
+  v_last    public.sync_alert_deliveries;
+  v_says    text;
+  v_details jsonb;
 begin
-  -- The latest end at each address counts.
-  select jsonb_object_agg(s.slot, jsonb_build_object('since', d.ended_at, 'delivery', d.id, 'status', d.status_code, 'error', d.last_error)) into v_failing
-    from unnest(array['first', 'second']) s (slot)
-    cross join lateral (select * from public.sync_alert_deliveries x where x.slot = s.slot and x.status in ('delivered', 'failed') order by x.ended_at desc limit 1) d
-   where d.status = 'failed';
-  -- At an address that works again, what was given up within a day is sent after all, where it is still so.
-  update public.sync_alert_deliveries d
-     set status = case when exists (select from public.sync_alerts a where a.id = any (d.alert_ids) and a.closed_at is null) then 'waiting' else 'dropped' end,
-         tries = 0, next_attempt_at = clock_timestamp(), ended_at = case when exists (select from public.sync_alerts a where a.id = any (d.alert_ids) and a.closed_at is null) then null else d.ended_at end
-   where d.status = 'failed' and d.ended_at > now() - interval '1 day' and not coalesce(v_failing ? d.slot, false)
-     and exists (select from public.sync_alert_deliveries x where x.slot = d.slot and x.status = 'delivered' and x.ended_at > d.ended_at);
-  if v_failing is null then
-    update public.sync_alerts set closed_at = now() where kind = 'alert_undelivered' and closed_at is null;
-  elsif not exists (select from public.sync_alerts where kind = 'alert_undelivered' and closed_at is null and details = v_failing) then
-    perform sync.raise_alert('alert_undelivered', 'critical', null, null, null,
-      (select string_agg(format('Messages about alerts do not arrive at the %s address (Vault secret %s): %s.', f.key, sync.slot_secret(f.key), f.value ->> 'error'), ' ' order by f.key)
-         from jsonb_each(v_failing) f), v_failing);
-  end if;
+  foreach v_slot in array array['first', 'second'] loop
+    v_says := null;
+    if (case v_slot when 'first' then p_first else p_second end) then
+      -- The latest end at the address counts.
+      select * into v_last from public.sync_alert_deliveries where slot = v_slot and status in ('delivered', 'failed') order by ended_at desc limit 1;
+      if v_last.status = 'failed' then
+        v_says := format('Messages about alerts do not arrive at the %s address (Vault secret %s): %s.', v_slot, sync.slot_secret(v_slot), v_last.last_error);
+        v_details := jsonb_build_object('since', v_last.ended_at, 'delivery', v_last.id, 'status', v_last.status_code, 'error', v_last.last_error);
+        if v_last.ended_at <= now() - interval '1 hour' then
+          perform sync.probe_slot(v_slot);
+        end if;
+      else
+        perform sync.wake_messages(v_slot);
+      end if;
+    else
+      -- Whatever comes back, or comes instead, is tried at once.
+      perform sync.wake_messages(v_slot);
+      update public.sync_alert_deliveries d set status = 'dropped', ended_at = clock_timestamp()
+       where d.slot = v_slot and d.status = 'waiting' and d.event <> 'test' and not sync.is_needed(d);
+      if exists (select from public.sync_alert_deliveries d join public.sync_alerts a on a.id = any (d.alert_ids)
+                  where d.slot = v_slot and d.status = 'waiting' and a.closed_at is null and a.kind <> 'alert_undelivered') then
+        v_says := format('Messages about alerts wait for the %s address: there is no Vault secret %s.', v_slot, sync.slot_secret(v_slot));
+        v_details := jsonb_build_object('missing', sync.slot_secret(v_slot));
+      end if;
+    end if;
+    if v_says is null then
+      update public.sync_alerts set closed_at = now() where kind = 'alert_undelivered' and subject = v_slot and closed_at is null;
+    elsif not exists (select from public.sync_alerts where kind = 'alert_undelivered' and subject = v_slot and closed_at is null and details = v_details) then
+      perform sync.raise_alert('alert_undelivered', 'critical', null, null, null, v_says, v_details, v_slot);
+    end if;
+  end loop;
 end
 $$;
-comment on function sync.tell_undelivered() is
-  'Opens the alert alert_undelivered while the latest message to an address was given up, and closes it when one has arrived there. Then what was given up is sent again.';
+comment on function sync.tell_undelivered(boolean, boolean) is
+  'Opens the alert alert_undelivered of an address while the latest message to it was given up, or messages wait for it that is not there; closes it when one has arrived, or none waits. Then what was given up is sent again; before, one message an hour. p_first, p_second: which addresses there are.';
 
 create function sync.beat() returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -200,9 +222,11 @@ comment on function sync.beat() is
   'Calls the heartbeat address of Vault once for a new tick without a failed part, and once for each job that has succeeded since. Returns how often.';
 
 create function sync.deliver_alerts() returns jsonb
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 declare
   v_to      record;
+  v_first   boolean;
+  v_second  boolean;
   v_beats   integer;
   v_message public.sync_alert_deliveries;
 begin
@@ -214,16 +238,24 @@ begin
   if not found then
     return null;
   end if;
-  perform sync.read_webhook_answers();
-  perform sync.tell_undelivered();
-  v_beats := sync.beat();
   select f.url as first, f.problem as first_problem, s.url as second, s.problem as second_problem into v_to
     from sync.address_of(sync.slot_secret('first')) f, sync.address_of(sync.slot_secret('second')) s;
-  perform sync.fill_outbox(coalesce(v_to.first, v_to.first_problem) is not null, coalesce(v_to.second, v_to.second_problem) is not null, sync.project_ref());
+  v_first := coalesce(v_to.first, v_to.first_problem) is not null;
+  v_second := coalesce(v_to.second, v_to.second_problem) is not null;
+  update public.sync_alert_settings set looked_at = clock_timestamp(), addressed = v_first or v_second;
+  update public.sync_alerts set closed_at = now() where kind = 'alerts_not_delivered' and closed_at is null;
+  perform sync.read_webhook_answers();
+  if v_second and not v_first then
+    perform sync.wake_messages('first');
+    perform sync.move_messages();
+  end if;
+  perform sync.tell_undelivered(v_first, v_second);
+  v_beats := sync.beat();
+  perform sync.fill_outbox(v_first, v_second, sync.project_ref());
   -- Of one alert the messages to one address arrive in their order.
   for v_message in
     select d.* from public.sync_alert_deliveries d
-     where d.status = 'waiting' and d.next_attempt_at <= clock_timestamp()
+     where d.status = 'waiting' and d.next_attempt_at <= clock_timestamp() and (d.event = 'test' or case d.slot when 'first' then v_first else v_second end)
        and not exists (select from public.sync_alert_deliveries e
                         where e.status in ('waiting', 'sent') and e.slot = d.slot and e.ordinal < d.ordinal and e.alert_ids && d.alert_ids)
      order by d.ordinal limit 50 for no key update skip locked
@@ -232,8 +264,9 @@ begin
       case v_message.slot when 'first' then v_to.first_problem else v_to.second_problem end);
   end loop;
   delete from public.sync_alert_deliveries
-   where id = any (array(select id from public.sync_alert_deliveries
-                          where created_at < now() - interval '30 days' and status not in ('waiting', 'sent') order by created_at limit 1000));
+   where id = any (array(select d.id from public.sync_alert_deliveries d
+                          where d.created_at < now() - interval '30 days' and d.status not in ('waiting', 'sent') and not (d.status = 'failed' and sync.is_needed(d))
+                          order by d.created_at limit 1000));
   return (select jsonb_build_object('waiting', count(*) filter (where status = 'waiting'), 'sent', count(*) filter (where status = 'sent'), 'heartbeats', v_beats)
             from public.sync_alert_deliveries where status in ('waiting', 'sent'));
 end
@@ -251,6 +284,6 @@ comment on function sync.test_alert() is
   'Has a test message sent to both addresses within a minute. Returns the ids of the rows in sync_alert_deliveries, which say what became of each.';
 
 revoke all on function sync.address_of(text), sync.slot_secret(text), sync.webhook_headers(uuid, text), sync.note_failed_try(uuid, integer, text),
-  sync.read_webhook_answers(), sync.send_message(public.sync_alert_deliveries, text, text), sync.tell_undelivered(), sync.beat(),
+  sync.read_webhook_answers(), sync.send_message(public.sync_alert_deliveries, text, text), sync.tell_undelivered(boolean, boolean), sync.beat(),
   sync.deliver_alerts(), sync.test_alert() from public;
 grant execute on function sync.test_alert() to isthmus_worker;

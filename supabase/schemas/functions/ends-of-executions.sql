@@ -136,7 +136,7 @@ begin
       v_any := true;
       if not v_execution.dry_run then
         perform sync.raise_alert('page_stalled', 'critical', null, v_execution.id, v_stopped.entity_id, v_stopped.last_error ->> 'message',
-          v_stopped.last_error - 'message');
+          v_stopped.last_error - 'message', v_stopped.capture::text);
       end if;
     end loop;
     if v_any then

@@ -56,17 +56,38 @@ $$;
 comment on function sync.sum_execution(uuid) is
   'The sums and metrics of an execution that has ended, and what that means for its job: one that stalled for reasons that pass is due again in half an hour.';
 
+create function sync.execution_subject(p_execution uuid) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select sync.subject_of((select string_agg(e, ', ' order by e) from unnest(x.entities) e), case
+           when x.selective then '(selection)'
+           when not exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'validate') then '(without comparison)' end)
+    from public.sync_executions x where x.id = p_execution
+$$;
+comment on function sync.execution_subject(uuid) is 'Of what an execution is one: its entities, and how far it looks.';
+
 create function sync.close_stalled_alerts(p_execution uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_alerts a set closed_at = now()
     from public.sync_executions x
-   where x.id = p_execution and not x.dry_run and a.kind = 'page_stalled' and a.closed_at is null
-     -- The same kind of page has come through, or a whole execution.
-     and exists (select from public.sync_chains c
-                  where c.execution_id = x.id and (c.entity_id = a.entity_id and c.capture::text = a.details ->> 'capture' or c.capture = 'validate'))
+   where x.id = p_execution and not x.dry_run and a.kind = 'page_stalled' and a.source_id = x.source_id and a.closed_at is null
      and (a.entity_id is null or exists (select from public.sync_entities e where e.id = a.entity_id and e.entity_type = any (x.entities)))
+     and (
+       -- A whole execution has come through, or one of single records where the page was of such.
+       exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'validate')
+         and (not x.selective or exists (select from public.sync_executions f where f.id = a.execution_id and f.selective))
+       -- The same kind of page has come through. Other keys than those of the page tell nothing of them: none of these may be left.
+       or exists (select from public.sync_chains c where c.execution_id = x.id and c.entity_id = a.entity_id and c.capture::text = a.subject)
+         and (a.subject <> 'keys' or not exists (
+           select from public.sync_pending_keys k where k.entity_id = a.entity_id and not k.gone and k.requested_at <= a.last_seen_at)))
 $$;
 comment on function sync.close_stalled_alerts(uuid) is 'Closes the alerts about pages that made no progress, of entities that have come through.';
+
+create function sync.kept_entities(p_source_id smallint, p_entities text[]) returns text[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select array(select n from unnest(p_entities) n
+                where not exists (select from public.sync_entities e where e.source_id = p_source_id and e.entity_type = n and e.removed_at is not null))
+$$;
+comment on function sync.kept_entities(smallint, text[]) is 'Of these entities, those that an entity file still has: no execution has another one.';
 
 create function sync.close_ended_alerts(p_execution uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -79,15 +100,17 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
            when 'execution_failed' then not exists (
              select from public.sync_executions f
               where f.id = a.execution_id
-                and (f.started_at > x.started_at or not x.entities @> f.entities or x.selective and not f.selective
+                and (f.started_at > x.started_at or not x.entities @> sync.kept_entities(f.source_id, f.entities) or x.selective and not f.selective
                      or not w.whole and exists (select from public.sync_chains c where c.execution_id = f.id and c.capture = 'validate')))
-           when 'source_restored' then w.whole and x.entities @> array(select jsonb_array_elements_text(a.details -> 'entities'))
+           when 'source_restored' then w.whole and x.entities @> sync.kept_entities(a.source_id, array(select jsonb_array_elements_text(a.details -> 'entities')))
            when 'target_restored' then w.whole and not exists (
              select from public.sync_checkpoints k join public.sync_entities e on e.source_id = k.source_id and e.entity_type = k.entity_type
               where k.source_id = a.source_id and k.server_starts = '{}' and e.removed_at is null)
            -- All rows were looked at, and none was found.
-           when 'surplus' then a.execution_id is distinct from x.id
-             and exists (select from public.sync_chains c where c.execution_id = x.id and c.entity_id = a.entity_id and c.capture = 'full')
+           -- The chains of a full pass reach from the first key to the last; one for the rows of a join alone does not.
+           when 'surplus' then a.execution_id is distinct from x.id and (
+             select bool_or(c.range_from is null) and bool_or(c.range_to is null)
+               from public.sync_chains c where c.execution_id = x.id and c.entity_id = a.entity_id and c.capture = 'full')
            when 'written_otherwise' then w.whole and a.execution_id is distinct from x.id and not exists (
              select from public.sync_warnings s where s.entity_id = a.entity_id and s.rule like 'written\_otherwise:%')
            else false
@@ -131,14 +154,16 @@ begin
        and not exists (select from public.sync_pending_keys k where k.entity_id = e.id and k.gone);
     update public.sync_alerts a set closed_at = now()
      where a.kind = 'brake' and a.closed_at is null
-       and not exists (select from public.sync_brakes b where b.entity_id = a.entity_id and b.closed_at is null);
+       and not exists (select from public.sync_brakes b
+                        where b.entity_id = a.entity_id and sync.subject_of(b.kind, b.field) = a.subject and b.closed_at is null);
     perform sync.close_stalled_alerts(p_execution);
     perform sync.close_ended_alerts(p_execution);
     perform sync.keep_compared(p_execution);
   end if;
   if p_status = 'failed' and not exists (select from public.sync_executions where id = p_execution and dry_run) then
     perform sync.raise_alert('execution_failed', 'critical', null, p_execution, null,
-      'An execution failed: see errors of this execution.', jsonb_build_object('execution', p_execution));
+      format('An execution failed: see errors of this execution. Its entities: %s.', sync.execution_subject(p_execution)),
+      jsonb_build_object('execution', p_execution), sync.execution_subject(p_execution));
   end if;
 end
 $$;
@@ -146,6 +171,6 @@ comment on function sync.finish_execution(uuid, public.sync_execution_status, js
   'Closes an execution with its sums and metrics, once. One that succeeded but left entities out is incomplete.';
 
 revoke all on function sync.execution_metrics(uuid), sync.finish_execution(uuid, public.sync_execution_status, jsonb), sync.sum_execution(uuid),
-  sync.close_stalled_alerts(uuid), sync.close_ended_alerts(uuid) from public;
+  sync.execution_subject(uuid), sync.kept_entities(smallint, text[]), sync.close_stalled_alerts(uuid), sync.close_ended_alerts(uuid) from public;
 grant execute on function sync.execution_metrics(uuid), sync.finish_execution(uuid, public.sync_execution_status, jsonb), sync.sum_execution(uuid),
-  sync.close_stalled_alerts(uuid), sync.close_ended_alerts(uuid) to isthmus_worker;
+  sync.execution_subject(uuid), sync.kept_entities(smallint, text[]), sync.close_stalled_alerts(uuid), sync.close_ended_alerts(uuid) to isthmus_worker;

@@ -1,42 +1,70 @@
 -- Purpose: what becomes of a job that could not begin: tried again, or failed until its next time, with the reason where people see it.
--- Locks:   the job's row, and the open alert.
+-- Locks:   the job's row, and its open alerts.
+
+create function sync.raise_job_alert(p_kind text, p_severity text, p_job public.sync_jobs, p_says text) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  insert into public.sync_alerts as a (kind, severity, job_id, subject, message, details)
+  values (p_kind, p_severity, p_job.id, sync.subject_of(p_job.name),
+          format('%s (%s): %s', p_says, p_job.last_error ->> 'code', concat_ws(' ', p_job.last_error ->> 'message', p_job.last_error ->> 'remedy')),
+          jsonb_build_object(p_job.name, p_job.last_error))
+  on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
+     set occurrences = a.occurrences + 1, last_seen_at = now(), job_id = excluded.job_id, severity = excluded.severity, message = excluded.message,
+         details = excluded.details
+$$;
+comment on function sync.raise_job_alert(text, text, public.sync_jobs, text) is 'Opens or counts the alert of a job that does not begin, with the reason that it keeps.';
 
 create function sync.put_off_job(p_job uuid, p_error jsonb, p_at timestamptz) returns void
-language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_jobs set attempts = attempts + 1, last_error = p_error, next_execution_at = p_at where id = p_job
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_job public.sync_jobs;
+begin
+  update public.sync_jobs set attempts = attempts + 1, last_error = p_error, next_execution_at = p_at, waits_since = coalesce(waits_since, clock_timestamp())
+   where id = p_job returning * into v_job;
+  -- A blip of a minute is nobody's work.
+  if v_job.attempts >= 3 or v_job.waits_since <= clock_timestamp() - interval '15 minutes' then
+    perform sync.raise_job_alert('job_waits', case when v_job.waits_since <= clock_timestamp() - interval '1 hour' then 'critical' else 'warning' end, v_job,
+      format('The job %s has waited since %s for what keeps it from beginning', v_job.name, to_char(v_job.waits_since at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')));
+  end if;
+end
 $$;
-comment on function sync.put_off_job(uuid, jsonb, timestamptz) is 'The job could not begin for a reason that passes: it is tried again at that time.';
+comment on function sync.put_off_job(uuid, jsonb, timestamptz) is
+  'The job could not begin for a reason that passes: it is tried again at that time. After three tries, or 15 minutes, an alert tells it.';
 
 create function sync.fail_job(p_job uuid, p_error jsonb, p_next timestamptz) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_name text;
+  v_job public.sync_jobs;
 begin
-  update public.sync_jobs set status = 'failed', attempts = attempts + 1, last_error = p_error, next_execution_at = p_next
-   where id = p_job returning name into v_name;
-  insert into public.sync_alerts as a (kind, severity, job_id, message, details)
-  values ('job_failed', 'critical', p_job, 'Jobs cannot begin: see details, and last_error in sync_jobs. The alert closes when they begin again.',
-          jsonb_build_object(v_name, p_error))
-  on conflict (kind, entity_id) where closed_at is null do update
-     set occurrences = a.occurrences + 1, last_seen_at = now(), job_id = excluded.job_id, message = excluded.message, details = a.details || excluded.details;
+  update public.sync_jobs set status = 'failed', attempts = attempts + 1, last_error = p_error, next_execution_at = p_next, waits_since = null
+   where id = p_job returning * into v_job;
+  perform sync.raise_job_alert('job_failed', 'critical', v_job, format('The job %s cannot begin', v_job.name));
+  update public.sync_alerts set closed_at = now() where kind = 'job_waits' and job_id = p_job and closed_at is null;
 end
 $$;
 comment on function sync.fail_job(uuid, jsonb, timestamptz) is
   'The job cannot begin until somebody does something: it has failed, keeps why, and is told in an alert. p_next null: until it is changed.';
 
 create function sync.begin_job(p_job uuid) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_jobs set last_execution_at = now(), status = 'running', attempts = 0, last_error = null, waits_since = null where id = p_job;
+  update public.sync_alerts set closed_at = now(), details = '{}' where kind in ('job_failed', 'job_waits') and job_id = p_job and closed_at is null;
+$$;
+comment on function sync.begin_job(uuid) is 'The job has begun an execution: what kept it from that is forgotten, and its alerts close.';
+
+create function sync.forget_job_alerts() returns trigger
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_name text;
 begin
-  update public.sync_jobs set last_execution_at = now(), status = 'running', attempts = 0, last_error = null
-   where id = p_job returning name into v_name;
-  update public.sync_alerts
-     set details = details - v_name, closed_at = case when details - v_name = '{}' then now() end
-   where kind = 'job_failed' and closed_at is null and details ? v_name;
+  -- Under its new name a job is told again.
+  update public.sync_alerts set closed_at = now() where kind in ('job_failed', 'job_waits') and job_id = old.id and closed_at is null;
+  return case when tg_op = 'DELETE' then old else new end;
 end
 $$;
-comment on function sync.begin_job(uuid) is 'The job has begun an execution: what kept it from that is forgotten, and its alert closes.';
+comment on function sync.forget_job_alerts() is 'Nobody waits for a job that is deleted, paused or never due again: its alerts close. Under another name they open anew.';
+create trigger forget_job_alerts before delete on public.sync_jobs for each row execute function sync.forget_job_alerts();
+create trigger forget_renamed_job_alerts before update of name, enabled, cron_expression on public.sync_jobs
+  for each row when (new.name <> old.name or not new.enabled or new.cron_expression is null) execute function sync.forget_job_alerts();
 
-revoke all on function sync.put_off_job(uuid, jsonb, timestamptz), sync.fail_job(uuid, jsonb, timestamptz), sync.begin_job(uuid) from public;
-grant execute on function sync.put_off_job(uuid, jsonb, timestamptz), sync.fail_job(uuid, jsonb, timestamptz), sync.begin_job(uuid) to isthmus_worker;
+revoke all on function sync.raise_job_alert(text, text, public.sync_jobs, text), sync.put_off_job(uuid, jsonb, timestamptz), sync.fail_job(uuid, jsonb, timestamptz),
+  sync.begin_job(uuid), sync.forget_job_alerts() from public;
+grant execute on function sync.raise_job_alert(text, text, public.sync_jobs, text), sync.put_off_job(uuid, jsonb, timestamptz), sync.fail_job(uuid, jsonb, timestamptz),
+  sync.begin_job(uuid) to isthmus_worker;

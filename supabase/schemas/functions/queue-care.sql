@@ -41,7 +41,7 @@ begin
       values ('queue_old', 'warning', p_source_id, v_old.entity_id,
               format('Records of %s have been in the queue for more than %s hours.', v_old.entity_type, p_hours),
               jsonb_build_object('oldest_at', v_old.oldest_at))
-      on conflict (kind, entity_id) where closed_at is null do update
+      on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
          set occurrences = a.occurrences + 1, last_seen_at = now(), message = excluded.message, details = excluded.details;
     else
       update public.sync_alerts set closed_at = now() where kind = 'queue_old' and entity_id = v_old.entity_id and closed_at is null;

@@ -17,6 +17,7 @@ begin
   -- What somebody has changed deserves a fresh look.
   new.attempts := 0;
   new.last_error := null;
+  new.waits_since := null;
   new.status := case when new.status in ('incomplete', 'failed') then 'pending'::public.sync_job_status else new.status end;
   if (new.cron_expression, new.time_zone) is distinct from (old.cron_expression, old.time_zone)
      and new.next_execution_at is not distinct from old.next_execution_at then

@@ -189,6 +189,38 @@ $$;
 comment on function sync.judge_ticks() is
   'What is wrong with the ticks, as an alert ({kind, severity, message, details}); {}: nothing; null: not to be told yet, and what was told stays.';
 
+create function sync.watch_delivery() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_since timestamptz := (select looked_at from public.sync_alert_settings where addressed and looked_at < now() - interval '5 minutes');
+begin
+  if v_since is null then
+    update public.sync_alerts set closed_at = now() where kind = 'alerts_not_delivered' and closed_at is null;
+  else
+    perform sync.raise_alert('alerts_not_delivered', 'critical', null, null, null,
+      format('Nobody has looked since %s which alerts people have to be told of: the job isthmus-deliver-alerts is gone, paused or fails. See its runs on the Cron page.',
+        to_char(v_since at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')), '{}');
+  end if;
+end
+$$;
+comment on function sync.watch_delivery() is
+  'Opens the alert alerts_not_delivered where there are addresses and the job isthmus-deliver-alerts has not looked for 5 minutes, and closes it when it has.';
+
+create function sync.note_addressed() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_addressed boolean;
+begin
+  execute $sql$ select exists (select from vault.secrets where name in ('isthmus_webhook_url', 'isthmus_webhook_url_2')) $sql$ into v_addressed;
+  insert into public.sync_alert_settings as s (addressed) values (v_addressed)
+  on conflict (one) do update set addressed = excluded.addressed where s.addressed <> excluded.addressed;
+exception when others then
+  -- Without a Vault nobody is told, and of one that cannot be read what was known stands.
+  null;
+end
+$$;
+comment on function sync.note_addressed() is 'Notes whether Vault has an address that is told of alerts, also where the job that tells has never looked.';
+
 create function sync.watch_tick() returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -203,11 +235,14 @@ begin
   if v_wrong ? 'kind' then
     perform sync.raise_alert(v_wrong ->> 'kind', v_wrong ->> 'severity', null, null, null, v_wrong ->> 'message', v_wrong -> 'details');
   end if;
+  perform sync.note_addressed();
+  perform sync.watch_delivery();
   perform sync.forget_ticks();
 end
 $$;
 comment on function sync.watch_tick() is
-  'Opens the alert tick_missing, tick_refused or tick_slow while ticks are, and closes them when one has worked. The job isthmus-watch-tick runs it.';
+  'Sees that messages about alerts are sent (sync.watch_delivery). Opens the alert tick_missing, tick_refused or tick_slow while ticks are, and closes them when one has worked. The job isthmus-watch-tick runs it.';
 
 revoke all on function sync.read_tick_answers(), sync.tick_obstacle(), sync.pg_net_state(), sync.refused_tick(integer, text), sync.judge_ticks(),
-  sync.watch_tick() from public;
+  sync.watch_delivery(), sync.note_addressed(), sync.watch_tick() from public;
+grant execute on function sync.watch_delivery() to isthmus_worker;

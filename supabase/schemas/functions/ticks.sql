@@ -31,13 +31,22 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function sync.note_failed_parts(uuid, text[]) is 'Which parts of a tick''s work failed: for such a tick nobody calls the heartbeat address.';
 
+create function sync.held_up() returns text[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Behind another execution a job waits while work is done.
+  select array_remove(array[
+    case when exists (select from public.sync_jobs where enabled and waits_since is not null and last_error ->> 'code' <> 'EXECUTION_ACTIVE') then 'jobs' end,
+    case when exists (select from public.sync_chains where state = 'open' and refusals > 0) then 'sends' end], null)
+$$;
+comment on function sync.held_up() is 'What waits although ticks work: jobs that cannot begin for a reason that passes, pages that the queue does not accept.';
+
 create function sync.end_tick(p_id uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_ticks set ended_at = clock_timestamp() where id = p_id;
+  update public.sync_ticks set ended_at = clock_timestamp(), failed = failed || array(select h from unnest(sync.held_up()) h where h <> all (failed)) where id = p_id;
   update public.sync_alerts set closed_at = now() where kind in ('tick_missing', 'tick_refused') and closed_at is null;
   select sync.forget_ticks();
 $$;
 comment on function sync.end_tick(uuid) is 'A tick has done its work: who waits for one is told.';
 
-revoke all on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_failed_parts(uuid, text[]), sync.end_tick(uuid) from public;
-grant execute on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_failed_parts(uuid, text[]), sync.end_tick(uuid) to isthmus_worker;
+revoke all on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_failed_parts(uuid, text[]), sync.held_up(), sync.end_tick(uuid) from public;
+grant execute on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_failed_parts(uuid, text[]), sync.held_up(), sync.end_tick(uuid) to isthmus_worker;

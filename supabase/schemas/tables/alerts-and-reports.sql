@@ -20,6 +20,8 @@ create table public.sync_alerts (
   escalates_at    timestamptz,
   escalated_at    timestamptz,
   told_severity   text check (told_severity in ('warning', 'critical')),
+  subject         text not null default '',
+  told_slots      text[] not null default '{}',
   check ((acknowledged_by is null) = (acknowledged_at is null))
 );
 comment on table public.sync_alerts is
@@ -31,7 +33,10 @@ comment on column public.sync_alerts.acknowledged_by is 'Who looks after it: nob
 comment on column public.sync_alerts.escalates_at is 'When the second address is told, unless somebody acknowledges before. Empty: a warning is not escalated.';
 comment on column public.sync_alerts.escalated_at is 'When a message to the second address was made out.';
 comment on column public.sync_alerts.told_severity is 'Which severity the message said that was made out last (sync_alert_deliveries); empty before the first, and after the last.';
-create unique index sync_alerts_one_open on public.sync_alerts (kind, entity_id) nulls not distinct
+comment on column public.sync_alerts.told_slots is 'Which addresses were told of it, and are told when it is over.';
+comment on column public.sync_alerts.subject is
+  'What of its kind it is about: the job, the entities of the execution, the capture of the page, what a brake holds, the address. Empty where a source or an entity has one cause at most.';
+create unique index sync_alerts_one_open on public.sync_alerts (kind, source_id, entity_id, subject) nulls not distinct
   where closed_at is null;
 create index sync_alerts_source_id_idx on public.sync_alerts (source_id);
 create index sync_alerts_entity_id_idx on public.sync_alerts (entity_id);
@@ -47,9 +52,9 @@ create policy team_acknowledges on public.sync_alerts for update to authenticate
 revoke all on public.sync_alerts from anon, authenticated, service_role;
 grant select, update (acknowledged_by) on public.sync_alerts to authenticated;
 -- Nobody but people acknowledges, and nobody but the database's owner says what was told.
-grant select, insert (kind, severity, source_id, entity_id, execution_id, job_id, message, details),
+grant select, insert (kind, severity, source_id, entity_id, execution_id, job_id, subject, message, details),
   update (severity, occurrences, last_seen_at, execution_id, job_id, message, details, closed_at) on public.sync_alerts to isthmus_worker;
-grant select, insert (kind, severity, source_id, entity_id, execution_id, job_id, message, details),
+grant select, insert (kind, severity, source_id, entity_id, execution_id, job_id, subject, message, details),
   update (severity, occurrences, last_seen_at, execution_id, job_id, message, details) on public.sync_alerts to isthmus_decisions;
 grant select (id, source_id, job_id) on public.sync_executions to isthmus_decisions;
 

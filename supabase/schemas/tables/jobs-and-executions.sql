@@ -16,6 +16,7 @@ create table public.sync_jobs (
   last_error        jsonb,
   succeeded_at      timestamptz,
   success_told_at   timestamptz,
+  waits_since       timestamptz,
   check (schedule_type = 'on_demand' or cron_expression is not null)
 );
 comment on table public.sync_jobs is 'What is synced on a schedule. sync-tick starts every enabled job that is due.';
@@ -29,6 +30,7 @@ comment on column public.sync_jobs.attempts is 'How often it was tried in vain s
 comment on column public.sync_jobs.last_error is
   'Code, message and remedy of what kept it from beginning, or of the execution that failed; empty once it begins again. Never values of a row.';
 comment on column public.sync_jobs.succeeded_at is 'When its latest execution that succeeded had ended.';
+comment on column public.sync_jobs.waits_since is 'Since when it is due and could not begin for a reason that passes.';
 comment on column public.sync_jobs.success_told_at is 'Of which success the heartbeat address was told.';
 
 alter table public.sync_jobs enable row level security;
@@ -37,7 +39,7 @@ create policy team_reads on public.sync_jobs for select to authenticated
 revoke all on public.sync_jobs from anon, authenticated, service_role;
 grant select on public.sync_jobs to authenticated;
 grant select on public.sync_jobs to isthmus_worker;
-grant update (last_execution_at, next_execution_at, status, attempts, last_error, succeeded_at) on public.sync_jobs to isthmus_worker;
+grant update (last_execution_at, next_execution_at, status, attempts, last_error, succeeded_at, waits_since) on public.sync_jobs to isthmus_worker;
 
 insert into public.sync_jobs (name, schedule_type, cron_expression, time_zone, configuration)
 values ('daily', 'daily', '0 2 * * *', 'UTC', '{"capture": "digest"}');
