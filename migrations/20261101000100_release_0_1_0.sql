@@ -7576,7 +7576,7 @@ begin
                             then least(p_chain.page_size, (p_page ->> 'next_page_size')::integer)
                           else (p_page ->> 'next_page_size')::integer end,
          -- Where nearly everything has changed, asking for hashes first is work for nothing.
-         skips_unchanged = skips_unchanged and coalesce((p_page ->> 'untouched')::bigint, 0) * 8 >= coalesce((p_page ->> 'read')::bigint, 0),
+         skips_unchanged = skips_unchanged and coalesce((p_page ->> 'untouched')::bigint * 8 >= (p_page ->> 'read')::bigint - (p_page ->> 'waived')::bigint, true),
          slow_growth = slow_growth or coalesce((p_page ->> 'cut')::boolean, false) or p_wall_ms > (p_page ->> 'lease_seconds')::integer * 500,
          lease_until = null, sends = 0, failures = 0, crashes = 0, last_error = null,
          state = case when v_done then 'done' else 'open' end::public.sync_chain_state,
@@ -7893,12 +7893,12 @@ comment on function sync.untouched_records(uuid, bigint[], text) is
 create function sync.look_at_keys(p_chain uuid, p_legacy_ids bigint[], p_definition_hash text) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select jsonb_build_object('versions', (select sync.slot_versions(c.entity_id, p_legacy_ids) from public.sync_chains c where c.id = p_chain),
-           'count', cardinality(u.keys), 'keys', u.keys::text, 'digests', u.digests::text,
+           'keys', u.keys::text[], 'digests', u.digests::text[],
            'others', array(select o.k::text from (select unnest(p_legacy_ids) except select unnest(u.keys)) o (k) order by o.k))
     from sync.untouched_records(p_chain, p_legacy_ids, p_definition_hash) u
 $$;
 comment on function sync.look_at_keys(uuid, bigint[], text) is
-  'Before the records of a full pass''s page are read: the versions of their slots, the untouched ones with their hashes (sync.untouched_records; arrays as text, which go to the source as they are), and the others.';
+  'Before the records of a full pass''s page are read: the versions of their slots, the untouched ones with their hashes (sync.untouched_records, in the same order), and the others; integers as text.';
 
 revoke all on function sync.untouched_records(uuid, bigint[], text), sync.look_at_keys(uuid, bigint[], text) from public;
 grant execute on function sync.untouched_records(uuid, bigint[], text), sync.look_at_keys(uuid, bigint[], text) to isthmus_worker;

@@ -1,7 +1,6 @@
 import type { Clock } from "../clock.ts";
 import type { Queryable } from "../db/connect.ts";
 import type { Entity } from "../entities/define-entity.ts";
-import { integerArray } from "../db/ident.ts";
 import { differingRecords } from "../sql/digests.ts";
 import type { LookedAt } from "../sql/pages.ts";
 
@@ -23,10 +22,9 @@ export interface ComparedHashes {
 export async function compareHashes(
   source: Queryable,
   entity: Entity,
-  { keys, digests }: Pick<LookedAt, "keys" | "digests">,
+  { keys: ids, digests }: Pick<LookedAt, "keys" | "digests">,
   { clock, budgetMs }: { readonly clock: Clock; readonly budgetMs: number },
 ): Promise<ComparedHashes | undefined> {
-  const [ids, hashes] = [elementsOf(keys), elementsOf(digests)];
   const started = clock();
   const differing: string[] = [];
   let size = FIRST;
@@ -34,17 +32,11 @@ export async function compareHashes(
     const before = clock();
     if (from > 0 && before - started > budgetMs) return { differing, end: ids[from] ?? "" };
     const part = ids.slice(from, from + size);
-    const found = await differingRecords(source, entity, integerArray(part), integerArray(hashes.slice(from, from + size)));
+    const found = await differingRecords(source, entity, part, digests.slice(from, from + size));
     if (found.rows !== part.length) return undefined;
     differing.push(...found.differing);
     from += part.length;
     size = Math.max(1, Math.min(ids.length, Math.floor((size * STATEMENT_MS) / Math.max(1, clock() - before))));
   }
   return { differing };
-}
-
-/** The elements of an array of integers as PostgreSQL writes it. */
-function elementsOf(array: string): string[] {
-  const inner = array.slice(1, -1);
-  return inner === "" ? [] : inner.split(",");
 }

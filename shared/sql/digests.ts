@@ -107,12 +107,12 @@ export interface DifferingRecords {
   readonly rows: number;
 }
 
-/** Which of these records are not as their hashes say. `keys`, `digests`: arrays of integers as text, in the same order. */
+/** Which of these records are not as their hashes say. `digests`: in the order of the keys. */
 export async function differingRecords(
   source: Queryable,
   entity: Entity,
-  keys: string,
-  digests: string,
+  keys: readonly string[],
+  digests: readonly string[],
 ): Promise<DifferingRecords> {
   return queryOne<DifferingRecords>(
     source,
@@ -121,7 +121,7 @@ export async function differingRecords(
             count(*)::integer as rows
        from rows from (pg_catalog.unnest($1::text::bigint[]), pg_catalog.unnest($2::text::bigint[])) as h (id, digest)
        left join (${recordsOfKeysSql(entity, memberSql(entity))}) q on ${RECORD_KEY}::bigint = h.id`,
-    [keys, digests],
+    [integerArray(keys), integerArray(digests)],
   );
 }
 

@@ -54,11 +54,9 @@ export async function slotVersions(target: Queryable, entityId: number, ids: rea
 /** Some keys of a page before it reads: which of their records only the source can have changed. */
 export interface LookedAt {
   readonly versions: SlotVersions;
-  /** How many are untouched on the target. */
-  readonly count: number;
-  /** Those, as an array of integers as text, and their hashes in the same order. */
-  readonly keys: string;
-  readonly digests: string;
+  /** Those that are untouched on the target, and their hashes in the same order. */
+  readonly keys: readonly string[];
+  readonly digests: readonly string[];
   /** All other keys, ascending. */
   readonly others: readonly string[];
 }

@@ -337,7 +337,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.close_page(public.sync_chains,public.sync_entities,jsonb,numeric)",
-    digest: "4ff666acbc",
+    digest: "4ffc5ee700",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/chains.sql",
   },
@@ -1009,7 +1009,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.look_at_keys(uuid,bigint[],text)",
-    digest: "485a63043c",
+    digest: "95563dbc88",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/unchanged-records.sql",
   },

@@ -114,7 +114,7 @@ begin
                             then least(p_chain.page_size, (p_page ->> 'next_page_size')::integer)
                           else (p_page ->> 'next_page_size')::integer end,
          -- Where nearly everything has changed, asking for hashes first is work for nothing.
-         skips_unchanged = skips_unchanged and coalesce((p_page ->> 'untouched')::bigint, 0) * 8 >= coalesce((p_page ->> 'read')::bigint, 0),
+         skips_unchanged = skips_unchanged and coalesce((p_page ->> 'untouched')::bigint * 8 >= (p_page ->> 'read')::bigint - (p_page ->> 'waived')::bigint, true),
          slow_growth = slow_growth or coalesce((p_page ->> 'cut')::boolean, false) or p_wall_ms > (p_page ->> 'lease_seconds')::integer * 500,
          lease_until = null, sends = 0, failures = 0, crashes = 0, last_error = null,
          state = case when v_done then 'done' else 'open' end::public.sync_chain_state,

@@ -52,12 +52,12 @@ comment on function sync.untouched_records(uuid, bigint[], text) is
 create function sync.look_at_keys(p_chain uuid, p_legacy_ids bigint[], p_definition_hash text) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select jsonb_build_object('versions', (select sync.slot_versions(c.entity_id, p_legacy_ids) from public.sync_chains c where c.id = p_chain),
-           'count', cardinality(u.keys), 'keys', u.keys::text, 'digests', u.digests::text,
+           'keys', u.keys::text[], 'digests', u.digests::text[],
            'others', array(select o.k::text from (select unnest(p_legacy_ids) except select unnest(u.keys)) o (k) order by o.k))
     from sync.untouched_records(p_chain, p_legacy_ids, p_definition_hash) u
 $$;
 comment on function sync.look_at_keys(uuid, bigint[], text) is
-  'Before the records of a full pass''s page are read: the versions of their slots, the untouched ones with their hashes (sync.untouched_records; arrays as text, which go to the source as they are), and the others.';
+  'Before the records of a full pass''s page are read: the versions of their slots, the untouched ones with their hashes (sync.untouched_records, in the same order), and the others; integers as text.';
 
 revoke all on function sync.untouched_records(uuid, bigint[], text), sync.look_at_keys(uuid, bigint[], text) from public;
 grant execute on function sync.untouched_records(uuid, bigint[], text), sync.look_at_keys(uuid, bigint[], text) to isthmus_worker;
