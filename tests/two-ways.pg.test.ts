@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { acknowledge } from "../shared/jobs/check.ts";
 import { cancelExecutions } from "../shared/sql/ends.ts";
 import type { Pipeline } from "./support/pipeline.ts";
-import { createStranger, ENTITY } from "./support/stranger.ts";
+import { createStranger, entityOf, ENTITY } from "./support/stranger.ts";
 
 /** The target holds less than the source may say: some values do not fit. */
 const TABLES = {
@@ -301,6 +301,20 @@ describe("what a page saves", () => {
     await add(8, 30, 2 ** 20);
     await test.sync(full);
     expect((await test.target.admin`select from public.fresh`).length).toBe(30);
+  });
+
+  it("goes on leaving records unread though a predicate waives most rows", async () => {
+    const { source } = entityOf(TABLES);
+    const predicate = { name: "every_twentieth", version: 1, where: "s.n % 20 = 0", reason: "a test", onLeave: "keep" } as const;
+    await using test = await createStranger(TABLES, { source: { ...source, predicate } }, { ISTHMUS_PAGE_SIZE: "4" });
+    await rows(test, 1_000);
+    await test.sync(full);
+    await test.sync(full);
+    const pages = await test.target.admin<{ read: number; waived: number; untouched: number }[]>`
+      select read, waived, untouched from public.sync_page_log
+       where read > 0 and execution_id = (select id from public.sync_executions order by started_at desc limit 1)`;
+    expect(pages.length).toBeGreaterThan(1);
+    expect(pages.map(({ read, waived, untouched }) => read - waived - untouched)).toEqual(pages.map(() => 0));
   });
 
   it("ends a page where there was no time for more hashes", async () => {
