@@ -337,7 +337,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.close_page(public.sync_chains,public.sync_entities,jsonb,numeric)",
-    digest: "dd0b45705e",
+    digest: "4ffc5ee700",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/chains.sql",
   },
