@@ -2173,13 +2173,13 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       from pg_catalog.pg_attribute a where a.attrelid = p_table and a.attnum > 0 and not a.attisdropped
     union all
     select s.attname, t.typbasetype, greatest(s.modifier, t.typtypmod)
-      from step s join pg_catalog.pg_type t on t.oid = s.type and t.typtype = 'd'
+      from step s cross join lateral (select t.* from pg_catalog.pg_type t where t.oid = s.type offset 0) t where t.typtype = 'd'
   )
   select s.attname, format_type(s.type, -1), format_type(s.type, s.modifier),
          -- JSON has no bounds of arrays. Of an extension's type as to_jsonb decides it: only of types that are not PostgreSQL's own.
          t.typcategory = 'A' or t.typtype = 'c'
            or s.type >= 16384 and exists (select from pg_catalog.pg_cast k where k.castsource = s.type and k.casttarget = 'json'::regtype and k.castfunc <> 0)
-    from step s join pg_catalog.pg_type t on t.oid = s.type and t.typtype <> 'd'
+    from step s cross join lateral (select t.* from pg_catalog.pg_type t where t.oid = s.type offset 0) t where t.typtype <> 'd'
 $$;
 comment on function sync.column_types(regclass) is
   'Columns of a table with their types, behind domains: type without its modifier, which holds every value as the source has it, and exact, which the column holds. recast: JSON would make another value of it (arrays, composite types, types of an extension that says so), so that it is kept as text there.';
@@ -2282,6 +2282,17 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
 $$;
 comment on function sync.target_sql(public.sync_entities, text) is 'SQL: the target table of an entity, or in a plan (p_schema: pg_temp) its shadow.';
 
+-- Whatever the planner thinks of tables that nobody has analysed, a page looks each of its records up: it never joins a whole table.
+create function sync.row_probe(p_target text, p_id text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+return format('lateral (select r.xmin, r.* from %s r where r.id = %s offset 0) t', p_target, p_id);
+comment on function sync.row_probe(text, text) is 'SQL, for a join: one index probe for the row t of a target table (as of sync.target_sql) with the id p_id, with its xmin.';
+
+create function sync.state_probe(p_entity public.sync_entities, p_schema text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+return format('lateral (select r.* from %I.sync_row_states r where r.entity_id = %s and r.legacy_id = p._key offset 0) s', p_schema, p_entity.id);
+comment on function sync.state_probe(public.sync_entities, text) is 'SQL, for a join: one index probe for the row state s of the record p. p_schema: as for sync.target_sql.';
+
 create function sync.has_unique_keys(p_value json) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   with recursive parts (value) as (
@@ -2301,10 +2312,10 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with recursive step as (
     select p_type as type, p_modifier as modifier
     union all
-    select t.typbasetype, greatest(s.modifier, t.typtypmod) from step s join pg_catalog.pg_type t on t.oid = s.type and t.typtype = 'd'
+    select t.typbasetype, greatest(s.modifier, t.typtypmod) from step s cross join lateral (select t.* from pg_catalog.pg_type t where t.oid = s.type offset 0) t where t.typtype = 'd'
   )
   select format_type(s.type, -1), format_type(s.type, s.modifier)
-    from step s join pg_catalog.pg_type t on t.oid = s.type and t.typtype <> 'd'
+    from step s cross join lateral (select t.* from pg_catalog.pg_type t where t.oid = s.type offset 0) t where t.typtype <> 'd'
 $$;
 comment on function sync.exact_type(oid, integer) is 'What stands behind a domain: the type without a modifier, and with the one that counts.';
 
@@ -2395,7 +2406,7 @@ begin
      where a.fits is not null;
     return '(' || v_part || ')';
   end if;
-  select e.oid, e.typtype into v_element from pg_catalog.pg_type e where e.typarray = v_type.oid and e.typdelim = ',' and v_type.typtype = 'b';
+  select e.oid, e.typtype into v_element from pg_catalog.pg_type e where e.oid = v_type.typelem and e.typarray = v_type.oid and e.typdelim = ',' and v_type.typtype = 'b';
   if found then
     select coalesce(sync.fits_sql('value', x.type, x.exact, true), 'true') into v_part
       from (select case when v_element.typtype = 'd' then d.type else left(p_type, -2) end as type,
@@ -2468,12 +2479,12 @@ comment on function sync.finds_legacy_ids(public.sync_entities) is 'Whether an i
 
 revoke all on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb),
   sync.kept_sql(text, text, boolean),
-  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text),
+  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.row_probe(text, text), sync.state_probe(public.sync_entities, text),
   sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text), sync.finds_legacy_ids(public.sync_entities) from public;
 grant execute on function sync.kept_sql(text, text, boolean),
-  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text),
+  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.row_probe(text, text), sync.state_probe(public.sync_entities, text),
   sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text) to isthmus_worker;
@@ -4687,19 +4698,21 @@ $$;
 comment on function sync.referenced_sql(public.sync_entities, uuid) is
   'SQL: whether rows refer to the target row t by a foreign key that would delete or empty them without a word (in a plan: by any). A table that the sync may not look into counts as referring.';
 
+-- Keys and ids go into a statement as a list: of a join the planner, who knows nothing of a page's tables, might make a look through the other one.
+create function sync.planned_list(p_column text, p_action text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+return format('array(select q.%I from pg_temp.page_plan q where q.n between $1 and $2 and q.action = %L)', p_column, p_action);
+comment on function sync.planned_list(text, text) is 'SQL: a column (legacy_id, id) of the records of a slice that have an action, as an array. $1, $2: the slice.';
+
 create function sync.tombstone_statements(p_entity public.sync_entities, p_schema text) returns text[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   return array[
+    format('delete from %I.sync_row_states s where s.entity_id = %s and s.legacy_id = any (%s)', p_schema, p_entity.id, sync.planned_list('legacy_id', 'delete')),
     format($q$
-      delete from %2$I.sync_row_states s using pg_temp.page_plan q
-       where q.n between $1 and $2 and q.action = 'delete' and s.entity_id = %1$s and s.legacy_id = q.legacy_id
-    $q$, p_entity.id, p_schema),
-    format($q$
-      update %3$I.uuid_mappings_enhanced m set sync_status = 'deleted' from pg_temp.page_plan q
-       where q.n between $1 and $2 and q.action = 'delete'
-         and m.source_id = %1$s and m.entity_type = %2$L and m.legacy_id = q.legacy_id
-    $q$, p_entity.source_id, p_entity.entity_type, p_schema)
+      update %I.uuid_mappings_enhanced m set sync_status = 'deleted'
+       where m.source_id = %s and m.entity_type = %L and m.legacy_id = any (%s)
+    $q$, p_schema, p_entity.source_id, p_entity.entity_type, sync.planned_list('legacy_id', 'delete'))
   ];
 end
 $$;
@@ -4725,8 +4738,8 @@ begin
                   else 'delete' end,
              s.seen, g."left", l.now, case when g."left" <> '{}' then e.fields end
         from pg_temp.page_rows p
-        left join %1$s t on t.id = p._uuid
-        left join %5$I.sync_row_states s on s.entity_id = %2$s and s.legacy_id = p._key
+        left join %1$s on true
+        left join %5$s on true
         cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %3$s) x offset 0) o
         cross join lateral (select o.now, %4$s as "left" offset 0) l
         %7$s
@@ -4735,16 +4748,13 @@ begin
           select sync.listed(pg_catalog.array_agg(f.key order by f.key)) as fields from jsonb_each(l.now) f
            where f.value is distinct from coalesce(g."left" -> f.key, 'null')) e
        where p.n between $1 and $2
-    $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, sync.referenced_sql(p_entity, p_plan),
+    $q$, sync.row_probe(v_target, 'p._uuid'), p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), sync.state_probe(p_entity, v_schema), sync.referenced_sql(p_entity, p_plan),
       coalesce(v_reshape, ''), case when v_reshape is null then 'l."left"' else sync.left_or_reshaped_sql() end),
-    format($q$
-      delete from %1$s t using pg_temp.page_plan q
-       where q.n between $1 and $2 and q.action = 'delete' and t.id = q.id
-    $q$, v_target),
+    format('delete from %s t where t.id = any (%s)', v_target, sync.planned_list('id', 'delete')),
     -- A trigger may have kept it, without a word.
     format($q$
-      update pg_temp.page_plan q set action = 'left_kept' from %1$s t
-       where q.n between $1 and $2 and q.action = 'delete' and t.id = q.id
+      update pg_temp.page_plan q set action = 'left_kept'
+       where q.n between $1 and $2 and q.action = 'delete' and (select t.id from %s t where t.id = q.id limit 1) is not null
     $q$, v_target)
   ] || sync.tombstone_statements(p_entity, v_schema);
 end
@@ -4844,11 +4854,11 @@ comment on function sync.leave_remedy(text, text) is
 
 revoke all on function sync.leaving_rows(public.sync_entities, text, integer, bigint[]), sync.is_leaving(text, jsonb),
   sync.referenced_sql(public.sync_entities, uuid), sync.leave_statements(public.sync_entities, uuid),
-  sync.tombstone_statements(public.sync_entities, text), sync.leave_remedy(text, text),
+  sync.planned_list(text, text), sync.tombstone_statements(public.sync_entities, text), sync.leave_remedy(text, text),
   sync.references_to_itself(public.sync_entities), sync.gone_relatives(smallint, bigint[], bigint, integer),
   sync.delete_relatives(public.sync_entities, text[], text[]) from public;
 grant execute on function sync.leaving_rows(public.sync_entities, text, integer, bigint[]), sync.referenced_sql(public.sync_entities, uuid),
-  sync.leave_statements(public.sync_entities, uuid), sync.tombstone_statements(public.sync_entities, text),
+  sync.planned_list(text, text), sync.leave_statements(public.sync_entities, uuid), sync.tombstone_statements(public.sync_entities, text),
   sync.leave_remedy(text, text), sync.references_to_itself(public.sync_entities),
   sync.gone_relatives(smallint, bigint[], bigint, integer), sync.delete_relatives(public.sync_entities, text[], text[]) to isthmus_worker;
 grant execute on function sync.is_leaving(text, jsonb) to isthmus_decisions, authenticated;
@@ -4899,17 +4909,17 @@ begin
       select p.n, p._key, p._uuid, case when t.id is null then 'delete' else 'soft' end, t.xmin, t.id is not null and not %7$L::boolean, l."left", o.now, %8$s,
              (select coalesce(jsonb_object_agg(e.key, e.value), '{}') from jsonb_each(coalesce(%6$L::jsonb, '{}')) e where e.value is distinct from o.now -> e.key)
         from pg_temp.page_rows p
-        left join %1$s t on t.id = p._uuid
-        left join %5$I.sync_row_states s on s.entity_id = %2$s and s.legacy_id = p._key
+        left join %1$s on true
+        left join %5$s on true
         cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %3$s) x offset 0) o
         cross join lateral (select %4$s as "left" offset 0) l
        where p.n between $1 and $2
-    $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, v_marks, v_fits, v_prints),
+    $q$, sync.row_probe(v_target, 'p._uuid'), p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), sync.state_probe(p_entity, v_schema), v_marks, v_fits, v_prints),
     -- What the columns would cut or round is written into none.
     'select sync.refuse_writes($1, $2)',
     case when v_sets is not null then format($q$
-      update %1$s t set %2$s from pg_temp.page_plan q
-       where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}' and t.id = q.id
+      update %s t set %s
+       where t.id = any (array(select q.id from pg_temp.page_plan q where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}'))
     $q$, v_target, v_sets) end,
     'set constraints all immediate',
     -- Read back after triggers: a mark that does not hold is undone as a whole, so that no attempt leaves a trace in the row.
@@ -4919,11 +4929,11 @@ begin
                (select pg_catalog.array_agg(e.key order by e.key) from jsonb_each(o.now) e where e.value is distinct from (q.now || q.written) -> e.key
                       or not q.written ? e.key and o.prints -> e.key is distinct from q.prints -> e.key) as otherwise
           from pg_temp.page_plan q
-          left join %1$s t on t.id = q.id
+          left join %1$s on true
           cross join lateral (select pg_catalog.to_jsonb(x.*) as now, %4$s as prints from (select %2$s) x offset 0) o
          where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}' and (o.now is distinct from q.now || q.written or o.prints is distinct from q.prints))
       update pg_temp.page_plan q set cancelled = a.cancelled, otherwise = a.otherwise from after a where a.n = q.n
-    $q$, v_target, sync.owned_columns(p_entity), v_marks, v_prints) end,
+    $q$, sync.row_probe(v_target, 'q.id'), sync.owned_columns(p_entity), v_marks, v_prints) end,
     'select sync.refuse_writes($1, $2)',
     -- As if the source had said so: a record that returns is set back by the same comparison as any other change. Of hashes
     -- nothing is left that could fit, so then every field counts as changed.
@@ -4937,10 +4947,10 @@ begin
     format($q$
       update %4$I.sync_row_states s set "left" = s."left" || sync.pick(o.now, q.otherwise)
         from pg_temp.page_plan q
-        join %1$s t on t.id = q.id
+        cross join %1$s
         cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %2$s) x offset 0) o
        where q.n between $1 and $2 and q.action = 'soft' and q.otherwise is not null and s.entity_id = %3$s and s.legacy_id = q.legacy_id
-    $q$, v_target, sync.owned_columns(p_entity), p_entity.id, v_schema)
+    $q$, sync.row_probe(v_target, 'q.id'), sync.owned_columns(p_entity), p_entity.id, v_schema)
   ], null) || sync.tombstone_statements(p_entity, v_schema);
 end
 $$;
@@ -5004,9 +5014,9 @@ begin
                      %23$s as prints, %24$s as reprinted, w.texts
                 from pg_temp.page_rows p
                 cross join lateral (select pg_catalog.to_jsonb(x.*) as new from (select %1$s) x offset 0) v
-                left join %2$s t on t.id = p._uuid
-                left join %10$I.sync_row_states s on s.entity_id = %3$s and s.legacy_id = p._key
-                -- One index probe per record that never landed, whatever the planner thinks.
+                left join %2$s on true
+                left join %26$s on true
+                -- One index probe per record that never landed.
                 left join lateral (
                   select m.entity_uuid, m.sync_status = 'active' as lands from %10$I.uuid_mappings_enhanced m
                    where s.legacy_id is null and m.source_id = %5$s and m.entity_type = %6$L and m.legacy_id = p._key limit 1) m on true
@@ -5048,7 +5058,7 @@ begin
               select coalesce(nullif(case when d.decision = 'merge' then sync.merge_objects(x.seen, x.source, x.target, x."left") end, x.source), x.source) as merged offset 0) m
            where e.value is distinct from r.seen -> e.key or e.key = any (r.reworded)
                  or e.key = %22$L and e.value is distinct from r.now -> e.key%19$s) c
-    $q$, v_typed, v_target, p_entity.id, v_current, p_entity.source_id, p_entity.entity_type, p_entity.history,
+    $q$, v_typed, sync.row_probe(v_target, 'p._uuid'), p_entity.id, v_current, p_entity.source_id, p_entity.entity_type, p_entity.history,
       sync.seen_sql(), sync.left_sql(), p_schema, case p_entity.conflicts ->> 'deleted' when 'source_wins' then 'insert' else 'target_deleted' end,
       sync.field_strategies(p_entity, p_of_request), sync.decision_sql(), v_fits,
       -- What was decided on before holds no longer where DDL has emptied or changed the column.
@@ -5070,7 +5080,7 @@ begin
       case when v_texts is null then 'null::text[]' else format($c$
                        case when w.texts <> '{}' and s.entity_id is not null then (
                          select pg_catalog.array_agg(f) from pg_catalog.unnest(w.texts) f where %s or %s) end$c$, sync.untouched_sql(p_entity, p_schema), v_told) end,
-      coalesce(v_texts, 'null::text[]'));
+      coalesce(v_texts, 'null::text[]'), sync.state_probe(p_entity, p_schema));
 end
 $$;
 comment on function sync.classify_statement(public.sync_entities, text, text) is
@@ -5148,7 +5158,7 @@ begin
                  || %8$s, '{}') as otherwise
           from pg_temp.page_plan q
           %9$s
-          left join %1$s t on t.id = q.id
+          left join %1$s on true
           cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %2$s) x offset 0) o
           cross join lateral (
             select y.written, q.now || y.written as meant
@@ -5175,7 +5185,7 @@ begin
               cancelled = not a.there or a.untouched and a.now is distinct from a.meant
         from after a
        where a.n = q.n and (not a.there or a.otherwise is not null)
-    $q$, v_target, v_current, p_entity.id, v_numbers, v_kept, p_schema, p_entity.history,
+    $q$, sync.row_probe(v_target, 'q.id'), v_current, p_entity.id, v_numbers, v_kept, p_schema, p_entity.history,
       coalesce('array_remove(array[' || v_texts || '], null)', '''{}''::text[]'),
       case when v_texts is not null then 'join pg_temp.page_rows p on p.n = q.n' end),
     format($q$
@@ -5407,13 +5417,13 @@ begin
 
   if p_plan is null then
     execute format(
-      'select count(*) from (select 1 from public.%I t join pg_temp.page_rows p on p._uuid = t.id order by t.id for no key update of t) l',
+      'select count(*) from (select _uuid from pg_temp.page_rows order by _uuid offset 0) p cross join lateral (select 1 from public.%I t where t.id = p._uuid for no key update of t) l',
       p_entity.target_table);
   end if;
   if p_plan is null and v_left > 0 then
     -- Against rows that begin to refer to them: whether there are any is asked by the statement after this one.
     execute format(
-      'select count(*) from (select 1 from public.%I t join pg_temp.page_rows p on p._uuid = t.id where p._leaves order by t.id for update of t) l',
+      'select count(*) from (select _uuid from pg_temp.page_rows where _leaves order by _uuid offset 0) p cross join lateral (select 1 from public.%I t where t.id = p._uuid for update of t) l',
       p_entity.target_table);
   end if;
   select count(*) into v_apart from pg_temp.page_rows where _together is not null;
@@ -6438,9 +6448,9 @@ begin
    where id = any (v_ids) and sync.is_leaving(rule, conflict_data) and resolution_strategy = 'target_wins'
   on conflict (entity_id, legacy_id) do update set gone_at = now(), source_digest = null;
   update public.sync_row_states s set gone_at = null
-    from public.sync_conflicts c
-   where c.id = any (v_ids) and sync.is_leaving(c.rule, c.conflict_data) and c.resolution_strategy is null
-     and s.entity_id = p_entity.id and s.legacy_id = c.source_record_id;
+   where s.entity_id = p_entity.id and s.legacy_id = any (array(
+     select c.source_record_id from public.sync_conflicts c
+      where c.id = any (v_ids) and sync.is_leaving(c.rule, c.conflict_data) and c.resolution_strategy is null));
   if v_back is not null then
     perform sync.write_again(p_entity, v_back);
   end if;
@@ -7916,13 +7926,12 @@ create function sync.gone_landed(p_entity public.sync_entities, p_page jsonb, p_
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select coalesce(array_agg(g::bigint order by g::bigint), '{}')
     from jsonb_array_elements_text(p_page -> 'gone') g
-    left join public.uuid_mappings_enhanced m
-      on m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = g::bigint and m.sync_status = 'active'
+    left join lateral (select m.legacy_id from public.uuid_mappings_enhanced m
+                        where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = g::bigint and m.sync_status = 'active' limit 1) m on true
     left join lateral (select r.lands from public.sync_planned_records r
                         where r.execution_id = p_plan and r.entity_id = p_entity.id and r.legacy_id = g::bigint and r.lands is not null limit 1) r on true
    where coalesce(r.lands, m.legacy_id is not null)
-     and (r.lands is true or not exists (select from public.sync_row_states s
-                                          where s.entity_id = p_entity.id and s.legacy_id = g::bigint and s.gone_at is not null))
+     and (r.lands is true or (select s.gone_at from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id = g::bigint) is null)
 $$;
 comment on function sync.gone_landed(public.sync_entities, jsonb, uuid) is
   'Of the keys of a page that have no record, those that had landed and are not known to be gone. p_plan: as this dry run has planned it.';
@@ -8388,11 +8397,13 @@ begin
   -- Somebody took the mark off: it is deleted once more, and what the row holds is kept.
   if p_entity.on_delete ->> 'policy' = 'soft' then
     execute format($q$
-      update public.sync_row_states s set gone_at = null
-        from unnest($1) a (k)
-        cross join lateral (select m.entity_uuid from public.uuid_mappings_enhanced m
-                             where m.source_id = %2$s and m.entity_type = %3$L and m.legacy_id = a.k and m.sync_status = 'active' limit 1) m
-       where s.entity_id = %4$s and s.legacy_id = a.k and (select %5$s from public.%1$I t where t.id = m.entity_uuid)
+      update public.sync_row_states w set gone_at = null
+       where w.entity_id = %4$s and w.legacy_id = any (array(
+         select a.k from unnest($1) a (k)
+          cross join lateral (select r.* from public.sync_row_states r where r.entity_id = %4$s and r.legacy_id = a.k limit 1) s
+          cross join lateral (select m.entity_uuid from public.uuid_mappings_enhanced m
+                               where m.source_id = %2$s and m.entity_type = %3$L and m.legacy_id = a.k and m.sync_status = 'active' limit 1) m
+          where (select %5$s from public.%1$I t where t.id = m.entity_uuid)))
     $q$, p_entity.target_table, p_entity.source_id, p_entity.entity_type, p_entity.id, sync.unmarked_sql(p_entity)) using p_absent;
   end if;
   v_forgotten := array(

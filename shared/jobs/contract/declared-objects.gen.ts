@@ -307,7 +307,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.classify_statement(public.sync_entities,text,text)",
-    digest: "b6e8948196",
+    digest: "4718bf1b4e",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },
@@ -361,7 +361,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.column_types(regclass)",
-    digest: "4c732eb6d5",
+    digest: "fccbde1eba",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/field-slots.sql",
   },
@@ -439,7 +439,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.decide_rows(public.sync_entities,uuid[],jsonb)",
-    digest: "81cd97cb06",
+    digest: "11081b2215",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-rows.sql",
   },
@@ -560,7 +560,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.exact_type(oid,integer)",
-    digest: "2661a0284a",
+    digest: "1b583a3233",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
   },
@@ -614,7 +614,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.find_again(public.sync_entities,bigint[],uuid[])",
-    digest: "c406afc7b7",
+    digest: "0c6a4d0587",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sides.sql",
   },
@@ -656,7 +656,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.fits_sql(text,text,text,boolean)",
-    digest: "5bba1f4635",
+    digest: "73671ecd90",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
   },
@@ -705,7 +705,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.gone_landed(public.sync_entities,jsonb,uuid)",
-    digest: "441550d240",
+    digest: "bb987b592b",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-deletes.sql",
   },
@@ -937,7 +937,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.leave_statements(public.sync_entities,uuid)",
-    digest: "126dbfbad9",
+    digest: "3203819334",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/leave.sql",
   },
@@ -985,7 +985,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.load_records(public.sync_entities,json,bigint[],bigint[],uuid,text)",
-    digest: "32b6befbbc",
+    digest: "11a262e68f",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load.sql",
   },
@@ -1338,6 +1338,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/entity-shapes.sql",
   },
   {
+    object: "function sync.planned_list(text,text)",
+    digest: "b621a4b027",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/leave.sql",
+  },
+  {
     object: "function sync.planned_to_land(uuid,public.sync_entities,bigint[])",
     digest: "cabf3b146f",
     rights: ["isthmus_worker EXECUTE"],
@@ -1580,6 +1586,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/columns.sql",
   },
   {
+    object: "function sync.row_probe(text,text)",
+    digest: "b4c6d775e6",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/columns.sql",
+  },
+  {
     object: "function sync.rule_severities()",
     digest: "608eed9b92",
     rights: ["isthmus_worker EXECUTE"],
@@ -1678,7 +1690,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.soft_statements(public.sync_entities,uuid)",
-    digest: "2164f2a899",
+    digest: "2dd719da5f",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/soft-deletes.sql",
   },
@@ -1697,6 +1709,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.stamp_alert()", digest: "3b029960b3", rights: [], file: "schemas/functions/alerts.sql" },
   { object: "function sync.stamp_brake()", digest: "87d2f7de33", rights: [], file: "schemas/functions/brakes.sql" },
   { object: "function sync.stamp_identity()", digest: "9a915e8f31", rights: [], file: "schemas/functions/identities.sql" },
+  {
+    object: "function sync.state_probe(public.sync_entities,text)",
+    digest: "ddc859f222",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/columns.sql",
+  },
   {
     object: "function sync.stop_stalled(integer,integer)",
     digest: "9d0a79e64d",
@@ -1852,7 +1870,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.tick_request()", digest: "63e2f4dc55", rights: [], file: "schemas/functions/tick-call.sql" },
   {
     object: "function sync.tombstone_statements(public.sync_entities,text)",
-    digest: "470686e219",
+    digest: "9836a61c16",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/leave.sql",
   },
@@ -2016,7 +2034,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.write_statements(public.sync_entities,text)",
-    digest: "a2fcb95187",
+    digest: "8b2523e2e5",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },

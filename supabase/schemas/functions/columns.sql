@@ -65,6 +65,17 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
 $$;
 comment on function sync.target_sql(public.sync_entities, text) is 'SQL: the target table of an entity, or in a plan (p_schema: pg_temp) its shadow.';
 
+-- Whatever the planner thinks of tables that nobody has analysed, a page looks each of its records up: it never joins a whole table.
+create function sync.row_probe(p_target text, p_id text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+return format('lateral (select r.xmin, r.* from %s r where r.id = %s offset 0) t', p_target, p_id);
+comment on function sync.row_probe(text, text) is 'SQL, for a join: one index probe for the row t of a target table (as of sync.target_sql) with the id p_id, with its xmin.';
+
+create function sync.state_probe(p_entity public.sync_entities, p_schema text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+return format('lateral (select r.* from %I.sync_row_states r where r.entity_id = %s and r.legacy_id = p._key offset 0) s', p_schema, p_entity.id);
+comment on function sync.state_probe(public.sync_entities, text) is 'SQL, for a join: one index probe for the row state s of the record p. p_schema: as for sync.target_sql.';
+
 create function sync.has_unique_keys(p_value json) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   with recursive parts (value) as (
@@ -84,10 +95,10 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with recursive step as (
     select p_type as type, p_modifier as modifier
     union all
-    select t.typbasetype, greatest(s.modifier, t.typtypmod) from step s join pg_catalog.pg_type t on t.oid = s.type and t.typtype = 'd'
+    select t.typbasetype, greatest(s.modifier, t.typtypmod) from step s cross join lateral (select t.* from pg_catalog.pg_type t where t.oid = s.type offset 0) t where t.typtype = 'd'
   )
   select format_type(s.type, -1), format_type(s.type, s.modifier)
-    from step s join pg_catalog.pg_type t on t.oid = s.type and t.typtype <> 'd'
+    from step s cross join lateral (select t.* from pg_catalog.pg_type t where t.oid = s.type offset 0) t where t.typtype <> 'd'
 $$;
 comment on function sync.exact_type(oid, integer) is 'What stands behind a domain: the type without a modifier, and with the one that counts.';
 
@@ -178,7 +189,7 @@ begin
      where a.fits is not null;
     return '(' || v_part || ')';
   end if;
-  select e.oid, e.typtype into v_element from pg_catalog.pg_type e where e.typarray = v_type.oid and e.typdelim = ',' and v_type.typtype = 'b';
+  select e.oid, e.typtype into v_element from pg_catalog.pg_type e where e.oid = v_type.typelem and e.typarray = v_type.oid and e.typdelim = ',' and v_type.typtype = 'b';
   if found then
     select coalesce(sync.fits_sql('value', x.type, x.exact, true), 'true') into v_part
       from (select case when v_element.typtype = 'd' then d.type else left(p_type, -2) end as type,
@@ -251,12 +262,12 @@ comment on function sync.finds_legacy_ids(public.sync_entities) is 'Whether an i
 
 revoke all on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb),
   sync.kept_sql(text, text, boolean),
-  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text),
+  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.row_probe(text, text), sync.state_probe(public.sync_entities, text),
   sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text), sync.finds_legacy_ids(public.sync_entities) from public;
 grant execute on function sync.kept_sql(text, text, boolean),
-  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text),
+  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.row_probe(text, text), sync.state_probe(public.sync_entities, text),
   sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text) to isthmus_worker;

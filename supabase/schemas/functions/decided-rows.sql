@@ -148,9 +148,9 @@ begin
    where id = any (v_ids) and sync.is_leaving(rule, conflict_data) and resolution_strategy = 'target_wins'
   on conflict (entity_id, legacy_id) do update set gone_at = now(), source_digest = null;
   update public.sync_row_states s set gone_at = null
-    from public.sync_conflicts c
-   where c.id = any (v_ids) and sync.is_leaving(c.rule, c.conflict_data) and c.resolution_strategy is null
-     and s.entity_id = p_entity.id and s.legacy_id = c.source_record_id;
+   where s.entity_id = p_entity.id and s.legacy_id = any (array(
+     select c.source_record_id from public.sync_conflicts c
+      where c.id = any (v_ids) and sync.is_leaving(c.rule, c.conflict_data) and c.resolution_strategy is null));
   if v_back is not null then
     perform sync.write_again(p_entity, v_back);
   end if;

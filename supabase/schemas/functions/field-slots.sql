@@ -10,13 +10,13 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       from pg_catalog.pg_attribute a where a.attrelid = p_table and a.attnum > 0 and not a.attisdropped
     union all
     select s.attname, t.typbasetype, greatest(s.modifier, t.typtypmod)
-      from step s join pg_catalog.pg_type t on t.oid = s.type and t.typtype = 'd'
+      from step s cross join lateral (select t.* from pg_catalog.pg_type t where t.oid = s.type offset 0) t where t.typtype = 'd'
   )
   select s.attname, format_type(s.type, -1), format_type(s.type, s.modifier),
          -- JSON has no bounds of arrays. Of an extension's type as to_jsonb decides it: only of types that are not PostgreSQL's own.
          t.typcategory = 'A' or t.typtype = 'c'
            or s.type >= 16384 and exists (select from pg_catalog.pg_cast k where k.castsource = s.type and k.casttarget = 'json'::regtype and k.castfunc <> 0)
-    from step s join pg_catalog.pg_type t on t.oid = s.type and t.typtype <> 'd'
+    from step s cross join lateral (select t.* from pg_catalog.pg_type t where t.oid = s.type offset 0) t where t.typtype <> 'd'
 $$;
 comment on function sync.column_types(regclass) is
   'Columns of a table with their types, behind domains: type without its modifier, which holds every value as the source has it, and exact, which the column holds. recast: JSON would make another value of it (arrays, composite types, types of an extension that says so), so that it is kept as text there.';

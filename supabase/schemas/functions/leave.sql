@@ -48,19 +48,21 @@ $$;
 comment on function sync.referenced_sql(public.sync_entities, uuid) is
   'SQL: whether rows refer to the target row t by a foreign key that would delete or empty them without a word (in a plan: by any). A table that the sync may not look into counts as referring.';
 
+-- Keys and ids go into a statement as a list: of a join the planner, who knows nothing of a page's tables, might make a look through the other one.
+create function sync.planned_list(p_column text, p_action text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+return format('array(select q.%I from pg_temp.page_plan q where q.n between $1 and $2 and q.action = %L)', p_column, p_action);
+comment on function sync.planned_list(text, text) is 'SQL: a column (legacy_id, id) of the records of a slice that have an action, as an array. $1, $2: the slice.';
+
 create function sync.tombstone_statements(p_entity public.sync_entities, p_schema text) returns text[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   return array[
+    format('delete from %I.sync_row_states s where s.entity_id = %s and s.legacy_id = any (%s)', p_schema, p_entity.id, sync.planned_list('legacy_id', 'delete')),
     format($q$
-      delete from %2$I.sync_row_states s using pg_temp.page_plan q
-       where q.n between $1 and $2 and q.action = 'delete' and s.entity_id = %1$s and s.legacy_id = q.legacy_id
-    $q$, p_entity.id, p_schema),
-    format($q$
-      update %3$I.uuid_mappings_enhanced m set sync_status = 'deleted' from pg_temp.page_plan q
-       where q.n between $1 and $2 and q.action = 'delete'
-         and m.source_id = %1$s and m.entity_type = %2$L and m.legacy_id = q.legacy_id
-    $q$, p_entity.source_id, p_entity.entity_type, p_schema)
+      update %I.uuid_mappings_enhanced m set sync_status = 'deleted'
+       where m.source_id = %s and m.entity_type = %L and m.legacy_id = any (%s)
+    $q$, p_schema, p_entity.source_id, p_entity.entity_type, sync.planned_list('legacy_id', 'delete'))
   ];
 end
 $$;
@@ -86,8 +88,8 @@ begin
                   else 'delete' end,
              s.seen, g."left", l.now, case when g."left" <> '{}' then e.fields end
         from pg_temp.page_rows p
-        left join %1$s t on t.id = p._uuid
-        left join %5$I.sync_row_states s on s.entity_id = %2$s and s.legacy_id = p._key
+        left join %1$s on true
+        left join %5$s on true
         cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %3$s) x offset 0) o
         cross join lateral (select o.now, %4$s as "left" offset 0) l
         %7$s
@@ -96,16 +98,13 @@ begin
           select sync.listed(pg_catalog.array_agg(f.key order by f.key)) as fields from jsonb_each(l.now) f
            where f.value is distinct from coalesce(g."left" -> f.key, 'null')) e
        where p.n between $1 and $2
-    $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, sync.referenced_sql(p_entity, p_plan),
+    $q$, sync.row_probe(v_target, 'p._uuid'), p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), sync.state_probe(p_entity, v_schema), sync.referenced_sql(p_entity, p_plan),
       coalesce(v_reshape, ''), case when v_reshape is null then 'l."left"' else sync.left_or_reshaped_sql() end),
-    format($q$
-      delete from %1$s t using pg_temp.page_plan q
-       where q.n between $1 and $2 and q.action = 'delete' and t.id = q.id
-    $q$, v_target),
+    format('delete from %s t where t.id = any (%s)', v_target, sync.planned_list('id', 'delete')),
     -- A trigger may have kept it, without a word.
     format($q$
-      update pg_temp.page_plan q set action = 'left_kept' from %1$s t
-       where q.n between $1 and $2 and q.action = 'delete' and t.id = q.id
+      update pg_temp.page_plan q set action = 'left_kept'
+       where q.n between $1 and $2 and q.action = 'delete' and (select t.id from %s t where t.id = q.id limit 1) is not null
     $q$, v_target)
   ] || sync.tombstone_statements(p_entity, v_schema);
 end
@@ -205,11 +204,11 @@ comment on function sync.leave_remedy(text, text) is
 
 revoke all on function sync.leaving_rows(public.sync_entities, text, integer, bigint[]), sync.is_leaving(text, jsonb),
   sync.referenced_sql(public.sync_entities, uuid), sync.leave_statements(public.sync_entities, uuid),
-  sync.tombstone_statements(public.sync_entities, text), sync.leave_remedy(text, text),
+  sync.planned_list(text, text), sync.tombstone_statements(public.sync_entities, text), sync.leave_remedy(text, text),
   sync.references_to_itself(public.sync_entities), sync.gone_relatives(smallint, bigint[], bigint, integer),
   sync.delete_relatives(public.sync_entities, text[], text[]) from public;
 grant execute on function sync.leaving_rows(public.sync_entities, text, integer, bigint[]), sync.referenced_sql(public.sync_entities, uuid),
-  sync.leave_statements(public.sync_entities, uuid), sync.tombstone_statements(public.sync_entities, text),
+  sync.planned_list(text, text), sync.leave_statements(public.sync_entities, uuid), sync.tombstone_statements(public.sync_entities, text),
   sync.leave_remedy(text, text), sync.references_to_itself(public.sync_entities),
   sync.gone_relatives(smallint, bigint[], bigint, integer), sync.delete_relatives(public.sync_entities, text[], text[]) to isthmus_worker;
 grant execute on function sync.is_leaving(text, jsonb) to isthmus_decisions, authenticated;

@@ -50,9 +50,9 @@ begin
                      %23$s as prints, %24$s as reprinted, w.texts
                 from pg_temp.page_rows p
                 cross join lateral (select pg_catalog.to_jsonb(x.*) as new from (select %1$s) x offset 0) v
-                left join %2$s t on t.id = p._uuid
-                left join %10$I.sync_row_states s on s.entity_id = %3$s and s.legacy_id = p._key
-                -- One index probe per record that never landed, whatever the planner thinks.
+                left join %2$s on true
+                left join %26$s on true
+                -- One index probe per record that never landed.
                 left join lateral (
                   select m.entity_uuid, m.sync_status = 'active' as lands from %10$I.uuid_mappings_enhanced m
                    where s.legacy_id is null and m.source_id = %5$s and m.entity_type = %6$L and m.legacy_id = p._key limit 1) m on true
@@ -94,7 +94,7 @@ begin
               select coalesce(nullif(case when d.decision = 'merge' then sync.merge_objects(x.seen, x.source, x.target, x."left") end, x.source), x.source) as merged offset 0) m
            where e.value is distinct from r.seen -> e.key or e.key = any (r.reworded)
                  or e.key = %22$L and e.value is distinct from r.now -> e.key%19$s) c
-    $q$, v_typed, v_target, p_entity.id, v_current, p_entity.source_id, p_entity.entity_type, p_entity.history,
+    $q$, v_typed, sync.row_probe(v_target, 'p._uuid'), p_entity.id, v_current, p_entity.source_id, p_entity.entity_type, p_entity.history,
       sync.seen_sql(), sync.left_sql(), p_schema, case p_entity.conflicts ->> 'deleted' when 'source_wins' then 'insert' else 'target_deleted' end,
       sync.field_strategies(p_entity, p_of_request), sync.decision_sql(), v_fits,
       -- What was decided on before holds no longer where DDL has emptied or changed the column.
@@ -116,7 +116,7 @@ begin
       case when v_texts is null then 'null::text[]' else format($c$
                        case when w.texts <> '{}' and s.entity_id is not null then (
                          select pg_catalog.array_agg(f) from pg_catalog.unnest(w.texts) f where %s or %s) end$c$, sync.untouched_sql(p_entity, p_schema), v_told) end,
-      coalesce(v_texts, 'null::text[]'));
+      coalesce(v_texts, 'null::text[]'), sync.state_probe(p_entity, p_schema));
 end
 $$;
 comment on function sync.classify_statement(public.sync_entities, text, text) is
@@ -194,7 +194,7 @@ begin
                  || %8$s, '{}') as otherwise
           from pg_temp.page_plan q
           %9$s
-          left join %1$s t on t.id = q.id
+          left join %1$s on true
           cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %2$s) x offset 0) o
           cross join lateral (
             select y.written, q.now || y.written as meant
@@ -221,7 +221,7 @@ begin
               cancelled = not a.there or a.untouched and a.now is distinct from a.meant
         from after a
        where a.n = q.n and (not a.there or a.otherwise is not null)
-    $q$, v_target, v_current, p_entity.id, v_numbers, v_kept, p_schema, p_entity.history,
+    $q$, sync.row_probe(v_target, 'q.id'), v_current, p_entity.id, v_numbers, v_kept, p_schema, p_entity.history,
       coalesce('array_remove(array[' || v_texts || '], null)', '''{}''::text[]'),
       case when v_texts is not null then 'join pg_temp.page_rows p on p.n = q.n' end),
     format($q$

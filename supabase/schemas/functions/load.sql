@@ -61,13 +61,13 @@ begin
 
   if p_plan is null then
     execute format(
-      'select count(*) from (select 1 from public.%I t join pg_temp.page_rows p on p._uuid = t.id order by t.id for no key update of t) l',
+      'select count(*) from (select _uuid from pg_temp.page_rows order by _uuid offset 0) p cross join lateral (select 1 from public.%I t where t.id = p._uuid for no key update of t) l',
       p_entity.target_table);
   end if;
   if p_plan is null and v_left > 0 then
     -- Against rows that begin to refer to them: whether there are any is asked by the statement after this one.
     execute format(
-      'select count(*) from (select 1 from public.%I t join pg_temp.page_rows p on p._uuid = t.id where p._leaves order by t.id for update of t) l',
+      'select count(*) from (select _uuid from pg_temp.page_rows where _leaves order by _uuid offset 0) p cross join lateral (select 1 from public.%I t where t.id = p._uuid for update of t) l',
       p_entity.target_table);
   end if;
   select count(*) into v_apart from pg_temp.page_rows where _together is not null;

@@ -9,13 +9,12 @@ create function sync.gone_landed(p_entity public.sync_entities, p_page jsonb, p_
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select coalesce(array_agg(g::bigint order by g::bigint), '{}')
     from jsonb_array_elements_text(p_page -> 'gone') g
-    left join public.uuid_mappings_enhanced m
-      on m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = g::bigint and m.sync_status = 'active'
+    left join lateral (select m.legacy_id from public.uuid_mappings_enhanced m
+                        where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = g::bigint and m.sync_status = 'active' limit 1) m on true
     left join lateral (select r.lands from public.sync_planned_records r
                         where r.execution_id = p_plan and r.entity_id = p_entity.id and r.legacy_id = g::bigint and r.lands is not null limit 1) r on true
    where coalesce(r.lands, m.legacy_id is not null)
-     and (r.lands is true or not exists (select from public.sync_row_states s
-                                          where s.entity_id = p_entity.id and s.legacy_id = g::bigint and s.gone_at is not null))
+     and (r.lands is true or (select s.gone_at from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id = g::bigint) is null)
 $$;
 comment on function sync.gone_landed(public.sync_entities, jsonb, uuid) is
   'Of the keys of a page that have no record, those that had landed and are not known to be gone. p_plan: as this dry run has planned it.';

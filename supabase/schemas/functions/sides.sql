@@ -175,11 +175,13 @@ begin
   -- Somebody took the mark off: it is deleted once more, and what the row holds is kept.
   if p_entity.on_delete ->> 'policy' = 'soft' then
     execute format($q$
-      update public.sync_row_states s set gone_at = null
-        from unnest($1) a (k)
-        cross join lateral (select m.entity_uuid from public.uuid_mappings_enhanced m
-                             where m.source_id = %2$s and m.entity_type = %3$L and m.legacy_id = a.k and m.sync_status = 'active' limit 1) m
-       where s.entity_id = %4$s and s.legacy_id = a.k and (select %5$s from public.%1$I t where t.id = m.entity_uuid)
+      update public.sync_row_states w set gone_at = null
+       where w.entity_id = %4$s and w.legacy_id = any (array(
+         select a.k from unnest($1) a (k)
+          cross join lateral (select r.* from public.sync_row_states r where r.entity_id = %4$s and r.legacy_id = a.k limit 1) s
+          cross join lateral (select m.entity_uuid from public.uuid_mappings_enhanced m
+                               where m.source_id = %2$s and m.entity_type = %3$L and m.legacy_id = a.k and m.sync_status = 'active' limit 1) m
+          where (select %5$s from public.%1$I t where t.id = m.entity_uuid)))
     $q$, p_entity.target_table, p_entity.source_id, p_entity.entity_type, p_entity.id, sync.unmarked_sql(p_entity)) using p_absent;
   end if;
   v_forgotten := array(

@@ -41,17 +41,17 @@ begin
       select p.n, p._key, p._uuid, case when t.id is null then 'delete' else 'soft' end, t.xmin, t.id is not null and not %7$L::boolean, l."left", o.now, %8$s,
              (select coalesce(jsonb_object_agg(e.key, e.value), '{}') from jsonb_each(coalesce(%6$L::jsonb, '{}')) e where e.value is distinct from o.now -> e.key)
         from pg_temp.page_rows p
-        left join %1$s t on t.id = p._uuid
-        left join %5$I.sync_row_states s on s.entity_id = %2$s and s.legacy_id = p._key
+        left join %1$s on true
+        left join %5$s on true
         cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %3$s) x offset 0) o
         cross join lateral (select %4$s as "left" offset 0) l
        where p.n between $1 and $2
-    $q$, v_target, p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), v_schema, v_marks, v_fits, v_prints),
+    $q$, sync.row_probe(v_target, 'p._uuid'), p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), sync.state_probe(p_entity, v_schema), v_marks, v_fits, v_prints),
     -- What the columns would cut or round is written into none.
     'select sync.refuse_writes($1, $2)',
     case when v_sets is not null then format($q$
-      update %1$s t set %2$s from pg_temp.page_plan q
-       where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}' and t.id = q.id
+      update %s t set %s
+       where t.id = any (array(select q.id from pg_temp.page_plan q where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}'))
     $q$, v_target, v_sets) end,
     'set constraints all immediate',
     -- Read back after triggers: a mark that does not hold is undone as a whole, so that no attempt leaves a trace in the row.
@@ -61,11 +61,11 @@ begin
                (select pg_catalog.array_agg(e.key order by e.key) from jsonb_each(o.now) e where e.value is distinct from (q.now || q.written) -> e.key
                       or not q.written ? e.key and o.prints -> e.key is distinct from q.prints -> e.key) as otherwise
           from pg_temp.page_plan q
-          left join %1$s t on t.id = q.id
+          left join %1$s on true
           cross join lateral (select pg_catalog.to_jsonb(x.*) as now, %4$s as prints from (select %2$s) x offset 0) o
          where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}' and (o.now is distinct from q.now || q.written or o.prints is distinct from q.prints))
       update pg_temp.page_plan q set cancelled = a.cancelled, otherwise = a.otherwise from after a where a.n = q.n
-    $q$, v_target, sync.owned_columns(p_entity), v_marks, v_prints) end,
+    $q$, sync.row_probe(v_target, 'q.id'), sync.owned_columns(p_entity), v_marks, v_prints) end,
     'select sync.refuse_writes($1, $2)',
     -- As if the source had said so: a record that returns is set back by the same comparison as any other change. Of hashes
     -- nothing is left that could fit, so then every field counts as changed.
@@ -79,10 +79,10 @@ begin
     format($q$
       update %4$I.sync_row_states s set "left" = s."left" || sync.pick(o.now, q.otherwise)
         from pg_temp.page_plan q
-        join %1$s t on t.id = q.id
+        cross join %1$s
         cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %2$s) x offset 0) o
        where q.n between $1 and $2 and q.action = 'soft' and q.otherwise is not null and s.entity_id = %3$s and s.legacy_id = q.legacy_id
-    $q$, v_target, sync.owned_columns(p_entity), p_entity.id, v_schema)
+    $q$, sync.row_probe(v_target, 'q.id'), sync.owned_columns(p_entity), p_entity.id, v_schema)
   ], null) || sync.tombstone_statements(p_entity, v_schema);
 end
 $$;
