@@ -2283,10 +2283,16 @@ $$;
 comment on function sync.target_sql(public.sync_entities, text) is 'SQL: the target table of an entity, or in a plan (p_schema: pg_temp) its shadow.';
 
 -- Whatever the planner thinks of tables that nobody has analysed, a page looks each of its records up: it never joins a whole table.
-create function sync.row_probe(p_target text, p_id text) returns text
-language sql immutable security invoker set search_path = pg_catalog, pg_temp
-return format('lateral (select r.xmin, r.* from %s r where r.id = %s offset 0) t', p_target, p_id);
-comment on function sync.row_probe(text, text) is 'SQL, for a join: one index probe for the row t of a target table (as of sync.target_sql) with the id p_id, with its xmin.';
+create function sync.row_probe(p_entity public.sync_entities, p_schema text, p_id text) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- The worker may read the columns that were granted to it, and no others.
+  select format('lateral (select r.xmin, %s from %s r where r.id = %s offset 0) t', string_agg(format('r.%I', a.attname), ', '), x.target, p_id)
+    from (select sync.target_sql(p_entity, p_schema) as target) x
+    join pg_catalog.pg_attribute a on a.attrelid = to_regclass(x.target) and a.attnum > 0 and not a.attisdropped and has_column_privilege(a.attrelid, a.attnum, 'select')
+   group by x.target
+$$;
+comment on function sync.row_probe(public.sync_entities, text, text) is
+  'SQL, for a join: one index probe for the target row t with the id p_id, with its xmin and the columns that the caller may read. p_schema: as for sync.target_sql.';
 
 create function sync.state_probe(p_entity public.sync_entities, p_schema text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
@@ -2479,12 +2485,12 @@ comment on function sync.finds_legacy_ids(public.sync_entities) is 'Whether an i
 
 revoke all on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb),
   sync.kept_sql(text, text, boolean),
-  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.row_probe(text, text), sync.state_probe(public.sync_entities, text),
+  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.row_probe(public.sync_entities, text, text), sync.state_probe(public.sync_entities, text),
   sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text), sync.finds_legacy_ids(public.sync_entities) from public;
 grant execute on function sync.kept_sql(text, text, boolean),
-  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.row_probe(text, text), sync.state_probe(public.sync_entities, text),
+  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.row_probe(public.sync_entities, text, text), sync.state_probe(public.sync_entities, text),
   sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text) to isthmus_worker;
@@ -4748,7 +4754,7 @@ begin
           select sync.listed(pg_catalog.array_agg(f.key order by f.key)) as fields from jsonb_each(l.now) f
            where f.value is distinct from coalesce(g."left" -> f.key, 'null')) e
        where p.n between $1 and $2
-    $q$, sync.row_probe(v_target, 'p._uuid'), p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), sync.state_probe(p_entity, v_schema), sync.referenced_sql(p_entity, p_plan),
+    $q$, sync.row_probe(p_entity, v_schema, 'p._uuid'), p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), sync.state_probe(p_entity, v_schema), sync.referenced_sql(p_entity, p_plan),
       coalesce(v_reshape, ''), case when v_reshape is null then 'l."left"' else sync.left_or_reshaped_sql() end),
     format('delete from %s t where t.id = any (%s)', v_target, sync.planned_list('id', 'delete')),
     -- A trigger may have kept it, without a word.
@@ -4914,7 +4920,7 @@ begin
         cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %3$s) x offset 0) o
         cross join lateral (select %4$s as "left" offset 0) l
        where p.n between $1 and $2
-    $q$, sync.row_probe(v_target, 'p._uuid'), p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), sync.state_probe(p_entity, v_schema), v_marks, v_fits, v_prints),
+    $q$, sync.row_probe(p_entity, v_schema, 'p._uuid'), p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), sync.state_probe(p_entity, v_schema), v_marks, v_fits, v_prints),
     -- What the columns would cut or round is written into none.
     'select sync.refuse_writes($1, $2)',
     case when v_sets is not null then format($q$
@@ -4933,7 +4939,7 @@ begin
           cross join lateral (select pg_catalog.to_jsonb(x.*) as now, %4$s as prints from (select %2$s) x offset 0) o
          where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}' and (o.now is distinct from q.now || q.written or o.prints is distinct from q.prints))
       update pg_temp.page_plan q set cancelled = a.cancelled, otherwise = a.otherwise from after a where a.n = q.n
-    $q$, sync.row_probe(v_target, 'q.id'), sync.owned_columns(p_entity), v_marks, v_prints) end,
+    $q$, sync.row_probe(p_entity, v_schema, 'q.id'), sync.owned_columns(p_entity), v_marks, v_prints) end,
     'select sync.refuse_writes($1, $2)',
     -- As if the source had said so: a record that returns is set back by the same comparison as any other change. Of hashes
     -- nothing is left that could fit, so then every field counts as changed.
@@ -4950,7 +4956,7 @@ begin
         cross join %1$s
         cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %2$s) x offset 0) o
        where q.n between $1 and $2 and q.action = 'soft' and q.otherwise is not null and s.entity_id = %3$s and s.legacy_id = q.legacy_id
-    $q$, sync.row_probe(v_target, 'q.id'), sync.owned_columns(p_entity), p_entity.id, v_schema)
+    $q$, sync.row_probe(p_entity, v_schema, 'q.id'), sync.owned_columns(p_entity), p_entity.id, v_schema)
   ], null) || sync.tombstone_statements(p_entity, v_schema);
 end
 $$;
@@ -4976,7 +4982,6 @@ declare
   v_typed   text; -- the new values as typed columns of p
   v_fits    text; -- whether the target can hold all of them exactly
   v_current text := sync.owned_columns(p_entity); -- the same columns of the target row t
-  v_target  text := sync.target_sql(p_entity, p_schema);
   v_reshape text := sync.reshaped_sql(p_entity, p_schema);
   v_edits   boolean := p_of_request is not distinct from 'overwrite_edits';
   v_texts   text := sync.texts_sql(p_entity, p_schema, v_edits); -- the fields whose text alone may differ, of p, t and s
@@ -5058,7 +5063,7 @@ begin
               select coalesce(nullif(case when d.decision = 'merge' then sync.merge_objects(x.seen, x.source, x.target, x."left") end, x.source), x.source) as merged offset 0) m
            where e.value is distinct from r.seen -> e.key or e.key = any (r.reworded)
                  or e.key = %22$L and e.value is distinct from r.now -> e.key%19$s) c
-    $q$, v_typed, sync.row_probe(v_target, 'p._uuid'), p_entity.id, v_current, p_entity.source_id, p_entity.entity_type, p_entity.history,
+    $q$, v_typed, sync.row_probe(p_entity, p_schema, 'p._uuid'), p_entity.id, v_current, p_entity.source_id, p_entity.entity_type, p_entity.history,
       sync.seen_sql(), sync.left_sql(), p_schema, case p_entity.conflicts ->> 'deleted' when 'source_wins' then 'insert' else 'target_deleted' end,
       sync.field_strategies(p_entity, p_of_request), sync.decision_sql(), v_fits,
       -- What was decided on before holds no longer where DDL has emptied or changed the column.
@@ -5185,7 +5190,7 @@ begin
               cancelled = not a.there or a.untouched and a.now is distinct from a.meant
         from after a
        where a.n = q.n and (not a.there or a.otherwise is not null)
-    $q$, sync.row_probe(v_target, 'q.id'), v_current, p_entity.id, v_numbers, v_kept, p_schema, p_entity.history,
+    $q$, sync.row_probe(p_entity, p_schema, 'q.id'), v_current, p_entity.id, v_numbers, v_kept, p_schema, p_entity.history,
       coalesce('array_remove(array[' || v_texts || '], null)', '''{}''::text[]'),
       case when v_texts is not null then 'join pg_temp.page_rows p on p.n = q.n' end),
     format($q$

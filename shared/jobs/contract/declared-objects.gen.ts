@@ -307,7 +307,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.classify_statement(public.sync_entities,text,text)",
-    digest: "4718bf1b4e",
+    digest: "278100dfcf",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },
@@ -937,7 +937,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.leave_statements(public.sync_entities,uuid)",
-    digest: "3203819334",
+    digest: "c918fe3268",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/leave.sql",
   },
@@ -1586,8 +1586,8 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/columns.sql",
   },
   {
-    object: "function sync.row_probe(text,text)",
-    digest: "b4c6d775e6",
+    object: "function sync.row_probe(public.sync_entities,text,text)",
+    digest: "e2f69a4199",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
   },
@@ -1690,7 +1690,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.soft_statements(public.sync_entities,uuid)",
-    digest: "2dd719da5f",
+    digest: "eb9a4075b1",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/soft-deletes.sql",
   },
@@ -2034,7 +2034,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.write_statements(public.sync_entities,text)",
-    digest: "8b2523e2e5",
+    digest: "d8927a3a92",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },

@@ -66,10 +66,16 @@ $$;
 comment on function sync.target_sql(public.sync_entities, text) is 'SQL: the target table of an entity, or in a plan (p_schema: pg_temp) its shadow.';
 
 -- Whatever the planner thinks of tables that nobody has analysed, a page looks each of its records up: it never joins a whole table.
-create function sync.row_probe(p_target text, p_id text) returns text
-language sql immutable security invoker set search_path = pg_catalog, pg_temp
-return format('lateral (select r.xmin, r.* from %s r where r.id = %s offset 0) t', p_target, p_id);
-comment on function sync.row_probe(text, text) is 'SQL, for a join: one index probe for the row t of a target table (as of sync.target_sql) with the id p_id, with its xmin.';
+create function sync.row_probe(p_entity public.sync_entities, p_schema text, p_id text) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- The worker may read the columns that were granted to it, and no others.
+  select format('lateral (select r.xmin, %s from %s r where r.id = %s offset 0) t', string_agg(format('r.%I', a.attname), ', '), x.target, p_id)
+    from (select sync.target_sql(p_entity, p_schema) as target) x
+    join pg_catalog.pg_attribute a on a.attrelid = to_regclass(x.target) and a.attnum > 0 and not a.attisdropped and has_column_privilege(a.attrelid, a.attnum, 'select')
+   group by x.target
+$$;
+comment on function sync.row_probe(public.sync_entities, text, text) is
+  'SQL, for a join: one index probe for the target row t with the id p_id, with its xmin and the columns that the caller may read. p_schema: as for sync.target_sql.';
 
 create function sync.state_probe(p_entity public.sync_entities, p_schema text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
@@ -262,12 +268,12 @@ comment on function sync.finds_legacy_ids(public.sync_entities) is 'Whether an i
 
 revoke all on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb),
   sync.kept_sql(text, text, boolean),
-  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.row_probe(text, text), sync.state_probe(public.sync_entities, text),
+  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.row_probe(public.sync_entities, text, text), sync.state_probe(public.sync_entities, text),
   sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text), sync.finds_legacy_ids(public.sync_entities) from public;
 grant execute on function sync.kept_sql(text, text, boolean),
-  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.row_probe(text, text), sync.state_probe(public.sync_entities, text),
+  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.row_probe(public.sync_entities, text, text), sync.state_probe(public.sync_entities, text),
   sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text) to isthmus_worker;

@@ -98,7 +98,7 @@ begin
           select sync.listed(pg_catalog.array_agg(f.key order by f.key)) as fields from jsonb_each(l.now) f
            where f.value is distinct from coalesce(g."left" -> f.key, 'null')) e
        where p.n between $1 and $2
-    $q$, sync.row_probe(v_target, 'p._uuid'), p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), sync.state_probe(p_entity, v_schema), sync.referenced_sql(p_entity, p_plan),
+    $q$, sync.row_probe(p_entity, v_schema, 'p._uuid'), p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), sync.state_probe(p_entity, v_schema), sync.referenced_sql(p_entity, p_plan),
       coalesce(v_reshape, ''), case when v_reshape is null then 'l."left"' else sync.left_or_reshaped_sql() end),
     format('delete from %s t where t.id = any (%s)', v_target, sync.planned_list('id', 'delete')),
     -- A trigger may have kept it, without a word.

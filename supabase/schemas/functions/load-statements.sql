@@ -12,7 +12,6 @@ declare
   v_typed   text; -- the new values as typed columns of p
   v_fits    text; -- whether the target can hold all of them exactly
   v_current text := sync.owned_columns(p_entity); -- the same columns of the target row t
-  v_target  text := sync.target_sql(p_entity, p_schema);
   v_reshape text := sync.reshaped_sql(p_entity, p_schema);
   v_edits   boolean := p_of_request is not distinct from 'overwrite_edits';
   v_texts   text := sync.texts_sql(p_entity, p_schema, v_edits); -- the fields whose text alone may differ, of p, t and s
@@ -94,7 +93,7 @@ begin
               select coalesce(nullif(case when d.decision = 'merge' then sync.merge_objects(x.seen, x.source, x.target, x."left") end, x.source), x.source) as merged offset 0) m
            where e.value is distinct from r.seen -> e.key or e.key = any (r.reworded)
                  or e.key = %22$L and e.value is distinct from r.now -> e.key%19$s) c
-    $q$, v_typed, sync.row_probe(v_target, 'p._uuid'), p_entity.id, v_current, p_entity.source_id, p_entity.entity_type, p_entity.history,
+    $q$, v_typed, sync.row_probe(p_entity, p_schema, 'p._uuid'), p_entity.id, v_current, p_entity.source_id, p_entity.entity_type, p_entity.history,
       sync.seen_sql(), sync.left_sql(), p_schema, case p_entity.conflicts ->> 'deleted' when 'source_wins' then 'insert' else 'target_deleted' end,
       sync.field_strategies(p_entity, p_of_request), sync.decision_sql(), v_fits,
       -- What was decided on before holds no longer where DDL has emptied or changed the column.
@@ -221,7 +220,7 @@ begin
               cancelled = not a.there or a.untouched and a.now is distinct from a.meant
         from after a
        where a.n = q.n and (not a.there or a.otherwise is not null)
-    $q$, sync.row_probe(v_target, 'q.id'), v_current, p_entity.id, v_numbers, v_kept, p_schema, p_entity.history,
+    $q$, sync.row_probe(p_entity, p_schema, 'q.id'), v_current, p_entity.id, v_numbers, v_kept, p_schema, p_entity.history,
       coalesce('array_remove(array[' || v_texts || '], null)', '''{}''::text[]'),
       case when v_texts is not null then 'join pg_temp.page_rows p on p.n = q.n' end),
     format($q$

@@ -46,7 +46,7 @@ begin
         cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %3$s) x offset 0) o
         cross join lateral (select %4$s as "left" offset 0) l
        where p.n between $1 and $2
-    $q$, sync.row_probe(v_target, 'p._uuid'), p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), sync.state_probe(p_entity, v_schema), v_marks, v_fits, v_prints),
+    $q$, sync.row_probe(p_entity, v_schema, 'p._uuid'), p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), sync.state_probe(p_entity, v_schema), v_marks, v_fits, v_prints),
     -- What the columns would cut or round is written into none.
     'select sync.refuse_writes($1, $2)',
     case when v_sets is not null then format($q$
@@ -65,7 +65,7 @@ begin
           cross join lateral (select pg_catalog.to_jsonb(x.*) as now, %4$s as prints from (select %2$s) x offset 0) o
          where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}' and (o.now is distinct from q.now || q.written or o.prints is distinct from q.prints))
       update pg_temp.page_plan q set cancelled = a.cancelled, otherwise = a.otherwise from after a where a.n = q.n
-    $q$, sync.row_probe(v_target, 'q.id'), sync.owned_columns(p_entity), v_marks, v_prints) end,
+    $q$, sync.row_probe(p_entity, v_schema, 'q.id'), sync.owned_columns(p_entity), v_marks, v_prints) end,
     'select sync.refuse_writes($1, $2)',
     -- As if the source had said so: a record that returns is set back by the same comparison as any other change. Of hashes
     -- nothing is left that could fit, so then every field counts as changed.
@@ -82,7 +82,7 @@ begin
         cross join %1$s
         cross join lateral (select pg_catalog.to_jsonb(x.*) as now from (select %2$s) x offset 0) o
        where q.n between $1 and $2 and q.action = 'soft' and q.otherwise is not null and s.entity_id = %3$s and s.legacy_id = q.legacy_id
-    $q$, sync.row_probe(v_target, 'q.id'), sync.owned_columns(p_entity), p_entity.id, v_schema)
+    $q$, sync.row_probe(p_entity, v_schema, 'q.id'), sync.owned_columns(p_entity), p_entity.id, v_schema)
   ], null) || sync.tombstone_statements(p_entity, v_schema);
 end
 $$;
