@@ -1527,7 +1527,7 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'last_error of the job in sync_jobs, or npm run sync -- jobs.',
      'Do what last_error says. A change of the job has it looked at afresh; next_execution_at = now() runs it at the next tick.',
      'The job has begun an execution (sync.begin_job), or is deleted, paused, renamed or without a time (sync.forget_job_alerts).'),
-    ('job_waits', 'A job is due, and has waited for 15 minutes, or three tries, for what keeps it from beginning. It is tried again by itself; after an hour the alert is critical.',
+    ('job_waits', 'A job is due, and has waited for 15 minutes, or three tries, for what keeps it from beginning. It is tried again by itself; after an hour the alert is critical. Behind another execution of the same entities six hours are a warning.',
      'last_error and waits_since of the job in sync_jobs, or npm run sync -- jobs.',
      'Do what the message says. Where another execution of the same entities runs, look whether it comes to its end: npm run sync -- status.',
      'The job has begun an execution (sync.begin_job), has failed (sync.fail_job), or is deleted, paused, renamed or without a time (sync.forget_job_alerts).'),
@@ -1579,6 +1579,10 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'sync_ticks, the Cron page, and the log of sync-tick.',
      'The message says what is missing: a job, a Vault secret, an extension, or the function itself.',
      'A tick has worked (sync.end_tick, sync.watch_tick).'),
+    ('tick_part_failed', 'A part of the work of sync-tick has failed three times in a row with the same error. What that part does is not done; the others go on.',
+     'subject of the alert (the part and its error code), failed in sync_ticks, and tick.failed in the log of sync-tick.',
+     'Do what docs/errors.md says of the code. The part is tried with each tick.',
+     'A tick ends in which the part works, or fails otherwise (sync.end_tick).'),
     ('tick_refused', 'The calls of sync-tick are refused.',
      'status_code and error in sync_ticks.',
      'The message says what the status means: the key, the address, or a deployment.',
@@ -7220,19 +7224,22 @@ comment on function sync.raise_job_alert(text, text, public.sync_jobs, text) is 
 create function sync.put_off_job(p_job uuid, p_error jsonb, p_at timestamptz) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_job public.sync_jobs;
+  v_job    public.sync_jobs;
+  v_waits  interval;
+  v_behind boolean := p_error ->> 'code' = 'EXECUTION_ACTIVE';
 begin
   update public.sync_jobs set attempts = attempts + 1, last_error = p_error, next_execution_at = p_at, waits_since = coalesce(waits_since, clock_timestamp())
    where id = p_job returning * into v_job;
-  -- A blip of a minute is nobody's work.
-  if v_job.attempts >= 3 or v_job.waits_since <= clock_timestamp() - interval '15 minutes' then
-    perform sync.raise_job_alert('job_waits', case when v_job.waits_since <= clock_timestamp() - interval '1 hour' then 'critical' else 'warning' end, v_job,
+  v_waits := clock_timestamp() - v_job.waits_since;
+  -- A blip of a minute is nobody's work, and a first load may take a night: what stops it has alerts of its own.
+  if case when v_behind then v_waits >= interval '6 hours' else v_job.attempts >= 3 or v_waits >= interval '15 minutes' end then
+    perform sync.raise_job_alert('job_waits', case when v_behind or v_waits < interval '1 hour' then 'warning' else 'critical' end, v_job,
       format('The job %s has waited since %s for what keeps it from beginning', v_job.name, to_char(v_job.waits_since at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')));
   end if;
 end
 $$;
 comment on function sync.put_off_job(uuid, jsonb, timestamptz) is
-  'The job could not begin for a reason that passes: it is tried again at that time. After three tries, or 15 minutes, an alert tells it.';
+  'The job could not begin for a reason that passes: it is tried again at that time. After three tries, or 15 minutes, an alert tells it; behind another execution after six hours.';
 
 create function sync.fail_job(p_job uuid, p_error jsonb, p_next timestamptz) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9939,9 +9946,16 @@ comment on function sync.begin_tick(uuid) is 'A tick begins its work here. p_cal
 
 create function sync.note_failed_parts(p_id uuid, p_failed text[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_ticks set failed = p_failed where id = p_id
+  update public.sync_ticks set failed = p_failed where id = p_id;
+  -- What fails in three ticks one after the other does not pass by itself.
+  select sync.raise_alert('tick_part_failed', 'critical', null, null, null,
+           format('A part of the work of sync-tick fails each time: %s. What it does is not done; the other parts go on. See tick.failed in the log of sync-tick.', f), '{}', sync.subject_of(f))
+    from unnest(p_failed) f
+   where (select count(*) from (select t.failed from public.sync_ticks t where t.ended_at is not null and t.id <> p_id order by t.ended_at desc limit 2) t
+           where f = any (t.failed)) = 2;
 $$;
-comment on function sync.note_failed_parts(uuid, text[]) is 'Which parts of a tick''s work failed: for such a tick nobody calls the heartbeat address.';
+comment on function sync.note_failed_parts(uuid, text[]) is
+  'Which parts of a tick''s work failed, each with its error code: for such a tick nobody calls the heartbeat address. A part that fails so three times in a row is an alert.';
 
 create function sync.held_up() returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9956,6 +9970,9 @@ create function sync.end_tick(p_id uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_ticks set ended_at = clock_timestamp(), failed = failed || array(select h from unnest(sync.held_up()) h where h <> all (failed)) where id = p_id;
   update public.sync_alerts set closed_at = now() where kind in ('tick_missing', 'tick_refused') and closed_at is null;
+  update public.sync_alerts a set closed_at = now()
+   where a.kind = 'tick_part_failed' and a.closed_at is null
+     and not exists (select from public.sync_ticks t cross join unnest(t.failed) f where t.id = p_id and sync.subject_of(f) = a.subject);
   select sync.forget_ticks();
 $$;
 comment on function sync.end_tick(uuid) is 'A tick has done its work: who waits for one is told.';

@@ -205,6 +205,20 @@ describe("a job that does not begin", () => {
     expect([...(await test.target.admin`select waits_since from public.sync_jobs`)]).toEqual([{ waits_since: null }]);
   });
 
+  it("behind another execution is no news for six hours, and then a warning", async () => {
+    await using test = await two();
+    await jobs(test, "a");
+    const putOff = (since: string) =>
+      test.target.admin.begin(async (tx) => {
+        await tx`update public.sync_jobs set waits_since = now() - ${since}::interval`;
+        await tx`select sync.put_off_job(id, '{"code": "EXECUTION_ACTIVE"}', now()) from public.sync_jobs`;
+      });
+    for (let tries = 1; tries <= 5; tries++) await putOff("5 hours");
+    expect(await waiting(test)).toEqual([]);
+    await putOff("361 minutes");
+    expect(await waiting(test)).toMatchObject([{ severity: "warning" }]);
+  });
+
   it("for a quarter of an hour is told before its third try", async () => {
     await using test = await two();
     await jobs(test, "a");
@@ -270,5 +284,26 @@ describe("a job that does not begin", () => {
     await test.target.admin`update public.sync_chains set refusals = 1, due_at = now() + interval '1 day' where state = 'open'`;
     await tick(test.context);
     expect(await failedParts()).toEqual(["sends"]);
+  });
+
+  it("is told when a part of the tick itself fails three times in a row, and no longer when that part works", async () => {
+    await using test = await two();
+    const told = () =>
+      test.target.admin<{ subject: string; severity: string }[]>`
+        select subject, severity from public.sync_alerts where kind = 'tick_part_failed' and closed_at is null`;
+    await test.target.admin`revoke update on public.sync_jobs from isthmus_worker`;
+    for (let n = 1; n <= 2; n++) await tick(test.context);
+    expect(await told()).toEqual([]);
+    await tick(test.context);
+    expect(await told()).toEqual([{ subject: "jobs: TARGET_REFUSED", severity: "critical" }]);
+    await test.target.admin`grant update on public.sync_jobs to isthmus_worker`;
+    await tick(test.context);
+    expect(await told()).toEqual([]);
+    // One tick in three is not three in a row.
+    for (let n = 1; n <= 4; n++) {
+      await test.target.admin.unsafe(`${n % 2 ? "revoke" : "grant"} update on public.sync_jobs ${n % 2 ? "from" : "to"} isthmus_worker`);
+      await tick(test.context);
+    }
+    expect(await told()).toEqual([]);
   });
 });

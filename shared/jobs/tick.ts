@@ -49,8 +49,8 @@ export async function tick(
   if (!(await guarded(context, "identity", () => begins, goesOn))) return { started: [], resent: 0, stopped: [], released: [] };
   const failed: string[] = [];
   const part = <T>(name: string, work: () => Promise<T>, otherwise: T) =>
-    guarded(context, name, work, () => {
-      failed.push(name);
+    guarded(context, name, work, (error) => {
+      failed.push(`${name}: ${describeError(error).code}`);
       return otherwise;
     });
   const begun = await part("begin", () => beginTick(context.target, call), null);

@@ -16,19 +16,22 @@ comment on function sync.raise_job_alert(text, text, public.sync_jobs, text) is 
 create function sync.put_off_job(p_job uuid, p_error jsonb, p_at timestamptz) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_job public.sync_jobs;
+  v_job    public.sync_jobs;
+  v_waits  interval;
+  v_behind boolean := p_error ->> 'code' = 'EXECUTION_ACTIVE';
 begin
   update public.sync_jobs set attempts = attempts + 1, last_error = p_error, next_execution_at = p_at, waits_since = coalesce(waits_since, clock_timestamp())
    where id = p_job returning * into v_job;
-  -- A blip of a minute is nobody's work.
-  if v_job.attempts >= 3 or v_job.waits_since <= clock_timestamp() - interval '15 minutes' then
-    perform sync.raise_job_alert('job_waits', case when v_job.waits_since <= clock_timestamp() - interval '1 hour' then 'critical' else 'warning' end, v_job,
+  v_waits := clock_timestamp() - v_job.waits_since;
+  -- A blip of a minute is nobody's work, and a first load may take a night: what stops it has alerts of its own.
+  if case when v_behind then v_waits >= interval '6 hours' else v_job.attempts >= 3 or v_waits >= interval '15 minutes' end then
+    perform sync.raise_job_alert('job_waits', case when v_behind or v_waits < interval '1 hour' then 'warning' else 'critical' end, v_job,
       format('The job %s has waited since %s for what keeps it from beginning', v_job.name, to_char(v_job.waits_since at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')));
   end if;
 end
 $$;
 comment on function sync.put_off_job(uuid, jsonb, timestamptz) is
-  'The job could not begin for a reason that passes: it is tried again at that time. After three tries, or 15 minutes, an alert tells it.';
+  'The job could not begin for a reason that passes: it is tried again at that time. After three tries, or 15 minutes, an alert tells it; behind another execution after six hours.';
 
 create function sync.fail_job(p_job uuid, p_error jsonb, p_next timestamptz) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$

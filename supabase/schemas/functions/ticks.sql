@@ -27,9 +27,16 @@ comment on function sync.begin_tick(uuid) is 'A tick begins its work here. p_cal
 
 create function sync.note_failed_parts(p_id uuid, p_failed text[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_ticks set failed = p_failed where id = p_id
+  update public.sync_ticks set failed = p_failed where id = p_id;
+  -- What fails in three ticks one after the other does not pass by itself.
+  select sync.raise_alert('tick_part_failed', 'critical', null, null, null,
+           format('A part of the work of sync-tick fails each time: %s. What it does is not done; the other parts go on. See tick.failed in the log of sync-tick.', f), '{}', sync.subject_of(f))
+    from unnest(p_failed) f
+   where (select count(*) from (select t.failed from public.sync_ticks t where t.ended_at is not null and t.id <> p_id order by t.ended_at desc limit 2) t
+           where f = any (t.failed)) = 2;
 $$;
-comment on function sync.note_failed_parts(uuid, text[]) is 'Which parts of a tick''s work failed: for such a tick nobody calls the heartbeat address.';
+comment on function sync.note_failed_parts(uuid, text[]) is
+  'Which parts of a tick''s work failed, each with its error code: for such a tick nobody calls the heartbeat address. A part that fails so three times in a row is an alert.';
 
 create function sync.held_up() returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -44,6 +51,9 @@ create function sync.end_tick(p_id uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_ticks set ended_at = clock_timestamp(), failed = failed || array(select h from unnest(sync.held_up()) h where h <> all (failed)) where id = p_id;
   update public.sync_alerts set closed_at = now() where kind in ('tick_missing', 'tick_refused') and closed_at is null;
+  update public.sync_alerts a set closed_at = now()
+   where a.kind = 'tick_part_failed' and a.closed_at is null
+     and not exists (select from public.sync_ticks t cross join unnest(t.failed) f where t.id = p_id and sync.subject_of(f) = a.subject);
   select sync.forget_ticks();
 $$;
 comment on function sync.end_tick(uuid) is 'A tick has done its work: who waits for one is told.';
