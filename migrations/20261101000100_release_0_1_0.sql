@@ -7232,7 +7232,7 @@ begin
    where id = p_job returning * into v_job;
   v_waits := clock_timestamp() - v_job.waits_since;
   -- A blip of a minute is nobody's work, and a first load may take a night: what stops it has alerts of its own.
-  if case when v_behind then v_waits >= interval '6 hours' else v_job.attempts >= 3 or v_waits >= interval '15 minutes' end then
+  if v_waits >= interval '6 hours' or not v_behind and (v_job.attempts >= 3 or v_waits >= interval '15 minutes') then
     perform sync.raise_job_alert('job_waits', case when v_behind or v_waits < interval '1 hour' then 'warning' else 'critical' end, v_job,
       format('The job %s has waited since %s for what keeps it from beginning', v_job.name, to_char(v_job.waits_since at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')));
   end if;
