@@ -5,7 +5,9 @@ export type Token =
   | { readonly kind: "text" }
   | { readonly kind: "sign"; readonly sign: string };
 
-const TOKEN = /"((?:[^"]|"")*)"|'(?:[^']|'')*'|([\p{L}_][\p{L}\p{N}_$]*)|\d[\p{L}\p{N}_.]*|\S/gsu;
+// PostgreSQL takes every sign beyond ASCII for a part of a name, blanks among them.
+const TOKEN =
+  /"((?:[^"]|"")*)"|'(?:[^']|'')*'|([A-Za-z_\u{80}-\u{10ffff}][\w$\u{80}-\u{10ffff}]*)|\d[\w.\u{80}-\u{10ffff}]*|\S/gsu;
 
 /** The tokens of a text of SQL. A name without quotes is folded as PostgreSQL folds it: A to Z alone. */
 export function tokensOf(sql: string): Token[] {

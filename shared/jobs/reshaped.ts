@@ -21,12 +21,13 @@ export function reshapedFindings(
 
 const WHAT =
   "a column was dropped, added, renamed or retyped, a member of an enum renamed, a partition attached or detached, or the table rewritten, emptied or reloaded";
+const OF_SOURCE = `${WHAT}, or a function that the entity's SQL or a generated column calls is another one`;
 const LATER =
   "What is read now is exact. The next execution without a selection compares all of the entity: npm run sync -- start";
 
 function ofSource({ name, source }: Entity, compares: boolean): Finding {
   return findingsOn(name, source.table)("source_reshaped", {
-    message: `${name}: DDL has changed what the entity reads of the source since everything was compared last (${WHAT}). Rows may have changed that nobody wrote.`,
+    message: `${name}: DDL has changed what the entity reads of the source since everything was compared last (${OF_SOURCE}). Rows may have changed that nobody wrote.`,
     remedy: compares
       ? `Nothing: this execution compares all of the entity. The report digest:${name} says what differed.`
       : LATER,

@@ -40,11 +40,21 @@ export interface CatalogReading<Catalog> {
 export interface SourceReading extends CatalogReading<SourceCatalog> {
   /** Of each table, whether the catalog is known or not. */
   readonly shapes: Readonly<Record<string, SourceTableShape>>;
+  /** Of each entity of `calls`, the functions that its SQL may call, and what these call: another text when one has changed. */
+  readonly called: Readonly<Record<string, string>>;
 }
 
-/** What the source's catalog says of some tables of the schema public. `known`: '' reads it in any case. */
-export async function readSourceCatalog(source: Queryable, tables: readonly string[], known: string): Promise<SourceReading> {
-  const row = await queryOne<{ fingerprint: string; catalog: string | null; shapes: string }>(
+/**
+ * What the source's catalog says of some tables of the schema public. `known`: '' reads it in any case. `calls`: what the SQL of each entity
+ * may call, by name.
+ */
+export async function readSourceCatalog(
+  source: Queryable,
+  tables: readonly string[],
+  known: string,
+  calls: ReadonlyMap<string, readonly string[]> = new Map(),
+): Promise<SourceReading> {
+  const row = await queryOne<{ fingerprint: string; catalog: string | null; shapes: string; called: string }>(
     source,
     "source",
     `with recursive tree as (
@@ -90,13 +100,15 @@ export async function readSourceCatalog(source: Queryable, tables: readonly stri
               and c.relname in (select jsonb_array_elements_text($1::text::jsonb)))) as body),
      ${SOURCE_SHAPES}
      select md5(body::text) as fingerprint, case when md5(body::text) <> $2 then body::text end as catalog,
-            (select coalesce(jsonb_object_agg(s.name, s.shape), '{}')::text from shapes s) as shapes
+            (select coalesce(jsonb_object_agg(s.name, s.shape), '{}')::text from shapes s) as shapes,
+            (select coalesce(jsonb_object_agg(c.entity, c.functions), '{}')::text from calls c) as called
        from catalog`,
-    [JSON.stringify(tables), known],
+    [JSON.stringify(tables), known, JSON.stringify(Object.fromEntries(calls))],
   );
   return {
     fingerprint: row.fingerprint,
     catalog: row.catalog === null ? null : (JSON.parse(row.catalog) as SourceCatalog),
     shapes: JSON.parse(row.shapes) as SourceReading["shapes"],
+    called: JSON.parse(row.called) as SourceReading["called"],
   };
 }

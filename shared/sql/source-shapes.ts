@@ -4,13 +4,17 @@ import type { Shape } from "./entity-shapes.ts";
 export interface SourceTableShape {
   readonly columns: Shape["columns"];
   readonly files: string;
-  /** The bodies of the functions that its generated columns call. */
+  /** The functions that its generated columns call. */
   readonly functions: string;
 }
 
+/** A name in the body of a function, and one in quotes. What stands in comments or texts counts, too: more is looked at than is called. */
+const WORD = "'((?:[A-Za-z_]|[^\\u0001-\\u007f])(?:[A-Za-z0-9_$]|[^\\u0001-\\u007f])*)'";
+const QUOTED = '\'"((?:[^"]|"")+)"\'';
+
 /**
- * The shapes of some tables of the schema public, as queries of a `with recursive` that has `tree` (root, member: tables with their
- * partitions and children). $1: their names, a JSON array as text. Numbers of the catalog are never given twice, names are. A column's
+ * The shapes of some tables of the schema public, and what entities call, as queries of a `with recursive` that has `tree` (root, member:
+ * tables with their partitions and children). $1: the tables' names, a JSON array as text. $3: {entity: [names of functions]}, as text. Numbers of the catalog are never given twice, names are. A column's
  * modifier is not looked at: without another file it changes no value.
  */
 export const SOURCE_SHAPES = `
@@ -39,30 +43,54 @@ export const SOURCE_SHAPES = `
     union all select p.root, p.attname, 'member ' || e.oid, e.enumlabel::text from parts p join pg_enum e on e.enumtypid = p.type
     union all select p.root, p.attname, 'attribute ' || a.attrelid || '.' || a.attnum, concat_ws('/', a.attname, a.atttypid, a.attisdropped)
       from parts p join pg_type y on y.oid = p.type and y.typtype = 'c' join pg_attribute a on a.attrelid = y.typrelid and a.attnum > 0),
-  called (root, function) as (
-    -- What generated columns compute with; of functions whose bodies the catalog reads, what they call, too. What defaults, checks, indexes
-    -- and domains call changes no row that is there.
-    select r.oid, d.refobjid
+  asked (entity, name) as (
+    -- A name is cut as PostgreSQL cuts it.
+    select e.key, n.name::name from jsonb_each($3::text::jsonb) e cross join lateral jsonb_array_elements_text(e.value) n (name)),
+  called (by, of, function) as (
+    -- What generated columns compute with, what the SQL of an entity names, and what no SQL names: casts, operators, and how types sort.
+    -- What defaults, checks and indexes call changes no row that is there. What PostgreSQL brings itself has a number below 16384.
+    select 'table', r.relname::text, d.refobjid
       from roots r join tree t on t.root = r.oid
       join pg_attribute a on a.attrelid = t.member and a.attgenerated <> '' join pg_attrdef x on x.adrelid = a.attrelid and x.adnum = a.attnum
       join pg_depend d on d.classid = 'pg_attrdef'::regclass and d.objid = x.oid and d.refclassid = 'pg_proc'::regclass
+    union select 'entity', a.entity, p.oid from asked a join pg_proc p on p.proname = a.name and p.oid >= 16384
+    union select 'every entity', '', c.castfunc from pg_cast c where c.castfunc >= 16384
+    union select 'every entity', '', o.oprcode::oid from pg_operator o where o.oprcode::oid >= 16384
+    union select 'every entity', '', m.amproc::oid from pg_amproc m where m.amproc::oid >= 16384
     union
-    select c.root, d.refobjid from called c
-      join pg_depend d on d.classid = 'pg_proc'::regclass and d.objid = c.function and d.refclassid = 'pg_proc'::regclass),
+    select c.by, c.of, x.function from called c join pg_proc p on p.oid = c.function join pg_language l on l.oid = p.prolang
+      cross join lateral (
+        -- What it depends on as the catalog says, and every function whose name its text has.
+        select d.refobjid from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = c.function and d.refclassid = 'pg_proc'::regclass
+        union
+        select q.oid
+          from (select w.found[1] as word from regexp_matches(p.prosrc, ${WORD}, 'g') w (found)
+                union select replace(w.found[1], '""', '"') from regexp_matches(p.prosrc, ${QUOTED}, 'g') w (found)) w
+          join pg_proc q on q.oid >= 16384 and q.proname = any (array[w.word::name, lower(w.word)::name])
+         where l.lanname not in ('c', 'internal')) x (function)),
+  bodies (by, of, functions) as (
+    select c.by, c.of, md5(string_agg(pg_catalog.jsonb_build_array(pg_catalog.to_jsonb(p) - '{proacl,procost,prorows,prosupport,proparallel}'::text[], g.agginitval)::text, ' ' order by p.oid))
+      from called c join pg_proc p on p.oid = c.function left join pg_aggregate g on g.aggfnoid = p.oid group by c.by, c.of),
   shapes as (
     select r.relname::text as name, jsonb_build_object(
              'columns', (select coalesce(jsonb_object_agg(i.attname, i.identities), '{}')
                            from (select attname, jsonb_object_agg(what, identity) as identities from identities where root = r.oid group by attname) i),
              'files', (select coalesce(md5(string_agg(concat_ws('/', c.oid, c.relfilenode), ' ' order by c.oid)), '')
                          from tree t join pg_class c on c.oid = t.member where t.root = r.oid),
-             'functions', (select coalesce(md5(string_agg(concat_ws('/', p.oid, p.prosrc, pg_catalog.to_jsonb(p) ->> 'prosqlbody', p.probin, p.proconfig::text), ' ' order by p.oid)), '')
-                             from called c join pg_proc p on p.oid = c.function where c.root = r.oid)) as shape
-      from roots r)`;
+             'functions', coalesce((select b.functions from bodies b where b.by = 'table' and b.of = r.relname::text), '')) as shape
+      from roots r),
+  calls as (
+    -- Of each entity that is asked about: the functions that its SQL may call.
+    select e.key as entity, coalesce((select string_agg(b.functions, ' ' order by b.by) from bodies b where b.by = 'every entity' or b.by = 'entity' and b.of = e.key), '') as functions
+      from jsonb_each($3::text::jsonb) e)`;
 
-/** What of its tables' shapes concerns an entity: the columns that it reads, under names of both. */
+const CALLED = JSON.stringify(["functions that the entity's SQL calls"]);
+
+/** What of its tables' shapes concerns an entity: the columns that it reads, under names of both, and what it calls. */
 export function shapeRead(
   read: ReadonlyMap<string, ReadonlySet<string>>,
   tables: Readonly<Record<string, SourceTableShape>>,
+  called: string,
 ): Shape {
   const known = [...read].flatMap(([table, columns]) => {
     const shape = tables[table];
@@ -77,12 +105,13 @@ export function shapeRead(
         }),
       ),
     ),
-    // No table is called like the second.
-    files: Object.fromEntries(
-      known.flatMap(({ table, shape }) => [
+    // No table is called like the second, or the last.
+    files: Object.fromEntries<string>([
+      ...known.flatMap(({ table, shape }): [string, string][] => [
         [table, shape.files],
         [JSON.stringify(["functions", table]), shape.functions],
       ]),
-    ),
+      [CALLED, called],
+    ]),
   };
 }

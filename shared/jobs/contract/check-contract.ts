@@ -1,6 +1,7 @@
 import { sha1 } from "@noble/hashes/legacy.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
 import { columnsRead } from "../../entities/columns-read.ts";
+import { functionsCalled } from "../../entities/functions-called.ts";
 import type { Entity } from "../../entities/define-entity.ts";
 import type { Context } from "../../pipeline/types.ts";
 import { readContractState, storeContractCheck, type ContractState } from "../../sql/contract.ts";
@@ -39,7 +40,7 @@ export interface Contract {
   readonly compared: boolean;
   readonly alerted: readonly string[];
   readonly warned: readonly string[];
-  /** Of the tables that each entity reads. */
+  /** Of the tables that each entity reads, and of what its SQL calls. */
   readonly sourceShapes: ReadonlyMap<string, Shape>;
 }
 
@@ -60,9 +61,12 @@ export async function checkContract(
   const tables = entities.map((entity) => entity.target.table);
   const state = await readContractState<Finding>(context.target, { sourceId, tables, definitions, fresh });
   const knownSource = fresh ? "" : (state.known?.sourceFingerprint ?? "");
-  const source = await readSourceCatalog(context.source, sourceTables(entities), knownSource);
+  const calls = new Map(entities.map((entity) => [entity.name, functionsCalled(entity)]));
+  const source = await readSourceCatalog(context.source, sourceTables(entities), knownSource, calls);
   const { alerted, warned } = state;
-  const sourceShapes = new Map(entities.map((entity) => [entity.name, shapeRead(columnsRead(entity), source.shapes)]));
+  const sourceShapes = new Map(
+    entities.map((entity) => [entity.name, shapeRead(columnsRead(entity), source.shapes, source.called[entity.name] ?? "")]),
+  );
   const loaded = new Set(state.loaded);
   // Of a catalog that is another one now, nothing that the source has answered holds.
   const known = state.known && source.catalog === null ? state.known : NOTHING_KNOWN;
