@@ -1,6 +1,6 @@
 import { sha1 } from "@noble/hashes/legacy.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
-import { columnsRead } from "../../entities/columns-read.ts";
+import { columnsRead, placesRead } from "../../entities/columns-read.ts";
 import type { Entity } from "../../entities/define-entity.ts";
 import type { Context } from "../../pipeline/types.ts";
 import { readContractState, storeContractCheck, type ContractState } from "../../sql/contract.ts";
@@ -8,8 +8,7 @@ import { moneyScale } from "../../sql/money-scale.ts";
 import { projectionRefusal } from "../../sql/projection-refusal.ts";
 import { hasNull, hasRepeated } from "../../sql/source-claims.ts";
 import { readSourceCatalog, type SourceCatalog } from "../../sql/source-catalog.ts";
-import type { Shape } from "../../sql/entity-shapes.ts";
-import { shapeRead } from "../../sql/source-shapes.ts";
+import { shapeRead, type SourceShape } from "../../sql/source-shapes.ts";
 import type { TargetCatalog } from "../../sql/target-catalog.ts";
 import { inspectCatalog, sourceTables } from "../inspect.ts";
 import { compareSource } from "./compare-source.ts";
@@ -40,7 +39,7 @@ export interface Contract {
   readonly alerted: readonly string[];
   readonly warned: readonly string[];
   /** Of the tables that each entity reads. */
-  readonly sourceShapes: ReadonlyMap<string, Shape>;
+  readonly sourceShapes: ReadonlyMap<string, SourceShape>;
 }
 
 /**
@@ -62,7 +61,9 @@ export async function checkContract(
   const knownSource = fresh ? "" : (state.known?.sourceFingerprint ?? "");
   const source = await readSourceCatalog(context.source, sourceTables(entities), knownSource);
   const { alerted, warned } = state;
-  const sourceShapes = new Map(entities.map((entity) => [entity.name, shapeRead(columnsRead(entity), source.shapes)]));
+  const sourceShapes = new Map(
+    entities.map((entity) => [entity.name, shapeRead(columnsRead(entity), placesRead(entity), source.shapes)]),
+  );
   const loaded = new Set(state.loaded);
   // Of a catalog that is another one now, nothing that the source has answered holds.
   const known = state.known && source.catalog === null ? state.known : NOTHING_KNOWN;
