@@ -16,11 +16,11 @@ import { compareTarget } from "./compare-target.ts";
 import { compareTypes } from "./compare-types.ts";
 import { findingsOn, type Finding } from "./finding.ts";
 import { answered, keyQuestions } from "./key-claims.ts";
-import { moneyColumns, moneyFindings } from "./money-decimals.ts";
+import { hiddenFindings, moneyColumns, moneyFindings } from "./money-decimals.ts";
 import { effectFindings, sideEffects } from "./side-effects.ts";
 
 /** Raise it when the comparison changes: what it found before is then worth nothing. */
-const COMPARISON = 6;
+const COMPARISON = 7;
 
 /** How long the rows of source tables are asked in one comparison, and of one table, for what no catalog says. */
 const ASK_MS = 30_000;
@@ -153,8 +153,12 @@ async function askMoney(
     const columns = moneyColumns(entities, catalogs, side);
     if (columns.length === 0) continue;
     const scales = new Map<string, number | undefined>();
-    for (const locale of catalogs[side].lcMonetary) scales.set(locale, await moneyScale(context[side], side, locale));
-    findings.push(...moneyFindings(columns, side, scales));
+    const { lcMonetary, role } = catalogs[side];
+    for (const locale of lcMonetary) if (locale !== null) scales.set(locale, await moneyScale(context[side], side, locale));
+    findings.push(
+      ...moneyFindings(columns, side, scales),
+      ...(lcMonetary.includes(null) ? hiddenFindings(columns, side, role) : []),
+    );
   }
   return findings;
 }
