@@ -1,5 +1,6 @@
 import type { Sql } from "postgres";
 import { kindOf } from "../shared/schema/kinds.ts";
+import { behindDomains } from "../shared/sql/types.ts";
 
 /** What the catalog of either side says of a column. */
 export interface Column {
@@ -23,7 +24,7 @@ export interface Column {
 /** Tables of the schema public with their columns, as the catalog has them; a column of a single-column key with what it refers to. */
 export async function columnsOf(sql: Sql): Promise<Column[]> {
   return sql<Column[]>`
-    select c.relname as table, a.attname as column, format_type(coalesce(nullif(t.typbasetype, 0), t.oid), null) as type,
+    select c.relname as table, a.attname as column, format_type(${sql.unsafe(behindDomains("t"))}, null) as type,
            a.attnotnull as not_null,
            not a.attnotnull or a.atthasdef or a.attidentity <> '' as optional,
            a.attgenerated <> '' or a.attidentity = 'a' as computed,

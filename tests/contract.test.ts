@@ -87,9 +87,10 @@ interface Catalogs {
 }
 
 function fitting(): Catalogs {
-  const read = (type: string) => ({ type, enum: false, readable: true });
+  const read = (type: string) => ({ type, money: false, enum: false, readable: true });
   const column = (type: string, required = false, members: string[] | null = null) => ({
     type,
+    money: false,
     members,
     required,
     generated: false,
@@ -442,6 +443,7 @@ describe("the check of the catalogs", () => {
       "side_effect",
       // Only a server tells: below, and tests/money-decimals.pg.test.ts.
       "money_decimals",
+      "money_locale_hidden",
     ]);
     expect([...covered].sort()).toEqual(Object.keys(FINDINGS).sort());
   });
@@ -770,10 +772,10 @@ describe("amounts of money", () => {
 
   it("are asked about where an entity reads or fills a column of the type, an array too", () => {
     const made = catalogs((c) => {
-      bookColumn(c, "price").type = "money";
-      bookColumn(c, "cover").type = "money";
-      column(c, "title").type = "money[]";
-      column(c, "notes").type = "money";
+      Object.assign(bookColumn(c, "price"), { type: "money", money: true });
+      Object.assign(bookColumn(c, "cover"), { type: "money", money: true });
+      Object.assign(column(c, "title"), { type: "money[]", money: true });
+      Object.assign(column(c, "notes"), { type: "money", money: true });
     });
     expect(moneyColumns(ENTITIES, made, "source")).toEqual([{ entity: "books", table: "book", column: "price", type: "money" }]);
     expect(moneyColumns(ENTITIES, made, "target")).toEqual([

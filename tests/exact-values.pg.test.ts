@@ -9,7 +9,9 @@ const TYPES: readonly { type: string; from: string; holds: readonly string[]; al
   { type: "char(10)", from: "char(12)", holds: ["8001", "8001  ", "0123456789"], alters: ["01234567891"] },
   { type: "char(12)", from: "char(12)", holds: ["8001", "8001        ", "012345678901", ""], alters: [] },
   { type: "char(3)[]", from: "char(3)[]", holds: ['{"ab ",abc,NULL,""}'], alters: [] },
-  { type: "char(3)[]", from: "text[]", holds: ["{ab,abc}"], alters: ["{abcd}", '{"ab   "}'] },
+  { type: "char(3)[]", from: "text[]", holds: ["{ab,abc}"], alters: ["{abcd}", '{"ab   "}', '{"ab "}'] },
+  { type: "char(3)[]", from: "text", holds: ["{ab,abc}"], alters: ["{abcd}", '{"ab "}'] },
+  { type: "char(4)[]", from: "char(6)[]", holds: ['{"ab ",abcd,NULL,""}', "[2:3]={a,b}", "{{a,b},{c,d}}"], alters: ["{abcde}"] },
   { type: '"char"', from: "text", holds: ["x"], alters: ["xy"] },
   { type: "varchar(3)", from: "text", holds: ["abc", "äöü", ""], alters: ["abcd", "ab  "] },
   { type: "name", from: "text", holds: ["a".repeat(63)], alters: ["a".repeat(64), `${"a".repeat(62)}ä`] },
@@ -254,6 +256,66 @@ it("bounds of an array, alone or within a composite type, are a part of the valu
   await test.sync({ capture: "digest" });
   await test.target.admin`update public.sync_conflicts set resolution_strategy = 'source_wins' where state = 'open'`;
   expect(await read("target")).toEqual(await read("source"));
+});
+
+it("blanks with which the source pads parts of a value are no part of it, and those of a text are", async () => {
+  await using test = await createStranger(
+    {
+      source: "old",
+      target: "fresh",
+      columns: {
+        codes: { type: "public.code[]" },
+        pair: { type: "public.pair" },
+        pairs: { type: "public.pair[]" },
+        bag: { type: "public.bag" },
+      },
+      computed: true,
+    },
+    {},
+    {},
+    async (both) => {
+      for (const [side, n] of [
+        ["source", 6],
+        ["target", 4],
+      ] as const) {
+        await both[side].admin
+          .unsafe(
+            `create domain public.inner_code as char(${n}); create domain public.code as public.inner_code;
+             create type public.pair as (left_out int, code char(${n}), note ${side === "source" ? "text" : "char(4)"});
+             alter type public.pair drop attribute left_out;
+             create type public.codes_and_notes as (codes char(${n})[], notes ${side === "source" ? "text[]" : "char(4)[]"});
+             create domain public.bag as public.codes_and_notes`,
+          )
+          .simple();
+      }
+    },
+  );
+  await test.source.admin.unsafe(`insert into public.old (id, codes, pair, pairs, bag) values
+    (1, '{ab,NULL,""}', '(ab,cd)', '{"(ab,cd)","(,)"}', '("{ab,abcd}","{cd}")'), (2, '{abcde}', null, null, null),
+    (3, null, '(abcde,cd)', null, null), (4, null, '(ab,"cd ")', null, null), (5, null, null, '{"(ab,cd)","(ab,\\"cd \\")"}', null),
+    (6, null, null, null, '("{ab}","{\\"cd \\"}")'), (7, null, null, null, '("{abcde}","{cd}")')`);
+  for (const capture of ["full", "digest"] as const) {
+    await test.sync({ capture });
+    expect((await test.live(ENTITY)).map(({ id, type, field }) => [id, type, field])).toEqual(
+      ["codes", "pair", "pair", "pairs", "bag", "bag"].map((field, n) => [n + 2, "schema_mismatch", field]),
+    );
+  }
+  expect(
+    await test.target.admin`select legacy_id::integer as id, codes::text, pair::text, pairs::text, bag::text from public.fresh`,
+  ).toEqual([
+    {
+      id: 1,
+      codes: '{"ab  ",NULL,"    "}',
+      pair: '("ab  ","cd  ")',
+      pairs: '{"(\\"ab  \\",\\"cd  \\")","(,)"}',
+      bag: '("{""ab  "",abcd}","{""cd  ""}")',
+    },
+  ]);
+  // Texts of the source from now on: its blanks are its own.
+  await test.source.admin.unsafe("alter table public.old alter column codes type text[] using codes::text[]");
+  await test.source.admin.unsafe(`update public.old set codes = '{"ab "}' where id = 1`);
+  await test.sync({ entities: [ENTITY] });
+  expect((await test.live(ENTITY)).map(({ id, field }) => [id, field])).toContainEqual([1, "codes"]);
 });
 
 it("what is cut or rounded within a composite type, an array of a domain, or a copied array is in the queue", async () => {

@@ -3,7 +3,9 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import postgres from "postgres";
 import { expect, it } from "vitest";
+import { checkContract } from "../shared/jobs/contract/check-contract.ts";
 import { workerGrants } from "../shared/jobs/grants.ts";
+import { beginSource } from "../shared/sql/plan.ts";
 import { createOwnSource } from "./support/own-source.ts";
 import { createPipeline } from "./support/pipeline.ts";
 import { scratchFolder } from "./support/scratch.ts";
@@ -60,6 +62,47 @@ it.skipIf(locales === undefined)("an amount in yen is refused, not read as a hun
   });
   expect(await landed()).toEqual([{ price: "12.34" }]);
 
+  // A role's own setting comes first; so one of our role hides the server's, and one of another role, of all roles or of the database does not.
+  const found = async () => {
+    await source.admin`select pg_terminate_backend(pid) from pg_stat_activity where usename = 'isthmus_reader'`;
+    await test.context.source.unsafe("select 1").catch(() => undefined);
+    const { findings } = await checkContract(test.context, await beginSource(test.context.target, "legacy"), { fresh: true });
+    return findings.flatMap(({ code, message }) => (code.startsWith("money_") ? [[code, message.includes(YEN)]] : []));
+  };
+  const database = new URL(source.readerUrl).pathname.slice(1);
+  await readerIs("C");
+  expect(await found()).toEqual([]);
+  await source.admin.unsafe(`alter system set lc_monetary = '${YEN}'`);
+  await source.admin`select pg_reload_conf()`;
+  // The database's own is what all its sessions have.
+  expect(await found()).toEqual([]);
+  await source.admin.unsafe(`alter database ${database} reset lc_monetary`);
+  expect(await found()).toEqual([["money_decimals", true]]);
+  for (const of of ["role isthmus_reader", `role isthmus_reader in database ${database}`]) {
+    await source.admin.unsafe(`alter ${of} set lc_monetary = 'C'`);
+    expect(await found(), of).toEqual([["money_locale_hidden", false]]);
+    await source.admin.unsafe(`alter role all set lc_monetary = 'C'`);
+    expect(await found(), of).toEqual([]);
+    await source.admin.unsafe(`alter role all reset lc_monetary`);
+    await source.admin.unsafe(`alter ${of} reset lc_monetary`);
+  }
+  await source.admin`alter system reset lc_monetary`;
+  await source.admin`select pg_reload_conf()`;
+  await source.admin`create role clerk`;
+  await source.admin`create database elsewhere`;
+  expect(await found()).toEqual([]);
+  for (const [of, counts] of [
+    ["role clerk", true],
+    [`role clerk in database ${database}`, true],
+    ["role clerk in database elsewhere", false],
+    ["database elsewhere", false],
+    ["role all", true],
+  ] as const) {
+    await source.admin.unsafe(`alter ${of} set lc_monetary = '${YEN}'`);
+    expect(await found(), of).toEqual(counts ? [["money_decimals", true]] : []);
+    await source.admin.unsafe(`alter ${of} reset lc_monetary`);
+  }
+
   // What the remedy says.
   await source.admin.unsafe(`set local lc_monetary = '${YEN}'; alter table public.old alter column price type numeric`);
   const [kept] = await source.admin`select price::text as price from public.old where id = 2`;
@@ -99,4 +142,64 @@ it("a locale that the server no longer has pauses the entities with amounts alon
     { entity: "priced", findings: [{ code: "money_decimals", table: "old_priced", column: "value" }] },
   ]);
   expect(JSON.stringify(paused)).toContain("xx_XX.utf8");
+});
+
+/** Types that hold amounts, each with a value; both sides have them. */
+const HOLDING = {
+  plain: { type: "money", value: "1.25" },
+  list: { type: "money[]", value: "{1.25,NULL}" },
+  domained: { type: "public.outer_sum", value: "1.25" },
+  listed: { type: "public.sums", value: "{1.25}" },
+  of_domains: { type: "public.outer_sum[]", value: "{1.25}" },
+  composed: { type: "public.priced", value: "(1.25,a)" },
+  deep: { type: "public.offer[]", value: '{"(\\"{\\"\\"(1.25,a)\\"\\"}\\")"}' },
+  ranged: { type: "public.money_range", value: "[1.25,2.50)" },
+} as const;
+const FREE = { words: { type: "public.label", value: "a" }, pair: { type: "public.labelled", value: "(a,1)" } } as const;
+
+it("amounts are known behind domains, in arrays and in composite types, on either side, and land", async () => {
+  const all = Object.entries({ ...HOLDING, ...FREE });
+  const entities = all.map(([name, { type }]) =>
+    entityOf({ name, source: `old_${name}`, target: `new_${name}`, columns: { value: { type } }, computed: true }),
+  );
+  await using test = await createPipeline({ entities });
+  for (const side of ["source", "target"] as const) {
+    await test[side].admin
+      .unsafe(
+        `create domain public.inner_sum as money; create domain public.outer_sum as public.inner_sum;
+         create domain public.sums as money[]; create type public.priced as (price public.outer_sum, note text);
+         create type public.offer as (prices public.priced[]); create type public.money_range as range (subtype = money);
+         create domain public.inner_label as text; create domain public.label as public.inner_label; create type public.labelled as (note public.label, n integer)`,
+      )
+      .simple();
+    for (const [name, { type, value }] of all) {
+      await test[side].admin.unsafe(
+        side === "source"
+          ? `create table public.old_${name} (id bigint primary key, value ${type}); grant select on public.old_${name} to isthmus_reader;
+             insert into public.old_${name} values (1, '${value}')`
+          : `create table public.new_${name} (id uuid primary key, legacy_id bigint not null unique, value ${type}); alter table public.new_${name} owner to postgres`,
+      );
+    }
+  }
+  await test.target.admin.unsafe(workerGrants(entities));
+  await test.sync();
+  for (const [name, { value, type }] of all) {
+    expect(await test.live(name), name).toEqual([]);
+    const [row] = await test.target.admin.unsafe<{ same: boolean }[]>(
+      `select value::text = ('${value}'::${type})::text as same from public.new_${name}`,
+    );
+    expect(row, name).toEqual({ same: true });
+  }
+  for (const side of ["source", "target"] as const) {
+    const { admin } = test[side];
+    await admin`
+      insert into pg_db_role_setting (setdatabase, setrole, setconfig)
+      select oid, 0, '{lc_monetary=xx_XX.utf8}' from pg_database where datname = current_database()`;
+    const { findings } = await checkContract(test.context, await beginSource(test.context.target, "legacy"), { fresh: true });
+    expect(
+      findings.filter(({ code }) => code === "money_decimals").map(({ entity }) => entity),
+      side,
+    ).toEqual(Object.keys(HOLDING));
+    await admin`delete from pg_db_role_setting where setdatabase = (select oid from pg_database where datname = current_database())`;
+  }
 });

@@ -1,4 +1,4 @@
-import { columnsOf, textOf } from "./consumed-joins.ts";
+import { columnsOf, referenceOf, textOf } from "./consumed-joins.ts";
 import type { Entity } from "./define-entity.ts";
 
 /**
@@ -17,4 +17,22 @@ export function columnsRead(entity: Entity): ReadonlyMap<string, ReadonlySet<str
     add(step.table, [step.key ?? "id", ...Object.keys(step.on), ...columnsOf(other, text)]);
   }
   return read;
+}
+
+/** The source table and column of an `alias.column` of the projection; undefined where no such table is read. */
+export function placeOf({ source }: Entity, reference: string): readonly [table: string, column: string] | undefined {
+  const [alias, column] = referenceOf(reference);
+  const table = alias === source.alias ? source.table : source.joins[alias]?.table;
+  return table === undefined ? undefined : [table, column];
+}
+
+/** Where each field reads that reads one column as it is. */
+export function placesRead(entity: Entity): ReadonlyMap<string, readonly [table: string, column: string]> {
+  return new Map(
+    Object.entries(entity.fields).flatMap(([name, { columns }]) => {
+      const read = columns.length === 1 ? entity.source.columns[columns[0] ?? ""] : undefined;
+      const place = typeof read === "string" ? placeOf(entity, read) : undefined;
+      return place ? [[name, place] as const] : [];
+    }),
+  );
 }

@@ -1,5 +1,6 @@
 import type { Queryable } from "../db/connect.ts";
 import { query } from "../db/query.ts";
+import type { SourceShape } from "./source-shapes.ts";
 
 /**
  * Where values stand, by the numbers of the catalog: {column: {what: identity}}, and in which files. What changes rows without
@@ -22,12 +23,12 @@ export interface EntityShapes {
   readonly source_moved: boolean;
 }
 
-/** Notes what the shapes of entities are now, and says which of them were others when both sides were compared last. */
+/** Notes what the shapes of entities are now, and which parts of their values are padded, and says which of them were others when both sides were compared last. */
 export async function lookAtShapes(
   target: Queryable,
   sourceId: number,
   names: readonly string[],
-  source: ReadonlyMap<string, Shape>,
+  source: ReadonlyMap<string, SourceShape>,
 ): Promise<ReadonlyMap<string, EntityShapes>> {
   const rows = await query<EntityShapes>(
     target,

@@ -4,15 +4,20 @@ import { IsthmusError } from "../errors.ts";
 import type { Side } from "../db/settings.ts";
 
 /**
- * Every lc_monetary that the server, the database or a role of the database has of its own, as a JSON array in SQL: amounts were written under one
- * of them. What a transaction of ours pins is none of them.
+ * Every lc_monetary that sessions in this database begin with, as a JSON array in SQL: amounts were written under one of them. A role's own
+ * stands before the database's, and that before the server's. What a transaction of ours pins is none of them. The server's counts where
+ * neither the database nor all roles together have one; a role of ours that has its own cannot see it: null.
  */
 export const LC_MONETARY = `(
+  with own as (
+    select s.setrole, substr(c.value, length('lc_monetary=') + 1) as value
+      from pg_db_role_setting s cross join pg_catalog.unnest(s.setconfig) c (value)
+     where s.setdatabase in (0, (select d.oid from pg_database d where d.datname = current_database())) and c.value like 'lc_monetary=%')
   select pg_catalog.jsonb_agg(l.value order by l.value) from (
-    select reset_val as value from pg_settings where name = 'lc_monetary'
+    select o.value from own o
     union
-    select substr(c.value, length('lc_monetary=') + 1) from pg_db_role_setting s cross join pg_catalog.unnest(s.setconfig) c (value)
-     where s.setdatabase in (0, (select d.oid from pg_database d where d.datname = current_database())) and c.value like 'lc_monetary=%') l)`;
+    select case when not exists (select from own o join pg_roles r on r.oid = o.setrole where r.rolname = session_user) then g.reset_val end
+      from pg_settings g where g.name = 'lc_monetary' and not exists (select from own o where o.setrole = 0)) l)`;
 
 /** invalid_parameter_value: so the server refuses a locale that it does not have. */
 const INVALID_VALUE = "22023";

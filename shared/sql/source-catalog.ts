@@ -1,12 +1,15 @@
 import type { Queryable } from "../db/connect.ts";
 import { LC_MONETARY } from "./money-scale.ts";
+import { behindDomains, holdsMoney } from "./types.ts";
 import { queryOne } from "../db/query.ts";
 import { ELSEWHERE, type Elsewhere } from "./elsewhere.ts";
 import { SOURCE_SHAPES, type SourceTableShape } from "./source-shapes.ts";
 
 export interface SourceCatalogColumn {
-  /** As PostgreSQL writes it, without a length or a precision; a domain's base type. */
+  /** As PostgreSQL writes it, without a length or a precision; what stands behind domains. */
   readonly type: string;
+  /** Amounts of the type money, or values that have such in them. */
+  readonly money: boolean;
   readonly enum: boolean;
   readonly readable: boolean;
 }
@@ -26,8 +29,8 @@ export interface SourceCatalogTable {
 export interface SourceCatalog {
   readonly serverVersion: number;
   readonly role: string;
-  /** Those that amounts of the type money may have been written under. */
-  readonly lcMonetary: readonly string[];
+  /** Those that amounts of the type money may have been written under; null: one that nobody can tell, because a setting of the sync's own role stands before it. */
+  readonly lcMonetary: readonly (string | null)[];
   readonly tables: Readonly<Record<string, SourceCatalogTable>>;
   readonly elsewhere?: Elsewhere;
 }
@@ -85,11 +88,11 @@ export async function readSourceCatalog(
                       and i.indisvalid and i.indisready and i.indpred is null and i.indexprs is null) u)),
              'columns', (
                select jsonb_object_agg(a.attname, jsonb_build_object(
-                 'type', format_type(t.oid, null), 'enum', t.typtype = 'e',
+                 'type', format_type(t.oid, null), 'money', ${holdsMoney("d")}, 'enum', t.typtype = 'e',
                  'readable', has_schema_privilege(c.relnamespace, 'usage') and has_column_privilege(c.oid, a.attnum, 'select')))
                  from pg_attribute a
                  join pg_type d on d.oid = a.atttypid
-                 join pg_type t on t.oid = coalesce(nullif(d.typbasetype, 0), d.oid)
+                 join pg_type t on t.oid = ${behindDomains("d")}
                 where a.attrelid = c.oid and (a.attnum > 0 or a.attname = 'xmin') and not a.attisdropped))), '{}')
              from pg_class c
              cross join lateral (

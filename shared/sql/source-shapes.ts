@@ -6,6 +6,14 @@ export interface SourceTableShape {
   readonly files: string;
   /** The functions that its generated columns call. */
   readonly functions: string;
+  /** Of each column, the parts (elements, attributes) that have the blanks with which char(n) pads, as paths: sync.fits_sql has the same. */
+  readonly padded: Readonly<Record<string, readonly string[]>>;
+}
+
+/** What of its tables' shapes concerns an entity. */
+export interface SourceShape extends Shape {
+  /** Of each field that reads one column as it is: the padded parts of that column. Nothing is known of the others. */
+  readonly padded: Readonly<Record<string, readonly string[]>>;
 }
 
 /** A name in the body of a function, and one in quotes. What stands in comments or texts counts, too: more is looked at than is called. */
@@ -30,14 +38,15 @@ export const SOURCE_SHAPES = `
       from roots r join tree t on t.root = r.oid
       join pg_attribute a on a.attrelid = t.member and a.attnum > 0 and not a.attisdropped group by 1, 2),
   parts as (
-    select root, attname, type::oid from stands
+    select root, attname, '' as path, type::oid from stands
     union
-    select p.root, p.attname, part.type from parts p join pg_type y on y.oid = p.type
+    select p.root, p.attname, p.path || part.step, part.type from parts p join pg_type y on y.oid = p.type
       cross join lateral (
-        select y.typbasetype as type where y.typtype = 'd'
-        union all select y.typelem where y.typlen = -1 and y.typelem <> 0
-        union all select g.rngsubtype from pg_range g where g.rngtypid = y.oid
-        union all select a.atttypid from pg_attribute a where y.typtype = 'c' and a.attrelid = y.typrelid and a.attnum > 0 and not a.attisdropped) part),
+        select '' as step, y.typbasetype as type where y.typtype = 'd'
+        union all select '[]', y.typelem where y.typlen = -1 and y.typelem <> 0
+        union all select '()', g.rngsubtype from pg_range g where g.rngtypid = y.oid
+        union all select '.' || row_number() over (order by a.attnum), a.atttypid
+          from pg_attribute a where y.typtype = 'c' and a.attrelid = y.typrelid and a.attnum > 0 and not a.attisdropped) part),
   identities (root, attname, what, identity) as (
     select root, attname, 'place', place from stands
     union all select p.root, p.attname, 'member ' || e.oid, e.enumlabel::text from parts p join pg_enum e on e.enumtypid = p.type
@@ -75,6 +84,10 @@ export const SOURCE_SHAPES = `
     select r.relname::text as name, jsonb_build_object(
              'columns', (select coalesce(jsonb_object_agg(i.attname, i.identities), '{}')
                            from (select attname, jsonb_object_agg(what, identity) as identities from identities where root = r.oid group by attname) i),
+             -- A char(n) that is no part of anything is read without its blanks.
+             'padded', (select coalesce(jsonb_object_agg(w.attname, w.paths), '{}')
+                          from (select p.attname, coalesce(pg_catalog.jsonb_agg(p.path order by p.path) filter (where p.type = 'bpchar'::regtype and p.path <> ''), '[]') as paths
+                                  from parts p where p.root = r.oid group by p.attname) w),
              'files', (select coalesce(md5(string_agg(concat_ws('/', c.oid, c.relfilenode), ' ' order by c.oid)), '')
                          from tree t join pg_class c on c.oid = t.member where t.root = r.oid),
              'functions', coalesce((select b.functions from bodies b where b.by = 'table' and b.of = r.relname::text), '')) as shape
@@ -86,12 +99,16 @@ export const SOURCE_SHAPES = `
 
 const CALLED = JSON.stringify(["functions that the entity's SQL calls"]);
 
-/** What of its tables' shapes concerns an entity: the columns that it reads, under names of both, and what it calls. */
+/**
+ * What of its tables' shapes concerns an entity: the columns that it reads, under names of both, and what it calls. `places`: where the
+ * fields read that read one column as it is.
+ */
 export function shapeRead(
   read: ReadonlyMap<string, ReadonlySet<string>>,
+  places: ReadonlyMap<string, readonly [table: string, column: string]>,
   tables: Readonly<Record<string, SourceTableShape>>,
   called: string,
-): Shape {
+): SourceShape {
   const known = [...read].flatMap(([table, columns]) => {
     const shape = tables[table];
     return shape && Object.hasOwn(tables, table) ? [{ table, columns, shape }] : [];
@@ -113,5 +130,12 @@ export function shapeRead(
       ]),
       [CALLED, called],
     ]),
+    padded: Object.fromEntries(
+      [...places].flatMap(([name, [table, column]]) => {
+        const padded = Object.hasOwn(tables, table) ? tables[table]?.padded : undefined;
+        const paths = padded && Object.hasOwn(padded, column) ? padded[column] : undefined;
+        return paths ? [[name, paths]] : [];
+      }),
+    ),
   };
 }

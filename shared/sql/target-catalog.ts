@@ -1,9 +1,12 @@
 import { ELSEWHERE, type Elsewhere } from "./elsewhere.ts";
 import { LC_MONETARY } from "./money-scale.ts";
+import { behindDomains, holdsMoney } from "./types.ts";
 
 export interface TargetCatalogColumn {
-  /** As PostgreSQL writes it, without a length or a precision; a domain's base type. */
+  /** As PostgreSQL writes it, without a length or a precision; what stands behind domains. */
   readonly type: string;
+  /** Amounts of the type money, or values that have such in them. */
+  readonly money: boolean;
   /** Of an enum: its members, in their order. */
   readonly members: readonly string[] | null;
   /** Where the type stands when the sync's roles may not name it: a schema that they have no right to use. */
@@ -59,8 +62,8 @@ export interface TargetCatalogTable {
 }
 export interface TargetCatalog {
   readonly role: string;
-  /** Those that amounts of the type money may be written or read under. */
-  readonly lcMonetary: readonly string[];
+  /** Those that amounts of the type money may be written or read under; null: one that nobody can tell, because a setting of the sync's own role stands before it. */
+  readonly lcMonetary: readonly (string | null)[];
   readonly tables: Readonly<Record<string, TargetCatalogTable>>;
   readonly elsewhere?: Elsewhere;
 }
@@ -83,7 +86,7 @@ export const TARGET_CATALOG = `
                from public.sync_released_entities r where r.target_table = c.relname),
            'columns', (
              select jsonb_object_agg(a.attname, jsonb_build_object(
-               'type', format_type(t.oid, null),
+               'type', format_type(t.oid, null), 'money', ${holdsMoney("d")},
                'typeSchema', (select n.nspname from pg_namespace n
                                where n.oid = t.typnamespace and not (has_schema_privilege(n.oid, 'usage') and has_schema_privilege('isthmus_decisions', n.oid, 'usage'))),
                'members', (select pg_catalog.jsonb_agg(e.enumlabel order by e.enumsortorder) from pg_enum e where e.enumtypid = t.oid),
@@ -94,7 +97,7 @@ export const TARGET_CATALOG = `
                'update', has_column_privilege(c.oid, a.attnum, 'update')))
                from pg_attribute a
                join pg_type d on d.oid = a.atttypid
-               join pg_type t on t.oid = coalesce(nullif(d.typbasetype, 0), d.oid)
+               join pg_type t on t.oid = ${behindDomains("d")}
               where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
            'primaryKey', (
              select coalesce(pg_catalog.jsonb_agg(a.attname order by a.attname), '[]')

@@ -3,6 +3,8 @@ export interface DdlCase {
   readonly name: string;
   /** How the table is made, instead of as a stranger's; before any rows. */
   readonly base?: (t: string) => readonly string[];
+  /** Columns that have another type on both sides, with what the source has in row g. Of equal values their texts are compared, too. */
+  readonly columns?: Readonly<Partial<Record<"amount" | "label", { readonly type: string; readonly value: string }>>>;
   /** After the entity has landed. */
   readonly ddl: (t: string) => readonly string[];
   /** found: rows or values changed, and every run has to find that. refused: no run reads or writes until it is mended, and `finding` says why. same: nothing changed. */
@@ -121,6 +123,24 @@ const BOTH: readonly DdlCase[] = [
     told: false,
   },
   { name: "a default", ddl: (t) => [`alter table public.${t} alter column label set default 'x'`], ends: "same", told: false },
+  {
+    name: "texts of json rewritten by way of jsonb",
+    columns: { label: { type: "json", value: `'{"b":1, "a":1.50, "a":' || g || '}'` } },
+    ddl: (t) => [`alter table public.${t} alter column label type json using label::jsonb::json`],
+    ends: "found",
+  },
+  {
+    name: "zeros at the end of numbers cut off",
+    columns: { amount: { type: "numeric", value: "g + 0.50" } },
+    ddl: (t) => [`alter table public.${t} alter column amount type numeric using trim_scale(amount)`],
+    ends: "found",
+  },
+  {
+    name: "the sign of zeros taken off",
+    columns: { amount: { type: "double precision", value: "'-0'" } },
+    ddl: (t) => [`alter table public.${t} alter column amount type double precision using amount + 0`],
+    ends: "found",
+  },
   { name: "truncated", ddl: (t) => [`truncate public.${t} cascade`], ends: "found" },
   { name: "reloaded from an older state", ddl: reload, ends: "found" },
   { name: "another table under its name", ddl: swapTables, ends: "found" },

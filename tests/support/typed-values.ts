@@ -253,6 +253,7 @@ export const NARROWED: readonly { readonly from: string; readonly to: string; re
   { from: "interval", to: "interval(0)", values: edges(span, "1 day 03:04:05") },
   { from: "interval", to: "interval hour to minute", values: edges(span, "1 day 03:04:00") },
   { from: "text[]", to: "character varying(2)[]", values: array(text(3)) },
+  { from: "character(6)[]", to: "character(4)[]", values: array(fc.stringMatching(/^[a-z ]{0,6}$/)) },
   {
     from: "timestamp with time zone[]",
     to: "timestamp(0) with time zone[]",

@@ -1,6 +1,6 @@
 import { sha1 } from "@noble/hashes/legacy.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
-import { columnsRead } from "../../entities/columns-read.ts";
+import { columnsRead, placesRead } from "../../entities/columns-read.ts";
 import { functionsCalled } from "../../entities/functions-called.ts";
 import type { Entity } from "../../entities/define-entity.ts";
 import type { Context } from "../../pipeline/types.ts";
@@ -9,8 +9,7 @@ import { moneyScale } from "../../sql/money-scale.ts";
 import { projectionRefusal } from "../../sql/projection-refusal.ts";
 import { hasNull, hasRepeated } from "../../sql/source-claims.ts";
 import { readSourceCatalog, type SourceCatalog } from "../../sql/source-catalog.ts";
-import type { Shape } from "../../sql/entity-shapes.ts";
-import { shapeRead } from "../../sql/source-shapes.ts";
+import { shapeRead, type SourceShape } from "../../sql/source-shapes.ts";
 import type { TargetCatalog } from "../../sql/target-catalog.ts";
 import { inspectCatalog, sourceTables } from "../inspect.ts";
 import { compareSource } from "./compare-source.ts";
@@ -18,11 +17,11 @@ import { compareTarget } from "./compare-target.ts";
 import { compareTypes } from "./compare-types.ts";
 import { findingsOn, type Finding } from "./finding.ts";
 import { answered, keyQuestions } from "./key-claims.ts";
-import { moneyColumns, moneyFindings } from "./money-decimals.ts";
+import { hiddenFindings, moneyColumns, moneyFindings } from "./money-decimals.ts";
 import { effectFindings, sideEffects } from "./side-effects.ts";
 
 /** Raise it when the comparison changes: what it found before is then worth nothing. */
-const COMPARISON = 6;
+const COMPARISON = 7;
 
 /** How long the rows of source tables are asked in one comparison, and of one table, for what no catalog says. */
 const ASK_MS = 30_000;
@@ -41,7 +40,7 @@ export interface Contract {
   readonly alerted: readonly string[];
   readonly warned: readonly string[];
   /** Of the tables that each entity reads, and of what its SQL calls. */
-  readonly sourceShapes: ReadonlyMap<string, Shape>;
+  readonly sourceShapes: ReadonlyMap<string, SourceShape>;
 }
 
 /**
@@ -65,7 +64,10 @@ export async function checkContract(
   const source = await readSourceCatalog(context.source, sourceTables(entities), knownSource, calls);
   const { alerted, warned } = state;
   const sourceShapes = new Map(
-    entities.map((entity) => [entity.name, shapeRead(columnsRead(entity), source.shapes, source.called[entity.name] ?? "")]),
+    entities.map((entity) => [
+      entity.name,
+      shapeRead(columnsRead(entity), placesRead(entity), source.shapes, source.called[entity.name] ?? ""),
+    ]),
   );
   const loaded = new Set(state.loaded);
   // Of a catalog that is another one now, nothing that the source has answered holds.
@@ -156,8 +158,12 @@ async function askMoney(
     const columns = moneyColumns(entities, catalogs, side);
     if (columns.length === 0) continue;
     const scales = new Map<string, number | undefined>();
-    for (const locale of catalogs[side].lcMonetary) scales.set(locale, await moneyScale(context[side], side, locale));
-    findings.push(...moneyFindings(columns, side, scales));
+    const { lcMonetary, role } = catalogs[side];
+    for (const locale of lcMonetary) if (locale !== null) scales.set(locale, await moneyScale(context[side], side, locale));
+    findings.push(
+      ...moneyFindings(columns, side, scales),
+      ...(lcMonetary.includes(null) ? hiddenFindings(columns, side, role) : []),
+    );
   }
   return findings;
 }

@@ -1,5 +1,5 @@
 import type { Entity, Field } from "../../entities/define-entity.ts";
-import { referenceOf } from "../../entities/consumed-joins.ts";
+import { placeOf } from "../../entities/columns-read.ts";
 import { KEY } from "../../entities/define-entity.ts";
 import { compiledKind, kindOf, TAKES, type ColumnKinds, type MoneyOf } from "../../schema/kinds.ts";
 import type { SourceCatalog, SourceCatalogColumn } from "../../sql/source-catalog.ts";
@@ -149,9 +149,8 @@ function kindRead(entity: Entity, name: string, source: SourceCatalog): string |
 }
 
 function columnRead(entity: Entity, reference: string, source: SourceCatalog): SourceCatalogColumn | undefined {
-  const [alias, column] = referenceOf(reference);
-  const table = alias === entity.source.alias ? entity.source.table : entity.source.joins[alias]?.table;
-  return table === undefined ? undefined : source.tables[table]?.columns[column];
+  const [table = "", column = ""] = placeOf(entity, reference) ?? [];
+  return source.tables[table]?.columns[column];
 }
 
 function takes(column: TargetCatalogColumn, field: Field, yields: string | undefined, compiled: string | undefined): boolean {

@@ -104,6 +104,11 @@ export const FINDINGS = {
     "A column is money, and under the server's own lc_monetary its amounts have other decimals than the sync reads or writes.",
     "Make the column numeric, converted under that lc_monetary, and correct the entity file.",
   ],
+  money_locale_hidden: [
+    "warn",
+    "A column holds money, and an lc_monetary of the sync's own role hides which one the server gives to other roles.",
+    "Reset lc_monetary of the sync's role on that side: the sync sets its own in each transaction.",
+  ],
   target_enum_member_missing: [
     "fatal",
     "The target's enum lacks a value that the field can yield.",

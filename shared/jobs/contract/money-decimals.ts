@@ -17,11 +17,11 @@ interface MoneyColumn {
   readonly entity: string;
   readonly table: string;
   readonly column: string;
-  /** money, or an array of it. */
+  /** What stands behind its domains: money, an array of it, or a type that has it within. */
   readonly type: string;
 }
 
-/** The columns of a side that hold amounts of the type money, and of which entities read or fill them. */
+/** The columns of a side that hold amounts of the type money, alone or within other values, and of which entities read or fill them. */
 export function moneyColumns(entities: readonly Entity[], catalogs: Catalogs, side: Side): MoneyColumn[] {
   return entities.flatMap((entity) => {
     const named =
@@ -29,14 +29,10 @@ export function moneyColumns(entities: readonly Entity[], catalogs: Catalogs, si
         ? [...columnsRead(entity)].map(([table, columns]) => [table, [...columns]] as const)
         : [[entity.target.table, Object.keys(entity.fields)] as const];
     return named.flatMap(([table, columns]) =>
-      columns
-        .map((column) => ({
-          entity: entity.name,
-          table,
-          column,
-          type: catalogs[side].tables[table]?.columns[column]?.type ?? "",
-        }))
-        .filter(({ type }) => /^money(\[\])*$/.test(type)),
+      columns.flatMap((column) => {
+        const found = catalogs[side].tables[table]?.columns[column];
+        return found?.money === true ? [{ entity: entity.name, table, column, type: found.type }] : [];
+      }),
     );
   });
 }
@@ -63,8 +59,19 @@ export function moneyFindings(
       return findingsOn(entity, table)("money_decimals", {
         column,
         message: `${table}.${column} of the ${side} is money, and lc_monetary = ${locale} of the ${side} gives amounts ${decimals(scale)}, where the sync ${side === "source" ? "reads" : "writes"} two: each would be another amount.`,
-        remedy: `Have the column hold numeric, converted in a session with lc_monetary = ${locale}: alter table public.${ident(table)} alter column ${ident(column)} type ${type.replace("money", "numeric")}; or leave the column out of the entity file.`,
+        remedy: `${/^money(\[\])*$/.test(type) ? `Have the column hold numeric, converted in a session with lc_monetary = ${locale}: alter table public.${ident(table)} alter column ${ident(column)} type ${type.replace("money", "numeric")}` : `Have the column hold a type with numeric in place of money, converted in a session with lc_monetary = ${locale}`}; or leave the column out of the entity file.`,
       });
+    }),
+  );
+}
+
+/** The same columns, where a setting of the sync's own role hides which lc_monetary of the server the other roles have. */
+export function hiddenFindings(columns: readonly MoneyColumn[], side: Side, role: string): Finding[] {
+  return columns.map(({ entity, table, column }) =>
+    findingsOn(entity, table)("money_locale_hidden", {
+      column,
+      message: `${table}.${column} of the ${side} holds money, and ${role} has an lc_monetary of its own: which one the server gives to other roles, and how many decimals their amounts have, cannot be told.`,
+      remedy: `On the ${side}: alter role ${ident(role)} reset lc_monetary, also in the database (alter role ... in database ... reset lc_monetary). The sync sets its own in each transaction.`,
     }),
   );
 }

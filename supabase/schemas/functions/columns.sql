@@ -118,7 +118,7 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
 $$;
 comment on function sync.record_texts(text) is 'The attributes of a composite value, each as text, from the value as PostgreSQL writes it.';
 
-create function sync.fits_scalar_sql(p_name text, p_type text, p_exact text, p_padded boolean) returns text
+create function sync.fits_scalar_sql(p_name text, p_type text, p_exact text, p_padded text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select '(' || string_agg(format(c.condition, p_name, p_type, p_exact), ' and ') || ')'
     from (values
@@ -146,15 +146,15 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       -- Words that are another day at each reading.
       (p_type in ('date', 'timestamp without time zone'), $c$p.%1$I !~* '\m(now|today|tomorrow|yesterday)\M'$c$),
       (p_type in ('date', 'timestamp without time zone'), $c$p.%1$I !~* ':\d\d(\.\d+)? ?([-+]\d\d(:?\d\d){0,2}|z|utc|gmt)( (bc|ad))?$'$c$),
-      -- Blanks at the end would be lost among those that the type pads with. A char(n) of the source is read without those of its own.
-      (p_exact <> p_type and p_type = 'bpchar' and not p_padded, 'right(p.%1$I, 1) <> '' '''),
-      (p_exact <> p_type and p_type = 'bpchar' and p_padded, format('length(p.%%1$I) <= %s', substring(p_exact from '\d+'))),
+      -- Blanks at the end would be lost among those that the type pads with, where they are not such themselves.
+      (p_exact <> p_type and p_type = 'bpchar' and p_padded = 'no', 'right(p.%1$I, 1) <> '' '''),
+      (p_exact <> p_type and p_type = 'bpchar' and p_padded = 'perhaps', format('length(p.%%1$I) <= %s', substring(p_exact from '\d+'))),
       -- What a modifier would cut, round or pad. Two texts may be equal but for blanks at their end.
       (p_exact <> p_type and p_type = 'character varying', '(p.%1$I)::%2$s::text = (p.%1$I)::%3$s::text'),
       (p_exact <> p_type and p_type <> 'character varying', '(p.%1$I)::%2$s = (p.%1$I)::%2$s::%3$s')) c (applies, condition)
    where c.applies
 $$;
-comment on function sync.fits_scalar_sql(text, text, text, boolean) is 'What sync.fits_sql returns of a type that has no parts.';
+comment on function sync.fits_scalar_sql(text, text, text, text) is 'What sync.fits_sql returns of a type that has no parts. p_padded: whether blanks at the end of the text are those with which a char(n) pads: no, yes, perhaps.';
 
 create function sync.fits_range_sql(p_name text, p_type text) returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -172,14 +172,14 @@ begin
     when 'timestamp without time zone' then format('(p.%1$I !~* %2$L and p.%1$I !~ %3$L)', p_name,
       c_zone || '|\m(now|today|tomorrow|yesterday)\M', '\.\d{6}\d*[1-9]')
     when 'date' then format('(p.%1$I !~* %2$L)', p_name, '\d:\d|\m(now|today|tomorrow|yesterday)\M')
-    else case when sync.fits_sql('value', v_of.type, v_of.exact, true) is not null then format('((p.%1$I)::%2$s::text = p.%1$I)', p_name, p_type) end
+    else case when sync.fits_sql('value', v_of.type, v_of.exact, 'true') is not null then format('((p.%1$I)::%2$s::text = p.%1$I)', p_name, p_type) end
   end;
 end
 $$;
 comment on function sync.fits_range_sql(text, text) is
   'What sync.fits_sql returns of ranges and multiranges: bounds say of which zone a moment is, and are nothing finer than the type. Of other bounds that may be cut the range has to be written as PostgreSQL writes it.';
 
-create function sync.fits_sql(p_name text, p_type text, p_exact text, p_padded boolean default false) returns text
+create function sync.fits_sql(p_name text, p_type text, p_exact text, p_padded jsonb default null, p_path text default '') returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_type    pg_catalog.pg_type;
@@ -189,15 +189,16 @@ begin
   select * into v_type from pg_catalog.pg_type where oid = to_regtype(p_type);
   if v_type.typtype = 'c' then
     select string_agg(format('(select coalesce(%s, true) from (select (sync.record_texts(p.%I))[%s] as value) p)', a.fits, p_name, a.n), ' and ') into v_part
-      from (select row_number() over (order by a.attnum) as n, sync.fits_sql('value', d.type, d.exact, true) as fits
-              from pg_catalog.pg_attribute a cross join lateral sync.exact_type(a.atttypid, a.atttypmod) d
-             where a.attrelid = v_type.typrelid and a.attnum > 0 and not a.attisdropped) a
+      from (select a.n, sync.fits_sql('value', d.type, d.exact, p_padded, p_path || '.' || a.n) as fits
+              from (select a.atttypid, a.atttypmod, row_number() over (order by a.attnum) as n from pg_catalog.pg_attribute a
+                     where a.attrelid = v_type.typrelid and a.attnum > 0 and not a.attisdropped) a
+              cross join lateral sync.exact_type(a.atttypid, a.atttypmod) d) a
      where a.fits is not null;
     return '(' || v_part || ')';
   end if;
   select e.oid, e.typtype into v_element from pg_catalog.pg_type e where e.oid = v_type.typelem and e.typarray = v_type.oid and e.typdelim = ',' and v_type.typtype = 'b';
   if found then
-    select coalesce(sync.fits_sql('value', x.type, x.exact, true), 'true') into v_part
+    select coalesce(sync.fits_sql('value', x.type, x.exact, p_padded, p_path || '[]'), 'true') into v_part
       from (select case when v_element.typtype = 'd' then d.type else left(p_type, -2) end as type,
                    case when v_element.typtype = 'd' then d.exact else left(p_exact, -2) end as exact
               from sync.exact_type(v_element.oid, -1) d) x;
@@ -206,11 +207,19 @@ begin
   elsif v_type.typtype in ('r', 'm') then
     return sync.fits_range_sql(p_name, p_type);
   end if;
-  return sync.fits_scalar_sql(p_name, p_type, p_exact, p_padded);
+  return sync.fits_scalar_sql(p_name, p_type, p_exact,
+    case when jsonb_typeof(p_padded) = 'array' then case when p_padded ? p_path then 'yes' else 'no' end
+         when p_padded = 'true' or p_path <> '' then 'perhaps' else 'no' end);
 end
 $$;
-comment on function sync.fits_sql(text, text, text, boolean) is
-  'SQL over the text p.<p_name>: whether a column of that type holds the value exactly, its elements and attributes, too; null where every value that can be read as the type fits. p_padded: the text may have the blanks with which a char(n) pads, as within arrays and composite types, and in JSON. Time zone UTC.';
+comment on function sync.fits_sql(text, text, text, jsonb, text) is
+  'SQL over the text p.<p_name>: whether a column of that type holds the value exactly, its elements and attributes, too; null where every value that can be read as the type fits. p_padded: the parts of the text (at p_path: [] elements, .n attributes) that have the blanks with which a char(n) pads, as sync.padded_parts has them; null: nobody knows of any part; true: the whole text may have them, as in JSON. A char(n) of the source that is no part is read without its own. Time zone UTC.';
+
+create function sync.padded_parts(p_entity public.sync_entities) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp
+return (select h.padded from public.sync_entity_shapes h where h.entity_id = p_entity.id);
+comment on function sync.padded_parts(public.sync_entities) is
+  'Which parts of the source''s values are char(n), by field, for sync.fits_sql; of a field that is missing nobody knows.';
 
 create function sync.hidden_fields(p_columns jsonb) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
@@ -269,16 +278,16 @@ comment on function sync.finds_legacy_ids(public.sync_entities) is 'Whether an i
 revoke all on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb),
   sync.kept_sql(text, text, boolean),
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.row_probe(public.sync_entities, text, text), sync.state_probe(public.sync_entities, text),
-  sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
-  sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
+  sync.fits_sql(text, text, text, jsonb, text), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, text), sync.exact_type(oid, integer), sync.record_texts(text),
+  sync.has_unique_keys(json), sync.padded_parts(public.sync_entities), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text), sync.finds_legacy_ids(public.sync_entities) from public;
 grant execute on function sync.kept_sql(text, text, boolean),
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.row_probe(public.sync_entities, text, text), sync.state_probe(public.sync_entities, text),
-  sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
-  sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
+  sync.fits_sql(text, text, text, jsonb, text), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, text), sync.exact_type(oid, integer), sync.record_texts(text),
+  sync.has_unique_keys(json), sync.padded_parts(public.sync_entities), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text) to isthmus_worker;
 grant execute on function sync.kept_sql(text, text, boolean),
-  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
+  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.fits_sql(text, text, text, jsonb, text), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, text), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json),
   sync.owned_columns(public.sync_entities) to isthmus_decisions;
 grant execute on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb), sync.prints_sql(public.sync_entities) to isthmus_decisions;

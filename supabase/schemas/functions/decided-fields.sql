@@ -25,7 +25,7 @@ begin
   elsif jsonb_typeof(p_value) in ('array', 'object') then
     return false;
   end if;
-  return sync.holds(v_text, format('(p.value)::%s is not null and coalesce(%s, true)', p_type, coalesce(sync.fits_sql('value', p_type, p_exact, true), 'true')));
+  return sync.holds(v_text, format('(p.value)::%s is not null and coalesce(%s, true)', p_type, coalesce(sync.fits_sql('value', p_type, p_exact, 'true'), 'true')));
 exception when data_exception then
   return false;
 end

@@ -80,28 +80,29 @@ create function sync.look_at_shapes(p_source_id smallint, p_entities text[], p_s
 returns table (entity text, target jsonb, source jsonb, target_moved boolean, source_moved boolean)
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
-  insert into public.sync_entity_shapes as h (entity_id, target, target_compared)
+  insert into public.sync_entity_shapes as h (entity_id, target, target_compared, padded)
   select n.entity_id, n.shape,
          -- Somebody has removed what was known of an entity that has run: then nothing is known to have been compared.
-         case when k.entity_type is null then n.shape else '{"columns": {}, "files": {"rows": "unknown"}}' end
+         case when k.entity_type is null then n.shape else '{"columns": {}, "files": {"rows": "unknown"}}' end,
+         coalesce(p_source -> e.entity_type::text -> 'padded', '{}')
     from sync.target_shapes(p_source_id, p_entities) n join public.sync_entities e on e.id = n.entity_id
     left join public.sync_checkpoints k on k.source_id = e.source_id and k.entity_type = e.entity_type
    order by n.entity_id
   on conflict (entity_id) do update
-     set target = excluded.target,
+     set target = excluded.target, padded = excluded.padded,
          -- The clock after the catalog was read: what a page has written that began later, it has written into these columns.
          reshaped = h.reshaped || (select coalesce(jsonb_object_agg(name, jsonb_build_object('at', clock_timestamp(), 'since', pg_snapshot_xmax(pg_current_snapshot())::text)), '{}')
                                      from pg_catalog.unnest(sync.reshaped_columns(h.target, excluded.target)) name)
-   where h.target <> excluded.target;
+   where h.target <> excluded.target or h.padded <> excluded.padded;
   return query
-  select e.entity_type::text, h.target, p_source -> e.entity_type::text, sync.has_moved(h.target_compared, h.target),
+  select e.entity_type::text, h.target, (p_source -> e.entity_type::text) - 'padded', sync.has_moved(h.target_compared, h.target),
          coalesce(sync.has_moved(h.source_compared, p_source -> e.entity_type::text), false)
     from public.sync_entities e join public.sync_entity_shapes h on h.entity_id = e.id
    where e.source_id = p_source_id and e.entity_type = any (p_entities);
 end
 $$;
 comment on function sync.look_at_shapes(smallint, text[], jsonb) is
-  'Notes the shapes of entities'' target tables, and which columns are others than before; returns them, and whether either side''s is another than when it was compared last. p_source: {entity: shape of the tables that it reads}.';
+  'Notes the shapes of entities'' target tables, which columns are others than before, and which parts of values are padded; returns the shapes, and whether either side''s is another than when it was compared last. p_source: {entity: shape of the tables that it reads, with padded}.';
 
 create function sync.plan_shapes(p_source_id smallint, p_execution uuid, p_shapes jsonb) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$

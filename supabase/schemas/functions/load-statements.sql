@@ -16,12 +16,13 @@ declare
   v_edits   boolean := p_of_request is not distinct from 'overwrite_edits';
   v_texts   text := sync.texts_sql(p_entity, p_schema, v_edits); -- the fields whose text alone may differ, of p, t and s
   v_all     boolean := v_edits or sync.texts_moved(p_entity);
+  v_padded  jsonb := sync.padded_parts(p_entity);
   v_told    text; -- whether a field f of the record is told to print otherwise
 begin
   -- Compared is what the column would hold. Whether that is all of the value is asked beside it: a cast cuts without an error.
   select string_agg(format('%s as %I', sync.kept_sql(format('(p.%s)::%s%s', c.slot, c.type, '::' || nullif(c.exact, c.type)), c.type, c.recast), c.name), ', '),
          -- Null, and so left out, where every value fits.
-         coalesce(string_agg(sync.fits_sql(c.slot, c.type, c.exact) || ' is not false', ' and '), 'true')
+         coalesce(string_agg(sync.fits_sql(c.slot, c.type, c.exact, v_padded -> c.name) || ' is not false', ' and '), 'true')
     into v_typed, v_fits
     from sync.field_slots(p_entity) c;
   v_told := format($q$(select w.rule from public.sync_warnings w where w.entity_id = %s and w.legacy_id = p._key and w.rule = 'written_otherwise: ' || f limit 1) is not null$q$, p_entity.id);

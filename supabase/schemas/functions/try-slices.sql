@@ -109,15 +109,17 @@ declare
   v_column record;
   v_holds  boolean;
   v_fits   text;
+  v_padded jsonb;
 begin
   if not exists (select from pg_temp.page_rejects j where j.n between p_from and p_to and j.sqlstate ~ '^(22|54001|IS001)' and j.column_name is null) then
     return;
   end if;
+  v_padded := sync.padded_parts(p_entity);
   for v_column in
     select * from sync.field_slots(p_entity)
   loop
     v_fits := format('count((p.value)::%s) >= 0 and coalesce(bool_and(%s), true)', v_column.type,
-      coalesce(sync.fits_sql('value', v_column.type, v_column.exact), 'true'));
+      coalesce(sync.fits_sql('value', v_column.type, v_column.exact, v_padded -> v_column.name), 'true'));
     -- All at once: one by one only in the columns that do not hold them all.
     begin
       execute format('select %s from (select p.%s as value from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n

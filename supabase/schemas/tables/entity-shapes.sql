@@ -7,7 +7,8 @@ create table public.sync_entity_shapes (
   target_compared jsonb not null,
   reshaped        jsonb not null default '{}',
   source_compared jsonb,
-  planned         jsonb
+  planned         jsonb,
+  padded          jsonb not null default '{}'
 );
 comment on table public.sync_entity_shapes is
   'The shape of each entity''s tables: what the catalogs say of where its rows stand. Another one since the last comparison has both sides compared.';
@@ -18,6 +19,9 @@ comment on column public.sync_entity_shapes.reshaped is
   'Columns whose values DDL may have changed: {column: {at, since}}, when that was noticed, and the first transaction after that.';
 comment on column public.sync_entity_shapes.source_compared is 'The same of all tables that are read, {columns: {table.column: …}, files: {table: …}}, when everything was read or compared last.';
 comment on column public.sync_entity_shapes.planned is 'What the execution that runs was planned with, {execution, target, source}: what will have been compared when it succeeds.';
+
+comment on column public.sync_entity_shapes.padded is
+  'Of each field that reads one column of the source as it is: the parts of that column''s type (elements, attributes) that are char(n), {field: [path]}.';
 
 alter table public.sync_entity_shapes enable row level security;
 create policy team_reads on public.sync_entity_shapes for select to authenticated
