@@ -9,6 +9,7 @@ const LONGEST = [
   "tests/hostile-schemas.pg.test.ts",
   "tests/dry-run.pg.test.ts",
   "tests/whole-clinic.int.test.ts",
+  "tests/later-killed.int.test.ts",
 ];
 
 class LongestFirst extends BaseSequencer {

@@ -413,7 +413,7 @@ describe("the check of the catalogs", () => {
     expect(findings.filter(({ entity: name }) => name !== "authors")).toEqual([
       {
         code,
-        severity: on.severity ?? FINDINGS[code][0],
+        severity: on.severity ?? FINDINGS[code],
         entity: on.entity === undefined ? "books" : on.entity,
         table: on.entity === null ? null : (expect.stringMatching(/^books?$/) as string),
         column: on.column ?? null,

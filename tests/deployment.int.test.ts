@@ -136,10 +136,12 @@ const measured: { kb: number; mb: number }[] = [];
 
 describe("docs/deployment.md", () => {
   const page = readFileSync(join(ROOT, "docs/deployment.md"), "utf8");
-  const table = page.slice(page.indexOf("| variable"), page.indexOf("\n## 6. "));
+  const reference = readFileSync(join(ROOT, "docs/reference.md"), "utf8");
+  const table =
+    page.slice(page.indexOf("| variable"), page.indexOf("\n## 6. ")) + reference.slice(reference.indexOf("\n## Settings"));
   const rows = new Map([...table.matchAll(/^\| `([A-Z_]+)` +\| (.+?) +\|/gm)].map((row) => [row[1] ?? "", row[2] ?? ""]));
 
-  it("lists each variable of the configuration with its default", () => {
+  it("lists each variable of the configuration with its default, those of sizes and times in the reference", () => {
     const source = readFileSync(join(ROOT, "shared/config.ts"), "utf8");
     const names = [...source.matchAll(/^ {2}([A-Z][A-Z_]+):/gm)].map((variable) => variable[1] ?? "");
     const minimal = {

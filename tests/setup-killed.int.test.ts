@@ -1,57 +1,22 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { expect, it } from "vitest";
-import { Random } from "../clinic/dataset/random.ts";
 import { migrations } from "../local/cli/setup/schema-history.ts";
 import { applicationState } from "./support/application-state.ts";
-import { startRehearsal, type Rehearsal } from "./support/rehearsal.ts";
+import { killedInEach, type Moment } from "./support/killed-command.ts";
+import { startRehearsal } from "./support/rehearsal.ts";
 
 const SEED = Number(process.env["ISTHMUS_KILL_SEED"] ?? 1);
-/** Every step that does something, and how long it may take on a machine that has nothing else to do. */
-const STEPS: ReadonlyMap<string, number> = new Map([
-  ["queue and cache", 50],
-  ["schema", 3_000],
-  ["worker", 200],
-  ["rights", 500],
-  ["secret key", 50],
-  ["secrets", 50],
-  ["functions", 4_000],
-  ["Vault", 50],
-]);
-
-/**
- * Runs setup as a process of its own, and kills it some time after the first of these steps has begun, at the latest when that step is done.
- * @returns that step; none when setup came to its end.
- */
-async function killed(
-  project: Rehearsal,
-  steps: ReadonlySet<string>,
-  afterMs: (step: string) => number,
-): Promise<string | undefined> {
-  const setup = spawn(
-    process.execPath,
-    ["--import", "tsx", "local/sync-cli.ts", "--env-file", project.envFile, "setup", "--yes"],
-    {
-      cwd: resolve(import.meta.dirname, ".."),
-      stdio: ["ignore", "ignore", "pipe"],
-      // What a killed run leaves in the folder for temporary files goes with the test's.
-      env: { PATH: process.env["PATH"], TMPDIR: project.folder },
-    },
-  );
-  const ended = once(setup, "exit");
-  let said = "";
-  let step: string | undefined;
-  setup.stderr.setEncoding("utf8").on("data", (text: string) => {
-    said += text;
-    if (step === undefined) {
-      step = [...said.matchAll(/^ {2}\.{3} {3}(\S.*?) {2}/gm)].map(([, title = ""]) => title).find((title) => steps.has(title));
-      if (step !== undefined) setTimeout(() => setup.kill("SIGKILL"), afterMs(step));
-    } else if (said.includes(`\n  ok    ${step} `)) setup.kill("SIGKILL");
-  });
-  await ended;
-  return step;
-}
+/** Every step that does something in a project that has nothing of ours. */
+const STEPS: readonly Moment[] = [
+  { step: "queue and cache", longMs: 50 },
+  { step: "schema", longMs: 3_000 },
+  { step: "worker", longMs: 200 },
+  { step: "rights", longMs: 500 },
+  { step: "secret key", longMs: 50 },
+  { step: "secrets", longMs: 50 },
+  { step: "functions", longMs: 4_000 },
+  { step: "Vault", longMs: 50 },
+];
 
 it(
   `setup that is killed in the middle of each of its steps goes on, and leaves nothing twice (seed ${SEED})`,
@@ -59,19 +24,7 @@ it(
   async () => {
     await using project = await startRehearsal("setup-killed");
     const before = await applicationState(project.admin);
-    const random = Random.for(SEED, "kills");
-    const kills: string[] = [];
-    const left = new Set(STEPS.keys());
-    for (;;) {
-      const step = await killed(project, left, (begun) => {
-        const afterMs = random.between(0, STEPS.get(begun) ?? 0);
-        kills.push(`${begun} after ${afterMs} ms`);
-        return afterMs;
-      });
-      if (step === undefined) break;
-      left.delete(step);
-    }
-    process.stdout.write(`  killed: ${kills.join(", ")}\n`);
+    const kills = await killedInEach(project, ["setup", "--yes"], STEPS, SEED);
     // A run that is killed a moment late may have begun the next step, and have done it.
     expect(kills.length).toBeGreaterThan(5);
 

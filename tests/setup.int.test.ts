@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, renameSync, statSync } from "node:fs";
+import { appendFileSync, existsSync, readFileSync, renameSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { migrations } from "../local/cli/setup/schema-history.ts";
@@ -12,18 +12,19 @@ let before: readonly string[];
 let advisedBefore: readonly string[];
 beforeAll(async () => {
   project = await startRehearsal("setup");
+  appendFileSync(project.envFile, "ISTHMUS_IDLE_TIMEOUT_SECONDS=1\n");
   before = await applicationState(project.admin);
   advisedBefore = (await advise(project.ownerUrl)).others;
 }, 180_000);
 afterAll(() => project[Symbol.asyncDispose]());
 
-/** The schedule's own call, sixty times as often as pg_cron makes it, while its job is not paused. */
-function tickEverySecond(): AsyncDisposable {
+/** The schedule's own call, more often than pg_cron makes it, while its job is not paused. */
+function tickEvery(ms: number): AsyncDisposable {
   let over = false;
   const calls = (async () => {
     while (!over) {
       await project.admin`select sync.call_tick() from cron.job where jobname = 'isthmus-sync-tick' and active`;
-      await new Promise((later) => setTimeout(later, 1_000));
+      await new Promise((later) => setTimeout(later, ms));
     }
   })();
   return {
@@ -228,7 +229,8 @@ describe("an installation", () => {
 
   it("is given new keys, with no failed tick in between", { timeout: 400_000 }, async () => {
     const old = project.env();
-    await using ticking = tickEverySecond();
+    // Each opens a connection of its own: it meets the password that the role has then.
+    await using ticking = tickEvery(2_500);
     const { code, err } = await project.sync("setup", "--rotate-keys", "--yes");
     expect(code, err).toBe(0);
     await ticking[Symbol.asyncDispose]();
@@ -261,7 +263,7 @@ describe("an installation", () => {
     async () => {
       // The role has its new password, and the functions do not.
       project.api.failing.push(/POST .*secrets/);
-      const ticking = tickEverySecond();
+      const ticking = tickEvery(1_000);
       const broken = await project.sync("setup", "--rotate-keys", "--yes");
       await ticking[Symbol.asyncDispose]();
       expect(broken.err).toMatch(/PLATFORM_ERROR: new password/);
@@ -272,7 +274,7 @@ describe("an installation", () => {
       project.api.meanwhile.set(/POST .*secrets/, call);
       // Once the former run is finished, what waits for the next tick need not wait for the minute.
       const later: AsyncDisposable[] = [];
-      project.api.meanwhile.set(/POST .*api-keys/, () => Promise.resolve(void later.push(tickEverySecond())));
+      project.api.meanwhile.set(/POST .*api-keys/, () => Promise.resolve(void later.push(tickEvery(1_000))));
       const { code, err } = await project.sync("setup", "--rotate-keys", "--yes");
       project.api.meanwhile.clear();
       for (const one of later) await one[Symbol.asyncDispose]();

@@ -114,3 +114,24 @@ export function countConnections({ platform, source, target }: TestPlatform): ()
     return most;
   };
 }
+
+/** Keeps the target as it is now. @returns what brings it back, with an empty cache. */
+export async function keepPristine({ platform }: TestPlatform): Promise<() => Promise<void>> {
+  const admin = async (...statements: readonly string[]) => {
+    const sql = postgres(platform.target.superuserUrl(), { max: 1, onnotice: () => undefined });
+    for (const statement of statements) await sql.unsafe(statement);
+    await sql.end();
+  };
+  const replace = (to: string, from: string) => [
+    `select pg_terminate_backend(pid) from pg_stat_activity where datname = '${from}'`,
+    `drop database if exists ${to} with (force)`,
+    `create database ${to} template ${from} owner postgres`,
+  ];
+  await platform.functions.stop();
+  await admin(...replace("pristine", "supabase"));
+  return async () => {
+    await admin(...replace("supabase", "pristine"));
+    await platform.redis.crash();
+    await platform.redis.restart();
+  };
+}

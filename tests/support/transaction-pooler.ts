@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import postgres from "postgres";
 import { freePort } from "../../local/ports.ts";
+import { processCpuMs } from "./cpu.ts";
 import { testServer } from "./servers.ts";
 
 const NOBODY = 65_534;
@@ -20,6 +21,8 @@ export interface TransactionPooler extends AsyncDisposable {
   tell<Row extends object>(command: string): Promise<Row[]>;
   /** Kills it. */
   crash(): Promise<void>;
+  /** CPU that it has used since it was started. */
+  cpuMs(): number;
   /** Kills it and starts it, with other settings and passwords than before. */
   restart(settings?: Settings, passwords?: Readonly<Record<string, string>>): Promise<void>;
 }
@@ -84,6 +87,7 @@ export async function startTransactionPooler({ settings = {}, serverPort }: Pool
         await console.end({ timeout: 1 });
       }
     },
+    cpuMs: () => processCpuMs(pooler?.pid ?? 0),
     crash,
     restart: async (own = {}, passwords = {}) => {
       await crash();

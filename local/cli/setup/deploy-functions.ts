@@ -25,8 +25,9 @@ export const deployFunctions: Step<Setup> = {
       );
     }
     if (missing.length > 0) return { state: "due", text: `deploy ${missing.join(", ")}` };
-    if ((await deployedDigest(setup)) !== sourcesDigest())
-      return { state: "due", text: `deploy these sources (release ${RELEASE})` };
+    const last = await lastDeployment(setup);
+    if (last?.digest !== sourcesDigest()) return { state: "due", text: `deploy these sources (release ${RELEASE})` };
+    if (!last.whole) return { state: "due", text: "deploy anew: secrets were set since" };
     return { state: "done", text: `${FUNCTIONS.join(", ")} run these sources` };
   },
   act: deploy,
@@ -41,6 +42,16 @@ export async function deploy({ api, cliEnv, owner }: Setup): Promise<void> {
   await note(owner, "functions", RELEASE, FUNCTIONS.join(", "), sourcesDigest());
 }
 
+/**
+ * Sets secrets, then deploys: an isolate that runs keeps what it began with. Until that is done a deployment is noted as outstanding, so that a run
+ * which is broken off in between is finished by the next.
+ */
+export async function teachFunctions(setup: Setup, secrets: Readonly<Record<string, string>>): Promise<void> {
+  await note(setup.owner, "functions", RELEASE, "secrets are set, to be deployed", null);
+  await setup.api.setSecrets(secrets);
+  await deploy(setup);
+}
+
 export async function areDeployed({ api }: Setup): Promise<boolean> {
   const slugs = (await api.functions()).map(({ slug }) => slug);
   return FUNCTIONS.every((name) => slugs.includes(name));
@@ -52,11 +63,21 @@ export function cliProblem(what: string, error: unknown): Problem {
   return new Problem("PLATFORM_ERROR", `${what}: ${said}`, "Run the command again; what was done stays done.", { cause: error });
 }
 
-export async function deployedDigest({ owner }: Setup): Promise<string | null | undefined> {
+/** What was deployed last. */
+export interface Deployment {
+  /** Of its sources; null where none is noted. */
+  readonly digest: string | null;
+  /** No secret was set since. */
+  readonly whole: boolean;
+}
+
+/** @returns undefined where nothing of ours is. */
+export async function lastDeployment({ owner }: Setup): Promise<Deployment | undefined> {
   if ((await appliedMigrations(owner)) === undefined) return undefined;
-  const [row] = await owner<{ sha256: string | null }[]>`
-    select sha256 from sync.installed where part = 'functions' order by id desc limit 1`;
-  return row?.sha256;
+  const [row] = await owner<Deployment[]>`
+    select (array_agg(sha256 order by id desc) filter (where sha256 is not null))[1] as digest, (array_agg(sha256 order by id desc))[1] is not null as whole
+      from sync.installed where part = 'functions'`;
+  return row;
 }
 
 /** Every file that a function can be made of. */

@@ -7,7 +7,7 @@ import { connectionTo } from "../connection.ts";
 import { Problem } from "../problem.ts";
 import { present, type Setup } from "./context.ts";
 import { difference } from "./apply-schema.ts";
-import { deployedDigest, sourcesDigest } from "./deploy-functions.ts";
+import { lastDeployment, sourcesDigest } from "./deploy-functions.ts";
 import { appliedMigrations, RELEASE } from "./schema-history.ts";
 import type { Step } from "./step.ts";
 
@@ -53,7 +53,7 @@ export const lookAtInstallation: Step<Setup> = {
       );
     const { pending } = await difference(setup);
     // These sources are deployed again: those of another release would meet migrations that they do not know.
-    if (pending.length > 0 || (await deployedDigest(setup)) !== sourcesDigest())
+    if (pending.length > 0 || (await lastDeployment(setup))?.digest !== sourcesDigest())
       throw new Problem(
         "OTHER_RELEASE",
         "These are not the sources that are installed.",

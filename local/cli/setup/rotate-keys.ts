@@ -2,7 +2,7 @@ import { callFunction } from "../call-function.ts";
 import { Problem } from "../problem.ts";
 import type { Environment } from "../settings.ts";
 import type { Setup } from "./context.ts";
-import { deploy } from "./deploy-functions.ts";
+import { deploy, deployFunctions, teachFunctions } from "./deploy-functions.ts";
 import { nextTick } from "./go-live.ts";
 import { signingKeys } from "./queue-and-cache.ts";
 import { scheduler, storeSecret, tickJobs, TICK, untilTicksHaveEnded, withoutTicks } from "./schedule-ticks.ts";
@@ -29,18 +29,21 @@ function once(title: string, due: string, work: (setup: Setup) => Promise<string
   };
 }
 
+/** What has to have one password. */
+const TOGETHER = [workerLogin, setSecrets, deployFunctions];
+
 /** What a run that was broken off has left apart: a role, or functions, without the password that the file has. Ticks would meet that. */
 const formerRun: Step<Setup> = {
   title: "former run",
   async look(setup) {
-    const due = (await Promise.all([workerLogin.look(setup), setSecrets.look(setup)])).filter(({ state }) => state === "due");
+    const due = (await Promise.all(TOGETHER.map((step) => step.look(setup)))).filter(({ state }) => state === "due");
     return due.length === 0
       ? { state: "done", text: "role, file and functions have the same password" }
       : { state: "due", text: `finish it, while no tick is called: ${due.map(({ text }) => text).join("; ")}` };
   },
   async act(setup) {
     await withoutTicks(setup, async () => {
-      for (const step of [workerLogin, setSecrets]) if ((await step.look(setup)).state === "due") await step.act?.(setup);
+      for (const step of TOGETHER) if ((await step.look(setup)).state === "due") await step.act?.(setup);
       await taken(setup.env());
     });
   },
@@ -60,6 +63,8 @@ export const ROTATE_KEYS: readonly Step<Setup>[] = [
 /** QStash's signing keys are its whole account's. Everybody who checks them takes the next one too, so rolling once shuts nobody out; rolling twice does. */
 export const ROTATE_SIGNING_KEYS: readonly Step<Setup>[] = [
   setSecrets,
+  // Isolates that have not heard of the last roll would refuse what the next one signs.
+  deployFunctions,
   once(
     "signing keys",
     "roll the QStash account's; others who use the account need the new pair before it is rolled again",
@@ -89,19 +94,16 @@ async function rotatePassword(setup: Setup): Promise<string> {
     // Into the file first: should the rest be broken off, the next run gives the role what the file has.
     setup.keep({ TARGET_DB_URL: await newAddress(setup) });
     await setPassword(setup);
-    await setup.api.setSecrets({ TARGET_DB_URL: setup.env()["TARGET_DB_URL"] ?? "" });
-    await deploy(setup);
+    await teachFunctions(setup, { TARGET_DB_URL: setup.env()["TARGET_DB_URL"] ?? "" });
     await taken(setup.env());
   });
   return "in use; pages that met the old one are delivered again";
 }
 
 async function rotateSigningKeys(setup: Setup): Promise<string> {
-  const { env, keep, api } = setup;
-  const teach = async ({ current, next }: { current: string; next: string }) => {
-    await api.setSecrets({ QSTASH_CURRENT_SIGNING_KEY: current, QSTASH_NEXT_SIGNING_KEY: next });
-    await deploy(setup);
-  };
+  const { env, keep } = setup;
+  const teach = ({ current, next }: { current: string; next: string }) =>
+    teachFunctions(setup, { QSTASH_CURRENT_SIGNING_KEY: current, QSTASH_NEXT_SIGNING_KEY: next });
   const before = await signingKeys(env());
   const known = { current: env()["QSTASH_CURRENT_SIGNING_KEY"], next: env()["QSTASH_NEXT_SIGNING_KEY"] };
   // Rolled twice without a word to the functions, every message would be refused: they first learn the present pair.

@@ -1,7 +1,7 @@
 import { CONFIG_NAMES, REQUIRED_NAMES } from "../../../shared/config.ts";
 import { Problem } from "../problem.ts";
 import { present, type Setup } from "./context.ts";
-import { areDeployed, deploy } from "./deploy-functions.ts";
+import { areDeployed, teachFunctions } from "./deploy-functions.ts";
 import { made, noteMade } from "./made.ts";
 import { appliedMigrations, sha256 } from "./schema-history.ts";
 import type { Step } from "./step.ts";
@@ -33,9 +33,8 @@ export const setSecrets: Step<Setup> = {
       "secrets",
       open.filter((name) => !known.has(name)),
     );
-    await setup.api.setSecrets(Object.fromEntries(open.map((name) => [name, wanted[name] ?? ""])));
-    // An isolate that runs keeps what it began with; new ones begin with a deployment.
-    if (await areDeployed(setup)) await deploy(setup);
+    const secrets = Object.fromEntries(open.map((name) => [name, wanted[name] ?? ""]));
+    await ((await areDeployed(setup)) ? teachFunctions(setup, secrets) : setup.api.setSecrets(secrets));
   },
 };
 
