@@ -127,6 +127,7 @@ describe("a lease", () => {
       present: [],
       warnings: [],
       pending: [],
+      ahead: [],
       dependants: [],
       cache_lookups: 0,
       cache_hits: 0,
