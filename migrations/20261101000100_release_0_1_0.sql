@@ -1350,7 +1350,8 @@ create table public.sync_entity_shapes (
   target_compared jsonb not null,
   reshaped        jsonb not null default '{}',
   source_compared jsonb,
-  planned         jsonb
+  planned         jsonb,
+  padded          jsonb not null default '{}'
 );
 comment on table public.sync_entity_shapes is
   'The shape of each entity''s tables: what the catalogs say of where its rows stand. Another one since the last comparison has both sides compared.';
@@ -1361,6 +1362,9 @@ comment on column public.sync_entity_shapes.reshaped is
   'Columns whose values DDL may have changed: {column: {at, since}}, when that was noticed, and the first transaction after that.';
 comment on column public.sync_entity_shapes.source_compared is 'The same of all tables that are read, {columns: {table.column: …}, files: {table: …}}, when everything was read or compared last.';
 comment on column public.sync_entity_shapes.planned is 'What the execution that runs was planned with, {execution, target, source}: what will have been compared when it succeeds.';
+
+comment on column public.sync_entity_shapes.padded is
+  'Of each field that reads one column of the source as it is: the parts of that column''s type (elements, attributes) that are char(n), {field: [path]}.';
 
 alter table public.sync_entity_shapes enable row level security;
 create policy team_reads on public.sync_entity_shapes for select to authenticated
@@ -2352,7 +2356,7 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
 $$;
 comment on function sync.record_texts(text) is 'The attributes of a composite value, each as text, from the value as PostgreSQL writes it.';
 
-create function sync.fits_scalar_sql(p_name text, p_type text, p_exact text, p_padded boolean) returns text
+create function sync.fits_scalar_sql(p_name text, p_type text, p_exact text, p_padded text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select '(' || string_agg(format(c.condition, p_name, p_type, p_exact), ' and ') || ')'
     from (values
@@ -2380,15 +2384,15 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       -- Words that are another day at each reading.
       (p_type in ('date', 'timestamp without time zone'), $c$p.%1$I !~* '\m(now|today|tomorrow|yesterday)\M'$c$),
       (p_type in ('date', 'timestamp without time zone'), $c$p.%1$I !~* ':\d\d(\.\d+)? ?([-+]\d\d(:?\d\d){0,2}|z|utc|gmt)( (bc|ad))?$'$c$),
-      -- Blanks at the end would be lost among those that the type pads with. A char(n) of the source is read without those of its own.
-      (p_exact <> p_type and p_type = 'bpchar' and not p_padded, 'right(p.%1$I, 1) <> '' '''),
-      (p_exact <> p_type and p_type = 'bpchar' and p_padded, format('length(p.%%1$I) <= %s', substring(p_exact from '\d+'))),
+      -- Blanks at the end would be lost among those that the type pads with, where they are not such themselves.
+      (p_exact <> p_type and p_type = 'bpchar' and p_padded = 'no', 'right(p.%1$I, 1) <> '' '''),
+      (p_exact <> p_type and p_type = 'bpchar' and p_padded = 'perhaps', format('length(p.%%1$I) <= %s', substring(p_exact from '\d+'))),
       -- What a modifier would cut, round or pad. Two texts may be equal but for blanks at their end.
       (p_exact <> p_type and p_type = 'character varying', '(p.%1$I)::%2$s::text = (p.%1$I)::%3$s::text'),
       (p_exact <> p_type and p_type <> 'character varying', '(p.%1$I)::%2$s = (p.%1$I)::%2$s::%3$s')) c (applies, condition)
    where c.applies
 $$;
-comment on function sync.fits_scalar_sql(text, text, text, boolean) is 'What sync.fits_sql returns of a type that has no parts.';
+comment on function sync.fits_scalar_sql(text, text, text, text) is 'What sync.fits_sql returns of a type that has no parts. p_padded: whether blanks at the end of the text are those with which a char(n) pads: no, yes, perhaps.';
 
 create function sync.fits_range_sql(p_name text, p_type text) returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2406,14 +2410,14 @@ begin
     when 'timestamp without time zone' then format('(p.%1$I !~* %2$L and p.%1$I !~ %3$L)', p_name,
       c_zone || '|\m(now|today|tomorrow|yesterday)\M', '\.\d{6}\d*[1-9]')
     when 'date' then format('(p.%1$I !~* %2$L)', p_name, '\d:\d|\m(now|today|tomorrow|yesterday)\M')
-    else case when sync.fits_sql('value', v_of.type, v_of.exact, true) is not null then format('((p.%1$I)::%2$s::text = p.%1$I)', p_name, p_type) end
+    else case when sync.fits_sql('value', v_of.type, v_of.exact, 'true') is not null then format('((p.%1$I)::%2$s::text = p.%1$I)', p_name, p_type) end
   end;
 end
 $$;
 comment on function sync.fits_range_sql(text, text) is
   'What sync.fits_sql returns of ranges and multiranges: bounds say of which zone a moment is, and are nothing finer than the type. Of other bounds that may be cut the range has to be written as PostgreSQL writes it.';
 
-create function sync.fits_sql(p_name text, p_type text, p_exact text, p_padded boolean default false) returns text
+create function sync.fits_sql(p_name text, p_type text, p_exact text, p_padded jsonb default null, p_path text default '') returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_type    pg_catalog.pg_type;
@@ -2423,15 +2427,16 @@ begin
   select * into v_type from pg_catalog.pg_type where oid = to_regtype(p_type);
   if v_type.typtype = 'c' then
     select string_agg(format('(select coalesce(%s, true) from (select (sync.record_texts(p.%I))[%s] as value) p)', a.fits, p_name, a.n), ' and ') into v_part
-      from (select row_number() over (order by a.attnum) as n, sync.fits_sql('value', d.type, d.exact, true) as fits
-              from pg_catalog.pg_attribute a cross join lateral sync.exact_type(a.atttypid, a.atttypmod) d
-             where a.attrelid = v_type.typrelid and a.attnum > 0 and not a.attisdropped) a
+      from (select a.n, sync.fits_sql('value', d.type, d.exact, p_padded, p_path || '.' || a.n) as fits
+              from (select a.atttypid, a.atttypmod, row_number() over (order by a.attnum) as n from pg_catalog.pg_attribute a
+                     where a.attrelid = v_type.typrelid and a.attnum > 0 and not a.attisdropped) a
+              cross join lateral sync.exact_type(a.atttypid, a.atttypmod) d) a
      where a.fits is not null;
     return '(' || v_part || ')';
   end if;
   select e.oid, e.typtype into v_element from pg_catalog.pg_type e where e.oid = v_type.typelem and e.typarray = v_type.oid and e.typdelim = ',' and v_type.typtype = 'b';
   if found then
-    select coalesce(sync.fits_sql('value', x.type, x.exact, true), 'true') into v_part
+    select coalesce(sync.fits_sql('value', x.type, x.exact, p_padded, p_path || '[]'), 'true') into v_part
       from (select case when v_element.typtype = 'd' then d.type else left(p_type, -2) end as type,
                    case when v_element.typtype = 'd' then d.exact else left(p_exact, -2) end as exact
               from sync.exact_type(v_element.oid, -1) d) x;
@@ -2440,11 +2445,19 @@ begin
   elsif v_type.typtype in ('r', 'm') then
     return sync.fits_range_sql(p_name, p_type);
   end if;
-  return sync.fits_scalar_sql(p_name, p_type, p_exact, p_padded);
+  return sync.fits_scalar_sql(p_name, p_type, p_exact,
+    case when jsonb_typeof(p_padded) = 'array' then case when p_padded ? p_path then 'yes' else 'no' end
+         when p_padded = 'true' or p_path <> '' then 'perhaps' else 'no' end);
 end
 $$;
-comment on function sync.fits_sql(text, text, text, boolean) is
-  'SQL over the text p.<p_name>: whether a column of that type holds the value exactly, its elements and attributes, too; null where every value that can be read as the type fits. p_padded: the text may have the blanks with which a char(n) pads, as within arrays and composite types, and in JSON. Time zone UTC.';
+comment on function sync.fits_sql(text, text, text, jsonb, text) is
+  'SQL over the text p.<p_name>: whether a column of that type holds the value exactly, its elements and attributes, too; null where every value that can be read as the type fits. p_padded: the parts of the text (at p_path: [] elements, .n attributes) that have the blanks with which a char(n) pads, as sync.padded_parts has them; null: nobody knows of any part; true: the whole text may have them, as in JSON. A char(n) of the source that is no part is read without its own. Time zone UTC.';
+
+create function sync.padded_parts(p_entity public.sync_entities) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp
+return (select h.padded from public.sync_entity_shapes h where h.entity_id = p_entity.id);
+comment on function sync.padded_parts(public.sync_entities) is
+  'Which parts of the source''s values are char(n), by field, for sync.fits_sql; of a field that is missing nobody knows.';
 
 create function sync.hidden_fields(p_columns jsonb) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
@@ -2503,16 +2516,16 @@ comment on function sync.finds_legacy_ids(public.sync_entities) is 'Whether an i
 revoke all on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb),
   sync.kept_sql(text, text, boolean),
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.row_probe(public.sync_entities, text, text), sync.state_probe(public.sync_entities, text),
-  sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
-  sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
+  sync.fits_sql(text, text, text, jsonb, text), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, text), sync.exact_type(oid, integer), sync.record_texts(text),
+  sync.has_unique_keys(json), sync.padded_parts(public.sync_entities), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text), sync.finds_legacy_ids(public.sync_entities) from public;
 grant execute on function sync.kept_sql(text, text, boolean),
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.row_probe(public.sync_entities, text, text), sync.state_probe(public.sync_entities, text),
-  sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
-  sync.has_unique_keys(json), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
+  sync.fits_sql(text, text, text, jsonb, text), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, text), sync.exact_type(oid, integer), sync.record_texts(text),
+  sync.has_unique_keys(json), sync.padded_parts(public.sync_entities), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text) to isthmus_worker;
 grant execute on function sync.kept_sql(text, text, boolean),
-  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.fits_sql(text, text, text, boolean), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, boolean), sync.exact_type(oid, integer), sync.record_texts(text),
+  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.fits_sql(text, text, text, jsonb, text), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, text), sync.exact_type(oid, integer), sync.record_texts(text),
   sync.has_unique_keys(json),
   sync.owned_columns(public.sync_entities) to isthmus_decisions;
 grant execute on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb), sync.prints_sql(public.sync_entities) to isthmus_decisions;
@@ -2663,28 +2676,29 @@ create function sync.look_at_shapes(p_source_id smallint, p_entities text[], p_s
 returns table (entity text, target jsonb, source jsonb, target_moved boolean, source_moved boolean)
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
-  insert into public.sync_entity_shapes as h (entity_id, target, target_compared)
+  insert into public.sync_entity_shapes as h (entity_id, target, target_compared, padded)
   select n.entity_id, n.shape,
          -- Somebody has removed what was known of an entity that has run: then nothing is known to have been compared.
-         case when k.entity_type is null then n.shape else '{"columns": {}, "files": {"rows": "unknown"}}' end
+         case when k.entity_type is null then n.shape else '{"columns": {}, "files": {"rows": "unknown"}}' end,
+         coalesce(p_source -> e.entity_type::text -> 'padded', '{}')
     from sync.target_shapes(p_source_id, p_entities) n join public.sync_entities e on e.id = n.entity_id
     left join public.sync_checkpoints k on k.source_id = e.source_id and k.entity_type = e.entity_type
    order by n.entity_id
   on conflict (entity_id) do update
-     set target = excluded.target,
+     set target = excluded.target, padded = excluded.padded,
          -- The clock after the catalog was read: what a page has written that began later, it has written into these columns.
          reshaped = h.reshaped || (select coalesce(jsonb_object_agg(name, jsonb_build_object('at', clock_timestamp(), 'since', pg_snapshot_xmax(pg_current_snapshot())::text)), '{}')
                                      from pg_catalog.unnest(sync.reshaped_columns(h.target, excluded.target)) name)
-   where h.target <> excluded.target;
+   where h.target <> excluded.target or h.padded <> excluded.padded;
   return query
-  select e.entity_type::text, h.target, p_source -> e.entity_type::text, sync.has_moved(h.target_compared, h.target),
+  select e.entity_type::text, h.target, (p_source -> e.entity_type::text) - 'padded', sync.has_moved(h.target_compared, h.target),
          coalesce(sync.has_moved(h.source_compared, p_source -> e.entity_type::text), false)
     from public.sync_entities e join public.sync_entity_shapes h on h.entity_id = e.id
    where e.source_id = p_source_id and e.entity_type = any (p_entities);
 end
 $$;
 comment on function sync.look_at_shapes(smallint, text[], jsonb) is
-  'Notes the shapes of entities'' target tables, and which columns are others than before; returns them, and whether either side''s is another than when it was compared last. p_source: {entity: shape of the tables that it reads}.';
+  'Notes the shapes of entities'' target tables, which columns are others than before, and which parts of values are padded; returns the shapes, and whether either side''s is another than when it was compared last. p_source: {entity: shape of the tables that it reads, with padded}.';
 
 create function sync.plan_shapes(p_source_id smallint, p_execution uuid, p_shapes jsonb) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4286,15 +4300,17 @@ declare
   v_column record;
   v_holds  boolean;
   v_fits   text;
+  v_padded jsonb;
 begin
   if not exists (select from pg_temp.page_rejects j where j.n between p_from and p_to and j.sqlstate ~ '^(22|54001|IS001)' and j.column_name is null) then
     return;
   end if;
+  v_padded := sync.padded_parts(p_entity);
   for v_column in
     select * from sync.field_slots(p_entity)
   loop
     v_fits := format('count((p.value)::%s) >= 0 and coalesce(bool_and(%s), true)', v_column.type,
-      coalesce(sync.fits_sql('value', v_column.type, v_column.exact), 'true'));
+      coalesce(sync.fits_sql('value', v_column.type, v_column.exact, v_padded -> v_column.name), 'true'));
     -- All at once: one by one only in the columns that do not hold them all.
     begin
       execute format('select %s from (select p.%s as value from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
@@ -5003,12 +5019,13 @@ declare
   v_edits   boolean := p_of_request is not distinct from 'overwrite_edits';
   v_texts   text := sync.texts_sql(p_entity, p_schema, v_edits); -- the fields whose text alone may differ, of p, t and s
   v_all     boolean := v_edits or sync.texts_moved(p_entity);
+  v_padded  jsonb := sync.padded_parts(p_entity);
   v_told    text; -- whether a field f of the record is told to print otherwise
 begin
   -- Compared is what the column would hold. Whether that is all of the value is asked beside it: a cast cuts without an error.
   select string_agg(format('%s as %I', sync.kept_sql(format('(p.%s)::%s%s', c.slot, c.type, '::' || nullif(c.exact, c.type)), c.type, c.recast), c.name), ', '),
          -- Null, and so left out, where every value fits.
-         coalesce(string_agg(sync.fits_sql(c.slot, c.type, c.exact) || ' is not false', ' and '), 'true')
+         coalesce(string_agg(sync.fits_sql(c.slot, c.type, c.exact, v_padded -> c.name) || ' is not false', ' and '), 'true')
     into v_typed, v_fits
     from sync.field_slots(p_entity) c;
   v_told := format($q$(select w.rule from public.sync_warnings w where w.entity_id = %s and w.legacy_id = p._key and w.rule = 'written_otherwise: ' || f limit 1) is not null$q$, p_entity.id);
@@ -5321,13 +5338,14 @@ declare
   v_values text;
   v_read   text;
   v_alike  text;
+  v_padded jsonb := sync.padded_parts(p_entity);
 begin
   select string_agg(format('%I', c.name), ', '),
          string_agg(format('(p.%s)::%s', c.slot, c.registered), ', '),
          string_agg(format('r.%I', c.name), ', '),
          -- What the column prints is what the source says, or what the column's type makes of that.
          string_agg(format('(t.%1$I::text is not distinct from p.%2$s or t.%1$I::text is not distinct from (p.%2$s)::%3$s::text)%4$s', c.name, c.slot,
-                           concat_ws('::', c.type, nullif(c.exact, c.type)), ' and ' || sync.fits_sql(c.slot, c.type, c.exact) || ' is not false'), ' and ')
+                           concat_ws('::', c.type, nullif(c.exact, c.type)), ' and ' || sync.fits_sql(c.slot, c.type, c.exact, v_padded -> c.name) || ' is not false'), ' and ')
     into v_names, v_values, v_read, v_alike
     from sync.field_slots(p_entity) c;
   return array[
@@ -6051,7 +6069,7 @@ begin
   elsif jsonb_typeof(p_value) in ('array', 'object') then
     return false;
   end if;
-  return sync.holds(v_text, format('(p.value)::%s is not null and coalesce(%s, true)', p_type, coalesce(sync.fits_sql('value', p_type, p_exact, true), 'true')));
+  return sync.holds(v_text, format('(p.value)::%s is not null and coalesce(%s, true)', p_type, coalesce(sync.fits_sql('value', p_type, p_exact, 'true'), 'true')));
 exception when data_exception then
   return false;
 end

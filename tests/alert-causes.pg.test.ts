@@ -301,7 +301,9 @@ describe("a job that does not begin", () => {
     expect(await told()).toEqual([]);
     // One tick in three is not three in a row.
     for (let n = 1; n <= 4; n++) {
-      await test.target.admin.unsafe(`${n % 2 ? "revoke" : "grant"} update on public.sync_jobs ${n % 2 ? "from" : "to"} isthmus_worker`);
+      await test.target.admin.unsafe(
+        `${n % 2 ? "revoke" : "grant"} update on public.sync_jobs ${n % 2 ? "from" : "to"} isthmus_worker`,
+      );
       await tick(test.context);
     }
     expect(await told()).toEqual([]);

@@ -307,7 +307,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.classify_statement(public.sync_entities,text,text)",
-    digest: "278100dfcf",
+    digest: "8920ec32a8",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },
@@ -644,19 +644,19 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.fits_range_sql(text,text)",
-    digest: "1d061dc1ba",
+    digest: "7b88f55449",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
   },
   {
-    object: "function sync.fits_scalar_sql(text,text,text,boolean)",
-    digest: "f6db6aab87",
+    object: "function sync.fits_scalar_sql(text,text,text,text)",
+    digest: "848b334adc",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
   },
   {
-    object: "function sync.fits_sql(text,text,text,boolean)",
-    digest: "73671ecd90",
+    object: "function sync.fits_sql(text,text,text,jsonb,text)",
+    digest: "774ce750b2",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
   },
@@ -1015,7 +1015,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.look_at_shapes(smallint,text[],jsonb)",
-    digest: "4185852598",
+    digest: "abb2a15b79",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/entity-shapes.sql",
   },
@@ -1118,7 +1118,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.name_unfit_columns(public.sync_entities,integer,integer)",
-    digest: "b691b9fa8d",
+    digest: "296ae84313",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/try-slices.sql",
   },
@@ -1136,7 +1136,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.new_statements(public.sync_entities)",
-    digest: "a1f4fd2ed7",
+    digest: "23d74cf8d6",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/new-records.sql",
   },
@@ -1238,6 +1238,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     object: "function sync.owned_columns(public.sync_entities)",
     digest: "3e35d2b1f0",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
+    file: "schemas/functions/columns.sql",
+  },
+  {
+    object: "function sync.padded_parts(public.sync_entities)",
+    digest: "7220925366",
+    rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
   },
   {
@@ -1783,7 +1789,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.takes(jsonb,text,text)",
-    digest: "7bc7aea533",
+    digest: "bfb506786c",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-fields.sql",
   },
