@@ -2855,7 +2855,9 @@ create trigger stamp_identity before insert or update on public.sync_identities 
 
 create function sync.target_identity() returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select c.system_identifier::text || '/' || p.timeline_id || '/' || d.oid
+  -- The control file has a new timeline only after the first checkpoint, minutes later; the name of the segment that is written has it at once.
+  select c.system_identifier::text || '/' || case when pg_is_in_recovery() then p.timeline_id
+           else ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer end::text || '/' || d.oid::text
     from pg_control_system() c, pg_control_checkpoint() p, pg_catalog.pg_database d where d.datname = current_database()
 $$;
 comment on function sync.target_identity() is 'Server, timeline and database that this is: another one after a restore from a backup.';

@@ -1795,7 +1795,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.target_identity()",
-    digest: "2df96257d3",
+    digest: "8fcb1f8a4e",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/identities.sql",
   },
