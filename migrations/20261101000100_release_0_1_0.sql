@@ -1464,6 +1464,10 @@ comment on function sync.oldest_functions() is 'Functions that were made for an 
 create function sync.meet_functions(p_version bigint) returns void
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 begin
+  if current_setting('session_replication_role') = 'replica' then
+    raise exception 'session_replication_role is replica for %: no foreign key and no trigger would hold, those that guard the sync included', current_user
+      using errcode = 'IS073', hint = 'As a superuser of the target: alter role ... reset session_replication_role, for the role or its database. Nothing was done, and what is in the queue comes back by itself.';
+  end if;
   if p_version > sync.schema_version() then
     raise exception 'the functions were made for version % of the database, which has version %', p_version, sync.schema_version()
       using errcode = 'IS071', hint = 'Upgrade the database: npm run sync -- setup --upgrade. Nothing was done, and what is in the queue comes back by itself.';
@@ -1476,7 +1480,7 @@ begin
 end
 $$;
 comment on function sync.meet_functions(bigint) is
-  'Raises IS071 where these functions need a later database, IS072 where they are too old for this one.';
+  'Raises IS071 where these functions need a later database, IS072 where they are too old for this one, IS073 where the session has all triggers off.';
 
 revoke all on function sync.schema_version(), sync.oldest_functions(), sync.meet_functions(bigint) from public;
 grant execute on function sync.schema_version(), sync.oldest_functions(), sync.meet_functions(bigint) to isthmus_worker;
@@ -10290,6 +10294,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
       'Upgrade the database: npm run sync -- setup --upgrade. Until then nothing begins, and nothing is lost.', p_status)
     when p_error = 'SCHEMA_AHEAD' then format('with status %s, SCHEMA_AHEAD: the database has a later version than the functions can work with. '
       'Deploy the functions of that release: npm run sync -- setup --upgrade, from a checkout of it. Until then nothing begins, and nothing is lost.', p_status)
+    when p_error = 'TRIGGERS_OFF' then format('with status %s, TRIGGERS_OFF: the worker''s sessions have session_replication_role = replica, so that neither foreign keys nor triggers would hold. '
+      'As a superuser: alter role isthmus_worker reset session_replication_role, or the same for the database. Until then nothing begins, and nothing is lost.', p_status)
     when p_status in (401, 403) then format('with status %s: the functions do not take the key. Put a secret key of the project into Vault: '
       'select vault.update_secret((select id from vault.secrets where name = ''isthmus_secret_key''), ''sb_secret_...''). If it was made after the functions were deployed, deploy them again.', p_status)
     when p_status in (404, 405) then format('with status %s: sync-tick is not there. Deploy it, or correct the Vault secret isthmus_functions_url.', p_status)

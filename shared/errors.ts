@@ -97,6 +97,14 @@ export const ERRORS = {
     remedy:
       "Deploy the functions of that release: npm run sync -- setup --upgrade, from a checkout of it. Nothing is lost: what is in the queue comes back by itself.",
   },
+  TRIGGERS_OFF: {
+    status: 503,
+    retryable: true,
+    meaning:
+      "The worker's sessions have session_replication_role = replica: foreign keys and triggers would not hold, those that guard the sync included. No page is claimed, and nothing begins.",
+    remedy:
+      "As a superuser of the target: alter role isthmus_worker reset session_replication_role, or the same for its database. Nothing is lost: what is in the queue comes back by itself.",
+  },
   DEPLOYMENT_BEHIND: {
     status: 503,
     retryable: true,

@@ -10,6 +10,7 @@ import { validate } from "../shared/jobs/validate.ts";
 import { readerUrl, workerUrl } from "./support/databases.ts";
 import { createFunctions, SECRET_KEY } from "./support/handlers.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
+import { until } from "./support/replica.ts";
 
 /** The same database; `act` comes before each statement that calls `name`, within its transaction or outside. */
 function beforeStatement(sql: Sql, name: string, act: () => Promise<void>): Sql {
@@ -89,6 +90,40 @@ describe("functions meet a database of another release", () => {
       expect(await test.target.admin`select count(*)::int as n from public.offices`).toEqual([{ n: 5 }]);
     },
   );
+
+  it("TRIGGERS_OFF, a worker whose sessions have all triggers off: likewise", async () => {
+    await using test = await createPipeline();
+    for (let id = 1; id <= 5; id++) await test.seed.office(id);
+    const { execution } = await test.start({ entities: ["offices"], pageSize: 2 });
+    await test.runJoins();
+    expect((await test.runOne()).outcome).toBe("committed");
+    /** As a person has set it, for sessions that begin from now on. */
+    const triggers = async (are: string) => {
+      await test.target.admin.unsafe(`alter database ${test.target.name} ${are}`);
+      await test.target
+        .admin`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and usename = 'isthmus_worker'`;
+      await until("the worker's sessions are new ones", () =>
+        test.context.target.unsafe("select 1").then(
+          () => true,
+          () => false,
+        ),
+      );
+    };
+    const messages = [...test.queue];
+    expect(messages.length).toBeGreaterThan(0);
+    await triggers("set session_replication_role = replica");
+    for (const message of messages)
+      await expect(test.run(message)).rejects.toMatchObject({
+        code: "TRIGGERS_OFF",
+        detail: { hint: expect.stringMatching(/reset session_replication_role/) as string },
+      });
+    await expect(test.start({ entities: ["doctors"] })).rejects.toMatchObject({ code: "TRIGGERS_OFF" });
+    expect(await callTick(test)).toMatchObject({ status: 503, body: { error: { code: "TRIGGERS_OFF" } } });
+    await triggers("reset session_replication_role");
+    await test.drain();
+    expect(await test.status(execution)).toMatchObject({ status: "succeeded" });
+    expect(await test.target.admin`select count(*)::int as n from public.offices`).toEqual([{ n: 5 }]);
+  });
 
   it.each([
     ["a page of records", {}, "commit_page"],

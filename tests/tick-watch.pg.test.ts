@@ -10,10 +10,11 @@ import { startHosted, type Hosted } from "./support/hosted.ts";
 
 const KEY = "sb_secret_nobodys_business";
 
-/** What the function does with a call. The first four are the function's, and what it writes the worker writes. */
+/** What the function does with a call. The first five are the function's, and what it writes the worker writes. */
 type Behaviour =
   | "SCHEMA_OUTDATED"
   | "SCHEMA_AHEAD"
+  | "TRIGGERS_OFF"
   | "works"
   | "slow"
   | "dies"
@@ -42,7 +43,8 @@ describe("the watch over the ticks", () => {
   const serve = async (body: string, response: ServerResponse) => {
     const { call } = JSON.parse(body) as { call: string };
     if (behaviour === "silent") return;
-    const refuses = behaviour === "SCHEMA_OUTDATED" || behaviour === "SCHEMA_AHEAD" ? behaviour : undefined;
+    const refuses =
+      behaviour === "SCHEMA_OUTDATED" || behaviour === "SCHEMA_AHEAD" || behaviour === "TRIGGERS_OFF" ? behaviour : undefined;
     if (refuses) {
       const said = await answer(
         createLog(() => undefined),
@@ -216,6 +218,12 @@ describe("the watch over the ticks", () => {
       does: "SCHEMA_AHEAD",
       kind: "tick_refused",
       says: /refused since .*, with status 503, SCHEMA_AHEAD: .* from a checkout of it\. /,
+    },
+    {
+      title: "sessions without triggers",
+      does: "TRIGGERS_OFF",
+      kind: "tick_refused",
+      says: /refused since .*, with status 503, TRIGGERS_OFF: .* reset session_replication_role, /,
     },
     { title: "a function that is killed", does: "546", kind: "tick_refused", says: /with status 546/ },
     { title: "another page", does: "200", kind: "tick_refused", says: /with status 200, which is not sync-tick's/ },

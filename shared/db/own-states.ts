@@ -16,6 +16,7 @@ export const OWN_STATES: Readonly<Record<string, ErrorCode>> = {
   IS062: "SOURCE_UNKNOWN",
   IS071: "SCHEMA_OUTDATED",
   IS072: "SCHEMA_AHEAD",
+  IS073: "TRIGGERS_OFF",
 };
 
 /** SQLSTATEs that a commit raises and catches itself: what becomes of the one record that caused them. They are in the server's log at most. */

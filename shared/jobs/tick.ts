@@ -23,7 +23,7 @@ const SWEEP_LIMIT = 200;
 const ANSWER_MS = 5_000;
 
 /** The functions and the database do not fit: a tick can do nothing until a person has upgraded one of them. */
-const MISFITS: readonly string[] = ["SCHEMA_OUTDATED", "SCHEMA_AHEAD"];
+const MISFITS: readonly string[] = ["SCHEMA_OUTDATED", "SCHEMA_AHEAD", "TRIGGERS_OFF"];
 
 export interface TickReport {
   readonly started: readonly string[];
@@ -73,7 +73,7 @@ export async function admitTick(context: Context): Promise<boolean> {
 
 /**
  * Waits until a tick has begun, 5 seconds at most.
- * @throws IsthmusError SCHEMA_OUTDATED, SCHEMA_AHEAD: who called is told, and the watch over the ticks reads the answer in the target itself.
+ * @throws IsthmusError SCHEMA_OUTDATED, SCHEMA_AHEAD, TRIGGERS_OFF: who called is told, and the watch over the ticks reads the answer in the target itself.
  */
 export async function untilBegun(begins: Promise<boolean>): Promise<void> {
   let late: ReturnType<typeof setTimeout> | undefined;

@@ -1069,7 +1069,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.meet_functions(bigint)",
-    digest: "493c661940",
+    digest: "72e9adf97e",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/versions.sql",
   },
@@ -1502,7 +1502,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.refused_tick(integer,text)",
-    digest: "86538140c1",
+    digest: "f0073878c9",
     rights: [],
     file: "schemas/functions/tick-watch.sql",
   },

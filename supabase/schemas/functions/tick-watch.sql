@@ -104,6 +104,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
       'Upgrade the database: npm run sync -- setup --upgrade. Until then nothing begins, and nothing is lost.', p_status)
     when p_error = 'SCHEMA_AHEAD' then format('with status %s, SCHEMA_AHEAD: the database has a later version than the functions can work with. '
       'Deploy the functions of that release: npm run sync -- setup --upgrade, from a checkout of it. Until then nothing begins, and nothing is lost.', p_status)
+    when p_error = 'TRIGGERS_OFF' then format('with status %s, TRIGGERS_OFF: the worker''s sessions have session_replication_role = replica, so that neither foreign keys nor triggers would hold. '
+      'As a superuser: alter role isthmus_worker reset session_replication_role, or the same for the database. Until then nothing begins, and nothing is lost.', p_status)
     when p_status in (401, 403) then format('with status %s: the functions do not take the key. Put a secret key of the project into Vault: '
       'select vault.update_secret((select id from vault.secrets where name = ''isthmus_secret_key''), ''sb_secret_...''). If it was made after the functions were deployed, deploy them again.', p_status)
     when p_status in (404, 405) then format('with status %s: sync-tick is not there. Deploy it, or correct the Vault secret isthmus_functions_url.', p_status)

@@ -16,6 +16,10 @@ comment on function sync.oldest_functions() is 'Functions that were made for an 
 create function sync.meet_functions(p_version bigint) returns void
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 begin
+  if current_setting('session_replication_role') = 'replica' then
+    raise exception 'session_replication_role is replica for %: no foreign key and no trigger would hold, those that guard the sync included', current_user
+      using errcode = 'IS073', hint = 'As a superuser of the target: alter role ... reset session_replication_role, for the role or its database. Nothing was done, and what is in the queue comes back by itself.';
+  end if;
   if p_version > sync.schema_version() then
     raise exception 'the functions were made for version % of the database, which has version %', p_version, sync.schema_version()
       using errcode = 'IS071', hint = 'Upgrade the database: npm run sync -- setup --upgrade. Nothing was done, and what is in the queue comes back by itself.';
@@ -28,7 +32,7 @@ begin
 end
 $$;
 comment on function sync.meet_functions(bigint) is
-  'Raises IS071 where these functions need a later database, IS072 where they are too old for this one.';
+  'Raises IS071 where these functions need a later database, IS072 where they are too old for this one, IS073 where the session has all triggers off.';
 
 revoke all on function sync.schema_version(), sync.oldest_functions(), sync.meet_functions(bigint) from public;
 grant execute on function sync.schema_version(), sync.oldest_functions(), sync.meet_functions(bigint) to isthmus_worker;
