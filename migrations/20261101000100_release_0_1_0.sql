@@ -2626,8 +2626,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
         union all select r.rngsubtype from pg_range r where r.rngtypid = t.oid
         union all select a.atttypid from pg_attribute a where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped) part
   ), parts (whole, what, identity) as (
-    select y.whole, 'member ' || n.oid, n.enumlabel::text from made y join pg_enum n on n.enumtypid = y.type
-    union all select y.whole, 'attribute ' || a.attrelid || '.' || a.attnum, concat_ws('/', a.attname, a.atttypid, a.attisdropped)
+    select y.whole, 'member ' || n.oid::text, n.enumlabel::text from made y join pg_enum n on n.enumtypid = y.type
+    union all select y.whole, 'attribute ' || a.attrelid::text || '.' || a.attnum::text, concat_ws('/', a.attname, a.atttypid, a.attisdropped)
       from made y join pg_type t on t.oid = y.type and t.typtype = 'c' join pg_attribute a on a.attrelid = t.typrelid and a.attnum > 0
   ), identities (id, name, what, identity) as (
     select id, attname, 'number ' || relid, attnum::text from fields

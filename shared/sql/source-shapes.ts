@@ -45,12 +45,12 @@ export const SOURCE_SHAPES = `
         select '' as step, y.typbasetype as type where y.typtype = 'd'
         union all select '[]', y.typelem where y.typlen = -1 and y.typelem <> 0
         union all select '()', g.rngsubtype from pg_range g where g.rngtypid = y.oid
-        union all select '.' || row_number() over (order by a.attnum), a.atttypid
+        union all select '.' || (row_number() over (order by a.attnum))::text, a.atttypid
           from pg_attribute a where y.typtype = 'c' and a.attrelid = y.typrelid and a.attnum > 0 and not a.attisdropped) part),
   identities (root, attname, what, identity) as (
     select root, attname, 'place', place from stands
-    union all select p.root, p.attname, 'member ' || e.oid, e.enumlabel::text from parts p join pg_enum e on e.enumtypid = p.type
-    union all select p.root, p.attname, 'attribute ' || a.attrelid || '.' || a.attnum, concat_ws('/', a.attname, a.atttypid, a.attisdropped)
+    union all select p.root, p.attname, 'member ' || e.oid::text, e.enumlabel::text from parts p join pg_enum e on e.enumtypid = p.type
+    union all select p.root, p.attname, 'attribute ' || a.attrelid::text || '.' || a.attnum::text, concat_ws('/', a.attname, a.atttypid, a.attisdropped)
       from parts p join pg_type y on y.oid = p.type and y.typtype = 'c' join pg_attribute a on a.attrelid = y.typrelid and a.attnum > 0),
   asked (entity, name) as (
     -- A name is cut as PostgreSQL cuts it.

@@ -1801,7 +1801,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.target_shapes(smallint,text[])",
-    digest: "293d14fdaf",
+    digest: "5d74572a65",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/entity-shapes.sql",
   },
