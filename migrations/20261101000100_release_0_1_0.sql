@@ -447,7 +447,7 @@ comment on column public.sync_chains.up_to is 'deletes: the last generation of p
 comment on column public.sync_chains.selection is 'selection capture: which records a request asked for.';
 comment on column public.sync_chains.until_at is 'modified capture: the source''s clock when the chain was planned; what is stamped later belongs to a later run.';
 comment on column public.sync_chains.table_file is 'Scans by place: the file of the table; when it is rewritten, its rows move and the scan begins anew.';
-comment on column public.sync_chains.seen_before is 'xmin and joins capture: what was written before this transaction, the last run may have read; it is read again where its hash differs.';
+comment on column public.sync_chains.seen_before is 'xmin capture: what was written before this transaction, the last run may have read; it is read again where its hash differs.';
 comment on column public.sync_chains."cursor" is 'The last key committed (joins capture: of the joined table; scans by place: block and line of the last row looked at).';
 comment on column public.sync_chains.cursor_at is 'modified capture: the time stamp that goes with the last key, as the source writes it.';
 comment on column public.sync_chains.page is 'Number of the page to run next; a message for another page is late and does nothing.';
@@ -652,19 +652,6 @@ create policy nobody_reads on public.sync_join_rows for select to authenticated 
 revoke all on public.sync_join_rows from anon, authenticated, service_role;
 grant select, insert, update, delete on public.sync_join_rows to isthmus_worker;
 
-create table public.sync_ahead_records (
-  entity_id smallint not null references public.sync_entities (id),
-  legacy_id bigint not null,
-  primary key (entity_id, legacy_id)
-);
-comment on table public.sync_ahead_records is
-  'Records that were read with a joined row that was written after sync_join_rows noted it. It may be again as it was noted when it is looked at next, so that the next execution reads them whatever it finds.';
-
-alter table public.sync_ahead_records enable row level security;
-create policy nobody_reads on public.sync_ahead_records for select to authenticated using (false);
-revoke all on public.sync_ahead_records from anon, authenticated, service_role;
-grant select, insert, update, delete on public.sync_ahead_records to isthmus_worker;
-
 create sequence public.sync_pending_keys_generation_seq as bigint;
 create table public.sync_pending_keys (
   entity_id    smallint not null references public.sync_entities (id),
@@ -682,7 +669,7 @@ comment on column public.sync_pending_keys.gone is 'The source no longer has it,
 comment on column public.sync_pending_keys.circle is
   'The least key of records that wait for each other in a circle: a page reads all of them, or they would wait for ever.';
 comment on column public.sync_pending_keys.reason is
-  'released, requested, dependants (requested with the records that refer to it), parent (of a requested one), fan_out, ahead (sync_ahead_records), control_total, digest, missing (not met by a full pass), clash (for a unique value), circle (of records that wait for each other), retried, replayed, rule_changed, decided (for the source''s text of a value that a decision has written) or gone.';
+  'released, requested, dependants (requested with the records that refer to it), parent (of a requested one), fan_out, control_total, digest, missing (not met by a full pass), clash (for a unique value), circle (of records that wait for each other), retried, replayed, rule_changed, decided (for the source''s text of a value that a decision has written) or gone.';
 comment on column public.sync_pending_keys.generation is
   'Moves when a key is requested again, so that a page deletes only the request it has answered.';
 
@@ -2096,7 +2083,7 @@ comment on function sync.grant_released(text) is 'Gives isthmus_decisions exactl
 create function sync.own_tables() returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select array[
-    'sync_adoption_rows', 'sync_ahead_records', 'sync_alert_deliveries', 'sync_alert_settings', 'sync_alerts', 'sync_audit', 'sync_brakes', 'sync_chains', 'sync_changed_causes', 'sync_checkpoints', 'sync_conflict_values',
+    'sync_adoption_rows', 'sync_alert_deliveries', 'sync_alert_settings', 'sync_alerts', 'sync_audit', 'sync_brakes', 'sync_chains', 'sync_changed_causes', 'sync_checkpoints', 'sync_conflict_values',
     'sync_conflicts', 'sync_contract_checks', 'sync_entities', 'sync_entity_shapes', 'sync_executions', 'sync_identities', 'sync_jobs', 'sync_join_rows', 'sync_page_log',
     'sync_pending_keys', 'sync_planned_keys', 'sync_planned_records', 'sync_queue_counts', 'sync_queue_looks', 'sync_record_slots',
     'sync_released_entities', 'sync_reports', 'sync_row_states', 'sync_rule_overrides', 'sync_side_effects', 'sync_sources',
@@ -7769,20 +7756,7 @@ begin
     'outcome', 'claimed',
     'chain', to_jsonb(v_chain) || jsonb_build_object('changed_from', v_chain.changed_from::text, 'seen_before', v_chain.seen_before::text,
                'range_from', v_chain.range_from::text, 'range_to', v_chain.range_to::text, 'cursor', v_chain."cursor"::text,
-               'table_file', v_chain.table_file::text, 'up_to', v_chain.up_to::text,
-               -- Of an entity that this execution looks for changes of, joined rows were looked at when it began, or later. Of another one, by its
-               -- last; before that, by one that this runs beside.
-               'noted_from', (select case when exists (
-                                 select from public.sync_chains c
-                                  where c.execution_id = e.id and c.entity_id = t.id and c.capture in ('joins', 'full', 'xmin', 'digest')) then e.horizon
-                               else coalesce(
-                                 (select k.horizon from public.sync_checkpoints k
-                                   where k.source_id = t.source_id and k.entity_type = t.entity_type
-                                     and (k.system_identifier, k.timeline, k.database_oid) = (e.system_identifier, e.timeline, e.database_oid)),
-                                 (select min(x.horizon) from public.sync_executions x
-                                   where x.source_id = t.source_id and x.status = 'running' and (x.id = e.id or t.entity_type = any (x.entities)))) end
-                                from public.sync_executions e join public.sync_entities t on t.id = v_chain.entity_id
-                               where e.id = v_chain.execution_id)::text),
+               'table_file', v_chain.table_file::text, 'up_to', v_chain.up_to::text),
     'execution', (select jsonb_build_object('id', e.id, 'horizon', e.horizon::text, 'snapshot_xmax', e.snapshot_xmax::text,
                            'system_identifier', e.system_identifier, 'timeline', e.timeline, 'database_oid', e.database_oid::text,
                            -- Beside one that reads a few keys, another may have read a newer state. A whole one has looked at its checkpoints.
@@ -8678,9 +8652,6 @@ begin
      using jsonb_to_recordset(p_page -> 'pending') as a (k bigint, g bigint)
      where k.entity_id = v_entity.id and k.legacy_id = a.k and k.generation = a.g;
   end if;
-  insert into public.sync_ahead_records (entity_id, legacy_id)
-  select v_entity.id, k::bigint from jsonb_array_elements_text(p_page -> 'ahead') k order by 2
-  on conflict (entity_id, legacy_id) do nothing;
   perform sync.keep_gone(v_entity, v_outside, v_gone);
   perform sync.ask_for_missing(v_chain, v_entity, p_page, v_gone);
 
@@ -9082,10 +9053,7 @@ begin
    where execution_id = p_chain.execution_id and entity_id = p_chain.entity_id and capture = 'full' and state = 'blocked';
   if not found then
     insert into public.sync_chains (execution_id, entity_id, capture, range_from, range_to, definition_hash, skips_unchanged, page_size)
-    select p_chain.execution_id, p_chain.entity_id, 'full', v_lowest, v_highest, p_chain.definition_hash,
-           exists (select from public.sync_checkpoints k join public.sync_entities e on e.source_id = k.source_id and e.entity_type = k.entity_type
-                    where e.id = p_chain.entity_id and k.definition_hash = p_chain.definition_hash),
-           max(page_size)
+    select p_chain.execution_id, p_chain.entity_id, 'full', v_lowest, v_highest, p_chain.definition_hash, false, max(page_size)
       from public.sync_chains where execution_id = p_chain.execution_id and capture not in ('joins', 'digest');
   end if;
 end
@@ -9925,27 +9893,12 @@ begin
     update public.sync_pending_keys k set gone = false from public.sync_entities e
      where e.id = k.entity_id and e.source_id = v_source.id and e.entity_type = any (v_entities) and k.gone;
   end if;
-  if p_plan ->> 'kind' = 'sync' and not v_selective then
-    -- Joined rows are looked at before these are read, so what they consume now is either noted or written later than this.
-    with ahead as (
-      delete from public.sync_ahead_records a using public.sync_entities e
-       where e.id = a.entity_id and e.source_id = v_source.id and e.entity_type = any (v_entities)
-      returning a.entity_id, a.legacy_id)
-    insert into public.sync_pending_keys (entity_id, legacy_id, reason)
-    select entity_id, legacy_id, 'ahead' from ahead order by entity_id, legacy_id
-    on conflict (entity_id, legacy_id) do nothing;
-  end if;
   if v_dry_run then
     -- A run would read these too.
     insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
     select v_execution.id, k.entity_id, k.legacy_id, k.reason
       from public.sync_pending_keys k join public.sync_entities e on e.id = k.entity_id
      where e.source_id = v_source.id and e.entity_type = any (v_entities);
-    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
-    select v_execution.id, a.entity_id, a.legacy_id, 'ahead'
-      from public.sync_ahead_records a join public.sync_entities e on e.id = a.entity_id
-     where e.source_id = v_source.id and e.entity_type = any (v_entities)
-    on conflict (execution_id, entity_id, legacy_id) do nothing;
   end if;
 
   if v_dry_run then

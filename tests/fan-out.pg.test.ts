@@ -123,22 +123,6 @@ describe("more records than may be listed", () => {
     expect((await test.sync({ entities: ["orders"] })).chains).toEqual([]);
   });
 
-  it("are read where they differ: the others of the range are left unread", async () => {
-    await using test = await clinic({ ISTHMUS_FANOUT_KEYS: "1" });
-    await test.source.admin`update public.dispatch_instruction set patient_id = 1 where id = 15`;
-    await test.sync({ entities: ["orders"] });
-    await test.source.admin`update public.dispatch_patient set suffix = 'Z' where id = 1`;
-    const begun = await test.sync({ entities: ["orders"] });
-    expect(await readBy(test, begun, "orders")).toEqual({ read: 5, updated: 4, unchanged: 1, chains: ["full 11-15", "joins"] });
-    expect(
-      (
-        await test.target
-          .admin`select sum(untouched)::integer as n from public.sync_page_log where execution_id = ${begun.execution}`
-      )[0],
-    ).toEqual({ n: 1 });
-    expect(await numbers(test)).toEqual(["Z-11", "Z-12", "Z-13", "B-14", "Z-15"]);
-  });
-
   it("become one range over all pages that have too many", async () => {
     await using test = await clinic({ ISTHMUS_FANOUT_KEYS: "1", ISTHMUS_JOIN_ROWS: "1" });
     await test.source.admin`update public.dispatch_patient set suffix = 'Z'`;
@@ -269,103 +253,6 @@ async function expectNothingMissed(test: Pipeline): Promise<void> {
   expect(await noted(test)).toEqual(before);
 }
 
-describe("a joined row that is as it was noted again when it is looked at next", () => {
-  const suffix = (test: Pipeline, value: string) =>
-    test.source.admin`update public.dispatch_patient set suffix = ${value} where id = 1`;
-  const first = async (test: Pipeline) => (await numbers(test))[0];
-  const ahead = async (test: Pipeline) =>
-    (await test.target.admin<{ id: number }[]>`select legacy_id::integer as id from public.sync_ahead_records order by 1`).map(
-      ({ id }) => id,
-    );
-
-  it.each<{ pass: string; request: NonNullable<Parameters<Pipeline["start"]>[0]>; reads: number[] }>([
-    { pass: "an incremental one", request: { entities: ["orders"] }, reads: [11, 12] },
-    { pass: "a full one", request: { entities: ["orders"], capture: "full" }, reads: [11, 12, 13] },
-    { pass: "one of a selection", request: { legacyIds: { orders: ["11", "12"] } }, reads: [11, 12] },
-  ])("has read again what a pass ($pass) has read in between", async ({ request, reads }) => {
-    await using test = await clinic();
-    // A selection needs no change.
-    if ("entities" in request) await test.source.admin`update public.dispatch_instruction set notes = 'n' where id in (11, 12)`;
-    const { execution } = await test.start(request);
-    await test.runJoins();
-    await suffix(test, "X");
-    await test.drain();
-    expect(await test.status(execution)).toMatchObject({ status: "succeeded" });
-    expect(await first(test)).toBe("X-11");
-    expect(await ahead(test)).toEqual(reads);
-    await suffix(test, "A");
-    const begun = await test.sync({ entities: ["orders"] });
-    expect(await first(test)).toBe("A-11");
-    expect(await readBy(test, begun, "orders")).toMatchObject({ read: reads.length, updated: reads.length });
-    // Read once more, and settled.
-    expect(await ahead(test)).toEqual([]);
-    expect(await readBy(test, await test.sync({ entities: ["orders"] }), "orders")).toMatchObject({ read: 0 });
-    await expectNothingMissed(test);
-  });
-
-  it("has read again what a range of keys has read in between, and what it has found unchanged", async () => {
-    await using test = await clinic({ ISTHMUS_FANOUT_KEYS: "1" });
-    await suffix(test, "X");
-    await test.start({ entities: ["orders"] });
-    await test.runJoins();
-    await suffix(test, "A");
-    await test.drain();
-    expect(await first(test)).toBe("A-11");
-    await suffix(test, "X");
-    await test.sync({ entities: ["orders"] });
-    expect((await numbers(test)).slice(0, 3)).toEqual(["X-11", "X-12", "X-13"]);
-    await expectNothingMissed(test);
-  });
-
-  it("has read again what was found by its hash to be as it was read, because its own row was written beside a long transaction", async () => {
-    await using test = await clinic();
-    const holder = await test.source.admin.reserve();
-    await holder`begin`;
-    await holder`select pg_current_xact_id()`;
-    await test.source.admin`update public.dispatch_instruction set notes = 'n' where id = 11`;
-    await test.sync({ entities: ["orders"] });
-    await holder`rollback`;
-    holder.release();
-    await suffix(test, "X");
-    await test.start({ entities: ["orders"] });
-    await test.runJoins();
-    await suffix(test, "A");
-    await test.drain();
-    await suffix(test, "X");
-    await test.sync({ entities: ["orders"] });
-    expect((await numbers(test)).slice(0, 3)).toEqual(["X-11", "X-12", "X-13"]);
-    await expectNothingMissed(test);
-  });
-
-  it("and belonged to another record meanwhile has that one read again", async () => {
-    await using test = await clinic();
-    const moved = (user: number) => test.source.admin`update public.auth_user_groups set user_id = ${user} where id = 1`;
-    await test.source.admin`insert into public.auth_user_groups (id, user_id, group_id) values (1, 51, 2)`;
-    await test.sync({ entities: ENTITIES });
-    await test.source.admin`update public.auth_user set first_name = 'Ada' where id = 50`;
-    await test.start({ entities: ["profiles"] });
-    await moved(50);
-    await test.drain();
-    expect(await ahead(test)).toEqual([50]);
-    await moved(51);
-    expect(await readBy(test, await test.sync({ entities: ["profiles"] }), "profiles")).toMatchObject({ read: 1 });
-    expect(await ahead(test)).toEqual([]);
-    await expectNothingMissed(test);
-  });
-
-  it("is foretold by a plan, which notes nothing", async () => {
-    await using test = await clinic();
-    await test.source.admin`update public.dispatch_instruction set notes = 'n' where id = 11`;
-    await test.start({ entities: ["orders"] });
-    await suffix(test, "X");
-    await test.drain();
-    await suffix(test, "A");
-    const plan = await test.sync({ entities: ["orders"], dryRun: true });
-    expect(await readBy(test, plan, "orders")).toMatchObject({ read: 1, updated: 1 });
-    expect(await ahead(test)).toEqual([11]);
-  });
-});
-
 describe("a page of joined rows that dies", () => {
   it.each([
     { keys: "20", chains: ["keys", "joins"] },
@@ -415,7 +302,7 @@ describe("a page of joined rows that dies", () => {
 });
 
 describe("whatever is written, also while pages run", () => {
-  it.each([1, 2, 3])("incremental passes leave nothing for a full pass to find (seed %i)", async (seed) => {
+  it.each([1, 2])("incremental passes leave nothing for a full pass to find (seed %i)", async (seed) => {
     await using test = await clinic({ ISTHMUS_FANOUT_KEYS: "2", ISTHMUS_JOIN_ROWS: "2", ISTHMUS_PAGE_SIZE: "2" });
     await test.source.admin`insert into public.auth_user_groups (id, user_id, group_id) values (1, 50, 2), (2, 51, 2)`;
     const random = Random.for(seed, "fan-out");

@@ -127,7 +127,6 @@ describe("a lease", () => {
       present: [],
       warnings: [],
       pending: [],
-      ahead: [],
       dependants: [],
       cache_lookups: 0,
       cache_hits: 0,

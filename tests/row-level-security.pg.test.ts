@@ -42,7 +42,6 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
   sync_queue_looks: TEAM,
   sync_row_states: NOBODY,
   sync_join_rows: NOBODY,
-  sync_ahead_records: NOBODY,
   sync_planned_records: NOBODY,
   sync_planned_keys: NOBODY,
   sync_record_slots: TEAM,
@@ -153,7 +152,6 @@ const WORKER: Readonly<Record<string, string>> = {
   sync_record_slots: "siu",
   sync_row_states: "siud",
   sync_join_rows: "siud",
-  sync_ahead_records: "siud",
   // Deleting only where records can leave.
   ...Object.fromEntries(registry.map((entity) => [entity.target.table, deletesRows(entity) ? "siud" : "siu"])),
 };
@@ -167,7 +165,6 @@ describe("row level security and grants", () => {
     await test.sync();
     const admin = test.target.admin;
     await admin`insert into public.sync_pending_keys (entity_id, legacy_id, reason) select min(id), 1, 'test' from public.sync_entities`;
-    await admin`insert into public.sync_ahead_records (entity_id, legacy_id) select min(id), 1 from public.sync_entities`;
     await admin`insert into public.sync_changed_causes (entity_id, legacy_id) select min(id), 1 from public.sync_entities`;
     await admin`insert into public.sync_rule_overrides (rule, severity, reason) values ('payments.paid_within_total@1', 'warn', 'test')`;
     await admin`insert into public.sync_warnings (entity_id, legacy_id, rule) select min(id), 1, 'test' from public.sync_entities`;

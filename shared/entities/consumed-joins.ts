@@ -23,17 +23,8 @@ export interface ConsumedJoin {
   readonly columns: readonly string[];
 }
 
-const known = new WeakMap<Entity, readonly ConsumedJoin[]>();
-
 /** All joins and watches of an entity; those that consume the same of the same rows once. */
-export function consumedJoins(entity: Entity): readonly ConsumedJoin[] {
-  // Each page asks, and to find out takes the SQL of the whole definition apart.
-  const joins = known.get(entity) ?? findJoins(entity);
-  known.set(entity, joins);
-  return joins;
-}
-
-function findJoins(entity: Entity): ConsumedJoin[] {
+export function consumedJoins(entity: Entity): ConsumedJoin[] {
   const text = textOf(entity);
   const steps = { ...entity.source.joins, ...entity.source.watches };
   const all = Object.entries(steps).map(([alias, { table, key = "id", on }]) => {

@@ -52,13 +52,7 @@ export async function changedChains(
   const chains: object[] = allJoins ? joinsChains(context, entity) : [];
   for (const { id, table } of allJoins ? [] : consumedJoins(entity)) {
     if (await changed(table, from)) {
-      chains.push({
-        capture: "joins",
-        join_id: id,
-        changed_from: from,
-        seen_before: seenBefore,
-        page_size: config.ISTHMUS_JOIN_ROWS,
-      });
+      chains.push({ capture: "joins", join_id: id, changed_from: from, page_size: config.ISTHMUS_JOIN_ROWS });
     }
   }
   if (await changed(entity.source.table, from)) chains.push({ capture: "xmin", changed_from: from, seen_before: seenBefore });

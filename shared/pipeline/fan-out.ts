@@ -88,19 +88,16 @@ async function dependants(
   if (rows.length === 0) return NONE;
   const { links, listed } = await differingLinks(target, claim, join, rows);
   if (links.length === 0) return NONE;
-  // What the last run may have read, the xmin chain only reads where its hash differs.
-  const { seen_before: seen } = claim.chain;
-  const read = seen !== null && BigInt(seen) > BigInt(written.from) ? { ...written, from: seen } : written;
   const room = Math.max(0, config.ISTHMUS_FANOUT_KEYS - listed);
   // One row may have a million: no more are fetched than it takes to know that they are too many.
   const { results, refused } = await inAllSpans(source, entity, (span) =>
-    ask<{ id: string }>(source, dependantKeys(entity, join, links, read, room + 1, span)),
+    ask<{ id: string }>(source, dependantKeys(entity, join, links, written, room + 1, span)),
   );
   // Of a record whose reference the source cannot compute nobody knows: the read says what is wrong with it.
   const found = [...results.flat().map(({ id }) => id), ...refused];
   if (found.length <= room) return { keys: found, range: null };
   const ends = await inAllSpans(source, entity, (span) =>
-    ask<{ lowest: string | null; highest: string | null }>(source, dependantRange(entity, join, links, read, span)),
+    ask<{ lowest: string | null; highest: string | null }>(source, dependantRange(entity, join, links, written, span)),
   );
   const keys = ends.results
     .flat()

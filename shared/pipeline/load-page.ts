@@ -4,7 +4,6 @@ import { KEY, type Entity } from "../entities/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
 import { commitPage, encodePage, lockRecords, lookAtKeys, slotVersions, type SentPage, type SlotVersions } from "../sql/pages.ts";
 import { recordBytes, stateOfRecord } from "../sql/read-records.ts";
-import { readAhead } from "./ahead.ts";
 import { findDependants, keysWithDependants } from "./dependants.ts";
 import { compareHashes } from "./compare-hashes.ts";
 import { detect } from "./detect/detect.ts";
@@ -220,7 +219,7 @@ async function readAndCommit(
   const read = await readProjection(context.source, entity, toRead, budget);
   if (read.fits !== undefined)
     return { window: keys.ids.indexOf(toRead[read.fits] ?? ""), fits: { records: read.fits, bytes: read.bytes } };
-  const found = { ...read, unchanged, ahead: await readAhead(context.source, entity, claim, keys.ids) };
+  const found = { ...read, unchanged };
   const own = found.rows.map((row) => row[KEY] ?? "");
   const ids = await mapIds(target, cache, claim, entity.name, own, parentsOf(entity, found.rows), twinsOf(entity, found.rows));
   const { records, issues, warnings } = transform(entity, found.rows, ids.parents, ids.own, claim.severities);
@@ -245,8 +244,7 @@ async function setAside(page: Page, why: Overweight): Promise<LoadedPage> {
   const { context, claim, entity, keys } = page;
   const [id = ""] = keys.ids;
   const bytes = why.by === "bytes" ? why.bytes : await recordBytes(context.source, entity, id);
-  const ahead = await readAhead(context.source, entity, claim, [id]);
-  const found = { rows: [], outside: [], refused: [], unchanged: [], ahead, bytes: 0, aside: id };
+  const found = { rows: [], outside: [], refused: [], unchanged: [], bytes: 0, aside: id };
   const sent = encodePage([], [overweightIssue(id, why, bytes)]);
   const versions = await slotVersions(context.target, claim.chain.entity_id ?? 0, [id]);
   const facts = {
@@ -263,7 +261,7 @@ async function setAside(page: Page, why: Overweight): Promise<LoadedPage> {
 }
 
 /** What a page found, the records that it did not have to read, and the one that it puts aside unread. */
-type Found = Projected & { readonly unchanged: readonly string[]; readonly ahead: readonly string[]; readonly aside?: string };
+type Found = Projected & { readonly unchanged: readonly string[]; readonly aside?: string };
 
 function readOf(keys: DetectedKeys, { rows, outside, refused, unchanged, aside }: Found): number {
   return rows.length + outside.length + refused.length + unchanged.length + (aside === undefined ? 0 : 1) + keys.waived;
@@ -308,7 +306,6 @@ function factsOf({ context, claim, entity, started, keys, dependants }: Page, fo
     done: keys.done,
     present: chain.capture === "full" ? [...present] : [],
     pending: keys.pending,
-    ahead: found.ahead,
     dependants,
     heap_bytes: heapBytes,
     wall_ms: wallMs,

@@ -93,7 +93,7 @@ export interface Chain {
   readonly range_from: string | null;
   readonly range_to: string | null;
   readonly changed_from: string | null;
-  /** xmin and joins capture: what was written before this transaction, the last run may have read. */
+  /** xmin capture: what was written before this transaction, the last run may have read. */
   readonly seen_before: string | null;
   /** keys capture: records that the source no longer has are deleted as their entity says. */
   readonly deletes: boolean;
@@ -106,8 +106,6 @@ export interface Chain {
   readonly selection: Readonly<Record<string, unknown>> | null;
   /** Scans by place: the table's file that the cursor is a place in. */
   readonly table_file: string | null;
-  /** What was written before this transaction of joined rows, the notes of them have; null: nothing was ever noted. */
-  readonly noted_from: string | null;
   /** joins capture: the ConsumedJoin whose rows are looked at. */
   readonly join_id: number | null;
 }

@@ -121,8 +121,6 @@ export interface PageFacts {
   readonly present: readonly string[];
   readonly warnings: readonly Warning[];
   readonly pending: readonly PendingKey[];
-  /** Records that were read with a joined row that was written after it was noted. */
-  readonly ahead: readonly string[];
   /** Records to read because they refer to selected ones of this page. */
   readonly dependants: readonly Dependant[];
   readonly cache_lookups: number;

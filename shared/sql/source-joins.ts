@@ -3,10 +3,10 @@ import type { ConsumedJoin } from "../entities/consumed-joins.ts";
 import type { Entity } from "../entities/define-entity.ts";
 import { spanParameters, type Span } from "./digests.ts";
 import { keysBehind } from "./key-range.ts";
-import { columnSql, drivingSql, freeName, joinSql, keySql } from "./projection.ts";
+import { columnSql, drivingSql, joinSql, keySql } from "./projection.ts";
 import type { KeyQuery } from "./source-keys.ts";
 import type { Scan, Written } from "./source-scan.ts";
-import { changedParameters, changedSql, scannedParameter, scannedSql } from "./xid.ts";
+import { changedParameters, changedSql } from "./xid.ts";
 
 /** What an entity consumes of a joined row. A row whose link is NULL belongs to no record, and nothing of it counts. */
 export interface JoinRow {
@@ -34,7 +34,7 @@ export function writtenJoinRows(join: ConsumedJoin, from: string): Scan {
 }
 
 /**
- * Keys of the records that joined rows with these links belong to. A record whose own row was written in the span is
+ * Keys of the records that joined rows with these links belong to. A record whose own row was written in the same span is
  * left out: its entity's xmin chain reads it anyway, behind this page. `span`: of these keys only.
  */
 export function dependantKeys(
@@ -48,26 +48,6 @@ export function dependantKeys(
   return {
     text: `select ${keySql(entity)}::text as id ${dependantsSql(entity, join, span)} limit ${limit}`,
     parameters: dependantParameters(links, written, span),
-  };
-}
-
-/** Of these records, those that consume a joined row that was written by this transaction or a later one. */
-export function keysWithRowsSince(
-  entity: Entity,
-  joins: readonly ConsumedJoin[],
-  keys: readonly string[],
-  from: string,
-): KeyQuery {
-  const w = freeName(entity, "w");
-  const each = joins.map(
-    (join) => `select ${keySql(entity)} as id
-      from ${drivingSql(entity)} ${join.path.map(([alias, step]) => joinSql(alias, step, "join")).join(" ")}
-      join public.${ident(join.table)} ${w} on ${w}.${ident(join.link)} = ${columnSql(join.reference)}
-     where ${keySql(entity)} = any ($1::text::bigint[]) and ${scannedSql(`${w}.xmin`, 2)}`,
-  );
-  return {
-    text: `select id::text as id from (${each.join(" union ")}) x`,
-    parameters: [integerArray(keys), scannedParameter(from)],
   };
 }
 

@@ -2,10 +2,10 @@ import type { Sql, Transaction } from "../../shared/db/connect.ts";
 import type { Context } from "../../shared/pipeline/types.ts";
 
 /** Statements of a page, on both sides, what a scan asks of the source first included: no step of it lies beyond. Its commit is one. */
-export const PAGE_STATEMENTS = 9;
+export const PAGE_STATEMENTS = 8;
 
-/** What it repeats when another page has committed its records meanwhile: versions, read, joined rows, ids, commit. */
-export const REPEATED_STATEMENTS = 5;
+/** What it repeats when another page has committed its records meanwhile: versions, read, ids, commit. */
+export const REPEATED_STATEMENTS = 4;
 
 /** Lets a page run a number of statements, on either side, and holds it before the next one until it is opened. */
 export class Gate {

@@ -53,9 +53,7 @@ export async function answersOf(target: Sql, { entity }: Recomputed): Promise<An
       `select x.legacy_id::text as id, substr(x.rule, 20) as field from public.sync_warnings x ${of} and x.rule like 'written\\_otherwise: %'`,
     ),
     kept: await list(`select x.legacy_id::text as id from public.sync_row_states x ${of} and x.gone_at is not null`),
-    pending: await list(`
-      select x.legacy_id::text as id from public.sync_pending_keys x ${of}
-       union all select x.legacy_id::text from public.sync_ahead_records x ${of}`),
+    pending: await list(`select x.legacy_id::text as id from public.sync_pending_keys x ${of}`),
     duplicates: await list(`select x.legacy_id::text as id from public.sync_adoption_rows x ${of}`),
     alerts: await list(`select x.kind as id from public.sync_alerts x ${of} and x.closed_at is null`),
   };

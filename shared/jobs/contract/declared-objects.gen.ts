@@ -28,7 +28,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.add_range(public.sync_chains,jsonb)",
-    digest: "cb3121328c",
+    digest: "366db5e6ea",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/fan-out.sql",
   },
@@ -147,7 +147,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.beat()", digest: "f5ed1ad916", rights: [], file: "schemas/functions/deliver-alerts.sql" },
   {
     object: "function sync.begin_execution(jsonb)",
-    digest: "17f730c6e2",
+    digest: "9491f5471b",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/begin.sql",
   },
@@ -277,7 +277,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.claim_page(uuid,integer,integer,jsonb,text,integer)",
-    digest: "08d85ce471",
+    digest: "f2e5c9c91d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-claims.sql",
   },
@@ -379,7 +379,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.commit_page(uuid,bigint,text,jsonb,jsonb)",
-    digest: "2e495bb207",
+    digest: "2cbf5baf1d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-commit.sql",
   },
@@ -1233,7 +1233,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sending.sql",
   },
-  { object: "function sync.own_tables()", digest: "79ab1b993f", rights: [], file: "schemas/functions/released-entities.sql" },
+  { object: "function sync.own_tables()", digest: "cfe76bd11a", rights: [], file: "schemas/functions/released-entities.sql" },
   {
     object: "function sync.owned_columns(public.sync_entities)",
     digest: "3e35d2b1f0",
@@ -2051,12 +2051,6 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/entity-shapes.sql",
   },
   {
-    object: "policy nobody_reads on public.sync_ahead_records",
-    digest: "1e48100a91",
-    rights: [],
-    file: "schemas/tables/record-state.sql",
-  },
-  {
     object: "policy nobody_reads on public.sync_conflict_values",
     digest: "fdce37d343",
     rights: [],
@@ -2278,12 +2272,6 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/tables/adoption-rows.sql",
   },
   {
-    object: "row level security of public.sync_ahead_records",
-    digest: "1fc04da2d9",
-    rights: [],
-    file: "schemas/tables/record-state.sql",
-  },
-  {
     object: "row level security of public.sync_alert_deliveries",
     digest: "1fc04da2d9",
     rights: [],
@@ -2495,12 +2483,6 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
       "isthmus_worker UPDATE (undecided)",
     ],
     file: "schemas/tables/adoption-rows.sql",
-  },
-  {
-    object: "table public.sync_ahead_records",
-    digest: "4b43b0aee3",
-    rights: ["isthmus_worker DELETE", "isthmus_worker INSERT", "isthmus_worker SELECT", "isthmus_worker UPDATE"],
-    file: "schemas/tables/record-state.sql",
   },
   {
     object: "table public.sync_alert_deliveries",

@@ -129,27 +129,12 @@ begin
     update public.sync_pending_keys k set gone = false from public.sync_entities e
      where e.id = k.entity_id and e.source_id = v_source.id and e.entity_type = any (v_entities) and k.gone;
   end if;
-  if p_plan ->> 'kind' = 'sync' and not v_selective then
-    -- Joined rows are looked at before these are read, so what they consume now is either noted or written later than this.
-    with ahead as (
-      delete from public.sync_ahead_records a using public.sync_entities e
-       where e.id = a.entity_id and e.source_id = v_source.id and e.entity_type = any (v_entities)
-      returning a.entity_id, a.legacy_id)
-    insert into public.sync_pending_keys (entity_id, legacy_id, reason)
-    select entity_id, legacy_id, 'ahead' from ahead order by entity_id, legacy_id
-    on conflict (entity_id, legacy_id) do nothing;
-  end if;
   if v_dry_run then
     -- A run would read these too.
     insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
     select v_execution.id, k.entity_id, k.legacy_id, k.reason
       from public.sync_pending_keys k join public.sync_entities e on e.id = k.entity_id
      where e.source_id = v_source.id and e.entity_type = any (v_entities);
-    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
-    select v_execution.id, a.entity_id, a.legacy_id, 'ahead'
-      from public.sync_ahead_records a join public.sync_entities e on e.id = a.entity_id
-     where e.source_id = v_source.id and e.entity_type = any (v_entities)
-    on conflict (execution_id, entity_id, legacy_id) do nothing;
   end if;
 
   if v_dry_run then

@@ -47,20 +47,7 @@ begin
     'outcome', 'claimed',
     'chain', to_jsonb(v_chain) || jsonb_build_object('changed_from', v_chain.changed_from::text, 'seen_before', v_chain.seen_before::text,
                'range_from', v_chain.range_from::text, 'range_to', v_chain.range_to::text, 'cursor', v_chain."cursor"::text,
-               'table_file', v_chain.table_file::text, 'up_to', v_chain.up_to::text,
-               -- Of an entity that this execution looks for changes of, joined rows were looked at when it began, or later. Of another one, by its
-               -- last; before that, by one that this runs beside.
-               'noted_from', (select case when exists (
-                                 select from public.sync_chains c
-                                  where c.execution_id = e.id and c.entity_id = t.id and c.capture in ('joins', 'full', 'xmin', 'digest')) then e.horizon
-                               else coalesce(
-                                 (select k.horizon from public.sync_checkpoints k
-                                   where k.source_id = t.source_id and k.entity_type = t.entity_type
-                                     and (k.system_identifier, k.timeline, k.database_oid) = (e.system_identifier, e.timeline, e.database_oid)),
-                                 (select min(x.horizon) from public.sync_executions x
-                                   where x.source_id = t.source_id and x.status = 'running' and (x.id = e.id or t.entity_type = any (x.entities)))) end
-                                from public.sync_executions e join public.sync_entities t on t.id = v_chain.entity_id
-                               where e.id = v_chain.execution_id)::text),
+               'table_file', v_chain.table_file::text, 'up_to', v_chain.up_to::text),
     'execution', (select jsonb_build_object('id', e.id, 'horizon', e.horizon::text, 'snapshot_xmax', e.snapshot_xmax::text,
                            'system_identifier', e.system_identifier, 'timeline', e.timeline, 'database_oid', e.database_oid::text,
                            -- Beside one that reads a few keys, another may have read a newer state. A whole one has looked at its checkpoints.

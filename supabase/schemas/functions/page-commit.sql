@@ -144,9 +144,6 @@ begin
      using jsonb_to_recordset(p_page -> 'pending') as a (k bigint, g bigint)
      where k.entity_id = v_entity.id and k.legacy_id = a.k and k.generation = a.g;
   end if;
-  insert into public.sync_ahead_records (entity_id, legacy_id)
-  select v_entity.id, k::bigint from jsonb_array_elements_text(p_page -> 'ahead') k order by 2
-  on conflict (entity_id, legacy_id) do nothing;
   perform sync.keep_gone(v_entity, v_outside, v_gone);
   perform sync.ask_for_missing(v_chain, v_entity, p_page, v_gone);
 

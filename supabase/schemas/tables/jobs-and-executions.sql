@@ -172,7 +172,7 @@ comment on column public.sync_chains.up_to is 'deletes: the last generation of p
 comment on column public.sync_chains.selection is 'selection capture: which records a request asked for.';
 comment on column public.sync_chains.until_at is 'modified capture: the source''s clock when the chain was planned; what is stamped later belongs to a later run.';
 comment on column public.sync_chains.table_file is 'Scans by place: the file of the table; when it is rewritten, its rows move and the scan begins anew.';
-comment on column public.sync_chains.seen_before is 'xmin and joins capture: what was written before this transaction, the last run may have read; it is read again where its hash differs.';
+comment on column public.sync_chains.seen_before is 'xmin capture: what was written before this transaction, the last run may have read; it is read again where its hash differs.';
 comment on column public.sync_chains."cursor" is 'The last key committed (joins capture: of the joined table; scans by place: block and line of the last row looked at).';
 comment on column public.sync_chains.cursor_at is 'modified capture: the time stamp that goes with the last key, as the source writes it.';
 comment on column public.sync_chains.page is 'Number of the page to run next; a message for another page is late and does nothing.';

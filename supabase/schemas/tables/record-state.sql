@@ -121,19 +121,6 @@ create policy nobody_reads on public.sync_join_rows for select to authenticated 
 revoke all on public.sync_join_rows from anon, authenticated, service_role;
 grant select, insert, update, delete on public.sync_join_rows to isthmus_worker;
 
-create table public.sync_ahead_records (
-  entity_id smallint not null references public.sync_entities (id),
-  legacy_id bigint not null,
-  primary key (entity_id, legacy_id)
-);
-comment on table public.sync_ahead_records is
-  'Records that were read with a joined row that was written after sync_join_rows noted it. It may be again as it was noted when it is looked at next, so that the next execution reads them whatever it finds.';
-
-alter table public.sync_ahead_records enable row level security;
-create policy nobody_reads on public.sync_ahead_records for select to authenticated using (false);
-revoke all on public.sync_ahead_records from anon, authenticated, service_role;
-grant select, insert, update, delete on public.sync_ahead_records to isthmus_worker;
-
 create sequence public.sync_pending_keys_generation_seq as bigint;
 create table public.sync_pending_keys (
   entity_id    smallint not null references public.sync_entities (id),
@@ -151,7 +138,7 @@ comment on column public.sync_pending_keys.gone is 'The source no longer has it,
 comment on column public.sync_pending_keys.circle is
   'The least key of records that wait for each other in a circle: a page reads all of them, or they would wait for ever.';
 comment on column public.sync_pending_keys.reason is
-  'released, requested, dependants (requested with the records that refer to it), parent (of a requested one), fan_out, ahead (sync_ahead_records), control_total, digest, missing (not met by a full pass), clash (for a unique value), circle (of records that wait for each other), retried, replayed, rule_changed, decided (for the source''s text of a value that a decision has written) or gone.';
+  'released, requested, dependants (requested with the records that refer to it), parent (of a requested one), fan_out, control_total, digest, missing (not met by a full pass), clash (for a unique value), circle (of records that wait for each other), retried, replayed, rule_changed, decided (for the source''s text of a value that a decision has written) or gone.';
 comment on column public.sync_pending_keys.generation is
   'Moves when a key is requested again, so that a page deletes only the request it has answered.';
 
