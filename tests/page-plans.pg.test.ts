@@ -2,6 +2,7 @@ import { closeSync, openSync, readSync, statSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import type { PageOutcome } from "../shared/pipeline/types.ts";
 import type { Pipeline } from "./support/pipeline.ts";
+import { until } from "./support/replica.ts";
 import { testServer } from "./support/servers.ts";
 import { createStranger, entityOf } from "./support/stranger.ts";
 
@@ -34,19 +35,9 @@ interface PlanNode {
   readonly Plans?: readonly PlanNode[];
 }
 
-/** A capture by xmin reads the source by its blocks, some of them a page: their number is bounded, whatever they hold. */
-const isByBlocks = (node: PlanNode) => node["Node Type"] === "Tid Range Scan";
-
-/** What a limit stopped is bounded by that limit: a comparison that goes quickly looks at more and more keys at a time. */
-const isStopped = (node: PlanNode) =>
-  node["Node Type"] === "Limit" && node.Plans?.every((child) => child["Actual Rows"] === node["Actual Rows"]) === true;
-
 const NOTHING: PlanNode = { "Node Type": "", "Actual Rows": 0, "Actual Loops": 0 };
 
-const nodesOf = (node: PlanNode): readonly PlanNode[] =>
-  isStopped(node)
-    ? (node.Plans ?? []).flatMap((child) => (child.Plans ?? []).flatMap(nodesOf))
-    : [node, ...(node.Plans ?? []).flatMap(nodesOf)];
+const nodesOf = (node: PlanNode): readonly PlanNode[] => [node, ...(node.Plans ?? []).flatMap(nodesOf)];
 const met = (node: PlanNode) =>
   (node["Actual Rows"] + (node["Rows Removed by Filter"] ?? 0) + (node["Rows Removed by Join Filter"] ?? 0)) *
   node["Actual Loops"];
@@ -77,38 +68,30 @@ async function explained(test: Pipeline, work: () => Promise<unknown>): Promise<
       all.findIndex((line) => !line.startsWith("\t")),
     );
     const { "Query Text": text, Plan } = JSON.parse(lines.join("\n")) as { "Query Text": string; Plan: PlanNode };
-    const worst = nodesOf(Plan)
-      .filter((node) => !isByBlocks(node))
-      .reduce((most, node) => (met(node) > met(most) ? node : most), NOTHING);
+    const worst = nodesOf(Plan).reduce((most, node) => (met(node) > met(most) ? node : most), NOTHING);
     return { text, node: `${worst["Node Type"]} ${worst["Relation Name"] ?? ""}`, rows: met(worst) };
   });
 }
 
-/** Every session of the two databases writes the plan of each statement, those within functions included, into the server's log. */
+/** Every session of the target writes the plan of each statement, those within functions included, into the server's log. */
 async function explainAll(test: Pipeline): Promise<void> {
-  for (const { admin, name } of [test.source, test.target]) {
-    for (const setting of [
-      ...[
-        "session_preload_libraries = 'auto_explain'",
-        "auto_explain.log_min_duration = 0",
-        "auto_explain.log_nested_statements = on",
-      ],
-      ...["auto_explain.log_analyze = on", "auto_explain.log_timing = off", "auto_explain.log_format = 'json'"],
-      // As hosted databases have it, whose disks find a block anywhere as quickly.
-      "random_page_cost = 1.1",
-    ])
-      await admin.unsafe(`alter database "${name}" set ${setting}`);
-    // Sessions that are open already have no such setting.
-    await admin`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and usename ~ '^isthmus'`;
-  }
-  for (const sql of [test.context.source, test.context.target])
-    for (let tries = 0; tries < 20; tries++) {
-      const works = await sql.unsafe("select 1").then(
-        () => true,
-        () => false,
-      );
-      if (works) break;
-    }
+  const { admin, name } = test.target;
+  for (const setting of [
+    "session_preload_libraries = 'auto_explain'",
+    ...["auto_explain.log_min_duration = 0", "auto_explain.log_nested_statements = on", "auto_explain.log_analyze = on"],
+    ...["auto_explain.log_timing = off", "auto_explain.log_format = 'json'"],
+    // As hosted databases have it, whose disks find a block anywhere as quickly.
+    "random_page_cost = 1.1",
+  ])
+    await admin.unsafe(`alter database "${name}" set ${setting}`);
+  // Sessions that are open already have no such setting.
+  await admin`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and usename = 'isthmus_worker'`;
+  await until("the worker's sessions are new ones", () =>
+    test.context.target.unsafe("select 1").then(
+      () => true,
+      () => false,
+    ),
+  );
 }
 
 /** Runs an execution page by page; @returns the statements of its pages of records, or of their hashes, that met more rows than a page may. */

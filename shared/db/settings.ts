@@ -28,12 +28,8 @@ export const PINNED = {
   default_text_search_config: "pg_catalog.simple",
 } as const;
 
-/**
- * Settings of the reading side alone: a policy that hides rows is refused, since hidden rows would look deleted; no index gives less than
- * all. A page takes its keys from an index, in order, and stops: of a table that was never analysed a planner would rather collect all
- * keys that are left, and sort them, for each page.
- */
-const OF_READER = { row_security: "off", gin_fuzzy_search_limit: "0", enable_bitmapscan: "off" } as const;
+/** Settings of the reading side alone: a policy that hides rows is refused, since hidden rows would look deleted; no index gives less than all. */
+const OF_READER = { row_security: "off", gin_fuzzy_search_limit: "0" } as const;
 
 /**
  * What a database's owner decides, for the role or the database: neither ours to choose nor another client's, who may have left

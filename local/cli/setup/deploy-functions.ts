@@ -75,7 +75,7 @@ export interface Deployment {
 export async function lastDeployment({ owner }: Setup): Promise<Deployment | undefined> {
   if ((await appliedMigrations(owner)) === undefined) return undefined;
   const [row] = await owner<Deployment[]>`
-    select (array_agg(sha256 order by id desc) filter (where sha256 is not null))[1] as digest, (array_agg(sha256 order by id desc))[1] is not null as whole
+    select (pg_catalog.array_agg(sha256 order by id desc) filter (where sha256 is not null))[1] as digest, (pg_catalog.array_agg(sha256 order by id desc))[1] is not null as whole
       from sync.installed where part = 'functions'`;
   return row;
 }
