@@ -7252,8 +7252,12 @@ declare
   v_waits  interval;
   v_behind boolean := p_error ->> 'code' = 'EXECUTION_ACTIVE';
 begin
-  update public.sync_jobs set attempts = attempts + 1, last_error = p_error, next_execution_at = p_at, waits_since = coalesce(waits_since, clock_timestamp())
-   where id = p_job returning * into v_job;
+  -- Behind another execution nothing is wrong: what is wrong after it, or was before, waits by itself.
+  update public.sync_jobs j
+     set attempts = case when k.another then 1 else j.attempts + 1 end, last_error = p_error, next_execution_at = p_at,
+         waits_since = case when k.another then clock_timestamp() else coalesce(j.waits_since, clock_timestamp()) end
+    from (select id, (last_error ->> 'code' = 'EXECUTION_ACTIVE') <> v_behind as another from public.sync_jobs where id = p_job) k
+   where j.id = k.id returning j.* into v_job;
   v_waits := clock_timestamp() - v_job.waits_since;
   -- A blip of a minute is nobody's work, and a first load may take a night: what stops it has alerts of its own.
   if v_waits >= interval '6 hours' or not v_behind and (v_job.attempts >= 3 or v_waits >= interval '15 minutes') then

@@ -217,6 +217,10 @@ describe("a job that does not begin", () => {
     expect(await waiting(test)).toEqual([]);
     await putOff("361 minutes");
     expect(await waiting(test)).toMatchObject([{ severity: "warning" }]);
+    // What is wrong after that has waited for no time yet.
+    await test.target.admin`update public.sync_alerts set closed_at = now()`;
+    await test.target.admin`select sync.put_off_job(id, '{"code": "SOURCE_UNAVAILABLE"}', now()) from public.sync_jobs`;
+    expect(await waiting(test)).toEqual([]);
   });
 
   it("for a quarter of an hour is told before its third try", async () => {

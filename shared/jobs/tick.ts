@@ -2,6 +2,7 @@ import { describeError } from "../errors.ts";
 import type { Context } from "../pipeline/types.ts";
 import { sendPages } from "../queue/send-pages.ts";
 import { settleCancelled, stopStalled } from "../sql/ends.ts";
+import { lookAtShapes } from "../sql/entity-shapes.ts";
 import { beginExecution, beginSource, checkpoints } from "../sql/plan.ts";
 import { advanceExecutions, entitiesWithPendingKeys, releaseWaiting, tendQueue } from "../sql/release.ts";
 import { forgetClosedPlans } from "../sql/planned-records.ts";
@@ -127,12 +128,13 @@ async function release(context: Context): Promise<string[]> {
   const pending = (await entitiesWithPendingKeys(target, sourceId)).flatMap((name) => context.entities.get(name) ?? []);
   if (pending.length === 0) return [];
   await assertKnown(context, sourceId);
-  const { runnable } = await keepContract(context, sourceId, pending, "sync", "keys");
+  const { runnable, sourceShapes } = await keepContract(context, sourceId, pending, "sync", "keys");
   const position = await sourcePosition(source);
   const known = new Map((await checkpoints(target, sourceId)).map((checkpoint) => [checkpoint.entity, checkpoint]));
   // Another source, or an older state of it, is for an execution that reads everything.
   const entities = runnable.map((entity) => entity.name).filter((name) => holdsWhatWasRead(known.get(name), position));
   if (entities.length === 0) return [];
+  await lookAtShapes(target, sourceId, entities, sourceShapes);
   const begun = await beginExecution(target, position, {
     kind: "release",
     source_id: sourceId,

@@ -19,6 +19,17 @@ export interface SourceShape extends Shape {
 /** A name in the body of a function, and one in quotes. What stands in comments or texts counts, too: more is looked at than is called. */
 const WORD = "'((?:[A-Za-z_]|[^\\u0001-\\u007f])(?:[A-Za-z0-9_$]|[^\\u0001-\\u007f])*)'";
 const QUOTED = '\'"((?:[^"]|"")+)"\'';
+/** A function p that is not PostgreSQL's own, nor one that a session has for itself. */
+const IS_SOMEBODYS = "p.oid >= 16384 and p.pronamespace not in (select oid from pg_namespace where nspname like 'pg\\_temp\\_%')";
+/** What a function p of the language l calls: what it depends on as the catalog says, and every function whose name its text has. */
+const CALLS = `
+        select d.refobjid from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.refclassid = 'pg_proc'::regclass
+        union
+        select q.oid
+          from (select w.found[1] as word from regexp_matches(p.prosrc, ${WORD}, 'g') w (found)
+                union select replace(w.found[1], '""', '"') from regexp_matches(p.prosrc, ${QUOTED}, 'g') w (found)) w
+          cross join lateral (select p.oid from pg_proc p where p.proname = any (array[w.word::name, lower(w.word)::name]) and ${IS_SOMEBODYS}) q
+         where l.lanname not in ('c', 'internal')`;
 
 /**
  * The shapes of some tables of the schema public, and what entities call, as queries of a `with recursive` that has `tree` (root, member:
@@ -55,31 +66,33 @@ export const SOURCE_SHAPES = `
   asked (entity, name) as (
     -- A name is cut as PostgreSQL cuts it.
     select e.key, n.name::name from jsonb_each($3::text::jsonb) e cross join lateral jsonb_array_elements_text(e.value) n (name)),
-  called (by, of, function) as (
+  seeds (by, of, function) as (
     -- What generated columns compute with, what the SQL of an entity names, and what no SQL names: casts, operators, and how types sort.
     -- What defaults, checks and indexes call changes no row that is there. What PostgreSQL brings itself has a number below 16384.
     select 'table', r.relname::text, d.refobjid
       from roots r join tree t on t.root = r.oid
       join pg_attribute a on a.attrelid = t.member and a.attgenerated <> '' join pg_attrdef x on x.adrelid = a.attrelid and x.adnum = a.attnum
       join pg_depend d on d.classid = 'pg_attrdef'::regclass and d.objid = x.oid and d.refclassid = 'pg_proc'::regclass
-    union select 'entity', a.entity, p.oid from asked a join pg_proc p on p.proname = a.name and p.oid >= 16384
-    union select 'every entity', '', c.castfunc from pg_cast c where c.castfunc >= 16384
-    union select 'every entity', '', o.oprcode::oid from pg_operator o where o.oprcode::oid >= 16384
-    union select 'every entity', '', m.amproc::oid from pg_amproc m where m.amproc::oid >= 16384
+    union select 'entity', a.entity, p.oid from asked a join pg_proc p on p.proname = a.name and ${IS_SOMEBODYS}
+    -- Of an extension's library no text says what it does.
+    union select 'every entity', '', p.oid from pg_proc p join pg_language l on l.oid = p.prolang and l.lanname not in ('c', 'internal')
+     where p.oid in (select castfunc from pg_cast union all select oprcode::oid from pg_operator union all select amproc::oid from pg_amproc) and ${IS_SOMEBODYS}),
+  reached (function) as (
+    select function from seeds
     union
-    select c.by, c.of, x.function from called c join pg_proc p on p.oid = c.function join pg_language l on l.oid = p.prolang
-      cross join lateral (
-        -- What it depends on as the catalog says, and every function whose name its text has.
-        select d.refobjid from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = c.function and d.refclassid = 'pg_proc'::regclass
-        union
-        select q.oid
-          from (select w.found[1] as word from regexp_matches(p.prosrc, ${WORD}, 'g') w (found)
-                union select replace(w.found[1], '""', '"') from regexp_matches(p.prosrc, ${QUOTED}, 'g') w (found)) w
-          join pg_proc q on q.oid >= 16384 and q.proname = any (array[w.word::name, lower(w.word)::name])
-         where l.lanname not in ('c', 'internal')) x (function)),
+    select x.function from reached c join pg_proc p on p.oid = c.function join pg_language l on l.oid = p.prolang cross join lateral (${CALLS}) x (function)),
+  -- A text is looked through once for each function, however many entities come to it.
+  edges (caller, callee) as materialized (
+    select p.oid, x.function from reached r join pg_proc p on p.oid = r.function join pg_language l on l.oid = p.prolang cross join lateral (${CALLS}) x (function)),
+  called (by, of, function) as (
+    select by, of, function from seeds union select c.by, c.of, e.callee from called c join edges e on e.caller = c.function),
   bodies (by, of, functions) as (
-    select c.by, c.of, md5(string_agg(pg_catalog.jsonb_build_array(pg_catalog.to_jsonb(p) - '{proacl,procost,prorows,prosupport,proparallel}'::text[], g.agginitval)::text, ' ' order by p.oid))
-      from called c join pg_proc p on p.oid = c.function left join pg_aggregate g on g.aggfnoid = p.oid group by c.by, c.of),
+    -- A function that was dropped and made again as it was is the same.
+    select c.by, c.of, md5(string_agg(f.text, ' ' order by f.text))
+      from called c join pg_proc p on p.oid = c.function left join pg_aggregate g on g.aggfnoid = p.oid
+      cross join lateral (select pg_catalog.jsonb_build_array(
+        pg_catalog.to_jsonb(p) - '{oid,proowner,proacl,procost,prorows,prosupport,proparallel}'::text[], g.agginitval)::text as text) f
+     group by c.by, c.of),
   shapes as (
     select r.relname::text as name, jsonb_build_object(
              'columns', (select coalesce(jsonb_object_agg(i.attname, i.identities), '{}')

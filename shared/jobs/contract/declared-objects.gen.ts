@@ -1383,7 +1383,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.put_off_job(uuid,jsonb,timestamp with time zone)",
-    digest: "67416e8e58",
+    digest: "c3b0b4b7e3",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/jobs.sql",
   },
