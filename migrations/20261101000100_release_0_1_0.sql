@@ -292,7 +292,10 @@ create table public.sync_jobs (
   succeeded_at      timestamptz,
   success_told_at   timestamptz,
   waits_since       timestamptz,
-  check (schedule_type = 'on_demand' or cron_expression is not null)
+  alarms            jsonb not null default '{}',
+  check (schedule_type = 'on_demand' or cron_expression is not null),
+  constraint alarms_are_minutes check (jsonb_typeof(alarms) = 'object' and alarms - array['lag_minutes', 'window_minutes'] = '{}'
+    and not alarms @? '$.* ? (!(@.type() == "number" && @ > 0))')
 );
 comment on table public.sync_jobs is 'What is synced on a schedule. sync-tick starts every enabled job that is due.';
 comment on column public.sync_jobs.cron_expression is 'Five-field cron expression, read in time_zone.';
@@ -305,6 +308,8 @@ comment on column public.sync_jobs.attempts is 'How often it was tried in vain s
 comment on column public.sync_jobs.last_error is
   'Code, message and remedy of what kept it from beginning, or of the execution that failed; empty once it begins again. Never values of a row.';
 comment on column public.sync_jobs.succeeded_at is 'When its latest execution that succeeded had ended.';
+comment on column public.sync_jobs.alarms is
+  'After how many minutes people are told: {"lag_minutes": 240} that an entity of the job has not been in step, {"window_minutes": 90} that an execution of the job works. Without: docs/reference.md.';
 comment on column public.sync_jobs.waits_since is 'Since when it is due and could not begin for a reason that passes.';
 comment on column public.sync_jobs.success_told_at is 'Of which success the heartbeat address was told.';
 
@@ -1511,6 +1516,10 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'npm run sync -- plan <entity> --capture digest --overwrite-edits.',
      'If people wrote them, there is nothing to do. If a backup or a script did, take the source''s values with --overwrite-edits.',
      'A later comparison finds no more than before (sync.tell_digest).'),
+    ('entities_lag', 'Entities have not been known to be in step for longer than the jobs promise that read them: two times of such a job have gone by, and an hour for its work, or lag_minutes of the job; 26 hours where no enabled job reads them.',
+     'details of the alert: each entity, since when, and what is expected. npm run sync -- executions, and enabled and next_execution_at in sync_jobs.',
+     'Look why no execution of these entities has come through: a job that is off or never due, one that fails, or a long one that still works. To expect less, set alarms of the job: {"lag_minutes": 1440}.',
+     'Each of them has been read again, or is expected later (sync.tell_work).'),
     ('execution_failed', 'An execution ended as failed. What was committed stays.',
      'errors of the execution in sync_executions, or npm run sync -- status.',
      'Each error has its remedy. Then start again; a job does so by itself.',
@@ -1535,6 +1544,10 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'last_error of the job in sync_jobs, or npm run sync -- jobs.',
      'Do what last_error says. A change of the job has it looked at afresh; next_execution_at = now() runs it at the next tick.',
      'The job has begun an execution (sync.begin_job), or is deleted, paused, renamed or without a time (sync.forget_job_alerts).'),
+    ('job_late', 'An execution of a job has worked for longer than its window: three times what the job usually takes, an hour at least, or window_minutes of the job.',
+     'npm run sync -- status of the execution: which entity, how fast. duration_ms in sync_page_log says where the time goes.',
+     'If it goes on, wait. If source or target are slow, look at what else works there. npm run sync -- cancel ends it at the next commit. To expect more, set alarms of the job: {"window_minutes": 180}.',
+     'The execution has ended (sync.tell_work).'),
     ('job_waits', 'A job is due, and has waited for 15 minutes, or three tries, for what keeps it from beginning. It is tried again by itself; after an hour the alert is critical. Behind another execution of the same entities six hours are a warning.',
      'last_error and waits_since of the job in sync_jobs, or npm run sync -- jobs.',
      'Do what the message says. Where another execution of the same entities runs, look whether it comes to its end: npm run sync -- status.',
@@ -10395,6 +10408,50 @@ comment on function sync.watch_tick() is
 revoke all on function sync.read_tick_answers(), sync.tick_obstacle(), sync.pg_net_state(), sync.refused_tick(integer, text), sync.judge_ticks(),
   sync.watch_delivery(), sync.note_addressed(), sync.watch_tick() from public;
 grant execute on function sync.watch_delivery() to isthmus_worker;
+
+-- supabase/schemas/functions/work-watch.sql
+
+-- Purpose: tell of jobs that work for longer than they should, and of entities that have not been in step for longer than they should.
+-- Locks:   open alerts of these kinds.
+
+create function sync.work_at(p_source_id smallint) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select jsonb_build_object(
+    'jobs', (select coalesce(jsonb_agg(jsonb_build_object(
+        'name', j.name, 'enabled', j.enabled and j.cron_expression is not null, 'cron_expression', j.cron_expression, 'time_zone', j.time_zone, 'configuration', j.configuration,
+        'alarms', j.alarms, 'worked', j.succeeded_at is not null) order by j.name), '[]') from public.sync_jobs j),
+    'entities', (select coalesce(jsonb_agg(jsonb_build_object('entity', k.entity_type, 'since', coalesce(x.started_at, k.updated_at)) order by k.entity_type), '[]')
+                   from public.sync_checkpoints k left join public.sync_executions x on x.id = k.execution_id where k.source_id = p_source_id),
+    'running', (select coalesce(jsonb_agg(jsonb_build_object('execution', x.id, 'job', j.name, 'alarms', j.alarms, 'since', x.started_at, 'usualSeconds', (
+                    -- What the latest like it took, of which half took less.
+                    select percentile_cont(0.5) within group (order by extract(epoch from l.completed_at - l.started_at))
+                      from (select o.started_at, o.completed_at from public.sync_executions o
+                             where o.job_id = j.id and o.status = 'succeeded' order by o.started_at desc limit 14) l)) order by x.started_at), '[]')
+                  from public.sync_executions x join public.sync_jobs j on j.id = x.job_id where x.source_id = p_source_id and x.status = 'running'))
+$$;
+comment on function sync.work_at(smallint) is
+  'What shared/jobs/watch-work.ts judges: the jobs, since when each entity is known to be in step (when the execution began that read it last), and the executions of jobs that run, with what they usually take.';
+
+create function sync.tell_work(p_source_id smallint, p_lag jsonb, p_late jsonb) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if p_lag is null then
+    update public.sync_alerts set closed_at = now() where kind = 'entities_lag' and source_id = p_source_id and closed_at is null;
+  else
+    perform sync.raise_alert('entities_lag', p_lag ->> 'severity', p_source_id, null, null, p_lag ->> 'message', p_lag -> 'details');
+  end if;
+  update public.sync_alerts a set closed_at = now()
+   where a.kind = 'job_late' and a.source_id = p_source_id and a.closed_at is null
+     and a.subject not in (select sync.subject_of(l ->> 'job') from jsonb_array_elements(p_late) l);
+  perform sync.raise_alert('job_late', l ->> 'severity', p_source_id, (l ->> 'execution')::uuid, null, l ->> 'message', l -> 'details', sync.subject_of(l ->> 'job'))
+     from jsonb_array_elements(p_late) l;
+end
+$$;
+comment on function sync.tell_work(smallint, jsonb, jsonb) is
+  'Opens the alerts entities_lag ({severity, message, details}; null: none lags) and job_late ([{job, execution, severity, message, details}]), and closes those whose cause is gone.';
+
+revoke all on function sync.work_at(smallint), sync.tell_work(smallint, jsonb, jsonb) from public;
+grant execute on function sync.work_at(smallint), sync.tell_work(smallint, jsonb, jsonb) to isthmus_worker;
 
 -- supabase/schemas/functions/alert-messages.sql
 

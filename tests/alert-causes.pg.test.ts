@@ -312,4 +312,59 @@ describe("a job that does not begin", () => {
     }
     expect(await told()).toEqual([]);
   });
+
+  it("that works for longer than its window is told until its execution has ended", async () => {
+    await using test = await two();
+    await jobs(test, "a");
+    const late = async () => (await open(test)).filter((one) => one.startsWith("job_late"));
+    await due(test);
+    const [execution = ""] = await startDueJobs({ ...test.context, clock: () => NOON });
+    await tick(test.context);
+    expect(await late()).toEqual([]);
+    const after = (minutes: number): Context => ({ ...test.context, clock: () => Date.now() + minutes * 60_000 });
+    await tick(after(61));
+    expect(await late()).toEqual(["job_late: a"]);
+    // Its window is its owner's to say, and a mistake is refused.
+    await test.target.admin`update public.sync_jobs set alarms = '{"window_minutes": 90}'`;
+    await tick(after(61));
+    expect(await late()).toEqual([]);
+    await tick(after(91));
+    expect([
+      ...(await test.target
+        .admin`select severity, message, execution_id from public.sync_alerts where kind = 'job_late' and closed_at is null`),
+    ]).toEqual([
+      {
+        severity: "warning",
+        message: `The job a has worked for 91 minutes; its window is 90. npm run sync -- status ${execution} shows how far it has come.`,
+        execution_id: execution,
+      },
+    ]);
+    for (const wrong of ['{"window_minutes": 0}', '{"window_minutes": "90"}', '{"windows": 90}', "[]"])
+      await expect(test.target.admin`update public.sync_jobs set alarms = ${wrong}::text::jsonb`).rejects.toMatchObject({
+        code: "23514",
+      });
+    await test.drain();
+    await tick(after(91));
+    expect(await late()).toEqual([]);
+  });
+
+  it("that is off lets its entities lag: told, with each of them, until they have been read again", async () => {
+    await using test = await two();
+    await jobs(test, "a", "b");
+    await test.target.admin`update public.sync_jobs set enabled = name = 'b', succeeded_at = now(), cron_expression = '0 0 1 1 *'`;
+    const now = Date.now() + 26.5 * 3_600_000;
+    const lags = async () =>
+      (
+        await test.target.admin<{ details: object }[]>`
+      select details from public.sync_alerts where kind = 'entities_lag' and closed_at is null`
+      ).map(({ details }) => Object.keys(details).toSorted());
+    await tick(test.context);
+    expect(await lags()).toEqual([]);
+    await test.target.admin`update public.sync_jobs set next_execution_at = now() + interval '10 years'`;
+    await tick({ ...test.context, clock: () => now });
+    expect(await lags()).toEqual([[ENTITY]]);
+    await test.sync();
+    await tick(test.context);
+    expect(await lags()).toEqual([]);
+  });
 });

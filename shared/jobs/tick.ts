@@ -16,6 +16,7 @@ import { brakeOf } from "./plan.ts";
 import { FORGET_ROWS } from "./report-plan.ts";
 import { startDueJobs } from "./start-jobs.ts";
 import { watchDeliveries } from "./watch-deliveries.ts";
+import { watchWork } from "./watch-work.ts";
 
 /** Pages that one tick sends again at most; the rest follows with the next tick. */
 const SWEEP_LIMIT = 200;
@@ -61,6 +62,7 @@ export async function tick(
   await part("queue", () => tend(context), undefined);
   const released = await part("release", () => release(context), []);
   await part("deliveries", () => watch(context), undefined);
+  await part("work", () => watchTheWork(context), undefined);
   await part("forget", () => forgetClosedPlans(context.target, FORGET_ROWS), undefined);
   await part("alerts", () => tellUndelivered(context), undefined);
   if (begun !== null) await guarded(context, "end", () => endTick(context.target, begun, failed), undefined);
@@ -112,6 +114,10 @@ async function tend({ target, config }: Context): Promise<void> {
 
 async function watch(context: Context): Promise<void> {
   await watchDeliveries(context, await beginSource(context.target, context.config.SOURCE_NAME));
+}
+
+async function watchTheWork(context: Context): Promise<void> {
+  await watchWork(context, await beginSource(context.target, context.config.SOURCE_NAME));
 }
 
 /** Whoever is not told by a message may read the log of sync-tick. */

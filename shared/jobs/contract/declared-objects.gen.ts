@@ -77,7 +77,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.alert_kinds()",
-    digest: "f4aa7e0fc3",
+    digest: "447bad5578",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/alert-kinds.sql",
   },
@@ -1848,6 +1848,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/deliver-alerts.sql",
   },
   {
+    object: "function sync.tell_work(smallint,jsonb,jsonb)",
+    digest: "b6ac9364e9",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/work-watch.sql",
+  },
+  {
     object: "function sync.test_alert()",
     digest: "d1d437870a",
     rights: ["isthmus_worker EXECUTE"],
@@ -2031,6 +2037,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "f98cf55fc4",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/written-otherwise.sql",
+  },
+  {
+    object: "function sync.work_at(smallint)",
+    digest: "a8cda73bea",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/work-watch.sql",
   },
   {
     object: "function sync.write_again(public.sync_entities,uuid[])",

@@ -17,7 +17,10 @@ create table public.sync_jobs (
   succeeded_at      timestamptz,
   success_told_at   timestamptz,
   waits_since       timestamptz,
-  check (schedule_type = 'on_demand' or cron_expression is not null)
+  alarms            jsonb not null default '{}',
+  check (schedule_type = 'on_demand' or cron_expression is not null),
+  constraint alarms_are_minutes check (jsonb_typeof(alarms) = 'object' and alarms - array['lag_minutes', 'window_minutes'] = '{}'
+    and not alarms @? '$.* ? (!(@.type() == "number" && @ > 0))')
 );
 comment on table public.sync_jobs is 'What is synced on a schedule. sync-tick starts every enabled job that is due.';
 comment on column public.sync_jobs.cron_expression is 'Five-field cron expression, read in time_zone.';
@@ -30,6 +33,8 @@ comment on column public.sync_jobs.attempts is 'How often it was tried in vain s
 comment on column public.sync_jobs.last_error is
   'Code, message and remedy of what kept it from beginning, or of the execution that failed; empty once it begins again. Never values of a row.';
 comment on column public.sync_jobs.succeeded_at is 'When its latest execution that succeeded had ended.';
+comment on column public.sync_jobs.alarms is
+  'After how many minutes people are told: {"lag_minutes": 240} that an entity of the job has not been in step, {"window_minutes": 90} that an execution of the job works. Without: docs/reference.md.';
 comment on column public.sync_jobs.waits_since is 'Since when it is due and could not begin for a reason that passes.';
 comment on column public.sync_jobs.success_told_at is 'Of which success the heartbeat address was told.';
 
