@@ -293,6 +293,7 @@ create table public.sync_jobs (
   success_told_at   timestamptz,
   waits_since       timestamptz,
   alarms            jsonb not null default '{}',
+  taken_at          timestamptz,
   check (schedule_type = 'on_demand' or cron_expression is not null),
   constraint alarms_are_minutes check (jsonb_typeof(alarms) = 'object' and alarms - array['lag_minutes', 'window_minutes'] = '{}'
     and not alarms @? '$.* ? (!(@.type() == "number" && @ > 0))')
@@ -308,6 +309,7 @@ comment on column public.sync_jobs.attempts is 'How often it was tried in vain s
 comment on column public.sync_jobs.last_error is
   'Code, message and remedy of what kept it from beginning, or of the execution that failed; empty once it begins again. Never values of a row.';
 comment on column public.sync_jobs.succeeded_at is 'When its latest execution that succeeded had ended.';
+comment on column public.sync_jobs.taken_at is 'When a tick took it up that has not come to an end with it yet: still so when it is due again, that tick was killed.';
 comment on column public.sync_jobs.alarms is
   'After how many minutes people are told: {"lag_minutes": 240} that an entity of the job has not been in step, {"window_minutes": 90} that an execution of the job works. Without: docs/reference.md.';
 comment on column public.sync_jobs.waits_since is 'Since when it is due and could not begin for a reason that passes.';
@@ -319,7 +321,7 @@ create policy team_reads on public.sync_jobs for select to authenticated
 revoke all on public.sync_jobs from anon, authenticated, service_role;
 grant select on public.sync_jobs to authenticated;
 grant select on public.sync_jobs to isthmus_worker;
-grant update (last_execution_at, next_execution_at, status, attempts, last_error, succeeded_at, waits_since) on public.sync_jobs to isthmus_worker;
+grant update (last_execution_at, next_execution_at, status, attempts, last_error, succeeded_at, waits_since, taken_at) on public.sync_jobs to isthmus_worker;
 
 insert into public.sync_jobs (name, schedule_type, cron_expression, time_zone, configuration)
 values ('daily', 'daily', '0 2 * * *', 'UTC', '{"capture": "digest"}');
@@ -7268,7 +7270,7 @@ begin
   -- Behind another execution nothing is wrong: what is wrong after it, or was before, waits by itself.
   update public.sync_jobs j
      set attempts = case when k.another then 1 else j.attempts + 1 end, last_error = p_error, next_execution_at = p_at,
-         waits_since = case when k.another then clock_timestamp() else coalesce(j.waits_since, clock_timestamp()) end
+         waits_since = case when k.another then clock_timestamp() else coalesce(j.waits_since, clock_timestamp()) end, taken_at = null
     from (select id, (last_error ->> 'code' = 'EXECUTION_ACTIVE') <> v_behind as another from public.sync_jobs where id = p_job) k
    where j.id = k.id returning j.* into v_job;
   v_waits := clock_timestamp() - v_job.waits_since;
@@ -7287,7 +7289,7 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_job public.sync_jobs;
 begin
-  update public.sync_jobs set status = 'failed', attempts = attempts + 1, last_error = p_error, next_execution_at = p_next, waits_since = null
+  update public.sync_jobs set status = 'failed', attempts = attempts + 1, last_error = p_error, next_execution_at = p_next, waits_since = null, taken_at = null
    where id = p_job returning * into v_job;
   perform sync.raise_job_alert('job_failed', 'critical', v_job, format('The job %s cannot begin', v_job.name));
   update public.sync_alerts set closed_at = now() where kind = 'job_waits' and job_id = p_job and closed_at is null;
@@ -7298,7 +7300,7 @@ comment on function sync.fail_job(uuid, jsonb, timestamptz) is
 
 create function sync.begin_job(p_job uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_jobs set last_execution_at = now(), status = 'running', attempts = 0, last_error = null, waits_since = null where id = p_job;
+  update public.sync_jobs set last_execution_at = now(), status = 'running', attempts = 0, last_error = null, waits_since = null, taken_at = null where id = p_job;
   update public.sync_alerts set closed_at = now(), details = '{}' where kind in ('job_failed', 'job_waits') and job_id = p_job and closed_at is null;
 $$;
 comment on function sync.begin_job(uuid) is 'The job has begun an execution: what kept it from that is forgotten, and its alerts close.';

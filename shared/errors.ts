@@ -97,6 +97,13 @@ export const ERRORS = {
     remedy:
       "Deploy the functions of that release: npm run sync -- setup --upgrade, from a checkout of it. Nothing is lost: what is in the queue comes back by itself.",
   },
+  TICK_KILLED: {
+    status: 503,
+    retryable: true,
+    meaning: "The tick that took up a job ended without a word before the job had begun or was put off: it was killed.",
+    remedy:
+      "Look at the log of sync-tick at that time: is it killed for its memory, CPU or time? A job of fewer entities plans less at once. It is tried again by itself.",
+  },
   TRIGGERS_OFF: {
     status: 503,
     retryable: true,

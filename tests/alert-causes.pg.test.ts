@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { startDueJobs } from "../shared/jobs/start-jobs.ts";
 import { tick } from "../shared/jobs/tick.ts";
+import { takeDueJobs } from "../shared/sql/jobs.ts";
 import { IsthmusError } from "../shared/errors.ts";
 import type { Context } from "../shared/pipeline/types.ts";
 import type { Pipeline } from "./support/pipeline.ts";
@@ -313,6 +314,31 @@ describe("a job that does not begin", () => {
     expect(await told()).toEqual([]);
   });
 
+  it("whose tick is killed each time is put off with growing pauses, and told; what kills no more begins", async () => {
+    await using test = await two();
+    await jobs(test, "a");
+    const job = async () =>
+      (
+        await test.target.admin<{ code: string | null; attempts: number }[]>`
+          select last_error ->> 'code' as code, attempts from public.sync_jobs`
+      )[0];
+    for (let killed = 1; killed <= 3; killed++) {
+      await due(test);
+      // A tick takes it, and is gone.
+      expect(await takeDueJobs(test.context.target, new Date(NOON), 300)).toHaveLength(1);
+      await due(test);
+      expect(await startDueJobs({ ...test.context, clock: () => NOON })).toEqual([]);
+      expect(await job()).toEqual({ code: "TICK_KILLED", attempts: killed });
+    }
+    expect(await waiting(test)).toMatchObject([
+      { severity: "warning", message: expect.stringMatching(/TICK_KILLED/) as unknown },
+    ]);
+    await due(test);
+    expect(await startDueJobs({ ...test.context, clock: () => NOON })).toHaveLength(1);
+    expect(await job()).toEqual({ code: null, attempts: 0 });
+    expect(await waiting(test)).toEqual([]);
+  });
+
   it("that works for longer than its window is told until its execution has ended", async () => {
     await using test = await two();
     await jobs(test, "a");
@@ -351,7 +377,8 @@ describe("a job that does not begin", () => {
   it("that is off lets its entities lag: told, with each of them, until they have been read again", async () => {
     await using test = await two();
     await jobs(test, "a", "b");
-    await test.target.admin`update public.sync_jobs set enabled = name = 'b', succeeded_at = now(), cron_expression = '0 0 1 1 *'`;
+    await test.target
+      .admin`update public.sync_jobs set enabled = name = 'b', succeeded_at = now(), cron_expression = '0 0 1 1 *'`;
     const now = Date.now() + 26.5 * 3_600_000;
     const lags = async () =>
       (

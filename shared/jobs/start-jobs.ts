@@ -16,6 +16,8 @@ export async function startDueJobs(context: Context): Promise<string[]> {
   const started: string[] = [];
   for (const job of await takeDueJobs(context.target, now, HOLD_SECONDS)) {
     try {
+      // What has killed one tick may kill each: it is tried again, after pauses that grow, and told.
+      if (job.killed) throw new IsthmusError("TICK_KILLED");
       const next = nextTime(job, now);
       if (job.next_execution_at !== null) {
         const begun = await start(context, { ...requestOf(context, job), triggeredBy: `job:${job.name}`, jobId: job.id });

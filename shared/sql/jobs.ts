@@ -11,6 +11,8 @@ export interface DueJob {
   readonly next_execution_at: string | null;
   /** Tries in vain since it last began an execution. */
   readonly attempts: number;
+  /** The tick that took it before ended without a word. */
+  readonly killed: boolean;
 }
 
 /**
@@ -22,13 +24,13 @@ export async function takeDueJobs(target: Queryable, now: Date, holdSeconds: num
     target,
     "target",
     `update public.sync_jobs j
-        set next_execution_at = $1::text::timestamptz + make_interval(secs => $2)
-       from (select id, next_execution_at from public.sync_jobs
+        set next_execution_at = $1::text::timestamptz + make_interval(secs => $2), taken_at = $1::text::timestamptz
+       from (select id, next_execution_at, taken_at is not null as killed from public.sync_jobs
               where enabled and cron_expression is not null
                 and (next_execution_at is null and last_error is null or next_execution_at <= $1::text::timestamptz)
               for update skip locked) due
       where due.id = j.id
-     returning j.id, j.name, j.cron_expression, j.time_zone, j.configuration, j.attempts, due.next_execution_at::text`,
+     returning j.id, j.name, j.cron_expression, j.time_zone, j.configuration, j.attempts, due.next_execution_at::text, due.killed`,
     [now.toISOString(), holdSeconds],
   );
 }
@@ -44,10 +46,12 @@ export async function scheduledConfigurations(target: Queryable): Promise<unknow
 }
 
 export async function setNextExecution(target: Queryable, jobId: string, at: Date | null): Promise<void> {
-  await query(target, "target", "update public.sync_jobs set next_execution_at = $2::text::timestamptz where id = $1", [
-    jobId,
-    at?.toISOString() ?? null,
-  ]);
+  await query(
+    target,
+    "target",
+    "update public.sync_jobs set next_execution_at = $2::text::timestamptz, taken_at = null where id = $1",
+    [jobId, at?.toISOString() ?? null],
+  );
 }
 
 /** The job could not begin for a reason that passes: it keeps the reason, and is tried again at that time. */

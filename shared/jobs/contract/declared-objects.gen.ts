@@ -153,7 +153,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.begin_job(uuid)",
-    digest: "a5b5befcfb",
+    digest: "4209748da2",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/jobs.sql",
   },
@@ -584,7 +584,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.fail_job(uuid,jsonb,timestamp with time zone)",
-    digest: "b99bbfa405",
+    digest: "e1197b8e12",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/jobs.sql",
   },
@@ -1383,7 +1383,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.put_off_job(uuid,jsonb,timestamp with time zone)",
-    digest: "c3b0b4b7e3",
+    digest: "a5c0eb23ea",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/jobs.sql",
   },
@@ -2726,6 +2726,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
       "isthmus_worker UPDATE (next_execution_at)",
       "isthmus_worker UPDATE (status)",
       "isthmus_worker UPDATE (succeeded_at)",
+      "isthmus_worker UPDATE (taken_at)",
       "isthmus_worker UPDATE (waits_since)",
     ],
     file: "schemas/tables/jobs-and-executions.sql",

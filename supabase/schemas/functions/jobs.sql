@@ -23,7 +23,7 @@ begin
   -- Behind another execution nothing is wrong: what is wrong after it, or was before, waits by itself.
   update public.sync_jobs j
      set attempts = case when k.another then 1 else j.attempts + 1 end, last_error = p_error, next_execution_at = p_at,
-         waits_since = case when k.another then clock_timestamp() else coalesce(j.waits_since, clock_timestamp()) end
+         waits_since = case when k.another then clock_timestamp() else coalesce(j.waits_since, clock_timestamp()) end, taken_at = null
     from (select id, (last_error ->> 'code' = 'EXECUTION_ACTIVE') <> v_behind as another from public.sync_jobs where id = p_job) k
    where j.id = k.id returning j.* into v_job;
   v_waits := clock_timestamp() - v_job.waits_since;
@@ -42,7 +42,7 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_job public.sync_jobs;
 begin
-  update public.sync_jobs set status = 'failed', attempts = attempts + 1, last_error = p_error, next_execution_at = p_next, waits_since = null
+  update public.sync_jobs set status = 'failed', attempts = attempts + 1, last_error = p_error, next_execution_at = p_next, waits_since = null, taken_at = null
    where id = p_job returning * into v_job;
   perform sync.raise_job_alert('job_failed', 'critical', v_job, format('The job %s cannot begin', v_job.name));
   update public.sync_alerts set closed_at = now() where kind = 'job_waits' and job_id = p_job and closed_at is null;
@@ -53,7 +53,7 @@ comment on function sync.fail_job(uuid, jsonb, timestamptz) is
 
 create function sync.begin_job(p_job uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_jobs set last_execution_at = now(), status = 'running', attempts = 0, last_error = null, waits_since = null where id = p_job;
+  update public.sync_jobs set last_execution_at = now(), status = 'running', attempts = 0, last_error = null, waits_since = null, taken_at = null where id = p_job;
   update public.sync_alerts set closed_at = now(), details = '{}' where kind in ('job_failed', 'job_waits') and job_id = p_job and closed_at is null;
 $$;
 comment on function sync.begin_job(uuid) is 'The job has begun an execution: what kept it from that is forgotten, and its alerts close.';
