@@ -12,6 +12,7 @@ const CRITICAL_LAG_MINUTES = 26 * 60;
 const WINDOW_MINUTES = 60;
 /** So many times what it usually takes. */
 const WINDOW_FACTOR = 3;
+
 /** Tells of entities that have not been in step, and of jobs that have worked, for longer than they should. */
 export async function watchWork({ target, clock, entities }: Context, sourceId: number): Promise<void> {
   const work = await workAt(target, sourceId);

@@ -104,7 +104,7 @@ comment on column public.sync_executions.selective is 'Reads records that a requ
 comment on column public.sync_executions.dry_run is 'A plan: tells what a run would do and why (sync_reports, kind plan), and writes nothing else.';
 comment on column public.sync_executions.status is 'Set it to cancelled to end an execution that runs: pages at work may commit, no other begins.';
 comment on column public.sync_executions.cancelled_by is 'Who ended it before its time.';
-create index sync_executions_job_id_idx on public.sync_executions (job_id);
+create index sync_executions_job_id_idx on public.sync_executions (job_id, started_at);
 create index sync_executions_source_id_idx on public.sync_executions (source_id);
 create index sync_executions_running_idx on public.sync_executions (started_at) where status = 'running';
 create index sync_executions_cancelled_idx on public.sync_executions (started_at) where status = 'cancelled' and metrics is null;
