@@ -1602,10 +1602,10 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'sync_ticks, the Cron page, and the log of sync-tick.',
      'The message says what is missing: a job, a Vault secret, an extension, or the function itself.',
      'A tick has worked (sync.end_tick, sync.watch_tick).'),
-    ('tick_part_failed', 'A part of the work of sync-tick has failed three times in a row with the same error. What that part does is not done; the others go on.',
-     'subject of the alert (the part and its error code), failed in sync_ticks, and tick.failed in the log of sync-tick.',
+    ('tick_part_failed', 'A part of the work of sync-tick has failed three times in a row. What that part does is not done; the others go on.',
+     'subject of the alert (the part), its message (the error code of the latest time), failed in sync_ticks, and tick.failed in the log of sync-tick.',
      'Do what docs/errors.md says of the code. The part is tried with each tick.',
-     'A tick ends in which the part works, or fails otherwise (sync.end_tick).'),
+     'A tick ends in which the part works (sync.end_tick).'),
     ('tick_refused', 'The calls of sync-tick are refused.',
      'status_code and error in sync_ticks.',
      'The message says what the status means: the key, the address, or a deployment.',
@@ -9990,12 +9990,12 @@ comment on function sync.begin_tick(uuid) is 'A tick begins its work here. p_cal
 create function sync.note_failed_parts(p_id uuid, p_failed text[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_ticks set failed = p_failed where id = p_id;
-  -- What fails in three ticks one after the other does not pass by itself.
+  -- What fails in three ticks one after the other does not pass by itself, whatever the errors are.
   select sync.raise_alert('tick_part_failed', 'critical', null, null, null,
-           format('A part of the work of sync-tick fails each time: %s. What it does is not done; the other parts go on. See tick.failed in the log of sync-tick.', f), '{}', sync.subject_of(f))
+           format('A part of the work of sync-tick fails each time: %s. What it does is not done; the other parts go on. See tick.failed in the log of sync-tick.', f), '{}', split_part(f, ':', 1))
     from unnest(p_failed) f
    where (select count(*) from (select t.failed from public.sync_ticks t where t.ended_at is not null and t.id <> p_id order by t.ended_at desc limit 2) t
-           where f = any (t.failed)) = 2;
+           where exists (select from unnest(t.failed) o where o like '%: %' and split_part(o, ':', 1) = split_part(f, ':', 1))) = 2;
 $$;
 comment on function sync.note_failed_parts(uuid, text[]) is
   'Which parts of a tick''s work failed, each with its error code: for such a tick nobody calls the heartbeat address. A part that fails so three times in a row is an alert.';
@@ -10011,11 +10011,11 @@ comment on function sync.held_up() is 'What waits although ticks work: jobs that
 
 create function sync.end_tick(p_id uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_ticks set ended_at = clock_timestamp(), failed = failed || array(select h from unnest(sync.held_up()) h where h <> all (failed)) where id = p_id;
+  update public.sync_ticks set ended_at = clock_timestamp(), failed = failed || sync.held_up() where id = p_id;
   update public.sync_alerts set closed_at = now() where kind in ('tick_missing', 'tick_refused') and closed_at is null;
   update public.sync_alerts a set closed_at = now()
    where a.kind = 'tick_part_failed' and a.closed_at is null
-     and not exists (select from public.sync_ticks t cross join unnest(t.failed) f where t.id = p_id and sync.subject_of(f) = a.subject);
+     and not exists (select from public.sync_ticks t cross join unnest(t.failed) f where t.id = p_id and f like '%: %' and split_part(f, ':', 1) = a.subject);
   select sync.forget_ticks();
 $$;
 comment on function sync.end_tick(uuid) is 'A tick has done its work: who waits for one is told.';

@@ -294,13 +294,14 @@ describe("a job that does not begin", () => {
   it("is told when a part of the tick itself fails three times in a row, and no longer when that part works", async () => {
     await using test = await two();
     const told = () =>
-      test.target.admin<{ subject: string; severity: string }[]>`
-        select subject, severity from public.sync_alerts where kind = 'tick_part_failed' and closed_at is null`;
+      test.target.admin<{ subject: string; severity: string; code: string }[]>`
+        select subject, severity, substring(message from 'jobs: ([A-Z_]+)') as code
+          from public.sync_alerts where kind = 'tick_part_failed' and closed_at is null`;
     await test.target.admin`revoke update on public.sync_jobs from isthmus_worker`;
     for (let n = 1; n <= 2; n++) await tick(test.context);
     expect(await told()).toEqual([]);
     await tick(test.context);
-    expect(await told()).toEqual([{ subject: "jobs: TARGET_REFUSED", severity: "critical" }]);
+    expect(await told()).toEqual([{ subject: "jobs", severity: "critical", code: "TARGET_REFUSED" }]);
     await test.target.admin`grant update on public.sync_jobs to isthmus_worker`;
     await tick(test.context);
     expect(await told()).toEqual([]);
@@ -322,21 +323,32 @@ describe("a job that does not begin", () => {
         await test.target.admin<{ code: string | null; attempts: number }[]>`
           select last_error ->> 'code' as code, attempts from public.sync_jobs`
       )[0];
+    const startAt = (seconds: number) => startDueJobs({ ...test.context, clock: () => NOON + 1_000 * seconds });
     for (let killed = 1; killed <= 3; killed++) {
       await due(test);
       // A tick takes it, and is gone.
       expect(await takeDueJobs(test.context.target, new Date(NOON), 300)).toHaveLength(1);
-      await due(test);
-      expect(await startDueJobs({ ...test.context, clock: () => NOON })).toEqual([]);
+      expect(await startAt(299)).toEqual([]);
+      expect(await job()).toMatchObject({ attempts: killed - 1 });
+      expect(await startAt(300)).toEqual([]);
       expect(await job()).toEqual({ code: "TICK_KILLED", attempts: killed });
     }
     expect(await waiting(test)).toMatchObject([
       { severity: "warning", message: expect.stringMatching(/TICK_KILLED/) as unknown },
     ]);
     await due(test);
-    expect(await startDueJobs({ ...test.context, clock: () => NOON })).toHaveLength(1);
+    expect(await startAt(0)).toHaveLength(1);
     expect(await job()).toEqual({ code: null, attempts: 0 });
     expect(await waiting(test)).toEqual([]);
+  });
+
+  it("that a person wants again while a tick has just taken it is not taken for killed", async () => {
+    await using test = await two();
+    await jobs(test, "a");
+    await due(test);
+    expect(await takeDueJobs(test.context.target, new Date(NOON), 300)).toHaveLength(1);
+    await due(test);
+    expect(await startDueJobs({ ...test.context, clock: () => NOON + 1_000 })).toHaveLength(1);
   });
 
   it("that works for longer than its window is told until its execution has ended", async () => {

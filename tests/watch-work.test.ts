@@ -55,6 +55,13 @@ describe("an entity lags", () => {
       "critical",
     ],
     [
+      "of a job whose time never comes, after 26 hours",
+      [job({ cron_expression: "0 0 30 2 *" })],
+      hours(26),
+      hours(26) + 1,
+      "warning",
+    ],
+    [
       "of a job whose expression is not valid, after 26 hours",
       [job({ cron_expression: "never" })],
       hours(26),

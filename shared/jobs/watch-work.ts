@@ -82,9 +82,10 @@ function namesOf({ configuration }: WatchedJob): readonly unknown[] | null {
 function promisedMinutes({ cron_expression, time_zone, alarms }: WatchedJob, now: number): number {
   if (alarms.lag_minutes !== undefined) return alarms.lag_minutes;
   try {
-    const [latest = 0, before = latest, earlier = before] = new Cron(cron_expression ?? "", { timezone: time_zone, paused: true })
-      .previousRuns(3, new Date(now))
-      .map((time) => (now - time.getTime()) / MINUTE);
+    const past = new Cron(cron_expression ?? "", { timezone: time_zone, paused: true }).previousRuns(3, new Date(now));
+    const [latest, before, earlier] = past.map((time) => (now - time.getTime()) / MINUTE);
+    // A time that never comes, or has come too seldom, promises nothing.
+    if (latest === undefined || before === undefined || earlier === undefined) return UNSCHEDULED_LAG_MINUTES;
     return Math.ceil(Math.max(GRACE_MINUTES, latest > GRACE_MINUTES ? before : earlier));
   } catch {
     // That its expression is not valid is told of the job.

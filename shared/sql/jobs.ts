@@ -11,7 +11,7 @@ export interface DueJob {
   readonly next_execution_at: string | null;
   /** Tries in vain since it last began an execution. */
   readonly attempts: number;
-  /** The tick that took it before ended without a word. */
+  /** A tick has held it for all of that while, and come to no end with it. */
   readonly killed: boolean;
 }
 
@@ -25,7 +25,7 @@ export async function takeDueJobs(target: Queryable, now: Date, holdSeconds: num
     "target",
     `update public.sync_jobs j
         set next_execution_at = $1::text::timestamptz + make_interval(secs => $2), taken_at = $1::text::timestamptz
-       from (select id, next_execution_at, taken_at is not null as killed from public.sync_jobs
+       from (select id, next_execution_at, coalesce(taken_at <= $1::text::timestamptz - make_interval(secs => $2), false) as killed from public.sync_jobs
               where enabled and cron_expression is not null
                 and (next_execution_at is null and last_error is null or next_execution_at <= $1::text::timestamptz)
               for update skip locked) due
