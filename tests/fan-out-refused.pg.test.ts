@@ -23,18 +23,20 @@ async function withRegions(env: Record<string, string> = {}): Promise<Pipeline> 
     grant select on public.region to isthmus_reader;
     insert into public.region values (1, 'old'), (2, 'old');
     alter table public.dispatch_office add column region varchar default '1'`);
-  await readsKeys(test, "regexp_replace($1::text, 'x', '', 'g')");
+  await test.source.admin.unsafe(`
+    create table public.left_out (letter text);
+    insert into public.left_out values ('x');
+    grant select on public.left_out to isthmus_reader;
+    create function public.key_of_test(varchar) returns bigint language sql immutable
+      as 'select replace($1::text, (select letter from public.left_out), '''')::bigint'`);
   await test.source.admin`create cast (varchar as bigint) with function public.key_of_test(varchar) as implicit`;
   await seedOffices(test, OFFICES);
   await test.source.admin`update public.dispatch_office set region = '2' where id = 5`;
   return test;
 }
 
-/** How the source reads a region's text as a number. */
-const readsKeys = (test: Pipeline, text: string) =>
-  test.source.admin.unsafe(
-    `create or replace function public.key_of_test(varchar) returns bigint language sql immutable as 'select (${text.replaceAll("'", "''")})::bigint'`,
-  );
+/** The letter that the source leaves out where it reads a region's text as a number. Its function stays as it is: another body would have everything compared. */
+const leavesOut = (test: Pipeline, letter: string) => test.source.admin`update public.left_out set letter = ${letter}`;
 
 const addresses = async (test: Pipeline) =>
   (
@@ -71,7 +73,7 @@ describe("a record of whose reference to a joined row the source can tell nothin
       expect(await addresses(test)).toEqual(Array.from({ length: OFFICES }, (_, n) => `${n + 1} old`));
 
       // No row is written, and the source cannot read these regions any more.
-      await readsKeys(test, "$1::text");
+      await leavesOut(test, "-");
       await test.source.admin`update public.region set label = 'new' where id = 1`;
       // With a range, the office of the other region is read with the rest.
       expect(await run(test)).toEqual({ ...expected(ranges.length > 0 ? 9 : 8, broken), ranges });
@@ -80,7 +82,7 @@ describe("a record of whose reference to a joined row the source can tell nothin
       );
 
       // The source can read them again: with the next change of a joined row they land.
-      await readsKeys(test, "regexp_replace($1::text, 'x', '', 'g')");
+      await leavesOut(test, "x");
       await test.source.admin`update public.region set label = 'newer' where id = 1`;
       expect(await run(test)).toMatchObject({ status: "succeeded", queued: [] });
       expect(await addresses(test)).toEqual(
