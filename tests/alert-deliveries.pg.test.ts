@@ -310,7 +310,12 @@ describe("alerts leave the building", () => {
         if (next !== undefined) pauses.push(next.waits);
         await dueNow();
       }
-      expect(pauses).toEqual([1, 2, 4]);
+      const happened = JSON.stringify([
+        await hosted.admin`select ordinal, event, slot, status, tries, last_error, body ->> 'kind' as kind, created_at, tried_at, ended_at, next_attempt_at from public.sync_alert_deliveries order by ordinal`,
+        await hosted.admin`select kind, subject, first_seen_at, closed_at, details from public.sync_alerts order by first_seen_at`,
+        receiver.received.map(({ body }) => [body["event"], body["kind"]]),
+      ]);
+      expect(pauses, happened).toEqual([1, 2, 4]);
       expect(receiver.take()).toHaveLength(8);
       expect((await deliveries()).map(({ status }) => status)).toEqual(["failed", "failed"]);
       expect(await openKinds()).toEqual(["alert_undelivered", "brake", "surplus"]);
