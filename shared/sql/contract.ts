@@ -50,12 +50,12 @@ export async function readContractState<Finding>(
     target,
     "target",
     `with published as (select pubname, tablename from pg_publication_tables where schemaname = 'public'),
-          catalog as (${TARGET_CATALOG}),
+          catalog as materialized (select t.body, md5(t.body::text) as fingerprint from (${TARGET_CATALOG}) t),
           last as (select * from public.sync_contract_checks where source_id = $2::integer::smallint),
           known as (select * from last where definitions = $3)
      select jsonb_build_object(
-              'target', jsonb_build_object('fingerprint', md5(c.body::text), 'catalog', case
-                 when $4::text::boolean or md5(c.body::text) is distinct from (select target_fingerprint from known) then c.body end),
+              'target', jsonb_build_object('fingerprint', c.fingerprint, 'catalog', case
+                 when $4::text::boolean or c.fingerprint is distinct from (select target_fingerprint from known) then c.body end),
               'known', (select jsonb_build_object('sourceFingerprint', source_fingerprint, 'findings', findings, 'planned', planned) from known),
               'unacknowledged', sync.unacknowledged_effects($2::integer::smallint),
               'loaded', (select coalesce(pg_catalog.jsonb_agg(entity_type), '[]') from public.sync_checkpoints where source_id = $2::integer::smallint),

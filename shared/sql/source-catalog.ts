@@ -63,7 +63,7 @@ export async function readSourceCatalog(
     `with recursive tree as (
        select c.oid as root, c.oid as member from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
        union select t.root, i.inhrelid from tree t join pg_inherits i on i.inhparent = t.member),
-     catalog as (
+     catalog as materialized (
        select jsonb_build_object(
          'serverVersion', current_setting('server_version_num')::integer, 'role', current_user, 'lcMonetary', ${LC_MONETARY},
          'elsewhere', ${ELSEWHERE},
@@ -100,9 +100,9 @@ export async function readSourceCatalog(
                select c.relkind = 'r' and exists (select from pg_inherits i where i.inhparent = c.oid)
                       or exists (select from tree t join pg_class f on f.oid = t.member where t.root = c.oid and f.relkind = 'f') as some) inherited
             where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
-              and c.relname in (select jsonb_array_elements_text($1::text::jsonb)))) as body),
+              and c.relname in (select jsonb_array_elements_text($1::text::jsonb))))::text as body),
      ${SOURCE_SHAPES}
-     select md5(body::text) as fingerprint, case when md5(body::text) <> $2 then body::text end as catalog,
+     select md5(body) as fingerprint, case when md5(body) <> $2 then body end as catalog,
             (select coalesce(jsonb_object_agg(s.name, s.shape), '{}')::text from shapes s) as shapes,
             (select coalesce(jsonb_object_agg(c.entity, c.functions), '{}')::text from calls c) as called
        from catalog`,

@@ -1526,7 +1526,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.release_waiting(smallint)",
-    digest: "94b7458605",
+    digest: "55e4de8ae3",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue-care.sql",
   },

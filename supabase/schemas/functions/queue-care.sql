@@ -79,7 +79,16 @@ declare
   v_count   bigint;
   v_total   bigint := 0;
 begin
-  for v_entity in select * from public.sync_entities e where e.source_id = p_source_id order by e.id loop
+  -- The entities that a record waits for, from one to the next: mostly there is none.
+  for v_entity in
+    with recursive waited as (
+      (select c.parent_entity_id as id from public.sync_conflicts c where c.state = 'waiting' order by c.parent_entity_id limit 1)
+      union all
+      select (select c.parent_entity_id from public.sync_conflicts c
+               where c.state = 'waiting' and c.parent_entity_id > w.id order by c.parent_entity_id limit 1)
+        from waited w where w.id is not null)
+    select e.* from waited w join public.sync_entities e on e.id = w.id where e.source_id = p_source_id order by e.id
+  loop
     insert into public.sync_pending_keys (entity_id, legacy_id, reason)
     select r.entity_id, r.source_record_id, 'released'
       from (
