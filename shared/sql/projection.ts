@@ -123,7 +123,7 @@ const MOST_INTEGER = 2_147_483_647;
 export function projectionSql(entity: Entity): string {
   const columns = sentColumns(entity).flatMap(([column]) => (column === DIGEST_COLUMN ? [] : [column]));
   const within = (sql: string, name: string) => `case when r.bytes <= $2::text::bigint then ${sql} end as ${name}`;
-  const sent = [...columns.map((name) => within(`r.${name}`, name)), within(`${DIGEST_SQL}::text`, DIGEST_COLUMN)];
+  const sent = [...columns.map((name) => within(`'${BEFORE}' || r.${name}`, name)), within(`${DIGEST_SQL}::text`, DIGEST_COLUMN)];
   return `select ${[`r.${KEY_COLUMN}`, ...sent, "r.bytes::text as bytes"].join(", ")}
     from (select q.*, ${RECORD_KEY}::bigint as place,
                  sum(${bytesSql(entity)}) over (order by ${RECORD_KEY}::bigint rows unbounded preceding) as bytes
@@ -132,9 +132,18 @@ export function projectionSql(entity: Entity): string {
    order by r.place`;
 }
 
+/**
+ * What stands before every value of a column on its way. A runtime may take a byte order mark that a text begins with for no part of
+ * the text (Deno 2.1 does, in Buffer.toString), and the value would land without it.
+ */
+const BEFORE = ".";
+
 /** A row of projectionSql under the names that the entity has for it. */
 export function decodeRecord(entity: Entity, row: Readonly<Record<string, string | null>>): SourceRow {
-  const named = sentColumns(entity).map(([column, name]) => [name, row[column] ?? null]);
+  const named = sentColumns(entity).map(([column, name]) => {
+    const text = row[column] ?? null;
+    return [name, text === null || column === DIGEST_COLUMN ? text : text.slice(BEFORE.length)];
+  });
   return Object.fromEntries([[KEY, row[KEY_COLUMN] ?? null], ...named, [BYTES, row["bytes"] ?? null]]) as SourceRow;
 }
 

@@ -28,15 +28,15 @@ export const registry: readonly Entity[] = [
 
 /** Entity → hash of its file, of every file of the installation that this one runs, and of what the engine makes of it. */
 export const codeHashes: Readonly<Record<string, string>> = {
-  [albums.name]: "0fe1f5ba9e4ca4584d08069efc8757b442180fe2",
-  [artists.name]: "f8d6407ec09a3ba2ae5f8b439401241d37150040",
-  [customers.name]: "c51b5204d6853918bc5dfdff1377a2c1cc6a30b2",
-  [employees.name]: "4d7900a47f6940d4c6cfb73797176f1966721907",
-  [genres.name]: "976ca69fadfaf0dc3972541bf8941810b3b5cc09",
-  [invoiceLines.name]: "b684ac0098bd3615122b8fb7a234ecf1302398cb",
-  [invoices.name]: "c29e598e639bfe2deeebe4df4e5a90c99fea96b0",
-  [mediaTypes.name]: "57358d3ce5fa731f01c08d0e431e00a435827005",
-  [playlistTracks.name]: "eaf73b08e82ec7498b85bf9863603559a511bf98",
-  [playlists.name]: "bc92e69c2521c95c606a8b3544e32d827a82c272",
-  [tracks.name]: "ca52d1ae7c1e7b624596fc9d7612a93b4e41bc78",
+  [albums.name]: "8090dad293910c7e39d0dd6b37d4fa9afdb52660",
+  [artists.name]: "219df641594089646d431b946588b76797621347",
+  [customers.name]: "6eead9ba577d94d24f9886554df7f5bdcb0cef61",
+  [employees.name]: "97e94abb816b9f24e1d17c3d4bfccfbc23b263ab",
+  [genres.name]: "1b99cbd4bac42f4e2f4e8b2145235617bb4c7e22",
+  [invoiceLines.name]: "aa2950c49927291a931400f470190a8b1bd70ed0",
+  [invoices.name]: "c82081b4a9f86b1e030fa8be4293084af74a42af",
+  [mediaTypes.name]: "d0af549e50eb80a79e9a080bf194024df1d23fc0",
+  [playlistTracks.name]: "14bf83a32a6a96352faa4ac4d863e44c4c2ac3ac",
+  [playlists.name]: "591f2d697939cbe001c7c74007f8be117625dc1e",
+  [tracks.name]: "cab885ac1e9e2d87078ec283d3e576224ffc8377",
 };

@@ -1136,7 +1136,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.new_statements(public.sync_entities)",
-    digest: "23d74cf8d6",
+    digest: "378dbff005",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/new-records.sql",
   },
