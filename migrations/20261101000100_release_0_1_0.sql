@@ -381,6 +381,8 @@ comment on column public.sync_executions.status is 'Set it to cancelled to end a
 comment on column public.sync_executions.cancelled_by is 'Who ended it before its time.';
 create index sync_executions_job_id_idx on public.sync_executions (job_id, started_at);
 create index sync_executions_source_id_idx on public.sync_executions (source_id);
+-- The last one is asked for by each start and each tick.
+create unique index sync_executions_ordinal_idx on public.sync_executions (ordinal);
 create index sync_executions_running_idx on public.sync_executions (started_at) where status = 'running';
 create index sync_executions_cancelled_idx on public.sync_executions (started_at) where status = 'cancelled' and metrics is null;
 
@@ -433,6 +435,9 @@ create table public.sync_chains (
   created_at   timestamptz not null default now(),
   moved_at     timestamptz not null default clock_timestamp(),
   closed_at    timestamptz,
+  counts       jsonb not null default '{}',
+  landed       bigint not null default 0,
+  landed_up_to bigint,
   check ((capture = 'validate') = (entity_id is null)),
   check ((capture = 'joins') = (join_id is not null)),
   check ((capture = 'modified') = (until_at is not null)),
@@ -473,6 +478,9 @@ comment on column public.sync_chains.waits_since is 'Since when the next page is
 comment on column public.sync_chains.failures is 'Tries of the page since the last progress: failed, or never told of.';
 comment on column public.sync_chains.moved_at is 'The last progress: it was opened or closed, a page was committed, or given back to be tried smaller.';
 comment on column public.sync_chains.last_error is 'Code and remedy of the last failure; never values of a row.';
+comment on column public.sync_chains.counts is 'What its pages have counted so far, added up: see sync.counted.';
+comment on column public.sync_chains.landed is 'So many records of the entity at least had landed, as the brake has counted them for this chain, and up to which key (landed_up_to).';
+comment on column public.sync_chains.landed_up_to is 'How far the brake has counted; it goes on from here.';
 create index sync_chains_execution_id_idx on public.sync_chains (execution_id);
 create index sync_chains_entity_id_idx on public.sync_chains (entity_id);
 create index sync_chains_due_idx on public.sync_chains (due_at) where state = 'open';
@@ -3248,6 +3256,50 @@ grant execute on function sync.slots_of(bigint[]), sync.slot_versions(smallint, 
   sync.raise_records_moved(), sync.hold_records(smallint, jsonb), sync.compare_records(smallint, jsonb),
   sync.lock_records(smallint, bigint[], integer) to isthmus_worker;
 
+-- supabase/schemas/functions/page-counts.sql
+
+-- Purpose: what the pages of a chain have counted, added up page by page: a sum over an execution costs its chains, however many pages it has.
+-- Locks:   the chain's row, which the page holds.
+
+create function sync.count_page() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  update public.sync_chains c
+     set counts = (select jsonb_object_agg(s.key, s.n)
+                     from (select j.key, sum(j.value::numeric) as n
+                             from (select * from jsonb_each_text(c.counts)
+                                   union all
+                                   select * from jsonb_each_text(jsonb_strip_nulls(jsonb_build_object('pages', 1, 'read', new.read, 'inserted', new.inserted,
+                                     'updated', new.updated, 'unchanged', new.unchanged, 'deleted', new.deleted, 'waiting', new.waiting,
+                                     'in_conflict', new.in_conflict, 'waived', new.waived, 'absent', new.absent, 'surplus', new.surplus,
+                                     'overwritten', new.overwritten, 'cache_lookups', new.cache_lookups, 'cache_hits', new.cache_hits,
+                                     'wall_ms', new.wall_ms)))
+                                   union all
+                                   select 'waived by ' || new.waived_by, new.waived::text where new.waived > 0
+                                   union all
+                                   select 'nulled ' || n.key, n.value from jsonb_each_text(coalesce(new.nulled, '{}')) n) j
+                            group by j.key) s)
+   where c.id = new.chain_id;
+  return null;
+end
+$$;
+comment on function sync.count_page() is 'Adds what a page has counted to the counts of its chain.';
+create trigger count_page after insert on public.sync_page_log for each row execute function sync.count_page();
+
+create function sync.counted(p_execution uuid, p_entity_id smallint default null) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(jsonb_object_agg(s.key, s.n), '{}')
+    from (select j.key, sum(j.value::numeric) as n
+            from public.sync_chains c cross join lateral jsonb_each_text(c.counts) j
+           where c.execution_id = p_execution and (p_entity_id is null or c.entity_id = p_entity_id)
+           group by j.key) s
+$$;
+comment on function sync.counted(uuid, smallint) is
+  'What the pages of an execution have counted, of one entity or of all: the columns of sync_page_log by name, pages, waived by <rule> and nulled <column>. What no page has counted is missing.';
+
+revoke all on function sync.count_page(), sync.counted(uuid, smallint) from public;
+grant execute on function sync.counted(uuid, smallint) to isthmus_worker;
+
 -- supabase/schemas/functions/brakes.sql
 
 -- Purpose: what the sync would not delete, empty or overwrite without a person's word.
@@ -3353,21 +3405,45 @@ end
 $$;
 comment on function sync.page_rewritten(public.sync_entities) is 'In how many records of the page a value is overwritten by another one.';
 
+create function sync.landed_needed(p_execution public.sync_executions, p_entity_id smallint, p_kind text, p_field text, p_records bigint) returns bigint
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Once it was pulled, not one more passes until a person has said so: what pages before it did would add up over executions.
+  select case
+           when h.holds then null
+           when not h.holds or p_records <= b.records then 0
+           -- A record that is written twice counts twice: all of them is no share that could be passed.
+           when p_kind = 'overwrite' and b.share >= 1 then 0
+           else ceil(p_records / nullif(b.share, 0)) end::bigint
+    from (select sync.brake_holds(p_entity_id, p_kind, p_field) as holds) h
+   cross join (select case p_kind when 'overwrite' then p_execution.brake_overwrite_records else p_execution.brake_records end as records,
+                      case p_kind when 'overwrite' then p_execution.brake_overwrite_share else p_execution.brake_share end as share) b
+$$;
+comment on function sync.landed_needed(public.sync_executions, smallint, text, text, bigint) is
+  'How many records must have landed for so many to pass the brake. 0: they pass in any case; null: they do not.';
+
+-- In the order of the index, up to the limit, whatever is known of the table.
+create function sync.count_landed(p_entity_id smallint, p_behind bigint, p_most bigint, out landed bigint, out up_to bigint)
+language sql stable security invoker set search_path = pg_catalog, pg_temp set enable_sort = off as $$
+  select count(*), max(l.legacy_id)
+    from (select s.legacy_id from public.sync_row_states s
+           where s.entity_id = p_entity_id and s.gone_at is null
+             and s.legacy_id >= coalesce(p_behind, '-9223372036854775808') and s.legacy_id is distinct from p_behind
+           order by s.legacy_id limit p_most) l
+$$;
+comment on function sync.count_landed(smallint, bigint, bigint) is
+  'Records of an entity that have landed, behind a key (null: all), so many at most (null: all), and the last one''s key.';
+
 create function sync.exceeds_brake(p_execution public.sync_executions, p_entity_id smallint, p_kind text, p_field text, p_records bigint) returns bigint
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_holds  boolean := sync.brake_holds(p_entity_id, p_kind, p_field);
+  v_needed bigint := sync.landed_needed(p_execution, p_entity_id, p_kind, p_field, p_records);
   v_landed bigint;
 begin
-  -- Once it was pulled, not one more passes until a person has said so: what pages before it did would add up over executions.
-  if v_holds is false
-    or v_holds is null and p_records <= (case p_kind when 'overwrite' then p_execution.brake_overwrite_records else p_execution.brake_records end) then
+  if v_needed = 0 then
     return null;
   end if;
-  select count(*) into v_landed from public.sync_row_states s where s.entity_id = p_entity_id and s.gone_at is null;
-  -- A record that is written twice counts twice: all of them is no share that could be passed.
-  return case when v_holds or p_records > (case when p_kind <> 'overwrite' then p_execution.brake_share * v_landed
-                                                when p_execution.brake_overwrite_share < 1 then p_execution.brake_overwrite_share * v_landed end) then v_landed end;
+  v_landed := (sync.count_landed(p_entity_id, null, v_needed)).landed;
+  return case when v_landed >= v_needed then null else v_landed end;
 end
 $$;
 comment on function sync.exceeds_brake(public.sync_executions, smallint, text, text, bigint) is
@@ -3376,13 +3452,33 @@ comment on function sync.exceeds_brake(public.sync_executions, smallint, text, t
 create function sync.check_brake(p_chain public.sync_chains, p_entity public.sync_entities, p_kind text, p_field text, p_records bigint) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_landed bigint := (select sync.exceeds_brake(x, p_entity.id, p_kind, p_field, p_records) from public.sync_executions x where x.id = p_chain.execution_id);
+  v_execution public.sync_executions;
+  v_needed    bigint;
+  v_known     record;
+  v_more      record;
 begin
-  if v_landed is not null then
-    raise exception 'entity %: more records than usual would be %', p_entity.entity_type, sync.braked_word(p_kind) || coalesce(' in ' || p_field, '')
-      using errcode = 'IS040',
-            detail = jsonb_build_object('entity', p_entity.entity_type, 'kind', p_kind, 'field', p_field, 'records', p_records, 'landed', v_landed)::text;
+  select * into strict v_execution from public.sync_executions where id = p_chain.execution_id;
+  v_needed := sync.landed_needed(v_execution, p_entity.id, p_kind, p_field, p_records);
+  -- An earlier check of this page may have counted further than its chain was when the page began.
+  select c.landed, c.landed_up_to into strict v_known from public.sync_chains c where c.id = p_chain.id;
+  if v_needed <= v_known.landed then
+    return;
   end if;
+  -- Only as many as this page needs are counted, from where the count of an earlier page ended.
+  v_more := sync.count_landed(p_entity.id, v_known.landed_up_to, v_needed - v_known.landed);
+  if v_known.landed + v_more.landed >= v_needed then
+    update public.sync_chains set landed = landed + v_more.landed, landed_up_to = v_more.up_to where id = p_chain.id;
+    return;
+  end if;
+  -- Before it is pulled, all are counted: some may have landed meanwhile before the key where a count went on.
+  v_more := sync.count_landed(p_entity.id, null, v_needed);
+  if v_more.landed >= v_needed then
+    update public.sync_chains set landed = v_more.landed, landed_up_to = v_more.up_to where id = p_chain.id;
+    return;
+  end if;
+  raise exception 'entity %: more records than usual would be %', p_entity.entity_type, sync.braked_word(p_kind) || coalesce(' in ' || p_field, '')
+    using errcode = 'IS040',
+          detail = jsonb_build_object('entity', p_entity.entity_type, 'kind', p_kind, 'field', p_field, 'records', p_records, 'landed', v_more.landed)::text;
 end
 $$;
 comment on function sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint) is
@@ -3398,7 +3494,7 @@ declare
 begin
   if v_records > 0 then
     perform sync.check_brake(p_chain, p_entity, 'delete', null, v_records
-      + (select coalesce(sum(l.deleted), 0) from public.sync_page_log l where l.execution_id = p_chain.execution_id and l.entity_id = p_entity.id));
+      + coalesce((sync.counted(p_chain.execution_id, p_entity.id) ->> 'deleted')::bigint, 0));
   end if;
 end
 $$;
@@ -3408,13 +3504,16 @@ comment on function sync.check_leaving(public.sync_chains, public.sync_entities,
 create function sync.check_nulled(p_chain public.sync_chains, p_entity public.sync_entities) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_field record;
+  v_nulled jsonb := sync.page_nulled(p_entity);
+  v_before jsonb;
+  v_field  record;
 begin
+  if v_nulled is null then
+    return;
+  end if;
+  v_before := sync.counted(p_chain.execution_id, p_entity.id);
   for v_field in
-    select p.key as name, p.value::bigint
-             + coalesce((select sum((l.nulled ->> p.key)::bigint) from public.sync_page_log l
-                          where l.execution_id = p_chain.execution_id and l.entity_id = p_entity.id and l.nulled ? p.key), 0) as n
-      from jsonb_each_text(sync.page_nulled(p_entity)) p
+    select p.key as name, p.value::bigint + coalesce((v_before ->> ('nulled ' || p.key))::bigint, 0) as n from jsonb_each_text(v_nulled) p
   loop
     perform sync.check_brake(p_chain, p_entity, 'null', v_field.name, v_field.n::bigint);
   end loop;
@@ -3442,17 +3541,19 @@ begin
     return;
   end if;
   perform sync.check_brake(p_chain, p_entity, 'overwrite', null, v_records
-    + (select coalesce(sum(l.overwritten), 0) from public.sync_page_log l where l.execution_id = p_chain.execution_id and l.entity_id = p_entity.id));
+    + coalesce((sync.counted(p_chain.execution_id, p_entity.id) ->> 'overwritten')::bigint, 0));
 end
 $$;
 comment on function sync.check_overwritten(public.sync_chains, public.sync_entities) is
   'Raises IS040 when an execution would overwrite values in more of an entity''s records than the brake lets pass.';
 
-revoke all on function sync.exceeds_brake(public.sync_executions, smallint, text, text, bigint), sync.counts_overwritten(public.sync_entities),
+revoke all on function sync.landed_needed(public.sync_executions, smallint, text, text, bigint), sync.count_landed(smallint, bigint, bigint),
+  sync.exceeds_brake(public.sync_executions, smallint, text, text, bigint), sync.counts_overwritten(public.sync_entities),
   sync.page_nulled(public.sync_entities), sync.check_nulled(public.sync_chains, public.sync_entities), sync.page_rewritten(public.sync_entities),
   sync.check_overwritten(public.sync_chains, public.sync_entities), sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint),
   sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]) from public;
-grant execute on function sync.exceeds_brake(public.sync_executions, smallint, text, text, bigint), sync.counts_overwritten(public.sync_entities),
+grant execute on function sync.landed_needed(public.sync_executions, smallint, text, text, bigint), sync.count_landed(smallint, bigint, bigint),
+  sync.exceeds_brake(public.sync_executions, smallint, text, text, bigint), sync.counts_overwritten(public.sync_entities),
   sync.page_nulled(public.sync_entities), sync.check_nulled(public.sync_chains, public.sync_entities), sync.page_rewritten(public.sync_entities),
   sync.check_overwritten(public.sync_chains, public.sync_entities), sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint),
   sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]) to isthmus_worker;
@@ -3954,11 +4055,13 @@ begin
 
   create temp table uuid_mappings_enhanced (like public.uuid_mappings_enhanced including all) on commit drop;
   insert into pg_temp.uuid_mappings_enhanced
-  select m.* from public.uuid_mappings_enhanced m join pg_temp.page_keys k on k.legacy_id = m.legacy_id
-   where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type
+  select m.* from pg_temp.page_keys k
+   cross join lateral (select x.* from public.uuid_mappings_enhanced x
+                        where x.source_id = p_entity.source_id and x.entity_type = p_entity.entity_type and x.legacy_id = k.legacy_id offset 0) m
   union
-  select m.* from public.uuid_mappings_enhanced m join pg_temp.page_rows p on p._uuid = m.entity_uuid
-   where m.entity_type = p_entity.entity_type;
+  select m.* from pg_temp.page_rows p
+   cross join lateral (select x.* from public.uuid_mappings_enhanced x
+                        where x.entity_type = p_entity.entity_type and x.entity_uuid = p._uuid offset 0) m;
   insert into pg_temp.uuid_mappings_enhanced (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table, sync_status)
   select p_entity.source_id, p_entity.entity_type, r.legacy_id, r.id, p_entity.source_table, p_entity.target_table,
          case when r.lands then 'active' else 'deleted' end::public.mapping_sync_status
@@ -3967,8 +4070,9 @@ begin
 
   create temp table sync_row_states (like public.sync_row_states including all) on commit drop;
   insert into pg_temp.sync_row_states
-  select s.* from public.sync_row_states s join pg_temp.page_keys k on k.legacy_id = s.legacy_id
-   where s.entity_id = p_entity.id and not exists (select from pg_temp.page_planned r where r.legacy_id = s.legacy_id);
+  select s.* from pg_temp.page_keys k
+   cross join lateral (select x.* from public.sync_row_states x where x.entity_id = p_entity.id and x.legacy_id = k.legacy_id offset 0) s
+   where not exists (select from pg_temp.page_planned r where r.legacy_id = k.legacy_id);
   insert into pg_temp.sync_row_states
   select s.* from pg_temp.page_planned r
     cross join lateral jsonb_populate_record(null::public.sync_row_states, r.state_after) s
@@ -3998,8 +4102,9 @@ create function sync.clash_statements(p_execution uuid, p_entity public.sync_ent
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_columns text := sync.shadow_columns(p_entity);
-  v_new     text := format('(select p._uuid as id, %s from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
-                              where p.n between $1 and $2 and q.action in (''insert'', ''update'', ''review'')) v',
+  v_new     text := format('(select p._uuid as id, %s from pg_temp.page_rows p
+                              cross join lateral (select from pg_temp.page_plan x where x.n = p.n and x.action in (''insert'', ''update'', ''review'') offset 0) q
+                              where p.n between $1 and $2) v',
     (select string_agg(format('(p.%s)::%s as %I', c.slot, c.registered, c.name), ', ') from sync.field_slots(p_entity) c));
 begin
   return array(
@@ -6173,6 +6278,7 @@ declare
   v_exact   text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c where c ->> 'type' = 'numeric');
   v_reworded jsonb := sync.reworded_fields(p_entity);
   v_work    jsonb;
+  v_one     jsonb;
   v_first   record;
   v_written bigint;
 begin
@@ -6319,22 +6425,24 @@ begin
     from jsonb_array_elements(v_work) w
    where v.conflict_id = (w ->> 'id')::uuid;
   -- Of hashes, 0 is what nothing fits.
-  update public.sync_row_states s
-     set seen = s.seen - f.names || (w -> 'seen'),
-         "left" = (s."left" || (w -> 'altered')) - f.names || case when w ->> 'left' is null then sync.pick(w -> 'now', f.names) else w -> 'left' end,
-         seen_hash = case when s.seen_hash is not null then
-           coalesce(case when w ->> 'strategy' is null then (w #>> '{hashes,seen}')::bigint else hashtextextended((w -> 'record')::text, 0) end, 0) end,
-         left_hash = case when s.left_hash is not null then
-           coalesce(case when w ->> 'strategy' is null then (w #>> '{hashes,left}')::bigint else (
-             -- Edits of other fields stay edits: what the sync has left there is what the source says.
-             select hashtextextended(jsonb_object_agg(e.key, case
-                      when w -> 'fields' ? e.key then coalesce(w -> 'left' -> e.key, e.value)
-                      when e.value = w -> 'record' -> e.key or w -> 'altered' ? e.key then e.value
-                      else w -> 'record' -> e.key end)::text, 0) from jsonb_each(w -> 'now') e) end, 0) end,
-         source_digest = (w ->> 'digest')::bigint, written_by = null, synced_at = now()
-    from jsonb_array_elements(v_work) w
-    cross join lateral (select array(select jsonb_array_elements_text(w -> 'fields')) as names) f
-   where s.entity_id = p_entity.id and s.legacy_id = (w ->> 'key')::bigint;
+  -- One by one: each by its key, whatever the planner thinks.
+  for v_one in select jsonb_array_elements(v_work) loop
+    update public.sync_row_states s
+       set seen = s.seen - f.names || (v_one -> 'seen'),
+           "left" = (s."left" || (v_one -> 'altered')) - f.names || case when v_one ->> 'left' is null then sync.pick(v_one -> 'now', f.names) else v_one -> 'left' end,
+           seen_hash = case when s.seen_hash is not null then
+             coalesce(case when v_one ->> 'strategy' is null then (v_one #>> '{hashes,seen}')::bigint else hashtextextended((v_one -> 'record')::text, 0) end, 0) end,
+           left_hash = case when s.left_hash is not null then
+             coalesce(case when v_one ->> 'strategy' is null then (v_one #>> '{hashes,left}')::bigint else (
+               -- Edits of other fields stay edits: what the sync has left there is what the source says.
+               select hashtextextended(jsonb_object_agg(e.key, case
+                        when v_one -> 'fields' ? e.key then coalesce(v_one -> 'left' -> e.key, e.value)
+                        when e.value = v_one -> 'record' -> e.key or v_one -> 'altered' ? e.key then e.value
+                        else v_one -> 'record' -> e.key end)::text, 0) from jsonb_each(v_one -> 'now') e) end, 0) end,
+           source_digest = (v_one ->> 'digest')::bigint, written_by = null, synced_at = now()
+      from (select array(select jsonb_array_elements_text(v_one -> 'fields')) as names) f
+     where s.entity_id = p_entity.id and s.legacy_id = (v_one ->> 'key')::bigint;
+  end loop;
   perform sync.read_for_text(p_entity, array(
     select (w ->> 'key')::bigint from jsonb_array_elements(v_work) w
      where w ->> 'strategy' = 'source_wins' and sync.loses_text(v_reworded, w -> 'put')));
@@ -6831,11 +6939,10 @@ grant execute on function sync.mask(jsonb, text[], jsonb), sync.mask_queue(small
 create function sync.execution_metrics(p_execution uuid) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with pages as (
-    select coalesce(sum(read), 0) as processed,
-           coalesce(sum(inserted + updated + unchanged + deleted + waived), 0) as succeeded,
-           coalesce(sum(waiting + in_conflict), 0) as failed,
-           avg(wall_ms) as latency, sum(cache_hits) as hits, sum(cache_lookups) as lookups
-      from public.sync_page_log where execution_id = p_execution
+    select coalesce(c.read, 0) as processed, coalesce(c.inserted + c.updated + c.unchanged + c.deleted + c.waived, 0) as succeeded,
+           coalesce(c.waiting + c.in_conflict, 0) as failed, c.wall_ms / c.pages as latency, c.cache_hits as hits, c.cache_lookups as lookups
+      from jsonb_to_record(sync.counted(p_execution)) as c (pages bigint, read bigint, inserted bigint, updated bigint, unchanged bigint, deleted bigint,
+             waived bigint, waiting bigint, in_conflict bigint, wall_ms numeric, cache_hits bigint, cache_lookups bigint)
   ), healed as (
     -- A record that waits for one of the same execution, often of its own entity, is read again in it: no error.
     select coalesce(sum(c.attempts), 0) as records
@@ -6859,16 +6966,16 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from pages, healed, queue, run
 $$;
 comment on function sync.execution_metrics(uuid) is
-  'The seven metrics of an execution, from sync_page_log and sync_conflicts. Null where nothing was counted.';
+  'The seven metrics of an execution, from the counts of its chains and sync_conflicts. Null where nothing was counted.';
 
 create function sync.sum_execution(p_execution uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_executions e
      set records_processed = coalesce(l.processed, 0), records_succeeded = coalesce(l.succeeded, 0),
          records_failed = coalesce(l.failed, 0), metrics = sync.execution_metrics(p_execution)
-    from (select sum(read) as processed, sum(inserted + updated + unchanged + deleted + waived) as succeeded,
-                 sum(waiting + in_conflict) as failed
-            from public.sync_page_log where execution_id = p_execution) l
+    from (select c.read as processed, c.inserted + c.updated + c.unchanged + c.deleted + c.waived as succeeded, c.waiting + c.in_conflict as failed
+            from jsonb_to_record(sync.counted(p_execution)) as c (read bigint, inserted bigint, updated bigint, unchanged bigint, deleted bigint,
+                   waived bigint, waiting bigint, in_conflict bigint)) l
    where e.id = p_execution;
   update public.sync_jobs j
      set status = case when e.status = 'cancelled' then 'pending' else e.status::text end::public.sync_job_status,
@@ -7604,7 +7711,7 @@ begin
        horizon, snapshot_xmax, watermark_at, system_identifier, timeline, database_oid, server_starts, definition_hash)
     select p_entity.source_id, p_entity.entity_type, e.job_id, e.id,
            max(c."cursor") filter (where c.capture <> 'joins' and coalesce(c.table_file, 0) = 0),
-           (select coalesce(sum(l.read), 0) from public.sync_page_log l where l.execution_id = e.id and l.entity_id = p_entity.id),
+           coalesce((sync.counted(e.id, p_entity.id) ->> 'read')::bigint, 0),
            jsonb_build_object('capture', coalesce(min(c.capture::text) filter (where c.capture <> 'joins'), 'joins')),
            e.horizon, e.snapshot_xmax, e.source_time, e.system_identifier, e.timeline, e.database_oid, array[e.server_start],
            case when count(distinct c.definition_hash) = 1 then min(c.definition_hash) else 'mixed' end
@@ -7783,7 +7890,7 @@ begin
   returning * into v_chain;
   return jsonb_build_object(
     'outcome', 'claimed',
-    'chain', to_jsonb(v_chain) || jsonb_build_object('changed_from', v_chain.changed_from::text, 'seen_before', v_chain.seen_before::text,
+    'chain', to_jsonb(v_chain) - 'counts' || jsonb_build_object('changed_from', v_chain.changed_from::text, 'seen_before', v_chain.seen_before::text,
                'range_from', v_chain.range_from::text, 'range_to', v_chain.range_to::text, 'cursor', v_chain."cursor"::text,
                'table_file', v_chain.table_file::text, 'up_to', v_chain.up_to::text),
     'execution', (select jsonb_build_object('id', e.id, 'horizon', e.horizon::text, 'snapshot_xmax', e.snapshot_xmax::text,
@@ -7801,7 +7908,7 @@ begin
                                                 and c.capture not in ('modified', 'selection', 'keys')
                                                 -- A look that has found nothing to read is no reason to compare a large table.
                                                 and (c.capture in ('full', 'digest') or exists (
-                                                       select from public.sync_page_log l where l.execution_id = e.id and l.entity_id = t.id and l.read > 0)))
+                                                       select from public.sync_chains r where r.execution_id = e.id and r.entity_id = t.id and (r.counts ->> 'read')::numeric > 0)))
                                order by array_position(e.entities, t.entity_type::text))) else '[]' end)
                     from public.sync_executions e where e.id = v_chain.execution_id),
     'severities', sync.rule_severities(),
@@ -8832,10 +8939,11 @@ begin
                 else 'undecided' end as verdict
       from (select t.%1$I::bigint as legacy_id, t.id from public.%2$I t
              where t.%1$I >= coalesce(%3$L::bigint, '-9223372036854775808') and t.%1$I is distinct from %3$L::bigint order by t.%1$I fetch first %4$s rows with ties) r
-      left join public.uuid_mappings_enhanced m
-        on m.source_id = %5$s and m.entity_type = %6$L and m.legacy_id = r.legacy_id
-      left join public.uuid_mappings_enhanced o
-        on o.entity_type = %6$L and o.entity_uuid = r.id and (o.source_id, o.legacy_id) <> (%5$s, r.legacy_id)
+      -- One index probe each, whatever the planner thinks.
+      left join lateral (select x.entity_uuid from public.uuid_mappings_enhanced x
+                          where x.source_id = %5$s and x.entity_type = %6$L and x.legacy_id = r.legacy_id offset 0) m on true
+      left join lateral (select x.legacy_id from public.uuid_mappings_enhanced x
+                          where x.entity_type = %6$L and x.entity_uuid = r.id and (x.source_id, x.legacy_id) <> (%5$s, r.legacy_id) offset 0) o on true
   $q$, p_entity.legacy_key, p_entity.target_table, p_after, p_limit, p_entity.source_id,
     p_entity.entity_type);
 end
@@ -8891,9 +8999,9 @@ declare
   v_keyless bigint;
 begin
   execute format('select count(*) from public.%I t where t.%I is null', p_entity.target_table, p_entity.legacy_key) into v_keyless;
-  return (select jsonb_build_object('table', p_entity.target_table, 'adopted', coalesce(sum(l.unchanged), 0),
-                   'ambiguous', coalesce(sum(l.in_conflict), 0), 'without_legacy_id', v_keyless)
-            from public.sync_page_log l where l.execution_id = p_execution and l.entity_id = p_entity.id)
+  return (select jsonb_build_object('table', p_entity.target_table, 'adopted', coalesce(c.unchanged, 0),
+                   'ambiguous', coalesce(c.in_conflict, 0), 'without_legacy_id', v_keyless)
+            from jsonb_to_record(sync.counted(p_execution, p_entity.id)) as c (unchanged bigint, in_conflict bigint))
       || (select jsonb_build_object('ambiguous_rows', count(*) filter (where r.undecided), 'surplus_rows', count(*) filter (where not r.undecided))
             from public.sync_adoption_rows r where r.entity_id = p_entity.id);
 end
@@ -8991,7 +9099,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with differing as (
     select r.link as new, s.link as old
       from unnest(p_rows, p_links, p_digests) as r (id, link, digest)
-      left join public.sync_join_rows s on s.entity_id = p_entity_id and s.join_id = p_join_id and s.row_id = r.id
+      -- One index probe for each row, whatever the planner thinks.
+      left join lateral (select j.link, j.digest from public.sync_join_rows j
+                          where j.entity_id = p_entity_id and j.join_id = p_join_id and j.row_id = r.id offset 0) s on true
      where (r.link, r.digest) is distinct from (s.link, s.digest)
   )
   select jsonb_build_object(
@@ -9039,6 +9149,8 @@ comment on function sync.end_join_page(public.sync_chains, public.sync_entities,
 create function sync.replace_join_rows(p_chain public.sync_chains, p_rows bigint[], p_links bigint[], p_digests bigint[],
   p_page jsonb, p_full boolean) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_row bigint;
 begin
   if p_full then
     -- A full pass has all rows between its cursors: what is not among them is gone.
@@ -9058,9 +9170,10 @@ begin
                            where c.execution_id = p_chain.execution_id and c.entity_id = s.entity_id and c.join_id = s.join_id)
         limit 50000));
   end if;
-  delete from public.sync_join_rows s
-   using unnest(p_rows, p_links) as r (id, link)
-   where s.entity_id = p_chain.entity_id and s.join_id = p_chain.join_id and s.row_id = r.id and r.link is null;
+  -- One by one: each by its key, whatever the planner thinks.
+  for v_row in select r.id from unnest(p_rows, p_links) as r (id, link) where r.link is null loop
+    delete from public.sync_join_rows s where s.entity_id = p_chain.entity_id and s.join_id = p_chain.join_id and s.row_id = v_row;
+  end loop;
   insert into public.sync_join_rows as s (entity_id, join_id, row_id, link, digest)
   select p_chain.entity_id, p_chain.join_id, r.id, r.link, r.digest
     from unnest(p_rows, p_links, p_digests) as r (id, link, digest) where r.link is not null
@@ -9569,13 +9682,13 @@ grant execute on function sync.plan_page(uuid, bigint, text, jsonb, jsonb), sync
 create function sync.foretold_brakes(p_execution uuid, p_entity public.sync_entities) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with pages as (
-    select l.*, c.deletes from public.sync_page_log l join public.sync_chains c on c.id = l.chain_id
-     where l.execution_id = p_execution and l.entity_id = p_entity.id
+    select c.deletes, n.key, sum(n.value::numeric) as n from public.sync_chains c cross join lateral jsonb_each_text(c.counts) n
+     where c.execution_id = p_execution and c.entity_id = p_entity.id group by c.deletes, n.key
   ), counted as (
     -- What leaves its predicate is deleted page by page, what the source no longer has at the end: each is looked at by itself.
-    select 'delete' as kind, null as field, deletes, sum(deleted) as records from pages group by deletes
-    union all select 'null', n.key, false, sum(n.value::bigint) from pages cross join lateral jsonb_each_text(nulled) n group by n.key
-    union all select 'overwrite', null, false, sum(overwritten) from pages where sync.counts_overwritten(p_entity)
+    select 'delete' as kind, null as field, deletes, n as records from pages where key = 'deleted'
+    union all select 'null', substr(key, 8), false, sum(n) from pages where key like 'nulled %' group by key
+    union all select 'overwrite', null, false, sum(n) from pages where key = 'overwritten' and sync.counts_overwritten(p_entity)
   )
   select coalesce(jsonb_agg(jsonb_build_object('kind', b.kind, 'field', b.field, 'records', b.records, 'landed', b.landed) order by b.kind, b.field), '[]')
     from (select distinct on (c.kind, c.field) c.kind, c.field, c.records, sync.exceeds_brake(x, p_entity.id, c.kind, c.field, c.records::bigint) as landed
@@ -9606,11 +9719,12 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   )
   select jsonb_build_object(
     'entity', p_entity.entity_type,
-    'counts', (select jsonb_build_object('read', coalesce(sum(read), 0), 'inserted', coalesce(sum(inserted), 0), 'updated', coalesce(sum(updated), 0),
-                 'unchanged', coalesce(sum(unchanged), 0), 'deleted', coalesce(sum(deleted), 0), 'waiting', coalesce(sum(waiting), 0),
-                 'inConflict', coalesce(sum(in_conflict), 0), 'waived', coalesce(sum(waived), 0), 'absent', coalesce(sum(absent), 0),
-                 'surplus', coalesce(sum(surplus), 0))
-                 from public.sync_page_log where execution_id = p_execution and entity_id = p_entity.id),
+    'counts', (select jsonb_build_object('read', coalesce(read, 0), 'inserted', coalesce(inserted, 0), 'updated', coalesce(updated, 0),
+                 'unchanged', coalesce(unchanged, 0), 'deleted', coalesce(deleted, 0), 'waiting', coalesce(waiting, 0),
+                 'inConflict', coalesce(in_conflict, 0), 'waived', coalesce(waived, 0), 'absent', coalesce(absent, 0),
+                 'surplus', coalesce(surplus, 0))
+                 from jsonb_to_record(sync.counted(p_execution, p_entity.id)) as c (read bigint, inserted bigint, updated bigint, unchanged bigint,
+                        deleted bigint, waiting bigint, in_conflict bigint, waived bigint, absent bigint, surplus bigint)),
     'outcomes', (select coalesce(jsonb_agg(jsonb_build_object('outcome', outcome, 'rule', rule, 'field', field, 'count', n, 'remedy', remedy,
                    'legacyIds', to_jsonb(examples)) order by outcome, n desc, rule, field), '[]') from outcomes),
     'warnings', (select coalesce(jsonb_agg(jsonb_build_object('rule', rule, 'count', n, 'legacyIds', to_jsonb(examples)) order by rule), '[]') from warned),
@@ -9637,10 +9751,23 @@ comment on function sync.forget_plan(uuid, smallint, integer) is
 
 create function sync.forget_closed_plans(p_rows integer) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  -- From one execution to the next of those that have left something, however many there have been.
+  with recursive records as (
+    (select r.execution_id as id from public.sync_planned_records r order by r.execution_id limit 1)
+    union all
+    select (select r.execution_id from public.sync_planned_records r where r.execution_id > p.id order by r.execution_id limit 1)
+      from records p where p.id is not null
+  ), keys as (
+    (select k.execution_id as id from public.sync_planned_keys k order by k.execution_id limit 1)
+    union all
+    select (select k.execution_id from public.sync_planned_keys k where k.execution_id > p.id order by k.execution_id limit 1)
+      from keys p where p.id is not null
+  )
   select sync.forget_plan(x.id, e.id, p_rows)
-    from public.sync_executions x join public.sync_entities e on e.source_id = x.source_id
-   where x.dry_run and x.status <> 'running'
-     and (exists (select from public.sync_planned_records r where r.execution_id = x.id and r.entity_id = e.id)
+    from (select id from records union select id from keys) n
+   cross join lateral (select y.id, y.source_id from public.sync_executions y where y.id = n.id and y.status <> 'running' offset 0) x
+    join public.sync_entities e on e.source_id = x.source_id
+   where (exists (select from public.sync_planned_records r where r.execution_id = x.id and r.entity_id = e.id)
        or exists (select from public.sync_planned_keys k where k.execution_id = x.id and k.entity_id = e.id))
    limit 1
 $$;
@@ -10004,7 +10131,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
   select sync.raise_alert('tick_part_failed', 'critical', null, null, null,
            format('A part of the work of sync-tick fails each time: %s. What it does is not done; the other parts go on. See tick.failed in the log of sync-tick.', f), '{}', split_part(f, ':', 1))
     from unnest(p_failed) f
-   where (select count(*) from (select t.failed from public.sync_ticks t where t.ended_at is not null and t.id <> p_id order by t.ended_at desc limit 2) t
+   where (select count(*) from (select t.failed from public.sync_ticks t where t.ended_at is not null and t.id <> p_id order by t.created_at desc limit 2) t
            where exists (select from unnest(t.failed) o where o like '%: %' and split_part(o, ':', 1) = split_part(f, ':', 1))) = 2;
 $$;
 comment on function sync.note_failed_parts(uuid, text[]) is

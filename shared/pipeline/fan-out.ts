@@ -108,6 +108,6 @@ async function dependants(
   return { keys: [], range: lowest === undefined || highest === undefined ? null : { lowest, highest } };
 }
 
-function ask<Row extends object>(source: Sql, { text, parameters }: KeyQuery): Promise<Row[]> {
-  return query<Row>(source, "source", text, parameters);
+function ask<Row extends object>(source: Sql, asked: KeyQuery): Promise<Row[]> {
+  return query<Row>(source, "source", asked.text, asked.parameters, asked);
 }

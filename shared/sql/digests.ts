@@ -49,6 +49,7 @@ export async function windowEnd(source: Queryable, entity: Entity, { from, to }:
        from (select ${key} as id from ${drivingSql(entity)}
               where ${key} between $1::text::bigint and $2::text::bigint order by ${key} limit $3) w`,
     [String(from), String(to), limit],
+    { inKeyOrder: true },
   );
 }
 

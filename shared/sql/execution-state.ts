@@ -30,13 +30,14 @@ export async function executionState(target: Queryable, id: string): Promise<Rec
                     'capture', (select coalesce(min(c.capture::text) filter (where c.capture not in ('joins', 'keys')), min(c.capture::text))
                                   from public.sync_chains c
                                  where c.execution_id = x.id and c.entity_id = e.id and (c.capture <> 'keys' or x.selective)),
-                    'counts', (select jsonb_build_object('pages', count(*), 'read', coalesce(sum(l.read), 0),
-                                 'inserted', coalesce(sum(l.inserted), 0), 'updated', coalesce(sum(l.updated), 0),
-                                 'unchanged', coalesce(sum(l.unchanged), 0), 'deleted', coalesce(sum(l.deleted), 0),
-                                 'waiting', coalesce(sum(l.waiting), 0), 'inConflict', coalesce(sum(l.in_conflict), 0),
-                                 'waived', coalesce(sum(l.waived), 0), 'absent', coalesce(sum(l.absent), 0),
-                                 'surplus', coalesce(sum(l.surplus), 0))
-                                 from public.sync_page_log l where l.execution_id = x.id and l.entity_id = e.id))
+                    'counts', (select jsonb_build_object('pages', coalesce(l.pages, 0), 'read', coalesce(l.read, 0),
+                                 'inserted', coalesce(l.inserted, 0), 'updated', coalesce(l.updated, 0),
+                                 'unchanged', coalesce(l.unchanged, 0), 'deleted', coalesce(l.deleted, 0),
+                                 'waiting', coalesce(l.waiting, 0), 'inConflict', coalesce(l.in_conflict, 0),
+                                 'waived', coalesce(l.waived, 0), 'absent', coalesce(l.absent, 0),
+                                 'surplus', coalesce(l.surplus, 0))
+                                 from jsonb_to_record(sync.counted(x.id, e.id)) as l (pages bigint, read bigint, inserted bigint, updated bigint,
+                                        unchanged bigint, deleted bigint, waiting bigint, in_conflict bigint, waived bigint, absent bigint, surplus bigint)))
                   order by array_position(x.entities, e.entity_type::text))
              from public.sync_entities e
             where e.source_id = x.source_id and e.entity_type = any (x.entities)
@@ -47,8 +48,8 @@ export async function executionState(target: Queryable, id: string): Promise<Rec
                      from (select entity_type, state, conflict_type, rule, count(*) as n from public.sync_conflicts
                             where state in ('waiting', 'open') and entity_type = any (x.entities) group by 1, 2, 3, 4) q),
          'waivers', (select coalesce(pg_catalog.jsonb_agg(jsonb_build_object('rule', v.rule, 'count', v.n) order by v.rule), '[]')
-                       from (select waived_by as rule, sum(waived) as n from public.sync_page_log
-                              where execution_id = x.id and waived > 0 group by 1) v),
+                       from (select substr(c.key, 11) as rule, c.value::bigint as n from jsonb_each_text(sync.counted(x.id)) c
+                              where c.key like 'waived by %') v),
          'notices', (select coalesce(pg_catalog.jsonb_agg(a.message), '[]') from public.sync_alerts a
                       where a.source_id = x.source_id and a.kind = 'horizon_held' and a.closed_at is null),
          'warnings', (select coalesce(pg_catalog.jsonb_agg(jsonb_build_object('rule', w.rule, 'count', w.n) order by w.rule), '[]')

@@ -25,6 +25,7 @@ export function joinRows(join: ConsumedJoin, after: string | null, limit: number
             where ${keysBehind(key, "$1::text::bigint")}
             order by ${key} limit $2`,
     parameters: [after, limit],
+    inKeyOrder: true,
   };
 }
 

@@ -7,6 +7,8 @@ import { drivingSql, freeName, joinsSql, keySql, sentSql, whereSql } from "./pro
 export interface KeyQuery {
   readonly text: string;
   readonly parameters: readonly (string | number | null)[];
+  /** It walks one table in the order of an index up to a limit. */
+  readonly inKeyOrder?: boolean;
 }
 
 /** Keyset page over all records of an entity. */
@@ -17,6 +19,8 @@ export function allKeys(entity: Entity, range: KeyRange): KeyQuery {
             where ${between(key)} and ${whereSql(entity)}
             order by ${key} limit $4`,
     parameters: bounds(range),
+    // What SQL of an entity file has to do with them is for the planner to say.
+    inKeyOrder: whereSql(entity) === "true",
   };
 }
 
@@ -71,6 +75,7 @@ export function modifiedKeys(
               ${span === undefined ? "" : `and ${key} between $5::text::bigint and $6::text::bigint`}
             order by ${stamp}, ${key} limit $4`,
     parameters: [after.at, after.id, until, limit, ...spanParameters(span)],
+    inKeyOrder: true,
   };
 }
 

@@ -118,9 +118,9 @@ export async function scanPage<Row extends { readonly id: string }>(
 }
 
 /** Undefined: a limit of the source ended the window, and it can be smaller. */
-async function askWindow<Row>(source: Queryable, { text, parameters }: KeyQuery, size: number): Promise<Window<Row> | undefined> {
+async function askWindow<Row>(source: Queryable, asked: KeyQuery, size: number): Promise<Window<Row> | undefined> {
   try {
-    return await queryOne<Window<Row>>(source, "source", text, parameters);
+    return await queryOne<Window<Row>>(source, "source", asked.text, asked.parameters, asked);
   } catch (error) {
     if (size > 1 && isSourceLimit(error)) return undefined;
     throw error;
@@ -217,6 +217,7 @@ function keyWindow(scan: Scan, cursor: string | null, size: number, room: number
                       where ${behind} and ${key} <= (select last from span) and ${scannedSql("w.xmin", 4)}
                       order by ${key} limit $1) r) changed`,
     parameters: [room, cursor, size, scannedParameter(scan.from)],
+    inKeyOrder: true,
   };
 }
 

@@ -84,5 +84,6 @@ async function keysOf(source: Queryable, entity: Entity, { from, to }: Span) {
     "source",
     `select ${end("asc")} as first, ${end("desc")} as last`,
     [String(from), String(to)],
+    { inKeyOrder: true },
   );
 }

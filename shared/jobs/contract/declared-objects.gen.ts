@@ -47,7 +47,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.adoption_report(uuid,public.sync_entities)",
-    digest: "bae45311cf",
+    digest: "73991006f2",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/adoption-pages.sql",
   },
@@ -233,7 +233,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.chat_text(text)", digest: "8e0c0c5266", rights: [], file: "schemas/functions/alert-messages.sql" },
   {
     object: "function sync.check_brake(public.sync_chains,public.sync_entities,text,text,bigint)",
-    digest: "bb81d6e322",
+    digest: "cbdb4b26a4",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-brakes.sql",
   },
@@ -246,19 +246,19 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.check_decision()", digest: "231f61c668", rights: [], file: "schemas/functions/decisions.sql" },
   {
     object: "function sync.check_leaving(public.sync_chains,public.sync_entities,bigint[])",
-    digest: "c7a40a3cb5",
+    digest: "46ed4d5e05",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-brakes.sql",
   },
   {
     object: "function sync.check_nulled(public.sync_chains,public.sync_entities)",
-    digest: "979b609129",
+    digest: "22b0bb1fd9",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-brakes.sql",
   },
   {
     object: "function sync.check_overwritten(public.sync_chains,public.sync_entities)",
-    digest: "dd17216aa0",
+    digest: "bd7adbffbf",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-brakes.sql",
   },
@@ -277,7 +277,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.claim_page(uuid,integer,integer,jsonb,text,integer)",
-    digest: "f2e5c9c91d",
+    digest: "ce6704f8b3",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-claims.sql",
   },
@@ -301,7 +301,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.clash_statements(uuid,public.sync_entities)",
-    digest: "e9d8a09959",
+    digest: "22f70518ac",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/shadows.sql",
   },
@@ -325,7 +325,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.close_chain(uuid,public.sync_entities)",
-    digest: "deb696b353",
+    digest: "3af70aae59",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/chains.sql",
   },
@@ -397,7 +397,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.compare_join_rows(smallint,integer,bigint[],bigint[],bigint[],uuid)",
-    digest: "1b8e7cb8a9",
+    digest: "59403178e0",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/fan-out.sql",
   },
@@ -408,10 +408,23 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/record-slots.sql",
   },
   {
+    object: "function sync.count_landed(smallint,bigint,bigint)",
+    digest: "9fb72e3378",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/page-brakes.sql",
+  },
+  { object: "function sync.count_page()", digest: "4d5a7751b3", rights: [], file: "schemas/functions/page-counts.sql" },
+  {
     object: "function sync.count_queue(smallint)",
     digest: "ab2259c5b0",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue-care.sql",
+  },
+  {
+    object: "function sync.counted(uuid,smallint)",
+    digest: "a3ac0f0593",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/page-counts.sql",
   },
   {
     object: "function sync.counts_overwritten(public.sync_entities)",
@@ -433,7 +446,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.decide_fields(public.sync_entities,uuid[],jsonb)",
-    digest: "41482a99cd",
+    digest: "fce22c2962",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-fields.sql",
   },
@@ -566,13 +579,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.exceeds_brake(public.sync_executions,smallint,text,text,bigint)",
-    digest: "a1d81d75c2",
+    digest: "bb4fb0e071",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-brakes.sql",
   },
   {
     object: "function sync.execution_metrics(uuid)",
-    digest: "708370fb23",
+    digest: "986e5ae7be",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -626,7 +639,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.find_rows(public.sync_entities,bigint,integer)",
-    digest: "cb46ee2bd0",
+    digest: "38dd3fb45c",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/adoption-pages.sql",
   },
@@ -662,13 +675,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.foretold_brakes(uuid,public.sync_entities)",
-    digest: "055fe5918d",
+    digest: "3fadf79f74",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/plan-report.sql",
   },
   {
     object: "function sync.forget_closed_plans(integer)",
-    digest: "2943f70faf",
+    digest: "e0d0f2463b",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/plan-report.sql",
   },
@@ -924,6 +937,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/digest.sql",
   },
   {
+    object: "function sync.landed_needed(public.sync_executions,smallint,text,text,bigint)",
+    digest: "ebe33a142d",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/page-brakes.sql",
+  },
+  {
     object: "function sync.latest_starts(text[],text)",
     digest: "c44dffd7ee",
     rights: ["isthmus_worker EXECUTE"],
@@ -1167,7 +1186,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.note_failed_parts(uuid,text[])",
-    digest: "3fcb7f4f0b",
+    digest: "e0638d4e81",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ticks.sql",
   },
@@ -1333,7 +1352,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.plan_report(uuid,public.sync_entities)",
-    digest: "f8acd17393",
+    digest: "e2bd2f088d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/plan-report.sql",
   },
@@ -1539,7 +1558,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.renew_job()", digest: "4f9ea92d24", rights: [], file: "schemas/functions/table-guards.sql" },
   {
     object: "function sync.replace_join_rows(public.sync_chains,bigint[],bigint[],bigint[],jsonb,boolean)",
-    digest: "fafea6411a",
+    digest: "7f15b4fdd6",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/fan-out.sql",
   },
@@ -1647,7 +1666,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.shadow_page(uuid,public.sync_entities,bigint[])",
-    digest: "f896e12b9a",
+    digest: "c2b4613f0a",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/shadows.sql",
   },
@@ -1765,7 +1784,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.sum_execution(uuid)",
-    digest: "cb7dc71bcd",
+    digest: "a1d3fb2e22",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -2925,6 +2944,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "cb297cf99a",
     rights: [],
     file: "schemas/functions/rules.sql",
+  },
+  {
+    object: "trigger count_page on public.sync_page_log",
+    digest: "2193e83840",
+    rights: [],
+    file: "schemas/functions/page-counts.sql",
   },
   {
     object: "trigger forget_job_alerts on public.sync_jobs",

@@ -81,7 +81,7 @@ async function modified(source: Sql, entity: Entity, { chain }: Claim): Promise<
   const after = { at: chain.cursor_at ?? "-infinity", id: chain.cursor };
   const { results } = await inAllSpans(source, entity, (span) => {
     const keys = modifiedKeys(entity, stampOf(entity), after, chain.until_at ?? "-infinity", chain.page_size, span);
-    return query<{ id: string; at: string; epoch: string }>(source, "source", keys.text, keys.parameters);
+    return query<{ id: string; at: string; epoch: string }>(source, "source", keys.text, keys.parameters, keys);
   });
   const rows = results
     .flat()
@@ -106,8 +106,9 @@ async function ofSource(source: Sql, keys: KeyQuery, limit: number): Promise<Det
   return pageOf((await keysOf(source, keys)).ids, limit);
 }
 
-async function keysOf(source: Sql, { text, parameters }: KeyQuery): Promise<FoundKeys> {
-  return { ids: (await query<{ id: string }>(source, "source", text, parameters)).map(({ id }) => id), waived: 0 };
+async function keysOf(source: Sql, asked: KeyQuery): Promise<FoundKeys> {
+  const rows = await query<{ id: string }>(source, "source", asked.text, asked.parameters, asked);
+  return { ids: rows.map(({ id }) => id), waived: 0 };
 }
 
 /** Records that the entity's condition lets in; where it is a predicate, also those that have landed, and how many it waives. */

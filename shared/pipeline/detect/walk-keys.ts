@@ -17,8 +17,8 @@ export interface Walked extends FoundKeys {
   readonly done: boolean;
 }
 
-/** Rows of the driving table in the first window of a page. */
-const FIRST_WINDOW = 10_000;
+/** Rows of the driving table in the first window of a page, at least and for each record that the page may have. */
+const FIRST_WINDOW = { least: 1_000, perRecord: 2 };
 
 /**
  * A page of the keys that a condition lets in. Nobody knows how many rows lie between two of them, so the driving table is walked in
@@ -37,7 +37,7 @@ export async function walkKeys(
   const ids: string[] = [];
   let waived = 0;
   let { after } = range;
-  let size = Math.max(FIRST_WINDOW, range.limit);
+  let size = Math.max(FIRST_WINDOW.least, FIRST_WINDOW.perRecord * range.limit);
   let grows = true;
   for (;;) {
     const windowBegun = pace.clock();

@@ -4,11 +4,10 @@
 create function sync.execution_metrics(p_execution uuid) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with pages as (
-    select coalesce(sum(read), 0) as processed,
-           coalesce(sum(inserted + updated + unchanged + deleted + waived), 0) as succeeded,
-           coalesce(sum(waiting + in_conflict), 0) as failed,
-           avg(wall_ms) as latency, sum(cache_hits) as hits, sum(cache_lookups) as lookups
-      from public.sync_page_log where execution_id = p_execution
+    select coalesce(c.read, 0) as processed, coalesce(c.inserted + c.updated + c.unchanged + c.deleted + c.waived, 0) as succeeded,
+           coalesce(c.waiting + c.in_conflict, 0) as failed, c.wall_ms / c.pages as latency, c.cache_hits as hits, c.cache_lookups as lookups
+      from jsonb_to_record(sync.counted(p_execution)) as c (pages bigint, read bigint, inserted bigint, updated bigint, unchanged bigint, deleted bigint,
+             waived bigint, waiting bigint, in_conflict bigint, wall_ms numeric, cache_hits bigint, cache_lookups bigint)
   ), healed as (
     -- A record that waits for one of the same execution, often of its own entity, is read again in it: no error.
     select coalesce(sum(c.attempts), 0) as records
@@ -32,16 +31,16 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from pages, healed, queue, run
 $$;
 comment on function sync.execution_metrics(uuid) is
-  'The seven metrics of an execution, from sync_page_log and sync_conflicts. Null where nothing was counted.';
+  'The seven metrics of an execution, from the counts of its chains and sync_conflicts. Null where nothing was counted.';
 
 create function sync.sum_execution(p_execution uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_executions e
      set records_processed = coalesce(l.processed, 0), records_succeeded = coalesce(l.succeeded, 0),
          records_failed = coalesce(l.failed, 0), metrics = sync.execution_metrics(p_execution)
-    from (select sum(read) as processed, sum(inserted + updated + unchanged + deleted + waived) as succeeded,
-                 sum(waiting + in_conflict) as failed
-            from public.sync_page_log where execution_id = p_execution) l
+    from (select c.read as processed, c.inserted + c.updated + c.unchanged + c.deleted + c.waived as succeeded, c.waiting + c.in_conflict as failed
+            from jsonb_to_record(sync.counted(p_execution)) as c (read bigint, inserted bigint, updated bigint, unchanged bigint, deleted bigint,
+                   waived bigint, waiting bigint, in_conflict bigint)) l
    where e.id = p_execution;
   update public.sync_jobs j
      set status = case when e.status = 'cancelled' then 'pending' else e.status::text end::public.sync_job_status,
