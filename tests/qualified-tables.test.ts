@@ -30,7 +30,7 @@ function wrongWith({ verb, table, behind }: Omit<Place, "file">): string | undef
   if (WITH_ALIAS.test(table) || (/^%(\d+\$)?s$/.test(table) && /^( on true)?$/.test(behind))) return undefined;
   // A schema and a table of ours.
   if (/^%(\d+\$)?I\.(sync_|uuid_mappings_)\w+$/.test(table)) return undefined;
-  if (/^%(\d+\$)?I/.test(table) || /^\$\{ident\(/.test(table)) return "is found by the search path";
+  if (/^%(\d+\$)?I/.test(table) || table.startsWith("${ident(")) return "is found by the search path";
   // Of a row that is inserted nothing is read under its table's name.
   if (verb === "into") return undefined;
   return ALIASED.test(behind) ? undefined : "has no alias: its name is a word of the statement";
