@@ -1366,7 +1366,7 @@ comment on column public.sync_entity_shapes.source_compared is 'The same of all 
 comment on column public.sync_entity_shapes.planned is 'What the execution that runs was planned with, {execution, target, source}: what will have been compared when it succeeds.';
 
 comment on column public.sync_entity_shapes.padded is
-  'Of each field that reads one column of the source as it is: the parts of that column''s type (elements, attributes) that are char(n), {field: [path]}.';
+  'Of each field that reads one column of the source as it is: the parts of that column''s type (elements, attributes) that are char(n), {field: [path]}; with * where the field is computed from such parts, and !path of each other.';
 
 alter table public.sync_entity_shapes enable row level security;
 create policy team_reads on public.sync_entity_shapes for select to authenticated
@@ -2460,12 +2460,12 @@ begin
     return sync.fits_range_sql(p_name, p_type);
   end if;
   return sync.fits_scalar_sql(p_name, p_type, p_exact,
-    case when jsonb_typeof(p_padded) = 'array' then case when p_padded ? p_path then 'yes' else 'no' end
+    case when jsonb_typeof(p_padded) = 'array' then case when p_padded ? p_path then 'yes' when p_padded ? '*' and not p_padded ? ('!' || p_path) then 'perhaps' else 'no' end
          when p_padded = 'true' or p_path <> '' then 'perhaps' else 'no' end);
 end
 $$;
 comment on function sync.fits_sql(text, text, text, jsonb, text) is
-  'SQL over the text p.<p_name>: whether a column of that type holds the value exactly, its elements and attributes, too; null where every value that can be read as the type fits. p_padded: the parts of the text (at p_path: [] elements, .n attributes) that have the blanks with which a char(n) pads, as sync.padded_parts has them; null: nobody knows of any part; true: the whole text may have them, as in JSON. A char(n) of the source that is no part is read without its own. Time zone UTC.';
+  'SQL over the text p.<p_name>: whether a column of that type holds the value exactly, its elements and attributes, too; null where every value that can be read as the type fits. p_padded: the parts of the text (at p_path: [] elements, .n attributes) that have the blanks with which a char(n) pads, as sync.padded_parts has them, *: any other may have them, too, but for those with a ! before them, because the value is computed from such parts; null: nobody knows of any part; true: the whole text may have them, as in JSON. A char(n) of the source that is no part is read without its own. Time zone UTC.';
 
 create function sync.padded_parts(p_entity public.sync_entities) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp
@@ -2670,12 +2670,20 @@ comment on function sync.target_shapes(smallint, text[]) is 'The shapes of the t
 
 create function sync.reshaped_columns(p_before jsonb, p_now jsonb) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  select coalesce(pg_catalog.array_agg(distinct b.key order by b.key), '{}')
-    from jsonb_each(p_before -> 'columns') b
-    cross join lateral jsonb_each_text(b.value) w
-    cross join lateral (select p_now -> 'columns' -> b.key ->> w.key as identity) n
-   -- What is new says nothing of older values. A type that changes with the file staying only reads differently.
-   where n.identity <> w.value and (w.key not like 'type %' or p_before -> 'files' ->> 'rows' is distinct from p_now -> 'files' ->> 'rows')
+  select coalesce(pg_catalog.array_agg(distinct c.key order by c.key), '{}')
+    from (
+      select b.key
+        from jsonb_each(p_before -> 'columns') b
+        cross join lateral jsonb_each_text(b.value) w
+        cross join lateral (select p_now -> 'columns' -> b.key ->> w.key as identity) n
+       -- A type that changes with the file staying only reads differently.
+       where n.identity <> w.value and (w.key not like 'type %' or p_before -> 'files' ->> 'rows' is distinct from p_now -> 'files' ->> 'rows')
+      union
+      -- What is new says nothing of older values, but for an attribute, which every value of its type has at once.
+      select b.key
+        from jsonb_each(p_before -> 'columns') b
+        cross join lateral jsonb_each_text(p_now -> 'columns' -> b.key) n
+       where n.key like 'attribute %' and not b.value ? n.key) c
 $$;
 comment on function sync.reshaped_columns(jsonb, jsonb) is 'The columns of which a value may be another one in the second shape, without anybody having written it.';
 
@@ -2689,7 +2697,18 @@ comment on function sync.has_moved(jsonb, jsonb) is 'Whether rows may be others 
 create function sync.look_at_shapes(p_source_id smallint, p_entities text[], p_source jsonb)
 returns table (entity text, target jsonb, source jsonb, target_moved boolean, source_moved boolean)
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  -- Entities of which some part of a value was padded by the source and is no longer, or the other way round.
+  v_padded smallint[] := array(
+    select e.id from public.sync_entities e join public.sync_entity_shapes h on h.entity_id = e.id
+     where e.source_id = p_source_id and e.entity_type = any (p_entities) and p_source ? e.entity_type::text
+       and exists (select from jsonb_each(h.padded) b where p_source -> e.entity_type::text -> 'padded' -> b.key is distinct from b.value));
 begin
+  -- Whether blanks belong to a value was told by what is true no longer, of records that have landed since, too; their hashes do not say it: all are read again.
+  update public.sync_chains set definition_hash = 'mixed' where entity_id = any (v_padded) and closed_at is null;
+  update public.sync_checkpoints k set definition_hash = 'mixed'
+    from public.sync_entities e
+   where e.id = any (v_padded) and k.source_id = e.source_id and k.entity_type = e.entity_type;
   insert into public.sync_entity_shapes as h (entity_id, target, target_compared, padded)
   select n.entity_id, n.shape,
          -- Somebody has removed what was known of an entity that has run: then nothing is known to have been compared.
@@ -2712,7 +2731,7 @@ begin
 end
 $$;
 comment on function sync.look_at_shapes(smallint, text[], jsonb) is
-  'Notes the shapes of entities'' target tables, which columns are others than before, and which parts of values are padded; returns the shapes, and whether either side''s is another than when it was compared last. p_source: {entity: shape of the tables that it reads, with padded}.';
+  'Notes the shapes of entities'' target tables, which columns are others than before, and which parts of values are padded (where these are others, the entity is read again in full); returns the shapes, and whether either side''s is another than when it was compared last. p_source: {entity: shape of the tables that it reads, with padded}.';
 
 create function sync.plan_shapes(p_source_id smallint, p_execution uuid, p_shapes jsonb) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$

@@ -8,6 +8,8 @@ export type Side = "source" | "target";
 export const PINNED = {
   client_encoding: "UTF8",
   standard_conforming_strings: "on",
+  // Before the path, whose text it shapes.
+  quote_all_identifiers: "off",
   search_path: "pg_catalog, public, pg_temp",
   TimeZone: "UTC",
   timezone_abbreviations: "Default",
@@ -23,7 +25,6 @@ export const PINNED = {
   lc_numeric: "C",
   lc_time: "C",
   array_nulls: "on",
-  quote_all_identifiers: "off",
   transform_null_equals: "off",
   default_text_search_config: "pg_catalog.simple",
 } as const;

@@ -26,13 +26,21 @@ export function placeOf({ source }: Entity, reference: string): readonly [table:
   return table === undefined ? undefined : [table, column];
 }
 
-/** Where each field reads that reads one column as it is. */
-export function placesRead(entity: Entity): ReadonlyMap<string, readonly [table: string, column: string]> {
+/** Where a field reads, and whether it has the value as it is there. */
+export interface PlaceRead {
+  readonly table: string;
+  readonly column: string;
+  /** Otherwise it is computed: which part of the column is where in its value, nobody knows. */
+  readonly copied: boolean;
+}
+
+/** Where each field reads that reads one column. */
+export function placesRead(entity: Entity): ReadonlyMap<string, PlaceRead> {
   return new Map(
-    Object.entries(entity.fields).flatMap(([name, { columns }]) => {
+    Object.entries(entity.fields).flatMap(([name, { columns, kind }]) => {
       const read = columns.length === 1 ? entity.source.columns[columns[0] ?? ""] : undefined;
-      const place = typeof read === "string" ? placeOf(entity, read) : undefined;
-      return place ? [[name, place] as const] : [];
+      const [table, column] = (typeof read === "string" ? placeOf(entity, read) : undefined) ?? [];
+      return table === undefined || column === undefined ? [] : [[name, { table, column, copied: kind === "direct_copy" }]];
     }),
   );
 }

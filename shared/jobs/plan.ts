@@ -85,6 +85,8 @@ export async function startExecution(context: Context, request: ExecutionRequest
   const position = await sourcePosition(source);
   await openEntities(target, sourceId, names, dryRun);
 
+  // Before the checkpoints: what is padded otherwise than before changes them.
+  const shapes = await lookAtShapes(target, sourceId, names, contract.sourceShapes);
   const known = new Map((await checkpoints(target, sourceId)).map((checkpoint) => [checkpoint.entity, checkpoint]));
   const held = await heldHorizon(
     source,
@@ -92,7 +94,6 @@ export async function startExecution(context: Context, request: ExecutionRequest
     names.flatMap((name) => known.get(name) ?? []),
     config.ISTHMUS_HORIZON_MINUTES,
   );
-  const shapes = await lookAtShapes(target, sourceId, names, contract.sourceShapes);
   const landed = entities.filter(({ name }) => known.has(name));
   const warnings = [...unknown, ...contract.warnings, ...(held ? [held.finding] : []), ...reshapedFindings(landed, shapes, true)];
   const changed = changedTables(context);

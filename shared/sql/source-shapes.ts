@@ -8,11 +8,13 @@ export interface SourceTableShape {
   readonly functions: string;
   /** Of each column, the parts (elements, attributes) that have the blanks with which char(n) pads, as paths: sync.fits_sql has the same. */
   readonly padded: Readonly<Record<string, readonly string[]>>;
+  /** The other parts that have none of their own, of columns that have any. */
+  readonly unpadded: Readonly<Record<string, readonly string[]>>;
 }
 
 /** What of its tables' shapes concerns an entity. */
 export interface SourceShape extends Shape {
-  /** Of each field that reads one column as it is: the padded parts of that column. Nothing is known of the others. */
+  /** Of each field that reads one column: which parts of its value are padded, as sync.fits_sql takes it. Nothing is known of the others. */
   readonly padded: Readonly<Record<string, readonly string[]>>;
 }
 
@@ -101,6 +103,11 @@ export const SOURCE_SHAPES = `
              'padded', (select coalesce(jsonb_object_agg(w.attname, w.paths), '{}')
                           from (select p.attname, coalesce(pg_catalog.jsonb_agg(p.path order by p.path) filter (where p.type = 'bpchar'::regtype and p.path <> ''), '[]') as paths
                                   from parts p where p.root = r.oid group by p.attname) w),
+             'unpadded', (select coalesce(jsonb_object_agg(w.attname, w.paths), '{}')
+                            from (select p.attname, pg_catalog.jsonb_agg(p.path order by p.path) as paths
+                                    from parts p join pg_type y on y.oid = p.type
+                                   where p.root = r.oid and p.path <> '' and p.type <> 'bpchar'::regtype and y.typtype in ('b', 'e') and not (y.typlen = -1 and y.typelem <> 0)
+                                   group by p.attname) w),
              'files', (select coalesce(md5(string_agg(concat_ws('/', c.oid, c.relfilenode), ' ' order by c.oid)), '')
                          from tree t join pg_class c on c.oid = t.member where t.root = r.oid),
              'functions', coalesce((select b.functions from bodies b where b.by = 'table' and b.of = r.relname::text), '')) as shape
@@ -114,11 +121,11 @@ const CALLED = JSON.stringify(["functions that the entity's SQL calls"]);
 
 /**
  * What of its tables' shapes concerns an entity: the columns that it reads, under names of both, and what it calls. `places`: where the
- * fields read that read one column as it is.
+ * fields read that read one column.
  */
 export function shapeRead(
   read: ReadonlyMap<string, ReadonlySet<string>>,
-  places: ReadonlyMap<string, readonly [table: string, column: string]>,
+  places: ReadonlyMap<string, { readonly table: string; readonly column: string; readonly copied: boolean }>,
   tables: Readonly<Record<string, SourceTableShape>>,
   called: string,
 ): SourceShape {
@@ -144,11 +151,17 @@ export function shapeRead(
       [CALLED, called],
     ]),
     padded: Object.fromEntries(
-      [...places].flatMap(([name, [table, column]]) => {
-        const padded = Object.hasOwn(tables, table) ? tables[table]?.padded : undefined;
-        const paths = padded && Object.hasOwn(padded, column) ? padded[column] : undefined;
-        return paths ? [[name, paths]] : [];
+      [...places].flatMap(([name, place]) => {
+        const shape = Object.hasOwn(tables, place.table) ? tables[place.table] : undefined;
+        const paths = shape && ownOf(shape.padded, place.column);
+        if (paths === undefined) return [];
+        if (place.copied || paths.length === 0) return [[name, paths]];
+        // Computed from padded parts: any part of the value may be one of them, unless the column has at its place one that is none.
+        return [[name, [...paths, "*", ...(ownOf(shape?.unpadded ?? {}, place.column) ?? []).map((path) => `!${path}`)]]];
       }),
     ),
   };
 }
+
+const ownOf = <T>(record: Readonly<Record<string, T>>, name: string): T | undefined =>
+  Object.hasOwn(record, name) ? record[name] : undefined;

@@ -669,7 +669,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.fits_sql(text,text,text,jsonb,text)",
-    digest: "774ce750b2",
+    digest: "98e8d1b39b",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
   },
@@ -1034,7 +1034,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.look_at_shapes(smallint,text[],jsonb)",
-    digest: "abb2a15b79",
+    digest: "d80e9fd85b",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/entity-shapes.sql",
   },
@@ -1576,7 +1576,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.reshaped_columns(jsonb,jsonb)",
-    digest: "deb15697a7",
+    digest: "61f2f868ba",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/entity-shapes.sql",
   },
