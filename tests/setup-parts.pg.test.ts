@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
@@ -7,7 +7,6 @@ import { applySchema } from "../local/cli/setup/apply-schema.ts";
 import { withSetup, type Setup } from "../local/cli/setup/context.ts";
 import { deployFunctions } from "../local/cli/setup/deploy-functions.ts";
 import { saveAndDrop } from "../local/cli/setup/drop-ours.ts";
-import { putVariables } from "../local/cli/setup/env-file.ts";
 import { grantRights } from "../local/cli/setup/grant-rights.ts";
 import { abandoningWhatIsLost } from "../local/cli/setup/lost-transaction.ts";
 import { managementApi } from "../local/cli/setup/management-api.ts";
@@ -211,15 +210,6 @@ describe("setup", () => {
     });
     expect(await free()).toBe(true);
     await owner.end({ timeout: 1 });
-  });
-
-  it("puts variables into the file as they are, and leaves every other line", () => {
-    const path = join(folder, "variables.env");
-    writeFileSync(path, "# a comment with A=1\nA=old\nexport B = 'two'\nAA=3\n", { mode: 0o644 });
-    putVariables(path, { A: "new$&", B: "2", C: "x=y" });
-    expect(readFileSync(path, "utf8")).toBe('# a comment with A=1\nA="new$&"\nB="2"\nAA=3\nC="x=y"\n');
-    expect(statSync(path).mode & 0o777).toBe(0o600);
-    expect(() => putVariables(path, { A: 'x"\nB="3' })).toThrow(/A cannot be written/);
   });
 
   it("refuses a file of secrets in the repository", async () => {

@@ -54,7 +54,11 @@ export function addSetupCommands(program: Command, { terminal, options, print, e
     if (due && !yes && !(await agreed(terminal))) return { seen, done: false };
     return { seen: due || yes ? await perform(steps, setup, shown) : seen, done: true };
   };
-  const given = (more: Omit<SetupOptions, "envFile"> = {}): SetupOptions => ({ envFile: options().envFile, ...more });
+  const given = (more: Omit<SetupOptions, "envFile"> = {}): SetupOptions => ({
+    envFile: options().envFile,
+    tell: (text) => terminal.err(text),
+    ...more,
+  });
 
   program
     .command("setup")

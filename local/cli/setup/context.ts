@@ -8,7 +8,7 @@ import type { Installation } from "../../../shared/entities/installation.ts";
 import { connectionTo } from "../connection.ts";
 import { Problem } from "../problem.ts";
 import { required, withEnvFile, type Environment } from "../settings.ts";
-import { putVariables, writeTemplate } from "./env-file.ts";
+import { putVariables, removeDraft, writeTemplate } from "./env-file.ts";
 import { managementApi, type ManagementApi } from "./management-api.ts";
 import { abandoningWhatIsLost } from "./lost-transaction.ts";
 import { PROJECT_ROOT } from "./project-root.ts";
@@ -39,6 +39,8 @@ export interface SetupOptions {
   readonly envFile: string | undefined;
   readonly entities?: readonly string[];
   readonly upgrade?: boolean;
+  /** Told of what a killed run had left, and is gone now. */
+  readonly tell?: (text: string) => void;
 }
 
 const OWNER = "It is the project's database as postgres (Connect, Session pooler).";
@@ -70,6 +72,8 @@ export async function withSetup<T>(given: Environment, options: SetupOptions, wo
       { exitCode: 2 },
     );
   }
+  const left = removeDraft(envFile);
+  if (left !== undefined) options.tell?.(`Removed ${left}: a run that was killed left it behind, with secrets in it.\n`);
   const env = () => withEnvFile(given, envFile);
   const ref = projectRef(env());
   const api = managementApi(

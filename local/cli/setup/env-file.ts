@@ -1,4 +1,14 @@
-import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { Problem } from "../problem.ts";
 
 /** What a person fills in. Every other variable has a default, or is added by setup. */
@@ -49,8 +59,31 @@ export function putVariables(path: string, values: Readonly<Record<string, strin
     const line = `${name}="${value}"`;
     text = assigned.test(text) ? text.replace(assigned, () => line) : `${text}${text.endsWith("\n") ? "" : "\n"}${line}\n`;
   }
-  // Whoever pulls the plug meanwhile leaves the one file or the other.
-  const draft = `${path}.${process.pid}`;
-  writeFileSync(draft, text, { mode: 0o600 });
+  replaceFile(realpathSync(path), text);
+}
+
+/** Where the next text of a file of variables stands until it takes the place of the file. */
+const draftOf = (path: string) => `${realpathSync(path)}.setup-draft`;
+
+/** Takes away what a run left that was killed while it wrote the file: a draft of it, with secrets. @returns its name, if there was one. */
+export function removeDraft(path: string): string | undefined {
+  const draft = draftOf(path);
+  if (!existsSync(draft)) return undefined;
+  rmSync(draft);
+  return draft;
+}
+
+/** Whoever pulls the plug meanwhile leaves the one text or the other, and at most a draft, readable by its owner alone. */
+function replaceFile(path: string, text: string): void {
+  const draft = draftOf(path);
+  // Under a name that is always the same, and never into what somebody else has put there.
+  rmSync(draft, { force: true });
+  const file = openSync(draft, "wx", 0o600);
+  try {
+    writeFileSync(file, text);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
   renameSync(draft, path);
 }
