@@ -3,8 +3,8 @@ import { createRequire } from "node:module";
 import { dirname, join, resolve, sep } from "node:path";
 import { compileFunction } from "node:vm";
 import { build } from "esbuild";
-import type { Entity, Field, SourceRow } from "../shared/entities/define-entity.ts";
-import type { ValueRule } from "../shared/entities/rules.ts";
+import type { Entity, Field, SourceRow } from "../shared/entity/define-entity.ts";
+import type { ValueRule } from "../shared/entity/rules.ts";
 import { ROOT } from "./installations.ts";
 
 /** What the source may hold, as text: each kind of value, its edges, and what is no such value. */

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { startDueJobs } from "../shared/jobs/start-jobs.ts";
-import { tick } from "../shared/jobs/tick.ts";
-import { takeDueJobs } from "../shared/sql/jobs.ts";
+import { startDueJobs } from "../shared/tick/start-jobs.ts";
+import { tick } from "../shared/tick/tick.ts";
+import { takeDueJobs } from "../shared/target/jobs.ts";
 import { IsthmusError } from "../shared/errors.ts";
-import type { Context } from "../shared/pipeline/types.ts";
+import type { Context } from "../shared/page/types.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 import { createStranger, createStrangers, ENTITY, type Stranger } from "./support/stranger.ts";
 

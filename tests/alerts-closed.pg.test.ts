@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { readAlerts, showAlerts, showTested, testAlerts } from "../local/cli/alerts.ts";
-import { tick } from "../shared/jobs/tick.ts";
+import { readAlerts, showAlerts, showTested, testAlerts } from "../cli/alerts.ts";
+import { tick } from "../shared/tick/tick.ts";
 import { workerUrl } from "./support/databases.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 import { createStranger, createStrangers, ENTITY, type Stranger } from "./support/stranger.ts";

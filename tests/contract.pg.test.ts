@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { IsthmusError } from "../shared/errors.ts";
-import { checkContract } from "../shared/jobs/contract/check-contract.ts";
-import { acknowledge } from "../shared/jobs/check.ts";
-import { start as startSync } from "../shared/jobs/start.ts";
-import { tick } from "../shared/jobs/tick.ts";
-import type { Context } from "../shared/pipeline/types.ts";
+import { checkContract } from "../shared/contract/check-contract.ts";
+import { acknowledge } from "../shared/contract/check.ts";
+import { start as startSync } from "../shared/plan/start.ts";
+import { tick } from "../shared/tick/tick.ts";
+import type { Context } from "../shared/page/types.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 const alerts = (test: Pipeline) => test.target.admin<

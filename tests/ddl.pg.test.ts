@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { IsthmusError } from "../shared/errors.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
-import type { Finding } from "../shared/jobs/contract/finding.ts";
-import type { SelectionRequest } from "../shared/jobs/plan-selection.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
+import type { Finding } from "../shared/contract/finding.ts";
+import type { SelectionRequest } from "../shared/plan/plan-selection.ts";
 import { SOURCE_DDL, TARGET_DDL, type DdlCase } from "./support/ddl-cases.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 import { createStrangers, entityOf, type Stranger } from "./support/stranger.ts";

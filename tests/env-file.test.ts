@@ -3,8 +3,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, 
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, expect, it } from "vitest";
-import { withSetup } from "../local/cli/setup/context.ts";
-import { putVariables } from "../local/cli/setup/env-file.ts";
+import { withSetup } from "../cli/setup/context.ts";
+import { putVariables } from "../cli/setup/env-file.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "isthmus-env-file-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -26,7 +26,7 @@ const MOMENTS_OF_A_WRITE = [
 const PUT_AND_DIE = ([call, instead]: readonly [string, string]) => `
   import fs from "node:fs";
   import { syncBuiltinESMExports } from "node:module";
-  import { putVariables } from "./local/cli/setup/env-file.ts";
+  import { putVariables } from "./cli/setup/env-file.ts";
   const real = fs.${call};
   const die = () => process.kill(process.pid, "SIGKILL");
   fs.${call} = ${instead};

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { SourceRow } from "../shared/entities/define-entity.ts";
-import { createBuilders } from "../shared/entities/fields.ts";
+import type { SourceRow } from "../shared/entity/define-entity.ts";
+import { createBuilders } from "../shared/entity/fields.ts";
 import type { IsthmusError } from "../shared/errors.ts";
 import { createStranger, ENTITY, entityOf, type Stranger } from "./support/stranger.ts";
 

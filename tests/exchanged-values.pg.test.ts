@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { ident } from "../shared/db/ident.ts";
-import { tick } from "../shared/jobs/tick.ts";
+import { tick } from "../shared/tick/tick.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 import { createStranger, ENTITY } from "./support/stranger.ts";
 

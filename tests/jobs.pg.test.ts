@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { connect } from "../shared/db/connect.ts";
-import { startDueJobs } from "../shared/jobs/start-jobs.ts";
-import { tick } from "../shared/jobs/tick.ts";
-import type { Context, PageOutcome } from "../shared/pipeline/types.ts";
+import { startDueJobs } from "../shared/tick/start-jobs.ts";
+import { tick } from "../shared/tick/tick.ts";
+import type { Context, PageOutcome } from "../shared/page/types.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 import { createRefusingPooler } from "./support/refusing-pooler.ts";
 

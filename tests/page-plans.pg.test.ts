@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
 import postgres from "postgres";
-import { defineEntity, type Entity } from "../shared/entities/define-entity.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
-import { startAdoption } from "../shared/jobs/adopt.ts";
-import { tick } from "../shared/jobs/tick.ts";
-import type { PageOutcome } from "../shared/pipeline/types.ts";
+import { defineEntity, type Entity } from "../shared/entity/define-entity.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
+import { startAdoption } from "../shared/plan/adopt.ts";
+import { tick } from "../shared/tick/tick.ts";
+import type { PageOutcome } from "../shared/page/types.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 import { dear, explainAll, explained, type Explained } from "./support/plans.ts";
 import { createStranger, entityOf } from "./support/stranger.ts";

@@ -64,14 +64,14 @@ const KNOWN: Readonly<Record<string, string>> = {
   "supabase/schemas/functions/shadows.sql: from %4$s) k": "the text of a query that has its alias",
   "supabase/schemas/functions/shadows.sql: from %3$s cross join lateral": "the text of a query that has its alias",
   "shared/sql/key-range.ts: from ${": "is distinct from",
-  "shared/sql/projection.ts: from ${from}": "the text of tables that have their aliases",
-  "shared/sql/source-claims.ts: from public.${ident(table)} where": ALONE,
-  "shared/sql/source-keys.ts: from ${page})": OWN_QUERY,
-  "shared/sql/source-keys.ts: from ${last})": OWN_QUERY,
-  "shared/sql/source-keys.ts: from ${stamp})": "extract(epoch from ...)",
-  "shared/sql/source-tables.ts: from ${table}": ALONE,
-  "shared/sql/source-tables.ts: from public.${ident(table)} where": ALONE,
-  "shared/jobs/contract/key-claims.ts: from public.${ident(table)}": "what a person is told to run, alone",
+  "shared/source/projection.ts: from ${from}": "the text of tables that have their aliases",
+  "shared/source/claims.ts: from public.${ident(table)} where": ALONE,
+  "shared/source/keys.ts: from ${page})": OWN_QUERY,
+  "shared/source/keys.ts: from ${last})": OWN_QUERY,
+  "shared/source/keys.ts: from ${stamp})": "extract(epoch from ...)",
+  "shared/source/tables.ts: from ${table}": ALONE,
+  "shared/source/tables.ts: from public.${ident(table)} where": ALONE,
+  "shared/contract/key-claims.ts: from public.${ident(table)}": "what a person is told to run, alone",
 };
 
 it("no statement of ours can take a table of an installation for a query, an alias or a variable of ours, or the other way round", () => {

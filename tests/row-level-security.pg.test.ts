@@ -1,6 +1,6 @@
 import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { deletesRows } from "../shared/entities/define-entity.ts";
+import { deletesRows } from "../shared/entity/define-entity.ts";
 import { registry } from "../clinic/entities/registry.gen.ts";
 import { asRole, databaseRole, outcomeOf, ROLES, type Role } from "./support/data-api.ts";
 import { readerUrl } from "./support/databases.ts";

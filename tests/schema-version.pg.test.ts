@@ -1,12 +1,12 @@
 import { describe, expect, it } from "vitest";
 import { SCHEMA_VERSION } from "../shared/db/schema-version.ts";
-import type { SelectionRequest } from "../shared/jobs/plan-selection.ts";
-import { checkInstallation } from "../shared/jobs/check.ts";
-import { tick } from "../shared/jobs/tick.ts";
+import type { SelectionRequest } from "../shared/plan/plan-selection.ts";
+import { checkInstallation } from "../shared/contract/check.ts";
+import { tick } from "../shared/tick/tick.ts";
 import { describeError } from "../shared/errors.ts";
-import { runPage } from "../shared/pipeline/run-page.ts";
+import { runPage } from "../shared/page/run-page.ts";
 import type { Sql, Transaction } from "../shared/db/connect.ts";
-import { validate } from "../shared/jobs/validate.ts";
+import { validate } from "../shared/page/validate.ts";
 import { readerUrl, workerUrl } from "./support/databases.ts";
 import { createFunctions, SECRET_KEY } from "./support/handlers.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";

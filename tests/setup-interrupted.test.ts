@@ -8,7 +8,7 @@ import { startFakeManagementApi, type FakeManagementApi } from "./support/fake-m
 
 const ROOT = resolve(import.meta.dirname, "..");
 const DEPLOY = `
-  import { supabase } from "./local/cli/setup/supabase-cli.ts";
+  import { supabase } from "./cli/setup/supabase-cli.ts";
   const { REF, SUPABASE_ACCESS_TOKEN, SUPABASE_PROFILE } = process.env;
   await supabase(["functions", "deploy", "--use-api", "--yes", "--remote=" + REF], { SUPABASE_ACCESS_TOKEN, SUPABASE_PROFILE });`;
 

@@ -3,17 +3,17 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import postgres, { type TransactionSql } from "postgres";
-import { applySchema } from "../local/cli/setup/apply-schema.ts";
-import { withSetup, type Setup } from "../local/cli/setup/context.ts";
-import { deployFunctions } from "../local/cli/setup/deploy-functions.ts";
-import { saveAndDrop } from "../local/cli/setup/drop-ours.ts";
-import { grantRights } from "../local/cli/setup/grant-rights.ts";
-import { abandoningWhatIsLost } from "../local/cli/setup/lost-transaction.ts";
-import { managementApi } from "../local/cli/setup/management-api.ts";
-import { withoutTicks } from "../local/cli/setup/schedule-ticks.ts";
-import { scramVerifier } from "../local/cli/setup/scram.ts";
-import { setSecrets } from "../local/cli/setup/set-secrets.ts";
-import { lookAt, perform, type Step } from "../local/cli/setup/step.ts";
+import { applySchema } from "../cli/setup/apply-schema.ts";
+import { withSetup, type Setup } from "../cli/setup/context.ts";
+import { deployFunctions } from "../cli/setup/deploy-functions.ts";
+import { saveAndDrop } from "../cli/setup/drop-ours.ts";
+import { grantRights } from "../cli/setup/grant-rights.ts";
+import { abandoningWhatIsLost } from "../cli/setup/lost-transaction.ts";
+import { managementApi } from "../cli/setup/management-api.ts";
+import { withoutTicks } from "../cli/setup/schedule-ticks.ts";
+import { scramVerifier } from "../cli/setup/scram.ts";
+import { setSecrets } from "../cli/setup/set-secrets.ts";
+import { lookAt, perform, type Step } from "../cli/setup/step.ts";
 import { createTestTarget, ownerUrl, type TestDatabase } from "./support/databases.ts";
 import { startFakeManagementApi } from "./support/fake-management-api.ts";
 import { testServer } from "./support/servers.ts";
@@ -292,7 +292,7 @@ describe("setup", () => {
   });
 
   it("gives roles to a role by its name: of the keyword current_user supautils makes a crash", () => {
-    const sources = [...filesBelow("supabase/schemas"), ...filesBelow("migrations"), ...filesBelow("local/cli/setup")].map(
+    const sources = [...filesBelow("supabase/schemas"), ...filesBelow("migrations"), ...filesBelow("cli/setup")].map(
       (path) => readFileSync(path, "utf8"),
     );
     expect(sources.length).toBeGreaterThan(50);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { acknowledge } from "../shared/jobs/check.ts";
+import { acknowledge } from "../shared/contract/check.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 import { createStranger, ENTITY } from "./support/stranger.ts";
 

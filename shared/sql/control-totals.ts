@@ -1,12 +1,12 @@
 import type { Queryable } from "../db/connect.ts";
 import { ident, integerArray } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
-import type { Entity } from "../entities/define-entity.ts";
-import type { Claim, PageMessage } from "../pipeline/types.ts";
+import type { Entity } from "../entity/define-entity.ts";
+import type { Claim, PageMessage } from "../page/types.ts";
 import { addDecimals } from "./decimals.ts";
 import { spanParameters, type Span } from "./digests.ts";
-import { columnSql, drivingSql, freeName, joinsSql, keySql, whereSql } from "./projection.ts";
-import { inAllSpans } from "./uncomputable.ts";
+import { columnSql, drivingSql, freeName, joinsSql, keySql, whereSql } from "../source/projection.ts";
+import { inAllSpans } from "../source/uncomputable.ts";
 import { IF_FITTING } from "./fitting.ts";
 
 /** Keys are summed in buckets of 2^14 neighbours, and only buckets that differ are looked into. */

@@ -1,9 +1,9 @@
 import type { Queryable } from "../db/connect.ts";
 import { integerArray } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
-import type { Entity } from "../entities/define-entity.ts";
-import type { Claim, PageMessage } from "../pipeline/types.ts";
-import { DIGEST_SQL, drivingSql, keySql, memberSql, RECORD_KEY, recordsOfKeysSql, recordsSql, whereSql } from "./projection.ts";
+import type { Entity } from "../entity/define-entity.ts";
+import type { Claim, PageMessage } from "../page/types.ts";
+import { DIGEST_SQL, drivingSql, keySql, memberSql, RECORD_KEY, recordsOfKeysSql, recordsSql, whereSql } from "../source/projection.ts";
 import { IF_FITTING } from "./fitting.ts";
 
 /** Keys from `from` up to `to`, both among them. */

@@ -117,8 +117,8 @@ export async function readOnDeno(
 ): Promise<number[][]> {
   const program = `
     import { connect } from "${ROOT}/shared/db/connect.ts";
-    import { readRecords } from "${ROOT}/shared/sql/read-records.ts";
-    import { defineEntity } from "${ROOT}/shared/entities/define-entity.ts";
+    import { readRecords } from "${ROOT}/shared/source/read-records.ts";
+    import { defineEntity } from "${ROOT}/shared/entity/define-entity.ts";
     import { DatabaseSocket } from "${ROOT}/functions/database-socket.ts";
     const entity = defineEntity({ name: "things", target: { table: "fresh", legacyKey: "legacy_id" },
       source: { table: "${table}", key: "id", alias: "s", columns: { value: "s.${column}" }, ignored: {} },
