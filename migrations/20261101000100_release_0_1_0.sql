@@ -10588,7 +10588,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                   from public.sync_executions x join public.sync_jobs j on j.id = x.job_id where x.source_id = p_source_id and x.status = 'running'))
 $$;
 comment on function sync.work_at(smallint) is
-  'What shared/jobs/watch-work.ts judges: the jobs, since when each entity is known to be in step (when the execution began that read it last), and the executions of jobs that run, with what they usually take.';
+  'What shared/tick/watch-work.ts judges: the jobs, since when each entity is known to be in step (when the execution began that read it last), and the executions of jobs that run, with what they usually take.';
 
 create function sync.tell_work(p_source_id smallint, p_lag jsonb, p_late jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$

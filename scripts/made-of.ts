@@ -99,7 +99,7 @@ export async function madeOf(
 /** Where the engine of an installation stands: beside it, or in this repository. */
 export function engineOf(folder: string): string {
   const beside = resolve(folder, "../../shared");
-  return existsSync(join(beside, "sql/projection.ts")) ? beside : join(ROOT, "shared");
+  return existsSync(join(beside, "source/projection.ts")) ? beside : join(ROOT, "shared");
 }
 
 /** Whether a file is of the engine, whose code means what it makes. */
@@ -111,7 +111,7 @@ export function isOfEngine(path: string, folder: string): boolean {
 async function loaded(folder: string, entities: readonly { readonly file: string; readonly name: string }[]): Promise<Made> {
   const lines = [
     ...entities.map(({ file, name }) => `import { ${name} } from ${JSON.stringify(resolve(folder, file))};`),
-    `export { projectionSql } from ${JSON.stringify(join(engineOf(folder), "sql/projection.ts"))};`,
+    `export { projectionSql } from ${JSON.stringify(join(engineOf(folder), "source/projection.ts"))};`,
     `export const entities = { ${entities.map(({ name }) => name).join(", ")} };`,
   ];
   const { outputFiles } = await build({

@@ -4,7 +4,7 @@ import { operations as operationsEntity } from "../clinic/entities/operations.ts
 import type { Entity } from "../shared/entity/define-entity.ts";
 import { workerGrants } from "../shared/operate/grants.ts";
 import { differingKeys, differingSpans } from "../shared/page/digest.ts";
-import type { Bucket, KeyDigest } from "../shared/sql/digests.ts";
+import type { Bucket, KeyDigest } from "../shared/sql/spans.ts";
 import { HIGHEST, LOWEST } from "../shared/sql/key-range.ts";
 import { NONE_STRAYED } from "./support/history-target.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";

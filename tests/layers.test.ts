@@ -87,7 +87,11 @@ const LAYERS: readonly Layer[] = [
     ],
     rule: "stages never import each other",
   },
-  { files: /^shared\/tick\//, may: [room("tick", ...(ROOMS["tick"] ?? [])), /^shared\/page\/report-plan\.ts$/, BASE], rule: "tick imports what begins an execution" },
+  {
+    files: /^shared\/tick\//,
+    may: [room("tick", ...(ROOMS["tick"] ?? [])), /^shared\/page\/report-plan\.ts$/, BASE],
+    rule: "tick imports what begins an execution",
+  },
   ...Object.entries(ROOMS).map(([name, others]): Layer => ({
     files: room(name),
     may: [room(name, ...others), BASE],

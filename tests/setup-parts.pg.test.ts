@@ -292,8 +292,8 @@ describe("setup", () => {
   });
 
   it("gives roles to a role by its name: of the keyword current_user supautils makes a crash", () => {
-    const sources = [...filesBelow("supabase/schemas"), ...filesBelow("migrations"), ...filesBelow("cli/setup")].map(
-      (path) => readFileSync(path, "utf8"),
+    const sources = [...filesBelow("supabase/schemas"), ...filesBelow("migrations"), ...filesBelow("cli/setup")].map((path) =>
+      readFileSync(path, "utf8"),
     );
     expect(sources.length).toBeGreaterThan(50);
     for (const text of sources) expect(text).not.toMatch(/grant [\w${}]+ to (current_user|session_user|current_role)/i);

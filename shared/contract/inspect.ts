@@ -2,7 +2,8 @@ import { columnsRead } from "../entity/columns-read.ts";
 import type { Entity } from "../entity/define-entity.ts";
 import type { Context } from "../page/types.ts";
 import { beginSource } from "../target/plan.ts";
-import { keepCapabilities, sourceCapabilities, type SourceServerFacts } from "../source/capabilities.ts";
+import { keepCapabilities } from "../target/capabilities.ts";
+import { sourceCapabilities, type SourceServerFacts } from "../source/capabilities.ts";
 import { readSourceCatalog, type SourceCatalog } from "../source/catalog.ts";
 import {
   improvements,

@@ -1,7 +1,7 @@
 import type { Clock } from "../clock.ts";
 import type { Queryable } from "../db/connect.ts";
 import type { Entity } from "../entity/define-entity.ts";
-import { differingRecords } from "../sql/digests.ts";
+import { differingRecords } from "../source/digests.ts";
 import type { LookedAt } from "../target/pages.ts";
 
 /** The first keys that are compared at a time; how long the later ones are to take, by what those before them took. */

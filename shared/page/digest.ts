@@ -6,18 +6,14 @@ import {
   knownBuckets,
   knownDigests,
   knownOf,
-  sourceBuckets,
-  sourceDigests,
   strayedRecords,
-  windowEnd,
-  type Bucket,
   type DigestFindings,
-  type KeyDigest,
   type KnownOf,
   type Mapped,
-  type Span,
   type Strayed,
-} from "../sql/digests.ts";
+} from "../target/digests.ts";
+import { sourceBuckets, sourceDigests, windowEnd } from "../source/digests.ts";
+import { type Bucket, type KeyDigest, type Span } from "../sql/spans.ts";
 import { HIGHEST, LOWEST } from "../sql/key-range.ts";
 import { stateOfRecord } from "../source/read-records.ts";
 import { inSpans } from "../source/uncomputable.ts";

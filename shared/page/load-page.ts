@@ -2,7 +2,15 @@ import type { Queryable } from "../db/connect.ts";
 import { inTransaction, isSourceLimit } from "../db/query.ts";
 import { KEY, type Entity } from "../entity/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
-import { commitPage, encodePage, lockRecords, lookAtKeys, slotVersions, type SentPage, type SlotVersions } from "../target/pages.ts";
+import {
+  commitPage,
+  encodePage,
+  lockRecords,
+  lookAtKeys,
+  slotVersions,
+  type SentPage,
+  type SlotVersions,
+} from "../target/pages.ts";
 import { recordBytes, stateOfRecord } from "../source/read-records.ts";
 import { findDependants, keysWithDependants } from "./dependants.ts";
 import { compareHashes } from "./compare-hashes.ts";

@@ -4,17 +4,16 @@ import type { Claim, Context, PageMessage, PageOutcome } from "./types.ts";
 import {
   changedInTarget,
   commitValidation,
-  moneyColumns,
   readOnceMore,
-  sourceBucket,
-  sourceTotals,
   targetBucket,
   targetTotals,
   unsettledKeys,
-  type BucketTotals,
-} from "../sql/control-totals.ts";
+} from "../target/control-totals.ts";
+import { moneyColumns, type BucketTotals } from "../sql/amounts.ts";
+import { sourceBucket, sourceTotals } from "../source/control-totals.ts";
 import { addDecimals } from "../sql/decimals.ts";
-import { knownDigests, sourceDigests } from "../sql/digests.ts";
+import { knownDigests } from "../target/digests.ts";
+import { sourceDigests } from "../source/digests.ts";
 import { inSpans } from "../source/uncomputable.ts";
 import { reportPlan } from "./report-plan.ts";
 

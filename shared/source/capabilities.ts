@@ -1,5 +1,5 @@
 import type { Queryable } from "../db/connect.ts";
-import { query, queryOne } from "../db/query.ts";
+import { queryOne } from "../db/query.ts";
 
 export interface SourceIndex {
   readonly name: string;
@@ -8,6 +8,7 @@ export interface SourceIndex {
   /** A complete B-tree: valid, and without a condition that leaves rows out. */
   readonly usable: boolean;
 }
+
 /** What the catalog of the source says of a table besides its columns: SourceCatalogTable has those. */
 export interface SourceTableFacts {
   /** The planner's estimate over all partitions; null: there is none. */
@@ -17,6 +18,7 @@ export interface SourceTableFacts {
   readonly notNull: readonly string[];
   readonly indexes: readonly SourceIndex[];
 }
+
 /** The answering server, and what the role may do there that a reader need not. */
 export interface SourceServerFacts {
   readonly replica: boolean;
@@ -34,6 +36,7 @@ export interface SourceServerFacts {
   /** For a capture that reads the log: whether the server writes enough into it, and whether the role may read it. */
   readonly log: { readonly walLevel: string; readonly mayReplicate: boolean };
 }
+
 export interface SourceCapabilities {
   readonly server: SourceServerFacts;
   readonly tables: Readonly<Record<string, SourceTableFacts>>;
@@ -94,27 +97,4 @@ export async function sourceCapabilities(source: Queryable, tables: readonly str
     [JSON.stringify(tables)],
   );
   return JSON.parse(facts) as SourceCapabilities;
-}
-
-/** What the last inspection of a source chose for a table. */
-export interface KeptCapability {
-  readonly capture: string | null;
-  readonly backedBy: string | null;
-  readonly reason: string;
-}
-
-/** Keeps what an inspection chose in sync_sources.capabilities; `inspected_at` tells since when it has been that. */
-export async function keepCapabilities(
-  target: Queryable,
-  sourceId: number,
-  tables: Readonly<Record<string, KeptCapability>>,
-): Promise<void> {
-  await query(
-    target,
-    "target",
-    `update public.sync_sources
-        set capabilities = capabilities || jsonb_build_object('tables', $2::text::jsonb, 'inspected_at', now())
-      where id = $1::integer::smallint and capabilities -> 'tables' is distinct from $2::text::jsonb`,
-    [sourceId, JSON.stringify(tables)],
-  );
 }

@@ -1,9 +1,10 @@
 import { ident, integerArray } from "../db/ident.ts";
 import type { ConsumedJoin } from "../entity/consumed-joins.ts";
 import type { Entity } from "../entity/define-entity.ts";
-import { spanParameters, type Span } from "../sql/digests.ts";
+import { spanParameters, type Span } from "../sql/spans.ts";
 import { keysBehind } from "../sql/key-range.ts";
-import { columnSql, drivingSql, joinSql, keySql } from "./projection.ts";
+import { columnSql } from "../sql/column-sql.ts";
+import { drivingSql, joinSql, keySql } from "./projection.ts";
 import type { KeyQuery } from "./keys.ts";
 import type { Scan, Written } from "./scan.ts";
 import { changedParameters, changedSql } from "../sql/xid.ts";

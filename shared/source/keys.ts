@@ -1,6 +1,6 @@
 import { ident, integerArray } from "../db/ident.ts";
 import type { Entity } from "../entity/define-entity.ts";
-import { spanParameters, type Span } from "../sql/digests.ts";
+import { spanParameters, type Span } from "../sql/spans.ts";
 import { keysBehind, keysUpTo, LOWEST_SQL, type KeyRange } from "../sql/key-range.ts";
 import { drivingSql, freeName, joinsSql, keySql, sentSql, whereSql } from "./projection.ts";
 

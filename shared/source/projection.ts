@@ -1,13 +1,7 @@
 import { ident } from "../db/ident.ts";
 import type { ColumnSource, Watch } from "../entity/columns.ts";
-import { referenceOf } from "../entity/consumed-joins.ts";
 import { KEY, type Entity, type SourceRow } from "../entity/define-entity.ts";
-
-/** A column of a projection: `alias.column` with its names quoted, or the expression as the entity file has it. */
-export function columnSql(column: ColumnSource): string {
-  if (typeof column !== "string") return column.sql;
-  return referenceOf(column).map(ident).join(".");
-}
+import { columnSql } from "../sql/column-sql.ts";
 
 const taken = new WeakMap<Entity, ReadonlySet<string>>();
 
@@ -85,7 +79,9 @@ export const DIGEST_SQL = `hashtextextended(${TEXT_SQL}, 0)`;
 
 /** The columns of recordsSql: the key, whether the predicate lets the record in, and the entity's columns in their order. */
 const KEY_COLUMN = "k";
+
 const SENT_COLUMN = "s";
+
 const columnName = (index: number) => `c${index}`;
 
 /** The key of a record q of recordsSql, as text. */

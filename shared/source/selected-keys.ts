@@ -2,8 +2,9 @@ import { z } from "zod";
 import { ident, integerArray } from "../db/ident.ts";
 import { KEY, type Entity } from "../entity/define-entity.ts";
 import { keysBehind, keysUpTo, type KeyRange } from "../sql/key-range.ts";
-import { spanParameters, type Span } from "../sql/digests.ts";
-import { columnSql, drivingSql, joinsSql, keySql } from "./projection.ts";
+import { spanParameters, type Span } from "../sql/spans.ts";
+import { columnSql } from "../sql/column-sql.ts";
+import { drivingSql, joinsSql, keySql } from "./projection.ts";
 import type { KeyQuery } from "./keys.ts";
 
 /** What a filter's values are compared as: of the family of the column's own type, so that its index serves. */

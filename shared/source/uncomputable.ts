@@ -2,7 +2,7 @@ import type { Queryable } from "../db/connect.ts";
 import { isSourceLimit, queryOne } from "../db/query.ts";
 import type { Entity } from "../entity/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
-import type { Span } from "../sql/digests.ts";
+import type { Span } from "../sql/spans.ts";
 import { HIGHEST, LOWEST } from "../sql/key-range.ts";
 import { drivingSql, keySql } from "./projection.ts";
 import { stateOfRecord } from "./read-records.ts";

@@ -28,15 +28,15 @@ export const registry: readonly Entity[] = [
 
 /** Entity → hash of its file, of every file of the installation that this one runs, and of what the engine makes of it. */
 export const codeHashes: Readonly<Record<string, string>> = {
-  [albums.name]: "8090dad293910c7e39d0dd6b37d4fa9afdb52660",
-  [artists.name]: "219df641594089646d431b946588b76797621347",
-  [customers.name]: "6eead9ba577d94d24f9886554df7f5bdcb0cef61",
-  [employees.name]: "97e94abb816b9f24e1d17c3d4bfccfbc23b263ab",
-  [genres.name]: "1b99cbd4bac42f4e2f4e8b2145235617bb4c7e22",
-  [invoiceLines.name]: "aa2950c49927291a931400f470190a8b1bd70ed0",
-  [invoices.name]: "c82081b4a9f86b1e030fa8be4293084af74a42af",
-  [mediaTypes.name]: "d0af549e50eb80a79e9a080bf194024df1d23fc0",
-  [playlistTracks.name]: "14bf83a32a6a96352faa4ac4d863e44c4c2ac3ac",
-  [playlists.name]: "591f2d697939cbe001c7c74007f8be117625dc1e",
-  [tracks.name]: "cab885ac1e9e2d87078ec283d3e576224ffc8377",
+  [albums.name]: "28f308149870f7daf7405d63c9a0dcbf80a4ecfa",
+  [artists.name]: "56005828b692355c16b83fba2ed7a969f20895cb",
+  [customers.name]: "960b62e459805a2a48c79fa1dc1e2c9abfeb611e",
+  [employees.name]: "edb6f5a5e88169d4e4da27f013c8ae1a687c4555",
+  [genres.name]: "a5975b41d79753a2cc76680b69192b0c8913c0d3",
+  [invoiceLines.name]: "2feaefea9b110540ba327f4d58e5328d9c041f94",
+  [invoices.name]: "6d197875104d1cbc5124cc75db5f6d38278c2ead",
+  [mediaTypes.name]: "2a0eef1ba817d88d7467ad2c79c4026c37b5bbf0",
+  [playlistTracks.name]: "d85081e99d4ed8e6cc25057b6f4e66ac68db4271",
+  [playlists.name]: "49887aa19d11509d88a0f2e83640ae4ef5d46479",
+  [tracks.name]: "8e4dd719eabd37123b52b8d918708a26538b2b51",
 };

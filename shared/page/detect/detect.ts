@@ -4,7 +4,7 @@ import type { Entity } from "../../entity/define-entity.ts";
 import { IsthmusError } from "../../errors.ts";
 import { landedKeys } from "../../target/mappings.ts";
 import { pendingKeys } from "../../target/pending-keys.ts";
-import { knownOf } from "../../sql/digests.ts";
+import { knownOf } from "../../target/digests.ts";
 import { plannedKeys } from "../../target/planned-records.ts";
 import { parseSelection, selectedKeys } from "../../source/selected-keys.ts";
 import { assertEachOnce } from "../../source/each-once.ts";

@@ -1,7 +1,9 @@
 import type { Sql } from "../../db/connect.ts";
 import { isSourceLimit } from "../../db/query.ts";
 import type { Entity } from "../../entity/define-entity.ts";
-import { digestsOfKeys, knownDigests, type KeyDigest, type KnownOf } from "../../sql/digests.ts";
+import { digestsOfKeys } from "../../source/digests.ts";
+import { knownDigests, type KnownOf } from "../../target/digests.ts";
+import { type KeyDigest } from "../../sql/spans.ts";
 import { stateOfRecord } from "../../source/read-records.ts";
 import type { WrittenRecord } from "../../source/scan.ts";
 

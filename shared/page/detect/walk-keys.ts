@@ -1,7 +1,7 @@
 import type { Sql } from "../../db/connect.ts";
 import { isSourceLimit } from "../../db/query.ts";
 import type { Entity } from "../../entity/define-entity.ts";
-import { windowEnd } from "../../sql/digests.ts";
+import { windowEnd } from "../../source/digests.ts";
 import { HIGHEST, LOWEST, type KeyRange } from "../../sql/key-range.ts";
 import { stateOfRecord } from "../../source/read-records.ts";
 import { nextWindow, smallerWindow, type Pace } from "../../source/scan.ts";
