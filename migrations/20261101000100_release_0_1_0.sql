@@ -382,7 +382,7 @@ comment on column public.sync_executions.cancelled_by is 'Who ended it before it
 create index sync_executions_job_id_idx on public.sync_executions (job_id, started_at);
 create index sync_executions_source_id_idx on public.sync_executions (source_id);
 -- The last one is asked for by each start and each tick.
-create unique index sync_executions_ordinal_idx on public.sync_executions (ordinal);
+create index sync_executions_ordinal_idx on public.sync_executions (ordinal);
 create index sync_executions_running_idx on public.sync_executions (started_at) where status = 'running';
 create index sync_executions_cancelled_idx on public.sync_executions (started_at) where status = 'cancelled' and metrics is null;
 
@@ -478,7 +478,7 @@ comment on column public.sync_chains.waits_since is 'Since when the next page is
 comment on column public.sync_chains.failures is 'Tries of the page since the last progress: failed, or never told of.';
 comment on column public.sync_chains.moved_at is 'The last progress: it was opened or closed, a page was committed, or given back to be tried smaller.';
 comment on column public.sync_chains.last_error is 'Code and remedy of the last failure; never values of a row.';
-comment on column public.sync_chains.counts is 'What its pages have counted so far, added up: see sync.counted.';
+comment on column public.sync_chains.counts is 'What its pages have counted so far, added up as each is logged: see sync.counted. Brakes, reports and the state of an execution go by these; rows of sync_page_log that are deleted later change nothing.';
 comment on column public.sync_chains.landed is 'So many records of the entity at least had landed, as the brake has counted them for this chain, and up to which key (landed_up_to).';
 comment on column public.sync_chains.landed_up_to is 'How far the brake has counted; it goes on from here.';
 create index sync_chains_execution_id_idx on public.sync_chains (execution_id);
@@ -528,8 +528,8 @@ comment on column public.sync_page_log.waived_by is 'The predicate, with its ver
 comment on column public.sync_page_log.untouched is 'Of the unchanged: told by the hash of the source and the writer of the target row, and not read.';
 comment on column public.sync_page_log.absent is 'Keys that have no record in the projection any more, and no row that is deleted by this page.';
 comment on column public.sync_page_log.surplus is 'Full passes only: target rows in the key range of the page that are duplicates of a record.';
-comment on column public.sync_page_log.nulled is 'How many records lost their value in a column: {column: n}. The brake adds them up.';
-comment on column public.sync_page_log.overwritten is 'How many records that the sync knew got another value where one stood. The brake adds them up.';
+comment on column public.sync_page_log.nulled is 'How many records lost their value in a column: {column: n}.';
+comment on column public.sync_page_log.overwritten is 'How many records that the sync knew got another value where one stood.';
 comment on column public.sync_page_log.heap_bytes is 'Heap and external memory of the function''s isolate before the commit, pages beside this one included; null where the platform does not tell.';
 create index sync_page_log_execution_id_idx on public.sync_page_log (execution_id);
 create index sync_page_log_entity_id_idx on public.sync_page_log (entity_id);
@@ -7760,7 +7760,8 @@ comment on function sync.close_chain(uuid, public.sync_entities) is
 create function sync.close_page(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_wall_ms numeric) returns uuid[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_done boolean := (p_page ->> 'done')::boolean;
+  v_done    boolean := (p_page ->> 'done')::boolean;
+  v_counted boolean;
 begin
   if not v_done and coalesce((p_page ->> 'cursor')::bigint, p_chain."cursor") is not distinct from p_chain."cursor"
      and coalesce(p_page ->> 'cursor_at', p_chain.cursor_at) is not distinct from p_chain.cursor_at
@@ -7783,7 +7784,13 @@ begin
          state = case when v_done then 'done' else 'open' end::public.sync_chain_state,
          closed_at = case when v_done then now() end,
          due_at = case when not v_done then clock_timestamp() + make_interval(secs => (p_page ->> 'lease_seconds')::integer) end
-   where id = p_chain.id;
+   where id = p_chain.id
+  returning coalesce((counts ->> 'pages')::integer, 0) = page into v_counted;
+  -- Brakes and reports go by these counts.
+  if not v_counted then
+    raise exception 'entity %: the counts of capture % are not those of its pages', p_entity.entity_type, p_chain.capture
+      using errcode = 'IS073', hint = 'A trigger of sync_page_log is off, or somebody has written to it: alter table public.sync_page_log enable trigger all. Where rows were written by hand, cancel the execution and start again.';
+  end if;
   -- Functions are deployed one after the other: what a page of another version landed is read again by the next execution.
   if p_page ->> 'definition_hash' is distinct from p_chain.definition_hash then
     update public.sync_chains set definition_hash = 'mixed' where id = p_chain.id;

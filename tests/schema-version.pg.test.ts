@@ -125,6 +125,23 @@ describe("functions meet a database of another release", () => {
     expect(await test.target.admin`select count(*)::int as n from public.offices`).toEqual([{ n: 5 }]);
   });
 
+  it("TRIGGERS_OFF, a page whose counts nobody adds up: it commits nothing, and goes on when the trigger is there again", async () => {
+    await using test = await createPipeline();
+    for (let id = 1; id <= 5; id++) await test.seed.office(id);
+    const { execution } = await test.start({ entities: ["offices"], pageSize: 2 });
+    await test.runJoins();
+    expect((await test.runOne()).outcome).toBe("committed");
+    const [next] = test.queue;
+    await test.target.admin`alter table public.sync_page_log disable trigger count_page`;
+    await expect(test.runOne()).rejects.toMatchObject({ code: "TRIGGERS_OFF" });
+    expect(await test.target.admin`select count(*)::int as n from public.offices`).toEqual([{ n: 2 }]);
+    await test.target.admin`alter table public.sync_page_log enable trigger count_page`;
+    if (next) test.queue.push(next);
+    await test.drain();
+    expect(await test.status(execution)).toMatchObject({ status: "succeeded" });
+    expect(await test.target.admin`select count(*)::int as n from public.offices`).toEqual([{ n: 5 }]);
+  });
+
   it.each([
     ["a page of records", {}, "commit_page"],
     ["a page of joined rows", { entities: ["offices", "profiles", "doctors"] }, "commit_join_page"],
