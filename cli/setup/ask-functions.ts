@@ -8,6 +8,8 @@ import type { Found, Step } from "./step.ts";
 
 const TRIES = 20;
 const PAUSE_MS = 1_500;
+/** So often a check is asked that has lost a database which answers: a connection that was ended passes, a database that is down does not. */
+const TRIES_AGAIN = 3;
 
 /** The deployed functions themselves say what they reach, with which rights, and whether both catalogs fit. */
 export const askFunctions: Step<Setup> = {
@@ -27,7 +29,9 @@ export const askFunctions: Step<Setup> = {
 export async function checkFromInside({ env }: Setup): Promise<Check> {
   for (let tries = 1; ; tries++) {
     try {
-      return parseAnswer(check, await callFunction(env(), "sync-trigger?check"));
+      const answer = parseAnswer(check, await callFunction(env(), "sync-trigger?check"));
+      if (!hasLostDatabase(answer) || tries >= TRIES_AGAIN) return answer;
+      await new Promise((later) => setTimeout(later, PAUSE_MS));
     } catch (error) {
       const code = error instanceof Problem ? error.code : "";
       const settling = ["NOT_DEPLOYED", "PLATFORM_ERROR", "CONFIG_INVALID", "UNAUTHENTICATED", "UNREACHABLE"].includes(code);
@@ -35,6 +39,12 @@ export async function checkFromInside({ env }: Setup): Promise<Check> {
       await new Promise((later) => setTimeout(later, PAUSE_MS));
     }
   }
+}
+
+/** Whether the catalogs were not compared because a database was gone for a moment, although both answer. */
+export function hasLostDatabase({ error, reachable }: Check): boolean {
+  const answers = [reachable["source"], reachable["target"]].every((reach) => reach?.reachable === true);
+  return answers && /^(SOURCE|TARGET)_UNAVAILABLE$/.test(error?.code ?? "");
 }
 
 export function judged({ ok, reachable, findings, sideEffects, error }: Check): Found {
