@@ -164,6 +164,9 @@ describe("a limit that ends a page", () => {
     await test.target.admin.begin(async (tx) => {
       await tx`set local role isthmus_worker`;
       await tx`
+        insert into public.sync_page_log (execution_id, chain_id, entity_id, page, read, inserted, updated, unchanged, waiting, in_conflict, wall_ms)
+        select execution_id, id, entity_id, page, 0, 0, 0, 0, 0, 0, ${wallMs} from public.sync_chains where entity_id is not null`;
+      await tx`
         select sync.close_page(c, e, jsonb_build_object('done', false, 'cursor', 1, 'lease_seconds', 60, 'next_page_size', 16), ${wallMs})
           from public.sync_chains c join public.sync_entities e on e.id = c.entity_id`;
     });
