@@ -2,6 +2,7 @@
 import type { DeclaredObject } from "./drift.ts";
 
 export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
+  { object: "function sync.about_line(jsonb)", digest: "b88073f662", rights: [], file: "schemas/functions/alert-messages.sql" },
   {
     object: "function sync.acknowledge_side_effects(jsonb,text)",
     digest: "b85f51f705",
@@ -64,27 +65,39 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/ends-of-executions.sql",
   },
   {
+    object: "function sync.alert_codes(public.sync_alerts)",
+    digest: "dea4cb3764",
+    rights: [],
+    file: "schemas/functions/alert-messages.sql",
+  },
+  {
     object: "function sync.alert_contract(smallint,jsonb,jsonb,jsonb)",
-    digest: "bfd9025b78",
+    digest: "d7a6827651",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/contract-checks.sql",
   },
   {
+    object: "function sync.alert_entities(public.sync_alerts)",
+    digest: "fd7812b0c0",
+    rights: [],
+    file: "schemas/functions/alert-messages.sql",
+  },
+  {
     object: "function sync.alert_facts(public.sync_alerts,text)",
-    digest: "4782c04425",
+    digest: "484e1fd095",
     rights: [],
     file: "schemas/functions/alert-messages.sql",
   },
   {
     object: "function sync.alert_kinds()",
-    digest: "338e6ab06c",
+    digest: "2451ba12ab",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/alert-kinds.sql",
   },
   { object: "function sync.alert_name(jsonb)", digest: "63da07ab12", rights: [], file: "schemas/functions/alert-messages.sql" },
   {
     object: "function sync.alert_old_records(smallint,integer)",
-    digest: "f6084d6d66",
+    digest: "7f914224f6",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue-care.sql",
   },
@@ -99,6 +112,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "e7b6fab27c",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/callers.sql",
+  },
+  {
+    object: "function sync.apply_alert_notes()",
+    digest: "e7c47d78a7",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/alerts.sql",
   },
   { object: "function sync.apply_decisions()", digest: "b2b85eea63", rights: [], file: "schemas/functions/decisions.sql" },
   { object: "function sync.apply_rule_override()", digest: "7a125174c6", rights: [], file: "schemas/functions/rules.sql" },
@@ -122,7 +141,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.ask_for_identities(smallint,jsonb,text)",
-    digest: "8d790fd152",
+    digest: "1a57eea6af",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/identities.sql",
   },
@@ -144,16 +163,16 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-deletes.sql",
   },
-  { object: "function sync.beat()", digest: "f5ed1ad916", rights: [], file: "schemas/functions/deliver-alerts.sql" },
+  { object: "function sync.beat()", digest: "768c8b95a3", rights: [], file: "schemas/functions/deliver-alerts.sql" },
   {
     object: "function sync.begin_execution(jsonb)",
-    digest: "9491f5471b",
+    digest: "386e848451",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/begin.sql",
   },
   {
     object: "function sync.begin_job(uuid)",
-    digest: "4209748da2",
+    digest: "c542146e9c",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/jobs.sql",
   },
@@ -199,6 +218,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "1f3a164826",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/callers.sql",
+  },
+  {
+    object: "function sync.calm_time()",
+    digest: "033a4b5e2f",
+    rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
+    file: "schemas/functions/alerts.sql",
   },
   {
     object: "function sync.cancel_chain(public.sync_chains)",
@@ -313,13 +338,19 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.close_adoption(uuid,public.sync_entities)",
-    digest: "be60d74a25",
+    digest: "e531bbac5d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/adoption-pages.sql",
   },
   {
     object: "function sync.close_alert(text,smallint)",
-    digest: "e0caf9ae6a",
+    digest: "41375ebb29",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/alerts.sql",
+  },
+  {
+    object: "function sync.close_alerts(uuid[])",
+    digest: "485cfd3ac5",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/alerts.sql",
   },
@@ -331,7 +362,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.close_ended_alerts(uuid)",
-    digest: "b893ca64fa",
+    digest: "a64194de98",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -343,13 +374,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.close_removed(smallint,integer)",
-    digest: "9b5bbddc51",
+    digest: "2abcafe124",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/changes-of-definitions.sql",
   },
   {
     object: "function sync.close_stalled_alerts(uuid)",
-    digest: "684aae55cd",
+    digest: "8d4f81db80",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -485,7 +516,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-deletes.sql",
   },
-  { object: "function sync.deliver_alerts()", digest: "efcf177302", rights: [], file: "schemas/functions/deliver-alerts.sql" },
+  { object: "function sync.deliver_alerts()", digest: "bba738f1a8", rights: [], file: "schemas/functions/deliver-alerts.sql" },
   {
     object: "function sync.differences(jsonb,text[],jsonb,jsonb,jsonb,boolean)",
     digest: "90a0e677eb",
@@ -500,7 +531,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.digest_message(uuid,text,text,uuid[],text)",
-    digest: "a84ebe90e7",
+    digest: "df84304dc6",
     rights: [],
     file: "schemas/functions/alert-messages.sql",
   },
@@ -509,6 +540,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "a569e1ac1a",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/digest.sql",
+  },
+  {
+    object: "function sync.drop_untold_ends(text)",
+    digest: "dc71b22c3f",
+    rights: [],
+    file: "schemas/functions/alert-outbox.sql",
   },
   {
     object: "function sync.edited_records(smallint,text[])",
@@ -536,9 +573,15 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.end_tick(uuid)",
-    digest: "662e85bce7",
+    digest: "b026b62323",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ticks.sql",
+  },
+  {
+    object: "function sync.end_unneeded(public.sync_alert_deliveries)",
+    digest: "ef2a362d7e",
+    rights: [],
+    file: "schemas/functions/alert-outbox.sql",
   },
   {
     object: "function sync.enter_queue(smallint)",
@@ -584,7 +627,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.fail_job(uuid,jsonb,timestamp with time zone)",
-    digest: "e1197b8e12",
+    digest: "17261b30a4",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/jobs.sql",
   },
@@ -602,7 +645,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.fill_outbox(boolean,boolean,text)",
-    digest: "53f317c93a",
+    digest: "971837fab2",
     rights: [],
     file: "schemas/functions/alert-outbox.sql",
   },
@@ -638,7 +681,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.finish_execution(uuid,public.sync_execution_status,jsonb)",
-    digest: "36bf5bcd25",
+    digest: "d459283fca",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -672,7 +715,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/plan-report.sql",
   },
-  { object: "function sync.forget_job_alerts()", digest: "6f1cd5a630", rights: [], file: "schemas/functions/jobs.sql" },
+  { object: "function sync.forget_job_alerts()", digest: "e5b346b352", rights: [], file: "schemas/functions/jobs.sql" },
   {
     object: "function sync.forget_plan(uuid,smallint,integer)",
     digest: "ccff9a8e82",
@@ -822,7 +865,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.is_needed(public.sync_alert_deliveries)",
-    digest: "a9faf46f6f",
+    digest: "2accc7a5f9",
     rights: [],
     file: "schemas/functions/alert-outbox.sql",
   },
@@ -1097,7 +1140,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-deletes.sql",
   },
-  { object: "function sync.move_messages()", digest: "638fbcc931", rights: [], file: "schemas/functions/alert-outbox.sql" },
+  { object: "function sync.move_messages()", digest: "fd08ea0c1f", rights: [], file: "schemas/functions/alert-outbox.sql" },
   {
     object: "function sync.move_watermark(uuid,public.sync_entities)",
     digest: "8956693b99",
@@ -1129,6 +1172,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/written-otherwise.sql",
   },
   {
+    object: "function sync.new_dead_letters(smallint,jsonb)",
+    digest: "e30bafdc47",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/sending.sql",
+  },
+  {
     object: "function sync.new_identities(smallint,jsonb)",
     digest: "bc9ad31ba9",
     rights: ["isthmus_worker EXECUTE"],
@@ -1152,6 +1201,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue.sql",
   },
+  { object: "function sync.nobody_told()", digest: "0cfda1ee39", rights: [], file: "schemas/functions/alert-outbox.sql" },
   { object: "function sync.note_addressed()", digest: "70eb66a0c7", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.note_changed_causes(smallint,bigint[])",
@@ -1161,13 +1211,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.note_dead_letters(smallint,jsonb)",
-    digest: "ec189d70cf",
+    digest: "fc1d62f9fc",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sending.sql",
   },
   {
     object: "function sync.note_failed_parts(uuid,text[])",
-    digest: "3fcb7f4f0b",
+    digest: "1cedefb6d1",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ticks.sql",
   },
@@ -1178,6 +1228,18 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/deliver-alerts.sql",
   },
   { object: "function sync.note_forgotten()", digest: "a6aa469aaa", rights: [], file: "schemas/functions/table-guards.sql" },
+  {
+    object: "function sync.note_held_alert(uuid,boolean,text,uuid,uuid,text,jsonb)",
+    digest: "8d78610131",
+    rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
+    file: "schemas/functions/alerts.sql",
+  },
+  {
+    object: "function sync.note_idle_parts(uuid,text[])",
+    digest: "c1bdd12632",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/ticks.sql",
+  },
   {
     object: "function sync.note_page_ahead(uuid,integer)",
     digest: "897731fe99",
@@ -1191,6 +1253,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/plan.sql",
   },
   { object: "function sync.note_progress()", digest: "3753b4247d", rights: [], file: "schemas/functions/table-guards.sql" },
+  {
+    object: "function sync.note_refused_message(public.sync_alert_deliveries,integer)",
+    digest: "c0c95da231",
+    rights: [],
+    file: "schemas/functions/deliver-alerts.sql",
+  },
   {
     object: "function sync.note_removed(smallint,text[])",
     digest: "2523689940",
@@ -1211,7 +1279,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.notice_target(smallint,bigint)",
-    digest: "f9e6b275ad",
+    digest: "3ffacbe0cd",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/begin.sql",
   },
@@ -1233,7 +1301,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sending.sql",
   },
-  { object: "function sync.own_tables()", digest: "cfe76bd11a", rights: [], file: "schemas/functions/released-entities.sql" },
+  { object: "function sync.own_tables()", digest: "bfbf99fe2d", rights: [], file: "schemas/functions/released-entities.sql" },
   {
     object: "function sync.owned_columns(public.sync_entities)",
     digest: "3e35d2b1f0",
@@ -1376,8 +1444,14 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/brakes.sql",
   },
   {
+    object: "function sync.put_alert(text,text,smallint,smallint,uuid,uuid,text,text,jsonb)",
+    digest: "43f5aac3ba",
+    rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
+    file: "schemas/functions/alerts.sql",
+  },
+  {
     object: "function sync.put_messages(uuid[],text[],text[],text)",
-    digest: "6ec342908f",
+    digest: "3972f43dd1",
     rights: [],
     file: "schemas/functions/alert-outbox.sql",
   },
@@ -1386,6 +1460,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "a5c0eb23ea",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/jobs.sql",
+  },
+  {
+    object: "function sync.put_summary(text,text)",
+    digest: "ec78b79856",
+    rights: [],
+    file: "schemas/functions/alert-outbox.sql",
   },
   {
     object: "function sync.queue_records(public.sync_entities,uuid,integer)",
@@ -1401,13 +1481,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.raise_alert(text,text,smallint,uuid,smallint,text,jsonb,text)",
-    digest: "bcaedc8472",
+    digest: "b526279f25",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/alerts.sql",
   },
   {
     object: "function sync.raise_job_alert(text,text,public.sync_jobs,text)",
-    digest: "753830bc9f",
+    digest: "ba2c2107e0",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/jobs.sql",
   },
@@ -1427,7 +1507,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.read_tick_answers()", digest: "f7ba447de1", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.read_webhook_answers()",
-    digest: "d3c47f2e75",
+    digest: "5e98621fc3",
     rights: [],
     file: "schemas/functions/deliver-alerts.sql",
   },
@@ -1505,6 +1585,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "f0073878c9",
     rights: [],
     file: "schemas/functions/tick-watch.sql",
+  },
+  {
+    object: "function sync.refuses_message(integer)",
+    digest: "f04bbdb959",
+    rights: [],
+    file: "schemas/functions/deliver-alerts.sql",
   },
   {
     object: "function sync.register_entities(smallint,jsonb)",
@@ -1658,6 +1744,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/shadows.sql",
   },
   {
+    object: "function sync.short_message(jsonb,integer)",
+    digest: "7ac2b38baf",
+    rights: [],
+    file: "schemas/functions/alert-messages.sql",
+  },
+  {
     object: "function sync.shown_value(jsonb,integer)",
     digest: "f9df1f7914",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
@@ -1671,7 +1763,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.single_message(uuid,text,text,public.sync_alerts,text)",
-    digest: "c9dbca4b87",
+    digest: "1989d03312",
     rights: [],
     file: "schemas/functions/alert-messages.sql",
   },
@@ -1688,12 +1780,14 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/record-slots.sql",
   },
+  { object: "function sync.slots_at_rest()", digest: "e50437981a", rights: [], file: "schemas/functions/alert-outbox.sql" },
   {
     object: "function sync.slots_of(bigint[])",
     digest: "452bf0a2df",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/record-slots.sql",
   },
+  { object: "function sync.slots_past_bound()", digest: "1522e4772e", rights: [], file: "schemas/functions/alert-outbox.sql" },
   {
     object: "function sync.soft_statements(public.sync_entities,uuid)",
     digest: "eb9a4075b1",
@@ -1712,7 +1806,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: [],
     file: "schemas/functions/contract-checks.sql",
   },
-  { object: "function sync.stamp_alert()", digest: "3b029960b3", rights: [], file: "schemas/functions/alerts.sql" },
+  { object: "function sync.stamp_alert()", digest: "f89331d4da", rights: [], file: "schemas/functions/alerts.sql" },
   { object: "function sync.stamp_brake()", digest: "87d2f7de33", rights: [], file: "schemas/functions/brakes.sql" },
   { object: "function sync.stamp_identity()", digest: "9a915e8f31", rights: [], file: "schemas/functions/identities.sql" },
   {
@@ -1825,7 +1919,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.tell_digest(uuid,public.sync_entities,jsonb)",
-    digest: "2f5a493982",
+    digest: "ab009357be",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sides.sql",
   },
@@ -1842,14 +1936,20 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/sending.sql",
   },
   {
-    object: "function sync.tell_undelivered(boolean,boolean)",
-    digest: "66f7d47844",
+    object: "function sync.tell_undelivered(boolean,boolean,text)",
+    digest: "f58b9f01fb",
     rights: [],
     file: "schemas/functions/deliver-alerts.sql",
   },
   {
+    object: "function sync.tell_unrun_pages(smallint)",
+    digest: "982f32ba25",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/sending.sql",
+  },
+  {
     object: "function sync.tell_work(smallint,jsonb,jsonb)",
-    digest: "b6ac9364e9",
+    digest: "17d623413a",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/work-watch.sql",
   },
@@ -1994,14 +2094,20 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/causes.sql",
   },
-  { object: "function sync.wake_messages(text)", digest: "49c5810ba9", rights: [], file: "schemas/functions/alert-outbox.sql" },
+  { object: "function sync.wake_messages(text)", digest: "c6c57b17ab", rights: [], file: "schemas/functions/alert-outbox.sql" },
+  {
+    object: "function sync.was_told(uuid,text,bigint)",
+    digest: "4027b922ae",
+    rights: [],
+    file: "schemas/functions/alert-outbox.sql",
+  },
   {
     object: "function sync.watch_delivery()",
-    digest: "4c9c38c695",
+    digest: "4cff89b613",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/tick-watch.sql",
   },
-  { object: "function sync.watch_tick()", digest: "48fc717db8", rights: [], file: "schemas/functions/tick-watch.sql" },
+  { object: "function sync.watch_tick()", digest: "246ee4a61b", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.webhook_headers(uuid,text)",
     digest: "f2663096c0",
@@ -2139,6 +2245,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "45ebdf8749",
     rights: [],
     file: "schemas/tables/alert-deliveries.sql",
+  },
+  {
+    object: "policy team_reads on public.sync_alert_notes",
+    digest: "7aa62c5708",
+    rights: [],
+    file: "schemas/tables/alerts-and-reports.sql",
   },
   {
     object: "policy team_reads on public.sync_alert_settings",
@@ -2288,6 +2400,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "1fc04da2d9",
     rights: [],
     file: "schemas/tables/alert-deliveries.sql",
+  },
+  {
+    object: "row level security of public.sync_alert_notes",
+    digest: "1fc04da2d9",
+    rights: [],
+    file: "schemas/tables/alerts-and-reports.sql",
   },
   {
     object: "row level security of public.sync_alert_settings",
@@ -2503,6 +2621,21 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/tables/alert-deliveries.sql",
   },
   {
+    object: "table public.sync_alert_notes",
+    digest: "4b43b0aee3",
+    rights: [
+      "authenticated SELECT",
+      "isthmus_decisions INSERT",
+      "isthmus_decisions SELECT",
+      "isthmus_decisions UPDATE",
+      "isthmus_worker DELETE",
+      "isthmus_worker INSERT",
+      "isthmus_worker SELECT",
+      "isthmus_worker UPDATE",
+    ],
+    file: "schemas/tables/alerts-and-reports.sql",
+  },
+  {
     object: "table public.sync_alert_settings",
     digest: "4b43b0aee3",
     rights: ["authenticated SELECT", "isthmus_decisions SELECT", "isthmus_worker SELECT"],
@@ -2524,6 +2657,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
       "isthmus_decisions INSERT (source_id)",
       "isthmus_decisions INSERT (subject)",
       "isthmus_decisions SELECT",
+      "isthmus_decisions UPDATE (closed_at)",
       "isthmus_decisions UPDATE (details)",
       "isthmus_decisions UPDATE (execution_id)",
       "isthmus_decisions UPDATE (job_id)",
@@ -2867,6 +3001,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
       "isthmus_worker UPDATE (begun_at)",
       "isthmus_worker UPDATE (ended_at)",
       "isthmus_worker UPDATE (failed)",
+      "isthmus_worker UPDATE (idle)",
     ],
     file: "schemas/tables/ticks.sql",
   },
@@ -3004,7 +3139,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: [],
     file: "schemas/functions/contract-checks.sql",
   },
-  { object: "trigger stamp_alert on public.sync_alerts", digest: "c31a55e473", rights: [], file: "schemas/functions/alerts.sql" },
+  { object: "trigger stamp_alert on public.sync_alerts", digest: "20001992bd", rights: [], file: "schemas/functions/alerts.sql" },
   { object: "trigger stamp_brake on public.sync_brakes", digest: "4712f8d278", rights: [], file: "schemas/functions/brakes.sql" },
   {
     object: "trigger stamp_identity on public.sync_identities",
