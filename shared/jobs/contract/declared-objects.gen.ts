@@ -1201,7 +1201,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue.sql",
   },
-  { object: "function sync.nobody_told()", digest: "0cfda1ee39", rights: [], file: "schemas/functions/alert-outbox.sql" },
+  { object: "function sync.nobody_told()", digest: "5cedf03e90", rights: [], file: "schemas/functions/alert-outbox.sql" },
   { object: "function sync.note_addressed()", digest: "70eb66a0c7", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.note_changed_causes(smallint,bigint[])",
@@ -1806,7 +1806,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: [],
     file: "schemas/functions/contract-checks.sql",
   },
-  { object: "function sync.stamp_alert()", digest: "f89331d4da", rights: [], file: "schemas/functions/alerts.sql" },
+  { object: "function sync.stamp_alert()", digest: "b49b05cf05", rights: [], file: "schemas/functions/alerts.sql" },
   { object: "function sync.stamp_brake()", digest: "87d2f7de33", rights: [], file: "schemas/functions/brakes.sql" },
   { object: "function sync.stamp_identity()", digest: "9a915e8f31", rights: [], file: "schemas/functions/identities.sql" },
   {
