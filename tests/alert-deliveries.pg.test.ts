@@ -16,9 +16,8 @@ describe("alerts leave the building", () => {
   let source = 0;
 
   beforeAll(async () => {
-    // Nothing runs here but what the tests run: no function at all, and no job.
-    hosted = await startHosted("alert-deliveries", { "cron.max_running_jobs": "0" });
-    await hosted.admin`update cron.job set active = false`;
+    // Nothing runs here but what the tests run: no function at all, and no job, since pg_cron does not reach the server. Of 0 running jobs it makes 1.
+    hosted = await startHosted("alert-deliveries", { "cron.host": "/nowhere" });
     receiver = await WebhookReceiver.start(KEY);
     const [row] = await hosted.admin<{ id: number }[]>`insert into public.sync_sources (name) values ('legacy') returning id`;
     source = row?.id ?? 0;
@@ -684,6 +683,24 @@ describe("alerts leave the building", () => {
       expect(await openKinds()).toEqual([]);
     });
 
+    it("and a digest that was given up says which of its alerts are over", async () => {
+      await hosted.owner`insert into public.sync_alert_settings (tries, digest_above) values (1, 2)`;
+      receiver.answer = 500;
+      for (let n = 1; n <= 3; n++) await raise("brake", "critical", n);
+      await minutes(1);
+      await asWorker(`select sync.close_alerts(array(select id from public.sync_alerts where entity_id = ${entity(1)}))`);
+      await minutes(1);
+      receiver.take();
+      receiver.answer = 200;
+      await hosted.owner`select sync.test_alert()`;
+      await minutes(3);
+      const messages = receiver.take();
+      expect(messages.map(({ body }) => body["event"])).toEqual(["test", "digest"]);
+      const text = String(messages[1]?.body["text"]);
+      expect(text).toContain("of entity_1 (legacy) (over)\n");
+      expect(text).toContain("of entity_2 (legacy)\n");
+    });
+
     it("has everything told to the second, and the one that fails is told to the other", async () => {
       await hosted.owner`insert into public.sync_alert_settings (tries) values (1)`;
       await secret("webhook_url", null);
@@ -780,6 +797,23 @@ describe("alerts leave the building", () => {
       await minutes(1);
       expect(told()).toEqual([]);
       expect(await rows()).toEqual([{ occurrences: 2, by: "Ada", severity: "critical" }]);
+    });
+
+    it("and has come to stay is told again, also where somebody looks after it", async () => {
+      await raise("brake", "critical", 1);
+      await minutes(1);
+      await hosted.owner`update public.sync_alerts set acknowledged_by = 'Ada'`;
+      await close("brake");
+      await minutes(1);
+      receiver.take();
+      await raise("brake", "critical", 1);
+      await minutes(1);
+      expect(told()).toEqual([]);
+      await hosted.admin`update public.sync_alerts set told_at = told_at - interval '31 minutes', reopened_at = reopened_at - interval '31 minutes'`;
+      await minutes(2);
+      expect(receiver.take()).toMatchObject([
+        { body: { event: "opened", acknowledgedBy: "Ada", text: expect.stringMatching(/^Again: /) as unknown } },
+      ]);
     });
 
     it("and is worse than before is told at once", async () => {
@@ -1057,6 +1091,26 @@ describe("alerts leave the building", () => {
       expect(await aged(16)).toEqual([]);
       await close("brake");
       await look();
+      await worked();
+      expect(await beats()).toEqual([BEAT]);
+    });
+
+    it("stays away while the only address is dead, also where nothing is open any more; once an hour a summary shows whether it works again", async () => {
+      await hosted.owner`insert into public.sync_alert_settings (tries) values (1)`;
+      receiver.answer = ({ path }: Received) => (path.startsWith("/first") ? 500 : 200);
+      await raise("brake", "critical", 1);
+      await minutes(1);
+      await close("brake");
+      await minutes(1);
+      expect(await openKinds()).toEqual(["alert_undelivered"]);
+      receiver.take();
+      await worked();
+      expect(await beats()).toEqual([]);
+      receiver.answer = 200;
+      await hosted.admin`update public.sync_alert_deliveries set ended_at = ended_at - interval '1 hour'`;
+      await minutes(1);
+      expect(told()).toEqual(["first digest 1"]);
+      expect(await openKinds()).toEqual([]);
       await worked();
       expect(await beats()).toEqual([BEAT]);
     });

@@ -11,13 +11,14 @@ const WINDOW_MINUTES = 10;
 const TAKEN: ReadonlySet<string> = new Set(["503", "489"]);
 
 /**
- * Tells of messages that QStash accepts and the functions do not. @returns whether QStash was asked: it is not each time.
+ * Tells of messages that QStash accepts and the functions do not. @returns whether that is known now: while pages wait, QStash is not asked each
+ * time.
  * @throws IsthmusError QUEUE_UNAVAILABLE.
  */
 export async function watchRefusals({ target, config, clock }: Context, sourceId: number): Promise<boolean> {
   const unclaimed = await unclaimedChains(target, sourceId, LOG_SECONDS);
   if (unclaimed === "none") await closeAlert(target, sourceId, "deliveries_refused");
-  if (typeof unclaimed === "string") return false;
+  if (typeof unclaimed === "string") return unclaimed === "none";
   const failed = await failedDeliveries(config, clock() - WINDOW_MINUTES * 60_000);
   const statuses = Object.fromEntries(Object.entries(failed).filter(([status]) => !TAKEN.has(status)));
   if (Object.keys(statuses).length === 0) return true;

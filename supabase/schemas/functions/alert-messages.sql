@@ -138,16 +138,16 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       'text', format(case when p_of = 'cleared' then '%s alerts are over:' when p_of = 'escalated' and p_slot = 'second' then 'Nobody has acknowledged %s alerts:'
                           when p_of = 'escalated' then '%s alerts are worse than before:'
                           when p_of = 'missed' then 'While messages did not arrive here, %s alerts opened that are over:' else '%s alerts at once:' end, count(*))
-        || string_agg(chr(10) || sync.alert_name(a.facts), '' order by a.n) filter (where a.n <= 20)
+        || string_agg(chr(10) || sync.alert_name(a.facts) || case when a.ended and p_of in ('opened', 'escalated') then ' (over)' else '' end, '' order by a.n) filter (where a.n <= 20)
         || case when count(*) > 20 then format(E'\nand %s more.', count(*) - 20) else '' end
         || coalesce(chr(10) || replace(sync.studio_link(p_ref, null), '&', '&amp;'), ''),
       'alerts', pg_catalog.jsonb_agg(a.facts - array['message', 'remedy', 'link'] order by a.n) filter (where a.n <= 100),
       'link', sync.studio_link(p_ref, null))
-    from (select sync.alert_facts(x, p_ref) as facts, x.severity, row_number() over (order by x.severity, x.first_seen_at, x.id) as n
+    from (select sync.alert_facts(x, p_ref) as facts, x.severity, x.closed_at is not null as ended, row_number() over (order by x.severity, x.first_seen_at, x.id) as n
             from public.sync_alerts x where x.id = any (p_alerts)) a
 $$;
 comment on function sync.digest_message(uuid, text, text, uuid[], text) is
-  'One message instead of many: the names of the first 20 alerts in its text, the facts of the first 100 beside it.';
+  'One message instead of many: the names of the first 20 alerts in its text, and which of those that it tells as open are over; the facts of the first 100 beside it.';
 
 create function sync.short_message(p_body jsonb, p_status integer) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$

@@ -64,9 +64,10 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
     update public.sync_alert_deliveries set slot = 'second' where slot = 'first' and status in ('waiting', 'missed') and event <> 'test' returning alert_ids
   )
   update public.sync_alerts a set told_slots = array(select distinct t from unnest(array_replace(a.told_slots, 'first', 'second')) t)
-   where a.told_severity is not null and a.id in (select unnest(m.alert_ids) from moved m)
+   where a.id in (select b.id from public.sync_alerts b
+                   where b.told_severity is not null and b.id in (select unnest(m.alert_ids) from moved m) order by b.id for no key update skip locked)
 $$;
-comment on function sync.move_messages() is 'What waits for the first address goes to the second.';
+comment on function sync.move_messages() is 'What waits for the first address goes to the second. Where somebody holds an alert, sync.fill_outbox says the same of it.';
 
 create function sync.fill_outbox(p_first boolean, p_second boolean, p_ref text) returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -101,8 +102,9 @@ begin
     select * from public.sync_alerts
      where closed_at is null
        and (told_severity is null or told_severity = 'warning' and severity = 'critical' or escalates_at <= now() and escalated_at is null and acknowledged_by is null)
-       -- What comes and goes is told once in a while, and not where somebody looks after it.
-       and (told_severity is not null or reopened_at is null or acknowledged_by is null and coalesce(told_at <= clock_timestamp() - sync.calm_time(), true))
+       -- What comes and goes is told once in a while; where somebody looks after it, when it has come to stay: it was told as over.
+       and (told_severity is not null or reopened_at is null or coalesce(told_at <= clock_timestamp() - sync.calm_time(), true)
+              and (acknowledged_by is null or reopened_at <= clock_timestamp() - sync.calm_time()))
      order by first_seen_at, id for no key update skip locked
   loop
     v_slot := sync.slot_of(v_alert.kind, v_alert.subject, p_first, p_second);
@@ -134,102 +136,5 @@ $$;
 comment on function sync.fill_outbox(boolean, boolean, text) is
   'Looks which alerts people have to be told of, and puts the messages into the outbox. p_first, p_second: which addresses there are. Returns how many messages.';
 
-create function sync.is_needed(p_message public.sync_alert_deliveries) returns boolean
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select p_message.event <> 'test' and (
-    exists (select from public.sync_alerts a where a.id = any (p_message.alert_ids) and (a.closed_at is null or a.told_severity is not null))
-    or (p_message.event = 'cleared' or p_message.body ->> 'of' in ('cleared', 'missed')) and p_message.created_at > now() - interval '30 days')
-$$;
-comment on function sync.is_needed(public.sync_alert_deliveries) is
-  'Whether a message that has not arrived says something that is still so: an alert of it is open, or was a moment ago, or it says that one is over, for 30 days.';
-
-create function sync.end_unneeded(p_message public.sync_alert_deliveries) returns text
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select case when p_message.event in ('opened', 'escalated') or p_message.body ->> 'of' in ('opened', 'escalated') then 'missed' else 'dropped' end
-$$;
-comment on function sync.end_unneeded(public.sync_alert_deliveries) is
-  'What becomes of a message that has not arrived and that nothing depends on any more: that something opened is told in a summary.';
-
-create function sync.wake_messages(p_slot text) returns void
-language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_alert_deliveries d
-     set status = case when n.needed then 'waiting' else sync.end_unneeded(d) end, tries = 0, next_attempt_at = clock_timestamp(),
-         ended_at = case when not n.needed then coalesce(d.ended_at, clock_timestamp()) end,
-         -- A short message that is refused once more is given up for good: the others would be told of it for ever.
-         body = case when d.body ? 'refused' then d.body || '{"last": true}' else d.body end
-    from (select f.id, sync.is_needed(f) as needed from public.sync_alert_deliveries f where f.slot = p_slot and f.status = 'failed') n
-   where d.id = n.id
-$$;
-comment on function sync.wake_messages(text) is 'What was given up at an address waits again where it is still so, however old it is.';
-
-create function sync.was_told(p_alert uuid, p_slot text, p_before bigint) returns boolean
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  -- Messages that arrived are forgotten after a month: of what is that old there are none.
-  select coalesce(bool_or(d.status in ('waiting', 'sent', 'delivered')), true)
-    from public.sync_alert_deliveries d
-   where d.alert_ids @> array[p_alert] and d.slot = p_slot and d.ordinal < p_before
-     and (d.event in ('opened', 'escalated') or d.body ->> 'of' in ('opened', 'escalated'))
-$$;
-comment on function sync.was_told(uuid, text, bigint) is 'Whether a message that an alert has opened has arrived at an address, or may yet. p_before: messages before this ordinal count.';
-
-create function sync.drop_untold_ends(p_ref text) returns void
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_end  public.sync_alert_deliveries;
-  v_told uuid[];
-begin
-  for v_end in
-    select * from public.sync_alert_deliveries where status = 'waiting' and tries = 0 and (event = 'cleared' or body ->> 'of' = 'cleared') order by ordinal for no key update skip locked
-  loop
-    v_told := array(select a from unnest(v_end.alert_ids) with ordinality i (a, n) where sync.was_told(a, v_end.slot, v_end.ordinal) order by n);
-    if v_told = '{}' then
-      update public.sync_alert_deliveries set status = 'dropped', ended_at = clock_timestamp(), last_error = 'nobody there was told that it had opened' where id = v_end.id;
-    elsif v_told <> v_end.alert_ids then
-      update public.sync_alert_deliveries set alert_ids = v_told, body = sync.digest_message(id, 'cleared', slot, v_told, p_ref) where id = v_end.id;
-    end if;
-  end loop;
-end
-$$;
-comment on function sync.drop_untold_ends(text) is 'That an alert is over is nothing to an address to which nothing had come about it.';
-
-create function sync.put_summary(p_slot text, p_ref text) returns void
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_ids uuid[] := array(
-    select distinct a.id from public.sync_alert_deliveries d cross join unnest(d.alert_ids) i (id) join public.sync_alerts a on a.id = i.id
-     where d.slot = p_slot and d.status = 'missed' and a.closed_at is not null and not exists (
-       select from public.sync_alert_deliveries o where o.alert_ids @> array[a.id] and o.slot = p_slot and o.status = 'delivered'));
-  v_id  uuid := gen_random_uuid();
-begin
-  update public.sync_alert_deliveries set status = 'dropped' where slot = p_slot and status = 'missed';
-  if v_ids <> '{}' then
-    insert into public.sync_alert_deliveries (id, event, slot, alert_ids, body)
-    values (v_id, 'digest', p_slot, v_ids, sync.digest_message(v_id, 'missed', p_slot, v_ids, p_ref));
-  end if;
-end
-$$;
-comment on function sync.put_summary(text, text) is 'An address works again: one message about what opened and was over while nothing arrived there.';
-
-create function sync.nobody_told() returns boolean
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select exists (
-    select from (select d.alert_ids, d.created_at from public.sync_alert_deliveries d where d.status in ('waiting', 'sent') and d.created_at < clock_timestamp() - interval '15 minutes'
-                 union all select d.alert_ids, d.created_at from public.sync_alert_deliveries d where d.status = 'failed') m
-     where exists (select from public.sync_alerts a where a.id = any (m.alert_ids) and a.closed_at is null)
-       and not exists (select from public.sync_alert_deliveries o where o.slot in ('first', 'second') and o.status = 'delivered' and o.ended_at > m.created_at))
-$$;
-comment on function sync.nobody_told() is
-  'Whether a message about an open alert was given up, or has not arrived for a quarter of an hour, and none has arrived anywhere since it was made out.';
-
-create function sync.probe_slot(p_slot text) returns void
-language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_alert_deliveries d
-     set status = 'waiting', tries = greatest(d.tries - 1, 0), next_attempt_at = clock_timestamp(), ended_at = null
-   where d.id = (select f.id from public.sync_alert_deliveries f where f.slot = p_slot and f.status = 'failed' and sync.is_needed(f) order by f.ordinal limit 1)
-     and not exists (select from public.sync_alert_deliveries o where o.slot = p_slot and o.status in ('waiting', 'sent'))
-$$;
-comment on function sync.probe_slot(text) is 'Tries the oldest message that was given up at an address, and is still so, once more.';
-
-revoke all on function sync.slots_past_bound(), sync.slots_at_rest(), sync.end_unneeded(public.sync_alert_deliveries), sync.was_told(uuid, text, bigint),
-  sync.drop_untold_ends(text), sync.put_summary(text, text), sync.nobody_told(), sync.put_messages(uuid[], text[], text[], text), sync.slot_of(text, text, boolean, boolean), sync.move_messages(), sync.is_needed(public.sync_alert_deliveries),
-  sync.wake_messages(text), sync.probe_slot(text), sync.fill_outbox(boolean, boolean, text) from public;
+revoke all on function sync.slots_past_bound(), sync.slots_at_rest(), sync.put_messages(uuid[], text[], text[], text),
+  sync.slot_of(text, text, boolean, boolean), sync.move_messages(), sync.fill_outbox(boolean, boolean, text) from public;

@@ -69,46 +69,54 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function sync.note_held_alert(uuid, boolean, text, uuid, uuid, text, jsonb) is 'Keeps what became of an alert whose row somebody holds.';
 
+create function sync.count_alert(p_id uuid, p_severity text, p_execution uuid, p_job uuid, p_message text, p_details jsonb) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  -- The time at which it is seen, and not that of a long page's beginning: what was noted before is older (sync.apply_alert_notes).
+  update public.sync_alerts a
+     set closed_at = null, occurrences = a.occurrences + 1, last_seen_at = clock_timestamp(), execution_id = coalesce(p_execution, a.execution_id),
+         job_id = coalesce(p_job, a.job_id), severity = p_severity, message = p_message, details = p_details
+   where a.id = p_id
+$$;
+comment on function sync.count_alert(uuid, text, uuid, uuid, text, jsonb) is 'Counts an alert once more, and opens it where it was closed.';
+
 create function sync.put_alert(p_kind text, p_severity text, p_source_id smallint, p_entity_id smallint, p_execution uuid, p_job uuid, p_subject text, p_message text,
   p_details jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_id   uuid;
-  v_held uuid;
+  v_id uuid;
 begin
   -- A person who edits the row may hold it for hours: pages and watches do not wait for that.
   select a.id into v_id from public.sync_alerts a
    where a.kind = p_kind and a.source_id is not distinct from p_source_id and a.entity_id is not distinct from p_entity_id and a.subject = p_subject and a.closed_at is null
      for no key update skip locked;
-  if v_id is null then
-    select a.id into v_held from public.sync_alerts a
-     where a.kind = p_kind and a.source_id is not distinct from p_source_id and a.entity_id is not distinct from p_entity_id and a.subject = p_subject and a.closed_at is null;
-    if v_held is not null then
-      perform sync.note_held_alert(v_held, false, p_severity, p_execution, p_job, p_message, p_details);
-      return;
-    end if;
-    -- What comes back soon is the same alert, with who looks after it.
-    select a.id into v_id from public.sync_alerts a
-     where a.kind = p_kind and a.source_id is not distinct from p_source_id and a.entity_id is not distinct from p_entity_id and a.subject = p_subject
-       and a.closed_at > clock_timestamp() - sync.calm_time()
-     order by a.closed_at desc limit 1 for no key update skip locked;
+  if v_id is not null then
+    perform sync.count_alert(v_id, p_severity, p_execution, p_job, p_message, p_details);
+    return;
   end if;
-  begin
-    update public.sync_alerts a
-       set closed_at = null, occurrences = a.occurrences + 1, last_seen_at = now(), execution_id = coalesce(p_execution, a.execution_id), job_id = coalesce(p_job, a.job_id),
-           severity = p_severity, message = p_message, details = p_details
-     where a.id = v_id;
-    if found then
+  select a.id into v_id from public.sync_alerts a
+   where a.kind = p_kind and a.source_id is not distinct from p_source_id and a.entity_id is not distinct from p_entity_id and a.subject = p_subject and a.closed_at is null;
+  if v_id is not null then
+    perform sync.note_held_alert(v_id, false, p_severity, p_execution, p_job, p_message, p_details);
+    return;
+  end if;
+  -- What comes back soon is the same alert, with who looks after it.
+  select a.id into v_id from public.sync_alerts a
+   where a.kind = p_kind and a.source_id is not distinct from p_source_id and a.entity_id is not distinct from p_entity_id and a.subject = p_subject
+     and a.closed_at > clock_timestamp() - sync.calm_time()
+   order by a.closed_at desc limit 1 for no key update skip locked;
+  if v_id is not null then
+    begin
+      perform sync.count_alert(v_id, p_severity, p_execution, p_job, p_message, p_details);
       return;
-    end if;
-  exception when unique_violation then
-    -- Somebody has opened it anew meanwhile.
-    null;
-  end;
+    exception when unique_violation then
+      -- Somebody has opened it anew meanwhile.
+      null;
+    end;
+  end if;
   insert into public.sync_alerts as a (kind, severity, source_id, entity_id, execution_id, job_id, subject, message, details)
   values (p_kind, p_severity, p_source_id, p_entity_id, p_execution, p_job, p_subject, p_message, p_details)
   on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
-     set occurrences = a.occurrences + 1, last_seen_at = now(), execution_id = coalesce(excluded.execution_id, a.execution_id),
+     set occurrences = a.occurrences + 1, last_seen_at = clock_timestamp(), execution_id = coalesce(excluded.execution_id, a.execution_id),
          job_id = coalesce(excluded.job_id, a.job_id), severity = excluded.severity, message = excluded.message, details = excluded.details;
 end
 $$;
@@ -135,7 +143,8 @@ begin
   end if;
   v_free := array(select a.id from public.sync_alerts a where a.id = any (p_ids) and a.closed_at is null order by a.id for no key update skip locked);
   update public.sync_alerts set closed_at = clock_timestamp() where id = any (v_free);
-  perform sync.note_held_alert(a.id, true, null, null, null, null, null) from public.sync_alerts a where a.id = any (p_ids) and a.id <> all (v_free) and a.closed_at is null;
+  perform sync.note_held_alert(a.id, true, null, null, null, null, null) from public.sync_alerts a
+    where a.id = any (p_ids) and a.id <> all (v_free) and a.closed_at is null order by a.id;
 end
 $$;
 comment on function sync.close_alerts(uuid[]) is 'Closes alerts whose cause is gone. One whose row somebody holds closes when it is free.';
@@ -178,8 +187,8 @@ $$;
 comment on function sync.apply_alert_notes() is 'Writes into alerts what became of them while somebody held their rows.';
 
 revoke all on function sync.escalation_time(), sync.calm_time(), sync.stamp_alert(), sync.subject_of(text[]), sync.note_held_alert(uuid, boolean, text, uuid, uuid, text, jsonb),
-  sync.put_alert(text, text, smallint, smallint, uuid, uuid, text, text, jsonb), sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb, text),
+  sync.count_alert(uuid, text, uuid, uuid, text, jsonb), sync.put_alert(text, text, smallint, smallint, uuid, uuid, text, text, jsonb), sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb, text),
   sync.close_alerts(uuid[]), sync.close_alert(text, smallint), sync.apply_alert_notes() from public;
 grant execute on function sync.escalation_time(), sync.calm_time(), sync.subject_of(text[]), sync.note_held_alert(uuid, boolean, text, uuid, uuid, text, jsonb),
-  sync.put_alert(text, text, smallint, smallint, uuid, uuid, text, text, jsonb), sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb, text) to isthmus_worker, isthmus_decisions;
+  sync.count_alert(uuid, text, uuid, uuid, text, jsonb), sync.put_alert(text, text, smallint, smallint, uuid, uuid, text, text, jsonb), sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb, text) to isthmus_worker, isthmus_decisions;
 grant execute on function sync.close_alerts(uuid[]), sync.close_alert(text, smallint), sync.apply_alert_notes() to isthmus_worker;

@@ -61,7 +61,7 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   perform sync.raise_alert(n.kind, n.severity, p_source_id, null, e.id, n.message, n.details)
      from jsonb_to_recordset(p_alerts) as n (entity text, kind text, severity text, message text, details jsonb)
-     join public.sync_entities e on e.source_id = p_source_id and e.entity_type = n.entity;
+     join public.sync_entities e on e.source_id = p_source_id and e.entity_type = n.entity order by e.id, n.kind;
   perform sync.close_alerts(array(
     select a.id from public.sync_alerts a join public.sync_entities e on e.id = a.entity_id and e.source_id = p_source_id
      where a.closed_at is null and case a.kind

@@ -25,11 +25,6 @@ end
 $$;
 comment on function sync.address_of(text) is 'An address of Vault, checked. Both null: there is none. problem holds no part of it.';
 
-create function sync.slot_secret(p_slot text) returns text
-language sql immutable security invoker set search_path = pg_catalog, pg_temp
-as $$ select 'isthmus_webhook_url' || case p_slot when 'second' then '_2' else '' end $$;
-comment on function sync.slot_secret(text) is 'Which secret of Vault holds the first, and the second address.';
-
 create function sync.webhook_headers(p_id uuid, p_body text) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -169,51 +164,6 @@ end
 $$;
 comment on function sync.send_message(public.sync_alert_deliveries, text, text) is 'Tries a message once. Without an address it is dropped; with a problem of the address the try has failed.';
 
-create function sync.tell_undelivered(p_first boolean, p_second boolean, p_ref text) returns void
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_slot    text;
-  v_last    public.sync_alert_deliveries;
-  v_says    text;
-  v_details jsonb;
-begin
-  foreach v_slot in array array['first', 'second'] loop
-    v_says := null;
-    if (case v_slot when 'first' then p_first else p_second end) then
-      -- The latest end at the address counts.
-      select * into v_last from public.sync_alert_deliveries where slot = v_slot and status in ('delivered', 'failed') order by ended_at desc limit 1;
-      if v_last.status = 'failed' then
-        v_says := format('Messages about alerts do not arrive at the %s address (Vault secret %s): %s.', v_slot, sync.slot_secret(v_slot), v_last.last_error);
-        v_details := jsonb_build_object('since', v_last.ended_at, 'delivery', v_last.id, 'status', v_last.status_code, 'error', v_last.last_error);
-        if v_last.ended_at <= now() - interval '1 hour' then
-          perform sync.probe_slot(v_slot);
-        end if;
-      else
-        perform sync.wake_messages(v_slot);
-        perform sync.put_summary(v_slot, p_ref);
-      end if;
-    else
-      -- Whatever comes back, or comes instead, is tried at once.
-      perform sync.wake_messages(v_slot);
-      update public.sync_alert_deliveries d set status = sync.end_unneeded(d), ended_at = clock_timestamp()
-       where d.slot = v_slot and d.status = 'waiting' and d.event <> 'test' and not sync.is_needed(d);
-      if exists (select from public.sync_alert_deliveries d join public.sync_alerts a on a.id = any (d.alert_ids)
-                  where d.slot = v_slot and d.status = 'waiting' and a.closed_at is null and a.kind <> 'alert_undelivered') then
-        v_says := format('Messages about alerts wait for the %s address: there is no Vault secret %s.', v_slot, sync.slot_secret(v_slot));
-        v_details := jsonb_build_object('missing', sync.slot_secret(v_slot));
-      end if;
-    end if;
-    if v_says is null then
-      perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'alert_undelivered' and subject = v_slot and closed_at is null));
-    elsif not exists (select from public.sync_alerts where kind = 'alert_undelivered' and subject = v_slot and closed_at is null and details = v_details) then
-      perform sync.raise_alert('alert_undelivered', 'critical', null, null, null, v_says, v_details, v_slot);
-    end if;
-  end loop;
-end
-$$;
-comment on function sync.tell_undelivered(boolean, boolean, text) is
-  'Opens the alert alert_undelivered of an address while the latest message to it was given up, or messages wait for it that is not there; closes it when one has arrived, or none waits. Then what was given up is sent again; before, one message an hour. p_first, p_second: which addresses there are. p_ref: that of the project.';
-
 create function sync.beat() returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -225,7 +175,9 @@ begin
   v_to := sync.address_of('isthmus_heartbeat_url');
   update public.sync_alert_settings set heartbeat_at = v_tick where v_tick is not null and heartbeat_at is distinct from v_tick;
   get diagnostics v_beats = row_count;
-  update public.sync_jobs set success_told_at = succeeded_at where success_told_at is distinct from succeeded_at;
+  -- Not that of who edits a job, or ends an execution of it, at this moment.
+  update public.sync_jobs set success_told_at = succeeded_at
+   where id in (select j.id from public.sync_jobs j where j.success_told_at is distinct from j.succeeded_at for no key update skip locked);
   get diagnostics v_known = row_count;
   -- Where people cannot be told, the monitor tells them that the calls stay away.
   v_beats := case when sync.nobody_told() then 0 else v_beats + v_known end;
@@ -274,7 +226,7 @@ begin
   perform sync.apply_alert_notes();
   perform sync.read_webhook_answers();
   if v_second and not v_first then
-    perform sync.wake_messages('first');
+    perform sync.wake_messages('first', v_ref);
     perform sync.move_messages();
   end if;
   perform sync.tell_undelivered(v_first, v_second, v_ref);
@@ -312,8 +264,8 @@ $$;
 comment on function sync.test_alert() is
   'Has a test message sent to both addresses within a minute. Returns the ids of the rows in sync_alert_deliveries, which say what became of each.';
 
-revoke all on function sync.address_of(text), sync.slot_secret(text), sync.webhook_headers(uuid, text), sync.note_failed_try(uuid, integer, text),
+revoke all on function sync.address_of(text), sync.webhook_headers(uuid, text), sync.note_failed_try(uuid, integer, text),
   sync.refuses_message(integer), sync.note_refused_message(public.sync_alert_deliveries, integer),
-  sync.read_webhook_answers(), sync.send_message(public.sync_alert_deliveries, text, text), sync.tell_undelivered(boolean, boolean, text), sync.beat(),
+  sync.read_webhook_answers(), sync.send_message(public.sync_alert_deliveries, text, text), sync.beat(),
   sync.deliver_alerts(), sync.test_alert() from public;
 grant execute on function sync.test_alert() to isthmus_worker;

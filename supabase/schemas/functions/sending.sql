@@ -81,18 +81,21 @@ declare
   c_patience constant interval := '8 minutes';
   v_told jsonb;
 begin
-  -- A queue that is slow brings one page or another meanwhile; from one that brings none, each has been sent more than once by then.
   select jsonb_build_object('chains', count(*), 'since', min(c.waits_since), 'entities', jsonb_agg(distinct n.entity_type))
     into v_told
     from public.sync_chains c join public.sync_executions e on e.id = c.execution_id join public.sync_entities n on n.id = c.entity_id
    where c.state = 'open' and c.unclaimed > 1 and c.refusals = 0 and c.waits_since <= clock_timestamp() - c_patience and e.source_id = p_source_id
-     and not exists (select from public.sync_chains o join public.sync_executions x on x.id = o.execution_id
-                      where x.source_id = p_source_id and x.status = 'running' and o.state = 'open' and o.lease_until > clock_timestamp())
-     and not exists (select from public.sync_page_log l join public.sync_executions x on x.id = l.execution_id
-                      where x.source_id = p_source_id and x.status = 'running' and l.committed_at > clock_timestamp() - c_patience)
-     -- With the status of the answers there is more to say.
-     and not exists (select from public.sync_alerts a where a.kind = 'deliveries_refused' and a.source_id = p_source_id and a.closed_at is null)
   having count(*) > 0;
+  -- A queue that is slow brings one page or another meanwhile; from one that brings none, each has been sent more than once by then.
+  if v_told is not null and (
+       exists (select from public.sync_chains o join public.sync_executions x on x.id = o.execution_id
+                where x.source_id = p_source_id and x.status = 'running' and o.state = 'open' and o.lease_until > clock_timestamp())
+       or exists (select from public.sync_page_log l join public.sync_executions x on x.id = l.execution_id
+                   where x.source_id = p_source_id and x.status = 'running' and l.committed_at > clock_timestamp() - c_patience)
+       -- With the status of the answers there is more to say.
+       or exists (select from public.sync_alerts a where a.kind = 'deliveries_refused' and a.source_id = p_source_id and a.closed_at is null)) then
+    v_told := null;
+  end if;
   if v_told is null then
     perform sync.close_alert('pages_not_run', p_source_id);
     return;
