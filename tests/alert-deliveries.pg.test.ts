@@ -37,7 +37,7 @@ describe("alerts leave the building", () => {
   };
   beforeEach(async () => {
     worker ??= await startNetWorker({ url: hosted.url, pauseMs: 10 });
-    await hosted.admin`truncate public.sync_alert_deliveries, public.sync_ticks, net.http_request_queue, net._http_response`;
+    await hosted.admin`truncate public.sync_alert_deliveries, public.sync_alert_notes, public.sync_ticks, net.http_request_queue, net._http_response`;
     await hosted.admin`delete from public.sync_alerts`;
     await hosted.admin`delete from public.sync_alert_settings`;
     await hosted.admin`update public.sync_jobs set succeeded_at = null, success_told_at = null`;
