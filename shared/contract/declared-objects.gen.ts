@@ -885,7 +885,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.is_needed(public.sync_alert_deliveries)",
-    digest: "2accc7a5f9",
+    digest: "6496404f99",
     rights: [],
     file: "schemas/functions/undelivered.sql",
   },

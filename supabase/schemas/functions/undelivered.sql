@@ -5,7 +5,7 @@ create function sync.is_needed(p_message public.sync_alert_deliveries) returns b
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select p_message.event <> 'test' and (
     exists (select from public.sync_alerts a where a.id = any (p_message.alert_ids) and (a.closed_at is null or a.told_severity is not null))
-    or (p_message.event = 'cleared' or p_message.body ->> 'of' in ('cleared', 'missed')) and p_message.created_at > now() - interval '30 days')
+    or (p_message.event = 'cleared' or coalesce(p_message.body ->> 'of', '') in ('cleared', 'missed')) and p_message.created_at > now() - interval '30 days')
 $$;
 comment on function sync.is_needed(public.sync_alert_deliveries) is
   'Whether a message that has not arrived says something that is still so: an alert of it is open, or was a moment ago, or it says that one is over, for 30 days.';
