@@ -11,6 +11,7 @@ const PARTS = [
   "shared",
   INSTALLATION_FOLDER,
   "isthmus.json",
+  "cli",
   "local",
   "migrations",
   "supabase/config.toml",
