@@ -135,7 +135,8 @@ describe("functions meet a database of another release", () => {
     await test.target.admin`alter table public.sync_page_log disable trigger count_page`;
     expect((await test.runOne()).outcome).toBe("failed");
     expect(
-      await test.target.admin`select last_error ->> 'code' as code from public.sync_chains where state = 'open' and last_error is not null`,
+      await test.target
+        .admin`select last_error ->> 'code' as code from public.sync_chains where state = 'open' and last_error is not null`,
     ).toEqual([{ code: "TRIGGERS_OFF" }]);
     expect(await test.target.admin`select count(*)::int as n from public.offices`).toEqual([{ n: 2 }]);
     await test.target.admin`alter table public.sync_page_log enable trigger count_page`;
