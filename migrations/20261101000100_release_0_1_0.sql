@@ -1024,6 +1024,8 @@ create table public.sync_alerts (
   told_severity   text check (told_severity in ('warning', 'critical')),
   subject         text not null default '',
   told_slots      text[] not null default '{}',
+  told_at         timestamptz,
+  reopened_at     timestamptz,
   check ((acknowledged_by is null) = (acknowledged_at is null))
 );
 comment on table public.sync_alerts is
@@ -1036,6 +1038,9 @@ comment on column public.sync_alerts.escalates_at is 'When the second address is
 comment on column public.sync_alerts.escalated_at is 'When a message to the second address was made out.';
 comment on column public.sync_alerts.told_severity is 'Which severity the message said that was made out last (sync_alert_deliveries); empty before the first, and after the last.';
 comment on column public.sync_alerts.told_slots is 'Which addresses were told of it, and are told when it is over.';
+comment on column public.sync_alerts.told_at is 'When a message about it was made out last.';
+comment on column public.sync_alerts.reopened_at is
+  'When it came back within half an hour of its end: it is the same alert, and people are told at most once in half an hour. Empty when it has become worse since.';
 comment on column public.sync_alerts.subject is
   'What of its kind it is about: the job, the entities of the execution, the capture of the page, what a brake holds, the address. Empty where a source or an entity has one cause at most.';
 create unique index sync_alerts_one_open on public.sync_alerts (kind, source_id, entity_id, subject) nulls not distinct
@@ -1046,6 +1051,8 @@ create index sync_alerts_execution_id_idx on public.sync_alerts (execution_id);
 create index sync_alerts_job_id_idx on public.sync_alerts (job_id);
 -- Each minute somebody looks for these among all that was ever closed.
 create index sync_alerts_to_clear_idx on public.sync_alerts (closed_at) where closed_at is not null and told_severity is not null;
+-- What comes back soon is looked for among the latest that were closed.
+create index sync_alerts_closed_idx on public.sync_alerts (closed_at) where closed_at is not null;
 alter table public.sync_alerts enable row level security;
 create policy team_reads on public.sync_alerts for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
@@ -1057,8 +1064,33 @@ grant select, update (acknowledged_by) on public.sync_alerts to authenticated;
 grant select, insert (kind, severity, source_id, entity_id, execution_id, job_id, subject, message, details),
   update (severity, occurrences, last_seen_at, execution_id, job_id, message, details, closed_at) on public.sync_alerts to isthmus_worker;
 grant select, insert (kind, severity, source_id, entity_id, execution_id, job_id, subject, message, details),
-  update (severity, occurrences, last_seen_at, execution_id, job_id, message, details) on public.sync_alerts to isthmus_decisions;
+  update (severity, occurrences, last_seen_at, execution_id, job_id, message, details, closed_at) on public.sync_alerts to isthmus_decisions;
 grant select (id, source_id, job_id) on public.sync_executions to isthmus_decisions;
+
+create table public.sync_alert_notes (
+  alert_id     uuid primary key,
+  closes       boolean not null,
+  times        integer not null default 0,
+  severity     text check (severity in ('warning', 'critical')),
+  execution_id uuid,
+  job_id       uuid,
+  message      text,
+  details      jsonb,
+  noted_at     timestamptz not null default clock_timestamp(),
+  check (closes or (severity is not null and message is not null and details is not null))
+);
+comment on table public.sync_alert_notes is
+  'What became of alerts whose rows somebody held, as in an open transaction: nobody waits for that. A minute after they are free it is written there (sync.apply_alert_notes).';
+comment on column public.sync_alert_notes.alert_id is 'The row of sync_alerts. No foreign key: checking one would wait for who holds the row.';
+comment on column public.sync_alert_notes.closes is 'The latest news: true: its cause is gone. false: it was raised again.';
+comment on column public.sync_alert_notes.times is 'How often it was raised again.';
+alter table public.sync_alert_notes enable row level security;
+create policy team_reads on public.sync_alert_notes for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_alert_notes from anon, authenticated, service_role;
+grant select on public.sync_alert_notes to authenticated;
+grant select, insert, update, delete on public.sync_alert_notes to isthmus_worker;
+grant select, insert, update on public.sync_alert_notes to isthmus_decisions;
 
 create table public.sync_reports (
   id           uuid primary key default gen_random_uuid(),
@@ -1088,11 +1120,13 @@ create table public.sync_alert_settings (
   tries                  integer not null default 8 check (tries between 1 and 20),
   heartbeat_at           timestamptz,
   looked_at              timestamptz not null default clock_timestamp(),
-  addressed              boolean not null default false
+  addressed              boolean not null default false,
+  hourly                 integer not null default 20 check (hourly > 0)
 );
 comment on table public.sync_alert_settings is 'How people are told of alerts. One row, which sync.deliver_alerts makes; without it the defaults count.';
 comment on column public.sync_alert_settings.escalate_after_minutes is 'A critical alert that nobody has acknowledged for so long is told to the second address.';
 comment on column public.sync_alert_settings.digest_above is 'More messages of one kind than these within one minute become one.';
+comment on column public.sync_alert_settings.hourly is 'After so many messages to one address within an hour, the rest comes as a digest every ten minutes.';
 comment on column public.sync_alert_settings.tries is 'How often a message is tried before it is given up, after pauses of 1, 2, 4, ... 60 minutes.';
 comment on column public.sync_alert_settings.heartbeat_at is 'The latest tick for which the heartbeat address was called.';
 comment on column public.sync_alert_settings.looked_at is 'When the job isthmus-deliver-alerts last looked for messages; before its first look, since when it is waited for.';
@@ -1110,7 +1144,7 @@ create table public.sync_alert_deliveries (
   slot            text not null check (slot in ('first', 'second')),
   alert_ids       uuid[] not null default '{}',
   body            jsonb,
-  status          text not null default 'waiting' check (status in ('waiting', 'sent', 'delivered', 'failed', 'dropped')),
+  status          text not null default 'waiting' check (status in ('waiting', 'sent', 'delivered', 'failed', 'missed', 'dropped')),
   tries           integer not null default 0,
   next_attempt_at timestamptz not null default clock_timestamp(),
   request_id      bigint,
@@ -1127,13 +1161,16 @@ comment on column public.sync_alert_deliveries.id is 'Goes with every try (heade
 comment on column public.sync_alert_deliveries.slot is 'first: the Vault secret isthmus_webhook_url. second: isthmus_webhook_url_2.';
 comment on column public.sync_alert_deliveries.alert_ids is 'The rows of sync_alerts that it tells of.';
 comment on column public.sync_alert_deliveries.status is
-  'waiting: for its next try. sent: pg_net has it. delivered: answered with a status from 200 to 299, where pg_net has followed redirects. failed: given up, but for one try an hour. dropped: nobody needs it any more, or a test without an address.';
+  'waiting: for its next try. sent: pg_net has it. delivered: answered with a status from 200 to 299, where pg_net has followed redirects. failed: given up, but for one try an hour. missed: given up, and what it says is over; a summary tells it when the address works again. dropped: nobody needs it any more, or a test without an address.';
 comment on column public.sync_alert_deliveries.request_id is 'pg_net''s number of the latest try.';
 comment on column public.sync_alert_deliveries.last_error is 'Why the latest try failed. Never an address, a key or the words of an answer.';
 create unique index sync_alert_deliveries_one_test on public.sync_alert_deliveries (slot) where event = 'test' and status in ('waiting', 'sent');
 create index sync_alert_deliveries_open_idx on public.sync_alert_deliveries (ordinal) where status in ('waiting', 'sent');
 create index sync_alert_deliveries_ended_idx on public.sync_alert_deliveries (slot, ended_at) where status in ('delivered', 'failed');
 create index sync_alert_deliveries_failed_idx on public.sync_alert_deliveries (ended_at) where status = 'failed';
+create index sync_alert_deliveries_missed_idx on public.sync_alert_deliveries (slot) where status = 'missed';
+create index sync_alert_deliveries_slot_idx on public.sync_alert_deliveries (slot, created_at);
+create index sync_alert_deliveries_alerts_idx on public.sync_alert_deliveries using gin (alert_ids);
 create index sync_alert_deliveries_created_at_idx on public.sync_alert_deliveries (created_at) where status not in ('waiting', 'sent');
 alter table public.sync_alert_deliveries enable row level security;
 create policy team_reads on public.sync_alert_deliveries for select to authenticated
@@ -1429,7 +1466,8 @@ create table public.sync_ticks (
   error       text,
   begun_at    timestamptz,
   ended_at    timestamptz,
-  failed      text[] not null default '{}'
+  failed      text[] not null default '{}',
+  idle        text[] not null default '{}'
 );
 comment on table public.sync_ticks is 'The latest calls of sync-tick and what became of them. What is older than a day is deleted.';
 comment on column public.sync_ticks.request_id is 'pg_net''s number of the call; empty where QStash or a person called.';
@@ -1437,6 +1475,7 @@ comment on column public.sync_ticks.answered_at is 'When the answer was found. T
 comment on column public.sync_ticks.error is 'Why there is no answer, in the words of pg_net; or the code of the error that sync-tick answered.';
 comment on column public.sync_ticks.ended_at is 'Written by sync-tick when its work is done: nothing else proves that it works.';
 comment on column public.sync_ticks.failed is 'Parts of its work that failed, by their names in the log of sync-tick, each with its error code; jobs, sends: what waits at its end (sync.held_up). The heartbeat is for ticks without any.';
+comment on column public.sync_ticks.idle is 'Parts of its work that had nothing to look at, as those that look every few minutes: for them the tick counts neither as a success nor as a failure.';
 create index sync_ticks_created_at_idx on public.sync_ticks (created_at);
 create index sync_ticks_ended_idx on public.sync_ticks (created_at) where ended_at is not null;
 alter table public.sync_ticks enable row level security;
@@ -1444,7 +1483,7 @@ create policy team_reads on public.sync_ticks for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
 revoke all on public.sync_ticks from anon, authenticated, service_role;
 grant select on public.sync_ticks to authenticated;
-grant select, delete, insert (id, begun_at), update (begun_at, ended_at, failed) on public.sync_ticks to isthmus_worker;
+grant select, delete, insert (id, begun_at), update (begun_at, ended_at, failed, idle) on public.sync_ticks to isthmus_worker;
 
 -- supabase/schemas/functions/versions.sql
 
@@ -1494,7 +1533,7 @@ grant execute on function sync.schema_version(), sync.oldest_functions(), sync.m
 create function sync.alert_kinds() returns table (kind text, means text, look text, remedy text, closes text)
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   values
-    ('alert_undelivered', 'A message about an alert was given up after all its tries, or waits for an address that is gone: people are not told of alerts.',
+    ('alert_undelivered', 'A message about an alert was given up after all its tries, or waits for an address that is gone: people are not told of alerts. While none arrives anywhere, the heartbeat is not sent.',
      'sync_alert_deliveries where status in (''failed'', ''waiting''): last_error and status_code. subject of the alert says which address.',
      'Mend the address in Vault, or what answers there. Then npm run sync -- alerts test: when the test arrives, what was given up and is still so is sent again. Without that, one message an hour is tried.',
      'A message to the same address arrives; or the address is gone, and no open alert waits for it (sync.tell_undelivered).'),
@@ -1566,6 +1605,10 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'details of the alert, last_error in sync_chains, and the log of sync-page.',
      'Do what the remedy in details says, then start again. What was committed stays.',
      'The same kind of page of the entity, or a whole execution, has come through; of keys, none may be left that was there before (sync.close_stalled_alerts).'),
+    ('pages_not_run', 'QStash has accepted pages more than once for eight minutes, and no function has begun one. An execution stands still.',
+     'The events of the messages in the QStash console, and the calls and the log of sync-page.',
+     'If QStash has not called: see its status, the plan''s limits and a paused queue. If it has: the function is killed before it begins, or writes into another database: compare TARGET_DB_URL. Pages are sent again by themselves.',
+     'A page was run, or no chain waits so any more (sync.tell_unrun_pages).'),
     ('queue_old', 'Records of an entity wait for a parent or a person for longer than ISTHMUS_QUEUE_AGE_HOURS.',
      'npm run sync -- queue, or sync_conflicts by first_seen_at.',
      'The remedy of each rule in the queue says what to do. Decide, or correct the source.',
@@ -1610,9 +1653,9 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'sync_ticks, the Cron page, and the log of sync-tick.',
      'The message says what is missing: a job, a Vault secret, an extension, or the function itself.',
      'A tick has worked (sync.end_tick, sync.watch_tick).'),
-    ('tick_part_failed', 'A part of the work of sync-tick has failed three times in a row. What that part does is not done; the others go on.',
+    ('tick_part_failed', 'A part of the work of sync-tick has failed three times in a row, each time that there was something to look at. What that part does is not done; the others go on.',
      'subject of the alert (the part), its message (the error code of the latest time), failed in sync_ticks, and tick.failed in the log of sync-tick.',
-     'Do what docs/errors.md says of the code. The part is tried with each tick.',
+     'Do what docs/errors.md says of the code. The part is tried with each tick, or as often as it looks.',
      'A tick ends in which the part works (sync.end_tick).'),
     ('tick_refused', 'The calls of sync-tick are refused.',
      'status_code and error in sync_ticks.',
@@ -1639,13 +1682,17 @@ grant execute on function sync.alert_kinds() to isthmus_worker, isthmus_decision
 -- supabase/schemas/functions/alerts.sql
 
 -- Purpose: what an operator must know.
--- Locks:   the open alert.
+-- Locks:   the open alert, where nobody else holds it.
 
 create function sync.escalation_time() returns timestamptz
 language sql volatile security invoker set search_path = pg_catalog, pg_temp as $$
   select clock_timestamp() + make_interval(mins => coalesce((select escalate_after_minutes from public.sync_alert_settings), 30))
 $$;
 comment on function sync.escalation_time() is 'When a critical alert of now is told to the second address, if nobody acknowledges it.';
+
+create function sync.calm_time() returns interval
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$ select interval '30 minutes' $$;
+comment on function sync.calm_time() is 'What comes back within this time has not been over, and people are told of it at most once in this time.';
 
 create function sync.stamp_alert() returns trigger
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -1655,10 +1702,20 @@ begin
     new.escalates_at := case when new.severity = 'critical' then sync.escalation_time() end;
     return new;
   end if;
+  if old.closed_at is not null and new.closed_at is null then
+    -- What nobody was told of is news.
+    new.reopened_at := case when new.told_at is not null then clock_timestamp() end;
+    -- Who was told that it is over has not been told of what is now.
+    if new.told_severity is null then
+      new.escalated_at := null;
+      new.escalates_at := case when new.severity = 'critical' then sync.escalation_time() end;
+    end if;
+  end if;
   if new.severity <> old.severity then
     new.escalates_at := case when new.severity = 'critical' then sync.escalation_time() end;
     if new.severity = 'critical' then
-      -- What was acknowledged was less.
+      -- What was acknowledged was less, and nobody waits for what is worse.
+      new.reopened_at := null;
       new.acknowledged_by := null;
       new.acknowledged_at := null;
     end if;
@@ -1674,8 +1731,8 @@ begin
   return new;
 end
 $$;
-comment on function sync.stamp_alert() is 'Gives an alert its remedy and the time at which it escalates, and stamps who looks after it. Raises IS022 for a closed one.';
-create trigger stamp_alert before insert or update of severity, acknowledged_by on public.sync_alerts for each row execute function sync.stamp_alert();
+comment on function sync.stamp_alert() is 'Gives an alert its remedy and the time at which it escalates, and stamps who looks after it. One that comes back keeps both. Raises IS022 for a closed one.';
+create trigger stamp_alert before insert or update of severity, acknowledged_by, closed_at on public.sync_alerts for each row execute function sync.stamp_alert();
 
 create function sync.subject_of(variadic p_parts text[]) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -1685,29 +1742,139 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
 $$;
 comment on function sync.subject_of(text[]) is 'What of its kind an alert is about, in at most 200 characters. Parts that are null are left out.';
 
+create function sync.note_held_alert(p_id uuid, p_closes boolean, p_severity text, p_execution uuid, p_job uuid, p_message text, p_details jsonb) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  insert into public.sync_alert_notes as n (alert_id, closes, times, severity, execution_id, job_id, message, details)
+  values (p_id, p_closes, (not p_closes)::integer, p_severity, p_execution, p_job, p_message, p_details)
+  on conflict (alert_id) do update
+     set closes = excluded.closes, times = n.times + excluded.times, severity = excluded.severity, execution_id = excluded.execution_id, job_id = excluded.job_id,
+         message = excluded.message, details = excluded.details, noted_at = excluded.noted_at
+$$;
+comment on function sync.note_held_alert(uuid, boolean, text, uuid, uuid, text, jsonb) is 'Keeps what became of an alert whose row somebody holds.';
+
+create function sync.count_alert(p_id uuid, p_severity text, p_execution uuid, p_job uuid, p_message text, p_details jsonb) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  -- The time at which it is seen, and not that of a long page's beginning: what was noted before is older (sync.apply_alert_notes).
+  update public.sync_alerts a
+     set closed_at = null, occurrences = a.occurrences + 1, last_seen_at = clock_timestamp(), execution_id = coalesce(p_execution, a.execution_id),
+         job_id = coalesce(p_job, a.job_id), severity = p_severity, message = p_message, details = p_details
+   where a.id = p_id
+$$;
+comment on function sync.count_alert(uuid, text, uuid, uuid, text, jsonb) is 'Counts an alert once more, and opens it where it was closed.';
+
+create function sync.put_alert(p_kind text, p_severity text, p_source_id smallint, p_entity_id smallint, p_execution uuid, p_job uuid, p_subject text, p_message text,
+  p_details jsonb) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_id uuid;
+begin
+  -- A person who edits the row may hold it for hours: pages and watches do not wait for that.
+  select a.id into v_id from public.sync_alerts a
+   where a.kind = p_kind and a.source_id is not distinct from p_source_id and a.entity_id is not distinct from p_entity_id and a.subject = p_subject and a.closed_at is null
+     for no key update skip locked;
+  if v_id is not null then
+    perform sync.count_alert(v_id, p_severity, p_execution, p_job, p_message, p_details);
+    return;
+  end if;
+  select a.id into v_id from public.sync_alerts a
+   where a.kind = p_kind and a.source_id is not distinct from p_source_id and a.entity_id is not distinct from p_entity_id and a.subject = p_subject and a.closed_at is null;
+  if v_id is not null then
+    perform sync.note_held_alert(v_id, false, p_severity, p_execution, p_job, p_message, p_details);
+    return;
+  end if;
+  -- What comes back soon is the same alert, with who looks after it.
+  select a.id into v_id from public.sync_alerts a
+   where a.kind = p_kind and a.source_id is not distinct from p_source_id and a.entity_id is not distinct from p_entity_id and a.subject = p_subject
+     and a.closed_at > clock_timestamp() - sync.calm_time()
+   order by a.closed_at desc limit 1 for no key update skip locked;
+  if v_id is not null then
+    begin
+      perform sync.count_alert(v_id, p_severity, p_execution, p_job, p_message, p_details);
+      return;
+    exception when unique_violation then
+      -- Somebody has opened it anew meanwhile.
+      null;
+    end;
+  end if;
+  insert into public.sync_alerts as a (kind, severity, source_id, entity_id, execution_id, job_id, subject, message, details)
+  values (p_kind, p_severity, p_source_id, p_entity_id, p_execution, p_job, p_subject, p_message, p_details)
+  on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
+     set occurrences = a.occurrences + 1, last_seen_at = clock_timestamp(), execution_id = coalesce(excluded.execution_id, a.execution_id),
+         job_id = coalesce(excluded.job_id, a.job_id), severity = excluded.severity, message = excluded.message, details = excluded.details;
+end
+$$;
+comment on function sync.put_alert(text, text, smallint, smallint, uuid, uuid, text, text, jsonb) is
+  'Opens an alert, counts it again while it is open, or opens it again where it was closed less than half an hour ago. Waits for no person who holds its row.';
+
 create function sync.raise_alert(p_kind text, p_severity text, p_source_id smallint, p_execution uuid, p_entity_id smallint, p_message text, p_details jsonb,
   p_subject text default '')
 returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  insert into public.sync_alerts as a (kind, severity, source_id, entity_id, execution_id, job_id, subject, message, details)
-  select p_kind, p_severity, coalesce(p_source_id, x.source_id), p_entity_id, p_execution, x.job_id, p_subject, p_message, p_details
+  select sync.put_alert(p_kind, p_severity, coalesce(p_source_id, x.source_id), p_entity_id, p_execution, x.job_id, p_subject, p_message, p_details)
     from (select) n left join public.sync_executions x on x.id = p_execution
-  on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
-     set occurrences = a.occurrences + 1, last_seen_at = now(), execution_id = coalesce(excluded.execution_id, a.execution_id),
-         job_id = coalesce(excluded.job_id, a.job_id), severity = excluded.severity, message = excluded.message, details = excluded.details
 $$;
 comment on function sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb, text) is
   'Opens an alert, or counts it again while it is open. p_source_id null: the source of the execution. p_subject: what of its kind it is about; another subject is another alert.';
 
+create function sync.close_alerts(p_ids uuid[]) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_free uuid[];
+begin
+  if cardinality(p_ids) = 0 then
+    return;
+  end if;
+  v_free := array(select a.id from public.sync_alerts a where a.id = any (p_ids) and a.closed_at is null order by a.id for no key update skip locked);
+  update public.sync_alerts set closed_at = clock_timestamp() where id = any (v_free);
+  perform sync.note_held_alert(a.id, true, null, null, null, null, null) from public.sync_alerts a
+    where a.id = any (p_ids) and a.id <> all (v_free) and a.closed_at is null order by a.id;
+end
+$$;
+comment on function sync.close_alerts(uuid[]) is 'Closes alerts whose cause is gone. One whose row somebody holds closes when it is free.';
+
 create function sync.close_alert(p_kind text, p_source_id smallint) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_alerts set closed_at = now() where kind = p_kind and source_id = p_source_id and closed_at is null
+  select sync.close_alerts(array(select id from public.sync_alerts where kind = p_kind and source_id = p_source_id and closed_at is null))
 $$;
 comment on function sync.close_alert(text, smallint) is 'Closes an alert whose cause is gone.';
 
-revoke all on function sync.escalation_time(), sync.stamp_alert(), sync.subject_of(text[]), sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb, text), sync.close_alert(text, smallint) from public;
-grant execute on function sync.escalation_time(), sync.subject_of(text[]), sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb, text) to isthmus_worker, isthmus_decisions;
-grant execute on function sync.close_alert(text, smallint) to isthmus_worker;
+create function sync.apply_alert_notes() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_note  public.sync_alert_notes;
+  v_alert public.sync_alerts;
+begin
+  for v_note in select * from public.sync_alert_notes order by noted_at limit 1000 for update skip locked loop
+    select * into v_alert from public.sync_alerts where id = v_note.alert_id for no key update skip locked;
+    if not found then
+      continue when exists (select from public.sync_alerts where id = v_note.alert_id);
+    elsif v_note.closes then
+      update public.sync_alerts set closed_at = clock_timestamp(), occurrences = occurrences + v_note.times
+       where id = v_alert.id and closed_at is null and last_seen_at <= v_note.noted_at;
+    elsif v_alert.closed_at is null or v_alert.closed_at < v_note.noted_at then
+      begin
+        update public.sync_alerts a
+           set closed_at = null, occurrences = a.occurrences + v_note.times, last_seen_at = greatest(a.last_seen_at, v_note.noted_at), severity = v_note.severity,
+               execution_id = coalesce((select x.id from public.sync_executions x where x.id = v_note.execution_id), a.execution_id),
+               job_id = coalesce((select j.id from public.sync_jobs j where j.id = v_note.job_id), a.job_id), message = v_note.message, details = v_note.details
+         where a.id = v_alert.id;
+      exception when unique_violation then
+        -- It was opened anew since, as another row.
+        null;
+      end;
+    end if;
+    delete from public.sync_alert_notes where alert_id = v_note.alert_id;
+  end loop;
+end
+$$;
+comment on function sync.apply_alert_notes() is 'Writes into alerts what became of them while somebody held their rows.';
+
+revoke all on function sync.escalation_time(), sync.calm_time(), sync.stamp_alert(), sync.subject_of(text[]), sync.note_held_alert(uuid, boolean, text, uuid, uuid, text, jsonb),
+  sync.count_alert(uuid, text, uuid, uuid, text, jsonb), sync.put_alert(text, text, smallint, smallint, uuid, uuid, text, text, jsonb), sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb, text),
+  sync.close_alerts(uuid[]), sync.close_alert(text, smallint), sync.apply_alert_notes() from public;
+grant execute on function sync.escalation_time(), sync.calm_time(), sync.subject_of(text[]), sync.note_held_alert(uuid, boolean, text, uuid, uuid, text, jsonb),
+  sync.count_alert(uuid, text, uuid, uuid, text, jsonb), sync.put_alert(text, text, smallint, smallint, uuid, uuid, text, text, jsonb), sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb, text) to isthmus_worker, isthmus_decisions;
+grant execute on function sync.close_alerts(uuid[]), sync.close_alert(text, smallint), sync.apply_alert_notes() to isthmus_worker;
 
 -- supabase/schemas/functions/table-guards.sql
 
@@ -2106,7 +2273,7 @@ comment on function sync.grant_released(text) is 'Gives isthmus_decisions exactl
 create function sync.own_tables() returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select array[
-    'sync_adoption_rows', 'sync_alert_deliveries', 'sync_alert_settings', 'sync_alerts', 'sync_audit', 'sync_brakes', 'sync_chains', 'sync_changed_causes', 'sync_checkpoints', 'sync_conflict_values',
+    'sync_adoption_rows', 'sync_alert_deliveries', 'sync_alert_notes', 'sync_alert_settings', 'sync_alerts', 'sync_audit', 'sync_brakes', 'sync_chains', 'sync_changed_causes', 'sync_checkpoints', 'sync_conflict_values',
     'sync_conflicts', 'sync_contract_checks', 'sync_entities', 'sync_entity_shapes', 'sync_executions', 'sync_identities', 'sync_jobs', 'sync_join_rows', 'sync_page_log',
     'sync_pending_keys', 'sync_planned_keys', 'sync_planned_records', 'sync_queue_counts', 'sync_queue_looks', 'sync_record_slots',
     'sync_released_entities', 'sync_reports', 'sync_row_states', 'sync_rule_overrides', 'sync_side_effects', 'sync_sources',
@@ -2977,10 +3144,10 @@ begin
            else 'Another ' || replace(v_one.side, '_', ' ') || ' than the one known here' end || ': nothing begins until a person accepts it in sync_identities, or what is configured is corrected.',
       jsonb_build_object('identity', v_one.identity, 'known', v_one.known, 'id', v_id));
   end loop;
-  update public.sync_alerts a set closed_at = now()
+  perform sync.close_alerts(array(select a.id from public.sync_alerts a
    where a.source_id = p_source_id and a.closed_at is null and a.kind in ('source_unknown', 'target_unknown', 'target_state_unknown', 'installation_unknown', 'source_address_unknown', 'target_address_unknown')
      and (a.kind in ('target_unknown', 'target_state_unknown') or p_met ? replace(a.kind, '_unknown', ''))
-     and not v_new @> jsonb_build_array(jsonb_build_object('side', replace(a.kind, '_unknown', '')));
+     and not v_new @> jsonb_build_array(jsonb_build_object('side', replace(a.kind, '_unknown', '')))));
   return v_asked;
 end
 $$;
@@ -3150,21 +3317,16 @@ comment on function sync.store_contract_check(smallint, jsonb) is
 create function sync.alert_contract(p_source_id smallint, p_alerts jsonb, p_mended jsonb, p_warned jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
-  insert into public.sync_alerts as a (kind, severity, source_id, entity_id, message, details)
-  select n.kind, n.severity, p_source_id, e.id, n.message, n.details
-    from jsonb_to_recordset(p_alerts) as n (entity text, kind text, severity text, message text, details jsonb)
-    join public.sync_entities e on e.source_id = p_source_id and e.entity_type = n.entity
-   order by e.id, n.kind
-  on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
-     set occurrences = a.occurrences + 1, last_seen_at = now(), message = excluded.message, details = excluded.details;
-  update public.sync_alerts a set closed_at = now()
-    from public.sync_entities e
-   where a.kind = 'contract_broken' and a.closed_at is null and e.id = a.entity_id and e.source_id = p_source_id
-     and e.entity_type in (select jsonb_array_elements_text(p_mended));
-  update public.sync_alerts a set closed_at = now()
-    from public.sync_entities e
-   where a.kind = 'contract_warning' and a.closed_at is null and e.id = a.entity_id and e.source_id = p_source_id
-     and e.entity_type not in (select k.finding::jsonb ->> 1 from jsonb_array_elements_text(p_warned) k (finding) where k.finding::jsonb ->> 1 is not null);
+  perform sync.raise_alert(n.kind, n.severity, p_source_id, null, e.id, n.message, n.details)
+     from jsonb_to_recordset(p_alerts) as n (entity text, kind text, severity text, message text, details jsonb)
+     join public.sync_entities e on e.source_id = p_source_id and e.entity_type = n.entity order by e.id, n.kind;
+  perform sync.close_alerts(array(
+    select a.id from public.sync_alerts a join public.sync_entities e on e.id = a.entity_id and e.source_id = p_source_id
+     where a.closed_at is null and case a.kind
+       when 'contract_broken' then e.entity_type in (select jsonb_array_elements_text(p_mended))
+       when 'contract_warning' then e.entity_type not in (
+         select k.finding::jsonb ->> 1 from jsonb_array_elements_text(p_warned) k (finding) where k.finding::jsonb ->> 1 is not null)
+       else false end));
   update public.sync_contract_checks set warned = p_warned where source_id = p_source_id and warned <> p_warned;
 end
 $$;
@@ -6030,14 +6192,10 @@ begin
      where e.source_id = p_source_id group by 1, 2
   loop
     if v_old.n > 0 then
-      insert into public.sync_alerts as a (kind, severity, source_id, entity_id, message, details)
-      values ('queue_old', 'warning', p_source_id, v_old.entity_id,
-              format('Records of %s have been in the queue for more than %s hours.', v_old.entity_type, p_hours),
-              jsonb_build_object('oldest_at', v_old.oldest_at))
-      on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
-         set occurrences = a.occurrences + 1, last_seen_at = now(), message = excluded.message, details = excluded.details;
+      perform sync.raise_alert('queue_old', 'warning', p_source_id, null, v_old.entity_id,
+        format('Records of %s have been in the queue for more than %s hours.', v_old.entity_type, p_hours), jsonb_build_object('oldest_at', v_old.oldest_at));
     else
-      update public.sync_alerts set closed_at = now() where kind = 'queue_old' and entity_id = v_old.entity_id and closed_at is null;
+      perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'queue_old' and entity_id = v_old.entity_id and closed_at is null));
     end if;
   end loop;
 end
@@ -6922,7 +7080,7 @@ begin
            and coalesce(c.conflict_data #>> '{cause,entity}', v_entity.entity_type) = v_entity.entity_type limit p_rows));
       continue;
     end if;
-    update public.sync_alerts set closed_at = now() where entity_id = v_entity.id and closed_at is null;
+    perform sync.close_alerts(array(select id from public.sync_alerts where entity_id = v_entity.id and closed_at is null));
     with closed as (
       update public.sync_conflicts
          set state = 'resolved', resolved_at = now(), resolved_by = 'sync: the entity is no longer synced', next_attempt_at = null
@@ -7020,8 +7178,7 @@ comment on function sync.execution_subject(uuid) is 'Of what an execution is one
 
 create function sync.close_stalled_alerts(p_execution uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_alerts a set closed_at = now()
-    from public.sync_executions x
+  select sync.close_alerts(array(select a.id from public.sync_alerts a cross join public.sync_executions x
    where x.id = p_execution and not x.dry_run and a.kind = 'page_stalled' and a.source_id = x.source_id and a.closed_at is null
      and (a.entity_id is null or exists (select from public.sync_entities e where e.id = a.entity_id and e.entity_type = any (x.entities)))
      and (
@@ -7031,7 +7188,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
        -- The same kind of page has come through. Other keys than those of the page tell nothing of them: none of these may be left.
        or exists (select from public.sync_chains c where c.execution_id = x.id and c.entity_id = a.entity_id and c.capture::text = a.subject)
          and (a.subject <> 'keys' or not exists (
-           select from public.sync_pending_keys k where k.entity_id = a.entity_id and not k.gone and k.requested_at <= a.last_seen_at)))
+           select from public.sync_pending_keys k where k.entity_id = a.entity_id and not k.gone and k.requested_at <= a.last_seen_at)))))
 $$;
 comment on function sync.close_stalled_alerts(uuid) is 'Closes the alerts about pages that made no progress, of entities that have come through.';
 
@@ -7044,8 +7201,7 @@ comment on function sync.kept_entities(smallint, text[]) is 'Of these entities, 
 
 create function sync.close_ended_alerts(p_execution uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_alerts a set closed_at = now()
-    from public.sync_executions x
+  select sync.close_alerts(array(select a.id from public.sync_alerts a cross join public.sync_executions x
     cross join lateral (select exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'validate') as whole) w
    where x.id = p_execution and not x.dry_run and a.source_id = x.source_id and a.closed_at is null
      and case a.kind
@@ -7067,7 +7223,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
            when 'written_otherwise' then w.whole and a.execution_id is distinct from x.id and not exists (
              select from public.sync_warnings s where s.entity_id = a.entity_id and s.rule like 'written\_otherwise:%')
            else false
-         end
+         end))
 $$;
 comment on function sync.close_ended_alerts(uuid) is 'Closes the alerts whose cause is gone with this execution, which has come through.';
 
@@ -7105,10 +7261,11 @@ begin
      where x.id = p_execution and not x.dry_run and x.request ->> 'capture' is distinct from 'modified' and b.entity_id = e.id and b.closed_at is null
        and exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'validate')
        and not exists (select from public.sync_pending_keys k where k.entity_id = e.id and k.gone);
-    update public.sync_alerts a set closed_at = now()
-     where a.kind = 'brake' and a.closed_at is null
-       and not exists (select from public.sync_brakes b
-                        where b.entity_id = a.entity_id and sync.subject_of(b.kind, b.field) = a.subject and b.closed_at is null);
+    perform sync.close_alerts(array(
+      select a.id from public.sync_alerts a
+       where a.kind = 'brake' and a.closed_at is null
+         and not exists (select from public.sync_brakes b
+                          where b.entity_id = a.entity_id and sync.subject_of(b.kind, b.field) = a.subject and b.closed_at is null)));
     perform sync.close_stalled_alerts(p_execution);
     perform sync.close_ended_alerts(p_execution);
     perform sync.keep_compared(p_execution);
@@ -7386,13 +7543,9 @@ grant execute on function sync.add_deletes(public.sync_executions, integer), syn
 
 create function sync.raise_job_alert(p_kind text, p_severity text, p_job public.sync_jobs, p_says text) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  insert into public.sync_alerts as a (kind, severity, job_id, subject, message, details)
-  values (p_kind, p_severity, p_job.id, sync.subject_of(p_job.name),
-          format('%s (%s): %s', p_says, p_job.last_error ->> 'code', concat_ws(' ', p_job.last_error ->> 'message', p_job.last_error ->> 'remedy')),
-          jsonb_build_object(p_job.name, p_job.last_error))
-  on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
-     set occurrences = a.occurrences + 1, last_seen_at = now(), job_id = excluded.job_id, severity = excluded.severity, message = excluded.message,
-         details = excluded.details
+  select sync.put_alert(p_kind, p_severity, null, null, null, p_job.id, sync.subject_of(p_job.name),
+    format('%s (%s): %s', p_says, p_job.last_error ->> 'code', concat_ws(' ', p_job.last_error ->> 'message', p_job.last_error ->> 'remedy')),
+    jsonb_build_object(p_job.name, p_job.last_error))
 $$;
 comment on function sync.raise_job_alert(text, text, public.sync_jobs, text) is 'Opens or counts the alert of a job that does not begin, with the reason that it keeps.';
 
@@ -7428,7 +7581,7 @@ begin
   update public.sync_jobs set status = 'failed', attempts = attempts + 1, last_error = p_error, next_execution_at = p_next, waits_since = null, taken_at = null
    where id = p_job returning * into v_job;
   perform sync.raise_job_alert('job_failed', 'critical', v_job, format('The job %s cannot begin', v_job.name));
-  update public.sync_alerts set closed_at = now() where kind = 'job_waits' and job_id = p_job and closed_at is null;
+  perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'job_waits' and job_id = p_job and closed_at is null));
 end
 $$;
 comment on function sync.fail_job(uuid, jsonb, timestamptz) is
@@ -7437,7 +7590,7 @@ comment on function sync.fail_job(uuid, jsonb, timestamptz) is
 create function sync.begin_job(p_job uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_jobs set last_execution_at = now(), status = 'running', attempts = 0, last_error = null, waits_since = null, taken_at = null where id = p_job;
-  update public.sync_alerts set closed_at = now(), details = '{}' where kind in ('job_failed', 'job_waits') and job_id = p_job and closed_at is null;
+  select sync.close_alerts(array(select id from public.sync_alerts where kind in ('job_failed', 'job_waits') and job_id = p_job and closed_at is null));
 $$;
 comment on function sync.begin_job(uuid) is 'The job has begun an execution: what kept it from that is forgotten, and its alerts close.';
 
@@ -7445,7 +7598,7 @@ create function sync.forget_job_alerts() returns trigger
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   -- Under its new name a job is told again.
-  update public.sync_alerts set closed_at = now() where kind in ('job_failed', 'job_waits') and job_id = old.id and closed_at is null;
+  perform sync.close_alerts(array(select id from public.sync_alerts where kind in ('job_failed', 'job_waits') and job_id = old.id and closed_at is null));
   return case when tg_op = 'DELETE' then old else new end;
 end
 $$;
@@ -8634,7 +8787,7 @@ begin
         p_entity.entity_type, v_found #>> '{unmapped,count}'),
       jsonb_build_object('rows', v_found #> '{unmapped,count}', 'legacy_ids', jsonb_path_query_array(v_found, '$.unmapped.legacy_ids[0 to 19]')));
   else
-    update public.sync_alerts set closed_at = now() where kind = 'unmapped_rows' and entity_id = p_entity.id and closed_at is null;
+    perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'unmapped_rows' and entity_id = p_entity.id and closed_at is null));
   end if;
 
   select * into v_alert from public.sync_alerts where kind = 'edited_widely' and entity_id = p_entity.id and closed_at is null;
@@ -8650,7 +8803,7 @@ begin
         p_entity.entity_type, v_edited, v_edited - v_before),
       jsonb_build_object('edited', v_edited, 'before', v_before));
   elsif v_alert.id is not null then
-    update public.sync_alerts set closed_at = now() where id = v_alert.id;
+    perform sync.close_alerts(array[v_alert.id]);
   end if;
 end
 $$;
@@ -8914,6 +9067,39 @@ $$;
 comment on function sync.unclaimed_chains(smallint) is
   'How many open chains the queue has accepted more than one message of and no function has taken, and since when; null: none.';
 
+create function sync.tell_unrun_pages(p_source_id smallint) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  c_patience constant interval := '8 minutes';
+  v_told jsonb;
+begin
+  select jsonb_build_object('chains', count(*), 'since', min(c.waits_since), 'entities', jsonb_agg(distinct n.entity_type))
+    into v_told
+    from public.sync_chains c join public.sync_executions e on e.id = c.execution_id join public.sync_entities n on n.id = c.entity_id
+   where c.state = 'open' and c.unclaimed > 1 and c.refusals = 0 and c.waits_since <= clock_timestamp() - c_patience and e.source_id = p_source_id
+  having count(*) > 0;
+  -- A queue that is slow brings one page or another meanwhile; from one that brings none, each has been sent more than once by then.
+  if v_told is not null and (
+       exists (select from public.sync_chains o join public.sync_executions x on x.id = o.execution_id
+                where x.source_id = p_source_id and x.status = 'running' and o.state = 'open' and o.lease_until > clock_timestamp())
+       or exists (select from public.sync_page_log l join public.sync_executions x on x.id = l.execution_id
+                   where x.source_id = p_source_id and x.status = 'running' and l.committed_at > clock_timestamp() - c_patience)
+       -- With the status of the answers there is more to say.
+       or exists (select from public.sync_alerts a where a.kind = 'deliveries_refused' and a.source_id = p_source_id and a.closed_at is null)) then
+    v_told := null;
+  end if;
+  if v_told is null then
+    perform sync.close_alert('pages_not_run', p_source_id);
+    return;
+  end if;
+  perform sync.raise_alert('pages_not_run', 'critical', p_source_id, null, null,
+    format('QStash accepts the pages of %s chains since %s, and no function begins one. They are sent again and again; nothing is lost.', v_told ->> 'chains',
+      to_char((v_told ->> 'since')::timestamptz at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')), v_told);
+end
+$$;
+comment on function sync.tell_unrun_pages(smallint) is
+  'Opens the alert pages_not_run where the queue has accepted pages more than once for eight minutes and none was run, and closes it when one is.';
+
 create function sync.take_look(p_source_id smallint, p_what text, p_seconds integer) returns boolean
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   with look as (
@@ -8926,25 +9112,25 @@ $$;
 comment on function sync.take_look(smallint, text, integer) is
   'Whether QStash was not asked about this for so many seconds; from now on it was.';
 
-create function sync.note_dead_letters(p_source_id smallint, p_ids jsonb) returns jsonb
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_known text[];
-begin
-  select dead_letters into v_known from public.sync_queue_looks
-   where source_id = p_source_id and what = 'dead_letters' for update;
-  update public.sync_queue_looks set dead_letters = array(select jsonb_array_elements_text(p_ids))
-   where source_id = p_source_id and what = 'dead_letters';
-  return (select coalesce(jsonb_agg(i), '[]') from jsonb_array_elements_text(p_ids) i where i <> all (coalesce(v_known, '{}')));
-end
+create function sync.new_dead_letters(p_source_id smallint, p_ids jsonb) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(jsonb_agg(i), '[]') from jsonb_array_elements_text(p_ids) i
+   where not exists (select from public.sync_queue_looks l where l.source_id = p_source_id and l.what = 'dead_letters' and i = any (l.dead_letters))
 $$;
-comment on function sync.note_dead_letters(smallint, jsonb) is
-  'Remembers which dead letters QStash holds, and returns those that it did not hold at the last look.';
+comment on function sync.new_dead_letters(smallint, jsonb) is 'Of these dead letters, those that nobody was told of.';
+
+create function sync.note_dead_letters(p_source_id smallint, p_ids jsonb) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_queue_looks set dead_letters = array(select jsonb_array_elements_text(p_ids)) where source_id = p_source_id and what = 'dead_letters'
+$$;
+comment on function sync.note_dead_letters(smallint, jsonb) is 'Remembers which dead letters QStash holds, when they have been told: who is killed in between tells them once more.';
 
 revoke all on function sync.overdue_chains(integer), sync.note_sends(integer, jsonb), sync.tell_refused_sends(smallint),
-  sync.unclaimed_chains(smallint), sync.take_look(smallint, text, integer), sync.note_dead_letters(smallint, jsonb) from public;
+  sync.unclaimed_chains(smallint), sync.tell_unrun_pages(smallint), sync.take_look(smallint, text, integer), sync.new_dead_letters(smallint, jsonb),
+  sync.note_dead_letters(smallint, jsonb) from public;
 grant execute on function sync.overdue_chains(integer), sync.note_sends(integer, jsonb), sync.tell_refused_sends(smallint),
-  sync.unclaimed_chains(smallint), sync.take_look(smallint, text, integer), sync.note_dead_letters(smallint, jsonb) to isthmus_worker;
+  sync.unclaimed_chains(smallint), sync.tell_unrun_pages(smallint), sync.take_look(smallint, text, integer), sync.new_dead_letters(smallint, jsonb),
+  sync.note_dead_letters(smallint, jsonb) to isthmus_worker;
 
 -- supabase/schemas/functions/adoption-pages.sql
 
@@ -9049,7 +9235,7 @@ begin
       perform sync.raise_alert('surplus', 'warning', null, p_execution, p_entity.id,
         'Target rows whose legacy id belongs to another row.', jsonb_build_object('duplicates', v_report -> 'surplus_rows'));
     else
-      update public.sync_alerts set closed_at = now() where kind = 'surplus' and entity_id = p_entity.id and closed_at is null;
+      perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'surplus' and entity_id = p_entity.id and closed_at is null));
     end if;
     update public.sync_entities set adoption_epoch = 1, adopted_at = now() where id = p_entity.id and adoption_epoch = 0;
   end if;
@@ -9977,12 +10163,9 @@ begin
   end if;
   -- Whatever was read and deleted since the backup is found again from the older checkpoints; what nobody wrote since, by comparing.
   update public.sync_checkpoints set server_starts = '{}' where source_id = p_source_id;
-  insert into public.sync_alerts as a (kind, severity, source_id, message, details)
-  values ('target_restored', 'critical', p_source_id,
-          'This database was put back to an older state, or is a copy. The next execution of each entity reads what has changed since, and compares both sides. Edits that people made here since the backup are lost with it.',
-          jsonb_build_object('executions_here', v_latest, 'executions_remembered', p_witness))
-  on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
-     set occurrences = a.occurrences + 1, last_seen_at = now(), details = excluded.details;
+  perform sync.raise_alert('target_restored', 'critical', p_source_id, null, null,
+    'This database was put back to an older state, or is a copy. The next execution of each entity reads what has changed since, and compares both sides. Edits that people made here since the backup are lost with it.',
+    jsonb_build_object('executions_here', v_latest, 'executions_remembered', p_witness));
   return true;
 end
 $$;
@@ -10066,7 +10249,7 @@ begin
     if jsonb_typeof(p_plan -> 'horizon_held') = 'object' then
       perform sync.raise_alert('horizon_held', 'warning', null, v_execution.id, null, p_plan -> 'horizon_held' ->> 'message', p_plan -> 'horizon_held' -> 'details');
     else
-      update public.sync_alerts set closed_at = now() where kind = 'horizon_held' and source_id = v_source.id and closed_at is null;
+      perform sync.close_alert('horizon_held', v_source.id);
     end if;
   end if;
 
@@ -10150,18 +10333,26 @@ end
 $$;
 comment on function sync.begin_tick(uuid) is 'A tick begins its work here. p_call: the call that it answers, if it knows one. Returns what sync.end_tick takes.';
 
+create function sync.note_idle_parts(p_id uuid, p_idle text[]) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_ticks set idle = p_idle where id = p_id
+$$;
+comment on function sync.note_idle_parts(uuid, text[]) is 'Which parts of a tick had nothing to look at: of what these do the tick tells nothing.';
+
 create function sync.note_failed_parts(p_id uuid, p_failed text[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_ticks set failed = p_failed where id = p_id;
-  -- What fails in three ticks one after the other does not pass by itself, whatever the errors are.
+  -- What fails three times one after the other does not pass by itself, whatever the errors are. A part that looks seldom is counted by its own looks.
   select sync.raise_alert('tick_part_failed', 'critical', null, null, null,
            format('A part of the work of sync-tick fails each time: %s. What it does is not done; the other parts go on. See tick.failed in the log of sync-tick.', f), '{}', split_part(f, ':', 1))
     from unnest(p_failed) f
-   where (select count(*) from (select t.failed from public.sync_ticks t where t.ended_at is not null and t.id <> p_id order by t.created_at desc limit 2) t
+   where (select count(*)
+            from (select t.failed from public.sync_ticks t
+                   where t.ended_at is not null and t.id <> p_id and split_part(f, ':', 1) <> all (t.idle) order by t.created_at desc limit 2) t
            where exists (select from unnest(t.failed) o where o like '%: %' and split_part(o, ':', 1) = split_part(f, ':', 1))) = 2;
 $$;
 comment on function sync.note_failed_parts(uuid, text[]) is
-  'Which parts of a tick''s work failed, each with its error code: for such a tick nobody calls the heartbeat address. A part that fails so three times in a row is an alert.';
+  'Which parts of a tick''s work failed, each with its error code: for such a tick nobody calls the heartbeat address. A part that fails three times in a row, each time that it has something to look at, is an alert.';
 
 create function sync.held_up() returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10175,16 +10366,18 @@ comment on function sync.held_up() is 'What waits although ticks work: jobs that
 create function sync.end_tick(p_id uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_ticks set ended_at = clock_timestamp(), failed = failed || sync.held_up() where id = p_id;
-  update public.sync_alerts set closed_at = now() where kind in ('tick_missing', 'tick_refused') and closed_at is null;
-  update public.sync_alerts a set closed_at = now()
-   where a.kind = 'tick_part_failed' and a.closed_at is null
-     and not exists (select from public.sync_ticks t cross join unnest(t.failed) f where t.id = p_id and f like '%: %' and split_part(f, ':', 1) = a.subject);
+  select sync.close_alerts(array(select id from public.sync_alerts where kind in ('tick_missing', 'tick_refused') and closed_at is null));
+  select sync.close_alerts(array(
+    select a.id from public.sync_alerts a
+     where a.kind = 'tick_part_failed' and a.closed_at is null
+       and not exists (select from public.sync_ticks t cross join unnest(t.failed || t.idle) f where t.id = p_id and (f like '%: %' or f = any (t.idle)) and split_part(f, ':', 1) = a.subject)));
+  select sync.apply_alert_notes();
   select sync.forget_ticks();
 $$;
 comment on function sync.end_tick(uuid) is 'A tick has done its work: who waits for one is told.';
 
-revoke all on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_failed_parts(uuid, text[]), sync.held_up(), sync.end_tick(uuid) from public;
-grant execute on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_failed_parts(uuid, text[]), sync.held_up(), sync.end_tick(uuid) to isthmus_worker;
+revoke all on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_idle_parts(uuid, text[]), sync.note_failed_parts(uuid, text[]), sync.held_up(), sync.end_tick(uuid) from public;
+grant execute on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_idle_parts(uuid, text[]), sync.note_failed_parts(uuid, text[]), sync.held_up(), sync.end_tick(uuid) to isthmus_worker;
 
 -- supabase/schemas/functions/tick-call.sql
 
@@ -10522,7 +10715,7 @@ declare
   v_since timestamptz := (select looked_at from public.sync_alert_settings where addressed and looked_at < now() - interval '5 minutes');
 begin
   if v_since is null then
-    update public.sync_alerts set closed_at = now() where kind = 'alerts_not_delivered' and closed_at is null;
+    perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'alerts_not_delivered' and closed_at is null));
   else
     perform sync.raise_alert('alerts_not_delivered', 'critical', null, null, null,
       format('Nobody has looked since %s which alerts people have to be told of: the job isthmus-deliver-alerts is gone, paused or fails. See its runs on the Cron page.',
@@ -10549,15 +10742,15 @@ $$;
 comment on function sync.note_addressed() is 'Notes whether Vault has an address that is told of alerts, also where the job that tells has never looked.';
 
 create function sync.watch_tick() returns void
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 declare
   v_wrong jsonb;
 begin
   perform sync.read_tick_answers();
   v_wrong := sync.judge_ticks();
   if v_wrong is not null then
-    update public.sync_alerts set closed_at = now()
-     where kind in ('tick_missing', 'tick_refused', 'tick_slow') and kind is distinct from v_wrong ->> 'kind' and closed_at is null;
+    perform sync.close_alerts(array(
+      select id from public.sync_alerts where kind in ('tick_missing', 'tick_refused', 'tick_slow') and kind is distinct from v_wrong ->> 'kind' and closed_at is null));
   end if;
   if v_wrong ? 'kind' then
     perform sync.raise_alert(v_wrong ->> 'kind', v_wrong ->> 'severity', null, null, null, v_wrong ->> 'message', v_wrong -> 'details');
@@ -10601,13 +10794,14 @@ create function sync.tell_work(p_source_id smallint, p_lag jsonb, p_late jsonb) 
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   if p_lag is null then
-    update public.sync_alerts set closed_at = now() where kind = 'entities_lag' and source_id = p_source_id and closed_at is null;
+    perform sync.close_alert('entities_lag', p_source_id);
   else
     perform sync.raise_alert('entities_lag', p_lag ->> 'severity', p_source_id, null, null, p_lag ->> 'message', p_lag -> 'details');
   end if;
-  update public.sync_alerts a set closed_at = now()
-   where a.kind = 'job_late' and a.source_id = p_source_id and a.closed_at is null
-     and a.subject not in (select sync.subject_of(l ->> 'job') from jsonb_array_elements(p_late) l);
+  perform sync.close_alerts(array(
+    select a.id from public.sync_alerts a
+     where a.kind = 'job_late' and a.source_id = p_source_id and a.closed_at is null
+       and a.subject not in (select sync.subject_of(l ->> 'job') from jsonb_array_elements(p_late) l)));
   perform sync.raise_alert('job_late', l ->> 'severity', p_source_id, (l ->> 'execution')::uuid, null, l ->> 'message', l -> 'details', sync.subject_of(l ->> 'job'))
      from jsonb_array_elements(p_late) l;
 end
@@ -10668,6 +10862,44 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function sync.studio_link(text, uuid) is 'Where Studio shows a row of sync_alerts; without a row: all of them. null without a ref.';
 
+create function sync.alert_codes(p_alert public.sync_alerts) returns text[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with told as (
+    select p_alert.details as said
+    union all
+    select x.errors from public.sync_executions x where x.id = p_alert.execution_id and p_alert.kind = 'execution_failed'
+    union all
+    select '{"code": "BRAKE_APPLIED"}' where p_alert.kind = 'brake'
+  ), codes as (
+    select c #>> '{}' as code from told cross join jsonb_path_query(told.said, 'strict $.**.code') c where jsonb_typeof(c) = 'string'
+    union all
+    select 'SQLSTATE ' || (c #>> '{}') from told cross join jsonb_path_query(told.said, 'strict $.**.sqlstate') c where jsonb_typeof(c) = 'string'
+  )
+  -- Whatever is no code of ours does not leave.
+  select array(select code from codes where code ~ '^([A-Z][A-Z0-9_]{1,59}|SQLSTATE [0-9A-Z]{5})$' group by code order by count(*) desc, code limit 5)
+$$;
+comment on function sync.alert_codes(public.sync_alerts) is 'The codes of what an alert is about, the most frequent first, five at most.';
+
+create function sync.alert_entities(p_alert public.sync_alerts) returns text[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with named as (
+    select c #>> '{}' as name from jsonb_path_query(p_alert.details, 'strict $.**.entity') c where jsonb_typeof(c) = 'string'
+    union
+    select c #>> '{}' from jsonb_path_query(p_alert.details, 'strict $.entities[*]', '{}', true) c where jsonb_typeof(c) = 'string'
+    union
+    select c #>> '{}' from public.sync_executions x cross join jsonb_path_query(x.errors, 'strict $.**.entity', '{}', true) c
+     where x.id = p_alert.execution_id and p_alert.kind = 'execution_failed' and jsonb_typeof(c) = 'string'
+  ), known as (
+    select n.name from named n where exists (select from public.sync_entities e where e.entity_type = n.name)
+    union
+    select e.entity_type from public.sync_entities e where e.id = p_alert.entity_id
+  )
+  -- An execution that failed as a whole has failed for all of its entities.
+  select coalesce((select array_agg(name order by name) from known),
+                  array(select e from public.sync_executions x cross join unnest(x.entities) e where x.id = p_alert.execution_id and p_alert.kind = 'execution_failed' order by e))
+$$;
+comment on function sync.alert_entities(public.sync_alerts) is 'The entities that an alert is about.';
+
 create function sync.alert_facts(p_alert public.sync_alerts, p_ref text) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select jsonb_build_object(
@@ -10678,7 +10910,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     'job', (select j.name from public.sync_jobs j where j.id = p_alert.job_id),
     'message', left(p_alert.message, 2000), 'remedy', p_alert.remedy, 'occurrences', p_alert.occurrences,
     'since', to_char(p_alert.first_seen_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+    'codes', to_jsonb(sync.alert_codes(p_alert)), 'entities', to_jsonb(e.names[1:20]), 'entityCount', cardinality(e.names),
     'acknowledgedBy', p_alert.acknowledged_by, 'link', sync.studio_link(p_ref, p_alert.id))
+    from (select sync.alert_entities(p_alert) as names) e
 $$;
 comment on function sync.alert_facts(public.sync_alerts, text) is 'What a message tells of an alert. p_ref: the project''s.';
 
@@ -10689,12 +10923,24 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
 $$;
 comment on function sync.alert_name(jsonb) is 'Of which alert the facts are, in a few words.';
 
+create function sync.about_line(p_facts jsonb) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- One entity alone stands in the first line.
+  select chr(10) || sync.chat_text(nullif(concat_ws(' ',
+    'Codes: ' || (select string_agg(c, ', ') from jsonb_array_elements_text(p_facts -> 'codes') c) || '.',
+    case when (p_facts ->> 'entityCount')::integer > 1 or p_facts ->> 'entity' is null then
+      'Entities: ' || (select string_agg(n.name, ', ' order by n.place) from jsonb_array_elements_text(p_facts -> 'entities') with ordinality n (name, place) where n.place <= 5)
+        || case when (p_facts ->> 'entityCount')::integer > 5 then format(' and %s more', (p_facts ->> 'entityCount')::integer - 5) else '' end || '.' end,
+    'Job: ' || (p_facts ->> 'job') || '.', 'Execution: ' || (p_facts ->> 'execution') || '.'), ''))
+$$;
+comment on function sync.about_line(jsonb) is 'A line of its own about what an alert is: codes, the first five entities, job and execution. Null: nothing is known of these.';
+
 create function sync.single_message(p_id uuid, p_event text, p_slot text, p_alert public.sync_alerts, p_ref text) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select jsonb_build_object('version', 1, 'id', p_id, 'event', p_event, 'text',
       case when p_event = 'cleared' then 'Over: ' when p_event = 'escalated' and p_slot = 'second' then 'Nobody has acknowledged this: '
-           when p_event = 'escalated' then 'Worse than before: ' else '' end
-      || sync.alert_name(f.facts) || chr(10) || sync.chat_text(p_alert.message)
+           when p_event = 'escalated' then 'Worse than before: ' when p_alert.reopened_at is not null then 'Again: ' else '' end
+      || sync.alert_name(f.facts) || chr(10) || sync.chat_text(p_alert.message) || coalesce(sync.about_line(f.facts), '')
       || case when p_event <> 'cleared' and p_alert.remedy <> '' then chr(10) || 'What to do: ' || sync.chat_text(p_alert.remedy) else '' end
       || coalesce(chr(10) || replace(f.facts ->> 'link', '&', '&amp;'), '')) || f.facts
     from (select sync.alert_facts(p_alert, p_ref) as facts) f
@@ -10706,17 +10952,28 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select jsonb_build_object('version', 1, 'id', p_id, 'event', 'digest', 'of', p_of, 'count', count(*),
       'severity', case when bool_or(a.severity = 'critical') then 'critical' else 'warning' end,
       'text', format(case when p_of = 'cleared' then '%s alerts are over:' when p_of = 'escalated' and p_slot = 'second' then 'Nobody has acknowledged %s alerts:'
-                          when p_of = 'escalated' then '%s alerts are worse than before:' else '%s alerts at once:' end, count(*))
-        || string_agg(chr(10) || sync.alert_name(a.facts), '' order by a.n) filter (where a.n <= 20)
+                          when p_of = 'escalated' then '%s alerts are worse than before:'
+                          when p_of = 'missed' then 'While messages did not arrive here, %s alerts opened that are over:' else '%s alerts at once:' end, count(*))
+        || string_agg(chr(10) || sync.alert_name(a.facts) || case when a.ended and p_of in ('opened', 'escalated') then ' (over)' else '' end, '' order by a.n) filter (where a.n <= 20)
         || case when count(*) > 20 then format(E'\nand %s more.', count(*) - 20) else '' end
         || coalesce(chr(10) || replace(sync.studio_link(p_ref, null), '&', '&amp;'), ''),
       'alerts', pg_catalog.jsonb_agg(a.facts - array['message', 'remedy', 'link'] order by a.n) filter (where a.n <= 100),
       'link', sync.studio_link(p_ref, null))
-    from (select sync.alert_facts(x, p_ref) as facts, x.severity, row_number() over (order by x.severity, x.first_seen_at, x.id) as n
+    from (select sync.alert_facts(x, p_ref) as facts, x.severity, x.closed_at is not null as ended, row_number() over (order by x.severity, x.first_seen_at, x.id) as n
             from public.sync_alerts x where x.id = any (p_alerts)) a
 $$;
 comment on function sync.digest_message(uuid, text, text, uuid[], text) is
-  'One message instead of many: the names of the first 20 alerts in its text, the facts of the first 100 beside it.';
+  'One message instead of many: the names of the first 20 alerts in its text, and which of those that it tells as open are over; the facts of the first 100 beside it.';
+
+create function sync.short_message(p_body jsonb, p_status integer) returns jsonb
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select jsonb_strip_nulls(jsonb_build_object('version', 1, 'id', p_body -> 'id', 'event', p_body -> 'event', 'of', p_body -> 'of', 'alert', p_body -> 'alert', 'kind', p_body -> 'kind',
+    'severity', p_body -> 'severity', 'count', p_body -> 'count', 'refused', p_status, 'text',
+    left(regexp_replace(split_part(p_body ->> 'text', chr(10), 1), '[^ -~]|[&<>\\"]', '', 'g'), 200)
+      || format(' The whole message was refused here with status %s. See sync_alerts.', p_status)))
+$$;
+comment on function sync.short_message(jsonb, integer) is
+  'What is sent instead of a message that the receiver refuses as such: the first line in plain letters, and that the rest was refused.';
 
 create function sync.test_message(p_id uuid) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10725,6 +10982,7 @@ $$;
 comment on function sync.test_message(uuid) is 'The message that only shows that messages arrive.';
 
 revoke all on function sync.hmac_sha256(text, text), sync.chat_text(text), sync.project_ref(), sync.studio_link(text, uuid),
+  sync.alert_codes(public.sync_alerts), sync.alert_entities(public.sync_alerts), sync.about_line(jsonb), sync.short_message(jsonb, integer),
   sync.alert_facts(public.sync_alerts, text), sync.alert_name(jsonb), sync.single_message(uuid, text, text, public.sync_alerts, text),
   sync.digest_message(uuid, text, text, uuid[], text), sync.test_message(uuid) from public;
 
@@ -10733,10 +10991,26 @@ revoke all on function sync.hmac_sha256(text, text), sync.chat_text(text), sync.
 -- Purpose: which messages about alerts are due: one when an alert opens, one when it escalates, one when it is over, one instead of a storm.
 -- Locks:   the rows of alerts that something is to be told of, skipping those that somebody else is at.
 
+create function sync.slots_past_bound() returns text[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select array(select s.slot from unnest(array['first', 'second']) s (slot)
+                where (select d.created_at from public.sync_alert_deliveries d where d.slot = s.slot and d.event <> 'test' order by d.created_at desc
+                        offset coalesce((select hourly from public.sync_alert_settings), 20) - 1 limit 1) > clock_timestamp() - interval '1 hour')
+$$;
+comment on function sync.slots_past_bound() is 'The addresses that have got as many messages within the last hour as one gets singly: the rest comes as digests.';
+
+create function sync.slots_at_rest() returns text[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select array(select s.slot from unnest(sync.slots_past_bound()) s (slot)
+                where exists (select from public.sync_alert_deliveries d where d.slot = s.slot and d.event <> 'test' and d.created_at > clock_timestamp() - interval '10 minutes'))
+$$;
+comment on function sync.slots_at_rest() is 'The addresses that get nothing now: past their bound of the hour, and with a message in the last ten minutes.';
+
 create function sync.put_messages(p_ids uuid[], p_events text[], p_slots text[], p_ref text) returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_most  integer := coalesce((select digest_above from public.sync_alert_settings), 5);
+  v_past  text[] := sync.slots_past_bound();
   v_group record;
   v_id    uuid;
   v_alert public.sync_alerts;
@@ -10746,7 +11020,7 @@ begin
     select e.event, e.slot, array_agg(e.id order by e.n) as ids
       from unnest(p_ids, p_events, p_slots) with ordinality as e (id, event, slot, n) group by 1, 2 order by min(e.n)
   loop
-    if cardinality(v_group.ids) > v_most then
+    if cardinality(v_group.ids) > (case when v_group.slot = any (v_past) then 1 else v_most end) then
       v_id := gen_random_uuid();
       insert into public.sync_alert_deliveries (id, event, slot, alert_ids, body)
       values (v_id, 'digest', v_group.slot, v_group.ids, sync.digest_message(v_id, v_group.event, v_group.slot, v_group.ids, p_ref));
@@ -10764,7 +11038,7 @@ begin
 end
 $$;
 comment on function sync.put_messages(uuid[], text[], text[], text) is
-  'Puts messages into the outbox, for each alert its event and the address that is told; more of one event than digest_above become one. Returns how many.';
+  'Puts messages into the outbox, for each alert its event and the address that is told; more of one event than digest_above become one, and all of them where the address is past its bound of the hour. Returns how many.';
 
 create function sync.slot_of(p_kind text, p_subject text, p_first boolean, p_second boolean) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10777,12 +11051,13 @@ comment on function sync.slot_of(text, text, boolean, boolean) is 'Which address
 create function sync.move_messages() returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   with moved as (
-    update public.sync_alert_deliveries set slot = 'second' where slot = 'first' and status = 'waiting' and event <> 'test' returning alert_ids
+    update public.sync_alert_deliveries set slot = 'second' where slot = 'first' and status in ('waiting', 'missed') and event <> 'test' returning alert_ids
   )
   update public.sync_alerts a set told_slots = array(select distinct t from unnest(array_replace(a.told_slots, 'first', 'second')) t)
-   where a.told_severity is not null and a.id in (select unnest(m.alert_ids) from moved m)
+   where a.id in (select b.id from public.sync_alerts b
+                   where b.told_severity is not null and b.id in (select unnest(m.alert_ids) from moved m) order by b.id for no key update skip locked)
 $$;
-comment on function sync.move_messages() is 'What waits for the first address goes to the second.';
+comment on function sync.move_messages() is 'What waits for the first address goes to the second. Where somebody holds an alert, sync.fill_outbox says the same of it.';
 
 create function sync.fill_outbox(p_first boolean, p_second boolean, p_ref text) returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10793,11 +11068,16 @@ declare
   v_ids    uuid[] := '{}';
   v_events text[] := '{}';
   v_slots  text[] := '{}';
+  v_rest   text[] := sync.slots_at_rest();
 begin
   -- What has opened and closed between two looks is nobody's work. Of all else people are told that it is over, wherever they were told of it.
   for v_alert in
-    select * from public.sync_alerts where closed_at is not null and told_severity is not null order by closed_at, id for no key update skip locked
+    -- What has come back once is over when it stays away.
+    select * from public.sync_alerts
+     where closed_at is not null and told_severity is not null and (reopened_at is null or closed_at <= clock_timestamp() - sync.calm_time())
+     order by closed_at, id for no key update skip locked
   loop
+    continue when exists (select from unnest(v_alert.told_slots) t where case when t = 'first' and p_second and not p_first then 'second' else t end = any (v_rest));
     for v_slot in
       select distinct case when t = 'first' and p_second and not p_first then 'second' else t end from unnest(v_alert.told_slots) t order by 1
     loop
@@ -10805,34 +11085,39 @@ begin
       v_events := v_events || 'cleared'::text;
       v_slots := v_slots || v_slot;
     end loop;
-    update public.sync_alerts set told_severity = null, told_slots = '{}' where id = v_alert.id;
+    update public.sync_alerts set told_severity = null, told_slots = '{}', told_at = clock_timestamp() where id = v_alert.id;
   end loop;
 
   for v_alert in
     select * from public.sync_alerts
      where closed_at is null
        and (told_severity is null or told_severity = 'warning' and severity = 'critical' or escalates_at <= now() and escalated_at is null and acknowledged_by is null)
+       -- What comes and goes is told once in a while; where somebody looks after it, when it has come to stay: it was told as over.
+       and (told_severity is not null or reopened_at is null or coalesce(told_at <= clock_timestamp() - sync.calm_time(), true)
+              and (acknowledged_by is null or reopened_at <= clock_timestamp() - sync.calm_time()))
      order by first_seen_at, id for no key update skip locked
   loop
     v_slot := sync.slot_of(v_alert.kind, v_alert.subject, p_first, p_second);
     v_here := case v_slot when 'second' then p_second else p_first end;
-    if v_here and (v_alert.told_severity is null or v_alert.told_severity = 'warning' and v_alert.severity = 'critical') then
+    if v_here and v_slot <> all (v_rest) and (v_alert.told_severity is null or v_alert.told_severity = 'warning' and v_alert.severity = 'critical') then
       v_ids := v_ids || v_alert.id;
       v_events := v_events || case when v_alert.told_severity is null then 'opened' else 'escalated' end;
       v_slots := v_slots || v_slot;
       v_alert.told_severity := v_alert.severity;
       v_alert.told_slots := array(select distinct t from unnest(v_alert.told_slots || v_slot) t);
+      v_alert.told_at := clock_timestamp();
     end if;
-    if p_second and v_alert.kind <> 'alert_undelivered' and v_alert.told_severity is not null and 'second' <> all (v_alert.told_slots)
+    if p_second and 'second' <> all (v_rest) and v_alert.kind <> 'alert_undelivered' and v_alert.told_severity is not null and 'second' <> all (v_alert.told_slots)
        and v_alert.escalates_at <= now() and v_alert.escalated_at is null and v_alert.acknowledged_by is null then
       v_ids := v_ids || v_alert.id;
       v_events := v_events || 'escalated'::text;
       v_slots := v_slots || 'second'::text;
       v_alert.told_slots := v_alert.told_slots || 'second'::text;
       v_alert.escalated_at := now();
+      v_alert.told_at := clock_timestamp();
     end if;
     update public.sync_alerts
-       set told_severity = v_alert.told_severity, told_slots = v_alert.told_slots, escalated_at = v_alert.escalated_at
+       set told_severity = v_alert.told_severity, told_slots = v_alert.told_slots, escalated_at = v_alert.escalated_at, told_at = v_alert.told_at
      where id = v_alert.id and (told_severity, told_slots, escalated_at) is distinct from (v_alert.told_severity, v_alert.told_slots, v_alert.escalated_at);
   end loop;
   return sync.put_messages(v_ids, v_events, v_slots, p_ref);
@@ -10841,36 +11126,195 @@ $$;
 comment on function sync.fill_outbox(boolean, boolean, text) is
   'Looks which alerts people have to be told of, and puts the messages into the outbox. p_first, p_second: which addresses there are. Returns how many messages.';
 
+revoke all on function sync.slots_past_bound(), sync.slots_at_rest(), sync.put_messages(uuid[], text[], text[], text),
+  sync.slot_of(text, text, boolean, boolean), sync.move_messages(), sync.fill_outbox(boolean, boolean, text) from public;
+
+-- supabase/schemas/functions/undelivered.sql
+
+-- Purpose: what becomes of messages about alerts that do not arrive: which are still needed and tried again, what is told instead, and who hears of it.
+-- Locks:   the rows of messages, and the alert alert_undelivered, where nobody else holds it.
+
 create function sync.is_needed(p_message public.sync_alert_deliveries) returns boolean
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select p_message.event <> 'test' and (
-    exists (select from public.sync_alerts a where a.id = any (p_message.alert_ids) and a.closed_at is null)
-    or 'cleared' in (p_message.event, coalesce(p_message.body ->> 'of', '')) and p_message.created_at > now() - interval '30 days')
+    exists (select from public.sync_alerts a where a.id = any (p_message.alert_ids) and (a.closed_at is null or a.told_severity is not null))
+    or (p_message.event = 'cleared' or coalesce(p_message.body ->> 'of', '') in ('cleared', 'missed')) and p_message.created_at > now() - interval '30 days')
 $$;
 comment on function sync.is_needed(public.sync_alert_deliveries) is
-  'Whether a message that has not arrived says something that is still so: an alert of it is open, or it says that one is over, for 30 days.';
+  'Whether a message that has not arrived says something that is still so: an alert of it is open, or was a moment ago, or it says that one is over, for 30 days.';
 
-create function sync.wake_messages(p_slot text) returns void
+create function sync.end_unneeded(p_message public.sync_alert_deliveries) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select case when p_message.event in ('opened', 'escalated') or p_message.body ->> 'of' in ('opened', 'escalated') then 'missed' else 'dropped' end
+$$;
+comment on function sync.end_unneeded(public.sync_alert_deliveries) is
+  'What becomes of a message that has not arrived and that nothing depends on any more: that something opened is told in a summary.';
+
+create function sync.fresh_body(p_message public.sync_alert_deliveries, p_ref text) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select case when p_message.event = 'digest' and p_message.body ->> 'of' in ('opened', 'escalated') and not p_message.body ? 'refused'
+              then sync.digest_message(p_message.id, p_message.body ->> 'of', p_message.slot, p_message.alert_ids, p_ref)
+              else p_message.body end
+$$;
+comment on function sync.fresh_body(public.sync_alert_deliveries, text) is
+  'What a message says that was given up, when it is tried again: a digest says which of its alerts are over, since nobody else says it.';
+
+create function sync.wake_messages(p_slot text, p_ref text) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_alert_deliveries d
-     set status = case when n.needed then 'waiting' else 'dropped' end, tries = 0, next_attempt_at = clock_timestamp(),
-         ended_at = case when not n.needed then coalesce(d.ended_at, clock_timestamp()) end
+     set status = case when n.needed then 'waiting' else sync.end_unneeded(d) end, tries = 0, next_attempt_at = clock_timestamp(),
+         ended_at = case when not n.needed then coalesce(d.ended_at, clock_timestamp()) end,
+         -- A short message that is refused once more is given up for good: the others would be told of it for ever.
+         body = case when d.body ? 'refused' then d.body || '{"last": true}' when n.needed then sync.fresh_body(d, p_ref) else d.body end
     from (select f.id, sync.is_needed(f) as needed from public.sync_alert_deliveries f where f.slot = p_slot and f.status = 'failed') n
    where d.id = n.id
 $$;
-comment on function sync.wake_messages(text) is 'What was given up at an address waits again where it is still so, however old it is.';
+comment on function sync.wake_messages(text, text) is 'What was given up at an address waits again where it is still so, however old it is.';
 
-create function sync.probe_slot(p_slot text) returns void
-language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_alert_deliveries d
-     set status = 'waiting', tries = greatest(d.tries - 1, 0), next_attempt_at = clock_timestamp(), ended_at = null
-   where d.id = (select f.id from public.sync_alert_deliveries f where f.slot = p_slot and f.status = 'failed' and sync.is_needed(f) order by f.ordinal limit 1)
-     and not exists (select from public.sync_alert_deliveries o where o.slot = p_slot and o.status in ('waiting', 'sent'))
+create function sync.was_told(p_alert uuid, p_slot text, p_before bigint) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Messages that arrived are forgotten after a month: of what is that old there are none.
+  select coalesce(bool_or(d.status in ('waiting', 'sent', 'delivered')), true)
+    from public.sync_alert_deliveries d
+   where d.alert_ids @> array[p_alert] and d.slot = p_slot and d.ordinal < p_before
+     and (d.event in ('opened', 'escalated') or d.body ->> 'of' in ('opened', 'escalated'))
 $$;
-comment on function sync.probe_slot(text) is 'Tries the oldest message that was given up at an address, and is still so, once more.';
+comment on function sync.was_told(uuid, text, bigint) is 'Whether a message that an alert has opened has arrived at an address, or may yet. p_before: messages before this ordinal count.';
 
-revoke all on function sync.put_messages(uuid[], text[], text[], text), sync.slot_of(text, text, boolean, boolean), sync.move_messages(), sync.is_needed(public.sync_alert_deliveries),
-  sync.wake_messages(text), sync.probe_slot(text), sync.fill_outbox(boolean, boolean, text) from public;
+create function sync.drop_untold_ends(p_ref text) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_end  public.sync_alert_deliveries;
+  v_told uuid[];
+begin
+  for v_end in
+    select * from public.sync_alert_deliveries where status = 'waiting' and tries = 0 and (event = 'cleared' or body ->> 'of' = 'cleared') order by ordinal for no key update skip locked
+  loop
+    v_told := array(select a from unnest(v_end.alert_ids) with ordinality i (a, n) where sync.was_told(a, v_end.slot, v_end.ordinal) order by n);
+    if v_told = '{}' then
+      update public.sync_alert_deliveries set status = 'dropped', ended_at = clock_timestamp(), last_error = 'nobody there was told that it had opened' where id = v_end.id;
+    elsif v_told <> v_end.alert_ids then
+      update public.sync_alert_deliveries set alert_ids = v_told, body = sync.digest_message(id, 'cleared', slot, v_told, p_ref) where id = v_end.id;
+    end if;
+  end loop;
+end
+$$;
+comment on function sync.drop_untold_ends(text) is 'That an alert is over is nothing to an address to which nothing had come about it.';
+
+create function sync.put_summary(p_slot text, p_ref text) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_ids uuid[] := array(
+    select distinct a.id
+      from (select m.alert_ids from public.sync_alert_deliveries m where m.slot = p_slot and m.status = 'missed'
+            union all
+            select f.alert_ids from public.sync_alert_deliveries f
+             where f.slot = p_slot and f.status = 'failed' and not sync.is_needed(f) and sync.end_unneeded(f) = 'missed') d
+     cross join unnest(d.alert_ids) i (id) join public.sync_alerts a on a.id = i.id
+     where a.closed_at is not null and not exists (
+         select from public.sync_alert_deliveries o
+          where o.alert_ids @> array[a.id] and o.slot = p_slot and (o.status = 'delivered' or o.status in ('waiting', 'sent') and o.body ->> 'of' = 'missed')));
+  v_id  uuid := gen_random_uuid();
+begin
+  update public.sync_alert_deliveries set status = 'dropped' where slot = p_slot and status = 'missed';
+  if v_ids <> '{}' then
+    insert into public.sync_alert_deliveries (id, event, slot, alert_ids, body)
+    values (v_id, 'digest', p_slot, v_ids, sync.digest_message(v_id, 'missed', p_slot, v_ids, p_ref));
+  end if;
+end
+$$;
+comment on function sync.put_summary(text, text) is 'One message about what opened and was over while nothing arrived at an address.';
+
+create function sync.nobody_told() returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with undelivered as (
+    select u.subject as slot, u.told_severity is not null and exists (
+             select from public.sync_alert_deliveries o where o.alert_ids @> array[u.id] and o.status = 'delivered') as told
+      from public.sync_alerts u where u.kind = 'alert_undelivered' and u.closed_at is null
+  )
+  select exists (select from undelivered where not told)
+      or exists (
+        select from public.sync_alert_deliveries d cross join unnest(d.alert_ids) i (id) join public.sync_alerts a on a.id = i.id and a.closed_at is null
+         where d.status in ('waiting', 'sent') and d.created_at < clock_timestamp() - interval '15 minutes'
+           and d.slot not in (select u.slot from undelivered u where u.told)
+           -- A later one that has arrived says it as well, but for the one that it is over.
+           and not exists (select from public.sync_alert_deliveries o
+                            where o.alert_ids @> array[a.id] and o.ordinal > d.ordinal and o.status = 'delivered' and sync.end_unneeded(o) = 'missed'))
+$$;
+comment on function sync.nobody_told() is
+  'Whether people do not hear: messages do not arrive at an address, and no other one was told of that (alert_undelivered); or a message about an open alert has not arrived anywhere for a quarter of an hour.';
+
+create function sync.probe_slot(p_slot text, p_ref text) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if exists (select from public.sync_alert_deliveries o where o.slot = p_slot and o.status in ('waiting', 'sent')) then
+    return;
+  end if;
+  update public.sync_alert_deliveries d
+     set status = 'waiting', tries = greatest(d.tries - 1, 0), next_attempt_at = clock_timestamp(), ended_at = null, body = sync.fresh_body(d, p_ref)
+   where d.id = (select f.id from public.sync_alert_deliveries f where f.slot = p_slot and f.status = 'failed' and sync.is_needed(f) order by f.ordinal limit 1);
+  if not found then
+    -- Nothing of it is still so: that it was is what shows whether the address works.
+    perform sync.put_summary(p_slot, p_ref);
+  end if;
+end
+$$;
+comment on function sync.probe_slot(text, text) is
+  'Tries the oldest message that was given up at an address, and is still so, once more; where none is still so, a summary of them.';
+
+create function sync.slot_secret(p_slot text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+as $$ select 'isthmus_webhook_url' || case p_slot when 'second' then '_2' else '' end $$;
+comment on function sync.slot_secret(text) is 'Which secret of Vault holds the first, and the second address.';
+
+create function sync.tell_undelivered(p_first boolean, p_second boolean, p_ref text) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_slot    text;
+  v_last    public.sync_alert_deliveries;
+  v_says    text;
+  v_details jsonb;
+begin
+  foreach v_slot in array array['first', 'second'] loop
+    v_says := null;
+    if (case v_slot when 'first' then p_first else p_second end) then
+      -- The latest end at the address counts.
+      select * into v_last from public.sync_alert_deliveries where slot = v_slot and status in ('delivered', 'failed') order by ended_at desc limit 1;
+      if v_last.status = 'failed' then
+        v_says := format('Messages about alerts do not arrive at the %s address (Vault secret %s): %s.', v_slot, sync.slot_secret(v_slot), v_last.last_error);
+        v_details := jsonb_build_object('since', v_last.ended_at, 'delivery', v_last.id, 'status', v_last.status_code, 'error', v_last.last_error);
+        if v_last.ended_at <= now() - interval '1 hour' then
+          perform sync.probe_slot(v_slot, p_ref);
+        end if;
+      else
+        perform sync.wake_messages(v_slot, p_ref);
+        perform sync.put_summary(v_slot, p_ref);
+      end if;
+    else
+      -- Whatever comes back, or comes instead, is tried at once.
+      perform sync.wake_messages(v_slot, p_ref);
+      update public.sync_alert_deliveries d set status = sync.end_unneeded(d), ended_at = clock_timestamp()
+       where d.slot = v_slot and d.status = 'waiting' and d.event <> 'test' and not sync.is_needed(d);
+      if exists (select from public.sync_alert_deliveries d join public.sync_alerts a on a.id = any (d.alert_ids)
+                  where d.slot = v_slot and d.status = 'waiting' and a.closed_at is null and a.kind <> 'alert_undelivered') then
+        v_says := format('Messages about alerts wait for the %s address: there is no Vault secret %s.', v_slot, sync.slot_secret(v_slot));
+        v_details := jsonb_build_object('missing', sync.slot_secret(v_slot));
+      end if;
+    end if;
+    if v_says is null then
+      perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'alert_undelivered' and subject = v_slot and closed_at is null));
+    elsif not exists (select from public.sync_alerts where kind = 'alert_undelivered' and subject = v_slot and closed_at is null and details = v_details) then
+      perform sync.raise_alert('alert_undelivered', 'critical', null, null, null, v_says, v_details, v_slot);
+    end if;
+  end loop;
+end
+$$;
+comment on function sync.tell_undelivered(boolean, boolean, text) is
+  'Opens the alert alert_undelivered of an address while the latest message to it was given up, or messages wait for it that is not there; closes it when one has arrived, or none waits. Then what was given up is sent again; before, one message an hour. p_first, p_second: which addresses there are. p_ref: that of the project.';
+
+revoke all on function sync.is_needed(public.sync_alert_deliveries), sync.end_unneeded(public.sync_alert_deliveries), sync.fresh_body(public.sync_alert_deliveries, text),
+  sync.wake_messages(text, text), sync.was_told(uuid, text, bigint), sync.drop_untold_ends(text), sync.put_summary(text, text), sync.nobody_told(), sync.probe_slot(text, text),
+  sync.slot_secret(text), sync.tell_undelivered(boolean, boolean, text) from public;
 
 -- supabase/schemas/functions/deliver-alerts.sql
 
@@ -10900,11 +11344,6 @@ exception
 end
 $$;
 comment on function sync.address_of(text) is 'An address of Vault, checked. Both null: there is none. problem holds no part of it.';
-
-create function sync.slot_secret(p_slot text) returns text
-language sql immutable security invoker set search_path = pg_catalog, pg_temp
-as $$ select 'isthmus_webhook_url' || case p_slot when 'second' then '_2' else '' end $$;
-comment on function sync.slot_secret(text) is 'Which secret of Vault holds the first, and the second address.';
 
 create function sync.webhook_headers(p_id uuid, p_body text) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10941,6 +11380,27 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function sync.note_failed_try(uuid, integer, text) is 'A try of a message has failed: there is another one after a growing pause, or the message has failed.';
 
+create function sync.refuses_message(p_status integer) returns boolean
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Key, address, time and rate are the address's matter.
+  select p_status between 400 and 499 and p_status not in (401, 403, 404, 408, 410, 429)
+$$;
+comment on function sync.refuses_message(integer) is 'Whether a status refuses this one message for good, and tells nothing of the address.';
+
+create function sync.note_refused_message(p_message public.sync_alert_deliveries, p_status integer) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_alert_deliveries d
+     set status_code = p_status, request_id = null, next_attempt_at = clock_timestamp(),
+         status = case when not d.body ? 'refused' then 'waiting' when d.body ? 'last' then 'dropped' else 'failed' end,
+         ended_at = case when d.body ? 'refused' then clock_timestamp() end,
+         last_error = case when d.body ? 'refused' then format('the answer was status %s, to a short message as well', p_status)
+                           else format('the answer was status %s: this message is refused, and a short one goes instead', p_status) end,
+         body = case when d.body ? 'refused' then d.body else sync.short_message(d.body, p_status) end
+   where d.id = p_message.id
+$$;
+comment on function sync.note_refused_message(public.sync_alert_deliveries, integer) is
+  'The receiver refuses a message as such: a short one goes instead, once. Where that is refused as well, the message has failed.';
+
 create function sync.read_webhook_answers() returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_sort = off as $$
 declare
@@ -10958,7 +11418,7 @@ begin
         where i.indrelid = v_answers and i.indisvalid and i.indpred is null and a.attname = 'created')) then
     begin
       for v_one in execute $sql$
-        select distinct on (d.id) d.id, r.status_code, coalesce(r.timed_out, false) as timed_out, r.error_msg
+        select distinct on (d.id) d as message, d.id, r.status_code, coalesce(r.timed_out, false) as timed_out, r.error_msg
           from unnest($1) d
           join (select id, status_code, timed_out, error_msg, created from net._http_response where created >= $2 order by created desc limit 5000) r
             on r.id = d.request_id and r.created between d.tried_at - interval '5 seconds' and d.tried_at + interval '2 minutes'
@@ -10967,8 +11427,11 @@ begin
       loop
         v_count := v_count + 1;
         if not v_one.timed_out and v_one.status_code between 200 and 299 then
-          update public.sync_alert_deliveries set status = 'delivered', status_code = v_one.status_code, last_error = null, ended_at = clock_timestamp()
+          update public.sync_alert_deliveries set status = 'delivered', status_code = v_one.status_code, ended_at = clock_timestamp(),
+                 last_error = case when body ? 'refused' then format('the whole message was refused with status %s; a short one has arrived', body ->> 'refused') end
            where id = v_one.id;
+        elsif not v_one.timed_out and sync.refuses_message(v_one.status_code) and (v_one.message).event <> 'test' then
+          perform sync.note_refused_message(v_one.message, v_one.status_code);
         else
           perform sync.note_failed_try(v_one.id, v_one.status_code, case
             when v_one.timed_out then 'no answer within 5 seconds'
@@ -11021,50 +11484,6 @@ end
 $$;
 comment on function sync.send_message(public.sync_alert_deliveries, text, text) is 'Tries a message once. Without an address it is dropped; with a problem of the address the try has failed.';
 
-create function sync.tell_undelivered(p_first boolean, p_second boolean) returns void
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_slot    text;
-  v_last    public.sync_alert_deliveries;
-  v_says    text;
-  v_details jsonb;
-begin
-  foreach v_slot in array array['first', 'second'] loop
-    v_says := null;
-    if (case v_slot when 'first' then p_first else p_second end) then
-      -- The latest end at the address counts.
-      select * into v_last from public.sync_alert_deliveries where slot = v_slot and status in ('delivered', 'failed') order by ended_at desc limit 1;
-      if v_last.status = 'failed' then
-        v_says := format('Messages about alerts do not arrive at the %s address (Vault secret %s): %s.', v_slot, sync.slot_secret(v_slot), v_last.last_error);
-        v_details := jsonb_build_object('since', v_last.ended_at, 'delivery', v_last.id, 'status', v_last.status_code, 'error', v_last.last_error);
-        if v_last.ended_at <= now() - interval '1 hour' then
-          perform sync.probe_slot(v_slot);
-        end if;
-      else
-        perform sync.wake_messages(v_slot);
-      end if;
-    else
-      -- Whatever comes back, or comes instead, is tried at once.
-      perform sync.wake_messages(v_slot);
-      update public.sync_alert_deliveries d set status = 'dropped', ended_at = clock_timestamp()
-       where d.slot = v_slot and d.status = 'waiting' and d.event <> 'test' and not sync.is_needed(d);
-      if exists (select from public.sync_alert_deliveries d join public.sync_alerts a on a.id = any (d.alert_ids)
-                  where d.slot = v_slot and d.status = 'waiting' and a.closed_at is null and a.kind <> 'alert_undelivered') then
-        v_says := format('Messages about alerts wait for the %s address: there is no Vault secret %s.', v_slot, sync.slot_secret(v_slot));
-        v_details := jsonb_build_object('missing', sync.slot_secret(v_slot));
-      end if;
-    end if;
-    if v_says is null then
-      update public.sync_alerts set closed_at = now() where kind = 'alert_undelivered' and subject = v_slot and closed_at is null;
-    elsif not exists (select from public.sync_alerts where kind = 'alert_undelivered' and subject = v_slot and closed_at is null and details = v_details) then
-      perform sync.raise_alert('alert_undelivered', 'critical', null, null, null, v_says, v_details, v_slot);
-    end if;
-  end loop;
-end
-$$;
-comment on function sync.tell_undelivered(boolean, boolean) is
-  'Opens the alert alert_undelivered of an address while the latest message to it was given up, or messages wait for it that is not there; closes it when one has arrived, or none waits. Then what was given up is sent again; before, one message an hour. p_first, p_second: which addresses there are.';
-
 create function sync.beat() returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -11076,9 +11495,12 @@ begin
   v_to := sync.address_of('isthmus_heartbeat_url');
   update public.sync_alert_settings set heartbeat_at = v_tick where v_tick is not null and heartbeat_at is distinct from v_tick;
   get diagnostics v_beats = row_count;
-  update public.sync_jobs set success_told_at = succeeded_at where success_told_at is distinct from succeeded_at;
+  -- Not that of who edits a job, or ends an execution of it, at this moment.
+  update public.sync_jobs set success_told_at = succeeded_at
+   where id in (select j.id from public.sync_jobs j where j.success_told_at is distinct from j.succeeded_at for no key update skip locked);
   get diagnostics v_known = row_count;
-  v_beats := v_beats + v_known;
+  -- Where people cannot be told, the monitor tells them that the calls stay away.
+  v_beats := case when sync.nobody_told() then 0 else v_beats + v_known end;
   begin
     for i in 1 .. case when v_to.url is null then 0 else v_beats end loop
       perform sync.send_request('the call of the heartbeat', v_to.url, '{}', null, 5000);
@@ -11087,7 +11509,7 @@ begin
     get stacked diagnostics v_to.problem = message_text;
   end;
   if v_to.problem is null then
-    update public.sync_alerts set closed_at = now() where kind = 'heartbeat_invalid' and closed_at is null;
+    perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'heartbeat_invalid' and closed_at is null));
     return case when v_to.url is null then 0 else v_beats end;
   end if;
   perform sync.raise_alert('heartbeat_invalid', 'warning', null, null, null, 'The heartbeat address cannot be called: ' || v_to.problem || '.', '{}');
@@ -11095,7 +11517,7 @@ begin
 end
 $$;
 comment on function sync.beat() is
-  'Calls the heartbeat address of Vault once for a new tick without a failed part, and once for each job that has succeeded since. Returns how often.';
+  'Calls the heartbeat address of Vault once for a new tick without a failed part, and once for each job that has succeeded since; not while nobody can be told of an alert (sync.nobody_told). Returns how often.';
 
 create function sync.deliver_alerts() returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
@@ -11104,6 +11526,7 @@ declare
   v_first   boolean;
   v_second  boolean;
   v_beats   integer;
+  v_ref     text := sync.project_ref();
   v_message public.sync_alert_deliveries;
 begin
   if not exists (select from public.sync_alert_settings) then
@@ -11119,15 +11542,17 @@ begin
   v_first := coalesce(v_to.first, v_to.first_problem) is not null;
   v_second := coalesce(v_to.second, v_to.second_problem) is not null;
   update public.sync_alert_settings set looked_at = clock_timestamp(), addressed = v_first or v_second;
-  update public.sync_alerts set closed_at = now() where kind = 'alerts_not_delivered' and closed_at is null;
+  perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'alerts_not_delivered' and closed_at is null));
+  perform sync.apply_alert_notes();
   perform sync.read_webhook_answers();
   if v_second and not v_first then
-    perform sync.wake_messages('first');
+    perform sync.wake_messages('first', v_ref);
     perform sync.move_messages();
   end if;
-  perform sync.tell_undelivered(v_first, v_second);
+  perform sync.tell_undelivered(v_first, v_second, v_ref);
   v_beats := sync.beat();
-  perform sync.fill_outbox(v_first, v_second, sync.project_ref());
+  perform sync.fill_outbox(v_first, v_second, v_ref);
+  perform sync.drop_untold_ends(v_ref);
   -- Of one alert the messages to one address arrive in their order.
   for v_message in
     select d.* from public.sync_alert_deliveries d
@@ -11159,7 +11584,8 @@ $$;
 comment on function sync.test_alert() is
   'Has a test message sent to both addresses within a minute. Returns the ids of the rows in sync_alert_deliveries, which say what became of each.';
 
-revoke all on function sync.address_of(text), sync.slot_secret(text), sync.webhook_headers(uuid, text), sync.note_failed_try(uuid, integer, text),
-  sync.read_webhook_answers(), sync.send_message(public.sync_alert_deliveries, text, text), sync.tell_undelivered(boolean, boolean), sync.beat(),
+revoke all on function sync.address_of(text), sync.webhook_headers(uuid, text), sync.note_failed_try(uuid, integer, text),
+  sync.refuses_message(integer), sync.note_refused_message(public.sync_alert_deliveries, integer),
+  sync.read_webhook_answers(), sync.send_message(public.sync_alert_deliveries, text, text), sync.beat(),
   sync.deliver_alerts(), sync.test_alert() from public;
 grant execute on function sync.test_alert() to isthmus_worker;

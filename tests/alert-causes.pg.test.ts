@@ -315,6 +315,27 @@ describe("a job that does not begin", () => {
     expect(await told()).toEqual([]);
   });
 
+  it("is told when a part that looks seldom fails three looks in a row, however many ticks lie between", async () => {
+    await using test = await two();
+    const told = async () =>
+      (
+        await test.target.admin<{ subject: string }[]>`
+        select subject from public.sync_alerts where kind = 'tick_part_failed' and closed_at is null`
+      ).map(({ subject }) => subject);
+    const looks = async () => {
+      await test.target.admin`update public.sync_queue_looks set looked_at = looked_at - interval '1 hour'`;
+      // Nobody answers for QStash here. It is asked in the first of these ticks.
+      for (let n = 0; n < 4; n++) await tick(test.context);
+    };
+    await looks();
+    await looks();
+    expect(await told()).toEqual([]);
+    await looks();
+    expect(await told()).toEqual(["deliveries"]);
+    await tick(test.context);
+    expect(await told()).toEqual(["deliveries"]);
+  });
+
   it("whose tick is killed each time is put off with growing pauses, and told; what kills no more begins", async () => {
     await using test = await two();
     await jobs(test, "a");

@@ -110,7 +110,7 @@ it("a job that cannot begin until somebody does something fails, keeps why, is t
     .admin`update public.sync_jobs set configuration = '{"entities": ["offices"]}', next_execution_at = ${new Date(NOON).toISOString()}`;
   expect(await job(test)).toMatchObject({ status: "pending", code: null, attempts: 0 });
   expect(await startDueJobs(at(NOON + MINUTE))).toHaveLength(1);
-  expect(await alerts(test)).toEqual([{ open: false, jobs: [], occurrences: 1 }]);
+  expect(await alerts(test)).toEqual([{ open: false, jobs: ["daily"], occurrences: 1 }]);
 });
 
 it.each([

@@ -2,6 +2,7 @@
 import type { DeclaredObject } from "./drift.ts";
 
 export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
+  { object: "function sync.about_line(jsonb)", digest: "b88073f662", rights: [], file: "schemas/functions/alert-messages.sql" },
   {
     object: "function sync.acknowledge_side_effects(jsonb,text)",
     digest: "b85f51f705",
@@ -64,27 +65,39 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/ends-of-executions.sql",
   },
   {
+    object: "function sync.alert_codes(public.sync_alerts)",
+    digest: "dea4cb3764",
+    rights: [],
+    file: "schemas/functions/alert-messages.sql",
+  },
+  {
     object: "function sync.alert_contract(smallint,jsonb,jsonb,jsonb)",
-    digest: "bfd9025b78",
+    digest: "46dd756ca5",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/contract-checks.sql",
   },
   {
+    object: "function sync.alert_entities(public.sync_alerts)",
+    digest: "fd7812b0c0",
+    rights: [],
+    file: "schemas/functions/alert-messages.sql",
+  },
+  {
     object: "function sync.alert_facts(public.sync_alerts,text)",
-    digest: "4782c04425",
+    digest: "484e1fd095",
     rights: [],
     file: "schemas/functions/alert-messages.sql",
   },
   {
     object: "function sync.alert_kinds()",
-    digest: "338e6ab06c",
+    digest: "2451ba12ab",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/alert-kinds.sql",
   },
   { object: "function sync.alert_name(jsonb)", digest: "63da07ab12", rights: [], file: "schemas/functions/alert-messages.sql" },
   {
     object: "function sync.alert_old_records(smallint,integer)",
-    digest: "f6084d6d66",
+    digest: "7f914224f6",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue-care.sql",
   },
@@ -99,6 +112,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "e7b6fab27c",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/callers.sql",
+  },
+  {
+    object: "function sync.apply_alert_notes()",
+    digest: "e7c47d78a7",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/alerts.sql",
   },
   { object: "function sync.apply_decisions()", digest: "b2b85eea63", rights: [], file: "schemas/functions/decisions.sql" },
   { object: "function sync.apply_rule_override()", digest: "7a125174c6", rights: [], file: "schemas/functions/rules.sql" },
@@ -122,7 +141,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.ask_for_identities(smallint,jsonb,text)",
-    digest: "8d790fd152",
+    digest: "1a57eea6af",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/identities.sql",
   },
@@ -144,16 +163,16 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-deletes.sql",
   },
-  { object: "function sync.beat()", digest: "f5ed1ad916", rights: [], file: "schemas/functions/deliver-alerts.sql" },
+  { object: "function sync.beat()", digest: "7b3f20e4c1", rights: [], file: "schemas/functions/deliver-alerts.sql" },
   {
     object: "function sync.begin_execution(jsonb)",
-    digest: "9491f5471b",
+    digest: "386e848451",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/begin.sql",
   },
   {
     object: "function sync.begin_job(uuid)",
-    digest: "4209748da2",
+    digest: "c542146e9c",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/jobs.sql",
   },
@@ -199,6 +218,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "1f3a164826",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/callers.sql",
+  },
+  {
+    object: "function sync.calm_time()",
+    digest: "033a4b5e2f",
+    rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
+    file: "schemas/functions/alerts.sql",
   },
   {
     object: "function sync.cancel_chain(public.sync_chains)",
@@ -313,13 +338,19 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.close_adoption(uuid,public.sync_entities)",
-    digest: "be60d74a25",
+    digest: "e531bbac5d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/adoption-pages.sql",
   },
   {
     object: "function sync.close_alert(text,smallint)",
-    digest: "e0caf9ae6a",
+    digest: "41375ebb29",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/alerts.sql",
+  },
+  {
+    object: "function sync.close_alerts(uuid[])",
+    digest: "a2547b9e7d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/alerts.sql",
   },
@@ -331,7 +362,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.close_ended_alerts(uuid)",
-    digest: "b893ca64fa",
+    digest: "a64194de98",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -343,13 +374,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.close_removed(smallint,integer)",
-    digest: "9b5bbddc51",
+    digest: "2abcafe124",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/changes-of-definitions.sql",
   },
   {
     object: "function sync.close_stalled_alerts(uuid)",
-    digest: "684aae55cd",
+    digest: "8d4f81db80",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -406,6 +437,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "2c3643f2a0",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/record-slots.sql",
+  },
+  {
+    object: "function sync.count_alert(uuid,text,uuid,uuid,text,jsonb)",
+    digest: "adebaa42d9",
+    rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
+    file: "schemas/functions/alerts.sql",
   },
   {
     object: "function sync.count_landed(smallint,bigint,bigint)",
@@ -498,7 +535,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-deletes.sql",
   },
-  { object: "function sync.deliver_alerts()", digest: "efcf177302", rights: [], file: "schemas/functions/deliver-alerts.sql" },
+  { object: "function sync.deliver_alerts()", digest: "51f9873d84", rights: [], file: "schemas/functions/deliver-alerts.sql" },
   {
     object: "function sync.differences(jsonb,text[],jsonb,jsonb,jsonb,boolean)",
     digest: "90a0e677eb",
@@ -513,7 +550,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.digest_message(uuid,text,text,uuid[],text)",
-    digest: "a84ebe90e7",
+    digest: "c7731be015",
     rights: [],
     file: "schemas/functions/alert-messages.sql",
   },
@@ -523,6 +560,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/digest.sql",
   },
+  { object: "function sync.drop_untold_ends(text)", digest: "dc71b22c3f", rights: [], file: "schemas/functions/undelivered.sql" },
   {
     object: "function sync.edited_records(smallint,text[])",
     digest: "063c2f28d8",
@@ -549,9 +587,15 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.end_tick(uuid)",
-    digest: "662e85bce7",
+    digest: "b026b62323",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ticks.sql",
+  },
+  {
+    object: "function sync.end_unneeded(public.sync_alert_deliveries)",
+    digest: "ef2a362d7e",
+    rights: [],
+    file: "schemas/functions/undelivered.sql",
   },
   {
     object: "function sync.enter_queue(smallint)",
@@ -597,7 +641,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.fail_job(uuid,jsonb,timestamp with time zone)",
-    digest: "e1197b8e12",
+    digest: "17261b30a4",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/jobs.sql",
   },
@@ -615,7 +659,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.fill_outbox(boolean,boolean,text)",
-    digest: "53f317c93a",
+    digest: "f259a240e4",
     rights: [],
     file: "schemas/functions/alert-outbox.sql",
   },
@@ -651,7 +695,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.finish_execution(uuid,public.sync_execution_status,jsonb)",
-    digest: "36bf5bcd25",
+    digest: "d459283fca",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -685,7 +729,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/plan-report.sql",
   },
-  { object: "function sync.forget_job_alerts()", digest: "6f1cd5a630", rights: [], file: "schemas/functions/jobs.sql" },
+  { object: "function sync.forget_job_alerts()", digest: "e5b346b352", rights: [], file: "schemas/functions/jobs.sql" },
   {
     object: "function sync.forget_plan(uuid,smallint,integer)",
     digest: "ccff9a8e82",
@@ -703,6 +747,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "f3509b06ce",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ticks.sql",
+  },
+  {
+    object: "function sync.fresh_body(public.sync_alert_deliveries,text)",
+    digest: "2c0b0e04af",
+    rights: [],
+    file: "schemas/functions/undelivered.sql",
   },
   {
     object: "function sync.give_back_page(uuid,bigint,jsonb,integer,integer)",
@@ -835,9 +885,9 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.is_needed(public.sync_alert_deliveries)",
-    digest: "a9faf46f6f",
+    digest: "6496404f99",
     rights: [],
-    file: "schemas/functions/alert-outbox.sql",
+    file: "schemas/functions/undelivered.sql",
   },
   {
     object: "function sync.is_new_identity(smallint,text,text)",
@@ -1116,7 +1166,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-deletes.sql",
   },
-  { object: "function sync.move_messages()", digest: "638fbcc931", rights: [], file: "schemas/functions/alert-outbox.sql" },
+  { object: "function sync.move_messages()", digest: "14a0507590", rights: [], file: "schemas/functions/alert-outbox.sql" },
   {
     object: "function sync.move_watermark(uuid,public.sync_entities)",
     digest: "8956693b99",
@@ -1148,6 +1198,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/written-otherwise.sql",
   },
   {
+    object: "function sync.new_dead_letters(smallint,jsonb)",
+    digest: "e30bafdc47",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/sending.sql",
+  },
+  {
     object: "function sync.new_identities(smallint,jsonb)",
     digest: "bc9ad31ba9",
     rights: ["isthmus_worker EXECUTE"],
@@ -1171,6 +1227,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue.sql",
   },
+  { object: "function sync.nobody_told()", digest: "91c07d19ad", rights: [], file: "schemas/functions/undelivered.sql" },
   { object: "function sync.note_addressed()", digest: "70eb66a0c7", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.note_changed_causes(smallint,bigint[])",
@@ -1180,13 +1237,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.note_dead_letters(smallint,jsonb)",
-    digest: "ec189d70cf",
+    digest: "fc1d62f9fc",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sending.sql",
   },
   {
     object: "function sync.note_failed_parts(uuid,text[])",
-    digest: "e0638d4e81",
+    digest: "3cc0421c78",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ticks.sql",
   },
@@ -1197,6 +1254,18 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/deliver-alerts.sql",
   },
   { object: "function sync.note_forgotten()", digest: "a6aa469aaa", rights: [], file: "schemas/functions/table-guards.sql" },
+  {
+    object: "function sync.note_held_alert(uuid,boolean,text,uuid,uuid,text,jsonb)",
+    digest: "8d78610131",
+    rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
+    file: "schemas/functions/alerts.sql",
+  },
+  {
+    object: "function sync.note_idle_parts(uuid,text[])",
+    digest: "c1bdd12632",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/ticks.sql",
+  },
   {
     object: "function sync.note_page_ahead(uuid,integer)",
     digest: "897731fe99",
@@ -1210,6 +1279,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/plan.sql",
   },
   { object: "function sync.note_progress()", digest: "3753b4247d", rights: [], file: "schemas/functions/table-guards.sql" },
+  {
+    object: "function sync.note_refused_message(public.sync_alert_deliveries,integer)",
+    digest: "c0c95da231",
+    rights: [],
+    file: "schemas/functions/deliver-alerts.sql",
+  },
   {
     object: "function sync.note_removed(smallint,text[])",
     digest: "2523689940",
@@ -1230,7 +1305,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.notice_target(smallint,bigint)",
-    digest: "f9e6b275ad",
+    digest: "3ffacbe0cd",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/begin.sql",
   },
@@ -1252,7 +1327,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sending.sql",
   },
-  { object: "function sync.own_tables()", digest: "cfe76bd11a", rights: [], file: "schemas/functions/released-entities.sql" },
+  { object: "function sync.own_tables()", digest: "bfbf99fe2d", rights: [], file: "schemas/functions/released-entities.sql" },
   {
     object: "function sync.owned_columns(public.sync_entities)",
     digest: "3e35d2b1f0",
@@ -1386,7 +1461,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
   },
-  { object: "function sync.probe_slot(text)", digest: "256ca557a2", rights: [], file: "schemas/functions/alert-outbox.sql" },
+  { object: "function sync.probe_slot(text,text)", digest: "7897f38fff", rights: [], file: "schemas/functions/undelivered.sql" },
   { object: "function sync.project_ref()", digest: "c9cf30f151", rights: [], file: "schemas/functions/alert-messages.sql" },
   {
     object: "function sync.pull_brake(uuid,smallint,text,text,bigint,bigint)",
@@ -1395,8 +1470,14 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/brakes.sql",
   },
   {
+    object: "function sync.put_alert(text,text,smallint,smallint,uuid,uuid,text,text,jsonb)",
+    digest: "fb0d835ae5",
+    rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
+    file: "schemas/functions/alerts.sql",
+  },
+  {
     object: "function sync.put_messages(uuid[],text[],text[],text)",
-    digest: "6ec342908f",
+    digest: "3972f43dd1",
     rights: [],
     file: "schemas/functions/alert-outbox.sql",
   },
@@ -1406,6 +1487,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/jobs.sql",
   },
+  { object: "function sync.put_summary(text,text)", digest: "ed165d3821", rights: [], file: "schemas/functions/undelivered.sql" },
   {
     object: "function sync.queue_records(public.sync_entities,uuid,integer)",
     digest: "d06cac6182",
@@ -1420,13 +1502,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.raise_alert(text,text,smallint,uuid,smallint,text,jsonb,text)",
-    digest: "bcaedc8472",
+    digest: "b526279f25",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/alerts.sql",
   },
   {
     object: "function sync.raise_job_alert(text,text,public.sync_jobs,text)",
-    digest: "753830bc9f",
+    digest: "ba2c2107e0",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/jobs.sql",
   },
@@ -1446,7 +1528,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.read_tick_answers()", digest: "f7ba447de1", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.read_webhook_answers()",
-    digest: "d3c47f2e75",
+    digest: "5e98621fc3",
     rights: [],
     file: "schemas/functions/deliver-alerts.sql",
   },
@@ -1524,6 +1606,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "f0073878c9",
     rights: [],
     file: "schemas/functions/tick-watch.sql",
+  },
+  {
+    object: "function sync.refuses_message(integer)",
+    digest: "f04bbdb959",
+    rights: [],
+    file: "schemas/functions/deliver-alerts.sql",
   },
   {
     object: "function sync.register_entities(smallint,jsonb)",
@@ -1677,6 +1765,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/shadows.sql",
   },
   {
+    object: "function sync.short_message(jsonb,integer)",
+    digest: "7ac2b38baf",
+    rights: [],
+    file: "schemas/functions/alert-messages.sql",
+  },
+  {
     object: "function sync.shown_value(jsonb,integer)",
     digest: "f9df1f7914",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
@@ -1690,7 +1784,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.single_message(uuid,text,text,public.sync_alerts,text)",
-    digest: "c9dbca4b87",
+    digest: "1989d03312",
     rights: [],
     file: "schemas/functions/alert-messages.sql",
   },
@@ -1700,19 +1794,21 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: [],
     file: "schemas/functions/alert-outbox.sql",
   },
-  { object: "function sync.slot_secret(text)", digest: "5ab12b664c", rights: [], file: "schemas/functions/deliver-alerts.sql" },
+  { object: "function sync.slot_secret(text)", digest: "5ab12b664c", rights: [], file: "schemas/functions/undelivered.sql" },
   {
     object: "function sync.slot_versions(smallint,bigint[])",
     digest: "68bd21cd2e",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/record-slots.sql",
   },
+  { object: "function sync.slots_at_rest()", digest: "e50437981a", rights: [], file: "schemas/functions/alert-outbox.sql" },
   {
     object: "function sync.slots_of(bigint[])",
     digest: "452bf0a2df",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/record-slots.sql",
   },
+  { object: "function sync.slots_past_bound()", digest: "1522e4772e", rights: [], file: "schemas/functions/alert-outbox.sql" },
   {
     object: "function sync.soft_statements(public.sync_entities,uuid)",
     digest: "eb9a4075b1",
@@ -1731,7 +1827,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: [],
     file: "schemas/functions/contract-checks.sql",
   },
-  { object: "function sync.stamp_alert()", digest: "3b029960b3", rights: [], file: "schemas/functions/alerts.sql" },
+  { object: "function sync.stamp_alert()", digest: "b49b05cf05", rights: [], file: "schemas/functions/alerts.sql" },
   { object: "function sync.stamp_brake()", digest: "87d2f7de33", rights: [], file: "schemas/functions/brakes.sql" },
   { object: "function sync.stamp_identity()", digest: "9a915e8f31", rights: [], file: "schemas/functions/identities.sql" },
   {
@@ -1844,7 +1940,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.tell_digest(uuid,public.sync_entities,jsonb)",
-    digest: "2f5a493982",
+    digest: "ab009357be",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sides.sql",
   },
@@ -1861,14 +1957,20 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/sending.sql",
   },
   {
-    object: "function sync.tell_undelivered(boolean,boolean)",
-    digest: "66f7d47844",
+    object: "function sync.tell_undelivered(boolean,boolean,text)",
+    digest: "bcf3c4ee06",
     rights: [],
-    file: "schemas/functions/deliver-alerts.sql",
+    file: "schemas/functions/undelivered.sql",
+  },
+  {
+    object: "function sync.tell_unrun_pages(smallint)",
+    digest: "8b51912986",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/sending.sql",
   },
   {
     object: "function sync.tell_work(smallint,jsonb,jsonb)",
-    digest: "b6ac9364e9",
+    digest: "17d623413a",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/work-watch.sql",
   },
@@ -2013,14 +2115,25 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/causes.sql",
   },
-  { object: "function sync.wake_messages(text)", digest: "49c5810ba9", rights: [], file: "schemas/functions/alert-outbox.sql" },
+  {
+    object: "function sync.wake_messages(text,text)",
+    digest: "2760e839db",
+    rights: [],
+    file: "schemas/functions/undelivered.sql",
+  },
+  {
+    object: "function sync.was_told(uuid,text,bigint)",
+    digest: "4027b922ae",
+    rights: [],
+    file: "schemas/functions/undelivered.sql",
+  },
   {
     object: "function sync.watch_delivery()",
-    digest: "4c9c38c695",
+    digest: "4cff89b613",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/tick-watch.sql",
   },
-  { object: "function sync.watch_tick()", digest: "48fc717db8", rights: [], file: "schemas/functions/tick-watch.sql" },
+  { object: "function sync.watch_tick()", digest: "246ee4a61b", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.webhook_headers(uuid,text)",
     digest: "f2663096c0",
@@ -2158,6 +2271,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "45ebdf8749",
     rights: [],
     file: "schemas/tables/alert-deliveries.sql",
+  },
+  {
+    object: "policy team_reads on public.sync_alert_notes",
+    digest: "7aa62c5708",
+    rights: [],
+    file: "schemas/tables/alerts-and-reports.sql",
   },
   {
     object: "policy team_reads on public.sync_alert_settings",
@@ -2307,6 +2426,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "1fc04da2d9",
     rights: [],
     file: "schemas/tables/alert-deliveries.sql",
+  },
+  {
+    object: "row level security of public.sync_alert_notes",
+    digest: "1fc04da2d9",
+    rights: [],
+    file: "schemas/tables/alerts-and-reports.sql",
   },
   {
     object: "row level security of public.sync_alert_settings",
@@ -2522,6 +2647,21 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/tables/alert-deliveries.sql",
   },
   {
+    object: "table public.sync_alert_notes",
+    digest: "4b43b0aee3",
+    rights: [
+      "authenticated SELECT",
+      "isthmus_decisions INSERT",
+      "isthmus_decisions SELECT",
+      "isthmus_decisions UPDATE",
+      "isthmus_worker DELETE",
+      "isthmus_worker INSERT",
+      "isthmus_worker SELECT",
+      "isthmus_worker UPDATE",
+    ],
+    file: "schemas/tables/alerts-and-reports.sql",
+  },
+  {
     object: "table public.sync_alert_settings",
     digest: "4b43b0aee3",
     rights: ["authenticated SELECT", "isthmus_decisions SELECT", "isthmus_worker SELECT"],
@@ -2543,6 +2683,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
       "isthmus_decisions INSERT (source_id)",
       "isthmus_decisions INSERT (subject)",
       "isthmus_decisions SELECT",
+      "isthmus_decisions UPDATE (closed_at)",
       "isthmus_decisions UPDATE (details)",
       "isthmus_decisions UPDATE (execution_id)",
       "isthmus_decisions UPDATE (job_id)",
@@ -2886,6 +3027,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
       "isthmus_worker UPDATE (begun_at)",
       "isthmus_worker UPDATE (ended_at)",
       "isthmus_worker UPDATE (failed)",
+      "isthmus_worker UPDATE (idle)",
     ],
     file: "schemas/tables/ticks.sql",
   },
@@ -3029,7 +3171,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: [],
     file: "schemas/functions/contract-checks.sql",
   },
-  { object: "trigger stamp_alert on public.sync_alerts", digest: "c31a55e473", rights: [], file: "schemas/functions/alerts.sql" },
+  { object: "trigger stamp_alert on public.sync_alerts", digest: "20001992bd", rights: [], file: "schemas/functions/alerts.sql" },
   { object: "trigger stamp_brake on public.sync_brakes", digest: "4712f8d278", rights: [], file: "schemas/functions/brakes.sql" },
   {
     object: "trigger stamp_identity on public.sync_identities",

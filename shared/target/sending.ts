@@ -58,15 +58,28 @@ export async function lookAtDeadLetters(target: Queryable, sourceId: number, sec
   return row.look;
 }
 
-/** Remembers which dead letters lie there. @returns those that did not lie there at the last look. */
+/** Of these dead letters, those that nobody was told of. */
 export async function newDeadLetters(target: Queryable, sourceId: number, ids: readonly string[]): Promise<string[]> {
   const row = await queryOne<{ added: string[] }>(
     target,
     "target",
-    "select sync.note_dead_letters($1::integer::smallint, $2::text::jsonb) as added",
+    "select sync.new_dead_letters($1::integer::smallint, $2::text::jsonb) as added",
     [sourceId, JSON.stringify(ids)],
   );
   return row.added;
+}
+
+/** Remembers which dead letters lie there, when they have been told. */
+export async function noteDeadLetters(target: Queryable, sourceId: number, ids: readonly string[]): Promise<void> {
+  await query(target, "target", "select sync.note_dead_letters($1::integer::smallint, $2::text::jsonb)", [
+    sourceId,
+    JSON.stringify(ids),
+  ]);
+}
+
+/** Opens or closes the alert about pages that the queue has accepted and no function has begun. */
+export async function tellUnrunPages(target: Queryable, sourceId: number): Promise<void> {
+  await query(target, "target", "select sync.tell_unrun_pages($1::integer::smallint)", [sourceId]);
 }
 
 export interface Alert {

@@ -6,8 +6,20 @@ export async function beginTick(target: Queryable, call: string | null): Promise
   return (await queryOne<{ id: string }>(target, "target", "select sync.begin_tick($1::text::uuid) as id", [call])).id;
 }
 
-/** It has done its work, but for the parts that failed: the alerts about missing ticks close. */
-export async function endTick(target: Queryable, id: string, failed: readonly string[] = []): Promise<void> {
+/** It has done its work, but for the parts that failed (each with its code) and those that had nothing to look at: the alerts about missing ticks close. */
+export async function endTick(
+  target: Queryable,
+  id: string,
+  failed: readonly string[] = [],
+  idle: readonly string[] = [],
+): Promise<void> {
+  if (idle.length > 0)
+    await query(
+      target,
+      "target",
+      "select sync.note_idle_parts($1::text::uuid, array(select jsonb_array_elements_text($2::text::jsonb)))",
+      [id, JSON.stringify(idle)],
+    );
   if (failed.length > 0)
     await query(
       target,

@@ -6,7 +6,7 @@ import { lookAtShapes } from "../target/entity-shapes.ts";
 import { beginExecution, beginSource, checkpoints } from "../target/plan.ts";
 import { advanceExecutions, entitiesWithPendingKeys, releaseWaiting, tendQueue } from "../target/release.ts";
 import { forgetClosedPlans } from "../target/planned-records.ts";
-import { overduePages, tellRefusedSends } from "../target/sending.ts";
+import { overduePages, tellRefusedSends, tellUnrunPages } from "../target/sending.ts";
 import { sourcePosition } from "../source/position.ts";
 import { beginTick, endTick, undelivered } from "../target/ticks.ts";
 import { holdsWhatWasRead } from "../plan/choose-capture.ts";
@@ -15,7 +15,7 @@ import { assertKnown, partiesOf, isAtHome } from "../contract/identities.ts";
 import { brakeOf } from "../plan/plan.ts";
 import { FORGET_ROWS } from "../page/report-plan.ts";
 import { startDueJobs } from "./start-jobs.ts";
-import { watchDeliveries } from "./watch-deliveries.ts";
+import { watchDeadLetters, watchRefusals } from "./watch-deliveries.ts";
 import { watchWork } from "./watch-work.ts";
 
 /** Pages that one tick sends again at most; the rest follows with the next tick. */
@@ -50,6 +50,7 @@ export async function tick(
   const goesOn = (error: unknown) => !["TARGET_UNAVAILABLE", ...MISFITS].includes(describeError(error).code);
   if (!(await guarded(context, "identity", () => begins, goesOn))) return { started: [], resent: 0, stopped: [], released: [] };
   const failed: string[] = [];
+  const idle: string[] = [];
   const part = <T>(name: string, work: () => Promise<T>, otherwise: T) =>
     guarded(context, name, work, (error) => {
       failed.push(`${name}: ${describeError(error).code}`);
@@ -61,11 +62,13 @@ export async function tick(
   const started = await part("jobs", () => startDueJobs(context), []);
   await part("queue", () => tend(context), undefined);
   const released = await part("release", () => release(context), []);
-  await part("deliveries", () => watch(context), undefined);
-  await part("work", () => watchTheWork(context), undefined);
+  // These ask QStash every few minutes: a tick in which they do not is no success of theirs.
+  if (!(await part("refusals", () => asSource(context, watchRefusals), true))) idle.push("refusals");
+  if (!(await part("deliveries", () => asSource(context, watchDeadLetters), true))) idle.push("deliveries");
+  await part("work", () => asSource(context, watchWork), undefined);
   await part("forget", () => forgetClosedPlans(context.target, FORGET_ROWS), undefined);
   await part("alerts", () => tellUndelivered(context), undefined);
-  if (begun !== null) await guarded(context, "end", () => endTick(context.target, begun, failed), undefined);
+  if (begun !== null) await guarded(context, "end", () => endTick(context.target, begun, failed, idle), undefined);
   return { started, resent, stopped, released };
 }
 
@@ -105,6 +108,7 @@ async function sweep(context: Context): Promise<number> {
   await advanceExecutions(context.target, sourceId);
   const sent = await sendPages(context, await overduePages(context.target, SWEEP_LIMIT));
   await tellRefusedSends(context.target, sourceId);
+  await tellUnrunPages(context.target, sourceId);
   return sent;
 }
 
@@ -112,12 +116,8 @@ async function tend({ target, config }: Context): Promise<void> {
   await tendQueue(target, await beginSource(target, config.SOURCE_NAME), config.ISTHMUS_QUEUE_AGE_HOURS);
 }
 
-async function watch(context: Context): Promise<void> {
-  await watchDeliveries(context, await beginSource(context.target, context.config.SOURCE_NAME));
-}
-
-async function watchTheWork(context: Context): Promise<void> {
-  await watchWork(context, await beginSource(context.target, context.config.SOURCE_NAME));
+async function asSource<T>(context: Context, look: (context: Context, sourceId: number) => Promise<T>): Promise<T> {
+  return look(context, await beginSource(context.target, context.config.SOURCE_NAME));
 }
 
 /** Whoever is not told by a message may read the log of sync-tick. */

@@ -1,6 +1,6 @@
 import type { Context } from "../page/types.ts";
 import { countStatuses, deadLetters, failedDeliveries, knowsSigningKeys, type FailedDeliveries } from "../queue/deliveries.ts";
-import { closeAlert, lookAtDeadLetters, newDeadLetters, openAlert, unclaimedChains } from "../target/sending.ts";
+import { closeAlert, lookAtDeadLetters, newDeadLetters, noteDeadLetters, openAlert, unclaimedChains } from "../target/sending.ts";
 
 /** QStash's log is asked at most so often, and only while messages are sent that nobody takes. */
 const LOG_SECONDS = 120;
@@ -10,19 +10,18 @@ const WINDOW_MINUTES = 10;
 /** A page that failed and is tried again answers this: it was taken. */
 const TAKEN: ReadonlySet<string> = new Set(["503", "489"]);
 
-/** Tells of messages that QStash accepts and the functions do not, and of those that it has given up. */
-export async function watchDeliveries(context: Context, sourceId: number): Promise<void> {
-  await watchRefusals(context, sourceId);
-  await watchDeadLetters(context, sourceId);
-}
-
-async function watchRefusals({ target, config, clock }: Context, sourceId: number): Promise<void> {
+/**
+ * Tells of messages that QStash accepts and the functions do not. @returns whether that is known now: while pages wait, QStash is not asked each
+ * time.
+ * @throws IsthmusError QUEUE_UNAVAILABLE.
+ */
+export async function watchRefusals({ target, config, clock }: Context, sourceId: number): Promise<boolean> {
   const unclaimed = await unclaimedChains(target, sourceId, LOG_SECONDS);
   if (unclaimed === "none") await closeAlert(target, sourceId, "deliveries_refused");
-  if (typeof unclaimed === "string") return;
+  if (typeof unclaimed === "string") return unclaimed === "none";
   const failed = await failedDeliveries(config, clock() - WINDOW_MINUTES * 60_000);
   const statuses = Object.fromEntries(Object.entries(failed).filter(([status]) => !TAKEN.has(status)));
-  if (Object.keys(statuses).length === 0) return;
+  if (Object.keys(statuses).length === 0) return true;
   const outdated = (statuses["401"] !== undefined || statuses["403"] !== undefined) && !(await knowsSigningKeys(config));
   await openAlert(target, sourceId, {
     kind: "deliveries_refused",
@@ -30,6 +29,7 @@ async function watchRefusals({ target, config, clock }: Context, sourceId: numbe
     message: `QStash delivers pages to ${config.FUNCTIONS_URL}/sync-page, and they are not taken (${shown(statuses)} in ${WINDOW_MINUTES} minutes). ${remedyOf(statuses, outdated)}`,
     details: { ...unclaimed, statuses, signingKeysOutdated: outdated },
   });
+  return true;
 }
 
 /** What is to be done about the status that comes most often. */
@@ -51,25 +51,28 @@ const REMEDIES: Readonly<Record<string, string>> = {
   "546": "The function is killed for its memory or CPU before it can answer: look at its log.",
 };
 
-async function watchDeadLetters({ target, config }: Context, sourceId: number): Promise<void> {
-  if (!(await lookAtDeadLetters(target, sourceId, DEAD_LETTER_SECONDS))) return;
+/**
+ * Tells of messages that QStash has given up, each once. @returns whether QStash was asked: it is not each time.
+ * @throws IsthmusError QUEUE_UNAVAILABLE.
+ */
+export async function watchDeadLetters({ target, config }: Context, sourceId: number): Promise<boolean> {
+  if (!(await lookAtDeadLetters(target, sourceId, DEAD_LETTER_SECONDS))) return false;
   const letters = await deadLetters(config);
   if (letters.length === 0) await closeAlert(target, sourceId, "dead_letters");
-  const added = new Set(
-    await newDeadLetters(
-      target,
-      sourceId,
-      letters.map(({ id }) => id),
-    ),
-  );
-  if (added.size === 0) return;
-  const statuses = countStatuses(letters.filter(({ id }) => added.has(id)).map(({ status }) => ({ responseStatus: status })));
-  await openAlert(target, sourceId, {
-    kind: "dead_letters",
-    severity: "warning",
-    message: `QStash has given up ${added.size} messages to sync-page (${shown(statuses)}). Their chains are sent again by sync-tick; look at the log of sync-page for the cause. The messages themselves can be deleted.`,
-    details: { messages: added.size, statuses },
-  });
+  const ids = letters.map(({ id }) => id);
+  const added = new Set(await newDeadLetters(target, sourceId, ids));
+  if (added.size > 0) {
+    const statuses = countStatuses(letters.filter(({ id }) => added.has(id)).map(({ status }) => ({ responseStatus: status })));
+    await openAlert(target, sourceId, {
+      kind: "dead_letters",
+      severity: "warning",
+      message: `QStash has given up ${added.size} messages to sync-page (${shown(statuses)}). Their chains are sent again by sync-tick; look at the log of sync-page for the cause. The messages themselves can be deleted.`,
+      details: { messages: added.size, statuses },
+    });
+  }
+  // After they were told: who is killed before this tells them once more.
+  await noteDeadLetters(target, sourceId, ids);
+  return true;
 }
 
 function shown(statuses: FailedDeliveries): string {

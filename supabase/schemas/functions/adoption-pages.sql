@@ -99,7 +99,7 @@ begin
       perform sync.raise_alert('surplus', 'warning', null, p_execution, p_entity.id,
         'Target rows whose legacy id belongs to another row.', jsonb_build_object('duplicates', v_report -> 'surplus_rows'));
     else
-      update public.sync_alerts set closed_at = now() where kind = 'surplus' and entity_id = p_entity.id and closed_at is null;
+      perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'surplus' and entity_id = p_entity.id and closed_at is null));
     end if;
     update public.sync_entities set adoption_epoch = 1, adopted_at = now() where id = p_entity.id and adoption_epoch = 0;
   end if;

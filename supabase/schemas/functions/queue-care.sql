@@ -37,14 +37,10 @@ begin
      where e.source_id = p_source_id group by 1, 2
   loop
     if v_old.n > 0 then
-      insert into public.sync_alerts as a (kind, severity, source_id, entity_id, message, details)
-      values ('queue_old', 'warning', p_source_id, v_old.entity_id,
-              format('Records of %s have been in the queue for more than %s hours.', v_old.entity_type, p_hours),
-              jsonb_build_object('oldest_at', v_old.oldest_at))
-      on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
-         set occurrences = a.occurrences + 1, last_seen_at = now(), message = excluded.message, details = excluded.details;
+      perform sync.raise_alert('queue_old', 'warning', p_source_id, null, v_old.entity_id,
+        format('Records of %s have been in the queue for more than %s hours.', v_old.entity_type, p_hours), jsonb_build_object('oldest_at', v_old.oldest_at));
     else
-      update public.sync_alerts set closed_at = now() where kind = 'queue_old' and entity_id = v_old.entity_id and closed_at is null;
+      perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'queue_old' and entity_id = v_old.entity_id and closed_at is null));
     end if;
   end loop;
 end

@@ -23,13 +23,14 @@ create function sync.tell_work(p_source_id smallint, p_lag jsonb, p_late jsonb) 
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   if p_lag is null then
-    update public.sync_alerts set closed_at = now() where kind = 'entities_lag' and source_id = p_source_id and closed_at is null;
+    perform sync.close_alert('entities_lag', p_source_id);
   else
     perform sync.raise_alert('entities_lag', p_lag ->> 'severity', p_source_id, null, null, p_lag ->> 'message', p_lag -> 'details');
   end if;
-  update public.sync_alerts a set closed_at = now()
-   where a.kind = 'job_late' and a.source_id = p_source_id and a.closed_at is null
-     and a.subject not in (select sync.subject_of(l ->> 'job') from jsonb_array_elements(p_late) l);
+  perform sync.close_alerts(array(
+    select a.id from public.sync_alerts a
+     where a.kind = 'job_late' and a.source_id = p_source_id and a.closed_at is null
+       and a.subject not in (select sync.subject_of(l ->> 'job') from jsonb_array_elements(p_late) l)));
   perform sync.raise_alert('job_late', l ->> 'severity', p_source_id, (l ->> 'execution')::uuid, null, l ->> 'message', l -> 'details', sync.subject_of(l ->> 'job'))
      from jsonb_array_elements(p_late) l;
 end
