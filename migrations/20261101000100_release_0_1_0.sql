@@ -589,6 +589,8 @@ create table public.sync_row_states (
   source_digest bigint,
   gone_at   timestamptz,
   written_by xid,
+  outside   boolean,
+  check (outside is null or gone_at is not null),
   check (num_nonnulls(seen, seen_hash) = 1 and num_nonnulls("left", left_hash) = 1),
   primary key (entity_id, legacy_id)
 ) with (fillfactor = 85);
@@ -601,6 +603,7 @@ comment on column public.sync_row_states.seen_hash is 'Instead of seen, where th
 comment on column public.sync_row_states.left_hash is 'Instead of left, where the entity keeps hashes: tells that the target row was edited, not in which field.';
 comment on column public.sync_row_states.source_digest is 'Hash of the projected record, computed on the source: a digest compares it with what the source has now.';
 comment on column public.sync_row_states.gone_at is 'Since when the source no longer has the record, although its row stays: soft, ignored, or kept by its predicate.';
+comment on column public.sync_row_states.outside is 'True: gone_at is since when the record is outside its predicate, which keeps its row. The source may have it still.';
 comment on column public.sync_row_states.raw is 'Raw legacy codes and texts behind mapped values.';
 
 alter table public.sync_row_states enable row level security;
@@ -3672,7 +3675,8 @@ declare
   v_records bigint := (select count(*) from public.uuid_mappings_enhanced m
                         where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.sync_status = 'active'
                           and m.legacy_id = any (p_outside)
-                          and (select s.gone_at from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id = m.legacy_id) is null);
+                          and (select s.gone_at from public.sync_row_states s
+                                where s.entity_id = p_entity.id and s.legacy_id = m.legacy_id and s.outside is null) is null);
 begin
   if v_records > 0 then
     perform sync.check_brake(p_chain, p_entity, 'delete', null, v_records
@@ -5002,7 +5006,7 @@ begin
        from %1$I.uuid_mappings_enhanced m
       where m.source_id = $2 and m.entity_type = $3 and m.legacy_id = any ($4) and m.sync_status = ''active''
         -- Whose row is to stay, by a decision: one index probe per record.
-        and (select s.gone_at from %1$I.sync_row_states s where s.entity_id = $5 and s.legacy_id = m.legacy_id) is null', p_schema)
+        and (select s.gone_at from %1$I.sync_row_states s where s.entity_id = $5 and s.legacy_id = m.legacy_id and s.outside is null) is null', p_schema)
     using p_after, p_entity.source_id, p_entity.entity_type, p_ids, p_entity.id;
   get diagnostics v_count = row_count;
   return v_count;
@@ -5275,7 +5279,7 @@ begin
       insert into %1$I.sync_row_states as s (entity_id, legacy_id, seen, "left", gone_at)
       select %2$s, q.legacy_id, '{}', '{}', now() from pg_temp.page_plan q where q.n between $1 and $2 and q.action = 'soft'
       on conflict (entity_id, legacy_id) do update
-         set seen = s.seen || %3$L, "left" = s."left" || %3$L, seen_hash = 0 * s.seen_hash, source_digest = null, gone_at = excluded.gone_at
+         set seen = s.seen || %3$L, "left" = s."left" || %3$L, seen_hash = 0 * s.seen_hash, source_digest = null, gone_at = excluded.gone_at, outside = null
     $q$, v_schema, p_entity.id, coalesce(v_marks, '{}')),
     -- What else triggers made of the marked rows is nobody's edit.
     format($q$
@@ -5511,7 +5515,7 @@ begin
         on conflict (entity_id, legacy_id) do update
            set raw = excluded.raw, synced_at = excluded.synced_at, seen = excluded.seen, "left" = excluded."left",
                seen_hash = excluded.seen_hash, left_hash = excluded.left_hash,
-               source_digest = excluded.source_digest, written_by = excluded.written_by, gone_at = null
+               source_digest = excluded.source_digest, written_by = excluded.written_by, gone_at = null, outside = null
       )
       update pg_temp.page_plan q
          set otherwise = a.otherwise, altered = q.altered or exists (select from pg_catalog.unnest(a.otherwise) k where k = any (%4$L::text[]) and a.now -> k is distinct from a.meant -> k),
@@ -6689,7 +6693,7 @@ begin
        set seen = case when s.seen_hash is null then v.record end, "left" = case when s.left_hash is null then o.now end,
            seen_hash = case when s.seen_hash is not null then hashtextextended(v.record::text, 0) end,
            left_hash = case when s.left_hash is not null then hashtextextended(o.now::text, 0) end,
-           source_digest = c.source_digest, written_by = null, gone_at = null, synced_at = now()
+           source_digest = c.source_digest, written_by = null, gone_at = null, outside = null, synced_at = now()
       from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
       join %1$s t on t.id = c.target_record_id
       cross join lateral (select pg_catalog.to_jsonb(isthmus_row.*) as now from (select %2$s) isthmus_row offset 0) o
@@ -6790,8 +6794,8 @@ begin
   insert into public.sync_row_states as s (entity_id, legacy_id, seen, "left", gone_at)
   select p_entity.id, source_record_id, '{}', '{}', now() from public.sync_conflicts
    where id = any (v_ids) and sync.is_leaving(rule, conflict_data) and resolution_strategy = 'target_wins'
-  on conflict (entity_id, legacy_id) do update set gone_at = now(), source_digest = null;
-  update public.sync_row_states s set gone_at = null
+  on conflict (entity_id, legacy_id) do update set gone_at = now(), outside = null, source_digest = null;
+  update public.sync_row_states s set gone_at = null, outside = null
    where s.entity_id = p_entity.id and s.legacy_id = any (array(
      select c.source_record_id from public.sync_conflicts c
       where c.id = any (v_ids) and sync.is_leaving(c.rule, c.conflict_data) and c.resolution_strategy is null));
@@ -8283,10 +8287,11 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     left join lateral (select r.lands from public.sync_planned_records r
                         where r.execution_id = p_plan and r.entity_id = p_entity.id and r.legacy_id = g::bigint and r.lands is not null limit 1) r on true
    where coalesce(r.lands, m.legacy_id is not null)
-     and (r.lands is true or (select s.gone_at from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id = g::bigint) is null)
+     and (r.lands is true
+          or (select s.gone_at from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id = g::bigint and s.outside is null) is null)
 $$;
 comment on function sync.gone_landed(public.sync_entities, jsonb, uuid) is
-  'Of the keys of a page that have no record, those that had landed and are not known to be gone. p_plan: as this dry run has planned it.';
+  'Of the keys of a page that have no record, those that had landed, kept outside their predicate or not, and are not known to be gone. p_plan: as this dry run has planned it.';
 
 create function sync.without_row(p_entity public.sync_entities, p_ids bigint[]) returns bigint[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -8344,13 +8349,15 @@ comment on function sync.deletes_to_review(public.sync_chains, public.sync_entit
 
 create function sync.keep_gone(p_entity public.sync_entities, p_outside bigint[], p_gone bigint[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  insert into public.sync_row_states as s (entity_id, legacy_id, seen, "left", gone_at)
-  select p_entity.id, k, '{}', '{}', now()
-    from unnest(case when p_entity.on_delete ->> 'policy' = 'ignore' then p_gone else '{}' end
-             || case when p_entity.predicate ->> 'on_leave' = 'keep' then p_outside else '{}' end) k
+  insert into public.sync_row_states as s (entity_id, legacy_id, seen, "left", gone_at, outside)
+  select p_entity.id, k, '{}', '{}', now(), o.outside
+    from (select unnest(case when p_entity.on_delete ->> 'policy' = 'ignore' then p_gone else '{}' end) as k, null as outside
+          union all select unnest(case when p_entity.predicate ->> 'on_leave' = 'keep' then p_outside else '{}' end), true) o
    where exists (select from public.uuid_mappings_enhanced m
                   where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = k and m.sync_status = 'active')
-  on conflict (entity_id, legacy_id) do update set gone_at = coalesce(s.gone_at, excluded.gone_at), source_digest = null
+  on conflict (entity_id, legacy_id) do update
+     -- What a person has decided to keep, and what was gone, is no record outside: only that is looked for in the source.
+     set gone_at = coalesce(s.gone_at, excluded.gone_at), outside = case when s.gone_at is null or s.outside then excluded.outside end, source_digest = null
 $$;
 comment on function sync.keep_gone(public.sync_entities, bigint[], bigint[]) is
   'Notes of landed records that their rows stay although the source no longer has them, or no longer wants them here.';
@@ -8749,7 +8756,7 @@ begin
   -- Somebody took the mark off: it is deleted once more, and what the row holds is kept.
   if p_entity.on_delete ->> 'policy' = 'soft' then
     execute format($q$
-      update public.sync_row_states w set gone_at = null
+      update public.sync_row_states w set gone_at = null, outside = null
        where w.entity_id = %4$s and w.legacy_id = any (array(
          select a.k from unnest($1) a (k)
           cross join lateral (select r.* from public.sync_row_states r where r.entity_id = %4$s and r.legacy_id = a.k limit 1) s
@@ -9468,7 +9475,7 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   execute format($q$
     insert into public.sync_planned_records as r (execution_id, entity_id, legacy_id, id, outcome, lands, row_after, state_after, source_digest)
-    select $1, $2, x.k, x.id, 'unchanged', true, o.now, pg_catalog.to_jsonb(s) || '{"gone_at": null}', s.source_digest
+    select $1, $2, x.k, x.id, 'unchanged', true, o.now, pg_catalog.to_jsonb(s) || '{"gone_at": null, "outside": null}', s.source_digest
       from jsonb_to_recordset($3) as x (k bigint, id uuid)
       -- One index probe per record, whatever the planner thinks.
       cross join lateral (select (select pg_catalog.to_jsonb(y.*) from (select t.id, %2$s) y) as now from public.%1$I t where t.id = x.id limit 1) o
@@ -9568,6 +9575,19 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function sync.known_buckets(smallint, bigint, bigint, integer, uuid) is
   'How many records each bucket of 2^p_bits neighbouring keys has, and the sum of their hashes.';
+
+create function sync.kept_outside(p_entity_id smallint, p_from bigint, p_to bigint, p_limit integer) returns setof bigint
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select s.legacy_id
+    from public.sync_row_states s
+   where s.entity_id = p_entity_id and s.legacy_id between p_from and p_to and s.outside
+     -- One index probe per record, whatever the planner thinks: of these a person has been asked.
+     and (select c.id from public.sync_conflicts c
+           where c.entity_id = p_entity_id and c.source_record_id = s.legacy_id and c.state = 'open' and c.rule = 'deleted_in_source' limit 1) is null
+   order by s.legacy_id limit p_limit
+$$;
+comment on function sync.kept_outside(smallint, bigint, bigint, integer) is
+  'The first records of a key range whose rows stay although their predicate no longer lets them in: the source may have deleted them since, and no comparison of records tells.';
 
 -- Settings are pinned as they are where rows are loaded.
 create function sync.drifted_rows(p_entity_id smallint, p_from bigint, p_to bigint, p_limit integer, p_plan uuid)
@@ -9673,11 +9693,11 @@ comment on function sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb
   'What a page of a digest found: mappings that are certain ([{k, id}]), the records to read again, the report, cursor and the next chains.';
 
 revoke all on function sync.known_records(smallint, bigint, bigint, uuid), sync.known_buckets(smallint, bigint, bigint, integer, uuid),
-  sync.drifted_rows(smallint, bigint, bigint, integer, uuid), sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb, jsonb),
-  sync.merge_found(jsonb, jsonb) from public;
+  sync.kept_outside(smallint, bigint, bigint, integer), sync.drifted_rows(smallint, bigint, bigint, integer, uuid),
+  sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb, jsonb), sync.merge_found(jsonb, jsonb) from public;
 grant execute on function sync.known_records(smallint, bigint, bigint, uuid), sync.known_buckets(smallint, bigint, bigint, integer, uuid),
-  sync.drifted_rows(smallint, bigint, bigint, integer, uuid), sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb, jsonb),
-  sync.merge_found(jsonb, jsonb) to isthmus_worker;
+  sync.kept_outside(smallint, bigint, bigint, integer), sync.drifted_rows(smallint, bigint, bigint, integer, uuid),
+  sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb, jsonb), sync.merge_found(jsonb, jsonb) to isthmus_worker;
 
 -- supabase/schemas/functions/plan.sql
 

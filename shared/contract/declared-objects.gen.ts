@@ -271,7 +271,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.check_decision()", digest: "231f61c668", rights: [], file: "schemas/functions/decisions.sql" },
   {
     object: "function sync.check_leaving(public.sync_chains,public.sync_entities,bigint[])",
-    digest: "46ed4d5e05",
+    digest: "35c668df8b",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-brakes.sql",
   },
@@ -489,7 +489,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.decide_rows(public.sync_entities,uuid[],jsonb)",
-    digest: "11081b2215",
+    digest: "a6c1abe920",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-rows.sql",
   },
@@ -671,7 +671,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.find_again(public.sync_entities,bigint[],uuid[])",
-    digest: "0c6a4d0587",
+    digest: "0519515109",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sides.sql",
   },
@@ -768,7 +768,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.gone_landed(public.sync_entities,jsonb,uuid)",
-    digest: "bb987b592b",
+    digest: "e8c9ae859c",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-deletes.sql",
   },
@@ -922,7 +922,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.keep_gone(public.sync_entities,bigint[],bigint[])",
-    digest: "645fc5cbdf",
+    digest: "9f11459e56",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-deletes.sql",
   },
@@ -949,6 +949,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "8d244a91e0",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/soft-deletes.sql",
+  },
+  {
+    object: "function sync.kept_outside(smallint,bigint,bigint,integer)",
+    digest: "d439fabcb5",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/digest.sql",
   },
   {
     object: "function sync.kept_sql(text,text,boolean)",
@@ -1018,7 +1024,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.leaving_rows(public.sync_entities,text,integer,bigint[])",
-    digest: "46c56ef8c6",
+    digest: "74ee1f650c",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/leave.sql",
   },
@@ -1409,7 +1415,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.plan_landed(uuid,public.sync_entities,jsonb)",
-    digest: "008730b134",
+    digest: "d68c08d02c",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/plan-landed.sql",
   },
@@ -1811,7 +1817,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.slots_past_bound()", digest: "1522e4772e", rights: [], file: "schemas/functions/alert-outbox.sql" },
   {
     object: "function sync.soft_statements(public.sync_entities,uuid)",
-    digest: "eb9a4075b1",
+    digest: "0464b8c23f",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/soft-deletes.sql",
   },
@@ -2178,13 +2184,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.write_again(public.sync_entities,uuid[])",
-    digest: "729eb36353",
+    digest: "7d61b1b69d",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-rows.sql",
   },
   {
     object: "function sync.write_statements(public.sync_entities,text)",
-    digest: "d8927a3a92",
+    digest: "9912ee2df2",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },

@@ -3,6 +3,7 @@ import type { Entity } from "../entity/define-entity.ts";
 import {
   commitDigestPage,
   driftedRows,
+  keptOutside,
   knownBuckets,
   knownDigests,
   knownOf,
@@ -12,7 +13,7 @@ import {
   type Mapped,
   type Strayed,
 } from "../target/digests.ts";
-import { sourceBuckets, sourceDigests, windowEnd } from "../source/digests.ts";
+import { keysWithoutRecord, sourceBuckets, sourceDigests, windowEnd } from "../source/digests.ts";
 import { type Bucket, type KeyDigest, type Span } from "../sql/spans.ts";
 import { HIGHEST, LOWEST } from "../sql/key-range.ts";
 import { stateOfRecord } from "../source/read-records.ts";
@@ -26,6 +27,8 @@ const BUCKET_BITS = [12, 8, 4] as const;
 const [COARSE] = BUCKET_BITS;
 /** Most buckets, and then records, that a page lists on either side; where more differ, it ends before them. */
 const MOST_LISTED = 20_000;
+/** Most records that are kept outside their predicate, of which a page asks the source whether it still has them. */
+const MOST_KEPT = 100_000;
 
 /**
  * A page of a digest: compares the hashes of the source's records with those that were read last, summed by key range on
@@ -51,16 +54,28 @@ export async function digest(context: Context, claim: Claim, entity: Entity): Pr
   const before = BigInt(listed.at(-1)?.id ?? 0n) - 1n;
   if (listed.length === MOST_LISTED && before >= window.from) window = { ...window, to: before };
 
+  const kept = entity.source.predicate === undefined ? [] : await keptOutside(target, known, window, MOST_KEPT);
+  if (kept.length === MOST_KEPT) window = { ...window, to: BigInt(kept.at(-1) ?? window.to) };
+
   const compared = await compareAll(context, entity, known, window, chain.page_size === 1);
   window = { ...window, to: compared.end };
   const within = drifted.filter(({ id }) => BigInt(id) <= window.to);
   const strayed = listed.filter(({ id }) => BigInt(id) <= window.to);
+  const erased =
+    kept.length === 0
+      ? []
+      : await keysWithoutRecord(
+          source,
+          entity,
+          kept.filter((id) => BigInt(id) <= window.to),
+        );
   const mapped = certainRows(strayed, (id) => mintUuid(claim.source.namespace, entity.name, id));
   const again = new Set(mapped.map(({ k }) => k));
   const found = (finding: Strayed["finding"]) => strayed.filter((one) => one.finding === finding).map(({ id }) => id);
   const findings: DigestFindings = {
     records: compared.records,
     ...compared.unlike,
+    surplus: [...compared.unlike.surplus, ...erased],
     target_deleted: within.filter(({ finding }) => finding === "target_deleted").map(({ id }) => id),
     edited: within.filter(({ finding }) => finding === "edited").map(({ id }) => id),
     rewritten: within.filter(({ finding }) => finding === "rewritten").map(({ id }) => id),

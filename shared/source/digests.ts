@@ -2,7 +2,18 @@ import type { Queryable } from "../db/connect.ts";
 import { integerArray } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entity/define-entity.ts";
-import { DIGEST_SQL, drivingSql, keySql, memberSql, RECORD_KEY, recordsOfKeysSql, recordsSql, whereSql } from "./projection.ts";
+import {
+  DIGEST_SQL,
+  drivingSql,
+  freeName,
+  joinsSql,
+  keySql,
+  memberSql,
+  RECORD_KEY,
+  recordsOfKeysSql,
+  recordsSql,
+  whereSql,
+} from "./projection.ts";
 import { type Span, type Bucket, type KeyDigest } from "../sql/spans.ts";
 
 /** The key that ends a window of `limit` rows of the driving table, and how many it has. */
@@ -64,6 +75,21 @@ export async function digestsOfKeys(source: Queryable, entity: Entity, ids: read
     `select ${RECORD_KEY} as id, ${DIGEST_SQL}::text as digest from (${recordsOfKeysSql(entity, whereSql(entity))}) q`,
     [integerArray(ids)],
   );
+}
+
+/** Of these keys, those of which the source has no record, whether the predicate lets it in or not. */
+export async function keysWithoutRecord(source: Queryable, entity: Entity, ids: readonly string[]): Promise<string[]> {
+  const [keys, key] = [freeName(entity, "k"), freeName(entity, "id")];
+  const rows = await query<{ id: string }>(
+    source,
+    "source",
+    `select ${keys}.${key}::text as id from pg_catalog.unnest($1::text::bigint[]) ${keys} (${key})
+      where not exists (select from ${drivingSql(entity)} ${joinsSql(entity)} where ${keySql(entity)} = ${keys}.${key} and ${memberSql(entity)}
+                         -- One index probe per key, whatever the planner thinks.
+                         offset 0)`,
+    [integerArray(ids)],
+  );
+  return rows.map(({ id }) => id);
 }
 
 /** What the source says of records of which a hash is known. */

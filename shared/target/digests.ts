@@ -45,6 +45,22 @@ export async function knownDigests(target: Queryable, { entityId, plan }: KnownO
   );
 }
 
+/** The first records of a span whose rows stay although their predicate no longer lets them in, ascending. */
+export async function keptOutside(
+  target: Queryable,
+  { entityId }: KnownOf,
+  { from, to }: Span,
+  limit: number,
+): Promise<string[]> {
+  const rows = await query<{ id: string }>(
+    target,
+    "target",
+    `select k::text as id from sync.kept_outside($1::integer::smallint, $2::text::bigint, $3::text::bigint, $4) k`,
+    [entityId, String(from), String(to), limit],
+  );
+  return rows.map(({ id }) => id);
+}
+
 /** Records whose target row is gone, or no longer what the sync left, or was written by DDL, or has lost the mark of a deleted one; ascending. */
 export async function driftedRows(target: Queryable, { entityId, plan }: KnownOf, { from, to }: Span, limit: number) {
   return query<{ id: string; finding: "target_deleted" | "edited" | "rewritten" | "returned" }>(

@@ -45,7 +45,7 @@ begin
        set seen = case when s.seen_hash is null then v.record end, "left" = case when s.left_hash is null then o.now end,
            seen_hash = case when s.seen_hash is not null then hashtextextended(v.record::text, 0) end,
            left_hash = case when s.left_hash is not null then hashtextextended(o.now::text, 0) end,
-           source_digest = c.source_digest, written_by = null, gone_at = null, synced_at = now()
+           source_digest = c.source_digest, written_by = null, gone_at = null, outside = null, synced_at = now()
       from public.sync_conflicts c join public.sync_conflict_values v on v.conflict_id = c.id
       join %1$s t on t.id = c.target_record_id
       cross join lateral (select pg_catalog.to_jsonb(isthmus_row.*) as now from (select %2$s) isthmus_row offset 0) o
@@ -146,8 +146,8 @@ begin
   insert into public.sync_row_states as s (entity_id, legacy_id, seen, "left", gone_at)
   select p_entity.id, source_record_id, '{}', '{}', now() from public.sync_conflicts
    where id = any (v_ids) and sync.is_leaving(rule, conflict_data) and resolution_strategy = 'target_wins'
-  on conflict (entity_id, legacy_id) do update set gone_at = now(), source_digest = null;
-  update public.sync_row_states s set gone_at = null
+  on conflict (entity_id, legacy_id) do update set gone_at = now(), outside = null, source_digest = null;
+  update public.sync_row_states s set gone_at = null, outside = null
    where s.entity_id = p_entity.id and s.legacy_id = any (array(
      select c.source_record_id from public.sync_conflicts c
       where c.id = any (v_ids) and sync.is_leaving(c.rule, c.conflict_data) and c.resolution_strategy is null));

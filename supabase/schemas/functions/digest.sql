@@ -38,6 +38,19 @@ $$;
 comment on function sync.known_buckets(smallint, bigint, bigint, integer, uuid) is
   'How many records each bucket of 2^p_bits neighbouring keys has, and the sum of their hashes.';
 
+create function sync.kept_outside(p_entity_id smallint, p_from bigint, p_to bigint, p_limit integer) returns setof bigint
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select s.legacy_id
+    from public.sync_row_states s
+   where s.entity_id = p_entity_id and s.legacy_id between p_from and p_to and s.outside
+     -- One index probe per record, whatever the planner thinks: of these a person has been asked.
+     and (select c.id from public.sync_conflicts c
+           where c.entity_id = p_entity_id and c.source_record_id = s.legacy_id and c.state = 'open' and c.rule = 'deleted_in_source' limit 1) is null
+   order by s.legacy_id limit p_limit
+$$;
+comment on function sync.kept_outside(smallint, bigint, bigint, integer) is
+  'The first records of a key range whose rows stay although their predicate no longer lets them in: the source may have deleted them since, and no comparison of records tells.';
+
 -- Settings are pinned as they are where rows are loaded.
 create function sync.drifted_rows(p_entity_id smallint, p_from bigint, p_to bigint, p_limit integer, p_plan uuid)
 returns table (legacy_id bigint, finding text)
@@ -142,8 +155,8 @@ comment on function sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb
   'What a page of a digest found: mappings that are certain ([{k, id}]), the records to read again, the report, cursor and the next chains.';
 
 revoke all on function sync.known_records(smallint, bigint, bigint, uuid), sync.known_buckets(smallint, bigint, bigint, integer, uuid),
-  sync.drifted_rows(smallint, bigint, bigint, integer, uuid), sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb, jsonb),
-  sync.merge_found(jsonb, jsonb) from public;
+  sync.kept_outside(smallint, bigint, bigint, integer), sync.drifted_rows(smallint, bigint, bigint, integer, uuid),
+  sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb, jsonb), sync.merge_found(jsonb, jsonb) from public;
 grant execute on function sync.known_records(smallint, bigint, bigint, uuid), sync.known_buckets(smallint, bigint, bigint, integer, uuid),
-  sync.drifted_rows(smallint, bigint, bigint, integer, uuid), sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb, jsonb),
-  sync.merge_found(jsonb, jsonb) to isthmus_worker;
+  sync.kept_outside(smallint, bigint, bigint, integer), sync.drifted_rows(smallint, bigint, bigint, integer, uuid),
+  sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb, jsonb), sync.merge_found(jsonb, jsonb) to isthmus_worker;

@@ -18,7 +18,7 @@ begin
        from %1$I.uuid_mappings_enhanced m
       where m.source_id = $2 and m.entity_type = $3 and m.legacy_id = any ($4) and m.sync_status = ''active''
         -- Whose row is to stay, by a decision: one index probe per record.
-        and (select s.gone_at from %1$I.sync_row_states s where s.entity_id = $5 and s.legacy_id = m.legacy_id) is null', p_schema)
+        and (select s.gone_at from %1$I.sync_row_states s where s.entity_id = $5 and s.legacy_id = m.legacy_id and s.outside is null) is null', p_schema)
     using p_after, p_entity.source_id, p_entity.entity_type, p_ids, p_entity.id;
   get diagnostics v_count = row_count;
   return v_count;

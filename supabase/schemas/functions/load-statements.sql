@@ -213,7 +213,7 @@ begin
         on conflict (entity_id, legacy_id) do update
            set raw = excluded.raw, synced_at = excluded.synced_at, seen = excluded.seen, "left" = excluded."left",
                seen_hash = excluded.seen_hash, left_hash = excluded.left_hash,
-               source_digest = excluded.source_digest, written_by = excluded.written_by, gone_at = null
+               source_digest = excluded.source_digest, written_by = excluded.written_by, gone_at = null, outside = null
       )
       update pg_temp.page_plan q
          set otherwise = a.otherwise, altered = q.altered or exists (select from pg_catalog.unnest(a.otherwise) k where k = any (%4$L::text[]) and a.now -> k is distinct from a.meant -> k),

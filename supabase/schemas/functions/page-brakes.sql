@@ -121,7 +121,8 @@ declare
   v_records bigint := (select count(*) from public.uuid_mappings_enhanced m
                         where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.sync_status = 'active'
                           and m.legacy_id = any (p_outside)
-                          and (select s.gone_at from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id = m.legacy_id) is null);
+                          and (select s.gone_at from public.sync_row_states s
+                                where s.entity_id = p_entity.id and s.legacy_id = m.legacy_id and s.outside is null) is null);
 begin
   if v_records > 0 then
     perform sync.check_brake(p_chain, p_entity, 'delete', null, v_records

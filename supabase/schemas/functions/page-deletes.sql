@@ -14,10 +14,11 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     left join lateral (select r.lands from public.sync_planned_records r
                         where r.execution_id = p_plan and r.entity_id = p_entity.id and r.legacy_id = g::bigint and r.lands is not null limit 1) r on true
    where coalesce(r.lands, m.legacy_id is not null)
-     and (r.lands is true or (select s.gone_at from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id = g::bigint) is null)
+     and (r.lands is true
+          or (select s.gone_at from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id = g::bigint and s.outside is null) is null)
 $$;
 comment on function sync.gone_landed(public.sync_entities, jsonb, uuid) is
-  'Of the keys of a page that have no record, those that had landed and are not known to be gone. p_plan: as this dry run has planned it.';
+  'Of the keys of a page that have no record, those that had landed, kept outside their predicate or not, and are not known to be gone. p_plan: as this dry run has planned it.';
 
 create function sync.without_row(p_entity public.sync_entities, p_ids bigint[]) returns bigint[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -75,13 +76,15 @@ comment on function sync.deletes_to_review(public.sync_chains, public.sync_entit
 
 create function sync.keep_gone(p_entity public.sync_entities, p_outside bigint[], p_gone bigint[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  insert into public.sync_row_states as s (entity_id, legacy_id, seen, "left", gone_at)
-  select p_entity.id, k, '{}', '{}', now()
-    from unnest(case when p_entity.on_delete ->> 'policy' = 'ignore' then p_gone else '{}' end
-             || case when p_entity.predicate ->> 'on_leave' = 'keep' then p_outside else '{}' end) k
+  insert into public.sync_row_states as s (entity_id, legacy_id, seen, "left", gone_at, outside)
+  select p_entity.id, k, '{}', '{}', now(), o.outside
+    from (select unnest(case when p_entity.on_delete ->> 'policy' = 'ignore' then p_gone else '{}' end) as k, null as outside
+          union all select unnest(case when p_entity.predicate ->> 'on_leave' = 'keep' then p_outside else '{}' end), true) o
    where exists (select from public.uuid_mappings_enhanced m
                   where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = k and m.sync_status = 'active')
-  on conflict (entity_id, legacy_id) do update set gone_at = coalesce(s.gone_at, excluded.gone_at), source_digest = null
+  on conflict (entity_id, legacy_id) do update
+     -- What a person has decided to keep, and what was gone, is no record outside: only that is looked for in the source.
+     set gone_at = coalesce(s.gone_at, excluded.gone_at), outside = case when s.gone_at is null or s.outside then excluded.outside end, source_digest = null
 $$;
 comment on function sync.keep_gone(public.sync_entities, bigint[], bigint[]) is
   'Notes of landed records that their rows stay although the source no longer has them, or no longer wants them here.';

@@ -5,7 +5,7 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   execute format($q$
     insert into public.sync_planned_records as r (execution_id, entity_id, legacy_id, id, outcome, lands, row_after, state_after, source_digest)
-    select $1, $2, x.k, x.id, 'unchanged', true, o.now, pg_catalog.to_jsonb(s) || '{"gone_at": null}', s.source_digest
+    select $1, $2, x.k, x.id, 'unchanged', true, o.now, pg_catalog.to_jsonb(s) || '{"gone_at": null, "outside": null}', s.source_digest
       from jsonb_to_recordset($3) as x (k bigint, id uuid)
       -- One index probe per record, whatever the planner thinks.
       cross join lateral (select (select pg_catalog.to_jsonb(y.*) from (select t.id, %2$s) y) as now from public.%1$I t where t.id = x.id limit 1) o

@@ -175,7 +175,7 @@ begin
   -- Somebody took the mark off: it is deleted once more, and what the row holds is kept.
   if p_entity.on_delete ->> 'policy' = 'soft' then
     execute format($q$
-      update public.sync_row_states w set gone_at = null
+      update public.sync_row_states w set gone_at = null, outside = null
        where w.entity_id = %4$s and w.legacy_id = any (array(
          select a.k from unnest($1) a (k)
           cross join lateral (select r.* from public.sync_row_states r where r.entity_id = %4$s and r.legacy_id = a.k limit 1) s

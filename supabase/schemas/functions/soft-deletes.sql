@@ -73,7 +73,7 @@ begin
       insert into %1$I.sync_row_states as s (entity_id, legacy_id, seen, "left", gone_at)
       select %2$s, q.legacy_id, '{}', '{}', now() from pg_temp.page_plan q where q.n between $1 and $2 and q.action = 'soft'
       on conflict (entity_id, legacy_id) do update
-         set seen = s.seen || %3$L, "left" = s."left" || %3$L, seen_hash = 0 * s.seen_hash, source_digest = null, gone_at = excluded.gone_at
+         set seen = s.seen || %3$L, "left" = s."left" || %3$L, seen_hash = 0 * s.seen_hash, source_digest = null, gone_at = excluded.gone_at, outside = null
     $q$, v_schema, p_entity.id, coalesce(v_marks, '{}')),
     -- What else triggers made of the marked rows is nobody's edit.
     format($q$

@@ -42,6 +42,8 @@ create table public.sync_row_states (
   source_digest bigint,
   gone_at   timestamptz,
   written_by xid,
+  outside   boolean,
+  check (outside is null or gone_at is not null),
   check (num_nonnulls(seen, seen_hash) = 1 and num_nonnulls("left", left_hash) = 1),
   primary key (entity_id, legacy_id)
 ) with (fillfactor = 85);
@@ -54,6 +56,7 @@ comment on column public.sync_row_states.seen_hash is 'Instead of seen, where th
 comment on column public.sync_row_states.left_hash is 'Instead of left, where the entity keeps hashes: tells that the target row was edited, not in which field.';
 comment on column public.sync_row_states.source_digest is 'Hash of the projected record, computed on the source: a digest compares it with what the source has now.';
 comment on column public.sync_row_states.gone_at is 'Since when the source no longer has the record, although its row stays: soft, ignored, or kept by its predicate.';
+comment on column public.sync_row_states.outside is 'True: gone_at is since when the record is outside its predicate, which keeps its row. The source may have it still.';
 comment on column public.sync_row_states.raw is 'Raw legacy codes and texts behind mapped values.';
 
 alter table public.sync_row_states enable row level security;
