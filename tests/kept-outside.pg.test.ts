@@ -2,7 +2,6 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Entity, Predicate } from "../shared/entity/define-entity.ts";
 import { operations } from "../clinic/entities/operations.ts";
 import { workerGrants } from "../shared/operate/grants.ts";
-import { registry } from "../clinic/entities/registry.gen.ts";
 import { definitionHash } from "../shared/entity/validate-registry.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
