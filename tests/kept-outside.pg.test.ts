@@ -3,6 +3,7 @@ import type { Entity, Predicate } from "../shared/entity/define-entity.ts";
 import { operations } from "../clinic/entities/operations.ts";
 import { workerGrants } from "../shared/operate/grants.ts";
 import { definitionHash } from "../shared/entity/validate-registry.ts";
+import { everything, planned } from "./support/plan.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 const SETTLED: Predicate = { name: "settled", version: 1, where: "c.attempts >= 1", reason: "not tried yet", onLeave: "keep" };
@@ -78,6 +79,14 @@ describe("a record that is kept outside its predicate, and that the source then 
   ] as const)("goes as any other does (onDelete %s), found by: %s", async (policy, capture) => {
     await keptOutside(policy);
     await remove();
+    if (capture !== "its key") {
+      const before = await everything(test.target.admin);
+      const { records } = await planned(test, { ...only, capture });
+      expect(await everything(test.target.admin)).toEqual(before);
+      expect(records.map(({ legacyId, outcome }) => [legacyId, outcome])).toEqual(
+        policy === "ignore" ? [] : [["8", policy === "review" ? "in_conflict" : "deleted"]],
+      );
+    }
     for (const n of [policy === "hard" || policy === "soft" ? 1 : 0, 0]) {
       expect(await deleted(await look(capture))).toBe(n);
       expect(await landed()).toEqual(policy === "hard" ? [7] : [7, 8]);
