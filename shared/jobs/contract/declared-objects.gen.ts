@@ -171,7 +171,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.bisect_slice(public.sync_entities,text,text,text[],integer,integer,text[])",
-    digest: "1a1827c54b",
+    digest: "69f5fb2745",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-slices.sql",
   },
@@ -273,7 +273,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     object: "function sync.circles(integer[])",
     digest: "78ee5045eb",
     rights: ["isthmus_worker EXECUTE"],
-    file: "schemas/functions/load-slices.sql",
+    file: "schemas/functions/exchange-of-unique-values.sql",
   },
   {
     object: "function sync.claim_page(uuid,integer,integer,jsonb,text,integer)",
@@ -620,7 +620,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.find_givers(public.sync_entities,text,integer,integer)",
-    digest: "7a329aec27",
+    digest: "984877b32b",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },
@@ -641,6 +641,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "36bf5bcd25",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
+  },
+  {
+    object: "function sync.first_stand_in(text,text,text,integer)",
+    digest: "ffeae7f3be",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/stand-ins.sql",
   },
   {
     object: "function sync.fits_range_sql(text,text)",
@@ -698,8 +704,14 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/page-claims.sql",
   },
   {
+    object: "function sync.giving_fields(public.sync_entities)",
+    digest: "cbd397f42e",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/exchange-of-unique-values.sql",
+  },
+  {
     object: "function sync.giving_keys(public.sync_entities)",
-    digest: "2881da6298",
+    digest: "36d5a7be51",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },
@@ -741,6 +753,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "01859044cb",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
+  },
+  {
+    object: "function sync.held_keys_sql(public.sync_entities,text)",
+    digest: "91a74ee784",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/exchange-of-unique-values.sql",
   },
   {
     object: "function sync.held_up()",
@@ -882,6 +900,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/finish.sql",
   },
   {
+    object: "function sync.kept_keys_sql(public.sync_entities,text)",
+    digest: "5fa3cba738",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/exchange-of-unique-values.sql",
+  },
+  {
     object: "function sync.kept_marks(public.sync_entities)",
     digest: "8d244a91e0",
     rights: ["isthmus_worker EXECUTE"],
@@ -985,7 +1009,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.load_records(public.sync_entities,json,bigint[],bigint[],uuid,text)",
-    digest: "11a262e68f",
+    digest: "07eb4eedf6",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load.sql",
   },
@@ -1103,6 +1127,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "8956693b99",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/chains.sql",
+  },
+  {
+    object: "function sync.mutated(text,integer,integer)",
+    digest: "eb6788a694",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/stand-ins.sql",
   },
   {
     object: "function sync.name_causes()",
@@ -1228,6 +1258,18 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/registration.sql",
   },
   {
+    object: "function sync.order_exchange(public.sync_entities,text,integer,integer)",
+    digest: "ab13c7b910",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/exchange-of-unique-values.sql",
+  },
+  {
+    object: "function sync.other_character(text,bigint,text,text,text[])",
+    digest: "8d42e7664e",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/stand-ins.sql",
+  },
+  {
     object: "function sync.overdue_chains(integer)",
     digest: "607fc51912",
     rights: ["isthmus_worker EXECUTE"],
@@ -1266,7 +1308,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.page_rejections(public.sync_entities,uuid,text)",
-    digest: "c55ad477dd",
+    digest: "99b4289863",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-issues.sql",
   },
@@ -1281,6 +1323,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "9783a7cb3f",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-deletes.sql",
+  },
+  {
+    object: "function sync.park(public.sync_entities,text,text,integer,integer,integer)",
+    digest: "403a9f6727",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/exchange-of-unique-values.sql",
   },
   {
     object: "function sync.part_relatives()",
@@ -1432,6 +1480,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/deliver-alerts.sql",
   },
   {
+    object: "function sync.reads_as(text,text)",
+    digest: "c3becaf55f",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/stand-ins.sql",
+  },
+  {
     object: "function sync.record_texts(text)",
     digest: "be295971b0",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
@@ -1487,6 +1541,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: [],
     file: "schemas/functions/table-guards.sql",
   },
+  {
+    object: "function sync.refuse_stand_in()",
+    digest: "80b3bf4f1e",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/exchange-of-unique-values.sql",
+  },
   { object: "function sync.refuse_undecided()", digest: "5354aec03e", rights: [], file: "schemas/functions/table-guards.sql" },
   {
     object: "function sync.refuse_unlike(integer,integer)",
@@ -1519,6 +1579,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/load-relatives.sql",
   },
   {
+    object: "function sync.reject_stuck(integer[])",
+    digest: "ad346fb5e6",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/load-slices.sql",
+  },
+  {
     object: "function sync.release_entity(text,text,text[],boolean)",
     digest: "5c293b2756",
     rights: [],
@@ -1537,6 +1603,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/released-entities.sql",
   },
   { object: "function sync.renew_job()", digest: "4f9ea92d24", rights: [], file: "schemas/functions/table-guards.sql" },
+  {
+    object: "function sync.renumber_steps(integer,integer)",
+    digest: "c78fcff957",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/exchange-of-unique-values.sql",
+  },
   {
     object: "function sync.replace_join_rows(public.sync_chains,bigint[],bigint[],bigint[],jsonb,boolean)",
     digest: "fafea6411a",
@@ -1566,6 +1638,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "adb0cdebeb",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/entity-shapes.sql",
+  },
+  {
+    object: "function sync.restore_statements(public.sync_entities,text)",
+    digest: "dfdb373e08",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/exchange-of-unique-values.sql",
   },
   {
     object: "function sync.retry_due(smallint)",
@@ -1658,6 +1736,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/shadows.sql",
   },
   {
+    object: "function sync.shared_keys(text,integer,integer,integer)",
+    digest: "e452146000",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/exchange-of-unique-values.sql",
+  },
+  {
     object: "function sync.shown_value(jsonb,integer)",
     digest: "f9df1f7914",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
@@ -1715,6 +1799,18 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.stamp_alert()", digest: "3b029960b3", rights: [], file: "schemas/functions/alerts.sql" },
   { object: "function sync.stamp_brake()", digest: "87d2f7de33", rights: [], file: "schemas/functions/brakes.sql" },
   { object: "function sync.stamp_identity()", digest: "9a915e8f31", rights: [], file: "schemas/functions/identities.sql" },
+  {
+    object: "function sync.stand_in(text,text,text,integer,text[],integer)",
+    digest: "5fc6d543ed",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/stand-ins.sql",
+  },
+  {
+    object: "function sync.stands(text,text,integer,text,integer[],integer,integer)",
+    digest: "ad2fdaf4fc",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/exchange-of-unique-values.sql",
+  },
   {
     object: "function sync.state_probe(public.sync_entities,text)",
     digest: "ddc859f222",
@@ -1887,8 +1983,14 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/leave.sql",
   },
   {
+    object: "function sync.try_exchange(public.sync_entities,text,text[],text[],text[],boolean,integer,integer)",
+    digest: "97ecde3a8e",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/load-slices.sql",
+  },
+  {
     object: "function sync.try_relatives(public.sync_entities,text,text[],text[],integer[])",
-    digest: "26e55edac3",
+    digest: "23a4abd0ea",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-relatives.sql",
   },
@@ -1959,20 +2061,8 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/entity-shapes.sql",
   },
   {
-    object: "function sync.vacant_sql(text,text)",
-    digest: "3d73d91b22",
-    rights: ["isthmus_worker EXECUTE"],
-    file: "schemas/functions/exchange-of-unique-values.sql",
-  },
-  {
-    object: "function sync.vacant_values(public.sync_entities)",
-    digest: "f6db2c7c2f",
-    rights: ["isthmus_worker EXECUTE"],
-    file: "schemas/functions/exchange-of-unique-values.sql",
-  },
-  {
     object: "function sync.vacate_statements(public.sync_entities,text)",
-    digest: "c2ab16ecf1",
+    digest: "0ef3662eeb",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },

@@ -23,6 +23,59 @@ $$;
 comment on function sync.clash_sql(public.sync_entities, text, text) is
   'SQL: the target row that holds the unique value of a rejected record. $1: its n. Null where the index is over columns that the sync may not read.';
 
+create function sync.reject_stuck(p_stuck integer[]) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into pg_temp.page_rejects (n, sqlstate, constraint_name, other, stuck)
+  select distinct on (g.taker) g.taker, '23505', k.name, p._uuid, true
+    from pg_temp.page_givers g join pg_temp.page_giving k on k.place = g.place join pg_temp.page_rows p on p.n = g.n
+   where g.taker = any (p_stuck) and g.n = any (p_stuck)
+   order by g.taker, g.n;
+  delete from pg_temp.page_plan where n = any (p_stuck);
+  delete from pg_temp.page_givers where n = any (p_stuck) or taker = any (p_stuck);
+  delete from pg_temp.page_wanted where n = any (p_stuck);
+end
+$$;
+comment on function sync.reject_stuck(integer[]) is
+  'Puts the members of circles in which nothing can stand in for a unique value into pg_temp.page_rejects, each with the one that holds its value.';
+
+create function sync.try_exchange(p_entity public.sync_entities, p_schema text, p_vacating text[], p_prepared text[], p_restoring text[], p_parts boolean, p_from integer, p_to integer)
+returns text[]
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_error   text[] := sync.try_slice(p_vacating || p_prepared[:3] || p_restoring || p_prepared[4:], true, p_from, p_to);
+  v_written text[];
+  v_stuck   integer[];
+begin
+  if v_error is null then
+    return null;
+  end if;
+  loop
+    v_stuck := '{}';
+    v_error := null;
+    begin
+      v_stuck := sync.order_exchange(p_entity, p_schema, p_from, p_to);
+      if v_stuck = '{}' then
+        select pg_catalog.array_agg(format(x.statement, s.first_n, s.last_n) order by s.first_n, x.n) into v_written
+          from sync.renumber_steps(p_from, p_to) s cross join pg_catalog.unnest(p_prepared[2:3]) with ordinality x (statement, n);
+        v_error := sync.try_slice(p_prepared[:1] || v_written || p_restoring || p_prepared[4:], true, p_from, p_to);
+        if v_error is null then
+          return null;
+        end if;
+      end if;
+      raise exception using errcode = 'IS003', message = 'only tried';
+    exception when sqlstate 'IS003' then
+      if v_stuck = '{}' or not p_parts then
+        return coalesce(v_error, array['23505']);
+      end if;
+    end;
+    perform sync.reject_stuck(v_stuck);
+  end loop;
+end
+$$;
+comment on function sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer) is
+  'Writes a slice whose records exchange unique values, as pg_temp.page_givers says: all rows give them up at once, or they are written in order. Null, or the error that sync.try_slice returns. p_vacating, p_prepared, p_restoring: sync.vacate_statements, sync.write_statements and sync.restore_statements, prepared. p_parts: whether records for which nothing can stand in are put into pg_temp.page_rejects, and the others written.';
+
 -- The plans are made once, of tables that may have been empty then and grow by these very statements: indexes are probed.
 create function sync.bisect_slice(p_entity public.sync_entities, p_schema text, p_phase text, p_statements text[], p_from integer, p_to integer, p_error text[])
 returns void
@@ -31,6 +84,7 @@ set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as
 declare
   v_prepared text[] := sync.prepare_statements(p_phase, p_statements);
   v_vacating text[];
+  v_restoring text[];
   v_gives    boolean;
   v_index    text;
   v_clash    text;
@@ -52,8 +106,9 @@ begin
     if v_error[1] = '23505' and v_from < v_to and p_phase = 'write' then
       v_gives := coalesce(v_gives, sync.find_givers(p_entity, p_schema, p_from, p_to));
       if v_gives and exists (select from pg_temp.page_givers where n between v_from and v_to and taker between v_from and v_to) then
-        v_vacating := coalesce(v_vacating, sync.prepare_statements('vacate', sync.vacate_statements(p_entity, p_schema)) || v_prepared);
-        v_error := sync.try_slice(v_vacating, true, v_from, v_to);
+        v_vacating := coalesce(v_vacating, sync.prepare_statements('vacate', sync.vacate_statements(p_entity, p_schema)));
+        v_restoring := coalesce(v_restoring, sync.prepare_statements('restore', sync.restore_statements(p_entity, p_schema)));
+        v_error := sync.try_exchange(p_entity, p_schema, v_vacating, v_prepared, v_restoring, true, v_from, v_to);
         continue when v_error is null;
       end if;
     end if;
@@ -74,7 +129,7 @@ begin
     delete from pg_temp.page_plan where n = v_from;
     insert into pg_temp.page_rejects (n, sqlstate, constraint_name, column_name, other) values (v_from, v_error[1], v_error[2], v_error[3], v_other);
   end loop;
-  perform sync.forget_statements('(' || p_phase || '|vacate|clash)');
+  perform sync.forget_statements('(' || p_phase || '|vacate|restore|clash)');
   perform sync.name_unfit_columns(p_entity, p_from, p_to);
 end
 $$;
@@ -101,35 +156,6 @@ end
 $$;
 comment on function sync.load_slice(public.sync_entities, text, text[], text[], integer, integer) is
   'Runs the statements of a load for the records n in [from, to]: those that classify, then those that write. Rejected records end in pg_temp.page_rejects and have no row in pg_temp.page_plan.';
-
-create function sync.circles(p_next integer[]) returns setof integer[]
-language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_met    integer[] := array_fill(0, array[cardinality(p_next)]);
-  v_at     integer;
-  v_first  integer;
-  v_circle integer[];
-begin
-  for v_start in 1 .. cardinality(p_next) loop
-    v_at := v_start;
-    while v_at is not null and v_met[v_at] = 0 loop
-      v_met[v_at] := v_start;
-      v_at := p_next[v_at];
-    end loop;
-    if v_at is not null and v_met[v_at] = v_start then
-      v_first := v_at;
-      v_circle := '{}';
-      loop
-        v_circle := v_circle || v_at;
-        v_at := p_next[v_at];
-        exit when v_at = v_first;
-      end loop;
-      return next v_circle;
-    end if;
-  end loop;
-end
-$$;
-comment on function sync.circles(integer[]) is 'Of n things, each of which waits for at most one other (p_next[i], null: none): those that wait for each other in a circle.';
 
 create function sync.load_circles(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -173,10 +199,14 @@ comment on function sync.load_circles(public.sync_entities, text, text[], text[]
   'Loads rejected records together that exchange unique values among each other, and that other rejects of the page had parted.';
 
 revoke all on function sync.clash_sql(public.sync_entities, text, text),
+  sync.reject_stuck(integer[]),
+  sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
-  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.circles(integer[]),
+  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer),
   sync.load_circles(public.sync_entities, text, text[], text[]) from public;
 grant execute on function sync.clash_sql(public.sync_entities, text, text),
+  sync.reject_stuck(integer[]),
+  sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
-  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.circles(integer[]),
+  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer),
   sync.load_circles(public.sync_entities, text, text[], text[]) to isthmus_worker;

@@ -34,6 +34,8 @@ begin
                           else 'business_rule_violation' end,
              'retry', case when p._leaves and j.sqlstate in ('IS001', 'IS004') then 'person' when j.sqlstate = '23505' and j.other is not null then 'clash' else 'target' end,
              'remedy', case when p._leaves then sync.leave_remedy(j.sqlstate, v_unmarking)
+                            when j.stuck then format('The record exchanges values of the unique index %s with others (the next is %s), and nothing can stand in for one of them meanwhile: every other value is taken, or the type, a constraint or a trigger refuses it. Make the index a DEFERRABLE constraint, or let one of the records have a free value in the source, sync, and then change it to the last one.',
+                                                     j.constraint_name, coalesce('record ' || h.legacy_id, 'another row'))
                             when j.sqlstate = '23505' then coalesce('Record ' || h.legacy_id || ' holds', 'Another target row holds') || ' the same unique value: correct one of the two.'
                             when l.n is not null then l.remedy
                             when j.sqlstate ~ '^(23|44)' then 'The target refuses the record: correct it in the source, or change the constraint.'
