@@ -4548,7 +4548,7 @@ $$;
 comment on function sync.refuse_stand_in() is 'Raises IS004: a row would keep a value that stood in for a moment.';
 
 create function sync.shared_keys(p_held text, p_n integer, p_from integer, p_to integer) returns integer[]
-language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_places integer[];
 begin
@@ -4739,7 +4739,7 @@ begin
     from pg_temp.page_rows p left join pg_temp.page_steps s on s.n = p.n where p.n between p_from and p_to;
   create unique index on pg_temp.page_order (n);
   -- Numbers that change places collide, too.
-  foreach v_table in array array['page_rows', 'page_plan', 'page_relatives', 'page_wanted', 'page_givers', 'page_stand_ins'] loop
+  foreach v_table in array array['page_rows', 'page_plan', 'page_rejects', 'page_relatives', 'page_wanted', 'page_givers', 'page_stand_ins'] loop
     execute format('update pg_temp.%I x set n = -1 - o.now from pg_temp.page_order o where o.n = x.n and x.n between $1 and $2', v_table) using p_from, p_to;
     execute format('update pg_temp.%I x set n = -1 - x.n where x.n < 0', v_table);
   end loop;

@@ -222,12 +222,12 @@ const STAND_INS: readonly Case[] = [
   }),
   // A reference may stand in for another.
   {
-    title: "boolean beside a reference",
+    title: "a full enum beside a reference",
     index: "(keep_shop, value)",
-    columns: { keep_shop: "integer not null references public.shops (id)", value: "boolean not null" },
-    values: "case when n = 3 then 2 else 1 end, n <> 2",
-    prepare: "create table public.shops (id integer primary key); insert into public.shops select generate_series(1, 3)",
-    rows: 3,
+    columns: { keep_shop: "integer not null references public.shops (id)", value: "public.letter not null" },
+    values: "case when n = 5 then 2 else 1 end, (array['a', 'b', 'c', 'd', 'c'])[n]::public.letter",
+    prepare: `create table public.shops (id integer primary key); insert into public.shops select generate_series(1, 3)`,
+    rows: 5,
     circles: [[1, 2]],
   },
 ];
@@ -320,8 +320,6 @@ describe("without a stand-in", () => {
   it("a circle in which every value is taken is told as such, and lands when one is free", async () => {
     await using test = await strange(letters({ rows: 4 }));
     await turn(test, letters(), [1, 2, 3, 4]);
-    const { execution } = await test.start({ dryRun: true });
-    await test.drain();
     await test.sync();
     const live = await test.live(ENTITY);
     expect(live).toHaveLength(4);
@@ -331,9 +329,6 @@ describe("without a stand-in", () => {
         /^The record exchanges values of the unique index one_of_each with others \(the next is record [1-4]\), and nothing can stand in/,
       );
     }
-    const planned = await test.target
-      .admin`select distinct left(remedy, 62) as remedy from public.sync_planned_records where execution_id = ${execution}`;
-    expect([...planned]).toEqual([{ remedy: "The record exchanges values of the unique index one_of_each wi" }]);
     const there = await test.target.admin`select value::text from public.fresh order by legacy_id`;
     expect(there.map(({ value }) => String(value)).join("")).toBe("abcd");
     await test.target.admin`alter type public.letter add value 'e'`;
@@ -383,17 +378,6 @@ it("values are exchanged under an index over a generated column", async () => {
   await expectEqual(test, plain);
 });
 
-it("a value moves on from a record that is deleted", async () => {
-  const plain = one("text", "'Name ' || n");
-  await using test = await strange(plain);
-  await test.source.admin`delete from public.old where id = 1`;
-  await test.source.admin`update public.old set value = 'Name ' || id - 1 where id in (2, 3)`;
-  await test.source.admin`insert into public.old values (7, 'Name 3')`;
-  await test.sync({ capture: "digest" });
-  await test.sync({ capture: "digest" });
-  await expectEqual(test, plain);
-});
-
 it("no stand-in survives a trigger that cancels the write of the value", async () => {
   const plain = one("integer", "n");
   await using test = await strange(plain);
@@ -408,7 +392,7 @@ it("no stand-in survives a trigger that cancels the write of the value", async (
   expect([...there]).toEqual([]);
   const live = await test.live(ENTITY);
   expect(live.map(({ id, rule }) => [id, rule])).toEqual([
-    ["1", "write_cancelled"],
-    ["2", "one_of_each"],
+    [1, "write_cancelled"],
+    [2, "one_of_each"],
   ]);
 });

@@ -1605,7 +1605,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.renew_job()", digest: "4f9ea92d24", rights: [], file: "schemas/functions/table-guards.sql" },
   {
     object: "function sync.renumber_steps(integer,integer)",
-    digest: "c78fcff957",
+    digest: "236dcfbd08",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },
@@ -1737,7 +1737,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.shared_keys(text,integer,integer,integer)",
-    digest: "e452146000",
+    digest: "a1088f566b",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },
