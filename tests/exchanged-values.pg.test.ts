@@ -57,10 +57,13 @@ const strangerOf = (
   computed: true,
 });
 
-async function strange({ columns, index, values, prepare, rows = 6 }: Case): Promise<Pipeline> {
+async function strange(
+  { columns, index, values, prepare, rows = 6 }: Case,
+  more: Parameters<typeof createStranger>[1] = {},
+): Promise<Pipeline> {
   const test = await createStranger(
     strangerOf(columns, { source: "old", target: "fresh", entity: ENTITY }),
-    {},
+    more,
     {},
     async ({ source, target }) => {
       for (const { admin } of [source, target])
@@ -394,5 +397,129 @@ it("no stand-in survives a trigger that cancels the write of the value", async (
   expect(live.map(({ id, rule }) => [id, rule])).toEqual([
     [1, "write_cancelled"],
     [2, "one_of_each"],
+  ]);
+});
+
+describe("a value moves on from a record that the source deleted", () => {
+  const plain = one("text", "'Name ' || n");
+  const moved = async (test: Pipeline) => {
+    await test.source.admin`delete from public.old where id = 1`;
+    await test.source.admin`update public.old set value = 'Name ' || id - 1 where id in (2, 3)`;
+    await test.source.admin`insert into public.old values (7, 'Name 3')`;
+    // The row goes when all records of the execution are through; what waited for its value lands with the next one.
+    await test.sync({ capture: "digest" });
+    await test.sync({ capture: "digest" });
+  };
+
+  it("when deletes are carried out", async () => {
+    await using test = await strange(plain, { onDelete: "hard" });
+    await moved(test);
+    await expectEqual(test, plain);
+  });
+
+  it("once a person has let the row go, when people are asked", async () => {
+    await using test = await strange(plain, { onDelete: "review" });
+    await moved(test);
+    const { here, live } = await sides(test, plain);
+    expect(here[0]).toEqual({ id: "1", value: "Name 1" });
+    expect(live).toMatchObject([
+      { id: 1, rule: "deleted_in_source" },
+      { id: 2, rule: "one_of_each", remedy: "Record 1 holds the same unique value: correct one of the two." },
+      { id: 3, rule: "one_of_each" },
+      { id: 7, rule: "one_of_each" },
+    ]);
+    await test.target.admin`
+      update public.sync_conflicts set resolution_strategy = 'source_wins' where rule = 'deleted_in_source' and state = 'open'`;
+    await test.sync({ legacyIds: { [ENTITY]: ["2", "3", "7"] } });
+    await expectEqual(test, plain);
+  });
+});
+
+it("rows that refer to a unique value keep their references while it is exchanged", async () => {
+  const plain = one("text", "'Name ' || n", { columns: { value: "text" } });
+  await using test = await strange(plain);
+  await test.target.admin.unsafe(`
+    drop index public.one_of_each;
+    alter table public.fresh add constraint one_of_each unique (value);
+    create table public.notes (legacy_id bigint primary key, name text references public.fresh (value) on update cascade);
+    insert into public.notes select legacy_id, value from public.fresh`);
+  await turn(test, plain, [1, 2]);
+  await turn(test, plain, [3, 4, 5]);
+  await test.sync();
+  await expectEqual(test, plain);
+  const lost = await test.target.admin`
+    select n.legacy_id::integer as id from public.notes n left join public.fresh f on f.value = n.name
+     where f.legacy_id is distinct from n.legacy_id`;
+  expect([...lost]).toEqual([]);
+});
+
+it("a circle in several pages is told as such once its records were read together", async () => {
+  const full = one("public.letter", "(array['a', 'b', 'c', 'd'])[n]::public.letter", { prepare: LETTERS, rows: 4 });
+  await using test = await strange(full);
+  await turn(test, full, [1, 2, 3, 4]);
+  const { execution } = await test.start();
+  await test.target.admin`update public.sync_chains set page_size = 1 where execution_id = ${execution}`;
+  await test.drain();
+  for (let tries = 0; tries < 3; tries++) {
+    await tick(test.context);
+    await test.drain();
+  }
+  const live = await test.live(ENTITY);
+  expect(live).toHaveLength(4);
+  for (const { remedy } of live) expect(remedy).toMatch(/nothing can stand in/);
+});
+
+it(
+  "a page tries for many circles as often as for a few, and later pages for those that are left",
+  { timeout: 600_000 },
+  async () => {
+    const [impossible, possible] = [400, 10];
+    const ids = Array.from({ length: impossible + possible }, (_, n) => n + 1);
+    const many = one("integer", "n", { rows: ids.length });
+    await using test = await strange(many);
+    await test.target.admin.unsafe(`
+    alter table public.fresh add constraint own_values check ((value + 1) / 2 = (legacy_id + 1) / 2 or legacy_id > ${impossible});
+    create sequence public.tries;
+    create function public.count_tries() returns trigger language plpgsql security definer as
+      'begin perform nextval(''public.tries''); return new; end';
+    create trigger count_tries before update on public.fresh for each row execute function public.count_tries()`);
+    for (let id = 1; id < ids.length; id += 2) await turn(test, many, [id, id + 1]);
+    const { execution } = await test.sync();
+    const { read, outcomes } = await test.sums(execution);
+    expect(outcomes).toBe(read);
+    const [tried] = await test.target.admin`
+    select s.last_value::integer as updates, (select count(*)::integer from public.sync_page_log where execution_id = ${execution}) as pages from public.tries s`;
+    // Two times 2,000 in a page, and what each record is written for besides, on its way to stand alone.
+    expect(Number(tried?.updates)).toBeLessThan(Number(tried?.pages) * (4_000 + 30 * ids.length));
+    const remedies = (await test.live(ENTITY)).map(({ remedy }) => remedy);
+    expect(remedies.filter((remedy) => !/nothing can stand in|as often as a page may/.test(remedy))).toEqual([]);
+    expect(remedies.some((remedy) => /as often as a page may/.test(remedy))).toBe(true);
+    for (let again = 0; again < 12 && (await test.live(ENTITY)).some(({ id }) => id > impossible); again++)
+      await test.sync({ legacyIds: { [ENTITY]: ids.map(String) } });
+    const { here, there, live } = await sides(test, many);
+    expect(here.slice(impossible)).toEqual(there.slice(impossible));
+    // Neither lost nor half.
+    expect(here.slice(0, impossible)).toEqual(ids.slice(0, impossible).map((id) => ({ id: String(id), value: String(id) })));
+    expect(live.map(({ id }) => id)).toEqual(ids.slice(0, impossible));
+    const stood = live.filter(({ remedy }) => remedy.includes("nothing can stand in"));
+    expect(stood.length).toBeGreaterThan(0);
+  },
+);
+
+it("a value that the SQL of an index refuses is told alone, and does not end the page", async () => {
+  const plain = one("text", "'Name ' || n");
+  await using test = await strange(plain);
+  await test.target.admin.unsafe(`
+    create function public.key_of(text) returns text language plpgsql immutable as
+      $f$ begin if $1 = 'no' then raise exception 'refused'; end if; return lower($1); end $f$;
+    create unique index by_key on public.fresh (public.key_of(value))`);
+  await turn(test, plain, [1, 2]);
+  await test.source.admin`update public.old set value = 'no' where id = 6`;
+  await test.sync();
+  const { here, live } = await sides(test, plain);
+  expect(live).toMatchObject([{ id: 6, rule: "P0001" }]);
+  expect(here.slice(0, 2)).toEqual([
+    { id: "1", value: "Name 2" },
+    { id: "2", value: "Name 1" },
   ]);
 });

@@ -23,59 +23,6 @@ $$;
 comment on function sync.clash_sql(public.sync_entities, text, text) is
   'SQL: the target row that holds the unique value of a rejected record. $1: its n. Null where the index is over columns that the sync may not read.';
 
-create function sync.reject_stuck(p_stuck integer[]) returns void
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-begin
-  insert into pg_temp.page_rejects (n, sqlstate, constraint_name, other, stuck)
-  select distinct on (g.taker) g.taker, '23505', k.name, p._uuid, true
-    from pg_temp.page_givers g join pg_temp.page_giving k on k.place = g.place join pg_temp.page_rows p on p.n = g.n
-   where g.taker = any (p_stuck) and g.n = any (p_stuck)
-   order by g.taker, g.n;
-  delete from pg_temp.page_plan where n = any (p_stuck);
-  delete from pg_temp.page_givers where n = any (p_stuck) or taker = any (p_stuck);
-  delete from pg_temp.page_wanted where n = any (p_stuck);
-end
-$$;
-comment on function sync.reject_stuck(integer[]) is
-  'Puts the members of circles in which nothing can stand in for a unique value into pg_temp.page_rejects, each with the one that holds its value.';
-
-create function sync.try_exchange(p_entity public.sync_entities, p_schema text, p_vacating text[], p_prepared text[], p_restoring text[], p_parts boolean, p_from integer, p_to integer)
-returns text[]
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_error   text[] := sync.try_slice(p_vacating || p_prepared[:3] || p_restoring || p_prepared[4:], true, p_from, p_to);
-  v_written text[];
-  v_stuck   integer[];
-begin
-  if v_error is null then
-    return null;
-  end if;
-  loop
-    v_stuck := '{}';
-    v_error := null;
-    begin
-      v_stuck := sync.order_exchange(p_entity, p_schema, p_from, p_to);
-      if v_stuck = '{}' then
-        select pg_catalog.array_agg(format(x.statement, s.first_n, s.last_n) order by s.first_n, x.n) into v_written
-          from sync.renumber_steps(p_from, p_to) s cross join pg_catalog.unnest(p_prepared[2:3]) with ordinality x (statement, n);
-        v_error := sync.try_slice(p_prepared[:1] || v_written || p_restoring || p_prepared[4:], true, p_from, p_to);
-        if v_error is null then
-          return null;
-        end if;
-      end if;
-      raise exception using errcode = 'IS003', message = 'only tried';
-    exception when sqlstate 'IS003' then
-      if v_stuck = '{}' or not p_parts then
-        return coalesce(v_error, array['23505']);
-      end if;
-    end;
-    perform sync.reject_stuck(v_stuck);
-  end loop;
-end
-$$;
-comment on function sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer) is
-  'Writes a slice whose records exchange unique values, as pg_temp.page_givers says: all rows give them up at once, or they are written in order. Null, or the error that sync.try_slice returns. p_vacating, p_prepared, p_restoring: sync.vacate_statements, sync.write_statements and sync.restore_statements, prepared. p_parts: whether records for which nothing can stand in are put into pg_temp.page_rejects, and the others written.';
-
 -- The plans are made once, of tables that may have been empty then and grow by these very statements: indexes are probed.
 create function sync.bisect_slice(p_entity public.sync_entities, p_schema text, p_phase text, p_statements text[], p_from integer, p_to integer, p_error text[])
 returns void
@@ -167,19 +114,26 @@ declare
   v_next   integer[];
   v_circle integer[];
   v_all    integer[] := '{}';
+  v_some   boolean;
 begin
-  -- All circles together, and then, when one of them is refused, each by itself.
+  -- All circles together, and then, when one of them is refused, each by itself: what could not stand in before only where a value may have become free.
   for v_together in reverse 1 .. 0 loop
     with reject as materialized (
       select j.n, p._uuid, j.other, (row_number() over (order by j.n))::integer as i
         from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n where j.sqlstate = '23505' and j.other is not null)
     select pg_catalog.array_agg(r.n order by r.i), pg_catalog.array_agg(h.i order by r.i) into v_n, v_next
       from reject r left join reject h on h._uuid = r.other;
-    exit when v_n is null;
+    exit when v_n is null or v_together = 0 and sync.tries_spent();
+    if v_together = 1 then
+      -- What others have used up of them is not the circles'.
+      perform sync.renew_tries();
+    end if;
     for v_circle in
       select c.n from (select array(select v_n[x] from pg_catalog.unnest(c) x) as n from sync.circles(v_next) c) c
-       where v_together = 1 or c.n <@ v_all
+       where v_together = 1 or c.n <@ v_all and (v_some or not exists (select from pg_temp.page_rejects j where j.n = any (c.n) and j.stuck))
+       order by exists (select from pg_temp.page_rejects j where j.n = any (c.n) and j.stuck), c.n
     loop
+      exit when sync.tries_spent();
       delete from pg_temp.page_rejects where n = any (v_circle);
       update pg_temp.page_rows p set n = v_after + x.i from pg_catalog.unnest(v_circle) with ordinality x (n, i) where p.n = x.n;
       if v_together = 0 then
@@ -191,6 +145,7 @@ begin
     if v_together = 1 then
       perform sync.load_slice(p_entity, p_schema, p_reads, p_writes, v_last + 1, v_after);
       v_all := array(select generate_series(v_last + 1, v_after));
+      v_some := exists (select from pg_catalog.unnest(v_all) x (n) where not exists (select from pg_temp.page_rejects j where j.n = x.n));
     end if;
   end loop;
 end
@@ -199,14 +154,10 @@ comment on function sync.load_circles(public.sync_entities, text, text[], text[]
   'Loads rejected records together that exchange unique values among each other, and that other rejects of the page had parted.';
 
 revoke all on function sync.clash_sql(public.sync_entities, text, text),
-  sync.reject_stuck(integer[]),
-  sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
   sync.load_slice(public.sync_entities, text, text[], text[], integer, integer),
   sync.load_circles(public.sync_entities, text, text[], text[]) from public;
 grant execute on function sync.clash_sql(public.sync_entities, text, text),
-  sync.reject_stuck(integer[]),
-  sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
   sync.load_slice(public.sync_entities, text, text[], text[], integer, integer),
   sync.load_circles(public.sync_entities, text, text[], text[]) to isthmus_worker;

@@ -64,12 +64,20 @@ comment on function sync.other_character(text, bigint, text, text, text[]) is 'O
 create function sync.reads_as(p_text text, p_type text) returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_text text;
+  v_text  text;
+  v_state text;
 begin
+  -- The checks of a domain are the application's.
+  perform set_config('search_path', sync.application_path(), true);
   execute format('select ($1::text)::%s::text', p_type) into v_text using p_text;
   return v_text;
--- Whatever the checks of a domain and the types of an extension raise: the text is not one of theirs.
-exception when others then
+-- Whatever the checks of a domain and the types of an extension raise: the text is not one of theirs. But for what concerns the page:
+-- deadlocks, resources, operators, disks.
+exception when others or assert_failure then
+  get stacked diagnostics v_state = returned_sqlstate;
+  if v_state ~ '^(40|53|57|58)' then
+    raise;
+  end if;
   return null;
 end
 $$;
