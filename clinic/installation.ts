@@ -1,5 +1,5 @@
 // The clinic as the engine sees it. What is here, the functions carry: nothing of dataset/, source/ and target/.
-import type { Installation } from "../shared/entities/installation.ts";
+import type { Installation } from "../shared/entity/installation.ts";
 import { denied } from "./denied.ts";
 import { codeHashes, registry } from "./entities/registry.gen.ts";
 import { besideColumns, sourceKinds, targetKinds } from "./schema/column-kinds.gen.ts";

@@ -381,6 +381,8 @@ comment on column public.sync_executions.status is 'Set it to cancelled to end a
 comment on column public.sync_executions.cancelled_by is 'Who ended it before its time.';
 create index sync_executions_job_id_idx on public.sync_executions (job_id, started_at);
 create index sync_executions_source_id_idx on public.sync_executions (source_id);
+-- The last one is asked for by each start and each tick.
+create index sync_executions_ordinal_idx on public.sync_executions (ordinal);
 create index sync_executions_running_idx on public.sync_executions (started_at) where status = 'running';
 create index sync_executions_cancelled_idx on public.sync_executions (started_at) where status = 'cancelled' and metrics is null;
 
@@ -433,6 +435,9 @@ create table public.sync_chains (
   created_at   timestamptz not null default now(),
   moved_at     timestamptz not null default clock_timestamp(),
   closed_at    timestamptz,
+  counts       jsonb not null default '{}',
+  landed       bigint not null default 0,
+  landed_up_to bigint,
   check ((capture = 'validate') = (entity_id is null)),
   check ((capture = 'joins') = (join_id is not null)),
   check ((capture = 'modified') = (until_at is not null)),
@@ -473,6 +478,9 @@ comment on column public.sync_chains.waits_since is 'Since when the next page is
 comment on column public.sync_chains.failures is 'Tries of the page since the last progress: failed, or never told of.';
 comment on column public.sync_chains.moved_at is 'The last progress: it was opened or closed, a page was committed, or given back to be tried smaller.';
 comment on column public.sync_chains.last_error is 'Code and remedy of the last failure; never values of a row.';
+comment on column public.sync_chains.counts is 'What its pages have counted so far, added up as each is logged: see sync.counted. Brakes, reports and the state of an execution go by these; rows of sync_page_log that are deleted later change nothing.';
+comment on column public.sync_chains.landed is 'So many records of the entity at least had landed, as the brake has counted them for this chain, and up to which key (landed_up_to).';
+comment on column public.sync_chains.landed_up_to is 'How far the brake has counted; it goes on from here.';
 create index sync_chains_execution_id_idx on public.sync_chains (execution_id);
 create index sync_chains_entity_id_idx on public.sync_chains (entity_id);
 create index sync_chains_due_idx on public.sync_chains (due_at) where state = 'open';
@@ -520,8 +528,8 @@ comment on column public.sync_page_log.waived_by is 'The predicate, with its ver
 comment on column public.sync_page_log.untouched is 'Of the unchanged: told by the hash of the source and the writer of the target row, and not read.';
 comment on column public.sync_page_log.absent is 'Keys that have no record in the projection any more, and no row that is deleted by this page.';
 comment on column public.sync_page_log.surplus is 'Full passes only: target rows in the key range of the page that are duplicates of a record.';
-comment on column public.sync_page_log.nulled is 'How many records lost their value in a column: {column: n}. The brake adds them up.';
-comment on column public.sync_page_log.overwritten is 'How many records that the sync knew got another value where one stood. The brake adds them up.';
+comment on column public.sync_page_log.nulled is 'How many records lost their value in a column: {column: n}.';
+comment on column public.sync_page_log.overwritten is 'How many records that the sync knew got another value where one stood.';
 comment on column public.sync_page_log.heap_bytes is 'Heap and external memory of the function''s isolate before the commit, pages beside this one included; null where the platform does not tell.';
 create index sync_page_log_execution_id_idx on public.sync_page_log (execution_id);
 create index sync_page_log_entity_id_idx on public.sync_page_log (entity_id);
@@ -1016,6 +1024,8 @@ create table public.sync_alerts (
   told_severity   text check (told_severity in ('warning', 'critical')),
   subject         text not null default '',
   told_slots      text[] not null default '{}',
+  told_at         timestamptz,
+  reopened_at     timestamptz,
   check ((acknowledged_by is null) = (acknowledged_at is null))
 );
 comment on table public.sync_alerts is
@@ -1028,6 +1038,9 @@ comment on column public.sync_alerts.escalates_at is 'When the second address is
 comment on column public.sync_alerts.escalated_at is 'When a message to the second address was made out.';
 comment on column public.sync_alerts.told_severity is 'Which severity the message said that was made out last (sync_alert_deliveries); empty before the first, and after the last.';
 comment on column public.sync_alerts.told_slots is 'Which addresses were told of it, and are told when it is over.';
+comment on column public.sync_alerts.told_at is 'When a message about it was made out last.';
+comment on column public.sync_alerts.reopened_at is
+  'When it came back within half an hour of its end: it is the same alert, and people are told at most once in half an hour. Empty when it has become worse since.';
 comment on column public.sync_alerts.subject is
   'What of its kind it is about: the job, the entities of the execution, the capture of the page, what a brake holds, the address. Empty where a source or an entity has one cause at most.';
 create unique index sync_alerts_one_open on public.sync_alerts (kind, source_id, entity_id, subject) nulls not distinct
@@ -1038,6 +1051,8 @@ create index sync_alerts_execution_id_idx on public.sync_alerts (execution_id);
 create index sync_alerts_job_id_idx on public.sync_alerts (job_id);
 -- Each minute somebody looks for these among all that was ever closed.
 create index sync_alerts_to_clear_idx on public.sync_alerts (closed_at) where closed_at is not null and told_severity is not null;
+-- What comes back soon is looked for among the latest that were closed.
+create index sync_alerts_closed_idx on public.sync_alerts (closed_at) where closed_at is not null;
 alter table public.sync_alerts enable row level security;
 create policy team_reads on public.sync_alerts for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
@@ -1049,8 +1064,33 @@ grant select, update (acknowledged_by) on public.sync_alerts to authenticated;
 grant select, insert (kind, severity, source_id, entity_id, execution_id, job_id, subject, message, details),
   update (severity, occurrences, last_seen_at, execution_id, job_id, message, details, closed_at) on public.sync_alerts to isthmus_worker;
 grant select, insert (kind, severity, source_id, entity_id, execution_id, job_id, subject, message, details),
-  update (severity, occurrences, last_seen_at, execution_id, job_id, message, details) on public.sync_alerts to isthmus_decisions;
+  update (severity, occurrences, last_seen_at, execution_id, job_id, message, details, closed_at) on public.sync_alerts to isthmus_decisions;
 grant select (id, source_id, job_id) on public.sync_executions to isthmus_decisions;
+
+create table public.sync_alert_notes (
+  alert_id     uuid primary key,
+  closes       boolean not null,
+  times        integer not null default 0,
+  severity     text check (severity in ('warning', 'critical')),
+  execution_id uuid,
+  job_id       uuid,
+  message      text,
+  details      jsonb,
+  noted_at     timestamptz not null default clock_timestamp(),
+  check (closes or (severity is not null and message is not null and details is not null))
+);
+comment on table public.sync_alert_notes is
+  'What became of alerts whose rows somebody held, as in an open transaction: nobody waits for that. A minute after they are free it is written there (sync.apply_alert_notes).';
+comment on column public.sync_alert_notes.alert_id is 'The row of sync_alerts. No foreign key: checking one would wait for who holds the row.';
+comment on column public.sync_alert_notes.closes is 'The latest news: true: its cause is gone. false: it was raised again.';
+comment on column public.sync_alert_notes.times is 'How often it was raised again.';
+alter table public.sync_alert_notes enable row level security;
+create policy team_reads on public.sync_alert_notes for select to authenticated
+  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+revoke all on public.sync_alert_notes from anon, authenticated, service_role;
+grant select on public.sync_alert_notes to authenticated;
+grant select, insert, update, delete on public.sync_alert_notes to isthmus_worker;
+grant select, insert, update on public.sync_alert_notes to isthmus_decisions;
 
 create table public.sync_reports (
   id           uuid primary key default gen_random_uuid(),
@@ -1080,11 +1120,13 @@ create table public.sync_alert_settings (
   tries                  integer not null default 8 check (tries between 1 and 20),
   heartbeat_at           timestamptz,
   looked_at              timestamptz not null default clock_timestamp(),
-  addressed              boolean not null default false
+  addressed              boolean not null default false,
+  hourly                 integer not null default 20 check (hourly > 0)
 );
 comment on table public.sync_alert_settings is 'How people are told of alerts. One row, which sync.deliver_alerts makes; without it the defaults count.';
 comment on column public.sync_alert_settings.escalate_after_minutes is 'A critical alert that nobody has acknowledged for so long is told to the second address.';
 comment on column public.sync_alert_settings.digest_above is 'More messages of one kind than these within one minute become one.';
+comment on column public.sync_alert_settings.hourly is 'After so many messages to one address within an hour, the rest comes as a digest every ten minutes.';
 comment on column public.sync_alert_settings.tries is 'How often a message is tried before it is given up, after pauses of 1, 2, 4, ... 60 minutes.';
 comment on column public.sync_alert_settings.heartbeat_at is 'The latest tick for which the heartbeat address was called.';
 comment on column public.sync_alert_settings.looked_at is 'When the job isthmus-deliver-alerts last looked for messages; before its first look, since when it is waited for.';
@@ -1102,7 +1144,7 @@ create table public.sync_alert_deliveries (
   slot            text not null check (slot in ('first', 'second')),
   alert_ids       uuid[] not null default '{}',
   body            jsonb,
-  status          text not null default 'waiting' check (status in ('waiting', 'sent', 'delivered', 'failed', 'dropped')),
+  status          text not null default 'waiting' check (status in ('waiting', 'sent', 'delivered', 'failed', 'missed', 'dropped')),
   tries           integer not null default 0,
   next_attempt_at timestamptz not null default clock_timestamp(),
   request_id      bigint,
@@ -1119,13 +1161,16 @@ comment on column public.sync_alert_deliveries.id is 'Goes with every try (heade
 comment on column public.sync_alert_deliveries.slot is 'first: the Vault secret isthmus_webhook_url. second: isthmus_webhook_url_2.';
 comment on column public.sync_alert_deliveries.alert_ids is 'The rows of sync_alerts that it tells of.';
 comment on column public.sync_alert_deliveries.status is
-  'waiting: for its next try. sent: pg_net has it. delivered: answered with a status from 200 to 299, where pg_net has followed redirects. failed: given up, but for one try an hour. dropped: nobody needs it any more, or a test without an address.';
+  'waiting: for its next try. sent: pg_net has it. delivered: answered with a status from 200 to 299, where pg_net has followed redirects. failed: given up, but for one try an hour. missed: given up, and what it says is over; a summary tells it when the address works again. dropped: nobody needs it any more, or a test without an address.';
 comment on column public.sync_alert_deliveries.request_id is 'pg_net''s number of the latest try.';
 comment on column public.sync_alert_deliveries.last_error is 'Why the latest try failed. Never an address, a key or the words of an answer.';
 create unique index sync_alert_deliveries_one_test on public.sync_alert_deliveries (slot) where event = 'test' and status in ('waiting', 'sent');
 create index sync_alert_deliveries_open_idx on public.sync_alert_deliveries (ordinal) where status in ('waiting', 'sent');
 create index sync_alert_deliveries_ended_idx on public.sync_alert_deliveries (slot, ended_at) where status in ('delivered', 'failed');
 create index sync_alert_deliveries_failed_idx on public.sync_alert_deliveries (ended_at) where status = 'failed';
+create index sync_alert_deliveries_missed_idx on public.sync_alert_deliveries (slot) where status = 'missed';
+create index sync_alert_deliveries_slot_idx on public.sync_alert_deliveries (slot, created_at);
+create index sync_alert_deliveries_alerts_idx on public.sync_alert_deliveries using gin (alert_ids);
 create index sync_alert_deliveries_created_at_idx on public.sync_alert_deliveries (created_at) where status not in ('waiting', 'sent');
 alter table public.sync_alert_deliveries enable row level security;
 create policy team_reads on public.sync_alert_deliveries for select to authenticated
@@ -1358,7 +1403,7 @@ comment on column public.sync_entity_shapes.source_compared is 'The same of all 
 comment on column public.sync_entity_shapes.planned is 'What the execution that runs was planned with, {execution, target, source}: what will have been compared when it succeeds.';
 
 comment on column public.sync_entity_shapes.padded is
-  'Of each field that reads one column of the source as it is: the parts of that column''s type (elements, attributes) that are char(n), {field: [path]}.';
+  'Of each field that reads one column of the source as it is: the parts of that column''s type (elements, attributes) that are char(n), {field: [path]}; with * where the field is computed from such parts, and !path of each other.';
 
 alter table public.sync_entity_shapes enable row level security;
 create policy team_reads on public.sync_entity_shapes for select to authenticated
@@ -1421,7 +1466,8 @@ create table public.sync_ticks (
   error       text,
   begun_at    timestamptz,
   ended_at    timestamptz,
-  failed      text[] not null default '{}'
+  failed      text[] not null default '{}',
+  idle        text[] not null default '{}'
 );
 comment on table public.sync_ticks is 'The latest calls of sync-tick and what became of them. What is older than a day is deleted.';
 comment on column public.sync_ticks.request_id is 'pg_net''s number of the call; empty where QStash or a person called.';
@@ -1429,6 +1475,7 @@ comment on column public.sync_ticks.answered_at is 'When the answer was found. T
 comment on column public.sync_ticks.error is 'Why there is no answer, in the words of pg_net; or the code of the error that sync-tick answered.';
 comment on column public.sync_ticks.ended_at is 'Written by sync-tick when its work is done: nothing else proves that it works.';
 comment on column public.sync_ticks.failed is 'Parts of its work that failed, by their names in the log of sync-tick, each with its error code; jobs, sends: what waits at its end (sync.held_up). The heartbeat is for ticks without any.';
+comment on column public.sync_ticks.idle is 'Parts of its work that had nothing to look at, as those that look every few minutes: for them the tick counts neither as a success nor as a failure.';
 create index sync_ticks_created_at_idx on public.sync_ticks (created_at);
 create index sync_ticks_ended_idx on public.sync_ticks (created_at) where ended_at is not null;
 alter table public.sync_ticks enable row level security;
@@ -1436,7 +1483,7 @@ create policy team_reads on public.sync_ticks for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
 revoke all on public.sync_ticks from anon, authenticated, service_role;
 grant select on public.sync_ticks to authenticated;
-grant select, delete, insert (id, begun_at), update (begun_at, ended_at, failed) on public.sync_ticks to isthmus_worker;
+grant select, delete, insert (id, begun_at), update (begun_at, ended_at, failed, idle) on public.sync_ticks to isthmus_worker;
 
 -- supabase/schemas/functions/versions.sql
 
@@ -1486,7 +1533,7 @@ grant execute on function sync.schema_version(), sync.oldest_functions(), sync.m
 create function sync.alert_kinds() returns table (kind text, means text, look text, remedy text, closes text)
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   values
-    ('alert_undelivered', 'A message about an alert was given up after all its tries, or waits for an address that is gone: people are not told of alerts.',
+    ('alert_undelivered', 'A message about an alert was given up after all its tries, or waits for an address that is gone: people are not told of alerts. While none arrives anywhere, the heartbeat is not sent.',
      'sync_alert_deliveries where status in (''failed'', ''waiting''): last_error and status_code. subject of the alert says which address.',
      'Mend the address in Vault, or what answers there. Then npm run sync -- alerts test: when the test arrives, what was given up and is still so is sent again. Without that, one message an hour is tried.',
      'A message to the same address arrives; or the address is gone, and no open alert waits for it (sync.tell_undelivered).'),
@@ -1558,6 +1605,10 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'details of the alert, last_error in sync_chains, and the log of sync-page.',
      'Do what the remedy in details says, then start again. What was committed stays.',
      'The same kind of page of the entity, or a whole execution, has come through; of keys, none may be left that was there before (sync.close_stalled_alerts).'),
+    ('pages_not_run', 'QStash has accepted pages more than once for eight minutes, and no function has begun one. An execution stands still.',
+     'The events of the messages in the QStash console, and the calls and the log of sync-page.',
+     'If QStash has not called: see its status, the plan''s limits and a paused queue. If it has: the function is killed before it begins, or writes into another database: compare TARGET_DB_URL. Pages are sent again by themselves.',
+     'A page was run, or no chain waits so any more (sync.tell_unrun_pages).'),
     ('queue_old', 'Records of an entity wait for a parent or a person for longer than ISTHMUS_QUEUE_AGE_HOURS.',
      'npm run sync -- queue, or sync_conflicts by first_seen_at.',
      'The remedy of each rule in the queue says what to do. Decide, or correct the source.',
@@ -1602,9 +1653,9 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'sync_ticks, the Cron page, and the log of sync-tick.',
      'The message says what is missing: a job, a Vault secret, an extension, or the function itself.',
      'A tick has worked (sync.end_tick, sync.watch_tick).'),
-    ('tick_part_failed', 'A part of the work of sync-tick has failed three times in a row. What that part does is not done; the others go on.',
+    ('tick_part_failed', 'A part of the work of sync-tick has failed three times in a row, each time that there was something to look at. What that part does is not done; the others go on.',
      'subject of the alert (the part), its message (the error code of the latest time), failed in sync_ticks, and tick.failed in the log of sync-tick.',
-     'Do what docs/errors.md says of the code. The part is tried with each tick.',
+     'Do what docs/errors.md says of the code. The part is tried with each tick, or as often as it looks.',
      'A tick ends in which the part works (sync.end_tick).'),
     ('tick_refused', 'The calls of sync-tick are refused.',
      'status_code and error in sync_ticks.',
@@ -1631,13 +1682,17 @@ grant execute on function sync.alert_kinds() to isthmus_worker, isthmus_decision
 -- supabase/schemas/functions/alerts.sql
 
 -- Purpose: what an operator must know.
--- Locks:   the open alert.
+-- Locks:   the open alert, where nobody else holds it.
 
 create function sync.escalation_time() returns timestamptz
 language sql volatile security invoker set search_path = pg_catalog, pg_temp as $$
   select clock_timestamp() + make_interval(mins => coalesce((select escalate_after_minutes from public.sync_alert_settings), 30))
 $$;
 comment on function sync.escalation_time() is 'When a critical alert of now is told to the second address, if nobody acknowledges it.';
+
+create function sync.calm_time() returns interval
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$ select interval '30 minutes' $$;
+comment on function sync.calm_time() is 'What comes back within this time has not been over, and people are told of it at most once in this time.';
 
 create function sync.stamp_alert() returns trigger
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -1647,10 +1702,20 @@ begin
     new.escalates_at := case when new.severity = 'critical' then sync.escalation_time() end;
     return new;
   end if;
+  if old.closed_at is not null and new.closed_at is null then
+    -- What nobody was told of is news.
+    new.reopened_at := case when new.told_at is not null then clock_timestamp() end;
+    -- Who was told that it is over has not been told of what is now.
+    if new.told_severity is null then
+      new.escalated_at := null;
+      new.escalates_at := case when new.severity = 'critical' then sync.escalation_time() end;
+    end if;
+  end if;
   if new.severity <> old.severity then
     new.escalates_at := case when new.severity = 'critical' then sync.escalation_time() end;
     if new.severity = 'critical' then
-      -- What was acknowledged was less.
+      -- What was acknowledged was less, and nobody waits for what is worse.
+      new.reopened_at := null;
       new.acknowledged_by := null;
       new.acknowledged_at := null;
     end if;
@@ -1666,8 +1731,8 @@ begin
   return new;
 end
 $$;
-comment on function sync.stamp_alert() is 'Gives an alert its remedy and the time at which it escalates, and stamps who looks after it. Raises IS022 for a closed one.';
-create trigger stamp_alert before insert or update of severity, acknowledged_by on public.sync_alerts for each row execute function sync.stamp_alert();
+comment on function sync.stamp_alert() is 'Gives an alert its remedy and the time at which it escalates, and stamps who looks after it. One that comes back keeps both. Raises IS022 for a closed one.';
+create trigger stamp_alert before insert or update of severity, acknowledged_by, closed_at on public.sync_alerts for each row execute function sync.stamp_alert();
 
 create function sync.subject_of(variadic p_parts text[]) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -1677,29 +1742,139 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
 $$;
 comment on function sync.subject_of(text[]) is 'What of its kind an alert is about, in at most 200 characters. Parts that are null are left out.';
 
+create function sync.note_held_alert(p_id uuid, p_closes boolean, p_severity text, p_execution uuid, p_job uuid, p_message text, p_details jsonb) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  insert into public.sync_alert_notes as n (alert_id, closes, times, severity, execution_id, job_id, message, details)
+  values (p_id, p_closes, (not p_closes)::integer, p_severity, p_execution, p_job, p_message, p_details)
+  on conflict (alert_id) do update
+     set closes = excluded.closes, times = n.times + excluded.times, severity = excluded.severity, execution_id = excluded.execution_id, job_id = excluded.job_id,
+         message = excluded.message, details = excluded.details, noted_at = excluded.noted_at
+$$;
+comment on function sync.note_held_alert(uuid, boolean, text, uuid, uuid, text, jsonb) is 'Keeps what became of an alert whose row somebody holds.';
+
+create function sync.count_alert(p_id uuid, p_severity text, p_execution uuid, p_job uuid, p_message text, p_details jsonb) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  -- The time at which it is seen, and not that of a long page's beginning: what was noted before is older (sync.apply_alert_notes).
+  update public.sync_alerts a
+     set closed_at = null, occurrences = a.occurrences + 1, last_seen_at = clock_timestamp(), execution_id = coalesce(p_execution, a.execution_id),
+         job_id = coalesce(p_job, a.job_id), severity = p_severity, message = p_message, details = p_details
+   where a.id = p_id
+$$;
+comment on function sync.count_alert(uuid, text, uuid, uuid, text, jsonb) is 'Counts an alert once more, and opens it where it was closed.';
+
+create function sync.put_alert(p_kind text, p_severity text, p_source_id smallint, p_entity_id smallint, p_execution uuid, p_job uuid, p_subject text, p_message text,
+  p_details jsonb) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_id uuid;
+begin
+  -- A person who edits the row may hold it for hours: pages and watches do not wait for that.
+  select a.id into v_id from public.sync_alerts a
+   where a.kind = p_kind and a.source_id is not distinct from p_source_id and a.entity_id is not distinct from p_entity_id and a.subject = p_subject and a.closed_at is null
+     for no key update skip locked;
+  if v_id is not null then
+    perform sync.count_alert(v_id, p_severity, p_execution, p_job, p_message, p_details);
+    return;
+  end if;
+  select a.id into v_id from public.sync_alerts a
+   where a.kind = p_kind and a.source_id is not distinct from p_source_id and a.entity_id is not distinct from p_entity_id and a.subject = p_subject and a.closed_at is null;
+  if v_id is not null then
+    perform sync.note_held_alert(v_id, false, p_severity, p_execution, p_job, p_message, p_details);
+    return;
+  end if;
+  -- What comes back soon is the same alert, with who looks after it.
+  select a.id into v_id from public.sync_alerts a
+   where a.kind = p_kind and a.source_id is not distinct from p_source_id and a.entity_id is not distinct from p_entity_id and a.subject = p_subject
+     and a.closed_at > clock_timestamp() - sync.calm_time()
+   order by a.closed_at desc limit 1 for no key update skip locked;
+  if v_id is not null then
+    begin
+      perform sync.count_alert(v_id, p_severity, p_execution, p_job, p_message, p_details);
+      return;
+    exception when unique_violation then
+      -- Somebody has opened it anew meanwhile.
+      null;
+    end;
+  end if;
+  insert into public.sync_alerts as a (kind, severity, source_id, entity_id, execution_id, job_id, subject, message, details)
+  values (p_kind, p_severity, p_source_id, p_entity_id, p_execution, p_job, p_subject, p_message, p_details)
+  on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
+     set occurrences = a.occurrences + 1, last_seen_at = clock_timestamp(), execution_id = coalesce(excluded.execution_id, a.execution_id),
+         job_id = coalesce(excluded.job_id, a.job_id), severity = excluded.severity, message = excluded.message, details = excluded.details;
+end
+$$;
+comment on function sync.put_alert(text, text, smallint, smallint, uuid, uuid, text, text, jsonb) is
+  'Opens an alert, counts it again while it is open, or opens it again where it was closed less than half an hour ago. Waits for no person who holds its row.';
+
 create function sync.raise_alert(p_kind text, p_severity text, p_source_id smallint, p_execution uuid, p_entity_id smallint, p_message text, p_details jsonb,
   p_subject text default '')
 returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  insert into public.sync_alerts as a (kind, severity, source_id, entity_id, execution_id, job_id, subject, message, details)
-  select p_kind, p_severity, coalesce(p_source_id, x.source_id), p_entity_id, p_execution, x.job_id, p_subject, p_message, p_details
+  select sync.put_alert(p_kind, p_severity, coalesce(p_source_id, x.source_id), p_entity_id, p_execution, x.job_id, p_subject, p_message, p_details)
     from (select) n left join public.sync_executions x on x.id = p_execution
-  on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
-     set occurrences = a.occurrences + 1, last_seen_at = now(), execution_id = coalesce(excluded.execution_id, a.execution_id),
-         job_id = coalesce(excluded.job_id, a.job_id), severity = excluded.severity, message = excluded.message, details = excluded.details
 $$;
 comment on function sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb, text) is
   'Opens an alert, or counts it again while it is open. p_source_id null: the source of the execution. p_subject: what of its kind it is about; another subject is another alert.';
 
+create function sync.close_alerts(p_ids uuid[]) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_free uuid[];
+begin
+  if cardinality(p_ids) = 0 then
+    return;
+  end if;
+  v_free := array(select a.id from public.sync_alerts a where a.id = any (p_ids) and a.closed_at is null order by a.id for no key update skip locked);
+  update public.sync_alerts set closed_at = clock_timestamp() where id = any (v_free);
+  perform sync.note_held_alert(a.id, true, null, null, null, null, null) from public.sync_alerts a
+    where a.id = any (p_ids) and a.id <> all (v_free) and a.closed_at is null order by a.id;
+end
+$$;
+comment on function sync.close_alerts(uuid[]) is 'Closes alerts whose cause is gone. One whose row somebody holds closes when it is free.';
+
 create function sync.close_alert(p_kind text, p_source_id smallint) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_alerts set closed_at = now() where kind = p_kind and source_id = p_source_id and closed_at is null
+  select sync.close_alerts(array(select id from public.sync_alerts where kind = p_kind and source_id = p_source_id and closed_at is null))
 $$;
 comment on function sync.close_alert(text, smallint) is 'Closes an alert whose cause is gone.';
 
-revoke all on function sync.escalation_time(), sync.stamp_alert(), sync.subject_of(text[]), sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb, text), sync.close_alert(text, smallint) from public;
-grant execute on function sync.escalation_time(), sync.subject_of(text[]), sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb, text) to isthmus_worker, isthmus_decisions;
-grant execute on function sync.close_alert(text, smallint) to isthmus_worker;
+create function sync.apply_alert_notes() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_note  public.sync_alert_notes;
+  v_alert public.sync_alerts;
+begin
+  for v_note in select * from public.sync_alert_notes order by noted_at limit 1000 for update skip locked loop
+    select * into v_alert from public.sync_alerts where id = v_note.alert_id for no key update skip locked;
+    if not found then
+      continue when exists (select from public.sync_alerts where id = v_note.alert_id);
+    elsif v_note.closes then
+      update public.sync_alerts set closed_at = clock_timestamp(), occurrences = occurrences + v_note.times
+       where id = v_alert.id and closed_at is null and last_seen_at <= v_note.noted_at;
+    elsif v_alert.closed_at is null or v_alert.closed_at < v_note.noted_at then
+      begin
+        update public.sync_alerts a
+           set closed_at = null, occurrences = a.occurrences + v_note.times, last_seen_at = greatest(a.last_seen_at, v_note.noted_at), severity = v_note.severity,
+               execution_id = coalesce((select x.id from public.sync_executions x where x.id = v_note.execution_id), a.execution_id),
+               job_id = coalesce((select j.id from public.sync_jobs j where j.id = v_note.job_id), a.job_id), message = v_note.message, details = v_note.details
+         where a.id = v_alert.id;
+      exception when unique_violation then
+        -- It was opened anew since, as another row.
+        null;
+      end;
+    end if;
+    delete from public.sync_alert_notes where alert_id = v_note.alert_id;
+  end loop;
+end
+$$;
+comment on function sync.apply_alert_notes() is 'Writes into alerts what became of them while somebody held their rows.';
+
+revoke all on function sync.escalation_time(), sync.calm_time(), sync.stamp_alert(), sync.subject_of(text[]), sync.note_held_alert(uuid, boolean, text, uuid, uuid, text, jsonb),
+  sync.count_alert(uuid, text, uuid, uuid, text, jsonb), sync.put_alert(text, text, smallint, smallint, uuid, uuid, text, text, jsonb), sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb, text),
+  sync.close_alerts(uuid[]), sync.close_alert(text, smallint), sync.apply_alert_notes() from public;
+grant execute on function sync.escalation_time(), sync.calm_time(), sync.subject_of(text[]), sync.note_held_alert(uuid, boolean, text, uuid, uuid, text, jsonb),
+  sync.count_alert(uuid, text, uuid, uuid, text, jsonb), sync.put_alert(text, text, smallint, smallint, uuid, uuid, text, text, jsonb), sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb, text) to isthmus_worker, isthmus_decisions;
+grant execute on function sync.close_alerts(uuid[]), sync.close_alert(text, smallint), sync.apply_alert_notes() to isthmus_worker;
 
 -- supabase/schemas/functions/table-guards.sql
 
@@ -2098,7 +2273,7 @@ comment on function sync.grant_released(text) is 'Gives isthmus_decisions exactl
 create function sync.own_tables() returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select array[
-    'sync_adoption_rows', 'sync_alert_deliveries', 'sync_alert_settings', 'sync_alerts', 'sync_audit', 'sync_brakes', 'sync_chains', 'sync_changed_causes', 'sync_checkpoints', 'sync_conflict_values',
+    'sync_adoption_rows', 'sync_alert_deliveries', 'sync_alert_notes', 'sync_alert_settings', 'sync_alerts', 'sync_audit', 'sync_brakes', 'sync_chains', 'sync_changed_causes', 'sync_checkpoints', 'sync_conflict_values',
     'sync_conflicts', 'sync_contract_checks', 'sync_entities', 'sync_entity_shapes', 'sync_executions', 'sync_identities', 'sync_jobs', 'sync_join_rows', 'sync_page_log',
     'sync_pending_keys', 'sync_planned_keys', 'sync_planned_records', 'sync_queue_counts', 'sync_queue_looks', 'sync_record_slots',
     'sync_released_entities', 'sync_reports', 'sync_row_states', 'sync_rule_overrides', 'sync_side_effects', 'sync_sources',
@@ -2452,12 +2627,12 @@ begin
     return sync.fits_range_sql(p_name, p_type);
   end if;
   return sync.fits_scalar_sql(p_name, p_type, p_exact,
-    case when jsonb_typeof(p_padded) = 'array' then case when p_padded ? p_path then 'yes' else 'no' end
+    case when jsonb_typeof(p_padded) = 'array' then case when p_padded ? p_path then 'yes' when p_padded ? '*' and not p_padded ? ('!' || p_path) then 'perhaps' else 'no' end
          when p_padded = 'true' or p_path <> '' then 'perhaps' else 'no' end);
 end
 $$;
 comment on function sync.fits_sql(text, text, text, jsonb, text) is
-  'SQL over the text p.<p_name>: whether a column of that type holds the value exactly, its elements and attributes, too; null where every value that can be read as the type fits. p_padded: the parts of the text (at p_path: [] elements, .n attributes) that have the blanks with which a char(n) pads, as sync.padded_parts has them; null: nobody knows of any part; true: the whole text may have them, as in JSON. A char(n) of the source that is no part is read without its own. Time zone UTC.';
+  'SQL over the text p.<p_name>: whether a column of that type holds the value exactly, its elements and attributes, too; null where every value that can be read as the type fits. p_padded: the parts of the text (at p_path: [] elements, .n attributes) that have the blanks with which a char(n) pads, as sync.padded_parts has them, *: any other may have them, too, but for those with a ! before them, because the value is computed from such parts; null: nobody knows of any part; true: the whole text may have them, as in JSON. A char(n) of the source that is no part is read without its own. Time zone UTC.';
 
 create function sync.padded_parts(p_entity public.sync_entities) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp
@@ -2662,12 +2837,20 @@ comment on function sync.target_shapes(smallint, text[]) is 'The shapes of the t
 
 create function sync.reshaped_columns(p_before jsonb, p_now jsonb) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  select coalesce(pg_catalog.array_agg(distinct b.key order by b.key), '{}')
-    from jsonb_each(p_before -> 'columns') b
-    cross join lateral jsonb_each_text(b.value) w
-    cross join lateral (select p_now -> 'columns' -> b.key ->> w.key as identity) n
-   -- What is new says nothing of older values. A type that changes with the file staying only reads differently.
-   where n.identity <> w.value and (w.key not like 'type %' or p_before -> 'files' ->> 'rows' is distinct from p_now -> 'files' ->> 'rows')
+  select coalesce(pg_catalog.array_agg(distinct c.key order by c.key), '{}')
+    from (
+      select b.key
+        from jsonb_each(p_before -> 'columns') b
+        cross join lateral jsonb_each_text(b.value) w
+        cross join lateral (select p_now -> 'columns' -> b.key ->> w.key as identity) n
+       -- A type that changes with the file staying only reads differently.
+       where n.identity <> w.value and (w.key not like 'type %' or p_before -> 'files' ->> 'rows' is distinct from p_now -> 'files' ->> 'rows')
+      union
+      -- What is new says nothing of older values, but for an attribute, which every value of its type has at once.
+      select b.key
+        from jsonb_each(p_before -> 'columns') b
+        cross join lateral jsonb_each_text(p_now -> 'columns' -> b.key) n
+       where n.key like 'attribute %' and not b.value ? n.key) c
 $$;
 comment on function sync.reshaped_columns(jsonb, jsonb) is 'The columns of which a value may be another one in the second shape, without anybody having written it.';
 
@@ -2681,7 +2864,18 @@ comment on function sync.has_moved(jsonb, jsonb) is 'Whether rows may be others 
 create function sync.look_at_shapes(p_source_id smallint, p_entities text[], p_source jsonb)
 returns table (entity text, target jsonb, source jsonb, target_moved boolean, source_moved boolean)
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  -- Entities of which some part of a value was padded by the source and is no longer, or the other way round.
+  v_padded smallint[] := array(
+    select e.id from public.sync_entities e join public.sync_entity_shapes h on h.entity_id = e.id
+     where e.source_id = p_source_id and e.entity_type = any (p_entities) and p_source ? e.entity_type::text
+       and exists (select from jsonb_each(h.padded) b where p_source -> e.entity_type::text -> 'padded' -> b.key is distinct from b.value));
 begin
+  -- Whether blanks belong to a value was told by what is true no longer, of records that have landed since, too; their hashes do not say it: all are read again.
+  update public.sync_chains set definition_hash = 'mixed' where entity_id = any (v_padded) and closed_at is null;
+  update public.sync_checkpoints k set definition_hash = 'mixed'
+    from public.sync_entities e
+   where e.id = any (v_padded) and k.source_id = e.source_id and k.entity_type = e.entity_type;
   insert into public.sync_entity_shapes as h (entity_id, target, target_compared, padded)
   select n.entity_id, n.shape,
          -- Somebody has removed what was known of an entity that has run: then nothing is known to have been compared.
@@ -2704,7 +2898,7 @@ begin
 end
 $$;
 comment on function sync.look_at_shapes(smallint, text[], jsonb) is
-  'Notes the shapes of entities'' target tables, which columns are others than before, and which parts of values are padded; returns the shapes, and whether either side''s is another than when it was compared last. p_source: {entity: shape of the tables that it reads, with padded}.';
+  'Notes the shapes of entities'' target tables, which columns are others than before, and which parts of values are padded (where these are others, the entity is read again in full); returns the shapes, and whether either side''s is another than when it was compared last. p_source: {entity: shape of the tables that it reads, with padded}.';
 
 create function sync.plan_shapes(p_source_id smallint, p_execution uuid, p_shapes jsonb) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2950,10 +3144,10 @@ begin
            else 'Another ' || replace(v_one.side, '_', ' ') || ' than the one known here' end || ': nothing begins until a person accepts it in sync_identities, or what is configured is corrected.',
       jsonb_build_object('identity', v_one.identity, 'known', v_one.known, 'id', v_id));
   end loop;
-  update public.sync_alerts a set closed_at = now()
+  perform sync.close_alerts(array(select a.id from public.sync_alerts a
    where a.source_id = p_source_id and a.closed_at is null and a.kind in ('source_unknown', 'target_unknown', 'target_state_unknown', 'installation_unknown', 'source_address_unknown', 'target_address_unknown')
      and (a.kind in ('target_unknown', 'target_state_unknown') or p_met ? replace(a.kind, '_unknown', ''))
-     and not v_new @> jsonb_build_array(jsonb_build_object('side', replace(a.kind, '_unknown', '')));
+     and not v_new @> jsonb_build_array(jsonb_build_object('side', replace(a.kind, '_unknown', '')))));
   return v_asked;
 end
 $$;
@@ -3123,21 +3317,16 @@ comment on function sync.store_contract_check(smallint, jsonb) is
 create function sync.alert_contract(p_source_id smallint, p_alerts jsonb, p_mended jsonb, p_warned jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
-  insert into public.sync_alerts as a (kind, severity, source_id, entity_id, message, details)
-  select n.kind, n.severity, p_source_id, e.id, n.message, n.details
-    from jsonb_to_recordset(p_alerts) as n (entity text, kind text, severity text, message text, details jsonb)
-    join public.sync_entities e on e.source_id = p_source_id and e.entity_type = n.entity
-   order by e.id, n.kind
-  on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
-     set occurrences = a.occurrences + 1, last_seen_at = now(), message = excluded.message, details = excluded.details;
-  update public.sync_alerts a set closed_at = now()
-    from public.sync_entities e
-   where a.kind = 'contract_broken' and a.closed_at is null and e.id = a.entity_id and e.source_id = p_source_id
-     and e.entity_type in (select jsonb_array_elements_text(p_mended));
-  update public.sync_alerts a set closed_at = now()
-    from public.sync_entities e
-   where a.kind = 'contract_warning' and a.closed_at is null and e.id = a.entity_id and e.source_id = p_source_id
-     and e.entity_type not in (select k.finding::jsonb ->> 1 from jsonb_array_elements_text(p_warned) k (finding) where k.finding::jsonb ->> 1 is not null);
+  perform sync.raise_alert(n.kind, n.severity, p_source_id, null, e.id, n.message, n.details)
+     from jsonb_to_recordset(p_alerts) as n (entity text, kind text, severity text, message text, details jsonb)
+     join public.sync_entities e on e.source_id = p_source_id and e.entity_type = n.entity order by e.id, n.kind;
+  perform sync.close_alerts(array(
+    select a.id from public.sync_alerts a join public.sync_entities e on e.id = a.entity_id and e.source_id = p_source_id
+     where a.closed_at is null and case a.kind
+       when 'contract_broken' then e.entity_type in (select jsonb_array_elements_text(p_mended))
+       when 'contract_warning' then e.entity_type not in (
+         select k.finding::jsonb ->> 1 from jsonb_array_elements_text(p_warned) k (finding) where k.finding::jsonb ->> 1 is not null)
+       else false end));
   update public.sync_contract_checks set warned = p_warned where source_id = p_source_id and warned <> p_warned;
 end
 $$;
@@ -3248,6 +3437,50 @@ grant execute on function sync.slots_of(bigint[]), sync.slot_versions(smallint, 
   sync.raise_records_moved(), sync.hold_records(smallint, jsonb), sync.compare_records(smallint, jsonb),
   sync.lock_records(smallint, bigint[], integer) to isthmus_worker;
 
+-- supabase/schemas/functions/page-counts.sql
+
+-- Purpose: what the pages of a chain have counted, added up page by page: a sum over an execution costs its chains, however many pages it has.
+-- Locks:   the chain's row, which the page holds.
+
+create function sync.count_page() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  update public.sync_chains c
+     set counts = (select jsonb_object_agg(s.key, s.n)
+                     from (select j.key, sum(j.value::numeric) as n
+                             from (select * from jsonb_each_text(c.counts)
+                                   union all
+                                   select * from jsonb_each_text(jsonb_strip_nulls(jsonb_build_object('pages', 1, 'read', new.read, 'inserted', new.inserted,
+                                     'updated', new.updated, 'unchanged', new.unchanged, 'deleted', new.deleted, 'waiting', new.waiting,
+                                     'in_conflict', new.in_conflict, 'waived', new.waived, 'absent', new.absent, 'surplus', new.surplus,
+                                     'overwritten', new.overwritten, 'cache_lookups', new.cache_lookups, 'cache_hits', new.cache_hits,
+                                     'wall_ms', new.wall_ms)))
+                                   union all
+                                   select 'waived by ' || new.waived_by, new.waived::text where new.waived > 0
+                                   union all
+                                   select 'nulled ' || n.key, n.value from jsonb_each_text(coalesce(new.nulled, '{}')) n) j
+                            group by j.key) s)
+   where c.id = new.chain_id;
+  return null;
+end
+$$;
+comment on function sync.count_page() is 'Adds what a page has counted to the counts of its chain.';
+create trigger count_page after insert on public.sync_page_log for each row execute function sync.count_page();
+
+create function sync.counted(p_execution uuid, p_entity_id smallint default null) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(jsonb_object_agg(s.key, s.n), '{}')
+    from (select j.key, sum(j.value::numeric) as n
+            from public.sync_chains c cross join lateral jsonb_each_text(c.counts) j
+           where c.execution_id = p_execution and (p_entity_id is null or c.entity_id = p_entity_id)
+           group by j.key) s
+$$;
+comment on function sync.counted(uuid, smallint) is
+  'What the pages of an execution have counted, of one entity or of all: the columns of sync_page_log by name, pages, waived by <rule> and nulled <column>. What no page has counted is missing.';
+
+revoke all on function sync.count_page(), sync.counted(uuid, smallint) from public;
+grant execute on function sync.counted(uuid, smallint) to isthmus_worker;
+
 -- supabase/schemas/functions/brakes.sql
 
 -- Purpose: what the sync would not delete, empty or overwrite without a person's word.
@@ -3353,21 +3586,45 @@ end
 $$;
 comment on function sync.page_rewritten(public.sync_entities) is 'In how many records of the page a value is overwritten by another one.';
 
+create function sync.landed_needed(p_execution public.sync_executions, p_entity_id smallint, p_kind text, p_field text, p_records bigint) returns bigint
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Once it was pulled, not one more passes until a person has said so: what pages before it did would add up over executions.
+  select case
+           when h.holds then null
+           when not h.holds or p_records <= b.records then 0
+           -- A record that is written twice counts twice: all of them is no share that could be passed.
+           when p_kind = 'overwrite' and b.share >= 1 then 0
+           else ceil(p_records / nullif(b.share, 0)) end::bigint
+    from (select sync.brake_holds(p_entity_id, p_kind, p_field) as holds) h
+   cross join (select case p_kind when 'overwrite' then p_execution.brake_overwrite_records else p_execution.brake_records end as records,
+                      case p_kind when 'overwrite' then p_execution.brake_overwrite_share else p_execution.brake_share end as share) b
+$$;
+comment on function sync.landed_needed(public.sync_executions, smallint, text, text, bigint) is
+  'How many records must have landed for so many to pass the brake. 0: they pass in any case; null: they do not.';
+
+-- In the order of the index, up to the limit, whatever is known of the table.
+create function sync.count_landed(p_entity_id smallint, p_behind bigint, p_most bigint, out landed bigint, out up_to bigint)
+language sql stable security invoker set search_path = pg_catalog, pg_temp set enable_sort = off as $$
+  select count(*), max(l.legacy_id)
+    from (select s.legacy_id from public.sync_row_states s
+           where s.entity_id = p_entity_id and s.gone_at is null
+             and s.legacy_id >= coalesce(p_behind, '-9223372036854775808') and s.legacy_id is distinct from p_behind
+           order by s.legacy_id limit p_most) l
+$$;
+comment on function sync.count_landed(smallint, bigint, bigint) is
+  'Records of an entity that have landed, behind a key (null: all), so many at most (null: all), and the last one''s key.';
+
 create function sync.exceeds_brake(p_execution public.sync_executions, p_entity_id smallint, p_kind text, p_field text, p_records bigint) returns bigint
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_holds  boolean := sync.brake_holds(p_entity_id, p_kind, p_field);
+  v_needed bigint := sync.landed_needed(p_execution, p_entity_id, p_kind, p_field, p_records);
   v_landed bigint;
 begin
-  -- Once it was pulled, not one more passes until a person has said so: what pages before it did would add up over executions.
-  if v_holds is false
-    or v_holds is null and p_records <= (case p_kind when 'overwrite' then p_execution.brake_overwrite_records else p_execution.brake_records end) then
+  if v_needed = 0 then
     return null;
   end if;
-  select count(*) into v_landed from public.sync_row_states s where s.entity_id = p_entity_id and s.gone_at is null;
-  -- A record that is written twice counts twice: all of them is no share that could be passed.
-  return case when v_holds or p_records > (case when p_kind <> 'overwrite' then p_execution.brake_share * v_landed
-                                                when p_execution.brake_overwrite_share < 1 then p_execution.brake_overwrite_share * v_landed end) then v_landed end;
+  v_landed := (sync.count_landed(p_entity_id, null, v_needed)).landed;
+  return case when v_landed >= v_needed then null else v_landed end;
 end
 $$;
 comment on function sync.exceeds_brake(public.sync_executions, smallint, text, text, bigint) is
@@ -3376,13 +3633,33 @@ comment on function sync.exceeds_brake(public.sync_executions, smallint, text, t
 create function sync.check_brake(p_chain public.sync_chains, p_entity public.sync_entities, p_kind text, p_field text, p_records bigint) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_landed bigint := (select sync.exceeds_brake(x, p_entity.id, p_kind, p_field, p_records) from public.sync_executions x where x.id = p_chain.execution_id);
+  v_execution public.sync_executions;
+  v_needed    bigint;
+  v_known     record;
+  v_more      record;
 begin
-  if v_landed is not null then
-    raise exception 'entity %: more records than usual would be %', p_entity.entity_type, sync.braked_word(p_kind) || coalesce(' in ' || p_field, '')
-      using errcode = 'IS040',
-            detail = jsonb_build_object('entity', p_entity.entity_type, 'kind', p_kind, 'field', p_field, 'records', p_records, 'landed', v_landed)::text;
+  select * into strict v_execution from public.sync_executions where id = p_chain.execution_id;
+  v_needed := sync.landed_needed(v_execution, p_entity.id, p_kind, p_field, p_records);
+  -- An earlier check of this page may have counted further than its chain was when the page began.
+  select c.landed, c.landed_up_to into strict v_known from public.sync_chains c where c.id = p_chain.id;
+  if v_needed <= v_known.landed then
+    return;
   end if;
+  -- Only as many as this page needs are counted, from where the count of an earlier page ended.
+  v_more := sync.count_landed(p_entity.id, v_known.landed_up_to, v_needed - v_known.landed);
+  if v_known.landed + v_more.landed >= v_needed then
+    update public.sync_chains set landed = landed + v_more.landed, landed_up_to = v_more.up_to where id = p_chain.id;
+    return;
+  end if;
+  -- Before it is pulled, all are counted: some may have landed meanwhile before the key where a count went on.
+  v_more := sync.count_landed(p_entity.id, null, v_needed);
+  if v_more.landed >= v_needed then
+    update public.sync_chains set landed = v_more.landed, landed_up_to = v_more.up_to where id = p_chain.id;
+    return;
+  end if;
+  raise exception 'entity %: more records than usual would be %', p_entity.entity_type, sync.braked_word(p_kind) || coalesce(' in ' || p_field, '')
+    using errcode = 'IS040',
+          detail = jsonb_build_object('entity', p_entity.entity_type, 'kind', p_kind, 'field', p_field, 'records', p_records, 'landed', v_more.landed)::text;
 end
 $$;
 comment on function sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint) is
@@ -3398,7 +3675,7 @@ declare
 begin
   if v_records > 0 then
     perform sync.check_brake(p_chain, p_entity, 'delete', null, v_records
-      + (select coalesce(sum(l.deleted), 0) from public.sync_page_log l where l.execution_id = p_chain.execution_id and l.entity_id = p_entity.id));
+      + coalesce((sync.counted(p_chain.execution_id, p_entity.id) ->> 'deleted')::bigint, 0));
   end if;
 end
 $$;
@@ -3408,13 +3685,16 @@ comment on function sync.check_leaving(public.sync_chains, public.sync_entities,
 create function sync.check_nulled(p_chain public.sync_chains, p_entity public.sync_entities) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_field record;
+  v_nulled jsonb := sync.page_nulled(p_entity);
+  v_before jsonb;
+  v_field  record;
 begin
+  if v_nulled is null then
+    return;
+  end if;
+  v_before := sync.counted(p_chain.execution_id, p_entity.id);
   for v_field in
-    select p.key as name, p.value::bigint
-             + coalesce((select sum((l.nulled ->> p.key)::bigint) from public.sync_page_log l
-                          where l.execution_id = p_chain.execution_id and l.entity_id = p_entity.id and l.nulled ? p.key), 0) as n
-      from jsonb_each_text(sync.page_nulled(p_entity)) p
+    select p.key as name, p.value::bigint + coalesce((v_before ->> ('nulled ' || p.key))::bigint, 0) as n from jsonb_each_text(v_nulled) p
   loop
     perform sync.check_brake(p_chain, p_entity, 'null', v_field.name, v_field.n::bigint);
   end loop;
@@ -3442,17 +3722,19 @@ begin
     return;
   end if;
   perform sync.check_brake(p_chain, p_entity, 'overwrite', null, v_records
-    + (select coalesce(sum(l.overwritten), 0) from public.sync_page_log l where l.execution_id = p_chain.execution_id and l.entity_id = p_entity.id));
+    + coalesce((sync.counted(p_chain.execution_id, p_entity.id) ->> 'overwritten')::bigint, 0));
 end
 $$;
 comment on function sync.check_overwritten(public.sync_chains, public.sync_entities) is
   'Raises IS040 when an execution would overwrite values in more of an entity''s records than the brake lets pass.';
 
-revoke all on function sync.exceeds_brake(public.sync_executions, smallint, text, text, bigint), sync.counts_overwritten(public.sync_entities),
+revoke all on function sync.landed_needed(public.sync_executions, smallint, text, text, bigint), sync.count_landed(smallint, bigint, bigint),
+  sync.exceeds_brake(public.sync_executions, smallint, text, text, bigint), sync.counts_overwritten(public.sync_entities),
   sync.page_nulled(public.sync_entities), sync.check_nulled(public.sync_chains, public.sync_entities), sync.page_rewritten(public.sync_entities),
   sync.check_overwritten(public.sync_chains, public.sync_entities), sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint),
   sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]) from public;
-grant execute on function sync.exceeds_brake(public.sync_executions, smallint, text, text, bigint), sync.counts_overwritten(public.sync_entities),
+grant execute on function sync.landed_needed(public.sync_executions, smallint, text, text, bigint), sync.count_landed(smallint, bigint, bigint),
+  sync.exceeds_brake(public.sync_executions, smallint, text, text, bigint), sync.counts_overwritten(public.sync_entities),
   sync.page_nulled(public.sync_entities), sync.check_nulled(public.sync_chains, public.sync_entities), sync.page_rewritten(public.sync_entities),
   sync.check_overwritten(public.sync_chains, public.sync_entities), sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint),
   sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]) to isthmus_worker;
@@ -3954,11 +4236,13 @@ begin
 
   create temp table uuid_mappings_enhanced (like public.uuid_mappings_enhanced including all) on commit drop;
   insert into pg_temp.uuid_mappings_enhanced
-  select m.* from public.uuid_mappings_enhanced m join pg_temp.page_keys k on k.legacy_id = m.legacy_id
-   where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type
+  select m.* from pg_temp.page_keys k
+   cross join lateral (select x.* from public.uuid_mappings_enhanced x
+                        where x.source_id = p_entity.source_id and x.entity_type = p_entity.entity_type and x.legacy_id = k.legacy_id offset 0) m
   union
-  select m.* from public.uuid_mappings_enhanced m join pg_temp.page_rows p on p._uuid = m.entity_uuid
-   where m.entity_type = p_entity.entity_type;
+  select m.* from pg_temp.page_rows p
+   cross join lateral (select x.* from public.uuid_mappings_enhanced x
+                        where x.entity_type = p_entity.entity_type and x.entity_uuid = p._uuid offset 0) m;
   insert into pg_temp.uuid_mappings_enhanced (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table, sync_status)
   select p_entity.source_id, p_entity.entity_type, r.legacy_id, r.id, p_entity.source_table, p_entity.target_table,
          case when r.lands then 'active' else 'deleted' end::public.mapping_sync_status
@@ -3967,8 +4251,9 @@ begin
 
   create temp table sync_row_states (like public.sync_row_states including all) on commit drop;
   insert into pg_temp.sync_row_states
-  select s.* from public.sync_row_states s join pg_temp.page_keys k on k.legacy_id = s.legacy_id
-   where s.entity_id = p_entity.id and not exists (select from pg_temp.page_planned r where r.legacy_id = s.legacy_id);
+  select s.* from pg_temp.page_keys k
+   cross join lateral (select x.* from public.sync_row_states x where x.entity_id = p_entity.id and x.legacy_id = k.legacy_id offset 0) s
+   where not exists (select from pg_temp.page_planned r where r.legacy_id = k.legacy_id);
   insert into pg_temp.sync_row_states
   select s.* from pg_temp.page_planned r
     cross join lateral jsonb_populate_record(null::public.sync_row_states, r.state_after) s
@@ -3998,8 +4283,9 @@ create function sync.clash_statements(p_execution uuid, p_entity public.sync_ent
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_columns text := sync.shadow_columns(p_entity);
-  v_new     text := format('(select p._uuid as id, %s from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
-                              where p.n between $1 and $2 and q.action in (''insert'', ''update'', ''review'')) v',
+  v_new     text := format('(select p._uuid as id, %s from pg_temp.page_rows p
+                              cross join lateral (select from pg_temp.page_plan x where x.n = p.n and x.action in (''insert'', ''update'', ''review'') offset 0) q
+                              where p.n between $1 and $2) v',
     (select string_agg(format('(p.%s)::%s as %I', c.slot, c.registered, c.name), ', ') from sync.field_slots(p_entity) c));
 begin
   return array(
@@ -4292,12 +4578,20 @@ comment on function sync.other_character(text, bigint, text, text, text[]) is 'O
 create function sync.reads_as(p_text text, p_type text) returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_text text;
+  v_text  text;
+  v_state text;
 begin
+  -- The checks of a domain are the application's.
+  perform set_config('search_path', sync.application_path(), true);
   execute format('select ($1::text)::%s::text', p_type) into v_text using p_text;
   return v_text;
--- Whatever the checks of a domain and the types of an extension raise: the text is not one of theirs.
-exception when others then
+-- Whatever the checks of a domain and the types of an extension raise: the text is not one of theirs. But for what concerns the page:
+-- deadlocks, resources, operators, disks.
+exception when others or assert_failure then
+  get stacked diagnostics v_state = returned_sqlstate;
+  if v_state ~ '^(40|53|57|58)' then
+    raise;
+  end if;
   return null;
 end
 $$;
@@ -4338,8 +4632,7 @@ grant execute on function sync.mutated(text, integer, integer), sync.other_chara
 -- Locks:   none beyond those of the statements.
 --
 -- Unique values that change places collide row by row. First all rows whose value another one of the slice is to get give it up at
--- once, for NULL or a stand-in. Where that is refused, rows are written one after the other: who gives before who takes. Then only
--- rows that wait for each other in a circle need a stand-in, one of them, and for that one many are tried.
+-- once, for NULL or a stand-in. Where that is refused, they are written in order (exchange-in-order.sql).
 -- Which values are equal is told by their hashes, each by the type's own, so that no index has to be asked.
 
 create function sync.giving_keys(p_entity public.sync_entities) returns table (name text, held text, fields text[], generated jsonb)
@@ -4370,9 +4663,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
        and d.refobjid = m.adrelid and d.refobjsubid <> m.adnum and d.refobjsubid > 0
   )
   select c.relname::text,
-         format('case when %s then hash_record_extended(row(%L::text, %s), 0) end',
+         format('case when %s then pg_catalog.hash_record_extended(row(%L::text, %s), 0) end',
                 concat_ws(' and ', '(' || coalesce(pg_get_expr(i.indpred, i.indrelid), 'true') || ')',
-                          case when not i.indnullsnotdistinct then format('num_nulls(%s) = 0', k.texts) end), c.relname, k.hashed),
+                          case when not i.indnullsnotdistinct then format('pg_catalog.num_nulls(%s) = 0', k.texts) end), c.relname, k.hashed),
          f.fields,
          coalesce((select jsonb_object_agg(a.attname, pg_get_expr(m.adbin, m.adrelid))
                      from made m join pg_catalog.pg_attribute a on a.attrelid = m.adrelid and a.attnum = m.adnum where m.indexrelid = i.indexrelid), '{}')
@@ -4394,11 +4687,11 @@ $$;
 comment on function sync.giving_keys(public.sync_entities) is
   'The unique indexes whose values records can exchange. held: SQL over the columns of a row, the hash of what the row holds in the index; null: nothing. fields: the columns that this depends on. generated: the SQL of those among the index''s that are generated.';
 
-create function sync.giving_fields(p_entity public.sync_entities) returns table (field text, slot text, type text, empties boolean, refers boolean, referred boolean, labels text[])
+create function sync.giving_fields(p_entity public.sync_entities) returns table (field text, slot text, type text, nulls boolean, empties boolean, refers boolean, referred boolean, labels text[])
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select c.name, c.slot, format_type(a.atttypid, a.atttypmod),
+  select c.name, c.slot, format_type(a.atttypid, a.atttypmod), x.nulls,
          -- Not of an expression, which may make a value of what is empty, nor where two that are empty count as equal.
-         not a.attnotnull and not exists (
+         x.nulls and not exists (
            select from pg_catalog.pg_index i
             where i.indrelid = a.attrelid and i.indisunique and (i.indnullsnotdistinct or 0 = any (i.indkey::smallint[]))
               and (a.attnum = any (i.indkey::smallint[]) or exists (
@@ -4406,14 +4699,17 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                      where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = i.indexrelid and d.refobjid = i.indrelid
                        and d.refobjsubid = a.attnum))),
          exists (select from pg_catalog.pg_constraint f where f.contype = 'f' and f.conrelid = a.attrelid and a.attnum = any (f.conkey)),
-         exists (select from pg_catalog.pg_constraint f where f.contype = 'f' and f.confrelid = a.attrelid and a.attnum = any (f.confkey)),
+         x.referred,
          array(select e.enumlabel::text from pg_catalog.pg_enum e where e.enumtypid = to_regtype(c.type) order by e.enumsortorder limit 100)
     from sync.field_slots(p_entity) c
     join pg_catalog.pg_attribute a on a.attrelid = to_regclass(format('public.%I', p_entity.target_table)) and a.attname = c.name
+    cross join lateral (select exists (select from pg_catalog.pg_constraint f where f.contype = 'f' and f.confrelid = a.attrelid and a.attnum = any (f.confkey)) as referred) r
+    -- ON UPDATE CASCADE makes NULL of what refers to it, which no value that follows brings back.
+    cross join lateral (select not a.attnotnull and not r.referred as nulls, r.referred) x
    where c.name <> p_entity.legacy_key and c.name in (select pg_catalog.unnest(g.fields) from sync.giving_keys(p_entity) g)
 $$;
 comment on function sync.giving_fields(public.sync_entities) is
-  'The columns that an entity fills by which a row can give up a unique value: with the type that they are declared as, whether NULL gives the value up (empties), whether they refer to rows or are referred to, and the labels of an enum.';
+  'The columns that an entity fills by which a row can give up a unique value: with the type that they are declared as, whether they may be NULL for a moment (nulls) and that gives the value up under each index (empties), whether they refer to rows or are referred to, and the labels of an enum.';
 
 create function sync.kept_keys_sql(p_entity public.sync_entities, p_values text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4437,7 +4733,8 @@ comment on function sync.held_keys_sql(public.sync_entities, text) is 'SQL, for 
 create function sync.find_givers(p_entity public.sync_entities, p_schema text, p_from integer, p_to integer) returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_held text := sync.held_keys_sql(p_entity, p_schema);
+  v_held  text := sync.held_keys_sql(p_entity, p_schema);
+  v_state text;
 begin
   if v_held is null then
     return false;
@@ -4454,19 +4751,24 @@ begin
     create index on pg_temp.page_waits (taker);
     create temp table page_steps (n integer primary key, step integer) on commit drop;
     create index on pg_temp.page_steps (step);
-    create temp table page_stand_ins (n integer not null, field text not null, was text, stands text, restored boolean not null) on commit drop;
-    create index on pg_temp.page_stand_ins (n);
+    create temp table page_stand_ins (n integer not null, field text not null, was text, stands text, restored boolean not null, primary key (n, field)) on commit drop;
     create temp table page_giving (place integer not null, name text not null, rank integer not null, field text not null, slot text not null, type text not null,
-      empties boolean not null, refers boolean not null, referred boolean not null, labels text[] not null) on commit drop;
+      nulls boolean not null, empties boolean not null, refers boolean not null, referred boolean not null, labels text[] not null) on commit drop;
+    -- One for all slices: a table that is dropped keeps its lock until the commit.
+    create temp table page_order (n integer primary key, step integer not null, now integer not null) on commit drop;
+    -- Its sequence counts what was tried: no slice that is undone takes that back.
+    create temp table page_tries (n integer generated always as identity) on commit drop;
   end if;
   delete from pg_temp.page_wanted;
   delete from pg_temp.page_givers;
   delete from pg_temp.page_giving;
   insert into pg_temp.page_giving
-  select g.place, g.name, row_number() over (partition by g.place order by not f.empties, x.n), f.field, f.slot, f.type, f.empties, f.refers, f.referred, f.labels
+  select g.place, g.name, row_number() over (partition by g.place order by not f.empties, x.n), f.field, f.slot, f.type, f.nulls, f.empties, f.refers, f.referred, f.labels
     from (select row_number() over (order by k.name) as place, k.name, k.fields from sync.giving_keys(p_entity) k) g
     cross join lateral pg_catalog.unnest(g.fields) with ordinality x (field, n)
     join sync.giving_fields(p_entity) f using (field);
+  -- What the indexes are made of is the application's, as when its rows are written.
+  perform set_config('search_path', sync.application_path(), true);
   execute format($q$
     insert into pg_temp.page_wanted (n, place, hash)
     select p.n, h.place, h.hash
@@ -4492,7 +4794,11 @@ begin
   $q$, v_held) using p_from, p_to;
   return exists (select from pg_temp.page_givers);
 -- What an index makes of a record's values may fail. Then the record is told by its write, alone.
-exception when data_exception or program_limit_exceeded then
+exception when others or assert_failure then
+  get stacked diagnostics v_state = returned_sqlstate;
+  if not sync.is_record_error(v_state) then
+    raise;
+  end if;
   return false;
 end
 $$;
@@ -4531,27 +4837,75 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
             select sync.refuse_stand_in()
               from pg_temp.page_stand_ins s join pg_temp.page_rows p on p.n = s.n
               cross join lateral (select t.%2$I::text as now from %1$s t where t.id = p._uuid offset 0) t
-             where s.n between $1 and $2 and s.field = %2$L and t.now is not distinct from s.stands
-               and t.now is distinct from case when s.restored then s.was else (p.%3$s)::%4$s::text end
+             where s.n between $1 and $2 and s.field = %2$L
+               and case when s.restored then t.now is distinct from s.was
+                        else t.now is not distinct from s.stands and t.now is distinct from (p.%3$s)::%4$s::text end
           $q$, sync.target_sql(p_entity, p_schema), f.field, f.slot, f.type)
             from sync.giving_fields(p_entity) f) s
 $$;
 comment on function sync.restore_statements(public.sync_entities, text) is
-  'The statements that put back what stand-ins took the place of in columns that are not written, and those that refuse a slice of which one still stands. $1, $2: the slice.';
+  'The statements that put back what stand-ins took the place of in columns that are not written, and those that refuse a slice of which one still stands, or in which a column that is not written has changed. $1, $2: the slice.';
 
 create function sync.refuse_stand_in() returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
-  raise exception using errcode = 'IS004', message = 'the target has cancelled the write of a row that holds a stand-in';
+  raise exception using errcode = 'IS004', message = 'the target has cancelled or changed the write of a row that holds a stand-in';
 end
 $$;
 comment on function sync.refuse_stand_in() is 'Raises IS004: a row would keep a value that stood in for a moment.';
+
+revoke all on function sync.giving_keys(public.sync_entities), sync.giving_fields(public.sync_entities), sync.kept_keys_sql(public.sync_entities, text),
+  sync.held_keys_sql(public.sync_entities, text), sync.find_givers(public.sync_entities, text, integer, integer),
+  sync.vacate_statements(public.sync_entities, text), sync.restore_statements(public.sync_entities, text), sync.refuse_stand_in() from public;
+grant execute on function sync.giving_keys(public.sync_entities), sync.giving_fields(public.sync_entities), sync.kept_keys_sql(public.sync_entities, text),
+  sync.held_keys_sql(public.sync_entities, text), sync.find_givers(public.sync_entities, text, integer, integer),
+  sync.vacate_statements(public.sync_entities, text), sync.restore_statements(public.sync_entities, text), sync.refuse_stand_in() to isthmus_worker;
+
+-- supabase/schemas/functions/park-records.sql
+
+-- Purpose: have the row of one record give up unique values for stand-ins that the target takes.
+-- Locks:   none beyond those of the statements.
+--
+-- What cannot be found is looked for at length: so a page tries for all of its records together, and counts.
+
+create function sync.count_tries(p_count integer) returns boolean
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  perform nextval('pg_temp.page_tries_n_seq'::text::regclass) from generate_series(1, p_count);
+  return sync.tries_spent();
+end
+$$;
+comment on function sync.count_tries(integer) is 'Counts what was tried in vain of a page; true: no more is to be tried.';
+
+create function sync.tries_spent() returns boolean
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  -- Some two milliseconds each.
+  if to_regclass('pg_temp.page_tries') is null then
+    return false;
+  end if;
+  return (select s.last_value from pg_temp.page_tries_n_seq s) > 2000;
+end
+$$;
+comment on function sync.tries_spent() is 'Whether a page has tried in vain as often as it may to find stand-ins, over all of its circles.';
+
+create function sync.renew_tries() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if to_regclass('pg_temp.page_tries') is not null then
+    perform setval('pg_temp.page_tries_n_seq'::text::regclass, 1, false);
+  end if;
+end
+$$;
+comment on function sync.renew_tries() is 'Lets a page try anew: once, for the circles that its other rejects had parted.';
 
 create function sync.shared_keys(p_held text, p_n integer, p_from integer, p_to integer) returns integer[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_places integer[];
 begin
+  -- What the indexes are made of is the application's, as when its rows are written.
+  perform set_config('search_path', sync.application_path(), true);
   execute format($q$
     select pg_catalog.array_agg(distinct h.place order by h.place)
       from pg_temp.page_rows p cross join %s
@@ -4585,18 +4939,40 @@ $$;
 comment on function sync.stands(text, text, integer, text, integer[], integer, integer) is
   'Puts a stand-in into the row of record p_n; false, and nothing happened, when the target refuses the value, or the row would hold what others are to get in more indexes than p_allowed.';
 
+create function sync.listed_stand_ins(p_entity public.sync_entities, p_schema text, p_field text, p_slot text, p_refers boolean, p_labels text[], p_from integer, p_to integer)
+returns text[]
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_listed text[];
+begin
+  execute format($q$
+    select array(select distinct x.value from (
+             select t.%1$I::text from (select t.%1$I from public.%4$I t limit 50) t
+             union all
+             select t.%1$I::text from (select p._uuid from pg_temp.page_rows p where p.n between $1 and $2 limit 50) p join %3$s t on t.id = p._uuid
+             union all
+             select p.%2$s from pg_temp.page_rows p where p.n between $1 and $2 and not $3 limit 150) x (value)
+            where x.value is not null and x.value <> all ($4) order by x.value limit 30)
+  $q$, p_field, p_slot, sync.target_sql(p_entity, p_schema), p_entity.target_table) into v_listed using p_from, p_to, p_refers, p_labels;
+  return p_labels || v_listed || case when p_refers then '{}' else '{7,2001-02-03,"{7}","[7,9)",true,false}'::text[] end;
+end
+$$;
+comment on function sync.listed_stand_ins(public.sync_entities, text, text, text, boolean, text[], integer, integer) is
+  'Values that may stand in whatever is there now: the labels of an enum, and what the column holds elsewhere, or is to hold; for a reference only what stands there.';
+
 create function sync.park(p_entity public.sync_entities, p_schema text, p_held text, p_n integer, p_from integer, p_to integer) returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_field   record;
-  v_listed  text[];
-  v_now     text;
-  v_new     text;
-  v_writes  boolean;
-  v_value   text;
-  v_places  integer[] := sync.shared_keys(p_held, p_n, p_from, p_to);
+  v_places integer[] := sync.shared_keys(p_held, p_n, p_from, p_to);
+  v_field  record;
+  v_listed text[];
+  v_now    text;
+  v_new    text;
+  v_value  text;
+  v_stands boolean;
 begin
   while v_places <> '{}' loop
+    v_stands := false;
     for v_field in
       select f.*, q.written ? f.field as writes from pg_temp.page_giving f join pg_temp.page_plan q on q.n = p_n
        -- Last what refers to rows, and never what only others refer to.
@@ -4605,46 +4981,57 @@ begin
     loop
       execute format('select t.%1$I::text, p.%2$s from pg_temp.page_rows p join %3$s t on t.id = p._uuid where p.n = $1',
                      v_field.field, v_field.slot, sync.target_sql(p_entity, p_schema)) into v_now, v_new using p_n;
-      -- What a column of the kind holds anyhow, or is to hold: for what knows few values, and for references only what stands there.
-      execute format($q$
-        select array(select distinct x.value from (
-                 select t.%1$I::text from (select t.%1$I from public.%4$I t limit 50) t
-                 union all
-                 select t.%1$I::text from (select p._uuid from pg_temp.page_rows p where p.n between $1 and $2 limit 50) p join %3$s t on t.id = p._uuid
-                 union all
-                 select p.%2$s from pg_temp.page_rows p where p.n between $1 and $2 and not $3 limit 150) x (value)
-                where x.value is not null order by x.value limit 30)
-      $q$, v_field.field, v_field.slot, sync.target_sql(p_entity, p_schema), p_entity.target_table) into v_listed using p_from, p_to, v_field.refers;
-      v_listed := v_field.labels || v_listed || case when v_field.refers then '{}' else '{7,2001-02-03,"{7}","[7,9)",true,false}'::text[] end;
+      v_listed := sync.listed_stand_ins(p_entity, p_schema, v_field.field, v_field.slot, v_field.refers, v_field.labels, p_from, p_to);
       -- The try before the first is NULL.
       for v_try in -1 .. 39 + cardinality(v_listed) loop
-        v_value := case when v_try < 0 then null
-                        when v_try < 40 and (v_field.refers or v_field.labels <> '{}') then null
-                        else sync.stand_in(v_now, v_new, v_field.type, p_n, v_listed, v_try) end;
-        continue when v_value is null and v_try >= 0 or v_now is null;
-        if sync.stands(format('update %s t set %I = ($2)::%s from pg_temp.page_rows p where p.n = $1 and t.id = p._uuid', sync.target_sql(p_entity, p_schema), v_field.field, v_field.type),
-                       p_held, p_n, v_value, v_places[2:], p_from, p_to) then
-          execute format($q$
-            insert into pg_temp.page_stand_ins (n, field, was, stands, restored)
-            select $1, %1$L, $2, t.%1$I::text, not $3 from pg_temp.page_rows p join %2$s t on t.id = p._uuid where p.n = $1
-          $q$, v_field.field, sync.target_sql(p_entity, p_schema)) using p_n, v_now, v_field.writes;
-          v_value := 'stands';
-          exit;
+        continue when v_try < 0 and (v_now is null or not v_field.nulls) or v_try between 0 and 39 and (v_field.refers or v_field.labels <> '{}');
+        v_value := case when v_try >= 0 then sync.stand_in(v_now, v_new, v_field.type, p_n, v_listed, v_try) end;
+        if v_value is not null or v_try < 0 then
+          v_stands := sync.stands(format('update %s t set %I = ($2)::%s from pg_temp.page_rows p where p.n = $1 and t.id = p._uuid', sync.target_sql(p_entity, p_schema), v_field.field, v_field.type),
+                                  p_held, p_n, v_value, v_places[2:], p_from, p_to);
         end if;
-        v_value := null;
+        exit when v_stands or sync.count_tries(1);
       end loop;
-      exit when v_value is not null;
+      if v_stands then
+        -- Of two in one column the first one took the place of what is put back.
+        execute format($q$
+          insert into pg_temp.page_stand_ins as s (n, field, was, stands, restored)
+          select $1, %1$L, $2, t.%1$I::text, not $3 from pg_temp.page_rows p join %2$s t on t.id = p._uuid where p.n = $1
+          on conflict (n, field) do update set stands = excluded.stands
+        $q$, v_field.field, sync.target_sql(p_entity, p_schema)) using p_n, v_now, v_field.writes;
+      end if;
+      exit when v_stands or sync.tries_spent();
     end loop;
-    if v_value is null then
-      return false;
+    if not v_stands then
+      -- With what stands in for the other values of the row already.
+      raise exception using errcode = 'IS003', message = 'only tried';
     end if;
-    v_places := v_places[2:];
+    v_places := sync.shared_keys(p_held, p_n, p_from, p_to);
   end loop;
   return true;
+exception when sqlstate 'IS003' then
+  return false;
 end
 $$;
 comment on function sync.park(public.sync_entities, text, text, integer, integer, integer) is
-  'Has the row of one record give up the unique values that others of the slice are to get, for stand-ins that the target takes. False: none of those tried would do. p_held: sync.held_keys_sql.';
+  'Has the row of one record give up the unique values that others of the slice are to get, for stand-ins that the target takes. False, and nothing happened: none of those tried would do. p_held: sync.held_keys_sql.';
+
+revoke all on function sync.count_tries(integer), sync.tries_spent(), sync.renew_tries(), sync.shared_keys(text, integer, integer, integer),
+  sync.stands(text, text, integer, text, integer[], integer, integer),
+  sync.listed_stand_ins(public.sync_entities, text, text, text, boolean, text[], integer, integer),
+  sync.park(public.sync_entities, text, text, integer, integer, integer) from public;
+grant execute on function sync.count_tries(integer), sync.tries_spent(), sync.renew_tries(), sync.shared_keys(text, integer, integer, integer),
+  sync.stands(text, text, integer, text, integer[], integer, integer),
+  sync.listed_stand_ins(public.sync_entities, text, text, text, boolean, text[], integer, integer),
+  sync.park(public.sync_entities, text, text, integer, integer, integer) to isthmus_worker;
+
+-- supabase/schemas/functions/exchange-in-order.sql
+
+-- Purpose: write rows that exchange unique values one after the other.
+-- Locks:   none beyond those of the statements.
+--
+-- Who gives a value is written before who takes it. Only rows that wait for each other in a circle need a stand-in, one of them.
+-- Circles for which a page has no tries left stay in the queue, and are the first that the next page tries.
 
 create function sync.circles(p_next integer[]) returns setof integer[]
 language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4675,7 +5062,7 @@ end
 $$;
 comment on function sync.circles(integer[]) is 'Of n things, each of which waits for at most one other (p_next[i], null: none): those that wait for each other in a circle.';
 
-create function sync.order_exchange(p_entity public.sync_entities, p_schema text, p_from integer, p_to integer) returns integer[]
+create function sync.order_exchange(p_entity public.sync_entities, p_schema text, p_from integer, p_to integer, out stuck integer[], out untried integer[])
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_held   text := sync.held_keys_sql(p_entity, p_schema);
@@ -4685,19 +5072,21 @@ declare
   v_next   integer[];
   v_circle integer[];
   v_parked boolean;
-  v_stuck  integer[] := '{}';
 begin
+  stuck := '{}';
+  untried := '{}';
   delete from pg_temp.page_stand_ins;
   delete from pg_temp.page_steps;
   delete from pg_temp.page_waits;
-  insert into pg_temp.page_waits (n, taker) select distinct n, taker from pg_temp.page_givers where n between p_from and p_to and taker between p_from and p_to;
-  insert into pg_temp.page_steps (n) select n from pg_temp.page_waits union select taker from pg_temp.page_waits;
+  insert into pg_temp.page_waits (n, taker)
+  select distinct g.n, g.taker from pg_temp.page_givers g where g.n between p_from and p_to and g.taker between p_from and p_to;
+  insert into pg_temp.page_steps (n) select w.n from pg_temp.page_waits w union select w.taker from pg_temp.page_waits w;
   v_free := array(select s.n from pg_temp.page_steps s where (select w.n from pg_temp.page_waits w where w.taker = s.n limit 1) is null);
   loop
     -- Who takes from nobody any more is next, and then those who take only from them.
     while v_free <> '{}' loop
       update pg_temp.page_steps s set step = v_step where s.n = any (v_free) and s.step is null;
-      with given as (delete from pg_temp.page_waits w where w.n = any (v_free) returning w.taker) select array(select distinct taker from given) into v_free;
+      with given as (delete from pg_temp.page_waits w where w.n = any (v_free) returning w.taker) select array(select distinct g.taker from given g) into v_free;
       v_free := array(select x.n from pg_catalog.unnest(v_free) x (n) where (select w.n from pg_temp.page_waits w where w.taker = x.n limit 1) is null);
       v_step := v_step + 1;
     end loop;
@@ -4706,38 +5095,51 @@ begin
         from pg_temp.page_steps s where s.step is null)
     select pg_catalog.array_agg(p.n order by p.i), pg_catalog.array_agg(g.i order by p.i) into v_n, v_next from pending p left join pending g on g.n = p.giver;
     exit when v_n is null;
-    for v_circle in select array(select v_n[x] from pg_catalog.unnest(c) x) from sync.circles(v_next) c loop
+    for v_circle in
+      select x.n from (select array(select v_n[i] from pg_catalog.unnest(c) i) as n from sync.circles(v_next) c) x
+       -- Last those in which nothing would do the time before.
+       order by exists (
+         select from pg_temp.page_rows p
+          cross join lateral (
+            select from public.sync_conflicts k
+             where k.entity_id = p_entity.id and k.source_record_id = p._key and k.state = 'open' and k.conflict_data ->> 'circle' = 'stuck' limit 1) told
+          where p.n = any (x.n)), x.n
+    loop
       v_parked := false;
       for v_at in 1 .. least(cardinality(v_circle), 4) loop
+        exit when sync.tries_spent();
         v_parked := sync.park(p_entity, p_schema, v_held, v_circle[v_at], p_from, p_to);
         if v_parked then
-          delete from pg_temp.page_waits where n = v_circle[v_at];
+          delete from pg_temp.page_waits w where w.n = v_circle[v_at];
           exit;
         end if;
       end loop;
       if not v_parked then
-        v_stuck := v_stuck || v_circle;
-        delete from pg_temp.page_waits where n = any (v_circle) or taker = any (v_circle);
-        delete from pg_temp.page_steps where n = any (v_circle);
+        if sync.tries_spent() then
+          untried := untried || v_circle;
+        else
+          stuck := stuck || v_circle;
+        end if;
+        delete from pg_temp.page_waits w where w.n = any (v_circle) or w.taker = any (v_circle);
+        delete from pg_temp.page_steps s where s.n = any (v_circle);
       end if;
     end loop;
     v_free := array(select s.n from pg_temp.page_steps s where s.step is null and (select w.n from pg_temp.page_waits w where w.taker = s.n limit 1) is null);
   end loop;
-  return v_stuck;
 end
 $$;
 comment on function sync.order_exchange(public.sync_entities, text, integer, integer) is
-  'In which order the records of a slice that exchange unique values are to be written: into pg_temp.page_steps. Of each circle one row is parked (sync.park). Returns the members of circles in which none could be.';
+  'In which steps the records of a slice that exchange unique values are to be written: into pg_temp.page_steps. Of each circle one row is parked (sync.park). stuck: the members of circles in which none could be; untried: of those for which the page has no tries left.';
 
 create function sync.renumber_steps(p_from integer, p_to integer) returns table (first_n integer, last_n integer)
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_table text;
 begin
-  create temp table page_order on commit drop as
-  select p.n as n, coalesce(s.step, 0) as step, p_from - 1 + (row_number() over (order by coalesce(s.step, 0), p.n))::integer as now
+  delete from pg_temp.page_order;
+  insert into pg_temp.page_order (n, step, now)
+  select p.n, coalesce(s.step, 0), p_from - 1 + (row_number() over (order by coalesce(s.step, 0), p.n))::integer
     from pg_temp.page_rows p left join pg_temp.page_steps s on s.n = p.n where p.n between p_from and p_to;
-  create unique index on pg_temp.page_order (n);
   -- Numbers that change places collide, too.
   foreach v_table in array array['page_rows', 'page_plan', 'page_rejects', 'page_relatives', 'page_wanted', 'page_givers', 'page_stand_ins'] loop
     execute format('update pg_temp.%I x set n = -1 - o.now from pg_temp.page_order o where o.n = x.n and x.n between $1 and $2', v_table) using p_from, p_to;
@@ -4745,23 +5147,73 @@ begin
   end loop;
   update pg_temp.page_givers g set taker = o.now from pg_temp.page_order o where o.n = g.taker;
   return query select min(o.now), max(o.now) from pg_temp.page_order o group by o.step order by o.step;
-  drop table pg_temp.page_order;
 end
 $$;
 comment on function sync.renumber_steps(integer, integer) is 'Numbers the records of a slice anew, in the order of pg_temp.page_steps: returns the range of each step.';
 
-revoke all on function sync.giving_keys(public.sync_entities), sync.giving_fields(public.sync_entities), sync.kept_keys_sql(public.sync_entities, text),
-  sync.held_keys_sql(public.sync_entities, text), sync.find_givers(public.sync_entities, text, integer, integer),
-  sync.vacate_statements(public.sync_entities, text), sync.restore_statements(public.sync_entities, text), sync.refuse_stand_in(),
-  sync.shared_keys(text, integer, integer, integer), sync.stands(text, text, integer, text, integer[], integer, integer),
-  sync.park(public.sync_entities, text, text, integer, integer, integer), sync.circles(integer[]), sync.order_exchange(public.sync_entities, text, integer, integer),
-  sync.renumber_steps(integer, integer) from public;
-grant execute on function sync.giving_keys(public.sync_entities), sync.giving_fields(public.sync_entities), sync.kept_keys_sql(public.sync_entities, text),
-  sync.held_keys_sql(public.sync_entities, text), sync.find_givers(public.sync_entities, text, integer, integer),
-  sync.vacate_statements(public.sync_entities, text), sync.restore_statements(public.sync_entities, text), sync.refuse_stand_in(),
-  sync.shared_keys(text, integer, integer, integer), sync.stands(text, text, integer, text, integer[], integer, integer),
-  sync.park(public.sync_entities, text, text, integer, integer, integer), sync.circles(integer[]), sync.order_exchange(public.sync_entities, text, integer, integer),
-  sync.renumber_steps(integer, integer) to isthmus_worker;
+create function sync.reject_circles(p_stuck integer[], p_untried integer[]) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_all integer[] := p_stuck || p_untried;
+begin
+  insert into pg_temp.page_rejects (n, sqlstate, constraint_name, other, stuck)
+  select distinct on (g.taker) g.taker, '23505', k.name, p._uuid, g.taker = any (p_stuck)
+    from pg_temp.page_givers g join pg_temp.page_rows p on p.n = g.n left join pg_temp.page_giving k on k.place = g.place
+   where g.taker = any (v_all) and g.n = any (v_all)
+   order by g.taker, g.n, k.name;
+  delete from pg_temp.page_plan q where q.n = any (v_all);
+  delete from pg_temp.page_givers g where g.n = any (v_all) or g.taker = any (v_all);
+  delete from pg_temp.page_wanted w where w.n = any (v_all);
+end
+$$;
+comment on function sync.reject_circles(integer[], integer[]) is
+  'Puts the members of circles in which nothing could stand in for a unique value into pg_temp.page_rejects, each with the one that holds its value, as sync.order_exchange has found them.';
+
+create function sync.try_exchange(p_entity public.sync_entities, p_schema text, p_vacating text[], p_prepared text[], p_restoring text[], p_parts boolean, p_from integer, p_to integer)
+returns text[]
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_error   text[] := sync.try_slice(p_vacating || p_prepared[:3] || p_restoring || p_prepared[4:], true, p_from, p_to);
+  v_written text[] := '{}';
+  v_stuck   integer[] := '{}';
+  v_untried integer[] := '{}';
+begin
+  if v_error is null or sync.tries_spent() then
+    return v_error;
+  end if;
+  begin
+    select o.stuck, o.untried into v_stuck, v_untried from sync.order_exchange(p_entity, p_schema, p_from, p_to) o;
+    v_error := array['23505'];
+    if p_parts or v_stuck || v_untried = '{}' then
+      perform sync.reject_circles(v_stuck, v_untried);
+      select pg_catalog.array_agg(format(x.statement, s.first_n, s.last_n) order by s.first_n, x.n) into v_written
+        from sync.renumber_steps(p_from, p_to) s cross join pg_catalog.unnest(p_prepared[2:3]) with ordinality x (statement, n);
+      v_error := sync.try_slice(p_prepared[:1] || v_written || p_restoring || p_prepared[4:], true, p_from, p_to);
+      if v_error is null then
+        return null;
+      end if;
+    end if;
+    raise exception using errcode = 'IS003', message = 'only tried';
+  exception when sqlstate 'IS003' then
+    -- A long order that is refused costs as much as several values.
+    perform sync.count_tries(1 + cardinality(v_written) / 16);
+  end;
+  if p_parts then
+    -- That was undone, too. No part of the slice tries them again.
+    perform sync.reject_circles(v_stuck, v_untried);
+  end if;
+  return v_error;
+end
+$$;
+comment on function sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer) is
+  'Writes a slice whose records exchange unique values, as pg_temp.page_givers says: all rows give them up at once, or they are written in order. Null, or the error that sync.try_slice returns. p_vacating, p_prepared, p_restoring: sync.vacate_statements, sync.write_statements and sync.restore_statements, prepared. p_parts: whether records for which nothing can stand in are put into pg_temp.page_rejects, and the others written.';
+
+revoke all on function sync.circles(integer[]), sync.order_exchange(public.sync_entities, text, integer, integer),
+  sync.renumber_steps(integer, integer), sync.reject_circles(integer[], integer[]),
+  sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer) from public;
+grant execute on function sync.circles(integer[]), sync.order_exchange(public.sync_entities, text, integer, integer),
+  sync.renumber_steps(integer, integer), sync.reject_circles(integer[], integer[]),
+  sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer) to isthmus_worker;
 
 -- supabase/schemas/functions/load-slices.sql
 
@@ -4789,59 +5241,6 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function sync.clash_sql(public.sync_entities, text, text) is
   'SQL: the target row that holds the unique value of a rejected record. $1: its n. Null where the index is over columns that the sync may not read.';
-
-create function sync.reject_stuck(p_stuck integer[]) returns void
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-begin
-  insert into pg_temp.page_rejects (n, sqlstate, constraint_name, other, stuck)
-  select distinct on (g.taker) g.taker, '23505', k.name, p._uuid, true
-    from pg_temp.page_givers g join pg_temp.page_giving k on k.place = g.place join pg_temp.page_rows p on p.n = g.n
-   where g.taker = any (p_stuck) and g.n = any (p_stuck)
-   order by g.taker, g.n;
-  delete from pg_temp.page_plan where n = any (p_stuck);
-  delete from pg_temp.page_givers where n = any (p_stuck) or taker = any (p_stuck);
-  delete from pg_temp.page_wanted where n = any (p_stuck);
-end
-$$;
-comment on function sync.reject_stuck(integer[]) is
-  'Puts the members of circles in which nothing can stand in for a unique value into pg_temp.page_rejects, each with the one that holds its value.';
-
-create function sync.try_exchange(p_entity public.sync_entities, p_schema text, p_vacating text[], p_prepared text[], p_restoring text[], p_parts boolean, p_from integer, p_to integer)
-returns text[]
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_error   text[] := sync.try_slice(p_vacating || p_prepared[:3] || p_restoring || p_prepared[4:], true, p_from, p_to);
-  v_written text[];
-  v_stuck   integer[];
-begin
-  if v_error is null then
-    return null;
-  end if;
-  loop
-    v_stuck := '{}';
-    v_error := null;
-    begin
-      v_stuck := sync.order_exchange(p_entity, p_schema, p_from, p_to);
-      if v_stuck = '{}' then
-        select pg_catalog.array_agg(format(x.statement, s.first_n, s.last_n) order by s.first_n, x.n) into v_written
-          from sync.renumber_steps(p_from, p_to) s cross join pg_catalog.unnest(p_prepared[2:3]) with ordinality x (statement, n);
-        v_error := sync.try_slice(p_prepared[:1] || v_written || p_restoring || p_prepared[4:], true, p_from, p_to);
-        if v_error is null then
-          return null;
-        end if;
-      end if;
-      raise exception using errcode = 'IS003', message = 'only tried';
-    exception when sqlstate 'IS003' then
-      if v_stuck = '{}' or not p_parts then
-        return coalesce(v_error, array['23505']);
-      end if;
-    end;
-    perform sync.reject_stuck(v_stuck);
-  end loop;
-end
-$$;
-comment on function sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer) is
-  'Writes a slice whose records exchange unique values, as pg_temp.page_givers says: all rows give them up at once, or they are written in order. Null, or the error that sync.try_slice returns. p_vacating, p_prepared, p_restoring: sync.vacate_statements, sync.write_statements and sync.restore_statements, prepared. p_parts: whether records for which nothing can stand in are put into pg_temp.page_rejects, and the others written.';
 
 -- The plans are made once, of tables that may have been empty then and grow by these very statements: indexes are probed.
 create function sync.bisect_slice(p_entity public.sync_entities, p_schema text, p_phase text, p_statements text[], p_from integer, p_to integer, p_error text[])
@@ -4934,19 +5333,26 @@ declare
   v_next   integer[];
   v_circle integer[];
   v_all    integer[] := '{}';
+  v_some   boolean;
 begin
-  -- All circles together, and then, when one of them is refused, each by itself.
+  -- All circles together, and then, when one of them is refused, each by itself: what could not stand in before only where a value may have become free.
   for v_together in reverse 1 .. 0 loop
     with reject as materialized (
       select j.n, p._uuid, j.other, (row_number() over (order by j.n))::integer as i
         from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n where j.sqlstate = '23505' and j.other is not null)
     select pg_catalog.array_agg(r.n order by r.i), pg_catalog.array_agg(h.i order by r.i) into v_n, v_next
       from reject r left join reject h on h._uuid = r.other;
-    exit when v_n is null;
+    exit when v_n is null or v_together = 0 and sync.tries_spent();
+    if v_together = 1 then
+      -- What others have used up of them is not the circles'.
+      perform sync.renew_tries();
+    end if;
     for v_circle in
       select c.n from (select array(select v_n[x] from pg_catalog.unnest(c) x) as n from sync.circles(v_next) c) c
-       where v_together = 1 or c.n <@ v_all
+       where v_together = 1 or c.n <@ v_all and (v_some or not exists (select from pg_temp.page_rejects j where j.n = any (c.n) and j.stuck))
+       order by exists (select from pg_temp.page_rejects j where j.n = any (c.n) and j.stuck), c.n
     loop
+      exit when sync.tries_spent();
       delete from pg_temp.page_rejects where n = any (v_circle);
       update pg_temp.page_rows p set n = v_after + x.i from pg_catalog.unnest(v_circle) with ordinality x (n, i) where p.n = x.n;
       if v_together = 0 then
@@ -4958,6 +5364,7 @@ begin
     if v_together = 1 then
       perform sync.load_slice(p_entity, p_schema, p_reads, p_writes, v_last + 1, v_after);
       v_all := array(select generate_series(v_last + 1, v_after));
+      v_some := exists (select from pg_catalog.unnest(v_all) x (n) where not exists (select from pg_temp.page_rejects j where j.n = x.n));
     end if;
   end loop;
 end
@@ -4966,14 +5373,10 @@ comment on function sync.load_circles(public.sync_entities, text, text[], text[]
   'Loads rejected records together that exchange unique values among each other, and that other rejects of the page had parted.';
 
 revoke all on function sync.clash_sql(public.sync_entities, text, text),
-  sync.reject_stuck(integer[]),
-  sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
   sync.load_slice(public.sync_entities, text, text[], text[], integer, integer),
   sync.load_circles(public.sync_entities, text, text[], text[]) from public;
 grant execute on function sync.clash_sql(public.sync_entities, text, text),
-  sync.reject_stuck(integer[]),
-  sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
   sync.load_slice(public.sync_entities, text, text[], text[], integer, integer),
   sync.load_circles(public.sync_entities, text, text[], text[]) to isthmus_worker;
@@ -5035,7 +5438,8 @@ begin
       return array['IS003'];
     end if;
     v_error := sync.try_slice(v_writes, false, v_from, v_to);
-    if v_error[1] = '23505' and sync.find_givers(p_entity, p_schema, v_from, v_to) then
+    -- AND would go on behind a null.
+    if coalesce(v_error[1] = '23505', false) and sync.find_givers(p_entity, p_schema, v_from, v_to) then
       v_error := sync.try_exchange(p_entity, p_schema, sync.prepare_statements('vacate', sync.vacate_statements(p_entity, p_schema)),
         sync.prepare_statements('together', v_writes), sync.prepare_statements('restore', sync.restore_statements(p_entity, p_schema)), false, v_from, v_to);
       perform sync.forget_statements('(together|vacate|restore)');
@@ -5800,8 +6204,9 @@ begin
   select string_agg(format('%I', c.name), ', '),
          string_agg(format('(p.%s)::%s', c.slot, c.registered), ', '),
          string_agg(format('r.%I', c.name), ', '),
-         -- What the column prints is what the source says, or what the column's type makes of that.
-         string_agg(format('(t.%1$I::text is not distinct from p.%2$s or t.%1$I::text is not distinct from (p.%2$s)::%3$s::text)%4$s', c.name, c.slot,
+         -- What the column prints is what the source says, or what the column's type makes of that: letter by letter, whatever the column's
+         -- collation takes for equal.
+         string_agg(format('(t.%1$I::text collate "C" is not distinct from p.%2$s or t.%1$I::text collate "C" is not distinct from (p.%2$s)::%3$s::text)%4$s', c.name, c.slot,
                            concat_ws('::', c.type, nullif(c.exact, c.type)), ' and ' || sync.fits_sql(c.slot, c.type, c.exact, v_padded -> c.name) || ' is not false'), ' and ')
     into v_names, v_values, v_read, v_alike
     from sync.field_slots(p_entity) c;
@@ -6354,14 +6759,10 @@ begin
      where e.source_id = p_source_id group by 1, 2
   loop
     if v_old.n > 0 then
-      insert into public.sync_alerts as a (kind, severity, source_id, entity_id, message, details)
-      values ('queue_old', 'warning', p_source_id, v_old.entity_id,
-              format('Records of %s have been in the queue for more than %s hours.', v_old.entity_type, p_hours),
-              jsonb_build_object('oldest_at', v_old.oldest_at))
-      on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
-         set occurrences = a.occurrences + 1, last_seen_at = now(), message = excluded.message, details = excluded.details;
+      perform sync.raise_alert('queue_old', 'warning', p_source_id, null, v_old.entity_id,
+        format('Records of %s have been in the queue for more than %s hours.', v_old.entity_type, p_hours), jsonb_build_object('oldest_at', v_old.oldest_at));
     else
-      update public.sync_alerts set closed_at = now() where kind = 'queue_old' and entity_id = v_old.entity_id and closed_at is null;
+      perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'queue_old' and entity_id = v_old.entity_id and closed_at is null));
     end if;
   end loop;
 end
@@ -6396,7 +6797,16 @@ declare
   v_count   bigint;
   v_total   bigint := 0;
 begin
-  for v_entity in select * from public.sync_entities e where e.source_id = p_source_id order by e.id loop
+  -- The entities that a record waits for, from one to the next: mostly there is none.
+  for v_entity in
+    with recursive waited as (
+      (select c.parent_entity_id as id from public.sync_conflicts c where c.state = 'waiting' order by c.parent_entity_id limit 1)
+      union all
+      select (select c.parent_entity_id from public.sync_conflicts c
+               where c.state = 'waiting' and c.parent_entity_id > w.id order by c.parent_entity_id limit 1)
+        from waited w where w.id is not null)
+    select e.* from waited w join public.sync_entities e on e.id = w.id where e.source_id = p_source_id order by e.id
+  loop
     insert into public.sync_pending_keys (entity_id, legacy_id, reason)
     select r.entity_id, r.source_record_id, 'released'
       from (
@@ -6612,6 +7022,7 @@ declare
   v_exact   text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c where c ->> 'type' = 'numeric');
   v_reworded jsonb := sync.reworded_fields(p_entity);
   v_work    jsonb;
+  v_one     jsonb;
   v_first   record;
   v_written bigint;
 begin
@@ -6758,22 +7169,24 @@ begin
     from jsonb_array_elements(v_work) w
    where v.conflict_id = (w ->> 'id')::uuid;
   -- Of hashes, 0 is what nothing fits.
-  update public.sync_row_states s
-     set seen = s.seen - f.names || (w -> 'seen'),
-         "left" = (s."left" || (w -> 'altered')) - f.names || case when w ->> 'left' is null then sync.pick(w -> 'now', f.names) else w -> 'left' end,
-         seen_hash = case when s.seen_hash is not null then
-           coalesce(case when w ->> 'strategy' is null then (w #>> '{hashes,seen}')::bigint else hashtextextended((w -> 'record')::text, 0) end, 0) end,
-         left_hash = case when s.left_hash is not null then
-           coalesce(case when w ->> 'strategy' is null then (w #>> '{hashes,left}')::bigint else (
-             -- Edits of other fields stay edits: what the sync has left there is what the source says.
-             select hashtextextended(jsonb_object_agg(e.key, case
-                      when w -> 'fields' ? e.key then coalesce(w -> 'left' -> e.key, e.value)
-                      when e.value = w -> 'record' -> e.key or w -> 'altered' ? e.key then e.value
-                      else w -> 'record' -> e.key end)::text, 0) from jsonb_each(w -> 'now') e) end, 0) end,
-         source_digest = (w ->> 'digest')::bigint, written_by = null, synced_at = now()
-    from jsonb_array_elements(v_work) w
-    cross join lateral (select array(select jsonb_array_elements_text(w -> 'fields')) as names) f
-   where s.entity_id = p_entity.id and s.legacy_id = (w ->> 'key')::bigint;
+  -- One by one: each by its key, whatever the planner thinks.
+  for v_one in select jsonb_array_elements(v_work) loop
+    update public.sync_row_states s
+       set seen = s.seen - f.names || (v_one -> 'seen'),
+           "left" = (s."left" || (v_one -> 'altered')) - f.names || case when v_one ->> 'left' is null then sync.pick(v_one -> 'now', f.names) else v_one -> 'left' end,
+           seen_hash = case when s.seen_hash is not null then
+             coalesce(case when v_one ->> 'strategy' is null then (v_one #>> '{hashes,seen}')::bigint else hashtextextended((v_one -> 'record')::text, 0) end, 0) end,
+           left_hash = case when s.left_hash is not null then
+             coalesce(case when v_one ->> 'strategy' is null then (v_one #>> '{hashes,left}')::bigint else (
+               -- Edits of other fields stay edits: what the sync has left there is what the source says.
+               select hashtextextended(jsonb_object_agg(e.key, case
+                        when v_one -> 'fields' ? e.key then coalesce(v_one -> 'left' -> e.key, e.value)
+                        when e.value = v_one -> 'record' -> e.key or v_one -> 'altered' ? e.key then e.value
+                        else v_one -> 'record' -> e.key end)::text, 0) from jsonb_each(v_one -> 'now') e) end, 0) end,
+           source_digest = (v_one ->> 'digest')::bigint, written_by = null, synced_at = now()
+      from (select array(select jsonb_array_elements_text(v_one -> 'fields')) as names) f
+     where s.entity_id = p_entity.id and s.legacy_id = (v_one ->> 'key')::bigint;
+  end loop;
   perform sync.read_for_text(p_entity, array(
     select (w ->> 'key')::bigint from jsonb_array_elements(v_work) w
      where w ->> 'strategy' = 'source_wins' and sync.loses_text(v_reworded, w -> 'put')));
@@ -7234,7 +7647,7 @@ begin
            and coalesce(c.conflict_data #>> '{cause,entity}', v_entity.entity_type) = v_entity.entity_type limit p_rows));
       continue;
     end if;
-    update public.sync_alerts set closed_at = now() where entity_id = v_entity.id and closed_at is null;
+    perform sync.close_alerts(array(select id from public.sync_alerts where entity_id = v_entity.id and closed_at is null));
     with closed as (
       update public.sync_conflicts
          set state = 'resolved', resolved_at = now(), resolved_by = 'sync: the entity is no longer synced', next_attempt_at = null
@@ -7270,11 +7683,10 @@ grant execute on function sync.mask(jsonb, text[], jsonb), sync.mask_queue(small
 create function sync.execution_metrics(p_execution uuid) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with pages as (
-    select coalesce(sum(read), 0) as processed,
-           coalesce(sum(inserted + updated + unchanged + deleted + waived), 0) as succeeded,
-           coalesce(sum(waiting + in_conflict), 0) as failed,
-           avg(wall_ms) as latency, sum(cache_hits) as hits, sum(cache_lookups) as lookups
-      from public.sync_page_log where execution_id = p_execution
+    select coalesce(c.read, 0) as processed, coalesce(c.inserted + c.updated + c.unchanged + c.deleted + c.waived, 0) as succeeded,
+           coalesce(c.waiting + c.in_conflict, 0) as failed, c.wall_ms / c.pages as latency, c.cache_hits as hits, c.cache_lookups as lookups
+      from jsonb_to_record(sync.counted(p_execution)) as c (pages bigint, read bigint, inserted bigint, updated bigint, unchanged bigint, deleted bigint,
+             waived bigint, waiting bigint, in_conflict bigint, wall_ms numeric, cache_hits bigint, cache_lookups bigint)
   ), healed as (
     -- A record that waits for one of the same execution, often of its own entity, is read again in it: no error.
     select coalesce(sum(c.attempts), 0) as records
@@ -7298,16 +7710,16 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from pages, healed, queue, run
 $$;
 comment on function sync.execution_metrics(uuid) is
-  'The seven metrics of an execution, from sync_page_log and sync_conflicts. Null where nothing was counted.';
+  'The seven metrics of an execution, from the counts of its chains and sync_conflicts. Null where nothing was counted.';
 
 create function sync.sum_execution(p_execution uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_executions e
      set records_processed = coalesce(l.processed, 0), records_succeeded = coalesce(l.succeeded, 0),
          records_failed = coalesce(l.failed, 0), metrics = sync.execution_metrics(p_execution)
-    from (select sum(read) as processed, sum(inserted + updated + unchanged + deleted + waived) as succeeded,
-                 sum(waiting + in_conflict) as failed
-            from public.sync_page_log where execution_id = p_execution) l
+    from (select c.read as processed, c.inserted + c.updated + c.unchanged + c.deleted + c.waived as succeeded, c.waiting + c.in_conflict as failed
+            from jsonb_to_record(sync.counted(p_execution)) as c (read bigint, inserted bigint, updated bigint, unchanged bigint, deleted bigint,
+                   waived bigint, waiting bigint, in_conflict bigint)) l
    where e.id = p_execution;
   update public.sync_jobs j
      set status = case when e.status = 'cancelled' then 'pending' else e.status::text end::public.sync_job_status,
@@ -7333,8 +7745,7 @@ comment on function sync.execution_subject(uuid) is 'Of what an execution is one
 
 create function sync.close_stalled_alerts(p_execution uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_alerts a set closed_at = now()
-    from public.sync_executions x
+  select sync.close_alerts(array(select a.id from public.sync_alerts a cross join public.sync_executions x
    where x.id = p_execution and not x.dry_run and a.kind = 'page_stalled' and a.source_id = x.source_id and a.closed_at is null
      and (a.entity_id is null or exists (select from public.sync_entities e where e.id = a.entity_id and e.entity_type = any (x.entities)))
      and (
@@ -7344,7 +7755,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
        -- The same kind of page has come through. Other keys than those of the page tell nothing of them: none of these may be left.
        or exists (select from public.sync_chains c where c.execution_id = x.id and c.entity_id = a.entity_id and c.capture::text = a.subject)
          and (a.subject <> 'keys' or not exists (
-           select from public.sync_pending_keys k where k.entity_id = a.entity_id and not k.gone and k.requested_at <= a.last_seen_at)))
+           select from public.sync_pending_keys k where k.entity_id = a.entity_id and not k.gone and k.requested_at <= a.last_seen_at)))))
 $$;
 comment on function sync.close_stalled_alerts(uuid) is 'Closes the alerts about pages that made no progress, of entities that have come through.';
 
@@ -7357,8 +7768,7 @@ comment on function sync.kept_entities(smallint, text[]) is 'Of these entities, 
 
 create function sync.close_ended_alerts(p_execution uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_alerts a set closed_at = now()
-    from public.sync_executions x
+  select sync.close_alerts(array(select a.id from public.sync_alerts a cross join public.sync_executions x
     cross join lateral (select exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'validate') as whole) w
    where x.id = p_execution and not x.dry_run and a.source_id = x.source_id and a.closed_at is null
      and case a.kind
@@ -7380,7 +7790,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
            when 'written_otherwise' then w.whole and a.execution_id is distinct from x.id and not exists (
              select from public.sync_warnings s where s.entity_id = a.entity_id and s.rule like 'written\_otherwise:%')
            else false
-         end
+         end))
 $$;
 comment on function sync.close_ended_alerts(uuid) is 'Closes the alerts whose cause is gone with this execution, which has come through.';
 
@@ -7418,10 +7828,11 @@ begin
      where x.id = p_execution and not x.dry_run and x.request ->> 'capture' is distinct from 'modified' and b.entity_id = e.id and b.closed_at is null
        and exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'validate')
        and not exists (select from public.sync_pending_keys k where k.entity_id = e.id and k.gone);
-    update public.sync_alerts a set closed_at = now()
-     where a.kind = 'brake' and a.closed_at is null
-       and not exists (select from public.sync_brakes b
-                        where b.entity_id = a.entity_id and sync.subject_of(b.kind, b.field) = a.subject and b.closed_at is null);
+    perform sync.close_alerts(array(
+      select a.id from public.sync_alerts a
+       where a.kind = 'brake' and a.closed_at is null
+         and not exists (select from public.sync_brakes b
+                          where b.entity_id = a.entity_id and sync.subject_of(b.kind, b.field) = a.subject and b.closed_at is null)));
     perform sync.close_stalled_alerts(p_execution);
     perform sync.close_ended_alerts(p_execution);
     perform sync.keep_compared(p_execution);
@@ -7699,13 +8110,9 @@ grant execute on function sync.add_deletes(public.sync_executions, integer), syn
 
 create function sync.raise_job_alert(p_kind text, p_severity text, p_job public.sync_jobs, p_says text) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  insert into public.sync_alerts as a (kind, severity, job_id, subject, message, details)
-  values (p_kind, p_severity, p_job.id, sync.subject_of(p_job.name),
-          format('%s (%s): %s', p_says, p_job.last_error ->> 'code', concat_ws(' ', p_job.last_error ->> 'message', p_job.last_error ->> 'remedy')),
-          jsonb_build_object(p_job.name, p_job.last_error))
-  on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
-     set occurrences = a.occurrences + 1, last_seen_at = now(), job_id = excluded.job_id, severity = excluded.severity, message = excluded.message,
-         details = excluded.details
+  select sync.put_alert(p_kind, p_severity, null, null, null, p_job.id, sync.subject_of(p_job.name),
+    format('%s (%s): %s', p_says, p_job.last_error ->> 'code', concat_ws(' ', p_job.last_error ->> 'message', p_job.last_error ->> 'remedy')),
+    jsonb_build_object(p_job.name, p_job.last_error))
 $$;
 comment on function sync.raise_job_alert(text, text, public.sync_jobs, text) is 'Opens or counts the alert of a job that does not begin, with the reason that it keeps.';
 
@@ -7741,7 +8148,7 @@ begin
   update public.sync_jobs set status = 'failed', attempts = attempts + 1, last_error = p_error, next_execution_at = p_next, waits_since = null, taken_at = null
    where id = p_job returning * into v_job;
   perform sync.raise_job_alert('job_failed', 'critical', v_job, format('The job %s cannot begin', v_job.name));
-  update public.sync_alerts set closed_at = now() where kind = 'job_waits' and job_id = p_job and closed_at is null;
+  perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'job_waits' and job_id = p_job and closed_at is null));
 end
 $$;
 comment on function sync.fail_job(uuid, jsonb, timestamptz) is
@@ -7750,7 +8157,7 @@ comment on function sync.fail_job(uuid, jsonb, timestamptz) is
 create function sync.begin_job(p_job uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_jobs set last_execution_at = now(), status = 'running', attempts = 0, last_error = null, waits_since = null, taken_at = null where id = p_job;
-  update public.sync_alerts set closed_at = now(), details = '{}' where kind in ('job_failed', 'job_waits') and job_id = p_job and closed_at is null;
+  select sync.close_alerts(array(select id from public.sync_alerts where kind in ('job_failed', 'job_waits') and job_id = p_job and closed_at is null));
 $$;
 comment on function sync.begin_job(uuid) is 'The job has begun an execution: what kept it from that is forgotten, and its alerts close.';
 
@@ -7758,7 +8165,7 @@ create function sync.forget_job_alerts() returns trigger
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   -- Under its new name a job is told again.
-  update public.sync_alerts set closed_at = now() where kind in ('job_failed', 'job_waits') and job_id = old.id and closed_at is null;
+  perform sync.close_alerts(array(select id from public.sync_alerts where kind in ('job_failed', 'job_waits') and job_id = old.id and closed_at is null));
   return case when tg_op = 'DELETE' then old else new end;
 end
 $$;
@@ -8043,7 +8450,7 @@ begin
        horizon, snapshot_xmax, watermark_at, system_identifier, timeline, database_oid, server_starts, definition_hash)
     select p_entity.source_id, p_entity.entity_type, e.job_id, e.id,
            max(c."cursor") filter (where c.capture <> 'joins' and coalesce(c.table_file, 0) = 0),
-           (select coalesce(sum(l.read), 0) from public.sync_page_log l where l.execution_id = e.id and l.entity_id = p_entity.id),
+           coalesce((sync.counted(e.id, p_entity.id) ->> 'read')::bigint, 0),
            jsonb_build_object('capture', coalesce(min(c.capture::text) filter (where c.capture <> 'joins'), 'joins')),
            e.horizon, e.snapshot_xmax, e.source_time, e.system_identifier, e.timeline, e.database_oid, array[e.server_start],
            case when count(distinct c.definition_hash) = 1 then min(c.definition_hash) else 'mixed' end
@@ -8073,7 +8480,8 @@ comment on function sync.close_chain(uuid, public.sync_entities) is
 create function sync.close_page(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_wall_ms numeric) returns uuid[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_done boolean := (p_page ->> 'done')::boolean;
+  v_done    boolean := (p_page ->> 'done')::boolean;
+  v_counted boolean;
 begin
   if not v_done and coalesce((p_page ->> 'cursor')::bigint, p_chain."cursor") is not distinct from p_chain."cursor"
      and coalesce(p_page ->> 'cursor_at', p_chain.cursor_at) is not distinct from p_chain.cursor_at
@@ -8096,7 +8504,13 @@ begin
          state = case when v_done then 'done' else 'open' end::public.sync_chain_state,
          closed_at = case when v_done then now() end,
          due_at = case when not v_done then clock_timestamp() + make_interval(secs => (p_page ->> 'lease_seconds')::integer) end
-   where id = p_chain.id;
+   where id = p_chain.id
+  returning coalesce((counts ->> 'pages')::integer, 0) = page into v_counted;
+  -- Brakes and reports go by these counts.
+  if not v_counted then
+    raise exception 'entity %: the counts of capture % are not those of its pages', p_entity.entity_type, p_chain.capture
+      using errcode = 'IS073', hint = 'A trigger of sync_page_log is off, or somebody has written to it: alter table public.sync_page_log enable trigger all. Where rows were written by hand, cancel the execution and start again.';
+  end if;
   -- Functions are deployed one after the other: what a page of another version landed is read again by the next execution.
   if p_page ->> 'definition_hash' is distinct from p_chain.definition_hash then
     update public.sync_chains set definition_hash = 'mixed' where id = p_chain.id;
@@ -8222,7 +8636,7 @@ begin
   returning * into v_chain;
   return jsonb_build_object(
     'outcome', 'claimed',
-    'chain', to_jsonb(v_chain) || jsonb_build_object('changed_from', v_chain.changed_from::text, 'seen_before', v_chain.seen_before::text,
+    'chain', to_jsonb(v_chain) - 'counts' || jsonb_build_object('changed_from', v_chain.changed_from::text, 'seen_before', v_chain.seen_before::text,
                'range_from', v_chain.range_from::text, 'range_to', v_chain.range_to::text, 'cursor', v_chain."cursor"::text,
                'table_file', v_chain.table_file::text, 'up_to', v_chain.up_to::text),
     'execution', (select jsonb_build_object('id', e.id, 'horizon', e.horizon::text, 'snapshot_xmax', e.snapshot_xmax::text,
@@ -8240,7 +8654,7 @@ begin
                                                 and c.capture not in ('modified', 'selection', 'keys')
                                                 -- A look that has found nothing to read is no reason to compare a large table.
                                                 and (c.capture in ('full', 'digest') or exists (
-                                                       select from public.sync_page_log l where l.execution_id = e.id and l.entity_id = t.id and l.read > 0)))
+                                                       select from public.sync_chains r where r.execution_id = e.id and r.entity_id = t.id and (r.counts ->> 'read')::numeric > 0)))
                                order by array_position(e.entities, t.entity_type::text))) else '[]' end)
                     from public.sync_executions e where e.id = v_chain.execution_id),
     'severities', sync.rule_severities(),
@@ -8600,6 +9014,7 @@ declare
   v_table      regclass := to_regclass(format('public.%I', p_entity.target_table));
   v_cancelling text;
   v_unmarking  text;
+  v_spent      boolean := sync.tries_spent();
 begin
   if exists (select from pg_temp.page_rejects where sqlstate = 'IS004') then
     v_cancelling := sync.cancelling_triggers(v_table, null);
@@ -8618,6 +9033,7 @@ begin
                             when j.stuck then format('The record exchanges values of the unique index %s with others (the next is %s), and nothing can stand in for one of them meanwhile: every other value is taken, or the type, a constraint or a trigger refuses it. Make the index a DEFERRABLE constraint, or let one of the records have a free value in the source, sync, and then change it to the last one.',
                                                      j.constraint_name, coalesce('record ' || h.legacy_id, 'another row'))
                             when j.sqlstate = '23505' then coalesce('Record ' || h.legacy_id || ' holds', 'Another target row holds') || ' the same unique value: correct one of the two.'
+                              || case when v_spent and j.other is not null then ' If the two exchange values: this page has tried for others as often as a page may; it is tried again by itself, these first.' else '' end
                             when l.n is not null then l.remedy
                             when j.sqlstate ~ '^(23|44)' then 'The target refuses the record: correct it in the source, or change the constraint.'
                             when j.sqlstate = 'IS001' then 'The target column would cut, round or pad the value, or a trigger changes the number: widen the column, correct the value in the source, or change the trigger. Of a time that its zone skips or has twice, inZone in the entity file says which moment is meant.'
@@ -8628,6 +9044,7 @@ begin
                             when j.sqlstate = '54000' then 'A value is too long for an index of the target: shorten it in the source, or change the index.'
                             else 'A trigger of the target refuses the record: correct it in the source, or change the trigger.' end,
              'data', jsonb_strip_nulls(jsonb_build_object('sqlstate', j.sqlstate, 'constraint', j.constraint_name, 'parent', l.parent, 'parentId', l.parent_id::text, 'cause', l.cause,
+                       'circle', case when j.stuck then 'stuck' when j.sqlstate = '23505' and j.other is not null and v_spent then 'untried' end,
                        'triggers', case when j.sqlstate = 'IS004' then case when p._leaves then v_unmarking else v_cancelling end end, 'leaves', case when p._leaves then true end,
                        'clashes_with', case when j.other is not null then jsonb_build_object('legacy_id', h.legacy_id, 'id', j.other) end)),
              'digest', p._digest))
@@ -8942,7 +9359,7 @@ begin
         p_entity.entity_type, v_found #>> '{unmapped,count}'),
       jsonb_build_object('rows', v_found #> '{unmapped,count}', 'legacy_ids', jsonb_path_query_array(v_found, '$.unmapped.legacy_ids[0 to 19]')));
   else
-    update public.sync_alerts set closed_at = now() where kind = 'unmapped_rows' and entity_id = p_entity.id and closed_at is null;
+    perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'unmapped_rows' and entity_id = p_entity.id and closed_at is null));
   end if;
 
   select * into v_alert from public.sync_alerts where kind = 'edited_widely' and entity_id = p_entity.id and closed_at is null;
@@ -8958,7 +9375,7 @@ begin
         p_entity.entity_type, v_edited, v_edited - v_before),
       jsonb_build_object('edited', v_edited, 'before', v_before));
   elsif v_alert.id is not null then
-    update public.sync_alerts set closed_at = now() where id = v_alert.id;
+    perform sync.close_alerts(array[v_alert.id]);
   end if;
 end
 $$;
@@ -9222,6 +9639,39 @@ $$;
 comment on function sync.unclaimed_chains(smallint) is
   'How many open chains the queue has accepted more than one message of and no function has taken, and since when; null: none.';
 
+create function sync.tell_unrun_pages(p_source_id smallint) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  c_patience constant interval := '8 minutes';
+  v_told jsonb;
+begin
+  select jsonb_build_object('chains', count(*), 'since', min(c.waits_since), 'entities', jsonb_agg(distinct n.entity_type))
+    into v_told
+    from public.sync_chains c join public.sync_executions e on e.id = c.execution_id join public.sync_entities n on n.id = c.entity_id
+   where c.state = 'open' and c.unclaimed > 1 and c.refusals = 0 and c.waits_since <= clock_timestamp() - c_patience and e.source_id = p_source_id
+  having count(*) > 0;
+  -- A queue that is slow brings one page or another meanwhile; from one that brings none, each has been sent more than once by then.
+  if v_told is not null and (
+       exists (select from public.sync_chains o join public.sync_executions x on x.id = o.execution_id
+                where x.source_id = p_source_id and x.status = 'running' and o.state = 'open' and o.lease_until > clock_timestamp())
+       or exists (select from public.sync_page_log l join public.sync_executions x on x.id = l.execution_id
+                   where x.source_id = p_source_id and x.status = 'running' and l.committed_at > clock_timestamp() - c_patience)
+       -- With the status of the answers there is more to say.
+       or exists (select from public.sync_alerts a where a.kind = 'deliveries_refused' and a.source_id = p_source_id and a.closed_at is null)) then
+    v_told := null;
+  end if;
+  if v_told is null then
+    perform sync.close_alert('pages_not_run', p_source_id);
+    return;
+  end if;
+  perform sync.raise_alert('pages_not_run', 'critical', p_source_id, null, null,
+    format('QStash accepts the pages of %s chains since %s, and no function begins one. They are sent again and again; nothing is lost.', v_told ->> 'chains',
+      to_char((v_told ->> 'since')::timestamptz at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')), v_told);
+end
+$$;
+comment on function sync.tell_unrun_pages(smallint) is
+  'Opens the alert pages_not_run where the queue has accepted pages more than once for eight minutes and none was run, and closes it when one is.';
+
 create function sync.take_look(p_source_id smallint, p_what text, p_seconds integer) returns boolean
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   with look as (
@@ -9234,25 +9684,25 @@ $$;
 comment on function sync.take_look(smallint, text, integer) is
   'Whether QStash was not asked about this for so many seconds; from now on it was.';
 
-create function sync.note_dead_letters(p_source_id smallint, p_ids jsonb) returns jsonb
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_known text[];
-begin
-  select dead_letters into v_known from public.sync_queue_looks
-   where source_id = p_source_id and what = 'dead_letters' for update;
-  update public.sync_queue_looks set dead_letters = array(select jsonb_array_elements_text(p_ids))
-   where source_id = p_source_id and what = 'dead_letters';
-  return (select coalesce(jsonb_agg(i), '[]') from jsonb_array_elements_text(p_ids) i where i <> all (coalesce(v_known, '{}')));
-end
+create function sync.new_dead_letters(p_source_id smallint, p_ids jsonb) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(jsonb_agg(i), '[]') from jsonb_array_elements_text(p_ids) i
+   where not exists (select from public.sync_queue_looks l where l.source_id = p_source_id and l.what = 'dead_letters' and i = any (l.dead_letters))
 $$;
-comment on function sync.note_dead_letters(smallint, jsonb) is
-  'Remembers which dead letters QStash holds, and returns those that it did not hold at the last look.';
+comment on function sync.new_dead_letters(smallint, jsonb) is 'Of these dead letters, those that nobody was told of.';
+
+create function sync.note_dead_letters(p_source_id smallint, p_ids jsonb) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_queue_looks set dead_letters = array(select jsonb_array_elements_text(p_ids)) where source_id = p_source_id and what = 'dead_letters'
+$$;
+comment on function sync.note_dead_letters(smallint, jsonb) is 'Remembers which dead letters QStash holds, when they have been told: who is killed in between tells them once more.';
 
 revoke all on function sync.overdue_chains(integer), sync.note_sends(integer, jsonb), sync.tell_refused_sends(smallint),
-  sync.unclaimed_chains(smallint), sync.take_look(smallint, text, integer), sync.note_dead_letters(smallint, jsonb) from public;
+  sync.unclaimed_chains(smallint), sync.tell_unrun_pages(smallint), sync.take_look(smallint, text, integer), sync.new_dead_letters(smallint, jsonb),
+  sync.note_dead_letters(smallint, jsonb) from public;
 grant execute on function sync.overdue_chains(integer), sync.note_sends(integer, jsonb), sync.tell_refused_sends(smallint),
-  sync.unclaimed_chains(smallint), sync.take_look(smallint, text, integer), sync.note_dead_letters(smallint, jsonb) to isthmus_worker;
+  sync.unclaimed_chains(smallint), sync.tell_unrun_pages(smallint), sync.take_look(smallint, text, integer), sync.new_dead_letters(smallint, jsonb),
+  sync.note_dead_letters(smallint, jsonb) to isthmus_worker;
 
 -- supabase/schemas/functions/adoption-pages.sql
 
@@ -9273,10 +9723,11 @@ begin
                 else 'undecided' end as verdict
       from (select t.%1$I::bigint as legacy_id, t.id from public.%2$I t
              where t.%1$I >= coalesce(%3$L::bigint, '-9223372036854775808') and t.%1$I is distinct from %3$L::bigint order by t.%1$I fetch first %4$s rows with ties) r
-      left join public.uuid_mappings_enhanced m
-        on m.source_id = %5$s and m.entity_type = %6$L and m.legacy_id = r.legacy_id
-      left join public.uuid_mappings_enhanced o
-        on o.entity_type = %6$L and o.entity_uuid = r.id and (o.source_id, o.legacy_id) <> (%5$s, r.legacy_id)
+      -- One index probe each, whatever the planner thinks.
+      left join lateral (select x.entity_uuid from public.uuid_mappings_enhanced x
+                          where x.source_id = %5$s and x.entity_type = %6$L and x.legacy_id = r.legacy_id offset 0) m on true
+      left join lateral (select x.legacy_id from public.uuid_mappings_enhanced x
+                          where x.entity_type = %6$L and x.entity_uuid = r.id and (x.source_id, x.legacy_id) <> (%5$s, r.legacy_id) offset 0) o on true
   $q$, p_entity.legacy_key, p_entity.target_table, p_after, p_limit, p_entity.source_id,
     p_entity.entity_type);
 end
@@ -9332,9 +9783,9 @@ declare
   v_keyless bigint;
 begin
   execute format('select count(*) from public.%I t where t.%I is null', p_entity.target_table, p_entity.legacy_key) into v_keyless;
-  return (select jsonb_build_object('table', p_entity.target_table, 'adopted', coalesce(sum(l.unchanged), 0),
-                   'ambiguous', coalesce(sum(l.in_conflict), 0), 'without_legacy_id', v_keyless)
-            from public.sync_page_log l where l.execution_id = p_execution and l.entity_id = p_entity.id)
+  return (select jsonb_build_object('table', p_entity.target_table, 'adopted', coalesce(c.unchanged, 0),
+                   'ambiguous', coalesce(c.in_conflict, 0), 'without_legacy_id', v_keyless)
+            from jsonb_to_record(sync.counted(p_execution, p_entity.id)) as c (unchanged bigint, in_conflict bigint))
       || (select jsonb_build_object('ambiguous_rows', count(*) filter (where r.undecided), 'surplus_rows', count(*) filter (where not r.undecided))
             from public.sync_adoption_rows r where r.entity_id = p_entity.id);
 end
@@ -9356,7 +9807,7 @@ begin
       perform sync.raise_alert('surplus', 'warning', null, p_execution, p_entity.id,
         'Target rows whose legacy id belongs to another row.', jsonb_build_object('duplicates', v_report -> 'surplus_rows'));
     else
-      update public.sync_alerts set closed_at = now() where kind = 'surplus' and entity_id = p_entity.id and closed_at is null;
+      perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'surplus' and entity_id = p_entity.id and closed_at is null));
     end if;
     update public.sync_entities set adoption_epoch = 1, adopted_at = now() where id = p_entity.id and adoption_epoch = 0;
   end if;
@@ -9432,7 +9883,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with differing as (
     select r.link as new, s.link as old
       from unnest(p_rows, p_links, p_digests) as r (id, link, digest)
-      left join public.sync_join_rows s on s.entity_id = p_entity_id and s.join_id = p_join_id and s.row_id = r.id
+      -- One index probe for each row, whatever the planner thinks.
+      left join lateral (select j.link, j.digest from public.sync_join_rows j
+                          where j.entity_id = p_entity_id and j.join_id = p_join_id and j.row_id = r.id offset 0) s on true
      where (r.link, r.digest) is distinct from (s.link, s.digest)
   )
   select jsonb_build_object(
@@ -9480,6 +9933,8 @@ comment on function sync.end_join_page(public.sync_chains, public.sync_entities,
 create function sync.replace_join_rows(p_chain public.sync_chains, p_rows bigint[], p_links bigint[], p_digests bigint[],
   p_page jsonb, p_full boolean) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_row bigint;
 begin
   if p_full then
     -- A full pass has all rows between its cursors: what is not among them is gone.
@@ -9499,9 +9954,10 @@ begin
                            where c.execution_id = p_chain.execution_id and c.entity_id = s.entity_id and c.join_id = s.join_id)
         limit 50000));
   end if;
-  delete from public.sync_join_rows s
-   using unnest(p_rows, p_links) as r (id, link)
-   where s.entity_id = p_chain.entity_id and s.join_id = p_chain.join_id and s.row_id = r.id and r.link is null;
+  -- One by one: each by its key, whatever the planner thinks.
+  for v_row in select r.id from unnest(p_rows, p_links) as r (id, link) where r.link is null loop
+    delete from public.sync_join_rows s where s.entity_id = p_chain.entity_id and s.join_id = p_chain.join_id and s.row_id = v_row;
+  end loop;
   insert into public.sync_join_rows as s (entity_id, join_id, row_id, link, digest)
   select p_chain.entity_id, p_chain.join_id, r.id, r.link, r.digest
     from unnest(p_rows, p_links, p_digests) as r (id, link, digest) where r.link is not null
@@ -10010,13 +10466,13 @@ grant execute on function sync.plan_page(uuid, bigint, text, jsonb, jsonb), sync
 create function sync.foretold_brakes(p_execution uuid, p_entity public.sync_entities) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with pages as (
-    select l.*, c.deletes from public.sync_page_log l join public.sync_chains c on c.id = l.chain_id
-     where l.execution_id = p_execution and l.entity_id = p_entity.id
+    select c.deletes, n.key, sum(n.value::numeric) as n from public.sync_chains c cross join lateral jsonb_each_text(c.counts) n
+     where c.execution_id = p_execution and c.entity_id = p_entity.id group by c.deletes, n.key
   ), counted as (
     -- What leaves its predicate is deleted page by page, what the source no longer has at the end: each is looked at by itself.
-    select 'delete' as kind, null as field, deletes, sum(deleted) as records from pages group by deletes
-    union all select 'null', n.key, false, sum(n.value::bigint) from pages cross join lateral jsonb_each_text(nulled) n group by n.key
-    union all select 'overwrite', null, false, sum(overwritten) from pages where sync.counts_overwritten(p_entity)
+    select 'delete' as kind, null as field, deletes, n as records from pages where key = 'deleted'
+    union all select 'null', substr(key, 8), false, sum(n) from pages where key like 'nulled %' group by key
+    union all select 'overwrite', null, false, sum(n) from pages where key = 'overwritten' and sync.counts_overwritten(p_entity)
   )
   select coalesce(jsonb_agg(jsonb_build_object('kind', b.kind, 'field', b.field, 'records', b.records, 'landed', b.landed) order by b.kind, b.field), '[]')
     from (select distinct on (c.kind, c.field) c.kind, c.field, c.records, sync.exceeds_brake(x, p_entity.id, c.kind, c.field, c.records::bigint) as landed
@@ -10047,11 +10503,12 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   )
   select jsonb_build_object(
     'entity', p_entity.entity_type,
-    'counts', (select jsonb_build_object('read', coalesce(sum(read), 0), 'inserted', coalesce(sum(inserted), 0), 'updated', coalesce(sum(updated), 0),
-                 'unchanged', coalesce(sum(unchanged), 0), 'deleted', coalesce(sum(deleted), 0), 'waiting', coalesce(sum(waiting), 0),
-                 'inConflict', coalesce(sum(in_conflict), 0), 'waived', coalesce(sum(waived), 0), 'absent', coalesce(sum(absent), 0),
-                 'surplus', coalesce(sum(surplus), 0))
-                 from public.sync_page_log where execution_id = p_execution and entity_id = p_entity.id),
+    'counts', (select jsonb_build_object('read', coalesce(read, 0), 'inserted', coalesce(inserted, 0), 'updated', coalesce(updated, 0),
+                 'unchanged', coalesce(unchanged, 0), 'deleted', coalesce(deleted, 0), 'waiting', coalesce(waiting, 0),
+                 'inConflict', coalesce(in_conflict, 0), 'waived', coalesce(waived, 0), 'absent', coalesce(absent, 0),
+                 'surplus', coalesce(surplus, 0))
+                 from jsonb_to_record(sync.counted(p_execution, p_entity.id)) as c (read bigint, inserted bigint, updated bigint, unchanged bigint,
+                        deleted bigint, waiting bigint, in_conflict bigint, waived bigint, absent bigint, surplus bigint)),
     'outcomes', (select coalesce(jsonb_agg(jsonb_build_object('outcome', outcome, 'rule', rule, 'field', field, 'count', n, 'remedy', remedy,
                    'legacyIds', to_jsonb(examples)) order by outcome, n desc, rule, field), '[]') from outcomes),
     'warnings', (select coalesce(jsonb_agg(jsonb_build_object('rule', rule, 'count', n, 'legacyIds', to_jsonb(examples)) order by rule), '[]') from warned),
@@ -10078,10 +10535,23 @@ comment on function sync.forget_plan(uuid, smallint, integer) is
 
 create function sync.forget_closed_plans(p_rows integer) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  -- From one execution to the next of those that have left something, however many there have been.
+  with recursive records as (
+    (select r.execution_id as id from public.sync_planned_records r order by r.execution_id limit 1)
+    union all
+    select (select r.execution_id from public.sync_planned_records r where r.execution_id > p.id order by r.execution_id limit 1)
+      from records p where p.id is not null
+  ), keys as (
+    (select k.execution_id as id from public.sync_planned_keys k order by k.execution_id limit 1)
+    union all
+    select (select k.execution_id from public.sync_planned_keys k where k.execution_id > p.id order by k.execution_id limit 1)
+      from keys p where p.id is not null
+  )
   select sync.forget_plan(x.id, e.id, p_rows)
-    from public.sync_executions x join public.sync_entities e on e.source_id = x.source_id
-   where x.dry_run and x.status <> 'running'
-     and (exists (select from public.sync_planned_records r where r.execution_id = x.id and r.entity_id = e.id)
+    from (select id from records union select id from keys) n
+   cross join lateral (select y.id, y.source_id from public.sync_executions y where y.id = n.id and y.status <> 'running' offset 0) x
+    join public.sync_entities e on e.source_id = x.source_id
+   where (exists (select from public.sync_planned_records r where r.execution_id = x.id and r.entity_id = e.id)
        or exists (select from public.sync_planned_keys k where k.execution_id = x.id and k.entity_id = e.id))
    limit 1
 $$;
@@ -10265,12 +10735,9 @@ begin
   end if;
   -- Whatever was read and deleted since the backup is found again from the older checkpoints; what nobody wrote since, by comparing.
   update public.sync_checkpoints set server_starts = '{}' where source_id = p_source_id;
-  insert into public.sync_alerts as a (kind, severity, source_id, message, details)
-  values ('target_restored', 'critical', p_source_id,
-          'This database was put back to an older state, or is a copy. The next execution of each entity reads what has changed since, and compares both sides. Edits that people made here since the backup are lost with it.',
-          jsonb_build_object('executions_here', v_latest, 'executions_remembered', p_witness))
-  on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
-     set occurrences = a.occurrences + 1, last_seen_at = now(), details = excluded.details;
+  perform sync.raise_alert('target_restored', 'critical', p_source_id, null, null,
+    'This database was put back to an older state, or is a copy. The next execution of each entity reads what has changed since, and compares both sides. Edits that people made here since the backup are lost with it.',
+    jsonb_build_object('executions_here', v_latest, 'executions_remembered', p_witness));
   return true;
 end
 $$;
@@ -10354,7 +10821,7 @@ begin
     if jsonb_typeof(p_plan -> 'horizon_held') = 'object' then
       perform sync.raise_alert('horizon_held', 'warning', null, v_execution.id, null, p_plan -> 'horizon_held' ->> 'message', p_plan -> 'horizon_held' -> 'details');
     else
-      update public.sync_alerts set closed_at = now() where kind = 'horizon_held' and source_id = v_source.id and closed_at is null;
+      perform sync.close_alert('horizon_held', v_source.id);
     end if;
   end if;
 
@@ -10438,18 +10905,26 @@ end
 $$;
 comment on function sync.begin_tick(uuid) is 'A tick begins its work here. p_call: the call that it answers, if it knows one. Returns what sync.end_tick takes.';
 
+create function sync.note_idle_parts(p_id uuid, p_idle text[]) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_ticks set idle = p_idle where id = p_id
+$$;
+comment on function sync.note_idle_parts(uuid, text[]) is 'Which parts of a tick had nothing to look at: of what these do the tick tells nothing.';
+
 create function sync.note_failed_parts(p_id uuid, p_failed text[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_ticks set failed = p_failed where id = p_id;
-  -- What fails in three ticks one after the other does not pass by itself, whatever the errors are.
+  -- What fails three times one after the other does not pass by itself, whatever the errors are. A part that looks seldom is counted by its own looks.
   select sync.raise_alert('tick_part_failed', 'critical', null, null, null,
            format('A part of the work of sync-tick fails each time: %s. What it does is not done; the other parts go on. See tick.failed in the log of sync-tick.', f), '{}', split_part(f, ':', 1))
     from unnest(p_failed) f
-   where (select count(*) from (select t.failed from public.sync_ticks t where t.ended_at is not null and t.id <> p_id order by t.ended_at desc limit 2) t
+   where (select count(*)
+            from (select t.failed from public.sync_ticks t
+                   where t.ended_at is not null and t.id <> p_id and split_part(f, ':', 1) <> all (t.idle) order by t.created_at desc limit 2) t
            where exists (select from unnest(t.failed) o where o like '%: %' and split_part(o, ':', 1) = split_part(f, ':', 1))) = 2;
 $$;
 comment on function sync.note_failed_parts(uuid, text[]) is
-  'Which parts of a tick''s work failed, each with its error code: for such a tick nobody calls the heartbeat address. A part that fails so three times in a row is an alert.';
+  'Which parts of a tick''s work failed, each with its error code: for such a tick nobody calls the heartbeat address. A part that fails three times in a row, each time that it has something to look at, is an alert.';
 
 create function sync.held_up() returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10463,16 +10938,18 @@ comment on function sync.held_up() is 'What waits although ticks work: jobs that
 create function sync.end_tick(p_id uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_ticks set ended_at = clock_timestamp(), failed = failed || sync.held_up() where id = p_id;
-  update public.sync_alerts set closed_at = now() where kind in ('tick_missing', 'tick_refused') and closed_at is null;
-  update public.sync_alerts a set closed_at = now()
-   where a.kind = 'tick_part_failed' and a.closed_at is null
-     and not exists (select from public.sync_ticks t cross join unnest(t.failed) f where t.id = p_id and f like '%: %' and split_part(f, ':', 1) = a.subject);
+  select sync.close_alerts(array(select id from public.sync_alerts where kind in ('tick_missing', 'tick_refused') and closed_at is null));
+  select sync.close_alerts(array(
+    select a.id from public.sync_alerts a
+     where a.kind = 'tick_part_failed' and a.closed_at is null
+       and not exists (select from public.sync_ticks t cross join unnest(t.failed || t.idle) f where t.id = p_id and (f like '%: %' or f = any (t.idle)) and split_part(f, ':', 1) = a.subject)));
+  select sync.apply_alert_notes();
   select sync.forget_ticks();
 $$;
 comment on function sync.end_tick(uuid) is 'A tick has done its work: who waits for one is told.';
 
-revoke all on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_failed_parts(uuid, text[]), sync.held_up(), sync.end_tick(uuid) from public;
-grant execute on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_failed_parts(uuid, text[]), sync.held_up(), sync.end_tick(uuid) to isthmus_worker;
+revoke all on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_idle_parts(uuid, text[]), sync.note_failed_parts(uuid, text[]), sync.held_up(), sync.end_tick(uuid) from public;
+grant execute on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_idle_parts(uuid, text[]), sync.note_failed_parts(uuid, text[]), sync.held_up(), sync.end_tick(uuid) to isthmus_worker;
 
 -- supabase/schemas/functions/tick-call.sql
 
@@ -10810,7 +11287,7 @@ declare
   v_since timestamptz := (select looked_at from public.sync_alert_settings where addressed and looked_at < now() - interval '5 minutes');
 begin
   if v_since is null then
-    update public.sync_alerts set closed_at = now() where kind = 'alerts_not_delivered' and closed_at is null;
+    perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'alerts_not_delivered' and closed_at is null));
   else
     perform sync.raise_alert('alerts_not_delivered', 'critical', null, null, null,
       format('Nobody has looked since %s which alerts people have to be told of: the job isthmus-deliver-alerts is gone, paused or fails. See its runs on the Cron page.',
@@ -10837,15 +11314,15 @@ $$;
 comment on function sync.note_addressed() is 'Notes whether Vault has an address that is told of alerts, also where the job that tells has never looked.';
 
 create function sync.watch_tick() returns void
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 declare
   v_wrong jsonb;
 begin
   perform sync.read_tick_answers();
   v_wrong := sync.judge_ticks();
   if v_wrong is not null then
-    update public.sync_alerts set closed_at = now()
-     where kind in ('tick_missing', 'tick_refused', 'tick_slow') and kind is distinct from v_wrong ->> 'kind' and closed_at is null;
+    perform sync.close_alerts(array(
+      select id from public.sync_alerts where kind in ('tick_missing', 'tick_refused', 'tick_slow') and kind is distinct from v_wrong ->> 'kind' and closed_at is null));
   end if;
   if v_wrong ? 'kind' then
     perform sync.raise_alert(v_wrong ->> 'kind', v_wrong ->> 'severity', null, null, null, v_wrong ->> 'message', v_wrong -> 'details');
@@ -10883,19 +11360,20 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                   from public.sync_executions x join public.sync_jobs j on j.id = x.job_id where x.source_id = p_source_id and x.status = 'running'))
 $$;
 comment on function sync.work_at(smallint) is
-  'What shared/jobs/watch-work.ts judges: the jobs, since when each entity is known to be in step (when the execution began that read it last), and the executions of jobs that run, with what they usually take.';
+  'What shared/tick/watch-work.ts judges: the jobs, since when each entity is known to be in step (when the execution began that read it last), and the executions of jobs that run, with what they usually take.';
 
 create function sync.tell_work(p_source_id smallint, p_lag jsonb, p_late jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   if p_lag is null then
-    update public.sync_alerts set closed_at = now() where kind = 'entities_lag' and source_id = p_source_id and closed_at is null;
+    perform sync.close_alert('entities_lag', p_source_id);
   else
     perform sync.raise_alert('entities_lag', p_lag ->> 'severity', p_source_id, null, null, p_lag ->> 'message', p_lag -> 'details');
   end if;
-  update public.sync_alerts a set closed_at = now()
-   where a.kind = 'job_late' and a.source_id = p_source_id and a.closed_at is null
-     and a.subject not in (select sync.subject_of(l ->> 'job') from jsonb_array_elements(p_late) l);
+  perform sync.close_alerts(array(
+    select a.id from public.sync_alerts a
+     where a.kind = 'job_late' and a.source_id = p_source_id and a.closed_at is null
+       and a.subject not in (select sync.subject_of(l ->> 'job') from jsonb_array_elements(p_late) l)));
   perform sync.raise_alert('job_late', l ->> 'severity', p_source_id, (l ->> 'execution')::uuid, null, l ->> 'message', l -> 'details', sync.subject_of(l ->> 'job'))
      from jsonb_array_elements(p_late) l;
 end
@@ -10956,6 +11434,44 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function sync.studio_link(text, uuid) is 'Where Studio shows a row of sync_alerts; without a row: all of them. null without a ref.';
 
+create function sync.alert_codes(p_alert public.sync_alerts) returns text[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with told as (
+    select p_alert.details as said
+    union all
+    select x.errors from public.sync_executions x where x.id = p_alert.execution_id and p_alert.kind = 'execution_failed'
+    union all
+    select '{"code": "BRAKE_APPLIED"}' where p_alert.kind = 'brake'
+  ), codes as (
+    select c #>> '{}' as code from told cross join jsonb_path_query(told.said, 'strict $.**.code') c where jsonb_typeof(c) = 'string'
+    union all
+    select 'SQLSTATE ' || (c #>> '{}') from told cross join jsonb_path_query(told.said, 'strict $.**.sqlstate') c where jsonb_typeof(c) = 'string'
+  )
+  -- Whatever is no code of ours does not leave.
+  select array(select code from codes where code ~ '^([A-Z][A-Z0-9_]{1,59}|SQLSTATE [0-9A-Z]{5})$' group by code order by count(*) desc, code limit 5)
+$$;
+comment on function sync.alert_codes(public.sync_alerts) is 'The codes of what an alert is about, the most frequent first, five at most.';
+
+create function sync.alert_entities(p_alert public.sync_alerts) returns text[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with named as (
+    select c #>> '{}' as name from jsonb_path_query(p_alert.details, 'strict $.**.entity') c where jsonb_typeof(c) = 'string'
+    union
+    select c #>> '{}' from jsonb_path_query(p_alert.details, 'strict $.entities[*]', '{}', true) c where jsonb_typeof(c) = 'string'
+    union
+    select c #>> '{}' from public.sync_executions x cross join jsonb_path_query(x.errors, 'strict $.**.entity', '{}', true) c
+     where x.id = p_alert.execution_id and p_alert.kind = 'execution_failed' and jsonb_typeof(c) = 'string'
+  ), known as (
+    select n.name from named n where exists (select from public.sync_entities e where e.entity_type = n.name)
+    union
+    select e.entity_type from public.sync_entities e where e.id = p_alert.entity_id
+  )
+  -- An execution that failed as a whole has failed for all of its entities.
+  select coalesce((select array_agg(name order by name) from known),
+                  array(select e from public.sync_executions x cross join unnest(x.entities) e where x.id = p_alert.execution_id and p_alert.kind = 'execution_failed' order by e))
+$$;
+comment on function sync.alert_entities(public.sync_alerts) is 'The entities that an alert is about.';
+
 create function sync.alert_facts(p_alert public.sync_alerts, p_ref text) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select jsonb_build_object(
@@ -10966,7 +11482,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     'job', (select j.name from public.sync_jobs j where j.id = p_alert.job_id),
     'message', left(p_alert.message, 2000), 'remedy', p_alert.remedy, 'occurrences', p_alert.occurrences,
     'since', to_char(p_alert.first_seen_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+    'codes', to_jsonb(sync.alert_codes(p_alert)), 'entities', to_jsonb(e.names[1:20]), 'entityCount', cardinality(e.names),
     'acknowledgedBy', p_alert.acknowledged_by, 'link', sync.studio_link(p_ref, p_alert.id))
+    from (select sync.alert_entities(p_alert) as names) e
 $$;
 comment on function sync.alert_facts(public.sync_alerts, text) is 'What a message tells of an alert. p_ref: the project''s.';
 
@@ -10977,12 +11495,24 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
 $$;
 comment on function sync.alert_name(jsonb) is 'Of which alert the facts are, in a few words.';
 
+create function sync.about_line(p_facts jsonb) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- One entity alone stands in the first line.
+  select chr(10) || sync.chat_text(nullif(concat_ws(' ',
+    'Codes: ' || (select string_agg(c, ', ') from jsonb_array_elements_text(p_facts -> 'codes') c) || '.',
+    case when (p_facts ->> 'entityCount')::integer > 1 or p_facts ->> 'entity' is null then
+      'Entities: ' || (select string_agg(n.name, ', ' order by n.place) from jsonb_array_elements_text(p_facts -> 'entities') with ordinality n (name, place) where n.place <= 5)
+        || case when (p_facts ->> 'entityCount')::integer > 5 then format(' and %s more', (p_facts ->> 'entityCount')::integer - 5) else '' end || '.' end,
+    'Job: ' || (p_facts ->> 'job') || '.', 'Execution: ' || (p_facts ->> 'execution') || '.'), ''))
+$$;
+comment on function sync.about_line(jsonb) is 'A line of its own about what an alert is: codes, the first five entities, job and execution. Null: nothing is known of these.';
+
 create function sync.single_message(p_id uuid, p_event text, p_slot text, p_alert public.sync_alerts, p_ref text) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select jsonb_build_object('version', 1, 'id', p_id, 'event', p_event, 'text',
       case when p_event = 'cleared' then 'Over: ' when p_event = 'escalated' and p_slot = 'second' then 'Nobody has acknowledged this: '
-           when p_event = 'escalated' then 'Worse than before: ' else '' end
-      || sync.alert_name(f.facts) || chr(10) || sync.chat_text(p_alert.message)
+           when p_event = 'escalated' then 'Worse than before: ' when p_alert.reopened_at is not null then 'Again: ' else '' end
+      || sync.alert_name(f.facts) || chr(10) || sync.chat_text(p_alert.message) || coalesce(sync.about_line(f.facts), '')
       || case when p_event <> 'cleared' and p_alert.remedy <> '' then chr(10) || 'What to do: ' || sync.chat_text(p_alert.remedy) else '' end
       || coalesce(chr(10) || replace(f.facts ->> 'link', '&', '&amp;'), '')) || f.facts
     from (select sync.alert_facts(p_alert, p_ref) as facts) f
@@ -10994,17 +11524,28 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select jsonb_build_object('version', 1, 'id', p_id, 'event', 'digest', 'of', p_of, 'count', count(*),
       'severity', case when bool_or(a.severity = 'critical') then 'critical' else 'warning' end,
       'text', format(case when p_of = 'cleared' then '%s alerts are over:' when p_of = 'escalated' and p_slot = 'second' then 'Nobody has acknowledged %s alerts:'
-                          when p_of = 'escalated' then '%s alerts are worse than before:' else '%s alerts at once:' end, count(*))
-        || string_agg(chr(10) || sync.alert_name(a.facts), '' order by a.n) filter (where a.n <= 20)
+                          when p_of = 'escalated' then '%s alerts are worse than before:'
+                          when p_of = 'missed' then 'While messages did not arrive here, %s alerts opened that are over:' else '%s alerts at once:' end, count(*))
+        || string_agg(chr(10) || sync.alert_name(a.facts) || case when a.ended and p_of in ('opened', 'escalated') then ' (over)' else '' end, '' order by a.n) filter (where a.n <= 20)
         || case when count(*) > 20 then format(E'\nand %s more.', count(*) - 20) else '' end
         || coalesce(chr(10) || replace(sync.studio_link(p_ref, null), '&', '&amp;'), ''),
       'alerts', pg_catalog.jsonb_agg(a.facts - array['message', 'remedy', 'link'] order by a.n) filter (where a.n <= 100),
       'link', sync.studio_link(p_ref, null))
-    from (select sync.alert_facts(x, p_ref) as facts, x.severity, row_number() over (order by x.severity, x.first_seen_at, x.id) as n
+    from (select sync.alert_facts(x, p_ref) as facts, x.severity, x.closed_at is not null as ended, row_number() over (order by x.severity, x.first_seen_at, x.id) as n
             from public.sync_alerts x where x.id = any (p_alerts)) a
 $$;
 comment on function sync.digest_message(uuid, text, text, uuid[], text) is
-  'One message instead of many: the names of the first 20 alerts in its text, the facts of the first 100 beside it.';
+  'One message instead of many: the names of the first 20 alerts in its text, and which of those that it tells as open are over; the facts of the first 100 beside it.';
+
+create function sync.short_message(p_body jsonb, p_status integer) returns jsonb
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select jsonb_strip_nulls(jsonb_build_object('version', 1, 'id', p_body -> 'id', 'event', p_body -> 'event', 'of', p_body -> 'of', 'alert', p_body -> 'alert', 'kind', p_body -> 'kind',
+    'severity', p_body -> 'severity', 'count', p_body -> 'count', 'refused', p_status, 'text',
+    left(regexp_replace(split_part(p_body ->> 'text', chr(10), 1), '[^ -~]|[&<>\\"]', '', 'g'), 200)
+      || format(' The whole message was refused here with status %s. See sync_alerts.', p_status)))
+$$;
+comment on function sync.short_message(jsonb, integer) is
+  'What is sent instead of a message that the receiver refuses as such: the first line in plain letters, and that the rest was refused.';
 
 create function sync.test_message(p_id uuid) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -11013,6 +11554,7 @@ $$;
 comment on function sync.test_message(uuid) is 'The message that only shows that messages arrive.';
 
 revoke all on function sync.hmac_sha256(text, text), sync.chat_text(text), sync.project_ref(), sync.studio_link(text, uuid),
+  sync.alert_codes(public.sync_alerts), sync.alert_entities(public.sync_alerts), sync.about_line(jsonb), sync.short_message(jsonb, integer),
   sync.alert_facts(public.sync_alerts, text), sync.alert_name(jsonb), sync.single_message(uuid, text, text, public.sync_alerts, text),
   sync.digest_message(uuid, text, text, uuid[], text), sync.test_message(uuid) from public;
 
@@ -11021,10 +11563,26 @@ revoke all on function sync.hmac_sha256(text, text), sync.chat_text(text), sync.
 -- Purpose: which messages about alerts are due: one when an alert opens, one when it escalates, one when it is over, one instead of a storm.
 -- Locks:   the rows of alerts that something is to be told of, skipping those that somebody else is at.
 
+create function sync.slots_past_bound() returns text[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select array(select s.slot from unnest(array['first', 'second']) s (slot)
+                where (select d.created_at from public.sync_alert_deliveries d where d.slot = s.slot and d.event <> 'test' order by d.created_at desc
+                        offset coalesce((select hourly from public.sync_alert_settings), 20) - 1 limit 1) > clock_timestamp() - interval '1 hour')
+$$;
+comment on function sync.slots_past_bound() is 'The addresses that have got as many messages within the last hour as one gets singly: the rest comes as digests.';
+
+create function sync.slots_at_rest() returns text[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select array(select s.slot from unnest(sync.slots_past_bound()) s (slot)
+                where exists (select from public.sync_alert_deliveries d where d.slot = s.slot and d.event <> 'test' and d.created_at > clock_timestamp() - interval '10 minutes'))
+$$;
+comment on function sync.slots_at_rest() is 'The addresses that get nothing now: past their bound of the hour, and with a message in the last ten minutes.';
+
 create function sync.put_messages(p_ids uuid[], p_events text[], p_slots text[], p_ref text) returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_most  integer := coalesce((select digest_above from public.sync_alert_settings), 5);
+  v_past  text[] := sync.slots_past_bound();
   v_group record;
   v_id    uuid;
   v_alert public.sync_alerts;
@@ -11034,7 +11592,7 @@ begin
     select e.event, e.slot, array_agg(e.id order by e.n) as ids
       from unnest(p_ids, p_events, p_slots) with ordinality as e (id, event, slot, n) group by 1, 2 order by min(e.n)
   loop
-    if cardinality(v_group.ids) > v_most then
+    if cardinality(v_group.ids) > (case when v_group.slot = any (v_past) then 1 else v_most end) then
       v_id := gen_random_uuid();
       insert into public.sync_alert_deliveries (id, event, slot, alert_ids, body)
       values (v_id, 'digest', v_group.slot, v_group.ids, sync.digest_message(v_id, v_group.event, v_group.slot, v_group.ids, p_ref));
@@ -11052,7 +11610,7 @@ begin
 end
 $$;
 comment on function sync.put_messages(uuid[], text[], text[], text) is
-  'Puts messages into the outbox, for each alert its event and the address that is told; more of one event than digest_above become one. Returns how many.';
+  'Puts messages into the outbox, for each alert its event and the address that is told; more of one event than digest_above become one, and all of them where the address is past its bound of the hour. Returns how many.';
 
 create function sync.slot_of(p_kind text, p_subject text, p_first boolean, p_second boolean) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -11065,12 +11623,13 @@ comment on function sync.slot_of(text, text, boolean, boolean) is 'Which address
 create function sync.move_messages() returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   with moved as (
-    update public.sync_alert_deliveries set slot = 'second' where slot = 'first' and status = 'waiting' and event <> 'test' returning alert_ids
+    update public.sync_alert_deliveries set slot = 'second' where slot = 'first' and status in ('waiting', 'missed') and event <> 'test' returning alert_ids
   )
   update public.sync_alerts a set told_slots = array(select distinct t from unnest(array_replace(a.told_slots, 'first', 'second')) t)
-   where a.told_severity is not null and a.id in (select unnest(m.alert_ids) from moved m)
+   where a.id in (select b.id from public.sync_alerts b
+                   where b.told_severity is not null and b.id in (select unnest(m.alert_ids) from moved m) order by b.id for no key update skip locked)
 $$;
-comment on function sync.move_messages() is 'What waits for the first address goes to the second.';
+comment on function sync.move_messages() is 'What waits for the first address goes to the second. Where somebody holds an alert, sync.fill_outbox says the same of it.';
 
 create function sync.fill_outbox(p_first boolean, p_second boolean, p_ref text) returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -11081,11 +11640,16 @@ declare
   v_ids    uuid[] := '{}';
   v_events text[] := '{}';
   v_slots  text[] := '{}';
+  v_rest   text[] := sync.slots_at_rest();
 begin
   -- What has opened and closed between two looks is nobody's work. Of all else people are told that it is over, wherever they were told of it.
   for v_alert in
-    select * from public.sync_alerts where closed_at is not null and told_severity is not null order by closed_at, id for no key update skip locked
+    -- What has come back once is over when it stays away.
+    select * from public.sync_alerts
+     where closed_at is not null and told_severity is not null and (reopened_at is null or closed_at <= clock_timestamp() - sync.calm_time())
+     order by closed_at, id for no key update skip locked
   loop
+    continue when exists (select from unnest(v_alert.told_slots) t where case when t = 'first' and p_second and not p_first then 'second' else t end = any (v_rest));
     for v_slot in
       select distinct case when t = 'first' and p_second and not p_first then 'second' else t end from unnest(v_alert.told_slots) t order by 1
     loop
@@ -11093,34 +11657,39 @@ begin
       v_events := v_events || 'cleared'::text;
       v_slots := v_slots || v_slot;
     end loop;
-    update public.sync_alerts set told_severity = null, told_slots = '{}' where id = v_alert.id;
+    update public.sync_alerts set told_severity = null, told_slots = '{}', told_at = clock_timestamp() where id = v_alert.id;
   end loop;
 
   for v_alert in
     select * from public.sync_alerts
      where closed_at is null
        and (told_severity is null or told_severity = 'warning' and severity = 'critical' or escalates_at <= now() and escalated_at is null and acknowledged_by is null)
+       -- What comes and goes is told once in a while; where somebody looks after it, when it has come to stay: it was told as over.
+       and (told_severity is not null or reopened_at is null or coalesce(told_at <= clock_timestamp() - sync.calm_time(), true)
+              and (acknowledged_by is null or reopened_at <= clock_timestamp() - sync.calm_time()))
      order by first_seen_at, id for no key update skip locked
   loop
     v_slot := sync.slot_of(v_alert.kind, v_alert.subject, p_first, p_second);
     v_here := case v_slot when 'second' then p_second else p_first end;
-    if v_here and (v_alert.told_severity is null or v_alert.told_severity = 'warning' and v_alert.severity = 'critical') then
+    if v_here and v_slot <> all (v_rest) and (v_alert.told_severity is null or v_alert.told_severity = 'warning' and v_alert.severity = 'critical') then
       v_ids := v_ids || v_alert.id;
       v_events := v_events || case when v_alert.told_severity is null then 'opened' else 'escalated' end;
       v_slots := v_slots || v_slot;
       v_alert.told_severity := v_alert.severity;
       v_alert.told_slots := array(select distinct t from unnest(v_alert.told_slots || v_slot) t);
+      v_alert.told_at := clock_timestamp();
     end if;
-    if p_second and v_alert.kind <> 'alert_undelivered' and v_alert.told_severity is not null and 'second' <> all (v_alert.told_slots)
+    if p_second and 'second' <> all (v_rest) and v_alert.kind <> 'alert_undelivered' and v_alert.told_severity is not null and 'second' <> all (v_alert.told_slots)
        and v_alert.escalates_at <= now() and v_alert.escalated_at is null and v_alert.acknowledged_by is null then
       v_ids := v_ids || v_alert.id;
       v_events := v_events || 'escalated'::text;
       v_slots := v_slots || 'second'::text;
       v_alert.told_slots := v_alert.told_slots || 'second'::text;
       v_alert.escalated_at := now();
+      v_alert.told_at := clock_timestamp();
     end if;
     update public.sync_alerts
-       set told_severity = v_alert.told_severity, told_slots = v_alert.told_slots, escalated_at = v_alert.escalated_at
+       set told_severity = v_alert.told_severity, told_slots = v_alert.told_slots, escalated_at = v_alert.escalated_at, told_at = v_alert.told_at
      where id = v_alert.id and (told_severity, told_slots, escalated_at) is distinct from (v_alert.told_severity, v_alert.told_slots, v_alert.escalated_at);
   end loop;
   return sync.put_messages(v_ids, v_events, v_slots, p_ref);
@@ -11129,36 +11698,195 @@ $$;
 comment on function sync.fill_outbox(boolean, boolean, text) is
   'Looks which alerts people have to be told of, and puts the messages into the outbox. p_first, p_second: which addresses there are. Returns how many messages.';
 
+revoke all on function sync.slots_past_bound(), sync.slots_at_rest(), sync.put_messages(uuid[], text[], text[], text),
+  sync.slot_of(text, text, boolean, boolean), sync.move_messages(), sync.fill_outbox(boolean, boolean, text) from public;
+
+-- supabase/schemas/functions/undelivered.sql
+
+-- Purpose: what becomes of messages about alerts that do not arrive: which are still needed and tried again, what is told instead, and who hears of it.
+-- Locks:   the rows of messages, and the alert alert_undelivered, where nobody else holds it.
+
 create function sync.is_needed(p_message public.sync_alert_deliveries) returns boolean
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select p_message.event <> 'test' and (
-    exists (select from public.sync_alerts a where a.id = any (p_message.alert_ids) and a.closed_at is null)
-    or 'cleared' in (p_message.event, coalesce(p_message.body ->> 'of', '')) and p_message.created_at > now() - interval '30 days')
+    exists (select from public.sync_alerts a where a.id = any (p_message.alert_ids) and (a.closed_at is null or a.told_severity is not null))
+    or (p_message.event = 'cleared' or coalesce(p_message.body ->> 'of', '') in ('cleared', 'missed')) and p_message.created_at > now() - interval '30 days')
 $$;
 comment on function sync.is_needed(public.sync_alert_deliveries) is
-  'Whether a message that has not arrived says something that is still so: an alert of it is open, or it says that one is over, for 30 days.';
+  'Whether a message that has not arrived says something that is still so: an alert of it is open, or was a moment ago, or it says that one is over, for 30 days.';
 
-create function sync.wake_messages(p_slot text) returns void
+create function sync.end_unneeded(p_message public.sync_alert_deliveries) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select case when p_message.event in ('opened', 'escalated') or p_message.body ->> 'of' in ('opened', 'escalated') then 'missed' else 'dropped' end
+$$;
+comment on function sync.end_unneeded(public.sync_alert_deliveries) is
+  'What becomes of a message that has not arrived and that nothing depends on any more: that something opened is told in a summary.';
+
+create function sync.fresh_body(p_message public.sync_alert_deliveries, p_ref text) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select case when p_message.event = 'digest' and p_message.body ->> 'of' in ('opened', 'escalated') and not p_message.body ? 'refused'
+              then sync.digest_message(p_message.id, p_message.body ->> 'of', p_message.slot, p_message.alert_ids, p_ref)
+              else p_message.body end
+$$;
+comment on function sync.fresh_body(public.sync_alert_deliveries, text) is
+  'What a message says that was given up, when it is tried again: a digest says which of its alerts are over, since nobody else says it.';
+
+create function sync.wake_messages(p_slot text, p_ref text) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_alert_deliveries d
-     set status = case when n.needed then 'waiting' else 'dropped' end, tries = 0, next_attempt_at = clock_timestamp(),
-         ended_at = case when not n.needed then coalesce(d.ended_at, clock_timestamp()) end
+     set status = case when n.needed then 'waiting' else sync.end_unneeded(d) end, tries = 0, next_attempt_at = clock_timestamp(),
+         ended_at = case when not n.needed then coalesce(d.ended_at, clock_timestamp()) end,
+         -- A short message that is refused once more is given up for good: the others would be told of it for ever.
+         body = case when d.body ? 'refused' then d.body || '{"last": true}' when n.needed then sync.fresh_body(d, p_ref) else d.body end
     from (select f.id, sync.is_needed(f) as needed from public.sync_alert_deliveries f where f.slot = p_slot and f.status = 'failed') n
    where d.id = n.id
 $$;
-comment on function sync.wake_messages(text) is 'What was given up at an address waits again where it is still so, however old it is.';
+comment on function sync.wake_messages(text, text) is 'What was given up at an address waits again where it is still so, however old it is.';
 
-create function sync.probe_slot(p_slot text) returns void
-language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_alert_deliveries d
-     set status = 'waiting', tries = greatest(d.tries - 1, 0), next_attempt_at = clock_timestamp(), ended_at = null
-   where d.id = (select f.id from public.sync_alert_deliveries f where f.slot = p_slot and f.status = 'failed' and sync.is_needed(f) order by f.ordinal limit 1)
-     and not exists (select from public.sync_alert_deliveries o where o.slot = p_slot and o.status in ('waiting', 'sent'))
+create function sync.was_told(p_alert uuid, p_slot text, p_before bigint) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Messages that arrived are forgotten after a month: of what is that old there are none.
+  select coalesce(bool_or(d.status in ('waiting', 'sent', 'delivered')), true)
+    from public.sync_alert_deliveries d
+   where d.alert_ids @> array[p_alert] and d.slot = p_slot and d.ordinal < p_before
+     and (d.event in ('opened', 'escalated') or d.body ->> 'of' in ('opened', 'escalated'))
 $$;
-comment on function sync.probe_slot(text) is 'Tries the oldest message that was given up at an address, and is still so, once more.';
+comment on function sync.was_told(uuid, text, bigint) is 'Whether a message that an alert has opened has arrived at an address, or may yet. p_before: messages before this ordinal count.';
 
-revoke all on function sync.put_messages(uuid[], text[], text[], text), sync.slot_of(text, text, boolean, boolean), sync.move_messages(), sync.is_needed(public.sync_alert_deliveries),
-  sync.wake_messages(text), sync.probe_slot(text), sync.fill_outbox(boolean, boolean, text) from public;
+create function sync.drop_untold_ends(p_ref text) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_end  public.sync_alert_deliveries;
+  v_told uuid[];
+begin
+  for v_end in
+    select * from public.sync_alert_deliveries where status = 'waiting' and tries = 0 and (event = 'cleared' or body ->> 'of' = 'cleared') order by ordinal for no key update skip locked
+  loop
+    v_told := array(select a from unnest(v_end.alert_ids) with ordinality i (a, n) where sync.was_told(a, v_end.slot, v_end.ordinal) order by n);
+    if v_told = '{}' then
+      update public.sync_alert_deliveries set status = 'dropped', ended_at = clock_timestamp(), last_error = 'nobody there was told that it had opened' where id = v_end.id;
+    elsif v_told <> v_end.alert_ids then
+      update public.sync_alert_deliveries set alert_ids = v_told, body = sync.digest_message(id, 'cleared', slot, v_told, p_ref) where id = v_end.id;
+    end if;
+  end loop;
+end
+$$;
+comment on function sync.drop_untold_ends(text) is 'That an alert is over is nothing to an address to which nothing had come about it.';
+
+create function sync.put_summary(p_slot text, p_ref text) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_ids uuid[] := array(
+    select distinct a.id
+      from (select m.alert_ids from public.sync_alert_deliveries m where m.slot = p_slot and m.status = 'missed'
+            union all
+            select f.alert_ids from public.sync_alert_deliveries f
+             where f.slot = p_slot and f.status = 'failed' and not sync.is_needed(f) and sync.end_unneeded(f) = 'missed') d
+     cross join unnest(d.alert_ids) i (id) join public.sync_alerts a on a.id = i.id
+     where a.closed_at is not null and not exists (
+         select from public.sync_alert_deliveries o
+          where o.alert_ids @> array[a.id] and o.slot = p_slot and (o.status = 'delivered' or o.status in ('waiting', 'sent') and o.body ->> 'of' = 'missed')));
+  v_id  uuid := gen_random_uuid();
+begin
+  update public.sync_alert_deliveries set status = 'dropped' where slot = p_slot and status = 'missed';
+  if v_ids <> '{}' then
+    insert into public.sync_alert_deliveries (id, event, slot, alert_ids, body)
+    values (v_id, 'digest', p_slot, v_ids, sync.digest_message(v_id, 'missed', p_slot, v_ids, p_ref));
+  end if;
+end
+$$;
+comment on function sync.put_summary(text, text) is 'One message about what opened and was over while nothing arrived at an address.';
+
+create function sync.nobody_told() returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with undelivered as (
+    select u.subject as slot, u.told_severity is not null and exists (
+             select from public.sync_alert_deliveries o where o.alert_ids @> array[u.id] and o.status = 'delivered') as told
+      from public.sync_alerts u where u.kind = 'alert_undelivered' and u.closed_at is null
+  )
+  select exists (select from undelivered where not told)
+      or exists (
+        select from public.sync_alert_deliveries d cross join unnest(d.alert_ids) i (id) join public.sync_alerts a on a.id = i.id and a.closed_at is null
+         where d.status in ('waiting', 'sent') and d.created_at < clock_timestamp() - interval '15 minutes'
+           and d.slot not in (select u.slot from undelivered u where u.told)
+           -- A later one that has arrived says it as well, but for the one that it is over.
+           and not exists (select from public.sync_alert_deliveries o
+                            where o.alert_ids @> array[a.id] and o.ordinal > d.ordinal and o.status = 'delivered' and sync.end_unneeded(o) = 'missed'))
+$$;
+comment on function sync.nobody_told() is
+  'Whether people do not hear: messages do not arrive at an address, and no other one was told of that (alert_undelivered); or a message about an open alert has not arrived anywhere for a quarter of an hour.';
+
+create function sync.probe_slot(p_slot text, p_ref text) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if exists (select from public.sync_alert_deliveries o where o.slot = p_slot and o.status in ('waiting', 'sent')) then
+    return;
+  end if;
+  update public.sync_alert_deliveries d
+     set status = 'waiting', tries = greatest(d.tries - 1, 0), next_attempt_at = clock_timestamp(), ended_at = null, body = sync.fresh_body(d, p_ref)
+   where d.id = (select f.id from public.sync_alert_deliveries f where f.slot = p_slot and f.status = 'failed' and sync.is_needed(f) order by f.ordinal limit 1);
+  if not found then
+    -- Nothing of it is still so: that it was is what shows whether the address works.
+    perform sync.put_summary(p_slot, p_ref);
+  end if;
+end
+$$;
+comment on function sync.probe_slot(text, text) is
+  'Tries the oldest message that was given up at an address, and is still so, once more; where none is still so, a summary of them.';
+
+create function sync.slot_secret(p_slot text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+as $$ select 'isthmus_webhook_url' || case p_slot when 'second' then '_2' else '' end $$;
+comment on function sync.slot_secret(text) is 'Which secret of Vault holds the first, and the second address.';
+
+create function sync.tell_undelivered(p_first boolean, p_second boolean, p_ref text) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_slot    text;
+  v_last    public.sync_alert_deliveries;
+  v_says    text;
+  v_details jsonb;
+begin
+  foreach v_slot in array array['first', 'second'] loop
+    v_says := null;
+    if (case v_slot when 'first' then p_first else p_second end) then
+      -- The latest end at the address counts.
+      select * into v_last from public.sync_alert_deliveries where slot = v_slot and status in ('delivered', 'failed') order by ended_at desc limit 1;
+      if v_last.status = 'failed' then
+        v_says := format('Messages about alerts do not arrive at the %s address (Vault secret %s): %s.', v_slot, sync.slot_secret(v_slot), v_last.last_error);
+        v_details := jsonb_build_object('since', v_last.ended_at, 'delivery', v_last.id, 'status', v_last.status_code, 'error', v_last.last_error);
+        if v_last.ended_at <= now() - interval '1 hour' then
+          perform sync.probe_slot(v_slot, p_ref);
+        end if;
+      else
+        perform sync.wake_messages(v_slot, p_ref);
+        perform sync.put_summary(v_slot, p_ref);
+      end if;
+    else
+      -- Whatever comes back, or comes instead, is tried at once.
+      perform sync.wake_messages(v_slot, p_ref);
+      update public.sync_alert_deliveries d set status = sync.end_unneeded(d), ended_at = clock_timestamp()
+       where d.slot = v_slot and d.status = 'waiting' and d.event <> 'test' and not sync.is_needed(d);
+      if exists (select from public.sync_alert_deliveries d join public.sync_alerts a on a.id = any (d.alert_ids)
+                  where d.slot = v_slot and d.status = 'waiting' and a.closed_at is null and a.kind <> 'alert_undelivered') then
+        v_says := format('Messages about alerts wait for the %s address: there is no Vault secret %s.', v_slot, sync.slot_secret(v_slot));
+        v_details := jsonb_build_object('missing', sync.slot_secret(v_slot));
+      end if;
+    end if;
+    if v_says is null then
+      perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'alert_undelivered' and subject = v_slot and closed_at is null));
+    elsif not exists (select from public.sync_alerts where kind = 'alert_undelivered' and subject = v_slot and closed_at is null and details = v_details) then
+      perform sync.raise_alert('alert_undelivered', 'critical', null, null, null, v_says, v_details, v_slot);
+    end if;
+  end loop;
+end
+$$;
+comment on function sync.tell_undelivered(boolean, boolean, text) is
+  'Opens the alert alert_undelivered of an address while the latest message to it was given up, or messages wait for it that is not there; closes it when one has arrived, or none waits. Then what was given up is sent again; before, one message an hour. p_first, p_second: which addresses there are. p_ref: that of the project.';
+
+revoke all on function sync.is_needed(public.sync_alert_deliveries), sync.end_unneeded(public.sync_alert_deliveries), sync.fresh_body(public.sync_alert_deliveries, text),
+  sync.wake_messages(text, text), sync.was_told(uuid, text, bigint), sync.drop_untold_ends(text), sync.put_summary(text, text), sync.nobody_told(), sync.probe_slot(text, text),
+  sync.slot_secret(text), sync.tell_undelivered(boolean, boolean, text) from public;
 
 -- supabase/schemas/functions/deliver-alerts.sql
 
@@ -11188,11 +11916,6 @@ exception
 end
 $$;
 comment on function sync.address_of(text) is 'An address of Vault, checked. Both null: there is none. problem holds no part of it.';
-
-create function sync.slot_secret(p_slot text) returns text
-language sql immutable security invoker set search_path = pg_catalog, pg_temp
-as $$ select 'isthmus_webhook_url' || case p_slot when 'second' then '_2' else '' end $$;
-comment on function sync.slot_secret(text) is 'Which secret of Vault holds the first, and the second address.';
 
 create function sync.webhook_headers(p_id uuid, p_body text) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -11229,6 +11952,27 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function sync.note_failed_try(uuid, integer, text) is 'A try of a message has failed: there is another one after a growing pause, or the message has failed.';
 
+create function sync.refuses_message(p_status integer) returns boolean
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Key, address, time and rate are the address's matter.
+  select p_status between 400 and 499 and p_status not in (401, 403, 404, 408, 410, 429)
+$$;
+comment on function sync.refuses_message(integer) is 'Whether a status refuses this one message for good, and tells nothing of the address.';
+
+create function sync.note_refused_message(p_message public.sync_alert_deliveries, p_status integer) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_alert_deliveries d
+     set status_code = p_status, request_id = null, next_attempt_at = clock_timestamp(),
+         status = case when not d.body ? 'refused' then 'waiting' when d.body ? 'last' then 'dropped' else 'failed' end,
+         ended_at = case when d.body ? 'refused' then clock_timestamp() end,
+         last_error = case when d.body ? 'refused' then format('the answer was status %s, to a short message as well', p_status)
+                           else format('the answer was status %s: this message is refused, and a short one goes instead', p_status) end,
+         body = case when d.body ? 'refused' then d.body else sync.short_message(d.body, p_status) end
+   where d.id = p_message.id
+$$;
+comment on function sync.note_refused_message(public.sync_alert_deliveries, integer) is
+  'The receiver refuses a message as such: a short one goes instead, once. Where that is refused as well, the message has failed.';
+
 create function sync.read_webhook_answers() returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_sort = off as $$
 declare
@@ -11246,7 +11990,7 @@ begin
         where i.indrelid = v_answers and i.indisvalid and i.indpred is null and a.attname = 'created')) then
     begin
       for v_one in execute $sql$
-        select distinct on (d.id) d.id, r.status_code, coalesce(r.timed_out, false) as timed_out, r.error_msg
+        select distinct on (d.id) d as message, d.id, r.status_code, coalesce(r.timed_out, false) as timed_out, r.error_msg
           from unnest($1) d
           join (select id, status_code, timed_out, error_msg, created from net._http_response where created >= $2 order by created desc limit 5000) r
             on r.id = d.request_id and r.created between d.tried_at - interval '5 seconds' and d.tried_at + interval '2 minutes'
@@ -11255,8 +11999,11 @@ begin
       loop
         v_count := v_count + 1;
         if not v_one.timed_out and v_one.status_code between 200 and 299 then
-          update public.sync_alert_deliveries set status = 'delivered', status_code = v_one.status_code, last_error = null, ended_at = clock_timestamp()
+          update public.sync_alert_deliveries set status = 'delivered', status_code = v_one.status_code, ended_at = clock_timestamp(),
+                 last_error = case when body ? 'refused' then format('the whole message was refused with status %s; a short one has arrived', body ->> 'refused') end
            where id = v_one.id;
+        elsif not v_one.timed_out and sync.refuses_message(v_one.status_code) and (v_one.message).event <> 'test' then
+          perform sync.note_refused_message(v_one.message, v_one.status_code);
         else
           perform sync.note_failed_try(v_one.id, v_one.status_code, case
             when v_one.timed_out then 'no answer within 5 seconds'
@@ -11309,50 +12056,6 @@ end
 $$;
 comment on function sync.send_message(public.sync_alert_deliveries, text, text) is 'Tries a message once. Without an address it is dropped; with a problem of the address the try has failed.';
 
-create function sync.tell_undelivered(p_first boolean, p_second boolean) returns void
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_slot    text;
-  v_last    public.sync_alert_deliveries;
-  v_says    text;
-  v_details jsonb;
-begin
-  foreach v_slot in array array['first', 'second'] loop
-    v_says := null;
-    if (case v_slot when 'first' then p_first else p_second end) then
-      -- The latest end at the address counts.
-      select * into v_last from public.sync_alert_deliveries where slot = v_slot and status in ('delivered', 'failed') order by ended_at desc limit 1;
-      if v_last.status = 'failed' then
-        v_says := format('Messages about alerts do not arrive at the %s address (Vault secret %s): %s.', v_slot, sync.slot_secret(v_slot), v_last.last_error);
-        v_details := jsonb_build_object('since', v_last.ended_at, 'delivery', v_last.id, 'status', v_last.status_code, 'error', v_last.last_error);
-        if v_last.ended_at <= now() - interval '1 hour' then
-          perform sync.probe_slot(v_slot);
-        end if;
-      else
-        perform sync.wake_messages(v_slot);
-      end if;
-    else
-      -- Whatever comes back, or comes instead, is tried at once.
-      perform sync.wake_messages(v_slot);
-      update public.sync_alert_deliveries d set status = 'dropped', ended_at = clock_timestamp()
-       where d.slot = v_slot and d.status = 'waiting' and d.event <> 'test' and not sync.is_needed(d);
-      if exists (select from public.sync_alert_deliveries d join public.sync_alerts a on a.id = any (d.alert_ids)
-                  where d.slot = v_slot and d.status = 'waiting' and a.closed_at is null and a.kind <> 'alert_undelivered') then
-        v_says := format('Messages about alerts wait for the %s address: there is no Vault secret %s.', v_slot, sync.slot_secret(v_slot));
-        v_details := jsonb_build_object('missing', sync.slot_secret(v_slot));
-      end if;
-    end if;
-    if v_says is null then
-      update public.sync_alerts set closed_at = now() where kind = 'alert_undelivered' and subject = v_slot and closed_at is null;
-    elsif not exists (select from public.sync_alerts where kind = 'alert_undelivered' and subject = v_slot and closed_at is null and details = v_details) then
-      perform sync.raise_alert('alert_undelivered', 'critical', null, null, null, v_says, v_details, v_slot);
-    end if;
-  end loop;
-end
-$$;
-comment on function sync.tell_undelivered(boolean, boolean) is
-  'Opens the alert alert_undelivered of an address while the latest message to it was given up, or messages wait for it that is not there; closes it when one has arrived, or none waits. Then what was given up is sent again; before, one message an hour. p_first, p_second: which addresses there are.';
-
 create function sync.beat() returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -11364,9 +12067,12 @@ begin
   v_to := sync.address_of('isthmus_heartbeat_url');
   update public.sync_alert_settings set heartbeat_at = v_tick where v_tick is not null and heartbeat_at is distinct from v_tick;
   get diagnostics v_beats = row_count;
-  update public.sync_jobs set success_told_at = succeeded_at where success_told_at is distinct from succeeded_at;
+  -- Not that of who edits a job, or ends an execution of it, at this moment.
+  update public.sync_jobs set success_told_at = succeeded_at
+   where id in (select j.id from public.sync_jobs j where j.success_told_at is distinct from j.succeeded_at for no key update skip locked);
   get diagnostics v_known = row_count;
-  v_beats := v_beats + v_known;
+  -- Where people cannot be told, the monitor tells them that the calls stay away.
+  v_beats := case when sync.nobody_told() then 0 else v_beats + v_known end;
   begin
     for i in 1 .. case when v_to.url is null then 0 else v_beats end loop
       perform sync.send_request('the call of the heartbeat', v_to.url, '{}', null, 5000);
@@ -11375,7 +12081,7 @@ begin
     get stacked diagnostics v_to.problem = message_text;
   end;
   if v_to.problem is null then
-    update public.sync_alerts set closed_at = now() where kind = 'heartbeat_invalid' and closed_at is null;
+    perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'heartbeat_invalid' and closed_at is null));
     return case when v_to.url is null then 0 else v_beats end;
   end if;
   perform sync.raise_alert('heartbeat_invalid', 'warning', null, null, null, 'The heartbeat address cannot be called: ' || v_to.problem || '.', '{}');
@@ -11383,7 +12089,7 @@ begin
 end
 $$;
 comment on function sync.beat() is
-  'Calls the heartbeat address of Vault once for a new tick without a failed part, and once for each job that has succeeded since. Returns how often.';
+  'Calls the heartbeat address of Vault once for a new tick without a failed part, and once for each job that has succeeded since; not while nobody can be told of an alert (sync.nobody_told). Returns how often.';
 
 create function sync.deliver_alerts() returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
@@ -11392,6 +12098,7 @@ declare
   v_first   boolean;
   v_second  boolean;
   v_beats   integer;
+  v_ref     text := sync.project_ref();
   v_message public.sync_alert_deliveries;
 begin
   if not exists (select from public.sync_alert_settings) then
@@ -11407,15 +12114,17 @@ begin
   v_first := coalesce(v_to.first, v_to.first_problem) is not null;
   v_second := coalesce(v_to.second, v_to.second_problem) is not null;
   update public.sync_alert_settings set looked_at = clock_timestamp(), addressed = v_first or v_second;
-  update public.sync_alerts set closed_at = now() where kind = 'alerts_not_delivered' and closed_at is null;
+  perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'alerts_not_delivered' and closed_at is null));
+  perform sync.apply_alert_notes();
   perform sync.read_webhook_answers();
   if v_second and not v_first then
-    perform sync.wake_messages('first');
+    perform sync.wake_messages('first', v_ref);
     perform sync.move_messages();
   end if;
-  perform sync.tell_undelivered(v_first, v_second);
+  perform sync.tell_undelivered(v_first, v_second, v_ref);
   v_beats := sync.beat();
-  perform sync.fill_outbox(v_first, v_second, sync.project_ref());
+  perform sync.fill_outbox(v_first, v_second, v_ref);
+  perform sync.drop_untold_ends(v_ref);
   -- Of one alert the messages to one address arrive in their order.
   for v_message in
     select d.* from public.sync_alert_deliveries d
@@ -11447,7 +12156,8 @@ $$;
 comment on function sync.test_alert() is
   'Has a test message sent to both addresses within a minute. Returns the ids of the rows in sync_alert_deliveries, which say what became of each.';
 
-revoke all on function sync.address_of(text), sync.slot_secret(text), sync.webhook_headers(uuid, text), sync.note_failed_try(uuid, integer, text),
-  sync.read_webhook_answers(), sync.send_message(public.sync_alert_deliveries, text, text), sync.tell_undelivered(boolean, boolean), sync.beat(),
+revoke all on function sync.address_of(text), sync.webhook_headers(uuid, text), sync.note_failed_try(uuid, integer, text),
+  sync.refuses_message(integer), sync.note_refused_message(public.sync_alert_deliveries, integer),
+  sync.read_webhook_answers(), sync.send_message(public.sync_alert_deliveries, text, text), sync.beat(),
   sync.deliver_alerts(), sync.test_alert() from public;
 grant execute on function sync.test_alert() to isthmus_worker;

@@ -1,5 +1,5 @@
 import type { Sql } from "postgres";
-import { kindOf } from "../shared/schema/kinds.ts";
+import { kindOf } from "../shared/entity/kinds.ts";
 import { behindDomains } from "../shared/sql/types.ts";
 
 /** What the catalog of either side says of a column. */

@@ -1,4 +1,4 @@
-import type { FindingCode } from "../shared/jobs/contract/finding.ts";
+import type { FindingCode } from "../shared/contract/finding.ts";
 
 /** What each finding means, and what to do in general, for docs/errors.md: a finding itself says both with its names. */
 export const FINDING_TEXTS: Readonly<Record<FindingCode, readonly [meaning: string, remedy: string]>> = {

@@ -3,7 +3,7 @@ import { pathToFileURL } from "node:url";
 import { format, resolveConfig } from "prettier";
 import { CAUGHT_STATES, OWN_STATES } from "../shared/db/own-states.ts";
 import { ERRORS } from "../shared/errors.ts";
-import { DRIFT, FINDINGS, INSPECTED, type FindingCode, type Severity } from "../shared/jobs/contract/finding.ts";
+import { DRIFT, FINDINGS, INSPECTED, type FindingCode, type Severity } from "../shared/contract/finding.ts";
 import { FINDING_TEXTS } from "./finding-texts.ts";
 import { writeOrCheck } from "./write-or-check.ts";
 

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join, relative, resolve, sep } from "node:path";
 import { pathToFileURL } from "node:url";
-import type { Installation } from "../shared/entities/installation.ts";
+import type { Installation } from "../shared/entity/installation.ts";
 
 export const ROOT = resolve(import.meta.dirname, "..");
 export const CONFIG_FILE = join(ROOT, "isthmus.json");

@@ -3,8 +3,8 @@ import { createRequire } from "node:module";
 import { dirname, join, resolve, sep } from "node:path";
 import { compileFunction } from "node:vm";
 import { build } from "esbuild";
-import type { Entity, Field, SourceRow } from "../shared/entities/define-entity.ts";
-import type { ValueRule } from "../shared/entities/rules.ts";
+import type { Entity, Field, SourceRow } from "../shared/entity/define-entity.ts";
+import type { ValueRule } from "../shared/entity/rules.ts";
 import { ROOT } from "./installations.ts";
 
 /** What the source may hold, as text: each kind of value, its edges, and what is no such value. */
@@ -99,7 +99,7 @@ export async function madeOf(
 /** Where the engine of an installation stands: beside it, or in this repository. */
 export function engineOf(folder: string): string {
   const beside = resolve(folder, "../../shared");
-  return existsSync(join(beside, "sql/projection.ts")) ? beside : join(ROOT, "shared");
+  return existsSync(join(beside, "source/projection.ts")) ? beside : join(ROOT, "shared");
 }
 
 /** Whether a file is of the engine, whose code means what it makes. */
@@ -111,7 +111,7 @@ export function isOfEngine(path: string, folder: string): boolean {
 async function loaded(folder: string, entities: readonly { readonly file: string; readonly name: string }[]): Promise<Made> {
   const lines = [
     ...entities.map(({ file, name }) => `import { ${name} } from ${JSON.stringify(resolve(folder, file))};`),
-    `export { projectionSql } from ${JSON.stringify(join(engineOf(folder), "sql/projection.ts"))};`,
+    `export { projectionSql } from ${JSON.stringify(join(engineOf(folder), "source/projection.ts"))};`,
     `export const entities = { ${entities.map(({ name }) => name).join(", ")} };`,
   ];
   const { outputFiles } = await build({

@@ -1,11 +1,11 @@
 import { systemClock } from "./clock.ts";
 import { loadConfig, refuseUnverified, type Config } from "./config.ts";
 import { connect } from "./db/connect.ts";
-import type { Installation } from "./entities/installation.ts";
-import { definitionHash, validateRegistry } from "./entities/validate-registry.ts";
+import type { Installation } from "./entity/installation.ts";
+import { definitionHash, validateRegistry } from "./entity/validate-registry.ts";
 import { IsthmusError } from "./errors.ts";
-import { createMappingCache } from "./pipeline/mapping-cache.ts";
-import type { Context } from "./pipeline/types.ts";
+import { createMappingCache } from "./page/mapping-cache.ts";
+import type { Context } from "./page/types.ts";
 import { createPageQueue } from "./queue/page-queue.ts";
 import type { Runtime } from "./runtime.ts";
 

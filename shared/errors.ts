@@ -108,9 +108,9 @@ export const ERRORS = {
     status: 503,
     retryable: true,
     meaning:
-      "The worker's sessions have session_replication_role = replica: foreign keys and triggers would not hold, those that guard the sync included. No page is claimed, and nothing begins.",
+      "The worker's sessions have session_replication_role = replica: foreign keys and triggers would not hold, those that guard the sync included. No page is claimed, and nothing begins. Or what a page counted was not added up: a trigger of sync_page_log is off. That page commits nothing.",
     remedy:
-      "As a superuser of the target: alter role isthmus_worker reset session_replication_role, or the same for its database. Nothing is lost: what is in the queue comes back by itself.",
+      "As a superuser of the target: alter role isthmus_worker reset session_replication_role, or the same for its database. For a trigger that is off: alter table public.sync_page_log enable trigger all. Nothing is lost: what is in the queue comes back by itself.",
   },
   DEPLOYMENT_BEHIND: {
     status: 503,

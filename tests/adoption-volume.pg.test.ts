@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { previewAdoptions } from "../shared/jobs/adopt.ts";
+import { previewAdoptions } from "../shared/plan/adopt.ts";
 import { adopt } from "./support/adoption.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
 

@@ -1,9 +1,9 @@
 import postgres from "postgres";
 import { describe, expect, it } from "vitest";
 import type { IsthmusError } from "../shared/errors.ts";
-import { previewAdoptions, startAdoption } from "../shared/jobs/adopt.ts";
-import { tick } from "../shared/jobs/tick.ts";
-import { adoptAs } from "../shared/sql/adoption.ts";
+import { previewAdoptions, startAdoption } from "../shared/plan/adopt.ts";
+import { tick } from "../shared/tick/tick.ts";
+import { adoptAs } from "../shared/target/adoption.ts";
 import { adopt, idsOf, loosen } from "./support/adoption.ts";
 import { ownerUrl } from "./support/databases.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { startDueJobs } from "../shared/jobs/start-jobs.ts";
-import { tick } from "../shared/jobs/tick.ts";
-import { takeDueJobs } from "../shared/sql/jobs.ts";
+import { startDueJobs } from "../shared/tick/start-jobs.ts";
+import { tick } from "../shared/tick/tick.ts";
+import { takeDueJobs } from "../shared/target/jobs.ts";
 import { IsthmusError } from "../shared/errors.ts";
-import type { Context } from "../shared/pipeline/types.ts";
+import type { Context } from "../shared/page/types.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 import { createStranger, createStrangers, ENTITY, type Stranger } from "./support/stranger.ts";
 
@@ -313,6 +313,27 @@ describe("a job that does not begin", () => {
       await tick(test.context);
     }
     expect(await told()).toEqual([]);
+  });
+
+  it("is told when a part that looks seldom fails three looks in a row, however many ticks lie between", async () => {
+    await using test = await two();
+    const told = async () =>
+      (
+        await test.target.admin<{ subject: string }[]>`
+        select subject from public.sync_alerts where kind = 'tick_part_failed' and closed_at is null`
+      ).map(({ subject }) => subject);
+    const looks = async () => {
+      await test.target.admin`update public.sync_queue_looks set looked_at = looked_at - interval '1 hour'`;
+      // Nobody answers for QStash here. It is asked in the first of these ticks.
+      for (let n = 0; n < 4; n++) await tick(test.context);
+    };
+    await looks();
+    await looks();
+    expect(await told()).toEqual([]);
+    await looks();
+    expect(await told()).toEqual(["deliveries"]);
+    await tick(test.context);
+    expect(await told()).toEqual(["deliveries"]);
   });
 
   it("whose tick is killed each time is put off with growing pauses, and told; what kills no more begins", async () => {

@@ -16,8 +16,8 @@ describe("alerts leave the building", () => {
   let source = 0;
 
   beforeAll(async () => {
-    // Nothing runs here but what the tests run: no function at all, and no job.
-    hosted = await startHosted("alert-deliveries", { "cron.max_running_jobs": "0" });
+    // Nothing runs here but what the tests run: no function at all, and no job, since pg_cron does not reach the server. Of 0 running jobs it makes 1.
+    hosted = await startHosted("alert-deliveries", { "cron.host": "/nowhere" });
     receiver = await WebhookReceiver.start(KEY);
     const [row] = await hosted.admin<{ id: number }[]>`insert into public.sync_sources (name) values ('legacy') returning id`;
     source = row?.id ?? 0;
@@ -37,7 +37,7 @@ describe("alerts leave the building", () => {
   };
   beforeEach(async () => {
     worker ??= await startNetWorker({ url: hosted.url, pauseMs: 10 });
-    await hosted.admin`truncate public.sync_alert_deliveries, public.sync_ticks, net.http_request_queue, net._http_response`;
+    await hosted.admin`truncate public.sync_alert_deliveries, public.sync_alert_notes, public.sync_ticks, net.http_request_queue, net._http_response`;
     await hosted.admin`delete from public.sync_alerts`;
     await hosted.admin`delete from public.sync_alert_settings`;
     await hosted.admin`update public.sync_jobs set succeeded_at = null, success_told_at = null`;
@@ -52,7 +52,7 @@ describe("alerts leave the building", () => {
 
   const asWorker = (statement: string, values: readonly unknown[] = []) =>
     hosted.admin.begin(async (tx) => {
-      await tx.unsafe("set local role isthmus_worker");
+      await tx.unsafe("set local role isthmus_worker; set local statement_timeout = '10s'");
       await tx.unsafe(statement, values as never[]);
     });
   const entity = (n: number) => `(select id from public.sync_entities where entity_type = 'entity_${n}')`;
@@ -233,6 +233,30 @@ describe("alerts leave the building", () => {
       expect(told()).toEqual(["first digest 5"]);
     });
 
+    it("of one a minute is single messages up to the bound of the hour, then a digest every ten minutes", async () => {
+      await hosted.owner`insert into public.sync_alert_settings (hourly) values (3)`;
+      for (let n = 1; n <= 12; n++) {
+        await raise("queue_old", n > 6 ? "critical" : "warning", n);
+        await look();
+      }
+      await minutes(1);
+      expect(told()).toEqual(Array(3).fill("first opened queue_old"));
+      await hosted.admin`update public.sync_alert_deliveries set created_at = created_at - interval '10 minutes'`;
+      await minutes(1);
+      expect(told()).toEqual(["first digest 9"]);
+      await close("queue_old");
+      await minutes(1);
+      expect(told()).toEqual([]);
+      await hosted.admin`update public.sync_alert_deliveries set created_at = created_at - interval '10 minutes'`;
+      await minutes(1);
+      expect(told()).toEqual(["first digest 12"]);
+      // An hour later one is one again.
+      await hosted.admin`update public.sync_alert_deliveries set created_at = created_at - interval '1 hour'`;
+      await raise("brake", "critical", 1);
+      await minutes(1);
+      expect(told()).toEqual(["first opened brake"]);
+    });
+
     it("of ten thousand costs a look what it finds, not what is closed", async () => {
       const blocks = async () => {
         await look();
@@ -334,8 +358,53 @@ describe("alerts leave the building", () => {
       await close("surplus");
       await hosted.owner`select sync.test_alert()`;
       await minutes(3);
-      expect(told().sort()).toEqual(["first cleared surplus", "first opened brake", "first test"]);
+      // That it is over is nothing to who was never told of it: a summary says that it was.
+      expect(told().sort()).toEqual(["first digest 1", "first opened brake", "first test"]);
       expect(await openKinds()).toEqual(["brake"]);
+    });
+
+    it("that refuses one message as such gets a short one, once, and the address is not taken for dead", async () => {
+      receiver.answer = ({ body }: Received) => ("remedy" in body ? 413 : 200);
+      await raise("brake", "critical", 1, `${"long ".repeat(300)} <b>é`);
+      await minutes(2);
+      const [whole, short, ...more] = receiver.take();
+      expect(more).toEqual([]);
+      expect(short?.delivery).toBe(whole?.delivery);
+      expect(short).toMatchObject({
+        signed: true,
+        body: {
+          event: "opened",
+          kind: "brake",
+          severity: "critical",
+          refused: 413,
+          text: "[critical] brake of entity_1 (legacy) The whole message was refused here with status 413. See sync_alerts.",
+        },
+      });
+      expect(await deliveries()).toEqual([
+        {
+          event: "opened",
+          slot: "first",
+          status: "delivered",
+          tries: 2,
+          error: "the whole message was refused with status 413; a short one has arrived",
+        },
+      ]);
+      expect(await openKinds()).toEqual(["brake"]);
+    });
+
+    it("that refuses a message in both forms is told once, not again and again while others arrive", async () => {
+      receiver.answer = ({ body }: Received) => (body["kind"] === "brake" ? 400 : 200);
+      await raise("brake", "critical", 1);
+      await minutes(2);
+      expect(await openKinds()).toEqual(["alert_undelivered", "brake"]);
+      await raise("surplus", "warning", 2);
+      await minutes(6);
+      expect(await openKinds()).toEqual(["brake", "surplus"]);
+      expect(told()).toEqual([...["first opened brake", "first opened brake", "first opened surplus", "first opened brake"]]);
+      expect(await hosted.admin`select occurrences from public.sync_alerts where kind = 'alert_undelivered'`).toEqual([
+        { occurrences: 1 },
+      ]);
+      expect((await deliveries()).map(({ status }) => status)).toEqual(["dropped", "delivered"]);
     });
 
     it("whose answers pg_net loses in a crash gets it again, under the same id", async () => {
@@ -456,7 +525,8 @@ describe("alerts leave the building", () => {
     expect(text).not.toMatch(/[<>]/);
     expect(text).toContain("&lt;!channel&gt;");
     expect(text.length).toBeLessThan(3_500);
-    expect(text.split("\n")).toHaveLength(4);
+    expect(text.split("\n")).toHaveLength(5);
+    expect(text.split("\n")[2]).toBe("Codes: BRAKE_APPLIED.");
     await hosted.admin`update public.sync_entities set entity_type = 'entity_30' where entity_type like 'x%'`;
   });
 
@@ -553,7 +623,7 @@ describe("alerts leave the building", () => {
       await secret("webhook_url", `${receiver.base}/first/${TOKEN}`);
       await dueNow();
       await minutes(2);
-      expect(told().sort()).toEqual(["first cleared brake", "first cleared horizon_held", "first opened surplus"]);
+      expect(told().sort()).toEqual(["first cleared brake", "first digest 1", "first opened surplus"]);
       expect(await openKinds()).toEqual(["surplus"]);
     });
 
@@ -590,6 +660,45 @@ describe("alerts leave the building", () => {
       await minutes(3);
       expect(told().sort()).toEqual(["first cleared horizon_held", "first opened brake", "first opened surplus"]);
       expect(await openKinds()).toEqual(["brake", "surplus"]);
+    });
+
+    it("tells in one summary what opened and was over while nothing arrived, and not that it is over", async () => {
+      await hosted.owner`insert into public.sync_alert_settings (tries) values (1)`;
+      receiver.answer = 500;
+      for (let n = 1; n <= 3; n++) await raise("brake", "critical", n);
+      await minutes(2);
+      await close("brake");
+      await minutes(2);
+      receiver.take();
+      receiver.answer = 200;
+      await hosted.owner`select sync.test_alert()`;
+      await minutes(4);
+      const messages = receiver.take();
+      expect(messages.map(({ body }) => body["event"]).sort()).toEqual(["digest", "test"]);
+      const summary = messages.find(({ body }) => body["event"] === "digest");
+      expect(summary?.body).toMatchObject({ of: "missed", count: 3 });
+      expect(summary?.body["text"]).toMatch(
+        /^While messages did not arrive here, 3 alerts opened that are over:\n\[critical\] brake of entity_1 /,
+      );
+      expect(await openKinds()).toEqual([]);
+    });
+
+    it("and a digest that was given up says which of its alerts are over", async () => {
+      await hosted.owner`insert into public.sync_alert_settings (tries, digest_above) values (1, 2)`;
+      receiver.answer = 500;
+      for (let n = 1; n <= 3; n++) await raise("brake", "critical", n);
+      await minutes(1);
+      await asWorker(`select sync.close_alerts(array(select id from public.sync_alerts where entity_id = ${entity(1)}))`);
+      await minutes(1);
+      receiver.take();
+      receiver.answer = 200;
+      await hosted.owner`select sync.test_alert()`;
+      await minutes(3);
+      const messages = receiver.take();
+      expect(messages.map(({ body }) => body["event"])).toEqual(["test", "digest"]);
+      const text = String(messages[1]?.body["text"]);
+      expect(text).toContain("of entity_1 (legacy) (over)\n");
+      expect(text).toContain("of entity_2 (legacy)\n");
     });
 
     it("has everything told to the second, and the one that fails is told to the other", async () => {
@@ -630,6 +739,143 @@ describe("alerts leave the building", () => {
       await raiseOf("job_failed", "b");
       await minutes(1);
       expect(told()).toEqual(["first opened job_failed", "first opened job_failed"]);
+    });
+  });
+
+  describe("what comes and goes", () => {
+    const older = (minutes: number) =>
+      hosted.admin`
+        update public.sync_alerts set closed_at = closed_at - make_interval(mins => ${minutes}), told_at = told_at - make_interval(mins => ${minutes})`;
+    const rows = async () => [
+      ...(await hosted.admin`select occurrences, acknowledged_by as by, severity from public.sync_alerts where kind = 'brake' order by first_seen_at`),
+    ];
+    const flap = async (times: number) => {
+      for (let n = 0; n < times; n++) {
+        await raise("brake", "critical", 1);
+        await minutes(1);
+        await close("brake");
+        await minutes(1);
+      }
+    };
+
+    it("within half an hour is one alert, which is told once, and as over when it stays away", async () => {
+      await flap(4);
+      expect(told()).toEqual(["first opened brake", "first cleared brake"]);
+      expect(await rows()).toEqual([{ occurrences: 4, by: null, severity: "critical" }]);
+      await older(20);
+      await flap(1);
+      expect(told()).toEqual([]);
+      await older(20);
+      await raise("brake", "critical", 1);
+      await minutes(2);
+      const [again, ...more] = receiver.take();
+      expect(more).toEqual([]);
+      expect(again?.body["text"]).toMatch(/^Again: \[critical\] brake of entity_1/);
+      await close("brake");
+      await minutes(1);
+      await flap(2);
+      expect(told()).toEqual([]);
+      await older(31);
+      await minutes(1);
+      expect(told()).toEqual(["first cleared brake"]);
+      await raise("brake", "critical", 1);
+      await minutes(1);
+      expect(told()).toEqual(["first opened brake"]);
+      expect((await rows()).length).toBe(2);
+    });
+
+    it("keeps who looks after it, and nobody else is told", async () => {
+      await raise("brake", "critical", 1);
+      await minutes(1);
+      await hosted.owner`update public.sync_alerts set acknowledged_by = 'Ada'`;
+      await close("brake");
+      await minutes(1);
+      receiver.take();
+      await older(29);
+      await raise("brake", "critical", 1);
+      await older(60);
+      await minutes(1);
+      expect(told()).toEqual([]);
+      expect(await rows()).toEqual([{ occurrences: 2, by: "Ada", severity: "critical" }]);
+    });
+
+    it("and has come to stay is told again, also where somebody looks after it", async () => {
+      await raise("brake", "critical", 1);
+      await minutes(1);
+      await hosted.owner`update public.sync_alerts set acknowledged_by = 'Ada'`;
+      await close("brake");
+      await minutes(1);
+      receiver.take();
+      await raise("brake", "critical", 1);
+      await minutes(1);
+      expect(told()).toEqual([]);
+      await hosted.admin`update public.sync_alerts set told_at = told_at - interval '31 minutes', reopened_at = reopened_at - interval '31 minutes'`;
+      await minutes(2);
+      expect(receiver.take()).toMatchObject([
+        { body: { event: "opened", acknowledgedBy: "Ada", text: expect.stringMatching(/^Again: /) as unknown } },
+      ]);
+    });
+
+    it("and is worse than before is told at once", async () => {
+      await raise("brake", "warning", 1);
+      await minutes(1);
+      await close("brake");
+      await minutes(1);
+      receiver.take();
+      await raise("brake", "critical", 1);
+      await minutes(1);
+      expect(told()).toEqual(["first opened brake"]);
+    });
+  });
+
+  describe("a person who holds the rows of alerts", () => {
+    /** What happens while somebody has them in an open transaction. */
+    const whileHeld = async (happens: () => Promise<void>) => {
+      await hosted.owner.begin(async (tx) => {
+        await tx`select from public.sync_alerts for update`;
+        await happens();
+      });
+    };
+    const asOwner = (statement: string) =>
+      hosted.admin.begin(async (tx) => {
+        await tx.unsafe("set local role postgres; set local statement_timeout = '10s'");
+        await tx.unsafe(statement);
+      });
+    const rows = async () => [
+      ...(await hosted.admin`select kind, severity, occurrences, message, closed_at is null as open from public.sync_alerts order by kind`),
+    ];
+
+    it("holds up neither who raises nor who closes nor the watch nor the messages; a look after that writes what became of them", async () => {
+      await raise("brake", "warning", 1);
+      await raise("surplus", "warning", 2);
+      await raise("tick_missing", "warning");
+      await asOwner("select sync.watch_tick()");
+      const before = await rows();
+      await whileHeld(async () => {
+        await raise("brake", "critical", 1, "worse");
+        await raise("brake", "critical", 1, "worse still");
+        await close("surplus");
+        await asOwner("select sync.watch_tick()");
+        await asOwner("select sync.deliver_alerts()");
+        await raise("page_stalled", "critical", 3);
+        expect((await rows()).filter(({ kind }) => kind !== "page_stalled")).toEqual(before);
+      });
+      await look();
+      expect((await rows()).filter(({ kind }) => kind === "brake" || kind === "surplus")).toEqual([
+        { kind: "brake", severity: "critical", occurrences: 3, message: "worse still", open: true },
+        { kind: "surplus", severity: "warning", occurrences: 1, message: "what is wrong with surplus", open: false },
+      ]);
+      expect([...(await hosted.admin`select from public.sync_alert_notes`)]).toEqual([]);
+    });
+
+    it("and what was raised after it was closed stays open", async () => {
+      await raise("surplus", "warning", 2);
+      await whileHeld(async () => {
+        await close("surplus");
+        await raise("surplus", "warning", 2, "again");
+      });
+      await asWorker("select sync.apply_alert_notes()");
+      expect(await rows()).toEqual([{ kind: "surplus", severity: "warning", occurrences: 2, message: "again", open: true }]);
     });
   });
 
@@ -807,6 +1053,66 @@ describe("alerts leave the building", () => {
       await asWorker("update public.sync_jobs set succeeded_at = now()");
       expect(await beats()).toEqual([BEAT]);
       expect(await beats()).toEqual([]);
+    });
+
+    it("stays away while a message about an alert arrives nowhere, and comes back when one does", async () => {
+      await hosted.owner`insert into public.sync_alert_settings (tries) values (1)`;
+      receiver.answer = ({ path }: Received) => (path.startsWith("/first") ? 500 : 200);
+      await worked();
+      expect(await beats()).toEqual([BEAT]);
+      await raise("brake", "critical", 1);
+      await minutes(1);
+      receiver.take();
+      for (let n = 0; n < 2; n++) {
+        await worked();
+        expect(await beats()).toEqual([]);
+      }
+      await secret("webhook_url_2", `${receiver.base}/second/${TOKEN}`);
+      await minutes(1);
+      expect(told().filter((one) => !one.startsWith("beat"))).toEqual(["second opened alert_undelivered"]);
+      await worked();
+      expect(await beats()).toEqual([BEAT]);
+    });
+
+    it("stays away after a quarter of an hour of tries, and where the address is gone", async () => {
+      receiver.answer = ({ path }: Received) => (path.startsWith("/first") ? 500 : 200);
+      await raise("brake", "critical", 1);
+      await minutes(1);
+      receiver.take();
+      const aged = async (minutes: number) => {
+        await hosted.admin`
+          update public.sync_alert_deliveries set created_at = now() - make_interval(mins => ${minutes}), next_attempt_at = now() + interval '1 hour'`;
+        await worked();
+        return beats();
+      };
+      expect(await aged(14)).toEqual([BEAT]);
+      expect(await aged(16)).toEqual([]);
+      await secret("webhook_url", null);
+      expect(await aged(16)).toEqual([]);
+      await close("brake");
+      await look();
+      await worked();
+      expect(await beats()).toEqual([BEAT]);
+    });
+
+    it("stays away while the only address is dead, also where nothing is open any more; once an hour a summary shows whether it works again", async () => {
+      await hosted.owner`insert into public.sync_alert_settings (tries) values (1)`;
+      receiver.answer = ({ path }: Received) => (path.startsWith("/first") ? 500 : 200);
+      await raise("brake", "critical", 1);
+      await minutes(1);
+      await close("brake");
+      await minutes(1);
+      expect(await openKinds()).toEqual(["alert_undelivered"]);
+      receiver.take();
+      await worked();
+      expect(await beats()).toEqual([]);
+      receiver.answer = 200;
+      await hosted.admin`update public.sync_alert_deliveries set ended_at = ended_at - interval '1 hour'`;
+      await minutes(1);
+      expect(told()).toEqual(["first digest 1"]);
+      expect(await openKinds()).toEqual([]);
+      await worked();
+      expect(await beats()).toEqual([BEAT]);
     });
 
     it("and one that is no address is told by a warning until it is one", async () => {

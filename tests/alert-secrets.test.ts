@@ -1,9 +1,9 @@
 import { expect, it } from "vitest";
-import { showTested } from "../local/cli/alerts.ts";
-import { redirectedAddresses } from "../local/cli/redirects.ts";
-import { ALERT_SECRETS, alertSecrets, VAULT_SECRETS } from "../local/cli/setup/alert-secrets.ts";
-import type { Setup } from "../local/cli/setup/context.ts";
-import { fillVault } from "../local/cli/setup/schedule-ticks.ts";
+import { showTested } from "../cli/alerts.ts";
+import { redirectedAddresses } from "../cli/redirects.ts";
+import { ALERT_SECRETS, alertSecrets, VAULT_SECRETS } from "../cli/setup/alert-secrets.ts";
+import type { Setup } from "../cli/setup/context.ts";
+import { fillVault } from "../cli/setup/schedule-ticks.ts";
 
 const refusal = (env: Readonly<Record<string, string>>) => {
   try {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { readAlerts, showAlerts, showTested, testAlerts } from "../local/cli/alerts.ts";
-import { tick } from "../shared/jobs/tick.ts";
+import { readAlerts, showAlerts, showTested, testAlerts } from "../cli/alerts.ts";
+import { tick } from "../shared/tick/tick.ts";
 import { workerUrl } from "./support/databases.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 import { createStranger, createStrangers, ENTITY, type Stranger } from "./support/stranger.ts";
@@ -45,6 +45,48 @@ describe("an alert closes when its cause is gone", () => {
     expect(await open(test)).toEqual(["execution_failed"]);
     await test.sync();
     expect(await open(test)).toEqual([]);
+  });
+
+  it("execution_failed: its message names the codes, the entities, the job and the execution", async () => {
+    await using test = await createStrangers([TABLES, OTHER]);
+    await test.sync();
+    const { execution } = await test.start();
+    await test.target
+      .admin`update public.sync_chains set state = 'failed', closed_at = now(), due_at = null where execution_id = ${execution}`;
+    const errors = [
+      { code: "TARGET_REFUSED", entity: "others", sqlstate: "42501", hint: "SECRET_VALUE" },
+      { code: "no code: a value" },
+    ];
+    await asWorker(test, `select sync.finish_execution('${execution}', 'failed', '${JSON.stringify(errors)}')`);
+    const [told] = await test.target.admin<
+      { body: { text: string; codes: string[]; entities: string[]; entityCount: number } }[]
+    >`
+      select sync.single_message(gen_random_uuid(), 'opened', 'first', a, null) as body from public.sync_alerts a where a.kind = 'execution_failed'`;
+    expect(told?.body).toMatchObject({ codes: ["SQLSTATE 42501", "TARGET_REFUSED"], entities: ["others"], entityCount: 1 });
+    expect(told?.body.text).toContain(
+      `\nCodes: SQLSTATE 42501, TARGET_REFUSED. Entities: others. Execution: ${execution}.\nWhat to do: `,
+    );
+    expect(JSON.stringify(told)).not.toMatch(/SECRET_VALUE|a value/);
+  });
+
+  it("brake and contract: their messages name code and entity", async () => {
+    await using test = await made();
+    await asWorker(
+      test,
+      `select sync.pull_brake((select max(x.id::text)::uuid from public.sync_executions x), id, 'delete', null, 50, 100), sync.alert_contract(source_id, '[{"entity": "${ENTITY}", "kind": "contract_broken", "severity": "critical", "message": "m", "details": {"findings": [{"code": "COLUMN_GONE", "value": "SECRET_VALUE"}]}}]', '[]', '[]')
+         from public.sync_entities`,
+    );
+    const told = await test.target.admin<{ text: string }[]>`
+      select sync.single_message(gen_random_uuid(), 'opened', 'first', a, null) ->> 'text' as text from public.sync_alerts a where closed_at is null order by kind`;
+    expect(told.map(({ text }) => text.split("\n")[0])).toEqual([
+      `[critical] brake of ${ENTITY} (legacy)`,
+      `[critical] contract_broken of ${ENTITY} (legacy)`,
+    ]);
+    expect(told.map(({ text }) => /\n(Codes: [A-Z_]+\.)/.exec(text)?.[1])).toEqual([
+      "Codes: BRAKE_APPLIED.",
+      "Codes: COLUMN_GONE.",
+    ]);
+    expect(JSON.stringify(told)).not.toContain("SECRET_VALUE");
   });
 
   it("execution_failed of single records: when such have come through", async () => {

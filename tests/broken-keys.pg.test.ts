@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import type { Entity } from "../shared/entities/define-entity.ts";
+import type { Entity } from "../shared/entity/define-entity.ts";
 import { operations as operationsEntity } from "../clinic/entities/operations.ts";
 import { IsthmusError } from "../shared/errors.ts";
-import { checkContract } from "../shared/jobs/contract/check-contract.ts";
-import { hasNull, hasRepeated } from "../shared/sql/source-claims.ts";
+import { checkContract } from "../shared/contract/check-contract.ts";
+import { hasNull, hasRepeated } from "../shared/source/claims.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 const { payment_id: _, ...fields } = operationsEntity.fields;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Context, MappingCache } from "../shared/pipeline/types.ts";
+import type { Context, MappingCache } from "../shared/page/types.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 /** A cache that keeps what it is given, as Redis does until it expires. */

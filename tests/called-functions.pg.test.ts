@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { expression, type ColumnSource } from "../shared/entities/columns.ts";
-import { defineEntity, type Entity } from "../shared/entities/define-entity.ts";
-import { functionsCalled } from "../shared/entities/functions-called.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
+import { expression, type ColumnSource } from "../shared/entity/columns.ts";
+import { defineEntity, type Entity } from "../shared/entity/define-entity.ts";
+import { functionsCalled } from "../shared/entity/functions-called.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 const sql = (body: string, name: string, args = "value text", as = "immutable") =>

@@ -1,7 +1,7 @@
 import postgres from "postgres";
 import { expect, it } from "vitest";
-import { tick } from "../shared/jobs/tick.ts";
-import { cancelExecutions } from "../shared/sql/ends.ts";
+import { tick } from "../shared/tick/tick.ts";
+import { cancelExecutions } from "../shared/target/ends.ts";
 import { asRole, outcomeOf } from "./support/data-api.ts";
 import { ownerUrl } from "./support/databases.ts";
 import { Gate, gated } from "./support/gate.ts";

@@ -9,9 +9,9 @@ import {
   tablesUsed,
   type TableFacts,
   type TableUse,
-} from "../shared/jobs/capabilities.ts";
-import { needsXmin } from "../shared/jobs/contract/without-xmin.ts";
-import type { SourceServerFacts } from "../shared/sql/source-capabilities.ts";
+} from "../shared/contract/capabilities.ts";
+import { needsXmin } from "../shared/contract/without-xmin.ts";
+import type { SourceServerFacts } from "../shared/source/capabilities.ts";
 
 const SERVER = { serverVersion: 150_004, role: "reader" };
 const USE: TableUse = { table: "book", entities: ["books"], keys: ["id"], modified: undefined };

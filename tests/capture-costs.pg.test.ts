@@ -1,8 +1,8 @@
 import { expect, it } from "vitest";
-import type { Entity } from "../shared/entities/define-entity.ts";
+import type { Entity } from "../shared/entity/define-entity.ts";
 import { operations } from "../clinic/entities/operations.ts";
-import type { RequestedCapture } from "../shared/jobs/choose-capture.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
+import type { RequestedCapture } from "../shared/plan/choose-capture.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
 
 /** `npm run test:captures`: two million. */

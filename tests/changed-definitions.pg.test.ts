@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import type { Entity } from "../shared/entities/define-entity.ts";
-import { definitionHash } from "../shared/entities/validate-registry.ts";
-import { tick } from "../shared/jobs/tick.ts";
+import type { Entity } from "../shared/entity/define-entity.ts";
+import { definitionHash } from "../shared/entity/validate-registry.ts";
+import { tick } from "../shared/tick/tick.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 import { createStranger, createStrangers, ENTITY } from "./support/stranger.ts";
 

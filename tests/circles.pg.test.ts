@@ -2,8 +2,8 @@ import { describe, expect, it } from "vitest";
 import { categories } from "../clinic/entities/categories.ts";
 import { operations } from "../clinic/entities/operations.ts";
 import { registry } from "../clinic/entities/registry.gen.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
-import { tick } from "../shared/jobs/tick.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
+import { tick } from "../shared/tick/tick.ts";
 import { landedRows } from "./support/landed.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 

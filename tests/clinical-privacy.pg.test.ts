@@ -1,11 +1,11 @@
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Entity } from "../shared/entities/define-entity.ts";
-import { unknownCode } from "../shared/entities/fields.ts";
+import type { Entity } from "../shared/entity/define-entity.ts";
+import { unknownCode } from "../shared/entity/fields.ts";
 import { registry } from "../clinic/entities/registry.gen.ts";
-import { sensitiveColumns } from "../shared/entities/sensitive.ts";
-import { tick } from "../shared/jobs/tick.ts";
-import { executionState, latestExecutions } from "../shared/sql/execution-state.ts";
+import { sensitiveColumns } from "../shared/entity/sensitive.ts";
+import { tick } from "../shared/tick/tick.ts";
+import { executionState, latestExecutions } from "../shared/target/execution-state.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
 import {
   editTarget,

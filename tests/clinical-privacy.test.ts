@@ -1,13 +1,13 @@
 import { describe, expect, it } from "vitest";
-import type { Entity } from "../shared/entities/define-entity.ts";
-import { unknownCode } from "../shared/entities/fields.ts";
+import type { Entity } from "../shared/entity/define-entity.ts";
+import { unknownCode } from "../shared/entity/fields.ts";
 import { denied } from "../clinic/denied.ts";
 import { registry } from "../clinic/entities/registry.gen.ts";
-import { exposedColumns, MASK, sensitiveColumns } from "../shared/entities/sensitive.ts";
-import { validateRegistry } from "../shared/entities/validate-registry.ts";
-import { transform } from "../shared/pipeline/transform.ts";
+import { exposedColumns, MASK, sensitiveColumns } from "../shared/entity/sensitive.ts";
+import { validateRegistry } from "../shared/entity/validate-registry.ts";
+import { transform } from "../shared/page/transform.ts";
 import { sourceKinds } from "../clinic/schema/column-kinds.gen.ts";
-import { compiledKind } from "../shared/schema/kinds.ts";
+import { compiledKind } from "../shared/entity/kinds.ts";
 
 /** What the clinic sells and how it works: nothing there is about a person. */
 const NOT_ABOUT_PEOPLE = [

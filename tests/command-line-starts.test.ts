@@ -12,7 +12,7 @@ function start(...args: string[]) {
   const { status, stdout, stderr } = spawnSync(process.execPath, ["--import", METER, ...args], { cwd: ROOT, encoding: "utf8" });
   return { status, stdout, cpuMs: Number(stderr.trim().split("\n").at(-1)) / 1_000 };
 }
-const help = () => start("local/isthmus.mjs", "--help");
+const help = () => start("cli/isthmus.mjs", "--help");
 
 it("starts from one built file, which is built again when one of its parts is newer", { timeout: 60_000 }, () => {
   expect(help()).toMatchObject({ status: 0, stdout: expect.stringContaining("Usage: sync") as string });

@@ -1,7 +1,7 @@
 import postgres, { type ReservedSql } from "postgres";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { IsthmusError } from "../shared/errors.ts";
-import { startExecution } from "../shared/jobs/plan.ts";
+import { startExecution } from "../shared/plan/plan.ts";
 import { changedParameters, changedSql, scannedParameter, scannedSql, XID_HALF, XID_MODULUS } from "../shared/sql/xid.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
 

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { operations } from "../clinic/entities/operations.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
 import { workerCpuMs } from "./support/cpu.ts";
 import { createInProcess } from "./support/in-process.ts";
 

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { STRATEGIES, type Strategy } from "../shared/entities/define-entity.ts";
+import { STRATEGIES, type Strategy } from "../shared/entity/define-entity.ts";
 import { createTestTarget, type TestDatabase } from "./support/databases.ts";
 import { isObject, mergeObjects, same, type Json, type JsonObject, type Known, type Sides } from "./support/json-merge.ts";
 

@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { Entity, History, Strategy } from "../shared/entities/define-entity.ts";
-import { createBuilders } from "../shared/entities/fields.ts";
+import type { Entity, History, Strategy } from "../shared/entity/define-entity.ts";
+import { createBuilders } from "../shared/entity/fields.ts";
 import { operations } from "../clinic/entities/operations.ts";
 import { registry } from "../clinic/entities/registry.gen.ts";
-import { definitionHash } from "../shared/entities/validate-registry.ts";
+import { definitionHash } from "../shared/entity/validate-registry.ts";
 import { ConflictModel, REFUSALS, type Decision, type Entry, type Values } from "./support/conflict-model.ts";
 import { same, type Json } from "./support/json-merge.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";

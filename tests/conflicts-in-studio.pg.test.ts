@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { History } from "../shared/entities/define-entity.ts";
+import type { History } from "../shared/entity/define-entity.ts";
 import { only, clinic, studio, refused, rowOf, conflictsOf, openOf, auditOf, bothChange } from "./support/studio.ts";
 
 describe.each<History>(["values", "hashes"])("a field that both sides have changed, with %s kept", (history) => {

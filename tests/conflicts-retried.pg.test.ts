@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import type { Entity } from "../shared/entities/define-entity.ts";
+import type { Entity } from "../shared/entity/define-entity.ts";
 import { operations as operationsEntity } from "../clinic/entities/operations.ts";
 import { payments } from "../clinic/entities/payments.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
-import { tick } from "../shared/jobs/tick.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
+import { tick } from "../shared/tick/tick.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 const ENTITIES: readonly Entity[] = [payments, operationsEntity];

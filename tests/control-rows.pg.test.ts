@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
-import { tick } from "../shared/jobs/tick.ts";
+import { tick } from "../shared/tick/tick.ts";
 import { createStranger, ENTITY, type Stranger } from "./support/stranger.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 

@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { offices } from "../clinic/entities/offices.ts";
-import { tick } from "../shared/jobs/tick.ts";
-import { sourceTotals } from "../shared/sql/control-totals.ts";
+import { tick } from "../shared/tick/tick.ts";
+import { sourceTotals } from "../shared/source/control-totals.ts";
 import { limited, seedOffices } from "./support/limits.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { IsthmusError } from "../shared/errors.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
-import type { Finding } from "../shared/jobs/contract/finding.ts";
-import type { SelectionRequest } from "../shared/jobs/plan-selection.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
+import type { Finding } from "../shared/contract/finding.ts";
+import type { SelectionRequest } from "../shared/plan/plan-selection.ts";
 import { SOURCE_DDL, TARGET_DDL, type DdlCase } from "./support/ddl-cases.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 import { createStrangers, entityOf, type Stranger } from "./support/stranger.ts";
@@ -30,7 +30,7 @@ const requestOf = (capture: Capture): Partial<SelectionRequest> =>
 
 async function landed(side: "source" | "target", one: DdlCase): Promise<Pipeline> {
   const { base, columns = {} } = one;
-  const { amount = { type: "numeric", value: "g + 0.25" }, label = { type: "text", value: "'l' || g" } } = columns;
+  const { amount = { type: "numeric", value: "g + 0.25" }, label = { type: "text", value: one.label ?? "'l' || g" } } = columns;
   const strangers = CAPTURES.map((capture) => strangerOf(capture, one));
   const test = await createStrangers(strangers, {}, {}, async ({ source, target }) => {
     for (const { admin } of [source, target]) await admin.unsafe("create type public.mood as enum ('a', 'b')");
@@ -49,7 +49,7 @@ async function landed(side: "source" | "target", one: DdlCase): Promise<Pipeline
       .admin`select from pg_attribute where attrelid = ${`of_${capture}`}::regclass and attgenerated <> ''`;
     await test.source.admin.unsafe(
       `insert into public.of_${capture} (id, name, kind, amount, stamp${generated.length > 0 ? "" : ", label"})
-       select g, 'n' || g, case when g % 2 = 0 then 'a' else 'b' end::text::${await moodOf(test, capture)}, (${amount.value})::${amount.type}, '2026-01-01'${generated.length > 0 ? "" : `, (${label.value})::${label.type}`}
+       select g, 'n' || g, case when g % 2 = 0 then 'a' else 'b' end::text::${await typeOf(test, capture, "kind")}, (${amount.value})::${amount.type}, '2026-01-01'${generated.length > 0 ? "" : `, (${label.value})::${label.type}::${await typeOf(test, capture, "label")}`}
          from generate_series(1, 6) g`,
     );
   }
@@ -61,9 +61,9 @@ async function landed(side: "source" | "target", one: DdlCase): Promise<Pipeline
 }
 
 const tableOf = (side: "source" | "target", capture: Capture) => (side === "source" ? `of_${capture}` : `to_${capture}`);
-const moodOf = async (test: Pipeline, capture: Capture) => {
+const typeOf = async (test: Pipeline, capture: Capture, column: "kind" | "label") => {
   const [row] = await test.source.admin<{ type: string }[]>`
-    select format_type(atttypid, -1) as type from pg_attribute where attrelid = ${`of_${capture}`}::regclass and attname = 'kind'`;
+    select format_type(atttypid, -1) as type from pg_attribute where attrelid = ${`of_${capture}`}::regclass and attname = ${column}`;
   return row?.type ?? "";
 };
 

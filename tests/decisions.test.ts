@@ -6,17 +6,17 @@ import { ident, integerArray } from "../shared/db/ident.ts";
 import { describeError, ERRORS, IsthmusError } from "../shared/errors.ts";
 import { equalSecrets } from "../shared/http/authenticate.ts";
 import { HIGHEST, LOWEST } from "../shared/sql/key-range.ts";
-import { chooseCapture, splitRange } from "../shared/jobs/choose-capture.ts";
-import { dependencyOrder, withAncestors } from "../shared/jobs/dependency-order.ts";
-import { nextTime } from "../shared/jobs/start-jobs.ts";
-import { differingBuckets, total } from "../shared/jobs/validate.ts";
+import { chooseCapture, splitRange } from "../shared/plan/choose-capture.ts";
+import { dependencyOrder, withAncestors } from "../shared/plan/dependency-order.ts";
+import { nextTime } from "../shared/tick/start-jobs.ts";
+import { differingBuckets, total } from "../shared/page/validate.ts";
 import { denied } from "../clinic/denied.ts";
 import { registry } from "../clinic/entities/registry.gen.ts";
-import { createBuilders } from "../shared/entities/fields.ts";
-import { definitionHash, validateRegistry } from "../shared/entities/validate-registry.ts";
-import { seal, unseal } from "../shared/pipeline/mapping-cache.ts";
+import { createBuilders } from "../shared/entity/fields.ts";
+import { definitionHash, validateRegistry } from "../shared/entity/validate-registry.ts";
+import { seal, unseal } from "../shared/page/mapping-cache.ts";
 import { addDecimals } from "../shared/sql/decimals.ts";
-import { mintUuid } from "../shared/pipeline/mint-uuid.ts";
+import { mintUuid } from "../shared/page/mint-uuid.ts";
 import {
   MEMORY_BUDGET_BYTES,
   nextPageSize,
@@ -24,7 +24,7 @@ import {
   PAGE_BYTES,
   SENT_BYTES,
   smallerPageSize,
-} from "../shared/pipeline/page-size.ts";
+} from "../shared/page/page-size.ts";
 
 const HASH = "a".repeat(40);
 const server = { system_identifier: "1", timeline: 1, database_oid: "5" };

@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { Entity, OnDelete } from "../shared/entities/define-entity.ts";
+import type { Entity, OnDelete } from "../shared/entity/define-entity.ts";
 import { offices as officeEntity } from "../clinic/entities/offices.ts";
 import { registry } from "../clinic/entities/registry.gen.ts";
-import { definitionHash } from "../shared/entities/validate-registry.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
+import { definitionHash } from "../shared/entity/validate-registry.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 const FAMILY = ["profiles", "doctors", "offices", "patients", "orders", "payments", "operations"] as const;
@@ -374,7 +374,7 @@ describe("the brake", () => {
     }
     await test.target.admin`
       insert into public.sync_pending_keys (entity_id, legacy_id, reason) select id, 16, 'test' from public.sync_entities where entity_type = 'offices'`;
-    const { tick } = await import("../shared/jobs/tick.ts");
+    const { tick } = await import("../shared/tick/tick.ts");
     await test.target.admin`update public.sync_jobs set enabled = false`;
     expect((await tick(test.context)).released).toEqual([]);
     await test.target.admin`update public.sync_brakes set confirmed_by = 'a person' where closed_at is null`;

@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { operations as operationsEntity } from "../clinic/entities/operations.ts";
-import type { Entity } from "../shared/entities/define-entity.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
-import { differingKeys, differingSpans } from "../shared/pipeline/digest.ts";
-import type { Bucket, KeyDigest } from "../shared/sql/digests.ts";
+import type { Entity } from "../shared/entity/define-entity.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
+import { differingKeys, differingSpans } from "../shared/page/digest.ts";
+import type { Bucket, KeyDigest } from "../shared/sql/spans.ts";
 import { HIGHEST, LOWEST } from "../shared/sql/key-range.ts";
 import { NONE_STRAYED } from "./support/history-target.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";

@@ -1,9 +1,9 @@
 import postgres, { type Sql, type TransactionSql } from "postgres";
 import { describe, expect, it } from "vitest";
 import { SCHEMA_VERSION } from "../shared/db/schema-version.ts";
-import { checkInstallation } from "../shared/jobs/check.ts";
-import { driftFindings } from "../shared/jobs/contract/drift.ts";
-import { DRIFT, type Finding } from "../shared/jobs/contract/finding.ts";
+import { checkInstallation } from "../shared/contract/check.ts";
+import { driftFindings } from "../shared/contract/drift.ts";
+import { DRIFT, type Finding } from "../shared/contract/finding.ts";
 import { createTestTarget, ownerUrl } from "./support/databases.ts";
 import { startHosted } from "./support/hosted.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { defineEntity, type Entity } from "../shared/entities/define-entity.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
+import { defineEntity, type Entity } from "../shared/entity/define-entity.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
 import { expectAgreement } from "./support/agreement.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 

@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
 import type { Sql as AdminSql } from "postgres";
 import type { Sql } from "../shared/db/connect.ts";
-import { tick } from "../shared/jobs/tick.ts";
-import { defineEntity, type Entity } from "../shared/entities/define-entity.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
-import type { Context } from "../shared/pipeline/types.ts";
+import { tick } from "../shared/tick/tick.ts";
+import { defineEntity, type Entity } from "../shared/entity/define-entity.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
+import type { Context } from "../shared/page/types.ts";
 import { applyEdits } from "../clinic/dataset/edit.ts";
 import { adopt, loosen } from "./support/adoption.ts";
 import { expectAgreement } from "./support/agreement.ts";

@@ -29,7 +29,7 @@ function namesIn(text: string, ordinary: ReadonlySet<string> = ORDINARY): string
   return [...words].filter((word) => NAMES.has(word) && !ordinary.has(word));
 }
 
-const FILES = ["shared", "functions", "local", "scripts", "supabase/schemas", "migrations"].flatMap((folder) =>
+const FILES = ["shared", "functions", "cli", "local", "scripts", "supabase/schemas", "migrations"].flatMap((folder) =>
   readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" })
     .filter((file) => /\.(ts|mjs|sql)$/.test(file))
     .map((file) => join(folder, file)),

@@ -1,9 +1,9 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { expect, it } from "vitest";
-import { runSyncCli } from "../local/cli/program.ts";
-import { tick } from "../shared/jobs/tick.ts";
-import type { Context, PageMessage, PageOutcome } from "../shared/pipeline/types.ts";
+import { runSyncCli } from "../cli/program.ts";
+import { tick } from "../shared/tick/tick.ts";
+import type { Context, PageMessage, PageOutcome } from "../shared/page/types.ts";
 import { readerUrl, workerUrl } from "./support/databases.ts";
 import { Gate, gated } from "./support/gate.ts";
 import { createFunctions, SECRET_KEY } from "./support/handlers.ts";

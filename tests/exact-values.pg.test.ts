@@ -1,7 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import type { SourceRow } from "../shared/entity/define-entity.ts";
+import { createBuilders } from "../shared/entity/fields.ts";
 import type { IsthmusError } from "../shared/errors.ts";
-import { createStranger, ENTITY, type Stranger } from "./support/stranger.ts";
+import { createStranger, ENTITY, entityOf, type Stranger } from "./support/stranger.ts";
 
 /** Target type → source type, values that it holds exactly, and values that it would cut, round or otherwise alter. */
 const TYPES: readonly { type: string; from: string; holds: readonly string[]; alters: readonly string[] }[] = [
@@ -316,6 +318,79 @@ it("blanks with which the source pads parts of a value are no part of it, and th
   await test.source.admin.unsafe(`update public.old set codes = '{"ab "}' where id = 1`);
   await test.sync({ entities: [ENTITY] });
   expect((await test.live(ENTITY)).map(({ id, field }) => [id, field])).toContainEqual([1, "codes"]);
+});
+
+it("a value that is computed from a padded part is held, as long as no letter is cut", async () => {
+  const stranger: Stranger = {
+    source: "old",
+    target: "fresh",
+    columns: {
+      first: { type: "char(6)", from: "pair_1", sourceType: "public.pair" },
+      listed: { type: "char(6)[]", from: "pair_2", sourceType: "public.pair" },
+      short: { type: "char(4)", from: "pair_3", sourceType: "public.pair" },
+    },
+    computed: true,
+  };
+  await using test = await createStranger(
+    stranger,
+    {
+      fields: {
+        ...entityOf(stranger).fields,
+        ...Object.fromEntries(
+          ["first", "listed", "short"].map((name, at) => {
+            const text = (row: SourceRow) => /^\("?([^",]*)/.exec(row[`c${at}`] ?? "")?.[1] ?? null;
+            const of = (row: SourceRow) => (name === "listed" && text(row) !== null ? `{"${text(row)}"}` : text(row));
+            return [name, createBuilders(ENTITY).calculate([`c${at}`], of)];
+          }),
+        ),
+      },
+    },
+    {},
+    async (both) => {
+      await both.source.admin.unsafe("create type public.pair as (code char(6), note text)");
+    },
+  );
+  await test.source.admin.unsafe(
+    `insert into public.old (id, pair_1, pair_2, pair_3) values (1, '(ab,x)', '(ab,x)', null), (2, null, null, '(abcde,x)')`,
+  );
+  await test.sync({ capture: "full" });
+  expect((await test.live(ENTITY)).map(({ id, type, field }) => [id, type, field])).toEqual([[2, "schema_mismatch", "short"]]);
+  expect(await test.target.admin`select first::text || '|' as first, listed::text as listed from public.fresh`).toEqual([
+    { first: "ab|", listed: '{"ab    "}' },
+  ]);
+});
+
+describe("where blanks of the source are its padding no longer", () => {
+  it.each(["auto", "digest", "full"] as const)(
+    "what landed before that was noticed, and what stood before, is looked at again by %s",
+    async (capture) => {
+      await using test = await createStranger({
+        source: "old",
+        target: "fresh",
+        columns: { codes: { type: "char(4)[]", sourceType: "char(6)[]" } },
+        computed: true,
+      });
+      await test.source.admin.unsafe(`insert into public.old (id, codes) values (1, '{ab}'), (2, '{abcd}')`);
+      await test.sync();
+      expect(await test.live(ENTITY)).toEqual([]);
+      await test.start({ capture: "full" });
+      // While an execution runs: the text of the first stays, with blanks that are its own from now on.
+      await test.source.admin.unsafe(
+        "alter table public.old alter column codes type text[] using array[pg_catalog.rpad(codes[1]::text, case when id = 1 then 6 else 4 end)]",
+      );
+      await test.source.admin.unsafe(`insert into public.old (id, codes) values (3, '{"cd "}')`);
+      await test.drain();
+      await test.sync({ capture });
+      expect((await test.live(ENTITY)).map(({ id, type, field }) => [id, type, field])).toEqual([
+        [1, "schema_mismatch", "codes"],
+        [3, "schema_mismatch", "codes"],
+      ]);
+      const { execution } = await test.sync();
+      const [log] = await test.target.admin<{ read: number }[]>`
+        select coalesce(sum(read), 0)::integer as read from public.sync_page_log where execution_id = ${execution}`;
+      expect(log?.read).toBe(0);
+    },
+  );
 });
 
 it("what is cut or rounded within a composite type, an array of a domain, or a copied array is in the queue", async () => {

@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { ident } from "../shared/db/ident.ts";
-import { tick } from "../shared/jobs/tick.ts";
+import { tick } from "../shared/tick/tick.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 import { createStranger, createStrangers, ENTITY, type Stranger } from "./support/stranger.ts";
 
@@ -490,7 +490,7 @@ it(
     const [tried] = await test.target.admin`
     select s.last_value::integer as updates, (select count(*)::integer from public.sync_page_log where execution_id = ${execution}) as pages from public.tries s`;
     // Two times 2,000 in a page, and what each record is written for besides, on its way to stand alone.
-    expect(Number(tried?.updates)).toBeLessThan(Number(tried?.pages) * (4_000 + 30 * ids.length));
+    expect(Number(tried?.["updates"])).toBeLessThan(Number(tried?.["pages"]) * (4_000 + 30 * ids.length));
     const remedies = (await test.live(ENTITY)).map(({ remedy }) => remedy);
     expect(remedies.filter((remedy) => !/nothing can stand in|as often as a page may/.test(remedy))).toEqual([]);
     expect(remedies.some((remedy) => /as often as a page may/.test(remedy))).toBe(true);

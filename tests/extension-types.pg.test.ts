@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
-import { workerGrants } from "../shared/jobs/grants.ts";
-import { checkContract } from "../shared/jobs/contract/check-contract.ts";
-import { beginSource } from "../shared/sql/plan.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
+import { checkContract } from "../shared/contract/check-contract.ts";
+import { beginSource } from "../shared/target/plan.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 import { createStranger, ENTITY, type Stranger } from "./support/stranger.ts";
 

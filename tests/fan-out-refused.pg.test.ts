@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Entity } from "../shared/entities/define-entity.ts";
+import type { Entity } from "../shared/entity/define-entity.ts";
 import { offices } from "../clinic/entities/offices.ts";
 import { limited, seedOffices, toItsEnd } from "./support/limits.ts";
 import type { Pipeline } from "./support/pipeline.ts";

@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { IsthmusError } from "../shared/errors.ts";
-import { nextTime } from "../shared/jobs/start-jobs.ts";
-import { tick } from "../shared/jobs/tick.ts";
-import type { Context } from "../shared/pipeline/types.ts";
+import { nextTime } from "../shared/tick/start-jobs.ts";
+import { tick } from "../shared/tick/tick.ts";
+import type { Context } from "../shared/page/types.ts";
 import { anyJson, SEED, strangeText, syncRequest } from "./support/hostile.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 

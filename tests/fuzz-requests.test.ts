@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { registry } from "../clinic/entities/registry.gen.ts";
 import { sourceKinds } from "../clinic/schema/column-kinds.gen.ts";
-import { isSelection, selectedEntities, selectionOf, selectiveSync } from "../shared/jobs/selective-sync.ts";
+import { isSelection, selectedEntities, selectionOf, selectiveSync } from "../shared/plan/selective-sync.ts";
 import { anyJson, SEED, strangeText, syncRequest } from "./support/hostile.ts";
 import {
   createFunctions,

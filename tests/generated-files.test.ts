@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import { ERRORS_FILE, generateErrors } from "../scripts/generate-errors.ts";
-import { FUNCTIONS, installedFiles, sourceFiles } from "../local/cli/setup/deploy-functions.ts";
+import { FUNCTIONS, installedFiles, sourceFiles } from "../cli/setup/deploy-functions.ts";
 import { generateInstallation, INSTALLATION_FILE } from "../scripts/generate-installation.ts";
 import { generateKinds } from "../scripts/generate-kinds.ts";
 import { generateRegistry } from "../scripts/generate-registry.ts";
@@ -12,7 +12,7 @@ import { writeOrCheck } from "../scripts/write-or-check.ts";
 import { ERRORS } from "../shared/errors.ts";
 import { patients } from "../clinic/entities/patients.ts";
 import { codeHashes, registry } from "../clinic/entities/registry.gen.ts";
-import { definitionHash } from "../shared/entities/validate-registry.ts";
+import { definitionHash } from "../shared/entity/validate-registry.ts";
 import { importGraph } from "./support/import-graph.ts";
 
 const CLINIC = join(ROOT, "clinic");
@@ -133,7 +133,7 @@ describe("the code behind an entity", { timeout: 60_000 }, () => {
     ["a comment", "clinic/entities/patients.ts", "import {", "// A remark.\nimport {", []],
     [
       "a type that all files share",
-      "shared/entities/fields.ts",
+      "shared/entity/fields.ts",
       "interface FieldExtras",
       "interface More {}\ninterface FieldExtras",
       [],
@@ -145,12 +145,12 @@ describe("the code behind an entity", { timeout: 60_000 }, () => {
   it.each([
     [
       "the JSON that a text may be",
-      "shared/entities/fields.ts",
+      "shared/entity/fields.ts",
       "JSON.parse(text);",
       "JSON.parse(text.replaceAll(\"'\", '\"'));\n    if (text === '{}') return null;",
     ],
-    ["what counts as none", "shared/entities/fields.ts", "(null)?\\s*$/i", "(null|none|a)?\\s*$/i"],
-    ["the SQL that reads a record", "shared/sql/projection.ts", "order by r.place`", "order by r.place desc`"],
+    ["what counts as none", "shared/entity/fields.ts", "(null)?\\s*$/i", "(null|none|a)?\\s*$/i"],
+    ["the SQL that reads a record", "shared/source/projection.ts", "order by r.place`", "order by r.place desc`"],
   ])("changes for whom the engine makes something else of %s", async (_, file, of, instead) => {
     const changed = await changedBy(file, of, instead);
     expect(changed.length).toBeGreaterThan(0);
@@ -159,11 +159,11 @@ describe("the code behind an entity", { timeout: 60_000 }, () => {
   });
 
   it.each([
-    ["shared/entities/fields.ts", "JSON.parse(text)", "JSON.parse(text.trim())"],
-    ["shared/entities/rules.ts", "(-?)(\\d+)", "(-?)([0-9]+)"],
-    ["shared/entities/fields.ts", "correct it in the source, or add it", "mend it in the source, or add it"],
-    ["shared/entities/validate-registry.ts", "defined twice.", "defined two times."],
-    ["shared/sql/projection.ts", "order by r.place`", "  order by r.place`"],
+    ["shared/entity/fields.ts", "JSON.parse(text)", "JSON.parse(text.trim())"],
+    ["shared/entity/rules.ts", "(-?)(\\d+)", "(-?)([0-9]+)"],
+    ["shared/entity/fields.ts", "correct it in the source, or add it", "mend it in the source, or add it"],
+    ["shared/entity/validate-registry.ts", "defined twice.", "defined two times."],
+    ["shared/source/projection.ts", "order by r.place`", "  order by r.place`"],
   ])("stays where the engine is written otherwise and makes the same: %s, %s", async (file, of, instead) => {
     expect(await changedBy(file, of, instead)).toEqual([]);
   });

@@ -2,12 +2,12 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { generateKinds, kindsIn } from "../scripts/generate-kinds.ts";
 import { generatedFiles, ROOT } from "../scripts/installations.ts";
-import { columnsRead } from "../shared/entities/columns-read.ts";
+import { columnsRead } from "../shared/entity/columns-read.ts";
 import { orders } from "../clinic/entities/orders.ts";
 import { registry } from "../clinic/entities/registry.gen.ts";
 import { profiles } from "../clinic/entities/profiles.ts";
 import { besideColumns, targetKinds } from "../clinic/schema/column-kinds.gen.ts";
-import { compiledKind } from "../shared/schema/kinds.ts";
+import { compiledKind } from "../shared/entity/kinds.ts";
 
 const CLINIC = `${ROOT}/clinic`;
 const TYPES = `export interface SourceTables {

@@ -1,8 +1,8 @@
 import type { ReservedSql } from "postgres";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { Entity } from "../shared/entities/define-entity.ts";
+import type { Entity } from "../shared/entity/define-entity.ts";
 import { operations as operationsEntity } from "../clinic/entities/operations.ts";
-import { executionState } from "../shared/sql/execution-state.ts";
+import { executionState } from "../shared/target/execution-state.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 const { payment_id: _, ...fields } = operationsEntity.fields;

@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { Entity, History } from "../shared/entities/define-entity.ts";
+import type { Entity, History } from "../shared/entity/define-entity.ts";
 import { operations } from "../clinic/entities/operations.ts";
 import { registry } from "../clinic/entities/registry.gen.ts";
-import { definitionHash } from "../shared/entities/validate-registry.ts";
+import { definitionHash } from "../shared/entity/validate-registry.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 /** Field of the target → column of the source. */

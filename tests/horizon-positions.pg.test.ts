@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { startExecution } from "../shared/jobs/plan.ts";
+import { startExecution } from "../shared/plan/plan.ts";
 import { changedParameters, changedSql, spanIsComparable, XID_HALF, XID_MODULUS } from "../shared/sql/xid.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 

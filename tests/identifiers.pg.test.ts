@@ -1,9 +1,9 @@
 import { expect, it } from "vitest";
 import { connect } from "../shared/db/connect.ts";
 import { ident } from "../shared/db/ident.ts";
-import { checkContract } from "../shared/jobs/contract/check-contract.ts";
-import { sourceRoleSql } from "../shared/jobs/source-setup.ts";
-import { beginSource } from "../shared/sql/plan.ts";
+import { checkContract } from "../shared/contract/check-contract.ts";
+import { sourceRoleSql } from "../shared/operate/source-setup.ts";
+import { beginSource } from "../shared/target/plan.ts";
 import { HOSTILE_NAMES as NAMES } from "./support/hostile-schemas/names.ts";
 import { runScript } from "./support/run-script.ts";
 import { createStranger, ENTITY, type Stranger } from "./support/stranger.ts";

@@ -4,8 +4,8 @@ import { constantOf } from "../scripts/init/names.ts";
 import { pairTables, type Tables } from "../scripts/init/pair-tables.ts";
 import { proposeEntity } from "../scripts/init/propose.ts";
 import { isSecret } from "../scripts/init/secrets.ts";
-import { defineEntity, undecided, type UncheckedSpec } from "../shared/entities/define-entity.ts";
-import { validateRegistry } from "../shared/entities/validate-registry.ts";
+import { defineEntity, undecided, type UncheckedSpec } from "../shared/entity/define-entity.ts";
+import { validateRegistry } from "../shared/entity/validate-registry.ts";
 
 const NONE = { secrets: [], onRequest: [], optedIn: {} };
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { tick } from "../shared/jobs/tick.ts";
+import { tick } from "../shared/tick/tick.ts";
 import { Gate, gated, PAGE_STATEMENTS, REPEATED_STATEMENTS } from "./support/gate.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 

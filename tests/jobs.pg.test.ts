@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { connect } from "../shared/db/connect.ts";
-import { startDueJobs } from "../shared/jobs/start-jobs.ts";
-import { tick } from "../shared/jobs/tick.ts";
-import type { Context, PageOutcome } from "../shared/pipeline/types.ts";
+import { startDueJobs } from "../shared/tick/start-jobs.ts";
+import { tick } from "../shared/tick/tick.ts";
+import type { Context, PageOutcome } from "../shared/page/types.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 import { createRefusingPooler } from "./support/refusing-pooler.ts";
 
@@ -110,7 +110,7 @@ it("a job that cannot begin until somebody does something fails, keeps why, is t
     .admin`update public.sync_jobs set configuration = '{"entities": ["offices"]}', next_execution_at = ${new Date(NOON).toISOString()}`;
   expect(await job(test)).toMatchObject({ status: "pending", code: null, attempts: 0 });
   expect(await startDueJobs(at(NOON + MINUTE))).toHaveLength(1);
-  expect(await alerts(test)).toEqual([{ open: false, jobs: [], occurrences: 1 }]);
+  expect(await alerts(test)).toEqual([{ open: false, jobs: ["daily"], occurrences: 1 }]);
 });
 
 it.each([

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Conflicts, Entity } from "../shared/entities/define-entity.ts";
+import type { Conflicts, Entity } from "../shared/entity/define-entity.ts";
 import { adopt } from "./support/adoption.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 import { createStranger, ENTITY, type Stranger } from "./support/stranger.ts";

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { categories as categoriesEntity } from "../clinic/entities/categories.ts";
-import type { Entity } from "../shared/entities/define-entity.ts";
+import type { Entity } from "../shared/entity/define-entity.ts";
 import { operations as operationsEntity } from "../clinic/entities/operations.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
 import { adopt, loosen } from "./support/adoption.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 

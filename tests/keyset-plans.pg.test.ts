@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadLegacy } from "../clinic/dataset/load.ts";
-import type { Entity } from "../shared/entities/define-entity.ts";
+import type { Entity } from "../shared/entity/define-entity.ts";
 import { registry } from "../clinic/entities/registry.gen.ts";
-import { projectionSql } from "../shared/sql/projection.ts";
-import { allKeys, sentOrLandedKeys } from "../shared/sql/source-keys.ts";
+import { projectionSql } from "../shared/source/projection.ts";
+import { allKeys, sentOrLandedKeys } from "../shared/source/keys.ts";
 import { createTestSource, type TestDatabase } from "./support/databases.ts";
 
 describe("a page of the source costs what it reads, not what the table holds", () => {

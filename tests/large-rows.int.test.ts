@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { ExecutionState } from "../local/demo/watch.ts";
-import { RECORD_BYTES } from "../shared/pipeline/page-size.ts";
+import { RECORD_BYTES } from "../shared/page/page-size.ts";
 import { createSeeds } from "./support/legacy-seeds.ts";
 import { startTestPlatform, type TestPlatform } from "./support/platform.ts";
 

@@ -23,6 +23,22 @@ interface Layer {
 
 const BASE = /^shared\/(errors|error-words|log|config|clock|net-reason)\.ts$/;
 
+/** Rooms of shared/, and the rooms that each may import beside itself and the base: none of them leads back. */
+const ROOMS: Readonly<Record<string, readonly string[]>> = {
+  db: [],
+  http: [],
+  entity: [],
+  sql: ["db", "entity"],
+  source: ["sql", "db", "entity"],
+  target: ["sql", "db", "entity"],
+  queue: ["target", "db"],
+  operate: ["queue", "source", "target", "db", "entity"],
+  contract: ["operate", "queue", "source", "target", "sql", "db", "entity"],
+  plan: ["contract", "queue", "source", "target", "sql", "db", "entity"],
+  tick: ["plan", "contract", "queue", "source", "target", "sql", "db", "entity"],
+};
+const room = (...names: readonly string[]) => new RegExp(`^shared/(${names.join("|")})/`);
+
 /** The first layer that matches a file counts; a file of functions/, shared/ or an installation without one breaks the rules. */
 const LAYERS: readonly Layer[] = [
   ...["sync-trigger", "sync-page", "sync-tick"].map((name) => ({
@@ -30,15 +46,15 @@ const LAYERS: readonly Layer[] = [
     may: [
       new RegExp(`^functions/${name}/`),
       /^functions\/(deno-runtime|installation\.gen)\.ts$/,
-      /^shared\/entities\/installation\.ts$/,
-      /^shared\/(http|jobs|pipeline)\//,
+      /^shared\/entity\/installation\.ts$/,
+      room("http", "tick", "plan", "contract", "page"),
       /^shared\/(context|runtime|errors|log|config)\.ts$/,
-      // The state of an execution, and its end, is one query and one answer: a job around either would only pass it through.
-      /^shared\/sql\/(execution-state|ends)\.ts$/,
+      // The state of an execution, and its end, is one query and one answer: a file around either would only pass it through.
+      /^shared\/target\/(execution-state|ends)\.ts$/,
     ],
     packages: /^zod$/,
     strict: true as const,
-    rule: "functions import http, jobs and pipeline, and never each other",
+    rule: "functions import http, tick, plan, contract and page, and never each other",
   })),
   {
     files: /^functions\/installation\.gen\.ts$/,
@@ -52,44 +68,39 @@ const LAYERS: readonly Layer[] = [
     rule: "the runtime imports only log, the words of errors, runtime and what a connection wants",
   },
   { files: /^shared\/context\.ts$/, may: [/^shared\//], rule: "context wires what shared/ has, and nothing else" },
-  { files: /^shared\/http\//, may: [/^shared\/http\//, BASE], rule: "http imports only http and the base" },
   {
-    files: /^shared\/jobs\//,
-    may: [/^shared\/(jobs|queue|sql|db|entities|schema)\//, BASE],
-    rule: "jobs import the queue, sql, db, entities and the schemas",
-  },
-  { files: /^shared\/queue\//, may: [/^shared\/(queue|sql|db)\//, BASE], rule: "the queue imports sql, db and the base" },
-  {
-    files: /^shared\/pipeline\/(run|load)-page\.ts$/,
-    may: [/^shared\/(pipeline|queue|sql|db|entities)\//, BASE],
-    rule: "run-page and load-page import the stages, the queue, sql and db",
+    files: /^shared\/page\/(run|load)-page\.ts$/,
+    may: [/^shared\/page\/(?!validate\.ts$)/, room("queue", "source", "target", "sql", "db", "entity"), BASE],
+    rule: "run-page and load-page import the stages, the queue, source and target",
   },
   {
-    files: /^shared\/pipeline\/detect\//,
-    may: [/^shared\/pipeline\/(detect\/|types\.ts$)/, /^shared\/(sql|db|entities)\//, BASE],
+    files: /^shared\/page\/detect\//,
+    may: [/^shared\/page\/(detect\/|types\.ts$)/, room("source", "target", "sql", "db", "entity"), BASE],
     rule: "stages never import each other",
   },
   {
-    files: /^shared\/pipeline\//,
-    may: [/^shared\/pipeline\/(types|cache-script|mint-uuid|page-size)\.ts$/, /^shared\/(sql|db|entities)\//, BASE],
+    files: /^shared\/page\//,
+    may: [
+      /^shared\/page\/(types|cache-script|mint-uuid|page-size|report-plan)\.ts$/,
+      room("source", "target", "sql", "db", "entity"),
+      BASE,
+    ],
     rule: "stages never import each other",
   },
-  { files: /^shared\/schema\//, may: [], rule: "the schemas import nothing" },
   {
-    files: /^shared\/sql\//,
-    may: [/^shared\/(sql|db)\//, /^shared\/entities\/(define-entity|consumed-joins|rules)\.ts$/, BASE],
-    rule: "sql imports db, what entities are made of, and the base",
+    files: /^shared\/tick\//,
+    may: [room("tick", ...(ROOMS["tick"] ?? [])), /^shared\/page\/report-plan\.ts$/, BASE],
+    rule: "tick imports what begins an execution",
   },
-  { files: /^shared\/db\//, may: [/^shared\/db\//, BASE], rule: "db imports errors, log and config" },
-  {
-    files: /^shared\/entities\//,
-    may: [/^shared\/entities\//, BASE],
-    rule: "what entity files are made of imports only itself and the base",
-  },
+  ...Object.entries(ROOMS).map(([name, others]): Layer => ({
+    files: room(name),
+    may: [room(name, ...others), BASE],
+    rule: `${name} imports only ${[name, ...others].join(", ")} and the base`,
+  })),
   ...["clinic", "examples/[\\w-]+"].flatMap((folder): Layer[] => [
     {
       files: new RegExp(`^${folder}/entities/define-entity\\.ts$`),
-      may: [/^shared\/entities\/define-entity\.ts$/, new RegExp(`^${folder}/(denied|schema/(source|target)-tables\\.gen)\\.ts$`)],
+      may: [/^shared\/entity\/define-entity\.ts$/, new RegExp(`^${folder}/(denied|schema/(source|target)-tables\\.gen)\\.ts$`)],
       packages: /^$/,
       strict: true,
       rule: "define-entity binds the engine's to the catalogs of its installation",
@@ -110,7 +121,7 @@ const LAYERS: readonly Layer[] = [
     },
     {
       files: new RegExp(`^${folder}/(denied|schema/[\\w-]+\\.gen)\\.ts$`),
-      may: [/^shared\/schema\/kinds\.ts$/],
+      may: [/^shared\/entity\/kinds\.ts$/],
       packages: /^$/,
       strict: true,
       rule: "what is known of the columns imports nothing",
@@ -119,7 +130,7 @@ const LAYERS: readonly Layer[] = [
       files: new RegExp(`^${folder}/installation\\.ts$`),
       may: [
         new RegExp(`^${folder}/(denied|entities/registry\\.gen|schema/column-kinds\\.gen)\\.ts$`),
-        /^shared\/entities\/installation\.ts$/,
+        /^shared\/entity\/installation\.ts$/,
       ],
       packages: /^$/,
       strict: true,
@@ -146,9 +157,9 @@ const LAYERS: readonly Layer[] = [
     rule: "the verifier shares no code with the pipeline",
   },
   {
-    files: /^local\//,
-    may: [/^local\//, /^shared\//, /^functions\/installation\.gen\.ts$/],
-    rule: "local imports local, shared and the installation",
+    files: /^(cli|local)\//,
+    may: [/^(cli|local)\//, /^shared\//, /^functions\/installation\.gen\.ts$/],
+    rule: "the command line and the platform import themselves, shared and the installation",
   },
 ];
 
@@ -207,7 +218,7 @@ function sources(folder: string): string[] {
   });
 }
 
-const FILES = ["functions", "shared", "clinic", "examples", "local", "tests"].flatMap(sources);
+const FILES = ["functions", "shared", "clinic", "examples", "cli", "local", "tests"].flatMap(sources);
 const value = (from: string, to: string): Import => ({ from, to, typeOnly: false });
 
 describe("imports run one way", () => {
@@ -219,22 +230,25 @@ describe("imports run one way", () => {
 
   it.each([
     ["functions/sync-page/handler.ts", "functions/sync-tick/handler.ts", "functions/sync-page/other.ts", "never each other"],
-    ["functions/sync-page/handler.ts", "shared/sql/pages.ts", "shared/pipeline/run-page.ts", "functions import"],
+    ["functions/sync-page/handler.ts", "shared/target/pages.ts", "shared/page/run-page.ts", "functions import"],
     ["functions/sync-page/handler.ts", "postgres", "zod", "functions import"],
-    ["shared/http/respond.ts", "shared/jobs/tick.ts", "shared/errors.ts", "http imports"],
-    ["shared/jobs/tick.ts", "shared/pipeline/read.ts", "shared/sql/jobs.ts", "jobs import"],
-    ["shared/pipeline/run-page.ts", "shared/jobs/validate.ts", "shared/pipeline/read.ts", "run-page and load-page import"],
-    ["shared/pipeline/transform.ts", "shared/pipeline/map-ids.ts", "shared/pipeline/types.ts", "never import each other"],
-    ["shared/pipeline/detect/detect.ts", "shared/pipeline/read.ts", "shared/pipeline/detect/xmin.ts", "never import each other"],
-    ["shared/sql/pages.ts", "shared/pipeline/read.ts", "shared/db/ident.ts", "sql imports"],
-    ["shared/db/query.ts", "shared/sql/pages.ts", "shared/errors.ts", "db imports"],
-    ["clinic/entities/patients.ts", "shared/entities/define-entity.ts", "clinic/entities/define-entity.ts", "only define-entity"],
+    ["shared/http/respond.ts", "shared/tick/tick.ts", "shared/errors.ts", "http imports"],
+    ["shared/tick/tick.ts", "shared/page/read.ts", "shared/target/jobs.ts", "tick imports"],
+    ["shared/page/run-page.ts", "shared/page/validate.ts", "shared/page/read.ts", "run-page and load-page import"],
+    ["shared/page/transform.ts", "shared/page/map-ids.ts", "shared/page/types.ts", "never import each other"],
+    ["shared/page/detect/detect.ts", "shared/page/read.ts", "shared/page/detect/walk-keys.ts", "never import each other"],
+    ["shared/target/pages.ts", "shared/page/read.ts", "shared/db/ident.ts", "target imports"],
+    ["shared/target/pages.ts", "shared/source/keys.ts", "shared/sql/types.ts", "target imports"],
+    ["shared/source/keys.ts", "shared/target/pages.ts", "shared/sql/types.ts", "source imports"],
+    ["shared/plan/plan.ts", "shared/tick/tick.ts", "shared/contract/keep-contract.ts", "plan imports"],
+    ["shared/db/query.ts", "shared/target/pages.ts", "shared/errors.ts", "db imports"],
+    ["clinic/entities/patients.ts", "shared/entity/define-entity.ts", "clinic/entities/define-entity.ts", "only define-entity"],
     ["clinic/entities/patients.ts", "zod", "clinic/entities/define-entity.ts", "only define-entity"],
-    ["shared/entities/define-entity.ts", "clinic/entities/patients.ts", "zod", "what entity files are made of imports"],
-    ["shared/context.ts", "clinic/installation.ts", "shared/entities/installation.ts", "context wires"],
+    ["shared/entity/define-entity.ts", "clinic/entities/patients.ts", "zod", "entity imports"],
+    ["shared/context.ts", "clinic/installation.ts", "shared/entity/installation.ts", "context wires"],
     ["functions/installation.gen.ts", "clinic/denied.ts", "clinic/installation.ts", "an installation, as a whole"],
     ["functions/sync-page/index.ts", "clinic/installation.ts", "functions/installation.gen.ts", "functions import"],
-    ["local/cli/program.ts", "clinic/entities/patients.ts", "functions/installation.gen.ts", "local imports"],
+    ["cli/program.ts", "clinic/entities/patients.ts", "functions/installation.gen.ts", "the command line"],
     ["clinic/installation.ts", "clinic/dataset/load.ts", "clinic/denied.ts", "an installation is"],
     ["clinic/entities/define-entity.ts", "shared/db/ident.ts", "clinic/denied.ts", "binds the engine's"],
     [
@@ -247,14 +261,14 @@ describe("imports run one way", () => {
     ["clinic/dataset/load.ts", "shared/db/ident.ts", "clinic/dataset/copy.ts", "dataset generator"],
     ["clinic/dataset/load.ts", "local/platform.ts", "postgres", "dataset generator"],
     ["tests/verifier/recompute.ts", "shared/db/ident.ts", "tests/verifier/sql.ts", "verifier"],
-    ["local/demo.ts", "tests/support/platform.ts", "shared/errors.ts", "local imports"],
+    ["local/demo.ts", "tests/support/platform.ts", "shared/errors.ts", "the command line"],
   ])("%s may not import %s, and may import %s", (from, forbidden, allowed, rule) => {
     expect(violations([value(from, forbidden)])).toEqual([expect.stringContaining(rule)]);
     expect(violations([value(from, allowed)])).toEqual([]);
   });
 
   it("lets a type cross a layer, except into what must share nothing", () => {
-    expect(violations([{ from: "shared/sql/pages.ts", to: "shared/pipeline/types.ts", typeOnly: true }])).toEqual([]);
+    expect(violations([{ from: "shared/target/pages.ts", to: "shared/page/types.ts", typeOnly: true }])).toEqual([]);
     expect(violations([{ from: "clinic/dataset/load.ts", to: "shared/errors.ts", typeOnly: true }])).toHaveLength(1);
     expect(
       violations([{ from: "functions/sync-page/handler.ts", to: "functions/sync-tick/handler.ts", typeOnly: true }]),

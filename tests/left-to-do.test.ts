@@ -1,15 +1,15 @@
 import { describe, expect, it } from "vitest";
 import { installation } from "../clinic/installation.ts";
-import type { Check } from "../local/cli/answers.ts";
-import { askFunctions, judged } from "../local/cli/setup/ask-functions.ts";
-import { leftToDo, SETUP } from "../local/cli/setup/commands.ts";
-import type { Setup } from "../local/cli/setup/context.ts";
-import { grantRights } from "../local/cli/setup/grant-rights.ts";
-import { lookAtEntities, lookAtSource } from "../local/cli/setup/look-around.ts";
-import { lookAtQueue } from "../local/cli/setup/queue-and-cache.ts";
-import { sha256 } from "../local/cli/setup/schema-history.ts";
-import { setSecrets } from "../local/cli/setup/set-secrets.ts";
-import type { Found } from "../local/cli/setup/step.ts";
+import type { Check } from "../cli/answers.ts";
+import { askFunctions, judged } from "../cli/setup/ask-functions.ts";
+import { leftToDo, SETUP } from "../cli/setup/commands.ts";
+import type { Setup } from "../cli/setup/context.ts";
+import { grantRights } from "../cli/setup/grant-rights.ts";
+import { lookAtEntities, lookAtSource } from "../cli/setup/look-around.ts";
+import { lookAtQueue } from "../cli/setup/queue-and-cache.ts";
+import { sha256 } from "../cli/setup/schema-history.ts";
+import { setSecrets } from "../cli/setup/set-secrets.ts";
+import type { Found } from "../cli/setup/step.ts";
 
 /** A project in which nothing is, not even the application's tables. */
 const empty = (env: Readonly<Record<string, string>>) =>

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { registry } from "../clinic/entities/registry.gen.ts";
-import { acknowledge } from "../shared/jobs/check.ts";
-import { tick } from "../shared/jobs/tick.ts";
+import { acknowledge } from "../shared/contract/check.ts";
+import { tick } from "../shared/tick/tick.ts";
 import { planned } from "./support/plan.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { tick } from "../shared/jobs/tick.ts";
+import { tick } from "../shared/tick/tick.ts";
 import { createPipeline } from "./support/pipeline.ts";
 
 it("a page that ran under another entity definition than its execution was planned with has the entity read again in full", async () => {

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { query } from "../shared/db/query.ts";
 import { IsthmusError } from "../shared/errors.ts";
-import { unbackedBy } from "../shared/jobs/backed.ts";
-import { modifiedKeys } from "../shared/sql/source-keys.ts";
+import { unbackedBy } from "../shared/plan/backed.ts";
+import { modifiedKeys } from "../shared/source/keys.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 const PATIENTS = { entities: ["patients"] };

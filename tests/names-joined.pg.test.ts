@@ -1,9 +1,9 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { validateRegistry } from "../shared/entities/validate-registry.ts";
-import { checkContract } from "../shared/jobs/contract/check-contract.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
-import type { SelectionRequest } from "../shared/jobs/plan-selection.ts";
-import { beginSource } from "../shared/sql/plan.ts";
+import { validateRegistry } from "../shared/entity/validate-registry.ts";
+import { checkContract } from "../shared/contract/check-contract.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
+import type { SelectionRequest } from "../shared/plan/plan-selection.ts";
+import { beginSource } from "../shared/target/plan.ts";
 import { createTestTarget } from "./support/databases.ts";
 import {
   ASKED,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Entity } from "../shared/entities/define-entity.ts";
+import type { Entity } from "../shared/entity/define-entity.ts";
 import { createStranger, ENTITY } from "./support/stranger.ts";
 
 /** Deeper than either server's stack, as short as it can be. */

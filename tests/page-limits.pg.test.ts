@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Sql } from "../shared/db/connect.ts";
-import type { Context } from "../shared/pipeline/types.ts";
+import type { Context } from "../shared/page/types.ts";
 import {
   expectAccounted,
   Killed,
@@ -163,6 +163,9 @@ describe("a limit that ends a page", () => {
     // As the sync does: nobody else may move a chain.
     await test.target.admin.begin(async (tx) => {
       await tx`set local role isthmus_worker`;
+      await tx`
+        insert into public.sync_page_log (execution_id, chain_id, entity_id, page, read, inserted, updated, unchanged, waiting, in_conflict, wall_ms)
+        select execution_id, id, entity_id, page, 0, 0, 0, 0, 0, 0, ${wallMs} from public.sync_chains where entity_id is not null`;
       await tx`
         select sync.close_page(c, e, jsonb_build_object('done', false, 'cursor', 1, 'lease_seconds', 60, 'next_page_size', 16), ${wallMs})
           from public.sync_chains c join public.sync_entities e on e.id = c.entity_id`;

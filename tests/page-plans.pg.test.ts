@@ -1,9 +1,12 @@
-import { closeSync, openSync, readSync, statSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import type { PageOutcome } from "../shared/pipeline/types.ts";
-import type { Pipeline } from "./support/pipeline.ts";
-import { until } from "./support/replica.ts";
-import { testServer } from "./support/servers.ts";
+import postgres from "postgres";
+import { defineEntity, type Entity } from "../shared/entity/define-entity.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
+import { startAdoption } from "../shared/plan/adopt.ts";
+import { tick } from "../shared/tick/tick.ts";
+import type { PageOutcome } from "../shared/page/types.ts";
+import { createPipeline, type Pipeline } from "./support/pipeline.ts";
+import { dear, explainAll, explained, type Explained } from "./support/plans.ts";
 import { createStranger, entityOf } from "./support/stranger.ts";
 
 /**
@@ -25,93 +28,34 @@ const TABLES = {
   columns: { name: { type: "text" }, n: { type: "integer" }, data: { type: "jsonb" } },
 } as const;
 
-interface PlanNode {
-  readonly "Node Type": string;
-  readonly "Relation Name"?: string;
-  readonly "Actual Rows": number;
-  readonly "Actual Loops": number;
-  readonly "Rows Removed by Filter"?: number;
-  readonly "Rows Removed by Join Filter"?: number;
-  readonly Plans?: readonly PlanNode[];
-}
+/** What reads whole tables by its nature. */
+const BY_NATURE = [
+  // How widely people edit is asked once, at the end of a comparison of everything.
+  (text: string) => text.startsWith("v_edited"),
+  // What was written since a horizon is found by a walk through the table's file, in windows of blocks.
+  (text: string) => text.includes("w.ctid >"),
+];
 
-const NOTHING: PlanNode = { "Node Type": "", "Actual Rows": 0, "Actual Loops": 0 };
-
-const nodesOf = (node: PlanNode): readonly PlanNode[] => [node, ...(node.Plans ?? []).flatMap(nodesOf)];
-const met = (node: PlanNode) =>
-  (node["Actual Rows"] + (node["Rows Removed by Filter"] ?? 0) + (node["Rows Removed by Join Filter"] ?? 0)) *
-  node["Actual Loops"];
-
-/** What a file holds from an offset on. */
-function readFrom(path: string, offset: number): string {
-  const file = openSync(path, "r");
-  try {
-    const rest = Buffer.alloc(statSync(path).size - offset);
-    return rest.toString("utf8", 0, readSync(file, rest, 0, rest.length, offset));
-  } finally {
-    closeSync(file);
-  }
-}
-
-/** What the statements of some work did, by the server's own account: for each the most rows that a node of its plan met. */
-async function explained(test: Pipeline, work: () => Promise<unknown>): Promise<{ text: string; node: string; rows: number }[]> {
-  const { log: logFile } = await testServer();
-  const before = statSync(logFile).size;
-  await work();
-  const parts = readFrom(logFile, before)
-    .split(/LOG: {2}duration: [\d.]+ ms {2}plan:\n/)
-    .slice(1);
-  return parts.map((part) => {
-    const all = part.split("\n");
-    const lines = all.slice(
-      0,
-      all.findIndex((line) => !line.startsWith("\t")),
-    );
-    const { "Query Text": text, Plan } = JSON.parse(lines.join("\n")) as { "Query Text": string; Plan: PlanNode };
-    const worst = nodesOf(Plan).reduce((most, node) => (met(node) > met(most) ? node : most), NOTHING);
-    return { text, node: `${worst["Node Type"]} ${worst["Relation Name"] ?? ""}`, rows: met(worst) };
-  });
-}
-
-/** Every session of the target writes the plan of each statement, those within functions included, into the server's log. */
-async function explainAll(test: Pipeline): Promise<void> {
-  const { admin, name } = test.target;
-  for (const setting of [
-    "session_preload_libraries = 'auto_explain'",
-    ...["auto_explain.log_min_duration = 0", "auto_explain.log_nested_statements = on", "auto_explain.log_analyze = on"],
-    ...["auto_explain.log_timing = off", "auto_explain.log_format = 'json'"],
-    // As hosted databases have it, whose disks find a block anywhere as quickly.
-    "random_page_cost = 1.1",
-  ])
-    await admin.unsafe(`alter database "${name}" set ${setting}`);
-  // Sessions that are open already have no such setting.
-  await admin`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and usename = 'isthmus_worker'`;
-  await until("the worker's sessions are new ones", () =>
-    test.context.target.unsafe("select 1").then(
-      () => true,
-      () => false,
-    ),
-  );
-}
-
-/** Runs an execution page by page; @returns the statements of its pages of records, or of their hashes, that met more rows than a page may. */
-async function dearStatements(test: Pipeline, request: Parameters<Pipeline["start"]>[0]): Promise<string[]> {
-  await test.start({ ...request, pageSize: PAGE });
-  const dear = new Map<string, string>();
+/** Runs the pages that are due; @returns the statements of those that a page of this outcome ran and that met more rows than a page may. */
+async function dearPages(test: Pipeline, outcomes: readonly PageOutcome["outcome"][]): Promise<string[]> {
+  const statements: Explained[] = [];
   let pages = 0;
   while (test.queue.length > 0) {
     let outcome: PageOutcome | undefined;
-    const statements = await explained(test, async () => (outcome = await test.runOne()));
-    if (outcome?.outcome !== "committed" && outcome?.outcome !== "compared") continue;
+    const ran = await explained(async () => (outcome = await test.runOne()));
+    if (outcome === undefined || !outcomes.includes(outcome.outcome)) continue;
     pages++;
-    expect(statements.length).toBeGreaterThan(10);
-    for (const { text, node, rows } of statements)
-      // How widely people edit is asked once, at the end of a comparison of everything.
-      if (rows > AT_MOST && !text.startsWith("v_edited"))
-        dear.set(text.replace(/\s+/g, " ").slice(0, 300), `${String(rows)} rows in ${node}`);
+    expect(ran.length).toBeGreaterThan(10);
+    statements.push(...ran.filter(({ text }) => !BY_NATURE.some((one) => one(text))));
   }
   expect(pages).toBeGreaterThan(0);
-  return [...dear].map(([text, where]) => `${where}: ${text}`);
+  return dear(statements, AT_MOST);
+}
+
+/** Runs an execution page by page; @returns the dear statements of its pages of records, or of their hashes. */
+async function dearStatements(test: Pipeline, request: Parameters<Pipeline["start"]>[0]): Promise<string[]> {
+  await test.start({ ...request, pageSize: PAGE });
+  return dearPages(test, ["committed", "compared", "fanned_out"]);
 }
 
 const rows = (test: Pipeline, from: number, to: number) =>
@@ -158,4 +102,163 @@ describe("the cost of a page follows the page, of tables that nobody has analyse
     await test.source.admin`delete from public.old where id % 100 = 1`;
     expect(await dearStatements(test, { capture: "full" }), "of a full pass").toEqual([]);
   });
+});
+
+interface Builders {
+  readonly copy: (column: string) => unknown;
+  readonly lookup: (parent: string, column: string) => unknown;
+}
+const define = defineEntity as unknown as (spec: object) => Entity;
+
+/** Records that show a label of another table's row, one each. */
+const labelled = define({
+  name: "things",
+  target: { table: "fresh", legacyKey: "legacy_id" },
+  source: {
+    table: "old",
+    key: "id",
+    alias: "s",
+    joins: { p: { table: "side", key: "id", on: { id: "s.side_id" } } },
+    columns: { name: "s.name", label: "p.label" },
+  },
+  fields: ({ copy }: Builders) => ({ name: copy("name"), label: copy("label") }),
+});
+
+/** Records that refer to others of another entity. */
+const sides = define({
+  name: "sides",
+  target: { table: "sides", legacyKey: "legacy_id" },
+  source: { table: "side", key: "id", alias: "p", columns: { label: "p.label" } },
+  fields: ({ copy }: Builders) => ({ label: copy("label") }),
+});
+const referring = define({
+  name: "things",
+  target: { table: "fresh", legacyKey: "legacy_id" },
+  source: { table: "old", key: "id", alias: "s", columns: { name: "s.name", side: "s.side_id" } },
+  fields: ({ copy, lookup }: Builders) => ({ name: copy("name"), side_id: lookup("sides", "side") }),
+});
+
+/** Both tables with their rows, the second's row of each record the one of its key. */
+async function createSides(entities: readonly Entity[], environment: Record<string, string> = {}): Promise<Pipeline> {
+  const test = await createPipeline({ entities, env: { ISTHMUS_BRAKE_RECORDS: "100000", ...environment } });
+  await test.source.admin.unsafe(`
+    create table public.side (id bigint primary key, label text);
+    create table public.old (id bigint primary key, name text, side_id bigint);
+    create index on public.old (side_id);
+    grant select on public.side, public.old to isthmus_reader;
+    insert into public.side select i, 'label ' || i from generate_series(1, ${RECORDS}) i;
+    insert into public.old select i, 'name ' || i, i from generate_series(1, ${RECORDS}) i`);
+  await test.target.admin.unsafe(`
+    create table public.sides (id uuid primary key, legacy_id bigint not null unique, label text);
+    create table public.fresh (id uuid primary key, legacy_id bigint not null unique, name text, label text, side_id uuid references public.sides (id));
+    alter table public.sides owner to postgres; alter table public.fresh owner to postgres`);
+  await test.target.admin.unsafe(workerGrants(entities));
+  return test;
+}
+
+describe("what a page does besides landing records follows the page, of tables that nobody has analysed", () => {
+  it("joined rows that have changed", { timeout: 600_000 }, async () => {
+    await using test = await createSides([labelled], { ISTHMUS_JOIN_ROWS: String(PAGE) });
+    await test.sync({ capture: "full", pageSize: 5_000 });
+    await explainAll(test);
+    await test.source.admin`update public.side set label = 'another' where id % 50 = 0`;
+    expect(await dearStatements(test, { capture: "xmin" })).toEqual([]);
+  });
+
+  it("records that wait, and are released when their parents land", { timeout: 600_000 }, async () => {
+    await using test = await createSides([sides, referring]);
+    await test.source
+      .admin`insert into public.old select i, 'waits', i from generate_series(${RECORDS + 1}::integer, ${RECORDS + 2_000}::integer) i`;
+    await test.sync({ capture: "full", pageSize: 5_000 });
+    expect(await test.live("things")).toHaveLength(2_000);
+    await explainAll(test);
+    await test.source
+      .admin`insert into public.side select i, 'late' from generate_series(${RECORDS + 1}::integer, ${RECORDS + 500}::integer) i`;
+    expect(await dearStatements(test, { capture: "xmin" })).toEqual([]);
+    expect(await test.live("things")).toHaveLength(1_500);
+  });
+
+  it("decisions on its records", { timeout: 600_000 }, async () => {
+    await using test = await createStranger(TABLES, { history: "values", conflicts: { strategy: "manual_review" } });
+    await rows(test, 1, RECORDS);
+    await test.sync({ capture: "full", pageSize: 5_000 });
+    await test.source.admin`update public.old set n = 0 where id % 40 = 0`;
+    await test.target.admin`update public.fresh set n = 1 where legacy_id % 40 = 0`;
+    await test.sync({ capture: "xmin" });
+    expect(await test.live("things")).toHaveLength(RECORDS / 40);
+    await explainAll(test);
+    const studio = postgres(test.target.superuserUrl, { max: 1, onnotice: () => undefined });
+    const decide = (from: number, strategy: string) => async () => {
+      await studio.begin(async (tx) => {
+        await tx`set local role postgres`;
+        const decided = await tx`
+          update public.sync_conflicts set resolution_strategy = ${strategy}::public.conflict_resolution_strategy
+           where entity_type = 'things' and source_record_id between ${from} and ${from + 40 * PAGE - 1} and state = 'open'`;
+        expect(decided.count).toBe(PAGE);
+      });
+    };
+    try {
+      expect(dear(await explained(decide(1, "source_wins")), AT_MOST), "for the source").toEqual([]);
+      expect(dear(await explained(decide(1 + 40 * PAGE, "target_wins")), AT_MOST), "for the target").toEqual([]);
+    } finally {
+      await studio.end();
+    }
+  });
+
+  it("adoptions", { timeout: 600_000 }, async () => {
+    await using test = await createStranger(TABLES, {}, { ISTHMUS_ADOPT_PAGE_SIZE: "500" });
+    await rows(test, 1, RECORDS);
+    await test.target.admin`
+      insert into public.fresh (id, legacy_id, name) select gen_random_uuid(), i, 'name' from generate_series(1, ${RECORDS}::integer) i`;
+    await explainAll(test);
+    await startAdoption(test.context, { triggeredBy: "http:test" });
+    expect(await dearPages(test, ["adopted"])).toEqual([]);
+  });
+
+  it("plans", { timeout: 600_000 }, async () => {
+    await using test = await createStranger(TABLES, { onDelete: "hard" }, { ISTHMUS_BRAKE_RECORDS: "100000" });
+    await rows(test, 1, RECORDS);
+    await test.sync({ capture: "full", pageSize: 5_000 });
+    await explainAll(test);
+    await rows(test, RECORDS + 1, RECORDS + 300);
+    await test.source.admin`update public.old set n = 0 where id % 50 = 0`;
+    expect(await dearStatements(test, { capture: "xmin", dryRun: true })).toEqual([]);
+  });
+
+  it("the brake, and what was overwritten before", { timeout: 600_000 }, async () => {
+    await using test = await createStranger(TABLES, {}, { ISTHMUS_BRAKE_OVERWRITE_RECORDS: "200" });
+    await rows(test, 1, RECORDS);
+    await test.sync({ capture: "full", pageSize: 5_000 });
+    await explainAll(test);
+    await test.source.admin`update public.old set n = 0 where id % 20 = 0`;
+    expect(await dearStatements(test, { capture: "xmin" })).toEqual([]);
+  });
+});
+
+it("a tick costs what is due, whatever has been", { timeout: 600_000 }, async () => {
+  await using test = await createStranger(TABLES);
+  await rows(test, 1, 10);
+  const { execution } = await test.sync({ capture: "full" });
+  const copies = async (table: string, columns: string, changed: string) => {
+    await test.target.admin.unsafe(
+      `insert into public.${table} (${columns}) select ${changed} from public.${table} t cross join generate_series(1, ${RECORDS}) i where ${table === "sync_executions" ? "id" : "execution_id"} = '${execution}' limit ${RECORDS}`,
+    );
+  };
+  const history = "entities, horizon, snapshot_xmax, system_identifier, timeline, database_oid, server_start, source_time";
+  await copies(
+    "sync_executions",
+    `${history}, source_id, triggered_by, started_at, completed_at, status, metrics`,
+    `${history}, source_id, 'job:' || i, started_at - i * interval '1 minute', completed_at - i * interval '1 minute', status, metrics`,
+  );
+  await test.target.admin.unsafe(`
+    insert into public.sync_chains (execution_id, entity_id, capture, state, page_size, closed_at)
+    select x.id, e.id, 'full', 'done', 100, now() from public.sync_executions x cross join public.sync_entities e where x.triggered_by like 'job:%';
+    insert into public.sync_page_log (execution_id, chain_id, entity_id, page, read, inserted, updated, unchanged, waiting, in_conflict, wall_ms)
+    select execution_id, id, entity_id, 1, 0, 0, 0, 0, 0, 0, 1 from public.sync_chains where entity_id is not null and execution_id <> '${execution}';
+    insert into public.sync_conflicts (state, entity_id, entity_type, source_record_id, conflict_type, rule, remedy, conflict_data, source_table, target_table, resolved_at)
+    select 'resolved', id, entity_type, i, 'business_rule_violation', 'a_rule@1', 'look', '{}', source_table, target_table, now() from public.sync_entities, generate_series(1, ${RECORDS}) i;
+    insert into public.sync_alerts (kind, severity, message, closed_at, subject) select 'job_late', 'warning', 'm', now(), i::text from generate_series(1, ${RECORDS}) i;
+    insert into public.sync_ticks (created_at, begun_at, ended_at) select t.at, t.at, t.at from generate_series(1, ${RECORDS}) i cross join lateral (select now() - i * interval '4 seconds' as at) t`);
+  await explainAll(test);
+  expect(dear(await explained(() => tick(test.context)), AT_MOST)).toEqual([]);
 });

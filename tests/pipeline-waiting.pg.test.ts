@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { advanceExecutions } from "../shared/sql/release.ts";
+import { advanceExecutions } from "../shared/target/release.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 /** A doctor, and a chain of records that hang on patient 1: order 1, payments 1 and 2, operations 1 to 3. */

@@ -1,7 +1,7 @@
 import postgres from "postgres";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { tick } from "../shared/jobs/tick.ts";
-import { stopStalled } from "../shared/sql/ends.ts";
+import { tick } from "../shared/tick/tick.ts";
+import { stopStalled } from "../shared/target/ends.ts";
 import { Gate, gated } from "./support/gate.ts";
 import type { Side } from "./support/page-ends.ts";
 import { ACQUIRE_SECONDS, createDirect, createPooled, TRIES, type Pooled } from "./support/pooled.ts";

@@ -4,7 +4,7 @@ import postgres from "postgres";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { prepareFiles } from "../local/postgres-files.ts";
 import { startPostgres, type LocalPostgres } from "../local/postgres.ts";
-import { sourcePosition } from "../shared/sql/source-position.ts";
+import { sourcePosition } from "../shared/source/position.ts";
 
 const FOLDER = resolve(`.local/promotion-${process.pid}`);
 let pg: LocalPostgres;

@@ -20,7 +20,7 @@ it.each([
 });
 
 // Functions of the schema sync have a search path without public.
-it.each(["shared", "functions", "local/cli", "local/demo", "scripts"])(
+it.each(["shared", "functions", "cli", "local/demo", "scripts"])(
   "no statement below %s calls a function that a type of the installation can stand for",
   (folder) => {
     const found = readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" })

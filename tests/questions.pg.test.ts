@@ -1,10 +1,10 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { Entity } from "../shared/entities/define-entity.ts";
+import type { Entity } from "../shared/entity/define-entity.ts";
 import { offices as officeEntity } from "../clinic/entities/offices.ts";
-import { definitionHash } from "../shared/entities/validate-registry.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
-import type { SelectionRequest } from "../shared/jobs/plan-selection.ts";
-import { tick } from "../shared/jobs/tick.ts";
+import { definitionHash } from "../shared/entity/validate-registry.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
+import type { SelectionRequest } from "../shared/plan/plan-selection.ts";
+import { tick } from "../shared/tick/tick.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 const only = { entities: ["offices"] };

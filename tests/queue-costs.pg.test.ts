@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { operations } from "../clinic/entities/operations.ts";
 import { payments } from "../clinic/entities/payments.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
 import { median, workerCpuMs } from "./support/cpu.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 

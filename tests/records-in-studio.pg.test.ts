@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { tick } from "../shared/jobs/tick.ts";
+import { tick } from "../shared/tick/tick.ts";
 import { only, clinic, studio, refused, rowOf, conflictsOf, openOf, auditOf, bothChange, type Id } from "./support/studio.ts";
 
 describe("a record as a whole", () => {

@@ -4,7 +4,7 @@ import { Redis } from "@upstash/redis";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { startRedis } from "../local/redis/server.ts";
 import type { LocalRedis } from "../local/redis/server.ts";
-import { SET_MANY_SCRIPT } from "../shared/pipeline/cache-script.ts";
+import { SET_MANY_SCRIPT } from "../shared/page/cache-script.ts";
 
 const BACKINGS = ["redis-server", "built-in"] as const;
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { tick } from "../shared/jobs/tick.ts";
+import { tick } from "../shared/tick/tick.ts";
 import { only, clinic, studio, refused, rowOf, openOf, auditOf, bothChange } from "./support/studio.ts";
 
 describe("a decision that cannot be carried out", () => {

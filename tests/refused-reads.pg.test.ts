@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { PAGE_BYTES, RECORD_BYTES } from "../shared/pipeline/page-size.ts";
+import { PAGE_BYTES, RECORD_BYTES } from "../shared/page/page-size.ts";
 import { createAsciiSource } from "./support/ascii-source.ts";
 import { expectAccounted, limited, officesWith, seedOffices, toItsEnd } from "./support/limits.ts";
 import type { Pipeline } from "./support/pipeline.ts";

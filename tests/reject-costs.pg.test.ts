@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { operations } from "../clinic/entities/operations.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 import { createStranger } from "./support/stranger.ts";
 

@@ -1,12 +1,12 @@
 import postgres, { type ReservedSql } from "postgres";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { connect, type Sql } from "../shared/db/connect.ts";
-import type { Entity } from "../shared/entities/define-entity.ts";
+import type { Entity } from "../shared/entity/define-entity.ts";
 import { offices as officeEntity } from "../clinic/entities/offices.ts";
 import { registry } from "../clinic/entities/registry.gen.ts";
 import type { IsthmusError } from "../shared/errors.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
-import type { Context } from "../shared/pipeline/types.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
+import type { Context } from "../shared/page/types.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
 import { digestReport, hideFromXmin, NONE_STRAYED } from "./support/history-target.ts";
 import { createSeeds } from "./support/legacy-seeds.ts";

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
-import { defineEntity, type Entity } from "../shared/entities/define-entity.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
+import { defineEntity, type Entity } from "../shared/entity/define-entity.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 /** Orders with the city of their customer, by way of a join that customers move within. */

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
-import { workerGrants } from "../shared/jobs/grants.ts";
-import type { SelectionRequest } from "../shared/jobs/plan-selection.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
+import type { SelectionRequest } from "../shared/plan/plan-selection.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 import { createStranger, ENTITY, type Stranger } from "./support/stranger.ts";
 

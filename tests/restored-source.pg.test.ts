@@ -1,8 +1,8 @@
 import postgres, { type Sql } from "postgres";
 import { expect, it } from "vitest";
-import { chooseCapture } from "../shared/jobs/choose-capture.ts";
-import { checkpoints } from "../shared/sql/plan.ts";
-import { sourcePosition } from "../shared/sql/source-position.ts";
+import { chooseCapture } from "../shared/plan/choose-capture.ts";
+import { checkpoints } from "../shared/target/plan.ts";
+import { sourcePosition } from "../shared/source/position.ts";
 import { createOwnSource, pipelineFrom } from "./support/own-source.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Strategy } from "../shared/entities/define-entity.ts";
+import type { Strategy } from "../shared/entity/define-entity.ts";
 import { createStranger, ENTITY, type Stranger } from "./support/stranger.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 

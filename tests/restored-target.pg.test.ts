@@ -2,12 +2,12 @@ import { randomUUID } from "node:crypto";
 import type { Sql } from "postgres";
 import { expect, it } from "vitest";
 import { startRedis } from "../local/redis/server.ts";
-import type { Entity } from "../shared/entities/define-entity.ts";
+import type { Entity } from "../shared/entity/define-entity.ts";
 import { offices } from "../clinic/entities/offices.ts";
-import { checkInstallation } from "../shared/jobs/check.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
-import type { SelectionRequest } from "../shared/jobs/plan-selection.ts";
-import { tick } from "../shared/jobs/tick.ts";
+import { checkInstallation } from "../shared/contract/check.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
+import type { SelectionRequest } from "../shared/plan/plan-selection.ts";
+import { tick } from "../shared/tick/tick.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 const entities: Entity[] = [{ ...offices, onDelete: "hard" }];

@@ -1,6 +1,6 @@
 import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { deletesRows } from "../shared/entities/define-entity.ts";
+import { deletesRows } from "../shared/entity/define-entity.ts";
 import { registry } from "../clinic/entities/registry.gen.ts";
 import { asRole, databaseRole, outcomeOf, ROLES, type Role } from "./support/data-api.ts";
 import { readerUrl } from "./support/databases.ts";
@@ -23,6 +23,7 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
   sync_changed_causes: TEAM,
   sync_alerts: TEAM,
   sync_alert_deliveries: TEAM,
+  sync_alert_notes: TEAM,
   sync_alert_settings: TEAM,
   sync_ticks: TEAM,
   sync_reports: TEAM,
@@ -87,6 +88,10 @@ const OF_BOTH = [
     "pick",
     "prints_sql",
     "raise_alert",
+    "put_alert",
+    "count_alert",
+    "note_held_alert",
+    "calm_time",
     "subject_of",
     "record_texts",
     "tell_otherwise",
@@ -114,6 +119,18 @@ const OF_OWNER = [
   ],
   ...["note_failed_try", "project_ref", "put_messages", "read_webhook_answers", "send_message", "send_request", "single_message"],
   ...["slot_secret", "studio_link", "tell_undelivered", "test_message", "webhook_headers"],
+  ...[
+    "about_line",
+    "alert_codes",
+    "alert_entities",
+    "drop_untold_ends",
+    "end_unneeded",
+    "fresh_body",
+    "nobody_told",
+    "note_refused_message",
+    "put_summary",
+  ],
+  ...["refuses_message", "short_message", "slots_at_rest", "slots_past_bound", "was_told"],
   ...["is_needed", "move_messages", "note_addressed", "probe_slot", "slot_of", "wake_messages"],
 ];
 const OF_NOBODY = ["decide"];
@@ -131,6 +148,7 @@ const WORKER: Readonly<Record<string, string>> = {
   sync_changed_causes: "siud",
   sync_alerts: "siu",
   sync_alert_deliveries: "si",
+  sync_alert_notes: "siud",
   sync_alert_settings: "s",
   sync_ticks: "siud",
   sync_reports: "siu",
@@ -178,6 +196,7 @@ describe("row level security and grants", () => {
     await admin`insert into public.sync_brakes (entity_id, kind, records, landed) select min(id), 'delete', 9, 10 from public.sync_entities`;
     await admin`insert into public.sync_alerts (kind, severity, message) values ('test', 'warning', 'test')`;
     await admin`insert into public.sync_alert_settings default values`;
+    await admin`insert into public.sync_alert_notes (alert_id, closes) values (gen_random_uuid(), true)`;
     await admin`select sync.test_alert()`;
     await admin`insert into public.sync_conflict_values select id, '{}' from public.sync_conflicts limit 1`;
     await admin`insert into public.sync_audit (actor, action) values ('test', 'revealed')`;

@@ -1,5 +1,5 @@
 import { beforeEach, afterEach, describe, expect, it } from "vitest";
-import { tick } from "../shared/jobs/tick.ts";
+import { tick } from "../shared/tick/tick.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 const RULE = "payments.paid_within_total@1";
@@ -42,7 +42,7 @@ describe("a business rule", () => {
     expect(await warnings()).toEqual([{ id: 2, rule: RULE }]);
     const { execution } = await test.sync({ entities: ["payments"], capture: "full" });
     expect(await warnings()).toEqual([{ id: 2, rule: RULE }]);
-    const { executionState } = await import("../shared/sql/execution-state.ts");
+    const { executionState } = await import("../shared/target/execution-state.ts");
     expect(await executionState(test.context.target, execution)).toMatchObject({ warnings: [{ rule: RULE, count: 1 }] });
     await test.source.admin`update public.dispatch_payment set paid_price = 99 where id = 2`;
     await test.sync({ entities: ["payments"] });

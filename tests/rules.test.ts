@@ -4,8 +4,8 @@ import { operations } from "../clinic/entities/operations.ts";
 import { orders } from "../clinic/entities/orders.ts";
 import { patients } from "../clinic/entities/patients.ts";
 import { payments } from "../clinic/entities/payments.ts";
-import type { Entity } from "../shared/entities/define-entity.ts";
-import { compareDecimals, length, member, pattern, range, uuidFormat, type ValueRule } from "../shared/entities/rules.ts";
+import type { Entity } from "../shared/entity/define-entity.ts";
+import { compareDecimals, length, member, pattern, range, uuidFormat, type ValueRule } from "../shared/entity/rules.ts";
 
 const decimal = fc.tuple(fc.bigInt({ min: -(10n ** 30n), max: 10n ** 30n }), fc.nat({ max: 12 })).map(([value, scale]) => {
   const digits = (value < 0n ? -value : value).toString().padStart(scale + 1, "0");

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Conflicts, Entity } from "../shared/entities/define-entity.ts";
+import type { Conflicts, Entity } from "../shared/entity/define-entity.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 import { createStranger, ENTITY } from "./support/stranger.ts";
 

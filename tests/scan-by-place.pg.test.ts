@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { connect, type Sql } from "../shared/db/connect.ts";
-import { nextWindow, scanPage, windowQuery, type Pace, type Place, type Scan, type Scanned } from "../shared/sql/source-scan.ts";
+import { nextWindow, scanPage, windowQuery, type Pace, type Place, type Scan, type Scanned } from "../shared/source/scan.ts";
 import { createTestSource, readerUrl, type TestDatabase } from "./support/databases.ts";
 import { createPipeline } from "./support/pipeline.ts";
 

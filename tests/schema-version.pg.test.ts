@@ -1,12 +1,12 @@
 import { describe, expect, it } from "vitest";
 import { SCHEMA_VERSION } from "../shared/db/schema-version.ts";
-import type { SelectionRequest } from "../shared/jobs/plan-selection.ts";
-import { checkInstallation } from "../shared/jobs/check.ts";
-import { tick } from "../shared/jobs/tick.ts";
+import type { SelectionRequest } from "../shared/plan/plan-selection.ts";
+import { checkInstallation } from "../shared/contract/check.ts";
+import { tick } from "../shared/tick/tick.ts";
 import { describeError } from "../shared/errors.ts";
-import { runPage } from "../shared/pipeline/run-page.ts";
+import { runPage } from "../shared/page/run-page.ts";
 import type { Sql, Transaction } from "../shared/db/connect.ts";
-import { validate } from "../shared/jobs/validate.ts";
+import { validate } from "../shared/page/validate.ts";
 import { readerUrl, workerUrl } from "./support/databases.ts";
 import { createFunctions, SECRET_KEY } from "./support/handlers.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
@@ -120,6 +120,27 @@ describe("functions meet a database of another release", () => {
     await expect(test.start({ entities: ["doctors"] })).rejects.toMatchObject({ code: "TRIGGERS_OFF" });
     expect(await callTick(test)).toMatchObject({ status: 503, body: { error: { code: "TRIGGERS_OFF" } } });
     await triggers("reset session_replication_role");
+    await test.drain();
+    expect(await test.status(execution)).toMatchObject({ status: "succeeded" });
+    expect(await test.target.admin`select count(*)::int as n from public.offices`).toEqual([{ n: 5 }]);
+  });
+
+  it("TRIGGERS_OFF, a page whose counts nobody adds up: it commits nothing, and goes on when the trigger is there again", async () => {
+    await using test = await createPipeline();
+    for (let id = 1; id <= 5; id++) await test.seed.office(id);
+    const { execution } = await test.start({ entities: ["offices"], pageSize: 2 });
+    await test.runJoins();
+    expect((await test.runOne()).outcome).toBe("committed");
+    const [next] = test.queue;
+    await test.target.admin`alter table public.sync_page_log disable trigger count_page`;
+    expect((await test.runOne()).outcome).toBe("failed");
+    expect(
+      await test.target
+        .admin`select last_error ->> 'code' as code from public.sync_chains where state = 'open' and last_error is not null`,
+    ).toEqual([{ code: "TRIGGERS_OFF" }]);
+    expect(await test.target.admin`select count(*)::int as n from public.offices`).toEqual([{ n: 2 }]);
+    await test.target.admin`alter table public.sync_page_log enable trigger count_page`;
+    if (next) test.queue.push(next);
     await test.drain();
     expect(await test.status(execution)).toMatchObject({ status: "succeeded" });
     expect(await test.target.admin`select count(*)::int as n from public.offices`).toEqual([{ n: 5 }]);

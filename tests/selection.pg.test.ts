@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { describeIssues } from "../shared/errors.ts";
 import { sourceKinds } from "../clinic/schema/column-kinds.gen.ts";
-import { LARGEST_PAGE, MOST_LEGACY_IDS, selectiveSync } from "../shared/jobs/selective-sync.ts";
+import { LARGEST_PAGE, MOST_LEGACY_IDS, selectiveSync } from "../shared/plan/selective-sync.ts";
 import { createTestTarget } from "./support/databases.ts";
 import { SEED } from "./support/hostile.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";

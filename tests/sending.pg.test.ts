@@ -2,13 +2,13 @@ import { Client } from "@upstash/qstash";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { startRecordingDestination, type RecordingDestination } from "../local/qstash/recording-destination.ts";
 import { startQstash, type LocalQstash } from "../local/qstash/server.ts";
-import { tick } from "../shared/jobs/tick.ts";
-import type { Context, PageMessage } from "../shared/pipeline/types.ts";
+import { tick } from "../shared/tick/tick.ts";
+import type { Context, PageMessage } from "../shared/page/types.ts";
 import { installationId } from "../shared/queue/installation.ts";
 import { createPageQueue } from "../shared/queue/page-queue.ts";
 import { QSTASH_TIMEOUT_MS } from "../shared/queue/qstash.ts";
 import { sendPages } from "../shared/queue/send-pages.ts";
-import { overduePages } from "../shared/sql/sending.ts";
+import { overduePages } from "../shared/target/sending.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
 
 const ENTITIES = ["offices", "brackets", "storages"];
@@ -240,6 +240,54 @@ describe("sending pages through QStash", () => {
       functions.answer = () => ({});
       await sweep();
       expect((await alerts()).filter(({ kind, open }) => kind === "deliveries_refused" && open)).toEqual([]);
+    });
+
+    it("tells of pages that the queue has accepted and nobody runs after eight minutes, not of a queue that is slow", async () => {
+      functions.answer = () => ({});
+      const kept = async () => (await alerts()).filter(({ kind }) => kind === "pages_not_run");
+      const waited = (minutes: number) =>
+        test.target
+          .admin`update public.sync_chains set waits_since = waits_since - make_interval(mins => ${minutes}) where state = 'open'`;
+      await sweep();
+      await qstash.idle();
+      await waited(9);
+      await tick(context);
+      expect(await kept()).toEqual([]);
+      await sweep();
+      await qstash.idle();
+      await tick(context);
+      expect(await kept()).toMatchObject([
+        {
+          severity: "critical",
+          open: true,
+          message: expect.stringContaining("3 chains") as string,
+          details: { chains: 3, entities: [...ENTITIES].sort() },
+        },
+      ]);
+      // One page comes through: the queue is slow, and the others wait for their turn.
+      const [message] = messages;
+      if (message === undefined) throw new Error("nothing was sent");
+      await test.run(message);
+      await tick(context);
+      expect(await kept()).toMatchObject([{ open: false }]);
+    });
+
+    it("tells of dead letters also where the tick was killed before it had told them", async () => {
+      await test.target.admin`delete from public.sync_alerts`;
+      await test.target.admin`revoke insert on public.sync_alerts from isthmus_worker`;
+      functions.answer = () => ({ status: 500 });
+      await sweep();
+      await qstash.idle();
+      await lookAgain();
+      await tick(context);
+      await test.target.admin`
+        grant insert (kind, severity, source_id, entity_id, execution_id, job_id, subject, message, details) on public.sync_alerts to isthmus_worker`;
+      expect((await alerts()).filter(({ kind }) => kind === "dead_letters")).toEqual([]);
+      await lookAgain();
+      await tick(context);
+      expect((await alerts()).filter(({ kind }) => kind === "dead_letters")).toMatchObject([
+        { open: true, details: { messages: 3 } },
+      ]);
     });
 
     it("is not told of pages that were taken and failed", async () => {

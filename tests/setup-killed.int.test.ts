@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { migrations } from "../local/cli/setup/schema-history.ts";
+import { migrations } from "../cli/setup/schema-history.ts";
 import { applicationState } from "./support/application-state.ts";
 import { killedInEach, type Moment } from "./support/killed-command.ts";
 import { startRehearsal } from "./support/rehearsal.ts";

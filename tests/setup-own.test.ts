@@ -1,12 +1,12 @@
 import { describe, expect, it } from "vitest";
-import type { Setup } from "../local/cli/setup/context.ts";
-import { made, noteMade } from "../local/cli/setup/made.ts";
-import type { ApiKey } from "../local/cli/setup/management-api.ts";
-import { sha256 } from "../local/cli/setup/schema-history.ts";
-import { deleteOurKeys, makeKey, ourKeys, secretKey } from "../local/cli/setup/secret-key.ts";
-import { setSecrets } from "../local/cli/setup/set-secrets.ts";
-import type { Step } from "../local/cli/setup/step.ts";
-import { uninstallSteps } from "../local/cli/setup/uninstall.ts";
+import type { Setup } from "../cli/setup/context.ts";
+import { made, noteMade } from "../cli/setup/made.ts";
+import type { ApiKey } from "../cli/setup/management-api.ts";
+import { sha256 } from "../cli/setup/schema-history.ts";
+import { deleteOurKeys, makeKey, ourKeys, secretKey } from "../cli/setup/secret-key.ts";
+import { setSecrets } from "../cli/setup/set-secrets.ts";
+import type { Step } from "../cli/setup/step.ts";
+import { uninstallSteps } from "../cli/setup/uninstall.ts";
 
 interface Given {
   /** What the file has. */

@@ -1,20 +1,19 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import postgres, { type TransactionSql } from "postgres";
-import { applySchema } from "../local/cli/setup/apply-schema.ts";
-import { withSetup, type Setup } from "../local/cli/setup/context.ts";
-import { deployFunctions } from "../local/cli/setup/deploy-functions.ts";
-import { saveAndDrop } from "../local/cli/setup/drop-ours.ts";
-import { putVariables } from "../local/cli/setup/env-file.ts";
-import { grantRights } from "../local/cli/setup/grant-rights.ts";
-import { abandoningWhatIsLost } from "../local/cli/setup/lost-transaction.ts";
-import { managementApi } from "../local/cli/setup/management-api.ts";
-import { withoutTicks } from "../local/cli/setup/schedule-ticks.ts";
-import { scramVerifier } from "../local/cli/setup/scram.ts";
-import { setSecrets } from "../local/cli/setup/set-secrets.ts";
-import { lookAt, perform, type Step } from "../local/cli/setup/step.ts";
+import { applySchema } from "../cli/setup/apply-schema.ts";
+import { withSetup, type Setup } from "../cli/setup/context.ts";
+import { deployFunctions } from "../cli/setup/deploy-functions.ts";
+import { saveAndDrop } from "../cli/setup/drop-ours.ts";
+import { grantRights } from "../cli/setup/grant-rights.ts";
+import { abandoningWhatIsLost } from "../cli/setup/lost-transaction.ts";
+import { managementApi } from "../cli/setup/management-api.ts";
+import { withoutTicks } from "../cli/setup/schedule-ticks.ts";
+import { scramVerifier } from "../cli/setup/scram.ts";
+import { setSecrets } from "../cli/setup/set-secrets.ts";
+import { lookAt, perform, type Step } from "../cli/setup/step.ts";
 import { createTestTarget, ownerUrl, type TestDatabase } from "./support/databases.ts";
 import { startFakeManagementApi } from "./support/fake-management-api.ts";
 import { testServer } from "./support/servers.ts";
@@ -213,15 +212,6 @@ describe("setup", () => {
     await owner.end({ timeout: 1 });
   });
 
-  it("puts variables into the file as they are, and leaves every other line", () => {
-    const path = join(folder, "variables.env");
-    writeFileSync(path, "# a comment with A=1\nA=old\nexport B = 'two'\nAA=3\n", { mode: 0o644 });
-    putVariables(path, { A: "new$&", B: "2", C: "x=y" });
-    expect(readFileSync(path, "utf8")).toBe('# a comment with A=1\nA="new$&"\nB="2"\nAA=3\nC="x=y"\n');
-    expect(statSync(path).mode & 0o777).toBe(0o600);
-    expect(() => putVariables(path, { A: 'x"\nB="3' })).toThrow(/A cannot be written/);
-  });
-
   it("refuses a file of secrets in the repository", async () => {
     const envFile = resolve(import.meta.dirname, "../isthmus.env");
     await expect(withSetup({}, { envFile }, () => Promise.resolve())).rejects.toMatchObject({ code: "CONFIG_INVALID" });
@@ -302,8 +292,8 @@ describe("setup", () => {
   });
 
   it("gives roles to a role by its name: of the keyword current_user supautils makes a crash", () => {
-    const sources = [...filesBelow("supabase/schemas"), ...filesBelow("migrations"), ...filesBelow("local/cli/setup")].map(
-      (path) => readFileSync(path, "utf8"),
+    const sources = [...filesBelow("supabase/schemas"), ...filesBelow("migrations"), ...filesBelow("cli/setup")].map((path) =>
+      readFileSync(path, "utf8"),
     );
     expect(sources.length).toBeGreaterThan(50);
     for (const text of sources) expect(text).not.toMatch(/grant [\w${}]+ to (current_user|session_user|current_role)/i);

@@ -3,11 +3,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Sql, TransactionSql } from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
-import type { Setup } from "../local/cli/setup/context.ts";
-import { atRest, saveAndDrop } from "../local/cli/setup/drop-ours.ts";
-import { scheduleTicks, startTicks } from "../local/cli/setup/schedule-ticks.ts";
-import { tried } from "../local/cli/setup/tried.ts";
-import { uninstallSteps } from "../local/cli/setup/uninstall.ts";
+import type { Setup } from "../cli/setup/context.ts";
+import { atRest, saveAndDrop } from "../cli/setup/drop-ours.ts";
+import { scheduleTicks, startTicks } from "../cli/setup/schedule-ticks.ts";
+import { tried } from "../cli/setup/tried.ts";
+import { uninstallSteps } from "../cli/setup/uninstall.ts";
 import { startHosted, type Hosted } from "./support/hosted.ts";
 
 let hosted: Hosted;

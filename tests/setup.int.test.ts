@@ -1,7 +1,7 @@
 import { appendFileSync, existsSync, readFileSync, renameSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { migrations } from "../local/cli/setup/schema-history.ts";
+import { migrations } from "../cli/setup/schema-history.ts";
 import { advise, SAID_OF_DISLIKED } from "./support/advisors.ts";
 import { checkout } from "./support/checkout.ts";
 import { applicationState } from "./support/application-state.ts";

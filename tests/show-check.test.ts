@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { showFindings } from "../local/cli/show-check.ts";
+import { showFindings } from "../cli/show-check.ts";
 
 const finding = { code: "source_key_not_indexed", severity: "warn", message: "m", remedy: "r" } as const;
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import type { AdoptionPreview, EntityState, ExecutionState } from "../local/cli/answers.ts";
-import { showExecution } from "../local/cli/show-execution.ts";
-import { showPreview } from "../local/cli/show-preview.ts";
+import type { AdoptionPreview, EntityState, ExecutionState } from "../cli/answers.ts";
+import { showExecution } from "../cli/show-execution.ts";
+import { showPreview } from "../cli/show-preview.ts";
 
 const entity = (name: string, absent: number): EntityState => ({
   ...{ entity: name, capture: "keys", chains: { done: 1 } },

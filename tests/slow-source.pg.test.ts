@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Entity } from "../shared/entities/define-entity.ts";
+import type { Entity } from "../shared/entity/define-entity.ts";
 import { offices } from "../clinic/entities/offices.ts";
-import type { SelectionRequest } from "../shared/jobs/plan-selection.ts";
+import type { SelectionRequest } from "../shared/plan/plan-selection.ts";
 import { readerUrl } from "./support/databases.ts";
 import { limited, restrict, seedOffices, toItsEnd } from "./support/limits.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";

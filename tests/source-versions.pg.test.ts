@@ -1,8 +1,8 @@
 import type postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadLegacy } from "../clinic/dataset/load.ts";
-import { scanPage } from "../shared/sql/source-scan.ts";
-import { serverVersion } from "../shared/sql/source-version.ts";
+import { scanPage } from "../shared/source/scan.ts";
+import { serverVersion } from "../shared/source/version.ts";
 import { createOwnSource, pipelineFrom, type OwnSource } from "./support/own-source.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 

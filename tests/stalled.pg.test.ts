@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { tick } from "../shared/jobs/tick.ts";
+import { tick } from "../shared/tick/tick.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 const env = { ISTHMUS_PAGE_TRIES: "3", ISTHMUS_STALLED_MINUTES: "60" };

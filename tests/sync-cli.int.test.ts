@@ -5,11 +5,11 @@ import { Client } from "@upstash/qstash";
 import postgres, { type Sql } from "postgres";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
-import { runSyncCli } from "../local/cli/program.ts";
+import { runSyncCli } from "../cli/program.ts";
 import { createLegacySchema } from "../clinic/dataset/schema.ts";
 import { startPlatform, type Platform } from "../local/platform.ts";
 import { registry } from "../clinic/entities/registry.gen.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
 import { scheduleId } from "../shared/queue/installation.ts";
 
 const ROOT = resolve(import.meta.dirname, "..");
@@ -675,7 +675,7 @@ function run(
   variables: Readonly<Record<string, string>>,
 ): Promise<{ code: number | null; out: string; err: string }> {
   return new Promise((done, failed) => {
-    const child = spawn(process.execPath, [resolve(ROOT, "local/isthmus.mjs"), ...args], {
+    const child = spawn(process.execPath, [resolve(ROOT, "cli/isthmus.mjs"), ...args], {
       cwd: ROOT,
       stdio: ["ignore", "pipe", "pipe"],
       env: { PATH: process.env["PATH"] ?? "", ...variables },

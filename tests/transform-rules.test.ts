@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import type { Entity, Field } from "../shared/entities/define-entity.ts";
-import { directCopy } from "../shared/entities/fields.ts";
+import type { Entity, Field } from "../shared/entity/define-entity.ts";
+import { directCopy } from "../shared/entity/fields.ts";
 import { payments } from "../clinic/entities/payments.ts";
-import { range, type RecordRule } from "../shared/entities/rules.ts";
-import { transform } from "../shared/pipeline/transform.ts";
+import { range, type RecordRule } from "../shared/entity/rules.ts";
+import { transform } from "../shared/page/transform.ts";
 
 const UUID = "00000000-0000-5000-8000-000000000001";
 

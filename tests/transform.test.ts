@@ -1,11 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { createBuilders, jsonFromText, noneIfBlank, type FieldBuilders, type SourceRow } from "../shared/entities/fields.ts";
+import { createBuilders, jsonFromText, noneIfBlank, type FieldBuilders, type SourceRow } from "../shared/entity/fields.ts";
 import { operations } from "../clinic/entities/operations.ts";
 import { orders } from "../clinic/entities/orders.ts";
 import { patients } from "../clinic/entities/patients.ts";
 import { profiles } from "../clinic/entities/profiles.ts";
-import { parentsOf, transform, twinsOf } from "../shared/pipeline/transform.ts";
+import { parentsOf, transform, twinsOf } from "../shared/page/transform.ts";
 
 const UUID = "00000000-0000-5000-8000-000000000001";
 

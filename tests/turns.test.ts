@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { createTurns } from "../shared/pipeline/turns.ts";
+import { createTurns } from "../shared/page/turns.ts";
 
 describe("turns", () => {
   /** Work that ends when told. */

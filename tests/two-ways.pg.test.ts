@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { acknowledge } from "../shared/jobs/check.ts";
-import { cancelExecutions } from "../shared/sql/ends.ts";
+import { acknowledge } from "../shared/contract/check.ts";
+import { cancelExecutions } from "../shared/target/ends.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 import { createStranger, entityOf, ENTITY } from "./support/stranger.ts";
 

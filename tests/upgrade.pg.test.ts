@@ -10,7 +10,7 @@ import { declaredFiles, ROOT } from "../scripts/schema/declared.ts";
 import { difference } from "../scripts/schema/difference.ts";
 import { catalogAfter, freshName } from "../scripts/schema/fresh-database.ts";
 import { migrationFiles, releasedMigrations, type MigrationFile } from "../scripts/schema/migration-files.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
 import { ownerUrl } from "./support/databases.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 import { schemaServer } from "./support/schema-server.ts";

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Sql } from "postgres";
 import { registry } from "../clinic/entities/registry.gen.ts";
 import { ROOT } from "../scripts/installations.ts";
-import { acknowledge } from "../shared/jobs/check.ts";
+import { acknowledge } from "../shared/contract/check.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
 import { createShop, type Shop } from "./support/music-shop.ts";
 import { scratchFolder } from "./support/scratch.ts";

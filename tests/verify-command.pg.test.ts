@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { resolve } from "node:path";
 import { expect, it } from "vitest";
 import { offices } from "../clinic/entities/offices.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
 import { createPipeline } from "./support/pipeline.ts";
 
 /** `npm run verify`, as a person runs it. */

@@ -1,10 +1,10 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { Entity, Predicate } from "../shared/entities/define-entity.ts";
+import type { Entity, Predicate } from "../shared/entity/define-entity.ts";
 import { operations } from "../clinic/entities/operations.ts";
-import { workerGrants } from "../shared/jobs/grants.ts";
-import { executionState } from "../shared/sql/execution-state.ts";
+import { workerGrants } from "../shared/operate/grants.ts";
+import { executionState } from "../shared/target/execution-state.ts";
 import { registry } from "../clinic/entities/registry.gen.ts";
-import { definitionHash } from "../shared/entities/validate-registry.ts";
+import { definitionHash } from "../shared/entity/validate-registry.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 const SETTLED: Predicate = { name: "settled", version: 1, where: "c.attempts >= 1", reason: "not tried yet", onLeave: "delete" };

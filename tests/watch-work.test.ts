@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { lagOf, lateJobs } from "../shared/jobs/watch-work.ts";
-import type { WatchedJob } from "../shared/sql/work.ts";
+import { lagOf, lateJobs } from "../shared/tick/watch-work.ts";
+import type { WatchedJob } from "../shared/target/work.ts";
 
 const NOON = Date.parse("2026-11-30T12:00:00Z");
 const ago = (minutes: number) => new Date(NOON - minutes * 60_000).toISOString();

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { acknowledge } from "../shared/jobs/check.ts";
+import { acknowledge } from "../shared/contract/check.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 import { createStranger, ENTITY } from "./support/stranger.ts";
 
@@ -137,6 +137,18 @@ describe("a write that the target cancels without an error", () => {
 });
 
 describe("a value that a trigger of the target changes", () => {
+  it("is told of a first load, too, where the column's collation takes both values for equal", async () => {
+    await using test = await strange();
+    await test.target.admin.unsafe(`
+      create collation public.any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+      alter table public.fresh alter column name type text collate public.any_case`);
+    await trigger(test, "tidy", "before insert or update", "new.name := lower(new.name); return new;");
+    await test.sync({ capture: "full" });
+    expect((await rows(test)).map(({ name }) => name)).toEqual(["name 1", "name 2", "name 3", "name 4", "name 5"]);
+    expect(await warnings(test)).toEqual([1, 2, 3, 4, 5].map((id) => `${id} written_otherwise: name`));
+    expect((await alerts(test)).map(({ fields }) => fields)).toEqual([[{ field: "name", triggers: "tidy" }]]);
+  });
+
   it("is told with field and trigger for as long as the row holds another one, whatever capture looks", async () => {
     await using test = await strange();
     await trigger(test, "touch", "before update", "new.stamp := '2030-05-05 05:05:05+00'; return new;");

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { inZone } from "../shared/entities/define-entity.ts";
+import { inZone } from "../shared/entity/define-entity.ts";
 import { createTestSource, type TestDatabase } from "./support/databases.ts";
 
 const MINUTE = 60_000;

@@ -1,5 +1,5 @@
 // A music shop as the engine sees it: eleven tables with names as their applications wrote them.
-import type { Installation } from "../../shared/entities/installation.ts";
+import type { Installation } from "../../shared/entity/installation.ts";
 import { denied } from "./denied.ts";
 import { codeHashes, registry } from "./entities/registry.gen.ts";
 import { besideColumns, sourceKinds, targetKinds } from "./schema/column-kinds.gen.ts";

@@ -3,11 +3,11 @@ import { createContext, once } from "../../shared/context.ts";
 import { admit } from "../../shared/http/admit.ts";
 import { parseBody, parseJson } from "../../shared/http/parse.ts";
 import { answer, respondJson } from "../../shared/http/respond.ts";
-import { validate } from "../../shared/jobs/validate.ts";
-import { refuseLater, runPage } from "../../shared/pipeline/run-page.ts";
-import { createTurns } from "../../shared/pipeline/turns.ts";
-import type { Delivery, PageOutcome } from "../../shared/pipeline/types.ts";
-import type { Installation } from "../../shared/entities/installation.ts";
+import { validate } from "../../shared/page/validate.ts";
+import { refuseLater, runPage } from "../../shared/page/run-page.ts";
+import { createTurns } from "../../shared/page/turns.ts";
+import type { Delivery, PageOutcome } from "../../shared/page/types.ts";
+import type { Installation } from "../../shared/entity/installation.ts";
 import type { Runtime } from "../../shared/runtime.ts";
 
 /** As large as the column that holds it. */

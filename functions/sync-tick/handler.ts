@@ -3,8 +3,8 @@ import { createContext, once } from "../../shared/context.ts";
 import { admit } from "../../shared/http/admit.ts";
 import { parseJson } from "../../shared/http/parse.ts";
 import { answer, respondJson } from "../../shared/http/respond.ts";
-import { admitTick, tick, untilBegun } from "../../shared/jobs/tick.ts";
-import type { Installation } from "../../shared/entities/installation.ts";
+import { admitTick, tick, untilBegun } from "../../shared/tick/tick.ts";
+import type { Installation } from "../../shared/entity/installation.ts";
 import type { Runtime } from "../../shared/runtime.ts";
 
 const ADMISSION = { methods: ["POST"], callers: ["qstash", "machine"], largestBody: 4_096 } as const;

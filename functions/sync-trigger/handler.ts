@@ -5,17 +5,17 @@ import { admit } from "../../shared/http/admit.ts";
 import { callerName, type Caller } from "../../shared/http/authenticate.ts";
 import { parseBody } from "../../shared/http/parse.ts";
 import { answer, respondJson } from "../../shared/http/respond.ts";
-import { previewAdoptions } from "../../shared/jobs/adopt.ts";
-import { acknowledge, checkInstallation } from "../../shared/jobs/check.ts";
-import { inspectSource } from "../../shared/jobs/inspect.ts";
-import { list, plainText } from "../../shared/jobs/request-values.ts";
-import { selectiveSync } from "../../shared/jobs/selective-sync.ts";
-import { start } from "../../shared/jobs/start.ts";
-import type { Context } from "../../shared/pipeline/types.ts";
-import type { Installation } from "../../shared/entities/installation.ts";
+import { previewAdoptions } from "../../shared/plan/adopt.ts";
+import { acknowledge, checkInstallation } from "../../shared/contract/check.ts";
+import { inspectSource } from "../../shared/contract/inspect.ts";
+import { list, plainText } from "../../shared/plan/request-values.ts";
+import { selectiveSync } from "../../shared/plan/selective-sync.ts";
+import { start } from "../../shared/plan/start.ts";
+import type { Context } from "../../shared/page/types.ts";
+import type { Installation } from "../../shared/entity/installation.ts";
 import type { Runtime } from "../../shared/runtime.ts";
-import { cancelExecutions, type Cancelled } from "../../shared/sql/ends.ts";
-import { executionState, latestExecutions } from "../../shared/sql/execution-state.ts";
+import { cancelExecutions, type Cancelled } from "../../shared/target/ends.ts";
+import { executionState, latestExecutions } from "../../shared/target/execution-state.ts";
 
 const ADMISSION = {
   methods: ["GET", "POST"],

@@ -1,4 +1,4 @@
-import { acknowledgement } from "../cli/answers.ts";
+import { acknowledgement } from "../../cli/answers.ts";
 import type { Platform } from "../platform.ts";
 import { line } from "./terminal.ts";
 

@@ -1,4 +1,4 @@
-import { countCells } from "../cli/count-columns.ts";
+import { countCells } from "../../cli/count-columns.ts";
 import type { Sql } from "postgres";
 import type { Platform } from "../platform.ts";
 import type { Money } from "./demo.ts";

@@ -1,5 +1,5 @@
 import type { Clock } from "../../shared/clock.ts";
-import { SET_MANY_SCRIPT } from "../../shared/pipeline/cache-script.ts";
+import { SET_MANY_SCRIPT } from "../../shared/page/cache-script.ts";
 import { RedisReplyError } from "./reply.ts";
 import type { Backing, Command, Reply } from "./reply.ts";
 

@@ -1,8 +1,8 @@
 import { connect } from "../../shared/db/connect.ts";
 import { query } from "../../shared/db/query.ts";
-import type { Entity } from "../../shared/entities/define-entity.ts";
-import { sideEffects } from "../../shared/jobs/contract/side-effects.ts";
-import { readContractState } from "../../shared/sql/contract.ts";
+import type { Entity } from "../../shared/entity/define-entity.ts";
+import { sideEffects } from "../../shared/contract/side-effects.ts";
+import { readContractState } from "../../shared/target/contract.ts";
 
 /** Acknowledges what the fixture's own triggers do, as an operator would who has read the list. */
 export async function acceptSideEffects(workerUrl: string, entities: readonly Entity[]): Promise<void> {

@@ -2,9 +2,9 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import postgres, { type Sql } from "postgres";
 import { INSTALLATION_FOLDER, installation } from "../../functions/installation.gen.ts";
-import type { Entity } from "../../shared/entities/define-entity.ts";
-import { workerGrants } from "../../shared/jobs/grants.ts";
-import { supabase } from "../cli/setup/supabase-cli.ts";
+import type { Entity } from "../../shared/entity/define-entity.ts";
+import { workerGrants } from "../../shared/operate/grants.ts";
+import { supabase } from "../../cli/setup/supabase-cli.ts";
 import type { LocalPostgres } from "../postgres.ts";
 import { acceptSideEffects } from "./accept-side-effects.ts";
 

@@ -1,5 +1,5 @@
-import { everDenied, type Denied } from "../../shared/entities/denied.ts";
-import { kindOf, TAKES } from "../../shared/schema/kinds.ts";
+import { everDenied, type Denied } from "../../shared/entity/denied.ts";
+import { kindOf, TAKES } from "../../shared/entity/kinds.ts";
 import type { Column } from "../catalog.ts";
 import { constantOf, likeness, plainName } from "./names.ts";
 import type { Pair, Tables } from "./pair-tables.ts";

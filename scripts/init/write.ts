@@ -3,8 +3,8 @@ import { mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
 import type { Sql } from "postgres";
 import { format, resolveConfig } from "prettier";
-import type { Denied } from "../../shared/entities/denied.ts";
-import { validateRegistry } from "../../shared/entities/validate-registry.ts";
+import type { Denied } from "../../shared/entity/denied.ts";
+import { validateRegistry } from "../../shared/entity/validate-registry.ts";
 import { byTable, columnsOf, targetColumns } from "../catalog.ts";
 import { generateKinds } from "../generate-kinds.ts";
 import { generateRegistry } from "../generate-registry.ts";
@@ -95,7 +95,7 @@ export const denied = {
 }
 
 function defineEntityFile(folder: string): string {
-  const shared = importPath(join(folder, "entities"), join(ROOT, "shared/entities/define-entity.ts"));
+  const shared = importPath(join(folder, "entities"), join(ROOT, "shared/entity/define-entity.ts"));
   return `// What the entity files of this folder are written with: the engine's tools, checked against the two catalogs of this installation.
 import { entityDefiner } from "${shared}";
 import type { denied } from "../denied.ts";
@@ -119,7 +119,7 @@ export const defineEntity = entityDefiner<{
 
 function installationFile(folder: string): string {
   return `// The installation as the engine sees it. What is here, the functions carry.
-import type { Installation } from "${importPath(folder, join(ROOT, "shared/entities/installation.ts"))}";
+import type { Installation } from "${importPath(folder, join(ROOT, "shared/entity/installation.ts"))}";
 import { denied } from "./denied.ts";
 import { codeHashes, registry } from "./entities/registry.gen.ts";
 import { besideColumns, sourceKinds, targetKinds } from "./schema/column-kinds.gen.ts";

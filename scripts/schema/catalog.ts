@@ -1,5 +1,5 @@
 import type { Sql } from "postgres";
-import { POLICY_TEXT, TRIGGER_TEXT } from "../../shared/sql/objects.ts";
+import { POLICY_TEXT, TRIGGER_TEXT } from "../../shared/target/objects.ts";
 
 /** A function of ours, as a database has it. Its key in Catalog.functions is its name with the types of its arguments. */
 export interface CatalogFunction {

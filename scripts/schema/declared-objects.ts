@@ -2,13 +2,13 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Sql } from "postgres";
 import { format, resolveConfig } from "prettier";
-import { foundObjects, type FoundObject } from "../../shared/sql/objects.ts";
+import { foundObjects, type FoundObject } from "../../shared/target/objects.ts";
 import { namesOfOurs } from "./catalog.ts";
 import { declaredFiles, ROOT, type DeclaredFile } from "./declared.ts";
 import { freshName, inFreshDatabase, type Server } from "./fresh-database.ts";
 
 /** What `npm run sync -- check` compares a target with. */
-export const OBJECTS_FILE = "shared/jobs/contract/declared-objects.gen.ts";
+export const OBJECTS_FILE = "shared/contract/declared-objects.gen.ts";
 
 /** Writes what a database made by supabase/schemas/ has, beside the version that these files say. */
 export async function writeObjects(server: Server, root: string): Promise<void> {

@@ -1,6 +1,6 @@
 import type { Sql, Transaction } from "./connect.ts";
 import type { SaidError } from "./last-words.ts";
-import { ISOLATION, PINS, type Side } from "./settings.ts";
+import { ISOLATION, KEY_ORDER_PINS, PINS, type Side } from "./settings.ts";
 
 /** One client of the driver, with one connection. */
 export interface Client<Driver = Sql> {
@@ -15,6 +15,9 @@ export interface PoolOptions {
   /** How long to wait until a connection is open, and until a pooler gives it a server. */
   readonly connectTimeoutSeconds: number;
 }
+
+/** As the third argument of `unsafe`: the statement walks a table by key (KEY_ORDER_PINS). Within a transaction it means nothing. */
+export const IN_KEY_ORDER: NonNullable<Parameters<Sql["unsafe"]>[2]> = {};
 
 /**
  * A pool whose `unsafe` and `begin` run with pinned settings (settings.ts); nothing of ours sends a statement by another way. Each
@@ -38,8 +41,10 @@ export function pinned(open: (onclose: () => void) => Client, { side, poolSize, 
 async function run(connection: Connection, side: Side, statement: Parameters<Sql["unsafe"]>, done: () => void): Promise<unknown> {
   const client = await connection.ready();
   const { sql } = client;
-  const begun = sql.unsafe(`begin ${ISOLATION[side]}; ${PINS[side]}`).execute();
-  const both = Promise.allSettled([begun, sql.unsafe(...statement).execute()]);
+  const [text, parameters, how] = statement;
+  const pins = how === IN_KEY_ORDER ? `${PINS[side]}; ${KEY_ORDER_PINS}` : PINS[side];
+  const begun = sql.unsafe(`begin ${ISOLATION[side]}; ${pins}`).execute();
+  const both = Promise.allSettled([begun, sql.unsafe(text, parameters).execute()]);
   await connection.inTime(client, begun);
   const [first, second] = await both;
   const failed = [first, second].find((one) => one.status === "rejected");

@@ -4,9 +4,16 @@ import type { Queryable, Sql, Transaction } from "./connect.ts";
 import type { Side } from "./settings.ts";
 import { namedAt } from "./named-at.ts";
 import { OWN_STATES } from "./own-states.ts";
+import { IN_KEY_ORDER } from "./pinned.ts";
 import { meaningOf, REFUSAL_REMEDIES, saidBy, type RefusalFacts } from "./sqlstates.ts";
 
 type Parameter = string | number | boolean | null;
+
+/** How a statement is planned. */
+interface How {
+  /** It walks one table in the order of an index up to a limit, outside of any transaction: never by a sort of all that is left. */
+  readonly inKeyOrder?: boolean;
+}
 
 /**
  * Runs one statement and returns its rows.
@@ -17,9 +24,11 @@ export async function query<Row extends object>(
   side: Side,
   text: string,
   parameters: readonly Parameter[] = [],
+  how: How = {},
 ): Promise<Row[]> {
   try {
-    return await db.unsafe<Row[]>(text, parameters as postgres.ParameterOrJSON<never>[]);
+    const values = parameters as postgres.ParameterOrJSON<never>[];
+    return await db.unsafe<Row[]>(text, values, ...(how.inKeyOrder === true ? [IN_KEY_ORDER] : []));
   } catch (error) {
     throw toIsthmusError(error, side, text);
   }
@@ -31,8 +40,9 @@ export async function queryOne<Row extends object>(
   side: Side,
   text: string,
   parameters: readonly Parameter[] = [],
+  how: How = {},
 ): Promise<Row> {
-  const [row] = await query<Row>(db, side, text, parameters);
+  const [row] = await query<Row>(db, side, text, parameters, how);
   if (!row) throw new IsthmusError("INTERNAL", "A statement that always returns a row returned none.");
   return row;
 }

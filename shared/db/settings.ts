@@ -8,6 +8,8 @@ export type Side = "source" | "target";
 export const PINNED = {
   client_encoding: "UTF8",
   standard_conforming_strings: "on",
+  // Before the path, whose text it shapes.
+  quote_all_identifiers: "off",
   search_path: "pg_catalog, public, pg_temp",
   TimeZone: "UTC",
   timezone_abbreviations: "Default",
@@ -23,7 +25,6 @@ export const PINNED = {
   lc_numeric: "C",
   lc_time: "C",
   array_nulls: "on",
-  quote_all_identifiers: "off",
   transform_null_equals: "off",
   default_text_search_config: "pg_catalog.simple",
 } as const;
@@ -52,6 +53,14 @@ export const ISOLATION = {
 
 /** The statements that pin a transaction's settings, sent as one. The role is the one that logged in, whatever a session of the pooler has been set to. */
 export const PINS: Readonly<Record<Side, string>> = { source: pins("source"), target: pins("target") };
+
+/**
+ * For a statement that walks one table in the order of an index and stops at a limit. Of a table that nobody has analysed the planner
+ * takes few rows for left, and would fetch and sort them all, page after page. Only a plan that gives the order without a sort is left,
+ * where an index has that order; without one the table is sorted as before, and nothing is compiled for the price of a plan that is not
+ * wanted. Not for statements with SQL of an entity file, or with joins: what these need is the planner's choice alone.
+ */
+export const KEY_ORDER_PINS = "set local enable_sort = off; set local jit = off";
 
 function pins(side: Side): string {
   const settings = { ...PINNED, ...(side === "source" ? OF_READER : {}) };

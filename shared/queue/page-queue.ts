@@ -1,5 +1,5 @@
 import type { Config } from "../config.ts";
-import type { PageMessage, PageQueue, RefusedPage } from "../pipeline/types.ts";
+import type { PageMessage, PageQueue, RefusedPage } from "../page/types.ts";
 import { flowControlKey } from "./installation.ts";
 import { MESSAGE_FORMAT } from "./message-format.ts";
 import { askQstash, type QstashAnswer } from "./qstash.ts";

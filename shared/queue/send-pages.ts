@@ -1,6 +1,6 @@
 import { describeError } from "../errors.ts";
-import type { Context, PageMessage } from "../pipeline/types.ts";
-import { noteSends } from "../sql/sending.ts";
+import type { Context, PageMessage } from "../page/types.ts";
+import { noteSends } from "../target/sending.ts";
 import { describeRefusal } from "./refusal.ts";
 
 /**

@@ -1,4 +1,4 @@
-import { isDecimal } from "../entities/rules.ts";
+import { isDecimal } from "../entity/rules.ts";
 
 /** Adds two decimal texts without a floating point number in between; NaN when one of them is no finite number. */
 export function addDecimals(a: string, b: string): string {

@@ -1,7 +1,7 @@
-import { startAdoption } from "../../shared/jobs/adopt.ts";
+import { startAdoption } from "../../shared/plan/adopt.ts";
 import type { Sql } from "../../shared/db/connect.ts";
-import type { Context, PageOutcome } from "../../shared/pipeline/types.ts";
-import { overduePages } from "../../shared/sql/sending.ts";
+import type { Context, PageOutcome } from "../../shared/page/types.ts";
+import { overduePages } from "../../shared/target/sending.ts";
 import type { InProcess } from "./in-process.ts";
 
 /** Takes over the target's ids; throws when that did not succeed. */

@@ -1,4 +1,4 @@
-import { supabase } from "../../local/cli/setup/supabase-cli.ts";
+import { supabase } from "../../cli/setup/supabase-cli.ts";
 
 /** What is ours, wherever it stands. */
 const OURS = /^(sync_|uuid_mappings_enhanced|isthmus_)/;

@@ -11,6 +11,7 @@ const PARTS = [
   "shared",
   INSTALLATION_FOLDER,
   "isthmus.json",
+  "cli",
   "local",
   "migrations",
   "supabase/config.toml",
@@ -38,7 +39,7 @@ export function checkout(
     new Promise((done) => {
       execFile(
         process.execPath,
-        [join(folder, "local/isthmus.mjs"), ...args],
+        [join(folder, "cli/isthmus.mjs"), ...args],
         { cwd: folder, env: { PATH: process.env["PATH"] ?? "" } },
         (error, out, err) => done({ code: error === null ? 0 : typeof error.code === "number" ? error.code : 1, out, err }),
       );

@@ -1,4 +1,4 @@
-import type { History, Strategy } from "../../shared/entities/define-entity.ts";
+import type { History, Strategy } from "../../shared/entity/define-entity.ts";
 import { mergeObjects, same, type Json } from "./json-merge.ts";
 
 /** By field; a field that is missing is not known. */

@@ -5,6 +5,8 @@ export interface DdlCase {
   readonly base?: (t: string) => readonly string[];
   /** Columns that have another type on both sides, with what the source has in row g. Of equal values their texts are compared, too. */
   readonly columns?: Readonly<Partial<Record<"amount" | "label", { readonly type: string; readonly value: string }>>>;
+  /** What the source has as label in row g, where that is not a word: a text that the label's own type reads. */
+  readonly label?: string;
   /** After the entity has landed. */
   readonly ddl: (t: string) => readonly string[];
   /** found: rows or values changed, and every run has to find that. refused: no run reads or writes until it is mended, and `finding` says why. same: nothing changed. */
@@ -87,6 +89,18 @@ const renameMembers = (t: string) => [
   `alter type public.mood_${t} rename value 'between' to 'b'`,
 ];
 
+/** A label of two attributes; each entity has the type to itself. Types of attributes that columns have cannot be altered: one is dropped, and added as another. */
+const attributes = (name: string, ends: DdlCase["ends"], ...actions: readonly string[]): DdlCase => ({
+  name: `an attribute of a composite type ${name}`,
+  label: "format('(l%s,%s)', g, g)",
+  base: (t) => [
+    `create type public.pair_${t} as (word text, number integer)`,
+    `alter table public.${t} alter column label type public.pair_${t} using null`,
+  ],
+  ddl: (t) => actions.map((action) => `alter type public.pair_${t} ${action}`),
+  ends,
+});
+
 /** On either side. */
 const BOTH: readonly DdlCase[] = [
   {
@@ -158,6 +172,10 @@ const BOTH: readonly DdlCase[] = [
     ends: "same",
     told: false,
   },
+  attributes("added", "found", "add attribute more text"),
+  attributes("dropped", "found", "drop attribute number"),
+  attributes("dropped and added with another type", "found", "drop attribute number", "add attribute number text"),
+  attributes("renamed", "same", "rename attribute number to other"),
   { name: "replica identity", ddl: (t) => [`alter table public.${t} replica identity full`], ends: "same", told: false },
   {
     name: "a column of nobody's added and dropped",

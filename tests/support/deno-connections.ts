@@ -109,6 +109,28 @@ export async function transactOnDeno(release: DenoRelease, { url, ca }: { url: s
   return (await runOnDeno(release, program)) as Transactions;
 }
 
+/** The values of one column of a table of the source, as the functions read them on Deno, by key: their UTF-16 code units. */
+export async function readOnDeno(
+  release: DenoRelease,
+  url: string,
+  { table, column, ids }: { readonly table: string; readonly column: string; readonly ids: readonly string[] },
+): Promise<number[][]> {
+  const program = `
+    import { connect } from "${ROOT}/shared/db/connect.ts";
+    import { readRecords } from "${ROOT}/shared/source/read-records.ts";
+    import { defineEntity } from "${ROOT}/shared/entity/define-entity.ts";
+    import { DatabaseSocket } from "${ROOT}/functions/database-socket.ts";
+    const entity = defineEntity({ name: "things", target: { table: "fresh", legacyKey: "legacy_id" },
+      source: { table: "${table}", key: "id", alias: "s", columns: { value: "s.${column}" }, ignored: {} },
+      fields: (f) => ({ value: f.copy("value") }) });
+    const sql = connect({ side: "source", url: ${JSON.stringify(url)}, tls: "disable", poolSize: 1, idleTimeoutSeconds: 1,
+      connectTimeoutSeconds: 10, applicationName: "t", socket: (target) => new DatabaseSocket(target) });
+    const { rows } = await readRecords(sql, entity, ${JSON.stringify(ids)}, 1000000);
+    await sql.end({ timeout: 1 });
+    console.log(JSON.stringify(rows.map(({ value }) => [...Array(value.length).keys()].map((n) => value.charCodeAt(n)))));`;
+  return (await runOnDeno(release, program)) as number[][];
+}
+
 async function runOnDeno(release: DenoRelease, program: string, env: Readonly<Record<string, string>> = {}): Promise<unknown> {
   const config = join(ROOT, "functions/sync-page/deno.json");
   const flags = [

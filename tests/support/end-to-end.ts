@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { applyEdits } from "../../clinic/dataset/edit.ts";
 import { registry } from "../../clinic/entities/registry.gen.ts";
-import { estimatedCpuMs } from "../../shared/pipeline/page-size.ts";
+import { estimatedCpuMs } from "../../shared/page/page-size.ts";
 import { AFTER_A_FIRST_LOAD, expectNoValues } from "./after-a-first-load.ts";
 import type { TargetVersion } from "../../local/platform.ts";
 import { HOSTED } from "../../local/functions/hosted.ts";

@@ -1,6 +1,6 @@
 import type { Sql } from "postgres";
 import type { IsthmusError } from "../../shared/errors.ts";
-import type { Context, PageMessage, PageOutcome } from "../../shared/pipeline/types.ts";
+import type { Context, PageMessage, PageOutcome } from "../../shared/page/types.ts";
 import { Gate, gated } from "./gate.ts";
 import { assertKept, NOTHING_WRONG, reports, wronglyLeft, type Ended, type HistoryCapture } from "./history-oracle.ts";
 import type { History, Node, Step } from "./history-steps.ts";

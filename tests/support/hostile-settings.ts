@@ -3,13 +3,13 @@ import type { TestDatabase } from "./databases.ts";
 import type { Pipeline } from "./pipeline.ts";
 
 /** A locale of a language in UTF-8 that this machine has. */
-function localeOf(language: string): string | undefined {
+export function localeOf(language: string): string | undefined {
   const locales = execFileSync("locale", ["-a"], { encoding: "utf8" }).split("\n");
   return locales.find((name) => new RegExp(`^${language}\\.utf-?8$`, "i").test(name));
 }
 
 /** Settings that shape the text of values, or the reading of it, each with two values; most of them are none of our own. */
-const HOSTILE: Readonly<Record<string, readonly [string, string]>> = {
+export const HOSTILE: Readonly<Record<string, readonly [string, string]>> = {
   IntervalStyle: ["sql_standard", "postgres_verbose"],
   DateStyle: ["SQL, DMY", "German"],
   TimeZone: ["Asia/Kathmandu", "America/St_Johns"],

@@ -1,5 +1,5 @@
 import { ident } from "../../shared/db/ident.ts";
-import { defineEntity, expression, type Entity } from "../../shared/entities/define-entity.ts";
+import { defineEntity, expression, type Entity } from "../../shared/entity/define-entity.ts";
 import type { Pipeline } from "./pipeline.ts";
 
 /** How many names a joined stranger needs. */

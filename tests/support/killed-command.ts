@@ -14,8 +14,8 @@ export interface Moment {
 }
 
 /** The command line of this checkout, and of another one below a folder. */
-const HERE = ["--import", "tsx", "local/sync-cli.ts"];
-export const commandLineOf = (folder: string): readonly string[] => [resolve(folder, "local/isthmus.mjs")];
+const HERE = ["--import", "tsx", "cli/sync-cli.ts"];
+export const commandLineOf = (folder: string): readonly string[] => [resolve(folder, "cli/isthmus.mjs")];
 
 /**
  * Runs a command as a process of its own, and kills it (SIGKILL) some time after the first of these moments has begun, at the latest when that step is done.

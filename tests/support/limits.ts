@@ -1,6 +1,6 @@
-import type { Entity } from "../../shared/entities/define-entity.ts";
+import type { Entity } from "../../shared/entity/define-entity.ts";
 import { offices } from "../../clinic/entities/offices.ts";
-import type { Context, PageOutcome } from "../../shared/pipeline/types.ts";
+import type { Context, PageOutcome } from "../../shared/page/types.ts";
 import { createPipeline, type Pipeline } from "./pipeline.ts";
 import type { TestDatabase } from "./databases.ts";
 

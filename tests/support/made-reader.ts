@@ -1,6 +1,6 @@
 import { connect } from "../../shared/db/connect.ts";
 import { ident } from "../../shared/db/ident.ts";
-import { sourceRoleSql } from "../../shared/jobs/source-setup.ts";
+import { sourceRoleSql } from "../../shared/operate/source-setup.ts";
 import type { Pipeline } from "./pipeline.ts";
 import { runScript } from "./run-script.ts";
 

@@ -1,4 +1,4 @@
-import type { PageMessage, PageOutcome } from "../../shared/pipeline/types.ts";
+import type { PageMessage, PageOutcome } from "../../shared/page/types.ts";
 import { createInProcess, type InProcess } from "./in-process.ts";
 import { createSeeds, type Seeds } from "./legacy-seeds.ts";
 

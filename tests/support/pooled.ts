@@ -1,5 +1,5 @@
 import { connect } from "../../shared/db/connect.ts";
-import type { Context, PageOutcome } from "../../shared/pipeline/types.ts";
+import type { Context, PageOutcome } from "../../shared/page/types.ts";
 import { describeError } from "../../shared/errors.ts";
 import { readerUrl, workerUrl } from "./databases.ts";
 import { seedOffices, toItsEnd } from "./limits.ts";

@@ -1,8 +1,8 @@
 import type { Sql } from "postgres";
-import type { Entity } from "../../shared/entities/define-entity.ts";
+import type { Entity } from "../../shared/entity/define-entity.ts";
 import { denied } from "../../clinic/denied.ts";
-import { everDenied } from "../../shared/entities/denied.ts";
-import { sensitiveColumns } from "../../shared/entities/sensitive.ts";
+import { everDenied } from "../../shared/entity/denied.ts";
+import { sensitiveColumns } from "../../shared/entity/sensitive.ts";
 
 /** Stands in every text that nobody may see, and in nothing else. */
 export const MARK = "҂";

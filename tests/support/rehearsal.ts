@@ -7,7 +7,7 @@ import { parseEnv, promisify } from "node:util";
 import { execFile } from "node:child_process";
 import postgres, { type Sql } from "postgres";
 import { loadLegacy } from "../../clinic/dataset/load.ts";
-import { runSyncCli } from "../../local/cli/program.ts";
+import { runSyncCli } from "../../cli/program.ts";
 import { startFunctionsHost, type FunctionsHost } from "../../local/functions/host.ts";
 import { startNetWorker, type NetWorker } from "../../local/net/worker.ts";
 import { startPostgres, type LocalPostgres } from "../../local/postgres.ts";

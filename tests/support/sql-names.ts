@@ -22,7 +22,9 @@ export interface SqlNames {
 
 /** Every name that our SQL uses, from its own text and from the catalog of a target that has it. */
 export async function sqlNames(target: Sql): Promise<SqlNames> {
-  const text = [...sqlIn("supabase/schemas"), ...sqlIn("shared/sql"), ...sqlIn("shared/jobs")].join("\n");
+  const text = [...["supabase/schemas", "shared/sql", "shared/source", "shared/target", "shared/contract"].flatMap(sqlIn)].join(
+    "\n",
+  );
   const found = (patterns: readonly RegExp[]) =>
     patterns.flatMap((pattern) => [...text.matchAll(pattern)].map(([, name = ""]) => name));
   const catalog = await target<{ name: string; relation: boolean }[]>`

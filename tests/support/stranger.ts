@@ -1,6 +1,6 @@
-import { defineEntity, inZone, type Conflicts, type Entity, type SourceRow } from "../../shared/entities/define-entity.ts";
-import type { ZoneRules } from "../../shared/entities/zones.ts";
-import { workerGrants } from "../../shared/jobs/grants.ts";
+import { defineEntity, inZone, type Conflicts, type Entity, type SourceRow } from "../../shared/entity/define-entity.ts";
+import type { ZoneRules } from "../../shared/entity/zones.ts";
+import { workerGrants } from "../../shared/operate/grants.ts";
 import { ident } from "../../shared/db/ident.ts";
 import { createPipeline, type Pipeline } from "./pipeline.ts";
 

@@ -1,7 +1,7 @@
 import type postgres from "postgres";
-import type { Conflicts, Entity } from "../../shared/entities/define-entity.ts";
+import type { Conflicts, Entity } from "../../shared/entity/define-entity.ts";
 import { operations as operationsEntity } from "../../clinic/entities/operations.ts";
-import { workerGrants } from "../../shared/jobs/grants.ts";
+import { workerGrants } from "../../shared/operate/grants.ts";
 import { createPipeline, type Pipeline } from "./pipeline.ts";
 
 // People act as the table editor does: plain UPDATEs as the database user postgres.

@@ -52,12 +52,14 @@ const MADE_OF = [
   "clinic/dataset/schema.ts",
   "local/postgres.ts",
   "local/postgres-files.ts",
-  "shared/entities",
+  "shared/entity",
   "clinic/entities",
   "clinic/target",
-  "shared/jobs/grants.ts",
-  "shared/jobs/contract",
+  "shared/operate/grants.ts",
+  "shared/contract",
   "shared/sql",
+  "shared/source",
+  "shared/target",
   "package-lock.json",
 ];
 

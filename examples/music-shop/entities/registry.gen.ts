@@ -28,15 +28,15 @@ export const registry: readonly Entity[] = [
 
 /** Entity → hash of its file, of every file of the installation that this one runs, and of what the engine makes of it. */
 export const codeHashes: Readonly<Record<string, string>> = {
-  [albums.name]: "0fe1f5ba9e4ca4584d08069efc8757b442180fe2",
-  [artists.name]: "f8d6407ec09a3ba2ae5f8b439401241d37150040",
-  [customers.name]: "c51b5204d6853918bc5dfdff1377a2c1cc6a30b2",
-  [employees.name]: "4d7900a47f6940d4c6cfb73797176f1966721907",
-  [genres.name]: "976ca69fadfaf0dc3972541bf8941810b3b5cc09",
-  [invoiceLines.name]: "b684ac0098bd3615122b8fb7a234ecf1302398cb",
-  [invoices.name]: "c29e598e639bfe2deeebe4df4e5a90c99fea96b0",
-  [mediaTypes.name]: "57358d3ce5fa731f01c08d0e431e00a435827005",
-  [playlistTracks.name]: "eaf73b08e82ec7498b85bf9863603559a511bf98",
-  [playlists.name]: "bc92e69c2521c95c606a8b3544e32d827a82c272",
-  [tracks.name]: "ca52d1ae7c1e7b624596fc9d7612a93b4e41bc78",
+  [albums.name]: "28f308149870f7daf7405d63c9a0dcbf80a4ecfa",
+  [artists.name]: "56005828b692355c16b83fba2ed7a969f20895cb",
+  [customers.name]: "960b62e459805a2a48c79fa1dc1e2c9abfeb611e",
+  [employees.name]: "edb6f5a5e88169d4e4da27f013c8ae1a687c4555",
+  [genres.name]: "a5975b41d79753a2cc76680b69192b0c8913c0d3",
+  [invoiceLines.name]: "2feaefea9b110540ba327f4d58e5328d9c041f94",
+  [invoices.name]: "6d197875104d1cbc5124cc75db5f6d38278c2ead",
+  [mediaTypes.name]: "2a0eef1ba817d88d7467ad2c79c4026c37b5bbf0",
+  [playlistTracks.name]: "d85081e99d4ed8e6cc25057b6f4e66ac68db4271",
+  [playlists.name]: "49887aa19d11509d88a0f2e83640ae4ef5d46479",
+  [tracks.name]: "8e4dd719eabd37123b52b8d918708a26538b2b51",
 };

@@ -15,10 +15,11 @@ begin
                 else 'undecided' end as verdict
       from (select t.%1$I::bigint as legacy_id, t.id from public.%2$I t
              where t.%1$I >= coalesce(%3$L::bigint, '-9223372036854775808') and t.%1$I is distinct from %3$L::bigint order by t.%1$I fetch first %4$s rows with ties) r
-      left join public.uuid_mappings_enhanced m
-        on m.source_id = %5$s and m.entity_type = %6$L and m.legacy_id = r.legacy_id
-      left join public.uuid_mappings_enhanced o
-        on o.entity_type = %6$L and o.entity_uuid = r.id and (o.source_id, o.legacy_id) <> (%5$s, r.legacy_id)
+      -- One index probe each, whatever the planner thinks.
+      left join lateral (select x.entity_uuid from public.uuid_mappings_enhanced x
+                          where x.source_id = %5$s and x.entity_type = %6$L and x.legacy_id = r.legacy_id offset 0) m on true
+      left join lateral (select x.legacy_id from public.uuid_mappings_enhanced x
+                          where x.entity_type = %6$L and x.entity_uuid = r.id and (x.source_id, x.legacy_id) <> (%5$s, r.legacy_id) offset 0) o on true
   $q$, p_entity.legacy_key, p_entity.target_table, p_after, p_limit, p_entity.source_id,
     p_entity.entity_type);
 end
@@ -74,9 +75,9 @@ declare
   v_keyless bigint;
 begin
   execute format('select count(*) from public.%I t where t.%I is null', p_entity.target_table, p_entity.legacy_key) into v_keyless;
-  return (select jsonb_build_object('table', p_entity.target_table, 'adopted', coalesce(sum(l.unchanged), 0),
-                   'ambiguous', coalesce(sum(l.in_conflict), 0), 'without_legacy_id', v_keyless)
-            from public.sync_page_log l where l.execution_id = p_execution and l.entity_id = p_entity.id)
+  return (select jsonb_build_object('table', p_entity.target_table, 'adopted', coalesce(c.unchanged, 0),
+                   'ambiguous', coalesce(c.in_conflict, 0), 'without_legacy_id', v_keyless)
+            from jsonb_to_record(sync.counted(p_execution, p_entity.id)) as c (unchanged bigint, in_conflict bigint))
       || (select jsonb_build_object('ambiguous_rows', count(*) filter (where r.undecided), 'surplus_rows', count(*) filter (where not r.undecided))
             from public.sync_adoption_rows r where r.entity_id = p_entity.id);
 end
@@ -98,7 +99,7 @@ begin
       perform sync.raise_alert('surplus', 'warning', null, p_execution, p_entity.id,
         'Target rows whose legacy id belongs to another row.', jsonb_build_object('duplicates', v_report -> 'surplus_rows'));
     else
-      update public.sync_alerts set closed_at = now() where kind = 'surplus' and entity_id = p_entity.id and closed_at is null;
+      perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'surplus' and entity_id = p_entity.id and closed_at is null));
     end if;
     update public.sync_entities set adoption_epoch = 1, adopted_at = now() where id = p_entity.id and adoption_epoch = 0;
   end if;

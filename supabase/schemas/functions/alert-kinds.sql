@@ -3,7 +3,7 @@
 create function sync.alert_kinds() returns table (kind text, means text, look text, remedy text, closes text)
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   values
-    ('alert_undelivered', 'A message about an alert was given up after all its tries, or waits for an address that is gone: people are not told of alerts.',
+    ('alert_undelivered', 'A message about an alert was given up after all its tries, or waits for an address that is gone: people are not told of alerts. While none arrives anywhere, the heartbeat is not sent.',
      'sync_alert_deliveries where status in (''failed'', ''waiting''): last_error and status_code. subject of the alert says which address.',
      'Mend the address in Vault, or what answers there. Then npm run sync -- alerts test: when the test arrives, what was given up and is still so is sent again. Without that, one message an hour is tried.',
      'A message to the same address arrives; or the address is gone, and no open alert waits for it (sync.tell_undelivered).'),
@@ -75,6 +75,10 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'details of the alert, last_error in sync_chains, and the log of sync-page.',
      'Do what the remedy in details says, then start again. What was committed stays.',
      'The same kind of page of the entity, or a whole execution, has come through; of keys, none may be left that was there before (sync.close_stalled_alerts).'),
+    ('pages_not_run', 'QStash has accepted pages more than once for eight minutes, and no function has begun one. An execution stands still.',
+     'The events of the messages in the QStash console, and the calls and the log of sync-page.',
+     'If QStash has not called: see its status, the plan''s limits and a paused queue. If it has: the function is killed before it begins, or writes into another database: compare TARGET_DB_URL. Pages are sent again by themselves.',
+     'A page was run, or no chain waits so any more (sync.tell_unrun_pages).'),
     ('queue_old', 'Records of an entity wait for a parent or a person for longer than ISTHMUS_QUEUE_AGE_HOURS.',
      'npm run sync -- queue, or sync_conflicts by first_seen_at.',
      'The remedy of each rule in the queue says what to do. Decide, or correct the source.',
@@ -119,9 +123,9 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'sync_ticks, the Cron page, and the log of sync-tick.',
      'The message says what is missing: a job, a Vault secret, an extension, or the function itself.',
      'A tick has worked (sync.end_tick, sync.watch_tick).'),
-    ('tick_part_failed', 'A part of the work of sync-tick has failed three times in a row. What that part does is not done; the others go on.',
+    ('tick_part_failed', 'A part of the work of sync-tick has failed three times in a row, each time that there was something to look at. What that part does is not done; the others go on.',
      'subject of the alert (the part), its message (the error code of the latest time), failed in sync_ticks, and tick.failed in the log of sync-tick.',
-     'Do what docs/errors.md says of the code. The part is tried with each tick.',
+     'Do what docs/errors.md says of the code. The part is tried with each tick, or as often as it looks.',
      'A tick ends in which the part works (sync.end_tick).'),
     ('tick_refused', 'The calls of sync-tick are refused.',
      'status_code and error in sync_ticks.',

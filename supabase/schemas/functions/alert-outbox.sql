@@ -1,10 +1,26 @@
 -- Purpose: which messages about alerts are due: one when an alert opens, one when it escalates, one when it is over, one instead of a storm.
 -- Locks:   the rows of alerts that something is to be told of, skipping those that somebody else is at.
 
+create function sync.slots_past_bound() returns text[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select array(select s.slot from unnest(array['first', 'second']) s (slot)
+                where (select d.created_at from public.sync_alert_deliveries d where d.slot = s.slot and d.event <> 'test' order by d.created_at desc
+                        offset coalesce((select hourly from public.sync_alert_settings), 20) - 1 limit 1) > clock_timestamp() - interval '1 hour')
+$$;
+comment on function sync.slots_past_bound() is 'The addresses that have got as many messages within the last hour as one gets singly: the rest comes as digests.';
+
+create function sync.slots_at_rest() returns text[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select array(select s.slot from unnest(sync.slots_past_bound()) s (slot)
+                where exists (select from public.sync_alert_deliveries d where d.slot = s.slot and d.event <> 'test' and d.created_at > clock_timestamp() - interval '10 minutes'))
+$$;
+comment on function sync.slots_at_rest() is 'The addresses that get nothing now: past their bound of the hour, and with a message in the last ten minutes.';
+
 create function sync.put_messages(p_ids uuid[], p_events text[], p_slots text[], p_ref text) returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_most  integer := coalesce((select digest_above from public.sync_alert_settings), 5);
+  v_past  text[] := sync.slots_past_bound();
   v_group record;
   v_id    uuid;
   v_alert public.sync_alerts;
@@ -14,7 +30,7 @@ begin
     select e.event, e.slot, array_agg(e.id order by e.n) as ids
       from unnest(p_ids, p_events, p_slots) with ordinality as e (id, event, slot, n) group by 1, 2 order by min(e.n)
   loop
-    if cardinality(v_group.ids) > v_most then
+    if cardinality(v_group.ids) > (case when v_group.slot = any (v_past) then 1 else v_most end) then
       v_id := gen_random_uuid();
       insert into public.sync_alert_deliveries (id, event, slot, alert_ids, body)
       values (v_id, 'digest', v_group.slot, v_group.ids, sync.digest_message(v_id, v_group.event, v_group.slot, v_group.ids, p_ref));
@@ -32,7 +48,7 @@ begin
 end
 $$;
 comment on function sync.put_messages(uuid[], text[], text[], text) is
-  'Puts messages into the outbox, for each alert its event and the address that is told; more of one event than digest_above become one. Returns how many.';
+  'Puts messages into the outbox, for each alert its event and the address that is told; more of one event than digest_above become one, and all of them where the address is past its bound of the hour. Returns how many.';
 
 create function sync.slot_of(p_kind text, p_subject text, p_first boolean, p_second boolean) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -45,12 +61,13 @@ comment on function sync.slot_of(text, text, boolean, boolean) is 'Which address
 create function sync.move_messages() returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   with moved as (
-    update public.sync_alert_deliveries set slot = 'second' where slot = 'first' and status = 'waiting' and event <> 'test' returning alert_ids
+    update public.sync_alert_deliveries set slot = 'second' where slot = 'first' and status in ('waiting', 'missed') and event <> 'test' returning alert_ids
   )
   update public.sync_alerts a set told_slots = array(select distinct t from unnest(array_replace(a.told_slots, 'first', 'second')) t)
-   where a.told_severity is not null and a.id in (select unnest(m.alert_ids) from moved m)
+   where a.id in (select b.id from public.sync_alerts b
+                   where b.told_severity is not null and b.id in (select unnest(m.alert_ids) from moved m) order by b.id for no key update skip locked)
 $$;
-comment on function sync.move_messages() is 'What waits for the first address goes to the second.';
+comment on function sync.move_messages() is 'What waits for the first address goes to the second. Where somebody holds an alert, sync.fill_outbox says the same of it.';
 
 create function sync.fill_outbox(p_first boolean, p_second boolean, p_ref text) returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -61,11 +78,16 @@ declare
   v_ids    uuid[] := '{}';
   v_events text[] := '{}';
   v_slots  text[] := '{}';
+  v_rest   text[] := sync.slots_at_rest();
 begin
   -- What has opened and closed between two looks is nobody's work. Of all else people are told that it is over, wherever they were told of it.
   for v_alert in
-    select * from public.sync_alerts where closed_at is not null and told_severity is not null order by closed_at, id for no key update skip locked
+    -- What has come back once is over when it stays away.
+    select * from public.sync_alerts
+     where closed_at is not null and told_severity is not null and (reopened_at is null or closed_at <= clock_timestamp() - sync.calm_time())
+     order by closed_at, id for no key update skip locked
   loop
+    continue when exists (select from unnest(v_alert.told_slots) t where case when t = 'first' and p_second and not p_first then 'second' else t end = any (v_rest));
     for v_slot in
       select distinct case when t = 'first' and p_second and not p_first then 'second' else t end from unnest(v_alert.told_slots) t order by 1
     loop
@@ -73,34 +95,39 @@ begin
       v_events := v_events || 'cleared'::text;
       v_slots := v_slots || v_slot;
     end loop;
-    update public.sync_alerts set told_severity = null, told_slots = '{}' where id = v_alert.id;
+    update public.sync_alerts set told_severity = null, told_slots = '{}', told_at = clock_timestamp() where id = v_alert.id;
   end loop;
 
   for v_alert in
     select * from public.sync_alerts
      where closed_at is null
        and (told_severity is null or told_severity = 'warning' and severity = 'critical' or escalates_at <= now() and escalated_at is null and acknowledged_by is null)
+       -- What comes and goes is told once in a while; where somebody looks after it, when it has come to stay: it was told as over.
+       and (told_severity is not null or reopened_at is null or coalesce(told_at <= clock_timestamp() - sync.calm_time(), true)
+              and (acknowledged_by is null or reopened_at <= clock_timestamp() - sync.calm_time()))
      order by first_seen_at, id for no key update skip locked
   loop
     v_slot := sync.slot_of(v_alert.kind, v_alert.subject, p_first, p_second);
     v_here := case v_slot when 'second' then p_second else p_first end;
-    if v_here and (v_alert.told_severity is null or v_alert.told_severity = 'warning' and v_alert.severity = 'critical') then
+    if v_here and v_slot <> all (v_rest) and (v_alert.told_severity is null or v_alert.told_severity = 'warning' and v_alert.severity = 'critical') then
       v_ids := v_ids || v_alert.id;
       v_events := v_events || case when v_alert.told_severity is null then 'opened' else 'escalated' end;
       v_slots := v_slots || v_slot;
       v_alert.told_severity := v_alert.severity;
       v_alert.told_slots := array(select distinct t from unnest(v_alert.told_slots || v_slot) t);
+      v_alert.told_at := clock_timestamp();
     end if;
-    if p_second and v_alert.kind <> 'alert_undelivered' and v_alert.told_severity is not null and 'second' <> all (v_alert.told_slots)
+    if p_second and 'second' <> all (v_rest) and v_alert.kind <> 'alert_undelivered' and v_alert.told_severity is not null and 'second' <> all (v_alert.told_slots)
        and v_alert.escalates_at <= now() and v_alert.escalated_at is null and v_alert.acknowledged_by is null then
       v_ids := v_ids || v_alert.id;
       v_events := v_events || 'escalated'::text;
       v_slots := v_slots || 'second'::text;
       v_alert.told_slots := v_alert.told_slots || 'second'::text;
       v_alert.escalated_at := now();
+      v_alert.told_at := clock_timestamp();
     end if;
     update public.sync_alerts
-       set told_severity = v_alert.told_severity, told_slots = v_alert.told_slots, escalated_at = v_alert.escalated_at
+       set told_severity = v_alert.told_severity, told_slots = v_alert.told_slots, escalated_at = v_alert.escalated_at, told_at = v_alert.told_at
      where id = v_alert.id and (told_severity, told_slots, escalated_at) is distinct from (v_alert.told_severity, v_alert.told_slots, v_alert.escalated_at);
   end loop;
   return sync.put_messages(v_ids, v_events, v_slots, p_ref);
@@ -109,33 +136,5 @@ $$;
 comment on function sync.fill_outbox(boolean, boolean, text) is
   'Looks which alerts people have to be told of, and puts the messages into the outbox. p_first, p_second: which addresses there are. Returns how many messages.';
 
-create function sync.is_needed(p_message public.sync_alert_deliveries) returns boolean
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select p_message.event <> 'test' and (
-    exists (select from public.sync_alerts a where a.id = any (p_message.alert_ids) and a.closed_at is null)
-    or 'cleared' in (p_message.event, coalesce(p_message.body ->> 'of', '')) and p_message.created_at > now() - interval '30 days')
-$$;
-comment on function sync.is_needed(public.sync_alert_deliveries) is
-  'Whether a message that has not arrived says something that is still so: an alert of it is open, or it says that one is over, for 30 days.';
-
-create function sync.wake_messages(p_slot text) returns void
-language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_alert_deliveries d
-     set status = case when n.needed then 'waiting' else 'dropped' end, tries = 0, next_attempt_at = clock_timestamp(),
-         ended_at = case when not n.needed then coalesce(d.ended_at, clock_timestamp()) end
-    from (select f.id, sync.is_needed(f) as needed from public.sync_alert_deliveries f where f.slot = p_slot and f.status = 'failed') n
-   where d.id = n.id
-$$;
-comment on function sync.wake_messages(text) is 'What was given up at an address waits again where it is still so, however old it is.';
-
-create function sync.probe_slot(p_slot text) returns void
-language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_alert_deliveries d
-     set status = 'waiting', tries = greatest(d.tries - 1, 0), next_attempt_at = clock_timestamp(), ended_at = null
-   where d.id = (select f.id from public.sync_alert_deliveries f where f.slot = p_slot and f.status = 'failed' and sync.is_needed(f) order by f.ordinal limit 1)
-     and not exists (select from public.sync_alert_deliveries o where o.slot = p_slot and o.status in ('waiting', 'sent'))
-$$;
-comment on function sync.probe_slot(text) is 'Tries the oldest message that was given up at an address, and is still so, once more.';
-
-revoke all on function sync.put_messages(uuid[], text[], text[], text), sync.slot_of(text, text, boolean, boolean), sync.move_messages(), sync.is_needed(public.sync_alert_deliveries),
-  sync.wake_messages(text), sync.probe_slot(text), sync.fill_outbox(boolean, boolean, text) from public;
+revoke all on function sync.slots_past_bound(), sync.slots_at_rest(), sync.put_messages(uuid[], text[], text[], text),
+  sync.slot_of(text, text, boolean, boolean), sync.move_messages(), sync.fill_outbox(boolean, boolean, text) from public;

@@ -31,12 +31,9 @@ begin
   end if;
   -- Whatever was read and deleted since the backup is found again from the older checkpoints; what nobody wrote since, by comparing.
   update public.sync_checkpoints set server_starts = '{}' where source_id = p_source_id;
-  insert into public.sync_alerts as a (kind, severity, source_id, message, details)
-  values ('target_restored', 'critical', p_source_id,
-          'This database was put back to an older state, or is a copy. The next execution of each entity reads what has changed since, and compares both sides. Edits that people made here since the backup are lost with it.',
-          jsonb_build_object('executions_here', v_latest, 'executions_remembered', p_witness))
-  on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
-     set occurrences = a.occurrences + 1, last_seen_at = now(), details = excluded.details;
+  perform sync.raise_alert('target_restored', 'critical', p_source_id, null, null,
+    'This database was put back to an older state, or is a copy. The next execution of each entity reads what has changed since, and compares both sides. Edits that people made here since the backup are lost with it.',
+    jsonb_build_object('executions_here', v_latest, 'executions_remembered', p_witness));
   return true;
 end
 $$;
@@ -120,7 +117,7 @@ begin
     if jsonb_typeof(p_plan -> 'horizon_held') = 'object' then
       perform sync.raise_alert('horizon_held', 'warning', null, v_execution.id, null, p_plan -> 'horizon_held' ->> 'message', p_plan -> 'horizon_held' -> 'details');
     else
-      update public.sync_alerts set closed_at = now() where kind = 'horizon_held' and source_id = v_source.id and closed_at is null;
+      perform sync.close_alert('horizon_held', v_source.id);
     end if;
   end if;
 

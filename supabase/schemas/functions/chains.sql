@@ -67,7 +67,7 @@ begin
        horizon, snapshot_xmax, watermark_at, system_identifier, timeline, database_oid, server_starts, definition_hash)
     select p_entity.source_id, p_entity.entity_type, e.job_id, e.id,
            max(c."cursor") filter (where c.capture <> 'joins' and coalesce(c.table_file, 0) = 0),
-           (select coalesce(sum(l.read), 0) from public.sync_page_log l where l.execution_id = e.id and l.entity_id = p_entity.id),
+           coalesce((sync.counted(e.id, p_entity.id) ->> 'read')::bigint, 0),
            jsonb_build_object('capture', coalesce(min(c.capture::text) filter (where c.capture <> 'joins'), 'joins')),
            e.horizon, e.snapshot_xmax, e.source_time, e.system_identifier, e.timeline, e.database_oid, array[e.server_start],
            case when count(distinct c.definition_hash) = 1 then min(c.definition_hash) else 'mixed' end
@@ -97,7 +97,8 @@ comment on function sync.close_chain(uuid, public.sync_entities) is
 create function sync.close_page(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_wall_ms numeric) returns uuid[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_done boolean := (p_page ->> 'done')::boolean;
+  v_done    boolean := (p_page ->> 'done')::boolean;
+  v_counted boolean;
 begin
   if not v_done and coalesce((p_page ->> 'cursor')::bigint, p_chain."cursor") is not distinct from p_chain."cursor"
      and coalesce(p_page ->> 'cursor_at', p_chain.cursor_at) is not distinct from p_chain.cursor_at
@@ -120,7 +121,13 @@ begin
          state = case when v_done then 'done' else 'open' end::public.sync_chain_state,
          closed_at = case when v_done then now() end,
          due_at = case when not v_done then clock_timestamp() + make_interval(secs => (p_page ->> 'lease_seconds')::integer) end
-   where id = p_chain.id;
+   where id = p_chain.id
+  returning coalesce((counts ->> 'pages')::integer, 0) = page into v_counted;
+  -- Brakes and reports go by these counts.
+  if not v_counted then
+    raise exception 'entity %: the counts of capture % are not those of its pages', p_entity.entity_type, p_chain.capture
+      using errcode = 'IS073', hint = 'A trigger of sync_page_log is off, or somebody has written to it: alter table public.sync_page_log enable trigger all. Where rows were written by hand, cancel the execution and start again.';
+  end if;
   -- Functions are deployed one after the other: what a page of another version landed is read again by the next execution.
   if p_page ->> 'definition_hash' is distinct from p_chain.definition_hash then
     update public.sync_chains set definition_hash = 'mixed' where id = p_chain.id;

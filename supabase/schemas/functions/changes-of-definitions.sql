@@ -66,7 +66,7 @@ begin
            and coalesce(c.conflict_data #>> '{cause,entity}', v_entity.entity_type) = v_entity.entity_type limit p_rows));
       continue;
     end if;
-    update public.sync_alerts set closed_at = now() where entity_id = v_entity.id and closed_at is null;
+    perform sync.close_alerts(array(select id from public.sync_alerts where entity_id = v_entity.id and closed_at is null));
     with closed as (
       update public.sync_conflicts
          set state = 'resolved', resolved_at = now(), resolved_by = 'sync: the entity is no longer synced', next_attempt_at = null

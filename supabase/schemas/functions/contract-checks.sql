@@ -59,21 +59,16 @@ comment on function sync.store_contract_check(smallint, jsonb) is
 create function sync.alert_contract(p_source_id smallint, p_alerts jsonb, p_mended jsonb, p_warned jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
-  insert into public.sync_alerts as a (kind, severity, source_id, entity_id, message, details)
-  select n.kind, n.severity, p_source_id, e.id, n.message, n.details
-    from jsonb_to_recordset(p_alerts) as n (entity text, kind text, severity text, message text, details jsonb)
-    join public.sync_entities e on e.source_id = p_source_id and e.entity_type = n.entity
-   order by e.id, n.kind
-  on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
-     set occurrences = a.occurrences + 1, last_seen_at = now(), message = excluded.message, details = excluded.details;
-  update public.sync_alerts a set closed_at = now()
-    from public.sync_entities e
-   where a.kind = 'contract_broken' and a.closed_at is null and e.id = a.entity_id and e.source_id = p_source_id
-     and e.entity_type in (select jsonb_array_elements_text(p_mended));
-  update public.sync_alerts a set closed_at = now()
-    from public.sync_entities e
-   where a.kind = 'contract_warning' and a.closed_at is null and e.id = a.entity_id and e.source_id = p_source_id
-     and e.entity_type not in (select k.finding::jsonb ->> 1 from jsonb_array_elements_text(p_warned) k (finding) where k.finding::jsonb ->> 1 is not null);
+  perform sync.raise_alert(n.kind, n.severity, p_source_id, null, e.id, n.message, n.details)
+     from jsonb_to_recordset(p_alerts) as n (entity text, kind text, severity text, message text, details jsonb)
+     join public.sync_entities e on e.source_id = p_source_id and e.entity_type = n.entity order by e.id, n.kind;
+  perform sync.close_alerts(array(
+    select a.id from public.sync_alerts a join public.sync_entities e on e.id = a.entity_id and e.source_id = p_source_id
+     where a.closed_at is null and case a.kind
+       when 'contract_broken' then e.entity_type in (select jsonb_array_elements_text(p_mended))
+       when 'contract_warning' then e.entity_type not in (
+         select k.finding::jsonb ->> 1 from jsonb_array_elements_text(p_warned) k (finding) where k.finding::jsonb ->> 1 is not null)
+       else false end));
   update public.sync_contract_checks set warned = p_warned where source_id = p_source_id and warned <> p_warned;
 end
 $$;

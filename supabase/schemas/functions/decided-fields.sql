@@ -111,6 +111,7 @@ declare
   v_exact   text[] := array(select c ->> 'name' from jsonb_array_elements(p_entity.columns) c where c ->> 'type' = 'numeric');
   v_reworded jsonb := sync.reworded_fields(p_entity);
   v_work    jsonb;
+  v_one     jsonb;
   v_first   record;
   v_written bigint;
 begin
@@ -257,22 +258,24 @@ begin
     from jsonb_array_elements(v_work) w
    where v.conflict_id = (w ->> 'id')::uuid;
   -- Of hashes, 0 is what nothing fits.
-  update public.sync_row_states s
-     set seen = s.seen - f.names || (w -> 'seen'),
-         "left" = (s."left" || (w -> 'altered')) - f.names || case when w ->> 'left' is null then sync.pick(w -> 'now', f.names) else w -> 'left' end,
-         seen_hash = case when s.seen_hash is not null then
-           coalesce(case when w ->> 'strategy' is null then (w #>> '{hashes,seen}')::bigint else hashtextextended((w -> 'record')::text, 0) end, 0) end,
-         left_hash = case when s.left_hash is not null then
-           coalesce(case when w ->> 'strategy' is null then (w #>> '{hashes,left}')::bigint else (
-             -- Edits of other fields stay edits: what the sync has left there is what the source says.
-             select hashtextextended(jsonb_object_agg(e.key, case
-                      when w -> 'fields' ? e.key then coalesce(w -> 'left' -> e.key, e.value)
-                      when e.value = w -> 'record' -> e.key or w -> 'altered' ? e.key then e.value
-                      else w -> 'record' -> e.key end)::text, 0) from jsonb_each(w -> 'now') e) end, 0) end,
-         source_digest = (w ->> 'digest')::bigint, written_by = null, synced_at = now()
-    from jsonb_array_elements(v_work) w
-    cross join lateral (select array(select jsonb_array_elements_text(w -> 'fields')) as names) f
-   where s.entity_id = p_entity.id and s.legacy_id = (w ->> 'key')::bigint;
+  -- One by one: each by its key, whatever the planner thinks.
+  for v_one in select jsonb_array_elements(v_work) loop
+    update public.sync_row_states s
+       set seen = s.seen - f.names || (v_one -> 'seen'),
+           "left" = (s."left" || (v_one -> 'altered')) - f.names || case when v_one ->> 'left' is null then sync.pick(v_one -> 'now', f.names) else v_one -> 'left' end,
+           seen_hash = case when s.seen_hash is not null then
+             coalesce(case when v_one ->> 'strategy' is null then (v_one #>> '{hashes,seen}')::bigint else hashtextextended((v_one -> 'record')::text, 0) end, 0) end,
+           left_hash = case when s.left_hash is not null then
+             coalesce(case when v_one ->> 'strategy' is null then (v_one #>> '{hashes,left}')::bigint else (
+               -- Edits of other fields stay edits: what the sync has left there is what the source says.
+               select hashtextextended(jsonb_object_agg(e.key, case
+                        when v_one -> 'fields' ? e.key then coalesce(v_one -> 'left' -> e.key, e.value)
+                        when e.value = v_one -> 'record' -> e.key or v_one -> 'altered' ? e.key then e.value
+                        else v_one -> 'record' -> e.key end)::text, 0) from jsonb_each(v_one -> 'now') e) end, 0) end,
+           source_digest = (v_one ->> 'digest')::bigint, written_by = null, synced_at = now()
+      from (select array(select jsonb_array_elements_text(v_one -> 'fields')) as names) f
+     where s.entity_id = p_entity.id and s.legacy_id = (v_one ->> 'key')::bigint;
+  end loop;
   perform sync.read_for_text(p_entity, array(
     select (w ->> 'key')::bigint from jsonb_array_elements(v_work) w
      where w ->> 'strategy' = 'source_wins' and sync.loses_text(v_reworded, w -> 'put')));

@@ -25,11 +25,6 @@ end
 $$;
 comment on function sync.address_of(text) is 'An address of Vault, checked. Both null: there is none. problem holds no part of it.';
 
-create function sync.slot_secret(p_slot text) returns text
-language sql immutable security invoker set search_path = pg_catalog, pg_temp
-as $$ select 'isthmus_webhook_url' || case p_slot when 'second' then '_2' else '' end $$;
-comment on function sync.slot_secret(text) is 'Which secret of Vault holds the first, and the second address.';
-
 create function sync.webhook_headers(p_id uuid, p_body text) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -65,6 +60,27 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function sync.note_failed_try(uuid, integer, text) is 'A try of a message has failed: there is another one after a growing pause, or the message has failed.';
 
+create function sync.refuses_message(p_status integer) returns boolean
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Key, address, time and rate are the address's matter.
+  select p_status between 400 and 499 and p_status not in (401, 403, 404, 408, 410, 429)
+$$;
+comment on function sync.refuses_message(integer) is 'Whether a status refuses this one message for good, and tells nothing of the address.';
+
+create function sync.note_refused_message(p_message public.sync_alert_deliveries, p_status integer) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_alert_deliveries d
+     set status_code = p_status, request_id = null, next_attempt_at = clock_timestamp(),
+         status = case when not d.body ? 'refused' then 'waiting' when d.body ? 'last' then 'dropped' else 'failed' end,
+         ended_at = case when d.body ? 'refused' then clock_timestamp() end,
+         last_error = case when d.body ? 'refused' then format('the answer was status %s, to a short message as well', p_status)
+                           else format('the answer was status %s: this message is refused, and a short one goes instead', p_status) end,
+         body = case when d.body ? 'refused' then d.body else sync.short_message(d.body, p_status) end
+   where d.id = p_message.id
+$$;
+comment on function sync.note_refused_message(public.sync_alert_deliveries, integer) is
+  'The receiver refuses a message as such: a short one goes instead, once. Where that is refused as well, the message has failed.';
+
 create function sync.read_webhook_answers() returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_sort = off as $$
 declare
@@ -82,7 +98,7 @@ begin
         where i.indrelid = v_answers and i.indisvalid and i.indpred is null and a.attname = 'created')) then
     begin
       for v_one in execute $sql$
-        select distinct on (d.id) d.id, r.status_code, coalesce(r.timed_out, false) as timed_out, r.error_msg
+        select distinct on (d.id) d as message, d.id, r.status_code, coalesce(r.timed_out, false) as timed_out, r.error_msg
           from unnest($1) d
           join (select id, status_code, timed_out, error_msg, created from net._http_response where created >= $2 order by created desc limit 5000) r
             on r.id = d.request_id and r.created between d.tried_at - interval '5 seconds' and d.tried_at + interval '2 minutes'
@@ -91,8 +107,11 @@ begin
       loop
         v_count := v_count + 1;
         if not v_one.timed_out and v_one.status_code between 200 and 299 then
-          update public.sync_alert_deliveries set status = 'delivered', status_code = v_one.status_code, last_error = null, ended_at = clock_timestamp()
+          update public.sync_alert_deliveries set status = 'delivered', status_code = v_one.status_code, ended_at = clock_timestamp(),
+                 last_error = case when body ? 'refused' then format('the whole message was refused with status %s; a short one has arrived', body ->> 'refused') end
            where id = v_one.id;
+        elsif not v_one.timed_out and sync.refuses_message(v_one.status_code) and (v_one.message).event <> 'test' then
+          perform sync.note_refused_message(v_one.message, v_one.status_code);
         else
           perform sync.note_failed_try(v_one.id, v_one.status_code, case
             when v_one.timed_out then 'no answer within 5 seconds'
@@ -145,50 +164,6 @@ end
 $$;
 comment on function sync.send_message(public.sync_alert_deliveries, text, text) is 'Tries a message once. Without an address it is dropped; with a problem of the address the try has failed.';
 
-create function sync.tell_undelivered(p_first boolean, p_second boolean) returns void
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_slot    text;
-  v_last    public.sync_alert_deliveries;
-  v_says    text;
-  v_details jsonb;
-begin
-  foreach v_slot in array array['first', 'second'] loop
-    v_says := null;
-    if (case v_slot when 'first' then p_first else p_second end) then
-      -- The latest end at the address counts.
-      select * into v_last from public.sync_alert_deliveries where slot = v_slot and status in ('delivered', 'failed') order by ended_at desc limit 1;
-      if v_last.status = 'failed' then
-        v_says := format('Messages about alerts do not arrive at the %s address (Vault secret %s): %s.', v_slot, sync.slot_secret(v_slot), v_last.last_error);
-        v_details := jsonb_build_object('since', v_last.ended_at, 'delivery', v_last.id, 'status', v_last.status_code, 'error', v_last.last_error);
-        if v_last.ended_at <= now() - interval '1 hour' then
-          perform sync.probe_slot(v_slot);
-        end if;
-      else
-        perform sync.wake_messages(v_slot);
-      end if;
-    else
-      -- Whatever comes back, or comes instead, is tried at once.
-      perform sync.wake_messages(v_slot);
-      update public.sync_alert_deliveries d set status = 'dropped', ended_at = clock_timestamp()
-       where d.slot = v_slot and d.status = 'waiting' and d.event <> 'test' and not sync.is_needed(d);
-      if exists (select from public.sync_alert_deliveries d join public.sync_alerts a on a.id = any (d.alert_ids)
-                  where d.slot = v_slot and d.status = 'waiting' and a.closed_at is null and a.kind <> 'alert_undelivered') then
-        v_says := format('Messages about alerts wait for the %s address: there is no Vault secret %s.', v_slot, sync.slot_secret(v_slot));
-        v_details := jsonb_build_object('missing', sync.slot_secret(v_slot));
-      end if;
-    end if;
-    if v_says is null then
-      update public.sync_alerts set closed_at = now() where kind = 'alert_undelivered' and subject = v_slot and closed_at is null;
-    elsif not exists (select from public.sync_alerts where kind = 'alert_undelivered' and subject = v_slot and closed_at is null and details = v_details) then
-      perform sync.raise_alert('alert_undelivered', 'critical', null, null, null, v_says, v_details, v_slot);
-    end if;
-  end loop;
-end
-$$;
-comment on function sync.tell_undelivered(boolean, boolean) is
-  'Opens the alert alert_undelivered of an address while the latest message to it was given up, or messages wait for it that is not there; closes it when one has arrived, or none waits. Then what was given up is sent again; before, one message an hour. p_first, p_second: which addresses there are.';
-
 create function sync.beat() returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -200,9 +175,12 @@ begin
   v_to := sync.address_of('isthmus_heartbeat_url');
   update public.sync_alert_settings set heartbeat_at = v_tick where v_tick is not null and heartbeat_at is distinct from v_tick;
   get diagnostics v_beats = row_count;
-  update public.sync_jobs set success_told_at = succeeded_at where success_told_at is distinct from succeeded_at;
+  -- Not that of who edits a job, or ends an execution of it, at this moment.
+  update public.sync_jobs set success_told_at = succeeded_at
+   where id in (select j.id from public.sync_jobs j where j.success_told_at is distinct from j.succeeded_at for no key update skip locked);
   get diagnostics v_known = row_count;
-  v_beats := v_beats + v_known;
+  -- Where people cannot be told, the monitor tells them that the calls stay away.
+  v_beats := case when sync.nobody_told() then 0 else v_beats + v_known end;
   begin
     for i in 1 .. case when v_to.url is null then 0 else v_beats end loop
       perform sync.send_request('the call of the heartbeat', v_to.url, '{}', null, 5000);
@@ -211,7 +189,7 @@ begin
     get stacked diagnostics v_to.problem = message_text;
   end;
   if v_to.problem is null then
-    update public.sync_alerts set closed_at = now() where kind = 'heartbeat_invalid' and closed_at is null;
+    perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'heartbeat_invalid' and closed_at is null));
     return case when v_to.url is null then 0 else v_beats end;
   end if;
   perform sync.raise_alert('heartbeat_invalid', 'warning', null, null, null, 'The heartbeat address cannot be called: ' || v_to.problem || '.', '{}');
@@ -219,7 +197,7 @@ begin
 end
 $$;
 comment on function sync.beat() is
-  'Calls the heartbeat address of Vault once for a new tick without a failed part, and once for each job that has succeeded since. Returns how often.';
+  'Calls the heartbeat address of Vault once for a new tick without a failed part, and once for each job that has succeeded since; not while nobody can be told of an alert (sync.nobody_told). Returns how often.';
 
 create function sync.deliver_alerts() returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
@@ -228,6 +206,7 @@ declare
   v_first   boolean;
   v_second  boolean;
   v_beats   integer;
+  v_ref     text := sync.project_ref();
   v_message public.sync_alert_deliveries;
 begin
   if not exists (select from public.sync_alert_settings) then
@@ -243,15 +222,17 @@ begin
   v_first := coalesce(v_to.first, v_to.first_problem) is not null;
   v_second := coalesce(v_to.second, v_to.second_problem) is not null;
   update public.sync_alert_settings set looked_at = clock_timestamp(), addressed = v_first or v_second;
-  update public.sync_alerts set closed_at = now() where kind = 'alerts_not_delivered' and closed_at is null;
+  perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'alerts_not_delivered' and closed_at is null));
+  perform sync.apply_alert_notes();
   perform sync.read_webhook_answers();
   if v_second and not v_first then
-    perform sync.wake_messages('first');
+    perform sync.wake_messages('first', v_ref);
     perform sync.move_messages();
   end if;
-  perform sync.tell_undelivered(v_first, v_second);
+  perform sync.tell_undelivered(v_first, v_second, v_ref);
   v_beats := sync.beat();
-  perform sync.fill_outbox(v_first, v_second, sync.project_ref());
+  perform sync.fill_outbox(v_first, v_second, v_ref);
+  perform sync.drop_untold_ends(v_ref);
   -- Of one alert the messages to one address arrive in their order.
   for v_message in
     select d.* from public.sync_alert_deliveries d
@@ -283,7 +264,8 @@ $$;
 comment on function sync.test_alert() is
   'Has a test message sent to both addresses within a minute. Returns the ids of the rows in sync_alert_deliveries, which say what became of each.';
 
-revoke all on function sync.address_of(text), sync.slot_secret(text), sync.webhook_headers(uuid, text), sync.note_failed_try(uuid, integer, text),
-  sync.read_webhook_answers(), sync.send_message(public.sync_alert_deliveries, text, text), sync.tell_undelivered(boolean, boolean), sync.beat(),
+revoke all on function sync.address_of(text), sync.webhook_headers(uuid, text), sync.note_failed_try(uuid, integer, text),
+  sync.refuses_message(integer), sync.note_refused_message(public.sync_alert_deliveries, integer),
+  sync.read_webhook_answers(), sync.send_message(public.sync_alert_deliveries, text, text), sync.beat(),
   sync.deliver_alerts(), sync.test_alert() from public;
 grant execute on function sync.test_alert() to isthmus_worker;

@@ -60,12 +60,20 @@ comment on function sync.target_shapes(smallint, text[]) is 'The shapes of the t
 
 create function sync.reshaped_columns(p_before jsonb, p_now jsonb) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  select coalesce(pg_catalog.array_agg(distinct b.key order by b.key), '{}')
-    from jsonb_each(p_before -> 'columns') b
-    cross join lateral jsonb_each_text(b.value) w
-    cross join lateral (select p_now -> 'columns' -> b.key ->> w.key as identity) n
-   -- What is new says nothing of older values. A type that changes with the file staying only reads differently.
-   where n.identity <> w.value and (w.key not like 'type %' or p_before -> 'files' ->> 'rows' is distinct from p_now -> 'files' ->> 'rows')
+  select coalesce(pg_catalog.array_agg(distinct c.key order by c.key), '{}')
+    from (
+      select b.key
+        from jsonb_each(p_before -> 'columns') b
+        cross join lateral jsonb_each_text(b.value) w
+        cross join lateral (select p_now -> 'columns' -> b.key ->> w.key as identity) n
+       -- A type that changes with the file staying only reads differently.
+       where n.identity <> w.value and (w.key not like 'type %' or p_before -> 'files' ->> 'rows' is distinct from p_now -> 'files' ->> 'rows')
+      union
+      -- What is new says nothing of older values, but for an attribute, which every value of its type has at once.
+      select b.key
+        from jsonb_each(p_before -> 'columns') b
+        cross join lateral jsonb_each_text(p_now -> 'columns' -> b.key) n
+       where n.key like 'attribute %' and not b.value ? n.key) c
 $$;
 comment on function sync.reshaped_columns(jsonb, jsonb) is 'The columns of which a value may be another one in the second shape, without anybody having written it.';
 
@@ -79,7 +87,18 @@ comment on function sync.has_moved(jsonb, jsonb) is 'Whether rows may be others 
 create function sync.look_at_shapes(p_source_id smallint, p_entities text[], p_source jsonb)
 returns table (entity text, target jsonb, source jsonb, target_moved boolean, source_moved boolean)
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  -- Entities of which some part of a value was padded by the source and is no longer, or the other way round.
+  v_padded smallint[] := array(
+    select e.id from public.sync_entities e join public.sync_entity_shapes h on h.entity_id = e.id
+     where e.source_id = p_source_id and e.entity_type = any (p_entities) and p_source ? e.entity_type::text
+       and exists (select from jsonb_each(h.padded) b where p_source -> e.entity_type::text -> 'padded' -> b.key is distinct from b.value));
 begin
+  -- Whether blanks belong to a value was told by what is true no longer, of records that have landed since, too; their hashes do not say it: all are read again.
+  update public.sync_chains set definition_hash = 'mixed' where entity_id = any (v_padded) and closed_at is null;
+  update public.sync_checkpoints k set definition_hash = 'mixed'
+    from public.sync_entities e
+   where e.id = any (v_padded) and k.source_id = e.source_id and k.entity_type = e.entity_type;
   insert into public.sync_entity_shapes as h (entity_id, target, target_compared, padded)
   select n.entity_id, n.shape,
          -- Somebody has removed what was known of an entity that has run: then nothing is known to have been compared.
@@ -102,7 +121,7 @@ begin
 end
 $$;
 comment on function sync.look_at_shapes(smallint, text[], jsonb) is
-  'Notes the shapes of entities'' target tables, which columns are others than before, and which parts of values are padded; returns the shapes, and whether either side''s is another than when it was compared last. p_source: {entity: shape of the tables that it reads, with padded}.';
+  'Notes the shapes of entities'' target tables, which columns are others than before, and which parts of values are padded (where these are others, the entity is read again in full); returns the shapes, and whether either side''s is another than when it was compared last. p_source: {entity: shape of the tables that it reads, with padded}.';
 
 create function sync.plan_shapes(p_source_id smallint, p_execution uuid, p_shapes jsonb) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$

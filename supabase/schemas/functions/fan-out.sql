@@ -7,7 +7,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with differing as (
     select r.link as new, s.link as old
       from unnest(p_rows, p_links, p_digests) as r (id, link, digest)
-      left join public.sync_join_rows s on s.entity_id = p_entity_id and s.join_id = p_join_id and s.row_id = r.id
+      -- One index probe for each row, whatever the planner thinks.
+      left join lateral (select j.link, j.digest from public.sync_join_rows j
+                          where j.entity_id = p_entity_id and j.join_id = p_join_id and j.row_id = r.id offset 0) s on true
      where (r.link, r.digest) is distinct from (s.link, s.digest)
   )
   select jsonb_build_object(
@@ -55,6 +57,8 @@ comment on function sync.end_join_page(public.sync_chains, public.sync_entities,
 create function sync.replace_join_rows(p_chain public.sync_chains, p_rows bigint[], p_links bigint[], p_digests bigint[],
   p_page jsonb, p_full boolean) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_row bigint;
 begin
   if p_full then
     -- A full pass has all rows between its cursors: what is not among them is gone.
@@ -74,9 +78,10 @@ begin
                            where c.execution_id = p_chain.execution_id and c.entity_id = s.entity_id and c.join_id = s.join_id)
         limit 50000));
   end if;
-  delete from public.sync_join_rows s
-   using unnest(p_rows, p_links) as r (id, link)
-   where s.entity_id = p_chain.entity_id and s.join_id = p_chain.join_id and s.row_id = r.id and r.link is null;
+  -- One by one: each by its key, whatever the planner thinks.
+  for v_row in select r.id from unnest(p_rows, p_links) as r (id, link) where r.link is null loop
+    delete from public.sync_join_rows s where s.entity_id = p_chain.entity_id and s.join_id = p_chain.join_id and s.row_id = v_row;
+  end loop;
   insert into public.sync_join_rows as s (entity_id, join_id, row_id, link, digest)
   select p_chain.entity_id, p_chain.join_id, r.id, r.link, r.digest
     from unnest(p_rows, p_links, p_digests) as r (id, link, digest) where r.link is not null

@@ -4,11 +4,10 @@
 create function sync.execution_metrics(p_execution uuid) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with pages as (
-    select coalesce(sum(read), 0) as processed,
-           coalesce(sum(inserted + updated + unchanged + deleted + waived), 0) as succeeded,
-           coalesce(sum(waiting + in_conflict), 0) as failed,
-           avg(wall_ms) as latency, sum(cache_hits) as hits, sum(cache_lookups) as lookups
-      from public.sync_page_log where execution_id = p_execution
+    select coalesce(c.read, 0) as processed, coalesce(c.inserted + c.updated + c.unchanged + c.deleted + c.waived, 0) as succeeded,
+           coalesce(c.waiting + c.in_conflict, 0) as failed, c.wall_ms / c.pages as latency, c.cache_hits as hits, c.cache_lookups as lookups
+      from jsonb_to_record(sync.counted(p_execution)) as c (pages bigint, read bigint, inserted bigint, updated bigint, unchanged bigint, deleted bigint,
+             waived bigint, waiting bigint, in_conflict bigint, wall_ms numeric, cache_hits bigint, cache_lookups bigint)
   ), healed as (
     -- A record that waits for one of the same execution, often of its own entity, is read again in it: no error.
     select coalesce(sum(c.attempts), 0) as records
@@ -32,16 +31,16 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from pages, healed, queue, run
 $$;
 comment on function sync.execution_metrics(uuid) is
-  'The seven metrics of an execution, from sync_page_log and sync_conflicts. Null where nothing was counted.';
+  'The seven metrics of an execution, from the counts of its chains and sync_conflicts. Null where nothing was counted.';
 
 create function sync.sum_execution(p_execution uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_executions e
      set records_processed = coalesce(l.processed, 0), records_succeeded = coalesce(l.succeeded, 0),
          records_failed = coalesce(l.failed, 0), metrics = sync.execution_metrics(p_execution)
-    from (select sum(read) as processed, sum(inserted + updated + unchanged + deleted + waived) as succeeded,
-                 sum(waiting + in_conflict) as failed
-            from public.sync_page_log where execution_id = p_execution) l
+    from (select c.read as processed, c.inserted + c.updated + c.unchanged + c.deleted + c.waived as succeeded, c.waiting + c.in_conflict as failed
+            from jsonb_to_record(sync.counted(p_execution)) as c (read bigint, inserted bigint, updated bigint, unchanged bigint, deleted bigint,
+                   waived bigint, waiting bigint, in_conflict bigint)) l
    where e.id = p_execution;
   update public.sync_jobs j
      set status = case when e.status = 'cancelled' then 'pending' else e.status::text end::public.sync_job_status,
@@ -67,8 +66,7 @@ comment on function sync.execution_subject(uuid) is 'Of what an execution is one
 
 create function sync.close_stalled_alerts(p_execution uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_alerts a set closed_at = now()
-    from public.sync_executions x
+  select sync.close_alerts(array(select a.id from public.sync_alerts a cross join public.sync_executions x
    where x.id = p_execution and not x.dry_run and a.kind = 'page_stalled' and a.source_id = x.source_id and a.closed_at is null
      and (a.entity_id is null or exists (select from public.sync_entities e where e.id = a.entity_id and e.entity_type = any (x.entities)))
      and (
@@ -78,7 +76,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
        -- The same kind of page has come through. Other keys than those of the page tell nothing of them: none of these may be left.
        or exists (select from public.sync_chains c where c.execution_id = x.id and c.entity_id = a.entity_id and c.capture::text = a.subject)
          and (a.subject <> 'keys' or not exists (
-           select from public.sync_pending_keys k where k.entity_id = a.entity_id and not k.gone and k.requested_at <= a.last_seen_at)))
+           select from public.sync_pending_keys k where k.entity_id = a.entity_id and not k.gone and k.requested_at <= a.last_seen_at)))))
 $$;
 comment on function sync.close_stalled_alerts(uuid) is 'Closes the alerts about pages that made no progress, of entities that have come through.';
 
@@ -91,8 +89,7 @@ comment on function sync.kept_entities(smallint, text[]) is 'Of these entities, 
 
 create function sync.close_ended_alerts(p_execution uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  update public.sync_alerts a set closed_at = now()
-    from public.sync_executions x
+  select sync.close_alerts(array(select a.id from public.sync_alerts a cross join public.sync_executions x
     cross join lateral (select exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'validate') as whole) w
    where x.id = p_execution and not x.dry_run and a.source_id = x.source_id and a.closed_at is null
      and case a.kind
@@ -114,7 +111,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
            when 'written_otherwise' then w.whole and a.execution_id is distinct from x.id and not exists (
              select from public.sync_warnings s where s.entity_id = a.entity_id and s.rule like 'written\_otherwise:%')
            else false
-         end
+         end))
 $$;
 comment on function sync.close_ended_alerts(uuid) is 'Closes the alerts whose cause is gone with this execution, which has come through.';
 
@@ -152,10 +149,11 @@ begin
      where x.id = p_execution and not x.dry_run and x.request ->> 'capture' is distinct from 'modified' and b.entity_id = e.id and b.closed_at is null
        and exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'validate')
        and not exists (select from public.sync_pending_keys k where k.entity_id = e.id and k.gone);
-    update public.sync_alerts a set closed_at = now()
-     where a.kind = 'brake' and a.closed_at is null
-       and not exists (select from public.sync_brakes b
-                        where b.entity_id = a.entity_id and sync.subject_of(b.kind, b.field) = a.subject and b.closed_at is null);
+    perform sync.close_alerts(array(
+      select a.id from public.sync_alerts a
+       where a.kind = 'brake' and a.closed_at is null
+         and not exists (select from public.sync_brakes b
+                          where b.entity_id = a.entity_id and sync.subject_of(b.kind, b.field) = a.subject and b.closed_at is null)));
     perform sync.close_stalled_alerts(p_execution);
     perform sync.close_ended_alerts(p_execution);
     perform sync.keep_compared(p_execution);

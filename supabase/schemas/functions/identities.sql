@@ -136,10 +136,10 @@ begin
            else 'Another ' || replace(v_one.side, '_', ' ') || ' than the one known here' end || ': nothing begins until a person accepts it in sync_identities, or what is configured is corrected.',
       jsonb_build_object('identity', v_one.identity, 'known', v_one.known, 'id', v_id));
   end loop;
-  update public.sync_alerts a set closed_at = now()
+  perform sync.close_alerts(array(select a.id from public.sync_alerts a
    where a.source_id = p_source_id and a.closed_at is null and a.kind in ('source_unknown', 'target_unknown', 'target_state_unknown', 'installation_unknown', 'source_address_unknown', 'target_address_unknown')
      and (a.kind in ('target_unknown', 'target_state_unknown') or p_met ? replace(a.kind, '_unknown', ''))
-     and not v_new @> jsonb_build_array(jsonb_build_object('side', replace(a.kind, '_unknown', '')));
+     and not v_new @> jsonb_build_array(jsonb_build_object('side', replace(a.kind, '_unknown', '')))));
   return v_asked;
 end
 $$;

@@ -3,13 +3,9 @@
 
 create function sync.raise_job_alert(p_kind text, p_severity text, p_job public.sync_jobs, p_says text) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  insert into public.sync_alerts as a (kind, severity, job_id, subject, message, details)
-  values (p_kind, p_severity, p_job.id, sync.subject_of(p_job.name),
-          format('%s (%s): %s', p_says, p_job.last_error ->> 'code', concat_ws(' ', p_job.last_error ->> 'message', p_job.last_error ->> 'remedy')),
-          jsonb_build_object(p_job.name, p_job.last_error))
-  on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
-     set occurrences = a.occurrences + 1, last_seen_at = now(), job_id = excluded.job_id, severity = excluded.severity, message = excluded.message,
-         details = excluded.details
+  select sync.put_alert(p_kind, p_severity, null, null, null, p_job.id, sync.subject_of(p_job.name),
+    format('%s (%s): %s', p_says, p_job.last_error ->> 'code', concat_ws(' ', p_job.last_error ->> 'message', p_job.last_error ->> 'remedy')),
+    jsonb_build_object(p_job.name, p_job.last_error))
 $$;
 comment on function sync.raise_job_alert(text, text, public.sync_jobs, text) is 'Opens or counts the alert of a job that does not begin, with the reason that it keeps.';
 
@@ -45,7 +41,7 @@ begin
   update public.sync_jobs set status = 'failed', attempts = attempts + 1, last_error = p_error, next_execution_at = p_next, waits_since = null, taken_at = null
    where id = p_job returning * into v_job;
   perform sync.raise_job_alert('job_failed', 'critical', v_job, format('The job %s cannot begin', v_job.name));
-  update public.sync_alerts set closed_at = now() where kind = 'job_waits' and job_id = p_job and closed_at is null;
+  perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'job_waits' and job_id = p_job and closed_at is null));
 end
 $$;
 comment on function sync.fail_job(uuid, jsonb, timestamptz) is
@@ -54,7 +50,7 @@ comment on function sync.fail_job(uuid, jsonb, timestamptz) is
 create function sync.begin_job(p_job uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_jobs set last_execution_at = now(), status = 'running', attempts = 0, last_error = null, waits_since = null, taken_at = null where id = p_job;
-  update public.sync_alerts set closed_at = now(), details = '{}' where kind in ('job_failed', 'job_waits') and job_id = p_job and closed_at is null;
+  select sync.close_alerts(array(select id from public.sync_alerts where kind in ('job_failed', 'job_waits') and job_id = p_job and closed_at is null));
 $$;
 comment on function sync.begin_job(uuid) is 'The job has begun an execution: what kept it from that is forgotten, and its alerts close.';
 
@@ -62,7 +58,7 @@ create function sync.forget_job_alerts() returns trigger
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   -- Under its new name a job is told again.
-  update public.sync_alerts set closed_at = now() where kind in ('job_failed', 'job_waits') and job_id = old.id and closed_at is null;
+  perform sync.close_alerts(array(select id from public.sync_alerts where kind in ('job_failed', 'job_waits') and job_id = old.id and closed_at is null));
   return case when tg_op = 'DELETE' then old else new end;
 end
 $$;

@@ -69,8 +69,9 @@ begin
   select string_agg(format('%I', c.name), ', '),
          string_agg(format('(p.%s)::%s', c.slot, c.registered), ', '),
          string_agg(format('r.%I', c.name), ', '),
-         -- What the column prints is what the source says, or what the column's type makes of that.
-         string_agg(format('(t.%1$I::text is not distinct from p.%2$s or t.%1$I::text is not distinct from (p.%2$s)::%3$s::text)%4$s', c.name, c.slot,
+         -- What the column prints is what the source says, or what the column's type makes of that: letter by letter, whatever the column's
+         -- collation takes for equal.
+         string_agg(format('(t.%1$I::text collate "C" is not distinct from p.%2$s or t.%1$I::text collate "C" is not distinct from (p.%2$s)::%3$s::text)%4$s', c.name, c.slot,
                            concat_ws('::', c.type, nullif(c.exact, c.type)), ' and ' || sync.fits_sql(c.slot, c.type, c.exact, v_padded -> c.name) || ' is not false'), ' and ')
     into v_names, v_values, v_read, v_alike
     from sync.field_slots(p_entity) c;

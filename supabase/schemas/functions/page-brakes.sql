@@ -36,21 +36,45 @@ end
 $$;
 comment on function sync.page_rewritten(public.sync_entities) is 'In how many records of the page a value is overwritten by another one.';
 
+create function sync.landed_needed(p_execution public.sync_executions, p_entity_id smallint, p_kind text, p_field text, p_records bigint) returns bigint
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Once it was pulled, not one more passes until a person has said so: what pages before it did would add up over executions.
+  select case
+           when h.holds then null
+           when not h.holds or p_records <= b.records then 0
+           -- A record that is written twice counts twice: all of them is no share that could be passed.
+           when p_kind = 'overwrite' and b.share >= 1 then 0
+           else ceil(p_records / nullif(b.share, 0)) end::bigint
+    from (select sync.brake_holds(p_entity_id, p_kind, p_field) as holds) h
+   cross join (select case p_kind when 'overwrite' then p_execution.brake_overwrite_records else p_execution.brake_records end as records,
+                      case p_kind when 'overwrite' then p_execution.brake_overwrite_share else p_execution.brake_share end as share) b
+$$;
+comment on function sync.landed_needed(public.sync_executions, smallint, text, text, bigint) is
+  'How many records must have landed for so many to pass the brake. 0: they pass in any case; null: they do not.';
+
+-- In the order of the index, up to the limit, whatever is known of the table.
+create function sync.count_landed(p_entity_id smallint, p_behind bigint, p_most bigint, out landed bigint, out up_to bigint)
+language sql stable security invoker set search_path = pg_catalog, pg_temp set enable_sort = off as $$
+  select count(*), max(l.legacy_id)
+    from (select s.legacy_id from public.sync_row_states s
+           where s.entity_id = p_entity_id and s.gone_at is null
+             and s.legacy_id >= coalesce(p_behind, '-9223372036854775808') and s.legacy_id is distinct from p_behind
+           order by s.legacy_id limit p_most) l
+$$;
+comment on function sync.count_landed(smallint, bigint, bigint) is
+  'Records of an entity that have landed, behind a key (null: all), so many at most (null: all), and the last one''s key.';
+
 create function sync.exceeds_brake(p_execution public.sync_executions, p_entity_id smallint, p_kind text, p_field text, p_records bigint) returns bigint
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_holds  boolean := sync.brake_holds(p_entity_id, p_kind, p_field);
+  v_needed bigint := sync.landed_needed(p_execution, p_entity_id, p_kind, p_field, p_records);
   v_landed bigint;
 begin
-  -- Once it was pulled, not one more passes until a person has said so: what pages before it did would add up over executions.
-  if v_holds is false
-    or v_holds is null and p_records <= (case p_kind when 'overwrite' then p_execution.brake_overwrite_records else p_execution.brake_records end) then
+  if v_needed = 0 then
     return null;
   end if;
-  select count(*) into v_landed from public.sync_row_states s where s.entity_id = p_entity_id and s.gone_at is null;
-  -- A record that is written twice counts twice: all of them is no share that could be passed.
-  return case when v_holds or p_records > (case when p_kind <> 'overwrite' then p_execution.brake_share * v_landed
-                                                when p_execution.brake_overwrite_share < 1 then p_execution.brake_overwrite_share * v_landed end) then v_landed end;
+  v_landed := (sync.count_landed(p_entity_id, null, v_needed)).landed;
+  return case when v_landed >= v_needed then null else v_landed end;
 end
 $$;
 comment on function sync.exceeds_brake(public.sync_executions, smallint, text, text, bigint) is
@@ -59,13 +83,33 @@ comment on function sync.exceeds_brake(public.sync_executions, smallint, text, t
 create function sync.check_brake(p_chain public.sync_chains, p_entity public.sync_entities, p_kind text, p_field text, p_records bigint) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_landed bigint := (select sync.exceeds_brake(x, p_entity.id, p_kind, p_field, p_records) from public.sync_executions x where x.id = p_chain.execution_id);
+  v_execution public.sync_executions;
+  v_needed    bigint;
+  v_known     record;
+  v_more      record;
 begin
-  if v_landed is not null then
-    raise exception 'entity %: more records than usual would be %', p_entity.entity_type, sync.braked_word(p_kind) || coalesce(' in ' || p_field, '')
-      using errcode = 'IS040',
-            detail = jsonb_build_object('entity', p_entity.entity_type, 'kind', p_kind, 'field', p_field, 'records', p_records, 'landed', v_landed)::text;
+  select * into strict v_execution from public.sync_executions where id = p_chain.execution_id;
+  v_needed := sync.landed_needed(v_execution, p_entity.id, p_kind, p_field, p_records);
+  -- An earlier check of this page may have counted further than its chain was when the page began.
+  select c.landed, c.landed_up_to into strict v_known from public.sync_chains c where c.id = p_chain.id;
+  if v_needed <= v_known.landed then
+    return;
   end if;
+  -- Only as many as this page needs are counted, from where the count of an earlier page ended.
+  v_more := sync.count_landed(p_entity.id, v_known.landed_up_to, v_needed - v_known.landed);
+  if v_known.landed + v_more.landed >= v_needed then
+    update public.sync_chains set landed = landed + v_more.landed, landed_up_to = v_more.up_to where id = p_chain.id;
+    return;
+  end if;
+  -- Before it is pulled, all are counted: some may have landed meanwhile before the key where a count went on.
+  v_more := sync.count_landed(p_entity.id, null, v_needed);
+  if v_more.landed >= v_needed then
+    update public.sync_chains set landed = v_more.landed, landed_up_to = v_more.up_to where id = p_chain.id;
+    return;
+  end if;
+  raise exception 'entity %: more records than usual would be %', p_entity.entity_type, sync.braked_word(p_kind) || coalesce(' in ' || p_field, '')
+    using errcode = 'IS040',
+          detail = jsonb_build_object('entity', p_entity.entity_type, 'kind', p_kind, 'field', p_field, 'records', p_records, 'landed', v_more.landed)::text;
 end
 $$;
 comment on function sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint) is
@@ -81,7 +125,7 @@ declare
 begin
   if v_records > 0 then
     perform sync.check_brake(p_chain, p_entity, 'delete', null, v_records
-      + (select coalesce(sum(l.deleted), 0) from public.sync_page_log l where l.execution_id = p_chain.execution_id and l.entity_id = p_entity.id));
+      + coalesce((sync.counted(p_chain.execution_id, p_entity.id) ->> 'deleted')::bigint, 0));
   end if;
 end
 $$;
@@ -91,13 +135,16 @@ comment on function sync.check_leaving(public.sync_chains, public.sync_entities,
 create function sync.check_nulled(p_chain public.sync_chains, p_entity public.sync_entities) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_field record;
+  v_nulled jsonb := sync.page_nulled(p_entity);
+  v_before jsonb;
+  v_field  record;
 begin
+  if v_nulled is null then
+    return;
+  end if;
+  v_before := sync.counted(p_chain.execution_id, p_entity.id);
   for v_field in
-    select p.key as name, p.value::bigint
-             + coalesce((select sum((l.nulled ->> p.key)::bigint) from public.sync_page_log l
-                          where l.execution_id = p_chain.execution_id and l.entity_id = p_entity.id and l.nulled ? p.key), 0) as n
-      from jsonb_each_text(sync.page_nulled(p_entity)) p
+    select p.key as name, p.value::bigint + coalesce((v_before ->> ('nulled ' || p.key))::bigint, 0) as n from jsonb_each_text(v_nulled) p
   loop
     perform sync.check_brake(p_chain, p_entity, 'null', v_field.name, v_field.n::bigint);
   end loop;
@@ -125,17 +172,19 @@ begin
     return;
   end if;
   perform sync.check_brake(p_chain, p_entity, 'overwrite', null, v_records
-    + (select coalesce(sum(l.overwritten), 0) from public.sync_page_log l where l.execution_id = p_chain.execution_id and l.entity_id = p_entity.id));
+    + coalesce((sync.counted(p_chain.execution_id, p_entity.id) ->> 'overwritten')::bigint, 0));
 end
 $$;
 comment on function sync.check_overwritten(public.sync_chains, public.sync_entities) is
   'Raises IS040 when an execution would overwrite values in more of an entity''s records than the brake lets pass.';
 
-revoke all on function sync.exceeds_brake(public.sync_executions, smallint, text, text, bigint), sync.counts_overwritten(public.sync_entities),
+revoke all on function sync.landed_needed(public.sync_executions, smallint, text, text, bigint), sync.count_landed(smallint, bigint, bigint),
+  sync.exceeds_brake(public.sync_executions, smallint, text, text, bigint), sync.counts_overwritten(public.sync_entities),
   sync.page_nulled(public.sync_entities), sync.check_nulled(public.sync_chains, public.sync_entities), sync.page_rewritten(public.sync_entities),
   sync.check_overwritten(public.sync_chains, public.sync_entities), sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint),
   sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]) from public;
-grant execute on function sync.exceeds_brake(public.sync_executions, smallint, text, text, bigint), sync.counts_overwritten(public.sync_entities),
+grant execute on function sync.landed_needed(public.sync_executions, smallint, text, text, bigint), sync.count_landed(smallint, bigint, bigint),
+  sync.exceeds_brake(public.sync_executions, smallint, text, text, bigint), sync.counts_overwritten(public.sync_entities),
   sync.page_nulled(public.sync_entities), sync.check_nulled(public.sync_chains, public.sync_entities), sync.page_rewritten(public.sync_entities),
   sync.check_overwritten(public.sync_chains, public.sync_entities), sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint),
   sync.check_leaving(public.sync_chains, public.sync_entities, bigint[]) to isthmus_worker;

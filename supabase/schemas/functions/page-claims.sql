@@ -45,7 +45,7 @@ begin
   returning * into v_chain;
   return jsonb_build_object(
     'outcome', 'claimed',
-    'chain', to_jsonb(v_chain) || jsonb_build_object('changed_from', v_chain.changed_from::text, 'seen_before', v_chain.seen_before::text,
+    'chain', to_jsonb(v_chain) - 'counts' || jsonb_build_object('changed_from', v_chain.changed_from::text, 'seen_before', v_chain.seen_before::text,
                'range_from', v_chain.range_from::text, 'range_to', v_chain.range_to::text, 'cursor', v_chain."cursor"::text,
                'table_file', v_chain.table_file::text, 'up_to', v_chain.up_to::text),
     'execution', (select jsonb_build_object('id', e.id, 'horizon', e.horizon::text, 'snapshot_xmax', e.snapshot_xmax::text,
@@ -63,7 +63,7 @@ begin
                                                 and c.capture not in ('modified', 'selection', 'keys')
                                                 -- A look that has found nothing to read is no reason to compare a large table.
                                                 and (c.capture in ('full', 'digest') or exists (
-                                                       select from public.sync_page_log l where l.execution_id = e.id and l.entity_id = t.id and l.read > 0)))
+                                                       select from public.sync_chains r where r.execution_id = e.id and r.entity_id = t.id and (r.counts ->> 'read')::numeric > 0)))
                                order by array_position(e.entities, t.entity_type::text))) else '[]' end)
                     from public.sync_executions e where e.id = v_chain.execution_id),
     'severities', sync.rule_severities(),

@@ -4,13 +4,13 @@
 create function sync.foretold_brakes(p_execution uuid, p_entity public.sync_entities) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with pages as (
-    select l.*, c.deletes from public.sync_page_log l join public.sync_chains c on c.id = l.chain_id
-     where l.execution_id = p_execution and l.entity_id = p_entity.id
+    select c.deletes, n.key, sum(n.value::numeric) as n from public.sync_chains c cross join lateral jsonb_each_text(c.counts) n
+     where c.execution_id = p_execution and c.entity_id = p_entity.id group by c.deletes, n.key
   ), counted as (
     -- What leaves its predicate is deleted page by page, what the source no longer has at the end: each is looked at by itself.
-    select 'delete' as kind, null as field, deletes, sum(deleted) as records from pages group by deletes
-    union all select 'null', n.key, false, sum(n.value::bigint) from pages cross join lateral jsonb_each_text(nulled) n group by n.key
-    union all select 'overwrite', null, false, sum(overwritten) from pages where sync.counts_overwritten(p_entity)
+    select 'delete' as kind, null as field, deletes, n as records from pages where key = 'deleted'
+    union all select 'null', substr(key, 8), false, sum(n) from pages where key like 'nulled %' group by key
+    union all select 'overwrite', null, false, sum(n) from pages where key = 'overwritten' and sync.counts_overwritten(p_entity)
   )
   select coalesce(jsonb_agg(jsonb_build_object('kind', b.kind, 'field', b.field, 'records', b.records, 'landed', b.landed) order by b.kind, b.field), '[]')
     from (select distinct on (c.kind, c.field) c.kind, c.field, c.records, sync.exceeds_brake(x, p_entity.id, c.kind, c.field, c.records::bigint) as landed
@@ -41,11 +41,12 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   )
   select jsonb_build_object(
     'entity', p_entity.entity_type,
-    'counts', (select jsonb_build_object('read', coalesce(sum(read), 0), 'inserted', coalesce(sum(inserted), 0), 'updated', coalesce(sum(updated), 0),
-                 'unchanged', coalesce(sum(unchanged), 0), 'deleted', coalesce(sum(deleted), 0), 'waiting', coalesce(sum(waiting), 0),
-                 'inConflict', coalesce(sum(in_conflict), 0), 'waived', coalesce(sum(waived), 0), 'absent', coalesce(sum(absent), 0),
-                 'surplus', coalesce(sum(surplus), 0))
-                 from public.sync_page_log where execution_id = p_execution and entity_id = p_entity.id),
+    'counts', (select jsonb_build_object('read', coalesce(read, 0), 'inserted', coalesce(inserted, 0), 'updated', coalesce(updated, 0),
+                 'unchanged', coalesce(unchanged, 0), 'deleted', coalesce(deleted, 0), 'waiting', coalesce(waiting, 0),
+                 'inConflict', coalesce(in_conflict, 0), 'waived', coalesce(waived, 0), 'absent', coalesce(absent, 0),
+                 'surplus', coalesce(surplus, 0))
+                 from jsonb_to_record(sync.counted(p_execution, p_entity.id)) as c (read bigint, inserted bigint, updated bigint, unchanged bigint,
+                        deleted bigint, waiting bigint, in_conflict bigint, waived bigint, absent bigint, surplus bigint)),
     'outcomes', (select coalesce(jsonb_agg(jsonb_build_object('outcome', outcome, 'rule', rule, 'field', field, 'count', n, 'remedy', remedy,
                    'legacyIds', to_jsonb(examples)) order by outcome, n desc, rule, field), '[]') from outcomes),
     'warnings', (select coalesce(jsonb_agg(jsonb_build_object('rule', rule, 'count', n, 'legacyIds', to_jsonb(examples)) order by rule), '[]') from warned),
@@ -72,10 +73,23 @@ comment on function sync.forget_plan(uuid, smallint, integer) is
 
 create function sync.forget_closed_plans(p_rows integer) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  -- From one execution to the next of those that have left something, however many there have been.
+  with recursive records as (
+    (select r.execution_id as id from public.sync_planned_records r order by r.execution_id limit 1)
+    union all
+    select (select r.execution_id from public.sync_planned_records r where r.execution_id > p.id order by r.execution_id limit 1)
+      from records p where p.id is not null
+  ), keys as (
+    (select k.execution_id as id from public.sync_planned_keys k order by k.execution_id limit 1)
+    union all
+    select (select k.execution_id from public.sync_planned_keys k where k.execution_id > p.id order by k.execution_id limit 1)
+      from keys p where p.id is not null
+  )
   select sync.forget_plan(x.id, e.id, p_rows)
-    from public.sync_executions x join public.sync_entities e on e.source_id = x.source_id
-   where x.dry_run and x.status <> 'running'
-     and (exists (select from public.sync_planned_records r where r.execution_id = x.id and r.entity_id = e.id)
+    from (select id from records union select id from keys) n
+   cross join lateral (select y.id, y.source_id from public.sync_executions y where y.id = n.id and y.status <> 'running' offset 0) x
+    join public.sync_entities e on e.source_id = x.source_id
+   where (exists (select from public.sync_planned_records r where r.execution_id = x.id and r.entity_id = e.id)
        or exists (select from public.sync_planned_keys k where k.execution_id = x.id and k.entity_id = e.id))
    limit 1
 $$;

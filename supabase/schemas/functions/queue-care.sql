@@ -37,14 +37,10 @@ begin
      where e.source_id = p_source_id group by 1, 2
   loop
     if v_old.n > 0 then
-      insert into public.sync_alerts as a (kind, severity, source_id, entity_id, message, details)
-      values ('queue_old', 'warning', p_source_id, v_old.entity_id,
-              format('Records of %s have been in the queue for more than %s hours.', v_old.entity_type, p_hours),
-              jsonb_build_object('oldest_at', v_old.oldest_at))
-      on conflict (kind, source_id, entity_id, subject) where closed_at is null do update
-         set occurrences = a.occurrences + 1, last_seen_at = now(), message = excluded.message, details = excluded.details;
+      perform sync.raise_alert('queue_old', 'warning', p_source_id, null, v_old.entity_id,
+        format('Records of %s have been in the queue for more than %s hours.', v_old.entity_type, p_hours), jsonb_build_object('oldest_at', v_old.oldest_at));
     else
-      update public.sync_alerts set closed_at = now() where kind = 'queue_old' and entity_id = v_old.entity_id and closed_at is null;
+      perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'queue_old' and entity_id = v_old.entity_id and closed_at is null));
     end if;
   end loop;
 end
@@ -79,7 +75,16 @@ declare
   v_count   bigint;
   v_total   bigint := 0;
 begin
-  for v_entity in select * from public.sync_entities e where e.source_id = p_source_id order by e.id loop
+  -- The entities that a record waits for, from one to the next: mostly there is none.
+  for v_entity in
+    with recursive waited as (
+      (select c.parent_entity_id as id from public.sync_conflicts c where c.state = 'waiting' order by c.parent_entity_id limit 1)
+      union all
+      select (select c.parent_entity_id from public.sync_conflicts c
+               where c.state = 'waiting' and c.parent_entity_id > w.id order by c.parent_entity_id limit 1)
+        from waited w where w.id is not null)
+    select e.* from waited w join public.sync_entities e on e.id = w.id where e.source_id = p_source_id order by e.id
+  loop
     insert into public.sync_pending_keys (entity_id, legacy_id, reason)
     select r.entity_id, r.source_record_id, 'released'
       from (

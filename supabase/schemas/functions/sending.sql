@@ -75,6 +75,39 @@ $$;
 comment on function sync.unclaimed_chains(smallint) is
   'How many open chains the queue has accepted more than one message of and no function has taken, and since when; null: none.';
 
+create function sync.tell_unrun_pages(p_source_id smallint) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  c_patience constant interval := '8 minutes';
+  v_told jsonb;
+begin
+  select jsonb_build_object('chains', count(*), 'since', min(c.waits_since), 'entities', jsonb_agg(distinct n.entity_type))
+    into v_told
+    from public.sync_chains c join public.sync_executions e on e.id = c.execution_id join public.sync_entities n on n.id = c.entity_id
+   where c.state = 'open' and c.unclaimed > 1 and c.refusals = 0 and c.waits_since <= clock_timestamp() - c_patience and e.source_id = p_source_id
+  having count(*) > 0;
+  -- A queue that is slow brings one page or another meanwhile; from one that brings none, each has been sent more than once by then.
+  if v_told is not null and (
+       exists (select from public.sync_chains o join public.sync_executions x on x.id = o.execution_id
+                where x.source_id = p_source_id and x.status = 'running' and o.state = 'open' and o.lease_until > clock_timestamp())
+       or exists (select from public.sync_page_log l join public.sync_executions x on x.id = l.execution_id
+                   where x.source_id = p_source_id and x.status = 'running' and l.committed_at > clock_timestamp() - c_patience)
+       -- With the status of the answers there is more to say.
+       or exists (select from public.sync_alerts a where a.kind = 'deliveries_refused' and a.source_id = p_source_id and a.closed_at is null)) then
+    v_told := null;
+  end if;
+  if v_told is null then
+    perform sync.close_alert('pages_not_run', p_source_id);
+    return;
+  end if;
+  perform sync.raise_alert('pages_not_run', 'critical', p_source_id, null, null,
+    format('QStash accepts the pages of %s chains since %s, and no function begins one. They are sent again and again; nothing is lost.', v_told ->> 'chains',
+      to_char((v_told ->> 'since')::timestamptz at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')), v_told);
+end
+$$;
+comment on function sync.tell_unrun_pages(smallint) is
+  'Opens the alert pages_not_run where the queue has accepted pages more than once for eight minutes and none was run, and closes it when one is.';
+
 create function sync.take_look(p_source_id smallint, p_what text, p_seconds integer) returns boolean
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   with look as (
@@ -87,22 +120,22 @@ $$;
 comment on function sync.take_look(smallint, text, integer) is
   'Whether QStash was not asked about this for so many seconds; from now on it was.';
 
-create function sync.note_dead_letters(p_source_id smallint, p_ids jsonb) returns jsonb
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_known text[];
-begin
-  select dead_letters into v_known from public.sync_queue_looks
-   where source_id = p_source_id and what = 'dead_letters' for update;
-  update public.sync_queue_looks set dead_letters = array(select jsonb_array_elements_text(p_ids))
-   where source_id = p_source_id and what = 'dead_letters';
-  return (select coalesce(jsonb_agg(i), '[]') from jsonb_array_elements_text(p_ids) i where i <> all (coalesce(v_known, '{}')));
-end
+create function sync.new_dead_letters(p_source_id smallint, p_ids jsonb) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(jsonb_agg(i), '[]') from jsonb_array_elements_text(p_ids) i
+   where not exists (select from public.sync_queue_looks l where l.source_id = p_source_id and l.what = 'dead_letters' and i = any (l.dead_letters))
 $$;
-comment on function sync.note_dead_letters(smallint, jsonb) is
-  'Remembers which dead letters QStash holds, and returns those that it did not hold at the last look.';
+comment on function sync.new_dead_letters(smallint, jsonb) is 'Of these dead letters, those that nobody was told of.';
+
+create function sync.note_dead_letters(p_source_id smallint, p_ids jsonb) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_queue_looks set dead_letters = array(select jsonb_array_elements_text(p_ids)) where source_id = p_source_id and what = 'dead_letters'
+$$;
+comment on function sync.note_dead_letters(smallint, jsonb) is 'Remembers which dead letters QStash holds, when they have been told: who is killed in between tells them once more.';
 
 revoke all on function sync.overdue_chains(integer), sync.note_sends(integer, jsonb), sync.tell_refused_sends(smallint),
-  sync.unclaimed_chains(smallint), sync.take_look(smallint, text, integer), sync.note_dead_letters(smallint, jsonb) from public;
+  sync.unclaimed_chains(smallint), sync.tell_unrun_pages(smallint), sync.take_look(smallint, text, integer), sync.new_dead_letters(smallint, jsonb),
+  sync.note_dead_letters(smallint, jsonb) from public;
 grant execute on function sync.overdue_chains(integer), sync.note_sends(integer, jsonb), sync.tell_refused_sends(smallint),
-  sync.unclaimed_chains(smallint), sync.take_look(smallint, text, integer), sync.note_dead_letters(smallint, jsonb) to isthmus_worker;
+  sync.unclaimed_chains(smallint), sync.tell_unrun_pages(smallint), sync.take_look(smallint, text, integer), sync.new_dead_letters(smallint, jsonb),
+  sync.note_dead_letters(smallint, jsonb) to isthmus_worker;

@@ -81,11 +81,13 @@ begin
 
   create temp table uuid_mappings_enhanced (like public.uuid_mappings_enhanced including all) on commit drop;
   insert into pg_temp.uuid_mappings_enhanced
-  select m.* from public.uuid_mappings_enhanced m join pg_temp.page_keys k on k.legacy_id = m.legacy_id
-   where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type
+  select m.* from pg_temp.page_keys k
+   cross join lateral (select x.* from public.uuid_mappings_enhanced x
+                        where x.source_id = p_entity.source_id and x.entity_type = p_entity.entity_type and x.legacy_id = k.legacy_id offset 0) m
   union
-  select m.* from public.uuid_mappings_enhanced m join pg_temp.page_rows p on p._uuid = m.entity_uuid
-   where m.entity_type = p_entity.entity_type;
+  select m.* from pg_temp.page_rows p
+   cross join lateral (select x.* from public.uuid_mappings_enhanced x
+                        where x.entity_type = p_entity.entity_type and x.entity_uuid = p._uuid offset 0) m;
   insert into pg_temp.uuid_mappings_enhanced (source_id, entity_type, legacy_id, entity_uuid, source_table, target_table, sync_status)
   select p_entity.source_id, p_entity.entity_type, r.legacy_id, r.id, p_entity.source_table, p_entity.target_table,
          case when r.lands then 'active' else 'deleted' end::public.mapping_sync_status
@@ -94,8 +96,9 @@ begin
 
   create temp table sync_row_states (like public.sync_row_states including all) on commit drop;
   insert into pg_temp.sync_row_states
-  select s.* from public.sync_row_states s join pg_temp.page_keys k on k.legacy_id = s.legacy_id
-   where s.entity_id = p_entity.id and not exists (select from pg_temp.page_planned r where r.legacy_id = s.legacy_id);
+  select s.* from pg_temp.page_keys k
+   cross join lateral (select x.* from public.sync_row_states x where x.entity_id = p_entity.id and x.legacy_id = k.legacy_id offset 0) s
+   where not exists (select from pg_temp.page_planned r where r.legacy_id = k.legacy_id);
   insert into pg_temp.sync_row_states
   select s.* from pg_temp.page_planned r
     cross join lateral jsonb_populate_record(null::public.sync_row_states, r.state_after) s
@@ -125,8 +128,9 @@ create function sync.clash_statements(p_execution uuid, p_entity public.sync_ent
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_columns text := sync.shadow_columns(p_entity);
-  v_new     text := format('(select p._uuid as id, %s from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
-                              where p.n between $1 and $2 and q.action in (''insert'', ''update'', ''review'')) v',
+  v_new     text := format('(select p._uuid as id, %s from pg_temp.page_rows p
+                              cross join lateral (select from pg_temp.page_plan x where x.n = p.n and x.action in (''insert'', ''update'', ''review'') offset 0) q
+                              where p.n between $1 and $2) v',
     (select string_agg(format('(p.%s)::%s as %I', c.slot, c.registered, c.name), ', ') from sync.field_slots(p_entity) c));
 begin
   return array(

@@ -214,7 +214,7 @@ begin
         p_entity.entity_type, v_found #>> '{unmapped,count}'),
       jsonb_build_object('rows', v_found #> '{unmapped,count}', 'legacy_ids', jsonb_path_query_array(v_found, '$.unmapped.legacy_ids[0 to 19]')));
   else
-    update public.sync_alerts set closed_at = now() where kind = 'unmapped_rows' and entity_id = p_entity.id and closed_at is null;
+    perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'unmapped_rows' and entity_id = p_entity.id and closed_at is null));
   end if;
 
   select * into v_alert from public.sync_alerts where kind = 'edited_widely' and entity_id = p_entity.id and closed_at is null;
@@ -230,7 +230,7 @@ begin
         p_entity.entity_type, v_edited, v_edited - v_before),
       jsonb_build_object('edited', v_edited, 'before', v_before));
   elsif v_alert.id is not null then
-    update public.sync_alerts set closed_at = now() where id = v_alert.id;
+    perform sync.close_alerts(array[v_alert.id]);
   end if;
 end
 $$;

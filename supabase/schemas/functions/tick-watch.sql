@@ -197,7 +197,7 @@ declare
   v_since timestamptz := (select looked_at from public.sync_alert_settings where addressed and looked_at < now() - interval '5 minutes');
 begin
   if v_since is null then
-    update public.sync_alerts set closed_at = now() where kind = 'alerts_not_delivered' and closed_at is null;
+    perform sync.close_alerts(array(select id from public.sync_alerts where kind = 'alerts_not_delivered' and closed_at is null));
   else
     perform sync.raise_alert('alerts_not_delivered', 'critical', null, null, null,
       format('Nobody has looked since %s which alerts people have to be told of: the job isthmus-deliver-alerts is gone, paused or fails. See its runs on the Cron page.',
@@ -224,15 +224,15 @@ $$;
 comment on function sync.note_addressed() is 'Notes whether Vault has an address that is told of alerts, also where the job that tells has never looked.';
 
 create function sync.watch_tick() returns void
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 declare
   v_wrong jsonb;
 begin
   perform sync.read_tick_answers();
   v_wrong := sync.judge_ticks();
   if v_wrong is not null then
-    update public.sync_alerts set closed_at = now()
-     where kind in ('tick_missing', 'tick_refused', 'tick_slow') and kind is distinct from v_wrong ->> 'kind' and closed_at is null;
+    perform sync.close_alerts(array(
+      select id from public.sync_alerts where kind in ('tick_missing', 'tick_refused', 'tick_slow') and kind is distinct from v_wrong ->> 'kind' and closed_at is null));
   end if;
   if v_wrong ? 'kind' then
     perform sync.raise_alert(v_wrong ->> 'kind', v_wrong ->> 'severity', null, null, null, v_wrong ->> 'message', v_wrong -> 'details');

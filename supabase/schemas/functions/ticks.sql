@@ -25,18 +25,26 @@ end
 $$;
 comment on function sync.begin_tick(uuid) is 'A tick begins its work here. p_call: the call that it answers, if it knows one. Returns what sync.end_tick takes.';
 
+create function sync.note_idle_parts(p_id uuid, p_idle text[]) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  update public.sync_ticks set idle = p_idle where id = p_id
+$$;
+comment on function sync.note_idle_parts(uuid, text[]) is 'Which parts of a tick had nothing to look at: of what these do the tick tells nothing.';
+
 create function sync.note_failed_parts(p_id uuid, p_failed text[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_ticks set failed = p_failed where id = p_id;
-  -- What fails in three ticks one after the other does not pass by itself, whatever the errors are.
+  -- What fails three times one after the other does not pass by itself, whatever the errors are. A part that looks seldom is counted by its own looks.
   select sync.raise_alert('tick_part_failed', 'critical', null, null, null,
            format('A part of the work of sync-tick fails each time: %s. What it does is not done; the other parts go on. See tick.failed in the log of sync-tick.', f), '{}', split_part(f, ':', 1))
     from unnest(p_failed) f
-   where (select count(*) from (select t.failed from public.sync_ticks t where t.ended_at is not null and t.id <> p_id order by t.ended_at desc limit 2) t
+   where (select count(*)
+            from (select t.failed from public.sync_ticks t
+                   where t.ended_at is not null and t.id <> p_id and split_part(f, ':', 1) <> all (t.idle) order by t.created_at desc limit 2) t
            where exists (select from unnest(t.failed) o where o like '%: %' and split_part(o, ':', 1) = split_part(f, ':', 1))) = 2;
 $$;
 comment on function sync.note_failed_parts(uuid, text[]) is
-  'Which parts of a tick''s work failed, each with its error code: for such a tick nobody calls the heartbeat address. A part that fails so three times in a row is an alert.';
+  'Which parts of a tick''s work failed, each with its error code: for such a tick nobody calls the heartbeat address. A part that fails three times in a row, each time that it has something to look at, is an alert.';
 
 create function sync.held_up() returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -50,13 +58,15 @@ comment on function sync.held_up() is 'What waits although ticks work: jobs that
 create function sync.end_tick(p_id uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_ticks set ended_at = clock_timestamp(), failed = failed || sync.held_up() where id = p_id;
-  update public.sync_alerts set closed_at = now() where kind in ('tick_missing', 'tick_refused') and closed_at is null;
-  update public.sync_alerts a set closed_at = now()
-   where a.kind = 'tick_part_failed' and a.closed_at is null
-     and not exists (select from public.sync_ticks t cross join unnest(t.failed) f where t.id = p_id and f like '%: %' and split_part(f, ':', 1) = a.subject);
+  select sync.close_alerts(array(select id from public.sync_alerts where kind in ('tick_missing', 'tick_refused') and closed_at is null));
+  select sync.close_alerts(array(
+    select a.id from public.sync_alerts a
+     where a.kind = 'tick_part_failed' and a.closed_at is null
+       and not exists (select from public.sync_ticks t cross join unnest(t.failed || t.idle) f where t.id = p_id and (f like '%: %' or f = any (t.idle)) and split_part(f, ':', 1) = a.subject)));
+  select sync.apply_alert_notes();
   select sync.forget_ticks();
 $$;
 comment on function sync.end_tick(uuid) is 'A tick has done its work: who waits for one is told.';
 
-revoke all on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_failed_parts(uuid, text[]), sync.held_up(), sync.end_tick(uuid) from public;
-grant execute on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_failed_parts(uuid, text[]), sync.held_up(), sync.end_tick(uuid) to isthmus_worker;
+revoke all on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_idle_parts(uuid, text[]), sync.note_failed_parts(uuid, text[]), sync.held_up(), sync.end_tick(uuid) from public;
+grant execute on function sync.forget_ticks(), sync.begin_tick(uuid), sync.note_idle_parts(uuid, text[]), sync.note_failed_parts(uuid, text[]), sync.held_up(), sync.end_tick(uuid) to isthmus_worker;

@@ -17,19 +17,20 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                   from public.sync_executions x join public.sync_jobs j on j.id = x.job_id where x.source_id = p_source_id and x.status = 'running'))
 $$;
 comment on function sync.work_at(smallint) is
-  'What shared/jobs/watch-work.ts judges: the jobs, since when each entity is known to be in step (when the execution began that read it last), and the executions of jobs that run, with what they usually take.';
+  'What shared/tick/watch-work.ts judges: the jobs, since when each entity is known to be in step (when the execution began that read it last), and the executions of jobs that run, with what they usually take.';
 
 create function sync.tell_work(p_source_id smallint, p_lag jsonb, p_late jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   if p_lag is null then
-    update public.sync_alerts set closed_at = now() where kind = 'entities_lag' and source_id = p_source_id and closed_at is null;
+    perform sync.close_alert('entities_lag', p_source_id);
   else
     perform sync.raise_alert('entities_lag', p_lag ->> 'severity', p_source_id, null, null, p_lag ->> 'message', p_lag -> 'details');
   end if;
-  update public.sync_alerts a set closed_at = now()
-   where a.kind = 'job_late' and a.source_id = p_source_id and a.closed_at is null
-     and a.subject not in (select sync.subject_of(l ->> 'job') from jsonb_array_elements(p_late) l);
+  perform sync.close_alerts(array(
+    select a.id from public.sync_alerts a
+     where a.kind = 'job_late' and a.source_id = p_source_id and a.closed_at is null
+       and a.subject not in (select sync.subject_of(l ->> 'job') from jsonb_array_elements(p_late) l)));
   perform sync.raise_alert('job_late', l ->> 'severity', p_source_id, (l ->> 'execution')::uuid, null, l ->> 'message', l -> 'details', sync.subject_of(l ->> 'job'))
      from jsonb_array_elements(p_late) l;
 end

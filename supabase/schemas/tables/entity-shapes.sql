@@ -21,7 +21,7 @@ comment on column public.sync_entity_shapes.source_compared is 'The same of all 
 comment on column public.sync_entity_shapes.planned is 'What the execution that runs was planned with, {execution, target, source}: what will have been compared when it succeeds.';
 
 comment on column public.sync_entity_shapes.padded is
-  'Of each field that reads one column of the source as it is: the parts of that column''s type (elements, attributes) that are char(n), {field: [path]}.';
+  'Of each field that reads one column of the source as it is: the parts of that column''s type (elements, attributes) that are char(n), {field: [path]}; with * where the field is computed from such parts, and !path of each other.';
 
 alter table public.sync_entity_shapes enable row level security;
 create policy team_reads on public.sync_entity_shapes for select to authenticated

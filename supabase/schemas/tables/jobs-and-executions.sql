@@ -106,6 +106,8 @@ comment on column public.sync_executions.status is 'Set it to cancelled to end a
 comment on column public.sync_executions.cancelled_by is 'Who ended it before its time.';
 create index sync_executions_job_id_idx on public.sync_executions (job_id, started_at);
 create index sync_executions_source_id_idx on public.sync_executions (source_id);
+-- The last one is asked for by each start and each tick.
+create index sync_executions_ordinal_idx on public.sync_executions (ordinal);
 create index sync_executions_running_idx on public.sync_executions (started_at) where status = 'running';
 create index sync_executions_cancelled_idx on public.sync_executions (started_at) where status = 'cancelled' and metrics is null;
 
@@ -158,6 +160,9 @@ create table public.sync_chains (
   created_at   timestamptz not null default now(),
   moved_at     timestamptz not null default clock_timestamp(),
   closed_at    timestamptz,
+  counts       jsonb not null default '{}',
+  landed       bigint not null default 0,
+  landed_up_to bigint,
   check ((capture = 'validate') = (entity_id is null)),
   check ((capture = 'joins') = (join_id is not null)),
   check ((capture = 'modified') = (until_at is not null)),
@@ -198,6 +203,9 @@ comment on column public.sync_chains.waits_since is 'Since when the next page is
 comment on column public.sync_chains.failures is 'Tries of the page since the last progress: failed, or never told of.';
 comment on column public.sync_chains.moved_at is 'The last progress: it was opened or closed, a page was committed, or given back to be tried smaller.';
 comment on column public.sync_chains.last_error is 'Code and remedy of the last failure; never values of a row.';
+comment on column public.sync_chains.counts is 'What its pages have counted so far, added up as each is logged: see sync.counted. Brakes, reports and the state of an execution go by these; rows of sync_page_log that are deleted later change nothing.';
+comment on column public.sync_chains.landed is 'So many records of the entity at least had landed, as the brake has counted them for this chain, and up to which key (landed_up_to).';
+comment on column public.sync_chains.landed_up_to is 'How far the brake has counted; it goes on from here.';
 create index sync_chains_execution_id_idx on public.sync_chains (execution_id);
 create index sync_chains_entity_id_idx on public.sync_chains (entity_id);
 create index sync_chains_due_idx on public.sync_chains (due_at) where state = 'open';
@@ -245,8 +253,8 @@ comment on column public.sync_page_log.waived_by is 'The predicate, with its ver
 comment on column public.sync_page_log.untouched is 'Of the unchanged: told by the hash of the source and the writer of the target row, and not read.';
 comment on column public.sync_page_log.absent is 'Keys that have no record in the projection any more, and no row that is deleted by this page.';
 comment on column public.sync_page_log.surplus is 'Full passes only: target rows in the key range of the page that are duplicates of a record.';
-comment on column public.sync_page_log.nulled is 'How many records lost their value in a column: {column: n}. The brake adds them up.';
-comment on column public.sync_page_log.overwritten is 'How many records that the sync knew got another value where one stood. The brake adds them up.';
+comment on column public.sync_page_log.nulled is 'How many records lost their value in a column: {column: n}.';
+comment on column public.sync_page_log.overwritten is 'How many records that the sync knew got another value where one stood.';
 comment on column public.sync_page_log.heap_bytes is 'Heap and external memory of the function''s isolate before the commit, pages beside this one included; null where the platform does not tell.';
 create index sync_page_log_execution_id_idx on public.sync_page_log (execution_id);
 create index sync_page_log_entity_id_idx on public.sync_page_log (entity_id);

@@ -1,7 +1,7 @@
 import fc, { type Arbitrary } from "fast-check";
 import type { Random } from "../../../clinic/dataset/random.ts";
 import { ident, literal } from "../../../shared/db/ident.ts";
-import { noneIfBlank } from "../../../shared/entities/define-entity.ts";
+import { noneIfBlank } from "../../../shared/entity/define-entity.ts";
 import { BUILT_IN, NARROWED, type TypedValues } from "../typed-values.ts";
 import { HOSTILE_NAMES, type Names } from "./names.ts";
 

@@ -1,7 +1,7 @@
 import { Random } from "../../../clinic/dataset/random.ts";
 import { denied } from "../../../clinic/denied.ts";
-import { everDenied } from "../../../shared/entities/denied.ts";
-import type { OnDelete, Strategy } from "../../../shared/entities/define-entity.ts";
+import { everDenied } from "../../../shared/entity/denied.ts";
+import type { OnDelete, Strategy } from "../../../shared/entity/define-entity.ts";
 import type { SqlNames } from "../sql-names.ts";
 import { drawPair, MANY, type ColumnPair } from "./columns.ts";
 import { HOSTILE_NAMES, Names } from "./names.ts";

@@ -1,5 +1,5 @@
 import { ident } from "../../../shared/db/ident.ts";
-import { defineEntity, type Entity, type SourceRow } from "../../../shared/entities/define-entity.ts";
+import { defineEntity, type Entity, type SourceRow } from "../../../shared/entity/define-entity.ts";
 import type { HostileConstraint, HostileSchema, HostileTable, HostileTrigger } from "./schema.ts";
 
 export const nameOf = (table: string) => `public.${ident(table)}`;

@@ -1,0 +1,66 @@
+import { inTransaction } from "../db/query.ts";
+import type { Context } from "../page/types.ts";
+import { sendPages } from "../queue/send-pages.ts";
+import { previewAdoption, type AdoptionPreview } from "../target/adoption.ts";
+import { beginExecution, beginSource, registerEntities } from "../target/plan.ts";
+import { sourcePosition } from "../source/position.ts";
+import { keepContract, type KeptContract } from "../contract/keep-contract.ts";
+import { dependencyOrder } from "./dependency-order.ts";
+import { assertKnown, partiesOf } from "../contract/identities.ts";
+import { brakeOf, selectEntities, type BegunExecution } from "./plan.ts";
+
+export interface AdoptionRequest {
+  /** Names of entities; undefined: all. */
+  readonly entities?: readonly string[] | undefined;
+  readonly triggeredBy: string;
+  readonly jobId?: string | undefined;
+}
+
+/**
+ * Begins to take over the ids that an earlier migration gave to the rows of the target, one chain per entity. An entity
+ * may mint once its chain is through. Nothing in the application's tables is written.
+ * @throws IsthmusError NOT_FOUND, EXECUTION_ACTIVE, CONTRACT_BROKEN, SOURCE_UNKNOWN, TARGET_UNKNOWN, INSTALLATION_UNKNOWN; nothing is begun then.
+ */
+export async function startAdoption(context: Context, request: AdoptionRequest): Promise<BegunExecution> {
+  const { target, config } = context;
+  const { sourceId, names, contract } = await register(context, request.entities);
+  const chains = names.map((entity) => ({ entity, capture: "adopt", range_from: null, range_to: null }));
+  const begun = await beginExecution(target, await sourcePosition(context.source), {
+    kind: "adopt",
+    source_id: sourceId,
+    job_id: request.jobId ?? null,
+    triggered_by: request.triggeredBy,
+    request: { adopt: true, entities: request.entities ?? null },
+    entities: names,
+    page_size: config.ISTHMUS_ADOPT_PAGE_SIZE,
+    chains,
+    idle: [],
+    brake: brakeOf(config),
+    parties: partiesOf(context),
+    contract: { paused: contract.paused, warnings: contract.warnings },
+  });
+  await sendPages(context, begun.dispatch);
+  return { execution: begun.execution, entities: names, chains, paused: contract.paused, warnings: contract.warnings };
+}
+
+/** What an adoption would find, table by table, and which entities it would leave out. Changes nothing but the registered definitions. */
+export async function previewAdoptions(
+  context: Context,
+  entities: readonly string[] | undefined,
+): Promise<{ readonly preview: readonly AdoptionPreview[]; readonly paused: KeptContract["paused"] }> {
+  const { sourceId, names, contract } = await register(context, entities);
+  const preview: AdoptionPreview[] = [];
+  for (const entity of selectEntities(context, names)) preview.push(await previewAdoption(context.target, sourceId, entity));
+  return { preview, paused: contract.paused };
+}
+
+async function register(context: Context, entities: readonly string[] | undefined) {
+  const requested = dependencyOrder(selectEntities(context, entities));
+  const sourceId = await beginSource(context.target, context.config.SOURCE_NAME);
+  await assertKnown(context, sourceId);
+  await inTransaction(context.target, "target", (tx) =>
+    registerEntities(tx, sourceId, [...context.entities.values()], context.hashes),
+  );
+  const contract = await keepContract(context, sourceId, requested, "adopt", "keys");
+  return { sourceId, names: contract.runnable.map((entity) => entity.name), contract };
+}

@@ -1,0 +1,41 @@
+import type { Queryable } from "../db/connect.ts";
+import { query } from "../db/query.ts";
+import type { SourceShape } from "../source/shapes.ts";
+
+/**
+ * Where values stand, by the numbers of the catalog: {column: {what: identity}}, and in which files. What changes rows without
+ * writing them changes it.
+ */
+export interface Shape {
+  readonly columns: Readonly<Record<string, Readonly<Record<string, string>>>>;
+  readonly files: Readonly<Record<string, string>>;
+}
+
+export interface EntityShapes {
+  readonly entity: string;
+  /** Of the target table. */
+  readonly target: Shape;
+  /** Of all tables that the entity reads; null: nobody has looked. */
+  readonly source: Shape | null;
+  /** Rows of the target may have changed, without having been written, since they were compared last. */
+  readonly target_moved: boolean;
+  /** The same of the source. */
+  readonly source_moved: boolean;
+}
+
+/** Notes what the shapes of entities are now, and which parts of their values are padded, and says which of them were others when both sides were compared last. */
+export async function lookAtShapes(
+  target: Queryable,
+  sourceId: number,
+  names: readonly string[],
+  source: ReadonlyMap<string, SourceShape>,
+): Promise<ReadonlyMap<string, EntityShapes>> {
+  const rows = await query<EntityShapes>(
+    target,
+    "target",
+    `select entity, target, source, target_moved, source_moved
+       from sync.look_at_shapes($1::integer::smallint, array(select jsonb_array_elements_text($2::text::jsonb)), $3::text::jsonb)`,
+    [sourceId, JSON.stringify(names), JSON.stringify(Object.fromEntries(source))],
+  );
+  return new Map(rows.map((row) => [row.entity, row]));
+}

@@ -1,0 +1,173 @@
+import { describeError } from "../errors.ts";
+import type { Context } from "../page/types.ts";
+import { sendPages } from "../queue/send-pages.ts";
+import { settleCancelled, stopStalled } from "../target/ends.ts";
+import { lookAtShapes } from "../target/entity-shapes.ts";
+import { beginExecution, beginSource, checkpoints } from "../target/plan.ts";
+import { advanceExecutions, entitiesWithPendingKeys, releaseWaiting, tendQueue } from "../target/release.ts";
+import { forgetClosedPlans } from "../target/planned-records.ts";
+import { overduePages, tellRefusedSends, tellUnrunPages } from "../target/sending.ts";
+import { sourcePosition } from "../source/position.ts";
+import { beginTick, endTick, undelivered } from "../target/ticks.ts";
+import { holdsWhatWasRead } from "../plan/choose-capture.ts";
+import { keepContract } from "../contract/keep-contract.ts";
+import { assertKnown, partiesOf, isAtHome } from "../contract/identities.ts";
+import { brakeOf } from "../plan/plan.ts";
+import { FORGET_ROWS } from "../page/report-plan.ts";
+import { startDueJobs } from "./start-jobs.ts";
+import { watchDeadLetters, watchRefusals } from "./watch-deliveries.ts";
+import { watchWork } from "./watch-work.ts";
+
+/** Pages that one tick sends again at most; the rest follows with the next tick. */
+const SWEEP_LIMIT = 200;
+
+/** So long the answer of a tick waits for whether it begins; pg_net waits for 10 seconds, and with it the other calls of its batch. */
+const ANSWER_MS = 5_000;
+
+/** The functions and the database do not fit: a tick can do nothing until a person has upgraded one of them. */
+const MISFITS: readonly string[] = ["SCHEMA_OUTDATED", "SCHEMA_AHEAD", "TRIGGERS_OFF"];
+
+export interface TickReport {
+  readonly started: readonly string[];
+  readonly resent: number;
+  /** Executions of which pages were stopped because they made no progress. */
+  readonly stopped: readonly string[];
+  readonly released: readonly string[];
+}
+
+/**
+ * Once a minute: stop what makes no progress, start due jobs, send overdue pages again, read released records again. Every part survives the failure of another.
+ * @param begins what admitTick() has begun.
+ * @param call the call of the target's own schedule that this answers, null: another's. Only what is written at the end proves there that ticks work.
+ */
+export async function tick(
+  context: Context,
+  call: string | null = null,
+  begins: Promise<boolean> = admitTick(context),
+): Promise<TickReport> {
+  // At a target that is a copy, or another installation's, not one message is sent before a person has accepted that.
+  // Of a target that does not answer each part would wait as long as the first; of one that has another version each would be refused.
+  const goesOn = (error: unknown) => !["TARGET_UNAVAILABLE", ...MISFITS].includes(describeError(error).code);
+  if (!(await guarded(context, "identity", () => begins, goesOn))) return { started: [], resent: 0, stopped: [], released: [] };
+  const failed: string[] = [];
+  const idle: string[] = [];
+  const part = <T>(name: string, work: () => Promise<T>, otherwise: T) =>
+    guarded(context, name, work, (error) => {
+      failed.push(`${name}: ${describeError(error).code}`);
+      return otherwise;
+    });
+  const begun = await part("begin", () => beginTick(context.target, call), null);
+  const stopped = await part("ends", () => endWhatEnds(context), []);
+  const resent = await part("sweep", () => sweep(context), 0);
+  const started = await part("jobs", () => startDueJobs(context), []);
+  await part("queue", () => tend(context), undefined);
+  const released = await part("release", () => release(context), []);
+  // These ask QStash every few minutes: a tick in which they do not is no success of theirs.
+  if (!(await part("refusals", () => asSource(context, watchRefusals), true))) idle.push("refusals");
+  if (!(await part("deliveries", () => asSource(context, watchDeadLetters), true))) idle.push("deliveries");
+  await part("work", () => asSource(context, watchWork), undefined);
+  await part("forget", () => forgetClosedPlans(context.target, FORGET_ROWS), undefined);
+  await part("alerts", () => tellUndelivered(context), undefined);
+  if (begun !== null) await guarded(context, "end", () => endTick(context.target, begun, failed, idle), undefined);
+  return { started, resent, stopped, released };
+}
+
+/** Whether a tick may work at this target. @throws IsthmusError where the target does not answer, or does not fit the functions. */
+export async function admitTick(context: Context): Promise<boolean> {
+  return isAtHome(context, await beginSource(context.target, context.config.SOURCE_NAME));
+}
+
+/**
+ * Waits until a tick has begun, 5 seconds at most.
+ * @throws IsthmusError SCHEMA_OUTDATED, SCHEMA_AHEAD, TRIGGERS_OFF: who called is told, and the watch over the ticks reads the answer in the target itself.
+ */
+export async function untilBegun(begins: Promise<boolean>): Promise<void> {
+  let late: ReturnType<typeof setTimeout> | undefined;
+  const tooLate = new Promise<void>((enough) => (late = setTimeout(enough, ANSWER_MS)));
+  const begun = begins.then(
+    () => undefined,
+    (error: unknown) => {
+      if (MISFITS.includes(describeError(error).code)) throw error;
+    },
+  );
+  try {
+    await Promise.race([begun, tooLate]);
+  } finally {
+    clearTimeout(late);
+  }
+}
+
+/** What was cancelled is closed, and what makes no progress is stopped, before anything is sent again. */
+async function endWhatEnds({ target, config }: Context): Promise<string[]> {
+  await settleCancelled(target);
+  return stopStalled(target, config.ISTHMUS_PAGE_TRIES, config.ISTHMUS_STALLED_MINUTES);
+}
+
+async function sweep(context: Context): Promise<number> {
+  const sourceId = await beginSource(context.target, context.config.SOURCE_NAME);
+  await advanceExecutions(context.target, sourceId);
+  const sent = await sendPages(context, await overduePages(context.target, SWEEP_LIMIT));
+  await tellRefusedSends(context.target, sourceId);
+  await tellUnrunPages(context.target, sourceId);
+  return sent;
+}
+
+async function tend({ target, config }: Context): Promise<void> {
+  await tendQueue(target, await beginSource(target, config.SOURCE_NAME), config.ISTHMUS_QUEUE_AGE_HOURS);
+}
+
+async function asSource<T>(context: Context, look: (context: Context, sourceId: number) => Promise<T>): Promise<T> {
+  return look(context, await beginSource(context.target, context.config.SOURCE_NAME));
+}
+
+/** Whoever is not told by a message may read the log of sync-tick. */
+async function tellUndelivered({ target, log }: Context): Promise<void> {
+  const message = await undelivered(target);
+  if (message !== null) log.error("alerts.undelivered", { message });
+}
+
+/** Waiting records whose parents have landed since, outside of any running execution. */
+async function release(context: Context): Promise<string[]> {
+  const { target, source, config } = context;
+  const sourceId = await beginSource(target, config.SOURCE_NAME);
+  await releaseWaiting(target, sourceId);
+  const pending = (await entitiesWithPendingKeys(target, sourceId)).flatMap((name) => context.entities.get(name) ?? []);
+  if (pending.length === 0) return [];
+  await assertKnown(context, sourceId);
+  const { runnable, sourceShapes } = await keepContract(context, sourceId, pending, "sync", "keys");
+  const position = await sourcePosition(source);
+  const known = new Map((await checkpoints(target, sourceId)).map((checkpoint) => [checkpoint.entity, checkpoint]));
+  // Another source, or an older state of it, is for an execution that reads everything.
+  const entities = runnable.map((entity) => entity.name).filter((name) => holdsWhatWasRead(known.get(name), position));
+  if (entities.length === 0) return [];
+  await lookAtShapes(target, sourceId, entities, sourceShapes);
+  const begun = await beginExecution(target, position, {
+    kind: "release",
+    source_id: sourceId,
+    job_id: null,
+    triggered_by: "release",
+    request: { entities, page_size: config.ISTHMUS_PAGE_SIZE },
+    entities,
+    page_size: config.ISTHMUS_PAGE_SIZE,
+    chains: [],
+    idle: [],
+    brake: brakeOf(config),
+    parties: partiesOf(context),
+  });
+  await sendPages(context, begun.dispatch);
+  return entities;
+}
+
+async function guarded<T>(
+  context: Context,
+  part: string,
+  work: () => Promise<T>,
+  otherwise: T | ((error: unknown) => T),
+): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    context.log.error("tick.failed", { part, ...describeError(error) });
+    return otherwise instanceof Function ? otherwise(error) : otherwise;
+  }
+}
