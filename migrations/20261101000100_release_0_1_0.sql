@@ -4756,6 +4756,8 @@ begin
       nulls boolean not null, empties boolean not null, refers boolean not null, referred boolean not null, labels text[] not null) on commit drop;
     -- One for all slices: a table that is dropped keeps its lock until the commit.
     create temp table page_order (n integer primary key, step integer not null, now integer not null) on commit drop;
+    -- In whose circles this page has found nothing, in whatever slice.
+    create temp table page_stuck (id uuid primary key) on commit drop;
     -- Its sequence counts what was tried: no slice that is undone takes that back.
     create temp table page_tries (n integer generated always as identity) on commit drop;
   end if;
@@ -5097,12 +5099,13 @@ begin
     exit when v_n is null;
     for v_circle in
       select x.n from (select array(select v_n[i] from pg_catalog.unnest(c) i) as n from sync.circles(v_next) c) x
-       -- Last those in which nothing would do the time before.
-       order by exists (
-         select from pg_temp.page_rows p
-          cross join lateral (
-            select from public.sync_conflicts k
-             where k.entity_id = p_entity.id and k.source_record_id = p._key and k.state = 'open' and k.conflict_data ->> 'circle' = 'stuck' limit 1) told
+       -- Each in its turn: last those in which nothing would do most often, and what this page has tried already.
+       order by (
+         select max(coalesce(told.tried, 0) + case when (select s.id from pg_temp.page_stuck s where s.id = p._uuid) is null then 0 else 1 end)
+           from pg_temp.page_rows p
+           left join lateral (
+             select (k.conflict_data ->> 'tried')::integer as tried from public.sync_conflicts k
+              where k.entity_id = p_entity.id and k.source_record_id = p._key and k.state = 'open' limit 1) told on true
           where p.n = any (x.n)), x.n
     loop
       v_parked := false;
@@ -5161,6 +5164,7 @@ begin
     from pg_temp.page_givers g join pg_temp.page_rows p on p.n = g.n left join pg_temp.page_giving k on k.place = g.place
    where g.taker = any (v_all) and g.n = any (v_all)
    order by g.taker, g.n, k.name;
+  insert into pg_temp.page_stuck (id) select p._uuid from pg_temp.page_rows p where p.n = any (p_stuck) on conflict do nothing;
   delete from pg_temp.page_plan q where q.n = any (v_all);
   delete from pg_temp.page_givers g where g.n = any (v_all) or g.taker = any (v_all);
   delete from pg_temp.page_wanted w where w.n = any (v_all);
@@ -5323,6 +5327,18 @@ $$;
 comment on function sync.load_slice(public.sync_entities, text, text[], text[], integer, integer) is
   'Runs the statements of a load for the records n in [from, to]: those that classify, then those that write. Rejected records end in pg_temp.page_rejects and have no row in pg_temp.page_plan.';
 
+create function sync.keep_stuck() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if to_regclass('pg_temp.page_stuck') is not null then
+    update pg_temp.page_rejects j set stuck = true
+      from pg_temp.page_stuck s join pg_temp.page_rows p on p._uuid = s.id
+     where j.n = p.n and j.sqlstate = '23505' and j.other is not null and not j.stuck;
+  end if;
+end
+$$;
+comment on function sync.keep_stuck() is 'Has rejects told as stuck in whose circles the page found nothing earlier, though it had no tries left for them later.';
+
 create function sync.load_circles(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -5335,7 +5351,7 @@ declare
   v_all    integer[] := '{}';
   v_some   boolean;
 begin
-  -- All circles together, and then, when one of them is refused, each by itself: what could not stand in before only where a value may have become free.
+  -- All circles together, and then, when one of them is refused, each by itself: those in which nothing could stand in only where a value may have become free.
   for v_together in reverse 1 .. 0 loop
     with reject as materialized (
       select j.n, p._uuid, j.other, (row_number() over (order by j.n))::integer as i
@@ -5363,10 +5379,12 @@ begin
     exit when v_after = v_last;
     if v_together = 1 then
       perform sync.load_slice(p_entity, p_schema, p_reads, p_writes, v_last + 1, v_after);
+      perform sync.keep_stuck();
       v_all := array(select generate_series(v_last + 1, v_after));
       v_some := exists (select from pg_catalog.unnest(v_all) x (n) where not exists (select from pg_temp.page_rejects j where j.n = x.n));
     end if;
   end loop;
+  perform sync.keep_stuck();
 end
 $$;
 comment on function sync.load_circles(public.sync_entities, text, text[], text[]) is
@@ -5374,11 +5392,11 @@ comment on function sync.load_circles(public.sync_entities, text, text[], text[]
 
 revoke all on function sync.clash_sql(public.sync_entities, text, text),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
-  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer),
+  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.keep_stuck(),
   sync.load_circles(public.sync_entities, text, text[], text[]) from public;
 grant execute on function sync.clash_sql(public.sync_entities, text, text),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
-  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer),
+  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.keep_stuck(),
   sync.load_circles(public.sync_entities, text, text[], text[]) to isthmus_worker;
 
 -- supabase/schemas/functions/load-relatives.sql
@@ -9045,6 +9063,7 @@ begin
                             else 'A trigger of the target refuses the record: correct it in the source, or change the trigger.' end,
              'data', jsonb_strip_nulls(jsonb_build_object('sqlstate', j.sqlstate, 'constraint', j.constraint_name, 'parent', l.parent, 'parentId', l.parent_id::text, 'cause', l.cause,
                        'circle', case when j.stuck then 'stuck' when j.sqlstate = '23505' and j.other is not null and v_spent then 'untried' end,
+                       'tried', nullif(coalesce(t.tried, 0) + case when j.stuck then 1 else 0 end, 0),
                        'triggers', case when j.sqlstate = 'IS004' then case when p._leaves then v_unmarking else v_cancelling end end, 'leaves', case when p._leaves then true end,
                        'clashes_with', case when j.other is not null then jsonb_build_object('legacy_id', h.legacy_id, 'id', j.other) end)),
              'digest', p._digest))
@@ -9054,6 +9073,11 @@ begin
         select m.legacy_id from public.uuid_mappings_enhanced m
          where m.entity_type = p_entity.entity_type and m.entity_uuid = j.other limit 1) m on true
       left join public.sync_planned_records r on r.execution_id = p_plan and r.entity_id = p_entity.id and r.id = j.other
+      -- What is told of a circle is told of the pages before, too.
+      left join lateral (
+        select (c.conflict_data ->> 'tried')::integer as tried from public.sync_conflicts c
+         where (j.stuck or v_spent) and j.sqlstate = '23505' and j.other is not null
+           and c.entity_id = p_entity.id and c.source_record_id = p._key and c.state = 'open' limit 1) t on true
       cross join lateral (select coalesce(m.legacy_id, r.legacy_id) as legacy_id) h), '[]') || coalesce((
     select jsonb_agg(jsonb_build_object(
              'k', r.k, 'state', 'waiting', 'type', 'foreign_key_violation', 'field', r.field, 'rule', 'parent_missing@1',

@@ -683,7 +683,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.find_givers(public.sync_entities,text,integer,integer)",
-    digest: "de50a3f966",
+    digest: "29507bea67",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },
@@ -957,6 +957,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/identities.sql",
   },
   {
+    object: "function sync.keep_stuck()",
+    digest: "438c38d88e",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/load-slices.sql",
+  },
+  {
     object: "function sync.keep_verdicts(public.sync_entities,public.sync_chains,bigint)",
     digest: "b232bccfc5",
     rights: ["isthmus_worker EXECUTE"],
@@ -1078,7 +1084,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.load_circles(public.sync_entities,text,text[],text[])",
-    digest: "db24209bac",
+    digest: "580268ebb9",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-slices.sql",
   },
@@ -1365,7 +1371,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.order_exchange(public.sync_entities,text,integer,integer)",
-    digest: "98c762dc00",
+    digest: "c4f38f7a47",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-in-order.sql",
   },
@@ -1414,7 +1420,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.page_rejections(public.sync_entities,uuid,text)",
-    digest: "c1a3664f4c",
+    digest: "1af1b501ae",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-issues.sql",
   },
@@ -1693,7 +1699,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.reject_circles(integer[],integer[])",
-    digest: "0022d78e19",
+    digest: "de32da2a6d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-in-order.sql",
   },

@@ -68,12 +68,13 @@ begin
     exit when v_n is null;
     for v_circle in
       select x.n from (select array(select v_n[i] from pg_catalog.unnest(c) i) as n from sync.circles(v_next) c) x
-       -- Last those in which nothing would do the time before.
-       order by exists (
-         select from pg_temp.page_rows p
-          cross join lateral (
-            select from public.sync_conflicts k
-             where k.entity_id = p_entity.id and k.source_record_id = p._key and k.state = 'open' and k.conflict_data ->> 'circle' = 'stuck' limit 1) told
+       -- Each in its turn: last those in which nothing would do most often, and what this page has tried already.
+       order by (
+         select max(coalesce(told.tried, 0) + case when (select s.id from pg_temp.page_stuck s where s.id = p._uuid) is null then 0 else 1 end)
+           from pg_temp.page_rows p
+           left join lateral (
+             select (k.conflict_data ->> 'tried')::integer as tried from public.sync_conflicts k
+              where k.entity_id = p_entity.id and k.source_record_id = p._key and k.state = 'open' limit 1) told on true
           where p.n = any (x.n)), x.n
     loop
       v_parked := false;
@@ -132,6 +133,7 @@ begin
     from pg_temp.page_givers g join pg_temp.page_rows p on p.n = g.n left join pg_temp.page_giving k on k.place = g.place
    where g.taker = any (v_all) and g.n = any (v_all)
    order by g.taker, g.n, k.name;
+  insert into pg_temp.page_stuck (id) select p._uuid from pg_temp.page_rows p where p.n = any (p_stuck) on conflict do nothing;
   delete from pg_temp.page_plan q where q.n = any (v_all);
   delete from pg_temp.page_givers g where g.n = any (v_all) or g.taker = any (v_all);
   delete from pg_temp.page_wanted w where w.n = any (v_all);

@@ -126,6 +126,8 @@ begin
       nulls boolean not null, empties boolean not null, refers boolean not null, referred boolean not null, labels text[] not null) on commit drop;
     -- One for all slices: a table that is dropped keeps its lock until the commit.
     create temp table page_order (n integer primary key, step integer not null, now integer not null) on commit drop;
+    -- In whose circles this page has found nothing, in whatever slice.
+    create temp table page_stuck (id uuid primary key) on commit drop;
     -- Its sequence counts what was tried: no slice that is undone takes that back.
     create temp table page_tries (n integer generated always as identity) on commit drop;
   end if;

@@ -104,6 +104,18 @@ $$;
 comment on function sync.load_slice(public.sync_entities, text, text[], text[], integer, integer) is
   'Runs the statements of a load for the records n in [from, to]: those that classify, then those that write. Rejected records end in pg_temp.page_rejects and have no row in pg_temp.page_plan.';
 
+create function sync.keep_stuck() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if to_regclass('pg_temp.page_stuck') is not null then
+    update pg_temp.page_rejects j set stuck = true
+      from pg_temp.page_stuck s join pg_temp.page_rows p on p._uuid = s.id
+     where j.n = p.n and j.sqlstate = '23505' and j.other is not null and not j.stuck;
+  end if;
+end
+$$;
+comment on function sync.keep_stuck() is 'Has rejects told as stuck in whose circles the page found nothing earlier, though it had no tries left for them later.';
+
 create function sync.load_circles(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -116,7 +128,7 @@ declare
   v_all    integer[] := '{}';
   v_some   boolean;
 begin
-  -- All circles together, and then, when one of them is refused, each by itself: what could not stand in before only where a value may have become free.
+  -- All circles together, and then, when one of them is refused, each by itself: those in which nothing could stand in only where a value may have become free.
   for v_together in reverse 1 .. 0 loop
     with reject as materialized (
       select j.n, p._uuid, j.other, (row_number() over (order by j.n))::integer as i
@@ -144,10 +156,12 @@ begin
     exit when v_after = v_last;
     if v_together = 1 then
       perform sync.load_slice(p_entity, p_schema, p_reads, p_writes, v_last + 1, v_after);
+      perform sync.keep_stuck();
       v_all := array(select generate_series(v_last + 1, v_after));
       v_some := exists (select from pg_catalog.unnest(v_all) x (n) where not exists (select from pg_temp.page_rejects j where j.n = x.n));
     end if;
   end loop;
+  perform sync.keep_stuck();
 end
 $$;
 comment on function sync.load_circles(public.sync_entities, text, text[], text[]) is
@@ -155,9 +169,9 @@ comment on function sync.load_circles(public.sync_entities, text, text[], text[]
 
 revoke all on function sync.clash_sql(public.sync_entities, text, text),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
-  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer),
+  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.keep_stuck(),
   sync.load_circles(public.sync_entities, text, text[], text[]) from public;
 grant execute on function sync.clash_sql(public.sync_entities, text, text),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
-  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer),
+  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.keep_stuck(),
   sync.load_circles(public.sync_entities, text, text[], text[]) to isthmus_worker;

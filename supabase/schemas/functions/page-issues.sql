@@ -50,6 +50,7 @@ begin
                             else 'A trigger of the target refuses the record: correct it in the source, or change the trigger.' end,
              'data', jsonb_strip_nulls(jsonb_build_object('sqlstate', j.sqlstate, 'constraint', j.constraint_name, 'parent', l.parent, 'parentId', l.parent_id::text, 'cause', l.cause,
                        'circle', case when j.stuck then 'stuck' when j.sqlstate = '23505' and j.other is not null and v_spent then 'untried' end,
+                       'tried', nullif(coalesce(t.tried, 0) + case when j.stuck then 1 else 0 end, 0),
                        'triggers', case when j.sqlstate = 'IS004' then case when p._leaves then v_unmarking else v_cancelling end end, 'leaves', case when p._leaves then true end,
                        'clashes_with', case when j.other is not null then jsonb_build_object('legacy_id', h.legacy_id, 'id', j.other) end)),
              'digest', p._digest))
@@ -59,6 +60,11 @@ begin
         select m.legacy_id from public.uuid_mappings_enhanced m
          where m.entity_type = p_entity.entity_type and m.entity_uuid = j.other limit 1) m on true
       left join public.sync_planned_records r on r.execution_id = p_plan and r.entity_id = p_entity.id and r.id = j.other
+      -- What is told of a circle is told of the pages before, too.
+      left join lateral (
+        select (c.conflict_data ->> 'tried')::integer as tried from public.sync_conflicts c
+         where (j.stuck or v_spent) and j.sqlstate = '23505' and j.other is not null
+           and c.entity_id = p_entity.id and c.source_record_id = p._key and c.state = 'open' limit 1) t on true
       cross join lateral (select coalesce(m.legacy_id, r.legacy_id) as legacy_id) h), '[]') || coalesce((
     select jsonb_agg(jsonb_build_object(
              'k', r.k, 'state', 'waiting', 'type', 'foreign_key_violation', 'field', r.field, 'rule', 'parent_missing@1',
