@@ -513,7 +513,7 @@ it(
     expect(Number(tried?.["updates"])).toBeLessThan(Number(tried?.["pages"]) * (4_000 + 30 * ids.length));
     const remedies = (await test.live(ENTITY)).map(({ remedy }) => remedy);
     expect(remedies.filter((remedy) => !/nothing can stand in|as often as a page may/.test(remedy))).toEqual([]);
-    expect(remedies.some((remedy) => remedy.includes('as often as a page may'))).toBe(true);
+    expect(remedies.some((remedy) => remedy.includes("as often as a page may"))).toBe(true);
     for (let again = 0; again < 12 && (await test.live(ENTITY)).some(({ id }) => id > impossible); again++)
       await test.sync({ legacyIds: { [ENTITY]: ids.map(String) } });
     const { here, there, live } = await sides(test, many);
