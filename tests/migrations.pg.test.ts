@@ -202,8 +202,8 @@ describe("npm run migration", () => {
     );
     change(
       "supabase/schemas/functions/alerts.sql",
-      /sync.close_alert\(text, smallint\) to isthmus_worker;/,
-      "sync.close_alert(text, smallint) to isthmus_worker, isthmus_decisions;",
+      /sync.apply_alert_notes\(\) to isthmus_worker;/,
+      "sync.apply_alert_notes() to isthmus_worker, isthmus_decisions;",
     );
     change("supabase/schemas/functions/table-guards.sql", "new.page_size < old.page_size)", "new.page_size <> old.page_size)");
     const { files: [file = ""] = [], said } = await command("change_functions");

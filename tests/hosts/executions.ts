@@ -1,5 +1,6 @@
 import type { Hosted } from "../../local/functions/hosted.ts";
 import { killedTwice } from "../support/killed-pages.ts";
+import { sentTo } from "../support/sent.ts";
 import type { TestPlatform } from "../support/platform.ts";
 
 /** An execution may take so many times as long on the double as on the same host without its limits. */
@@ -28,6 +29,11 @@ export interface Run {
   readonly busy: number;
   readonly killed: number;
   readonly killedTwice: number;
+  /** Messages that carried pages, and how often they were delivered. */
+  readonly messages: number;
+  readonly deliveries: number;
+  /** CPU of the isolates that ran pages, after their starts. */
+  readonly cpuMs: number;
 }
 
 /** @throws Error when the execution does not succeed. */
@@ -42,17 +48,18 @@ export async function execute(
   // Else hashes would tell of most records that there is nothing to read.
   if (again) await test.target`update public.sync_checkpoints set definition_hash = 'read again'`;
   functions.resetInvocations();
-  const [isolates, deliveries] = [functions.isolates().length, qstash.history().length];
+  const pageIsolates = () => functions.isolates().filter((isolate) => isolate.function === "sync-page");
+  const cpuMs = () => pageIsolates().reduce((sum, isolate) => sum + isolate.cpuMs, 0);
+  const [isolates, deliveries, cpuBefore] = [pageIsolates().length, qstash.history().length, cpuMs()];
   const began = performance.now();
   const { execution: id } = await test.start({ ...(entities ? { entities } : {}), ...(again ? { capture: "full" } : {}) });
   const state = await test.finish(id, { tickEveryMs: 60_000, timeoutMs: 3_600_000 });
   const seconds = (performance.now() - began) / 1_000;
   if (state.status !== "succeeded") throw new Error(`${host}: ${execution} ${state.status}: ${JSON.stringify(state.errors)}`);
   const calls = functions.invocations().filter((call) => call.function === "sync-page");
-  const own = functions
-    .isolates()
-    .slice(isolates)
-    .filter((isolate) => isolate.function === "sync-page");
+  const own = pageIsolates().slice(isolates);
+  const history = qstash.history().slice(deliveries);
+  const sent = sentTo(history, "sync-page");
   return {
     host,
     execution,
@@ -63,7 +70,10 @@ export async function execute(
     retired: own.filter(({ ended }) => ended === "early_drop").length,
     busy: calls.filter(({ status }) => status === 429).length,
     killed: calls.filter(({ killed }) => killed !== undefined).length,
-    killedTwice: killedTwice(qstash.history().slice(deliveries)).length,
+    killedTwice: killedTwice(history).length,
+    messages: sent.messages,
+    deliveries: sent.deliveries,
+    cpuMs: cpuMs() - cpuBefore,
   };
 }
 

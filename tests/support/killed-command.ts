@@ -13,9 +13,9 @@ export interface Moment {
   readonly behind?: string;
 }
 
-/** The command line of this checkout, and of another one below a folder. */
-const HERE = ["--import", "tsx", "cli/sync-cli.ts"];
+/** The command line of a checkout, as npm starts it: from one built file, which starts several times as fast as its parts. */
 export const commandLineOf = (folder: string): readonly string[] => [resolve(folder, "cli/isthmus.mjs")];
+const HERE = commandLineOf(resolve(import.meta.dirname, "../.."));
 
 /**
  * Runs a command as a process of its own, and kills it (SIGKILL) some time after the first of these moments has begun, at the latest when that step is done.
@@ -67,7 +67,7 @@ function started(project: Rehearsal, args: readonly string[], program: readonly 
 }
 
 /**
- * Repeats a command that is killed, each time in another of these moments, until it comes to its end.
+ * Repeats a command that is killed, each time in another of these moments, until it comes to its end; or until each moment has been met, where its end is not asked for.
  * @returns what was killed when, for the test's output.
  */
 export async function killedInEach(
@@ -75,12 +75,12 @@ export async function killedInEach(
   args: readonly string[],
   moments: readonly Moment[],
   seed: number,
-  { program, between }: { program?: readonly string[]; between?: () => Promise<void> } = {},
+  { program, between, toTheEnd = true }: { program?: readonly string[]; between?: () => Promise<void>; toTheEnd?: boolean } = {},
 ): Promise<readonly string[]> {
   const random = Random.for(seed, args.join(" "));
   const kills: string[] = [];
   let left = moments;
-  for (;;) {
+  while (toTheEnd || left.length > 0) {
     const met = await killed(
       project,
       args,
