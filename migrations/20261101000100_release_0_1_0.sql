@@ -4364,128 +4364,6 @@ grant execute on function sync.shadow_columns(public.sync_entities), sync.shadow
   sync.clash_statements(uuid, public.sync_entities), sync.refuse_dangling(text),
   sync.reference_statements(uuid, public.sync_entities) to isthmus_worker;
 
--- supabase/schemas/functions/exchange-of-unique-values.sql
-
--- Purpose: let rows of a page exchange unique values, under any kind of unique index.
--- Locks:   none beyond those of the statements.
-
-create function sync.find_givers(p_entity public.sync_entities, p_schema text, p_from integer, p_to integer) returns boolean
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_index record;
-begin
-  if to_regclass('pg_temp.page_givers') is null then
-    create temp table page_givers (n integer not null, taker integer not null, field text not null) on commit drop;
-    create index on pg_temp.page_givers (n, taker);
-    create index on pg_temp.page_rows (_uuid);
-  end if;
-  delete from pg_temp.page_givers;
-  for v_index in
-    select u.*, g.fields from sync.giving_keys(p_entity) g join sync.unique_keys(p_entity) u using (name)
-  loop
-    execute format($q$
-      insert into pg_temp.page_givers (n, taker, field)
-      select p.n, o.n, f.name
-        from (select v.id as _id, %1$s
-                from (select p._uuid as id, %2$s from pg_temp.page_rows p join pg_temp.page_plan w on w.n = p.n
-                       where p.n between $1 and $2 and w.action in ('insert', 'update', 'review')) v) k
-        -- The unique index is probed once per record, whatever the planner thinks.
-        cross join lateral (select t.id from %3$s t where %4$s and t.id <> k._id offset 0) held
-        join pg_temp.page_rows o on o._uuid = k._id and o.n between $1 and $2
-        join pg_temp.page_rows p on p._uuid = held.id and p.n between $1 and $2
-        join pg_temp.page_plan q on q.n = p.n
-        -- Given up is only what the row's own new value then takes the place of.
-        cross join lateral (select f.name from pg_catalog.unnest(%5$L::text[]) with ordinality f (name, rank) where q.written ? f.name order by f.rank limit 1) f
-    $q$, (select string_agg(format('%s as _k%s', e, n), ', ' order by n) from pg_catalog.unnest(v_index.keys) with ordinality x (e, n)),
-      (select string_agg(format('(p.%s)::%s as %I', c.slot, c.registered, c.name), ', ') from sync.field_slots(p_entity) c),
-      sync.target_sql(p_entity, p_schema),
-      sync.holds_key_sql(v_index.keys, v_index.operators, v_index.nulls_equal) || coalesce(' and (' || v_index.predicate || ')', ''),
-      v_index.fields) using p_from, p_to;
-  end loop;
-  return exists (select from pg_temp.page_givers);
-end
-$$;
-comment on function sync.find_givers(public.sync_entities, text, integer, integer) is
-  'Which records n of a slice hold a unique value that another one of it (taker) is to get, by a field of which they can give it up first: into pg_temp.page_givers.';
-
-create function sync.vacant_sql(p_type text, p_exact text) returns text
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  -- A value that no other row of the page is given, and that hardly any row has: of the record's number p.n, or of its id.
-  select case
-    when p_type in ('smallint', 'integer', 'bigint') then
-      format('%s - p.n', case p_type when 'smallint' then '32767' when 'integer' then '2147483647' else '9223372036854775807' end)
-    when p_type = 'numeric' then
-      format('%s - p.n', coalesce('10::numeric ^ ' || (m.size[1]::integer - coalesce(m.size[2], '0')::integer), '1e30'))
-    when p_type = 'date' then 'date ''5874897-12-31'' - p.n'
-    when p_type in ('timestamp without time zone', 'timestamp with time zone') then
-      format('%s ''294276-12-31 00:00:00'' - p.n * interval ''1 minute''', p_type)
-    when p_type = 'uuid' then 'md5(t.id::text)::uuid'
-    when y.typcategory = 'S' then format('left(md5(t.id::text), %s)', coalesce(m.size[1], '32')) end
-    from (select regexp_match(p_exact, '\((\d+)(?:,(-?\d+))?\)') as size) m
-    left join pg_catalog.pg_type y on y.oid = to_regtype(p_type)
-$$;
-comment on function sync.vacant_sql(text, text) is
-  'SQL: what a column of that type holds while its row has given up a unique value. Null: nothing of the type would do.';
-
-create function sync.vacant_values(p_entity public.sync_entities) returns table (field text, value text)
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select x.name, x.value
-    from (select c.name, case when v.empties then 'null' else sync.vacant_sql(c.type, c.exact) end as value, a.attrelid, a.attnum, v.empties
-            from sync.field_slots(p_entity) c
-            join pg_catalog.pg_attribute a on a.attrelid = to_regclass(format('public.%I', p_entity.target_table)) and a.attname = c.name
-            -- Not of an expression, which may make a value of what is empty, nor where two that are empty count as equal.
-            cross join lateral (select not a.attnotnull and not exists (
-                select from pg_catalog.pg_index i
-                 where i.indrelid = a.attrelid and i.indisunique and (i.indnullsnotdistinct or 0 = any (i.indkey::smallint[]))
-                   and (a.attnum = any (i.indkey::smallint[]) or exists (
-                         select from pg_catalog.pg_depend d
-                          where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = i.indexrelid and d.refobjid = i.indrelid
-                            and d.refobjsubid = a.attnum))) as empties) v) x
-   where x.value is not null
-     and (x.empties or not exists (select from pg_catalog.pg_constraint f
-                                    where f.contype = 'f' and f.conrelid = x.attrelid and x.attnum = any (f.conkey)))
-$$;
-comment on function sync.vacant_values(public.sync_entities) is
-  'The columns that an entity fills by which a row can give up a unique value, and SQL: what they hold meanwhile.';
-
-create function sync.giving_keys(p_entity public.sync_entities) returns table (name text, fields text[])
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select c.relname::text, pg_catalog.array_agg(v.field order by v.value <> 'null', a.attnum)
-    from pg_catalog.pg_index i
-    join pg_catalog.pg_class c on c.oid = i.indexrelid
-    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and (a.attnum = any ((i.indkey::smallint[])[:i.indnkeyatts - 1]) or exists (
-           select from pg_catalog.pg_depend d
-            where 0 = any (i.indkey::smallint[]) and d.classid = 'pg_catalog.pg_class'::regclass and d.objid = i.indexrelid
-              and d.refobjid = i.indrelid and d.refobjsubid = a.attnum))
-    join sync.vacant_values(p_entity) v on v.field = a.attname
-   where i.indrelid = to_regclass(format('public.%I', p_entity.target_table)) and i.indisunique and i.indisvalid and not i.indisprimary
-   group by c.relname
-$$;
-comment on function sync.giving_keys(public.sync_entities) is
-  'For each unique index the columns by which a row can give up its value, the best one first: one that can be empty.';
-
--- Unique values that change places collide row by row, whatever the order: so rows whose value another one of the slice is to
--- get give it up first, but only when a slice was rejected for it.
-create function sync.vacate_statements(p_entity public.sync_entities, p_schema text) returns text[]
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select coalesce(pg_catalog.array_agg(format($q$
-      update %1$s t set %2$I = %3$s
-        from pg_temp.page_rows p
-       where p.n between $1 and $2 and t.id = p._uuid
-         and exists (select from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %2$L)
-    $q$, sync.target_sql(p_entity, p_schema), v.field, v.value) order by v.field), '{}')
-    from sync.vacant_values(p_entity) v
-   where v.field in (select pg_catalog.unnest(g.fields) from sync.giving_keys(p_entity) g)
-$$;
-comment on function sync.vacate_statements(public.sync_entities, text) is
-  'The statements by which rows of a slice give up unique values that others of it are to get, as pg_temp.page_givers says. $1, $2: the slice.';
-
-revoke all on function sync.find_givers(public.sync_entities, text, integer, integer), sync.vacant_sql(text, text),
-  sync.vacant_values(public.sync_entities), sync.giving_keys(public.sync_entities), sync.vacate_statements(public.sync_entities, text) from public;
-grant execute on function sync.find_givers(public.sync_entities, text, integer, integer), sync.vacant_sql(text, text),
-  sync.vacant_values(public.sync_entities), sync.giving_keys(public.sync_entities),
-  sync.vacate_statements(public.sync_entities, text) to isthmus_worker;
-
 -- supabase/schemas/functions/try-slices.sql
 
 -- Purpose: run statements over some records of a page, and name the column of a record that the database rejects.
@@ -4637,6 +4515,715 @@ grant execute on function sync.is_record_error(text), sync.active_if_same(uuid, 
   sync.name_unfit_columns(public.sync_entities, integer, integer) to isthmus_worker;
 grant execute on function sync.is_record_error(text), sync.holds(text, text) to isthmus_decisions;
 
+-- supabase/schemas/functions/stand-ins.sql
+
+-- Purpose: values that stand in a column for a moment, of whatever type, in place of one that another row is to get.
+-- Locks:   none.
+--
+-- A stand-in is found by the text of a value, not by its type: characters give way to others of their kind (digits, small letters,
+-- capitals), a few at a time, or some are added; and what the type reads of such a text is a value that looks like the one
+-- before. So a code stays a code, an address an address, and a CHECK that lets the one pass is likely to let the other pass.
+
+create function sync.mutated(p_text text, p_try integer, p_seed integer) returns text
+language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  -- Of a long text one end is enough.
+  c_most    constant integer := 200;
+  c_kind    constant text := case when p_text ~ '[0-9]' and p_try / 5 % 2 = 0 then '[0-9]' else '[0-9A-Za-z]' end;
+  v_at_end  boolean := p_try % 2 = 0;
+  v_part    text := case when v_at_end then right(p_text, c_most) else left(p_text, c_most) end;
+  v_chars   text[] := string_to_array(v_part, null);
+  v_digits  text := case when p_try / 5 in (2, 5) then '01' else '0123456789' end;
+  v_letters text := case when p_try / 5 in (1, 3) then 'abcdef' else 'abcdefghijklmnopqrstuvwxyz' end;
+  v_others  text[] := array(select c from pg_catalog.unnest(v_chars) c where ascii(c) > 127);
+  v_able    integer[] := array(select i from generate_subscripts(v_chars, 1) i where v_chars[i] ~ c_kind or ascii(v_chars[i]) > 127 and c_kind <> '[0-9]');
+  v_count   integer := cardinality(v_able);
+  v_random  bigint := abs(hashint4extended(p_seed, p_try) / 2);
+  v_grows   integer := case when p_try % 5 = 0 then (array[6, 3, 4, 1, 2, 8, 1, 2])[p_try / 5 % 8 + 1] else 0 end;
+  v_grown   integer;
+begin
+  if v_count = 0 then
+    return case when v_grows > 0 then p_text || left(lpad((v_random % 100000000)::text, 8, '1'), v_grows) end;
+  end if;
+  v_grown := v_able[case when p_try < 5 then v_count else v_random % v_count + 1 end];
+  return case when v_at_end then left(p_text, greatest(length(p_text) - c_most, 0)) else '' end || (
+    select string_agg(
+             case when not p.replaced then k.c else sync.other_character(k.c, p.random, v_digits, v_letters, v_others) end
+               || case when k.i = v_grown and v_grows > 0 then (
+                    select string_agg(sync.other_character(k.c, abs(hashint4extended(p_seed, p_try * 1000 + g) / 2), v_digits, v_letters, v_others), '')
+                      from generate_series(1, v_grows) g) else '' end, '' order by k.i)
+      from (select i, v_chars[i] as c, i = any (v_able) as able,
+                   -- Which run of digits or of letters this is.
+                   count(*) filter (where (v_chars[i] ~ '[0-9]') is distinct from (v_chars[i - 1] ~ '[0-9]') or (v_chars[i] ~ '[A-Za-z]') is distinct from (v_chars[i - 1] ~ '[A-Za-z]'))
+                     over (order by i) as run
+              from generate_subscripts(v_chars, 1) i) k
+      cross join lateral (
+        select abs(hashint4extended(p_seed, p_try * 1000 + 500 + k.i) / 2) as random,
+               k.able and case p_try % 5
+                 when 0 then false
+                 when 1 then k.i >= v_able[greatest(1, v_count + 1 - (array[1, 2, 3, 1, 4, 2, 2, 6])[p_try / 5 % 8 + 1])]
+                 when 2 then hashint4extended(p_seed, p_try * 1000 + 300 + k.run) % 2 = 0
+                 when 3 then true
+                 else k.i = v_grown end as replaced) p)
+    || case when v_at_end then '' else substr(p_text, c_most + 1) end;
+end
+$$;
+comment on function sync.mutated(text, integer, integer) is
+  'A text that looks like this one: some characters are others of their kind, or some were added. p_try says which and how many, p_seed as what. Null: nothing can be.';
+
+create function sync.other_character(p_like text, p_random bigint, p_digits text, p_letters text, p_others text[]) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select case when p_like ~ '[0-9]' then substr(p_digits, (p_random % length(p_digits))::integer + 1, 1)
+              when p_like ~ '[a-z]' then substr(p_letters, (p_random % length(p_letters))::integer + 1, 1)
+              when p_like ~ '[A-Z]' then upper(substr(p_letters, (p_random % length(p_letters))::integer + 1, 1))
+              else p_others[p_random % cardinality(p_others) + 1] end
+$$;
+comment on function sync.other_character(text, bigint, text, text, text[]) is 'One of the characters given, of the kind of p_like.';
+
+create function sync.reads_as(p_text text, p_type text) returns text
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_text  text;
+  v_state text;
+begin
+  -- The checks of a domain are the application's.
+  perform set_config('search_path', sync.application_path(), true);
+  execute format('select ($1::text)::%s::text', p_type) into v_text using p_text;
+  return v_text;
+-- Whatever the checks of a domain and the types of an extension raise: the text is not one of theirs. But for what concerns the page:
+-- deadlocks, resources, operators, disks.
+exception when others or assert_failure then
+  get stacked diagnostics v_state = returned_sqlstate;
+  if v_state ~ '^(40|53|57|58)' then
+    raise;
+  end if;
+  return null;
+end
+$$;
+comment on function sync.reads_as(text, text) is 'The text of the value that a type, its domains'' checks included, reads of a text; null: none.';
+
+create function sync.stand_in(p_now text, p_new text, p_type text, p_seed integer, p_listed text[], p_try integer) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select c.read
+    from (select sync.reads_as(case when p_try >= 40 then p_listed[p_try - 39] else sync.mutated(case when p_try % 3 = 2 then coalesce(p_new, p_now) else coalesce(p_now, p_new) end, p_try, p_seed) end,
+                               p_type) as read) c
+   where c.read is distinct from p_now and c.read is distinct from p_new
+$$;
+comment on function sync.stand_in(text, text, text, integer, text[], integer) is
+  'A value that may stand in for p_now in a row that is to get p_new: of the tries 0 to 39 one that looks like either, from 40 on one of p_listed; null: nothing of this try.';
+
+create function sync.first_stand_in(p_now text, p_new text, p_type text, p_seed integer) returns text
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_found text;
+begin
+  for v_try in 0 .. 14 loop
+    v_found := sync.stand_in(p_now, p_new, p_type, p_seed, null, v_try);
+    exit when v_found is not null;
+  end loop;
+  return v_found;
+end
+$$;
+comment on function sync.first_stand_in(text, text, text, integer) is 'The first of the values of sync.stand_in that the type takes; null: none of the first tries.';
+
+revoke all on function sync.mutated(text, integer, integer), sync.other_character(text, bigint, text, text, text[]), sync.reads_as(text, text),
+  sync.stand_in(text, text, text, integer, text[], integer), sync.first_stand_in(text, text, text, integer) from public;
+grant execute on function sync.mutated(text, integer, integer), sync.other_character(text, bigint, text, text, text[]), sync.reads_as(text, text),
+  sync.stand_in(text, text, text, integer, text[], integer), sync.first_stand_in(text, text, text, integer) to isthmus_worker;
+
+-- supabase/schemas/functions/exchange-of-unique-values.sql
+
+-- Purpose: let rows of a page exchange unique values, under any kind of unique index.
+-- Locks:   none beyond those of the statements.
+--
+-- Unique values that change places collide row by row. First all rows whose value another one of the slice is to get give it up at
+-- once, for NULL or a stand-in. Where that is refused, they are written in order (exchange-in-order.sql).
+-- Which values are equal is told by their hashes, each by the type's own, so that no index has to be asked.
+
+create function sync.giving_keys(p_entity public.sync_entities) returns table (name text, held text, fields text[], generated jsonb)
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with needed as materialized (
+    -- What an index is over, its expressions and its predicate included. A generated column stands for those that its value is made of.
+    select i.indexrelid, a.attnum, a.attgenerated <> '' as generated
+      from pg_catalog.pg_index i
+      join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum > 0 and (a.attnum = any ((i.indkey::smallint[])[:i.indnkeyatts - 1]) or exists (
+             select from pg_catalog.pg_depend d
+              where (0 = any (i.indkey::smallint[]) or i.indpred is not null) and d.classid = 'pg_catalog.pg_class'::regclass and d.objid = i.indexrelid
+                and d.refobjid = i.indrelid and d.refobjsubid = a.attnum))
+     where i.indrelid = to_regclass(format('public.%I', p_entity.target_table)) and i.indisunique and i.indisvalid and not i.indisprimary
+  ), made as (
+    select n.indexrelid, d.oid, d.adrelid, d.adnum, d.adbin from needed n
+      join pg_catalog.pg_attrdef d on d.adrelid = to_regclass(format('public.%I', p_entity.target_table)) and d.adnum = n.attnum
+     where n.generated
+  ), base as (
+    select indexrelid, attnum from needed where not generated
+    union
+    select m.indexrelid, d.refobjsubid::smallint
+      from made m join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_attrdef'::regclass and d.objid = m.oid
+       and d.refobjid = m.adrelid and d.refobjsubid <> m.adnum and d.refobjsubid > 0
+    union
+    -- As PostgreSQL notes them before 15: of the column itself.
+    select m.indexrelid, d.refobjsubid::smallint
+      from made m join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_class'::regclass and d.objid = m.adrelid and d.objsubid = m.adnum
+       and d.refobjid = m.adrelid and d.refobjsubid <> m.adnum and d.refobjsubid > 0
+  )
+  select c.relname::text,
+         format('case when %s then pg_catalog.hash_record_extended(row(%L::text, %s), 0) end',
+                concat_ws(' and ', '(' || coalesce(pg_get_expr(i.indpred, i.indrelid), 'true') || ')',
+                          case when not i.indnullsnotdistinct then format('pg_catalog.num_nulls(%s) = 0', k.texts) end), c.relname, k.hashed),
+         f.fields,
+         coalesce((select jsonb_object_agg(a.attname, pg_get_expr(m.adbin, m.adrelid))
+                     from made m join pg_catalog.pg_attribute a on a.attrelid = m.adrelid and a.attnum = m.adnum where m.indexrelid = i.indexrelid), '{}')
+    from pg_catalog.pg_index i
+    join pg_catalog.pg_class c on c.oid = i.indexrelid
+    cross join lateral (
+      select string_agg(x.key, ', ' order by x.n) as texts,
+             string_agg(case when sync.is_hashable(a.atttypid) then x.key else '(' || x.key || ')::text' end, ', ' order by x.n) as hashed
+        from (select n, pg_get_indexdef(i.indexrelid, n, false) as key from generate_series(1, i.indnkeyatts) n) x
+        join pg_catalog.pg_attribute a on a.attrelid = i.indexrelid and a.attnum = x.n) k
+    cross join lateral (
+      select pg_catalog.array_agg(a.attname::text order by a.attnum) as fields, pg_catalog.array_agg(a.attnum) as columns
+        from base b join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = b.attnum where b.indexrelid = i.indexrelid) f
+   where i.indexrelid in (select indexrelid from needed) and sync.are_owned(p_entity, i.indrelid, f.columns)
+     -- Two records never share the legacy key.
+     and f.fields <> array[p_entity.legacy_key] and f.fields <> array['id']
+   order by c.relname
+$$;
+comment on function sync.giving_keys(public.sync_entities) is
+  'The unique indexes whose values records can exchange. held: SQL over the columns of a row, the hash of what the row holds in the index; null: nothing. fields: the columns that this depends on. generated: the SQL of those among the index''s that are generated.';
+
+create function sync.giving_fields(p_entity public.sync_entities) returns table (field text, slot text, type text, nulls boolean, empties boolean, refers boolean, referred boolean, labels text[])
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select c.name, c.slot, format_type(a.atttypid, a.atttypmod), x.nulls,
+         -- Not of an expression, which may make a value of what is empty, nor where two that are empty count as equal.
+         x.nulls and not exists (
+           select from pg_catalog.pg_index i
+            where i.indrelid = a.attrelid and i.indisunique and (i.indnullsnotdistinct or 0 = any (i.indkey::smallint[]))
+              and (a.attnum = any (i.indkey::smallint[]) or exists (
+                    select from pg_catalog.pg_depend d
+                     where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = i.indexrelid and d.refobjid = i.indrelid
+                       and d.refobjsubid = a.attnum))),
+         exists (select from pg_catalog.pg_constraint f where f.contype = 'f' and f.conrelid = a.attrelid and a.attnum = any (f.conkey)),
+         x.referred,
+         array(select e.enumlabel::text from pg_catalog.pg_enum e where e.enumtypid = to_regtype(c.type) order by e.enumsortorder limit 100)
+    from sync.field_slots(p_entity) c
+    join pg_catalog.pg_attribute a on a.attrelid = to_regclass(format('public.%I', p_entity.target_table)) and a.attname = c.name
+    cross join lateral (select exists (select from pg_catalog.pg_constraint f where f.contype = 'f' and f.confrelid = a.attrelid and a.attnum = any (f.confkey)) as referred) r
+    -- ON UPDATE CASCADE makes NULL of what refers to it, which no value that follows brings back.
+    cross join lateral (select not a.attnotnull and not r.referred as nulls, r.referred) x
+   where c.name <> p_entity.legacy_key and c.name in (select pg_catalog.unnest(g.fields) from sync.giving_keys(p_entity) g)
+$$;
+comment on function sync.giving_fields(public.sync_entities) is
+  'The columns that an entity fills by which a row can give up a unique value: with the type that they are declared as, whether they may be NULL for a moment (nulls) and that gives the value up under each index (empties), whether they refer to rows or are referred to, and the labels of an enum.';
+
+create function sync.kept_keys_sql(p_entity public.sync_entities, p_values text) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Its columns alone are meant by the names in these expressions.
+  select format('lateral (select x.place::integer, x.hash from (select array[%s] as held from (select g.*%s from (%s offset 0) g) v) k cross join lateral pg_catalog.unnest(k.held) with ordinality x (hash, place) where x.hash is not null) h',
+                string_agg(g.held, ', ' order by g.name),
+                (select string_agg(distinct format(', (%s) as %I', e.value, e.key), '') from sync.giving_keys(p_entity) o cross join lateral jsonb_each_text(o.generated) e),
+                p_values)
+    from sync.giving_keys(p_entity) g having count(*) > 0
+$$;
+comment on function sync.kept_keys_sql(public.sync_entities, text) is
+  'SQL, for a join: h.place and h.hash of what the row that p_values selects (the columns of the target table by name) holds in each index of sync.giving_keys. Null: there is none.';
+
+create function sync.held_keys_sql(p_entity public.sync_entities, p_schema text) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select sync.kept_keys_sql(p_entity, format('select t.id, %s from %s t where t.id = p._uuid', string_agg(format('t.%I', c.name), ', '), sync.target_sql(p_entity, p_schema)))
+    from sync.field_slots(p_entity) c
+$$;
+comment on function sync.held_keys_sql(public.sync_entities, text) is 'SQL, for a join: what sync.kept_keys_sql says of the target row of the record p.';
+
+create function sync.find_givers(p_entity public.sync_entities, p_schema text, p_from integer, p_to integer) returns boolean
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_held  text := sync.held_keys_sql(p_entity, p_schema);
+  v_state text;
+begin
+  if v_held is null then
+    return false;
+  end if;
+  if to_regclass('pg_temp.page_givers') is null then
+    create temp table page_wanted (n integer not null, place integer not null, hash bigint not null) on commit drop;
+    create index on pg_temp.page_wanted (hash);
+    create index on pg_temp.page_wanted (n);
+    create temp table page_givers (n integer not null, taker integer not null, place integer not null, field text) on commit drop;
+    create index on pg_temp.page_givers (n);
+    create index on pg_temp.page_givers (taker);
+    create temp table page_waits (n integer not null, taker integer not null) on commit drop;
+    create index on pg_temp.page_waits (n);
+    create index on pg_temp.page_waits (taker);
+    create temp table page_steps (n integer primary key, step integer) on commit drop;
+    create index on pg_temp.page_steps (step);
+    create temp table page_stand_ins (n integer not null, field text not null, was text, stands text, restored boolean not null, primary key (n, field)) on commit drop;
+    create temp table page_giving (place integer not null, name text not null, rank integer not null, field text not null, slot text not null, type text not null,
+      nulls boolean not null, empties boolean not null, refers boolean not null, referred boolean not null, labels text[] not null) on commit drop;
+    -- One for all slices: a table that is dropped keeps its lock until the commit.
+    create temp table page_order (n integer primary key, step integer not null, now integer not null) on commit drop;
+    -- In whose circles this page has found nothing, in whatever slice.
+    create temp table page_stuck (id uuid primary key) on commit drop;
+    -- Its sequence counts what was tried: no slice that is undone takes that back.
+    create temp table page_tries (n integer generated always as identity) on commit drop;
+  end if;
+  delete from pg_temp.page_wanted;
+  delete from pg_temp.page_givers;
+  delete from pg_temp.page_giving;
+  insert into pg_temp.page_giving
+  select g.place, g.name, row_number() over (partition by g.place order by not f.empties, x.n), f.field, f.slot, f.type, f.nulls, f.empties, f.refers, f.referred, f.labels
+    from (select row_number() over (order by k.name) as place, k.name, k.fields from sync.giving_keys(p_entity) k) g
+    cross join lateral pg_catalog.unnest(g.fields) with ordinality x (field, n)
+    join sync.giving_fields(p_entity) f using (field);
+  -- What the indexes are made of is the application's, as when its rows are written.
+  perform set_config('search_path', sync.application_path(), true);
+  execute format($q$
+    insert into pg_temp.page_wanted (n, place, hash)
+    select p.n, h.place, h.hash
+      from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
+      left join lateral (select t.id, %1$s from %2$s t where t.id = p._uuid offset 0) t on true
+      cross join %3$s
+     where p.n between $1 and $2 and q.action in ('insert', 'update', 'review')
+  $q$, (select string_agg(format('t.%I', c.name), ', ') from sync.field_slots(p_entity) c), sync.target_sql(p_entity, p_schema),
+    sync.kept_keys_sql(p_entity, (
+      select 'select p._uuid as id, ' || string_agg(format('case when q.action = ''insert'' or q.written ? %1$L then (p.%2$s)::%3$s else t.%1$I end as %1$I',
+                                                           c.name, c.slot, concat_ws('::', c.type, nullif(c.exact, c.type))), ', ')
+        from sync.field_slots(p_entity) c))) using p_from, p_to;
+  execute format($q$
+    insert into pg_temp.page_givers (n, taker, place, field)
+    select p.n, w.n, h.place, (
+             select f.field from pg_temp.page_giving f where f.place = h.place and q.written ? f.field and (f.empties or not f.refers) order by f.rank limit 1)
+      from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
+      cross join %1$s
+      join pg_temp.page_wanted w on w.hash = h.hash and w.place = h.place and w.n <> p.n
+     where p.n between $1 and $2 and q.action in ('update', 'review') and q.written <> '{}'
+       -- Who keeps the value clashes in earnest.
+       and (select o.n from pg_temp.page_wanted o where o.n = p.n and o.place = h.place and o.hash = h.hash limit 1) is null
+  $q$, v_held) using p_from, p_to;
+  return exists (select from pg_temp.page_givers);
+-- What an index makes of a record's values may fail. Then the record is told by its write, alone.
+exception when others or assert_failure then
+  get stacked diagnostics v_state = returned_sqlstate;
+  if not sync.is_record_error(v_state) then
+    raise;
+  end if;
+  return false;
+end
+$$;
+comment on function sync.find_givers(public.sync_entities, text, integer, integer) is
+  'Which records n of a slice hold a unique value that another one of it (taker) is to get, in which index of sync.giving_keys, and the field by which they can give it up at once: into pg_temp.page_givers. What each record is to hold is in pg_temp.page_wanted.';
+
+create function sync.vacate_statements(p_entity public.sync_entities, p_schema text) returns text[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select 'delete from pg_temp.page_stand_ins'::text || coalesce(pg_catalog.array_agg(format($q$
+      with given as (
+        update %1$s t set %2$I = %3$s
+          from pg_temp.page_rows p
+         where p.n between $1 and $2 and t.id = p._uuid
+           and (select g.n from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %2$L limit 1) is not null
+        returning p.n, t.%2$I::text as stands)
+      insert into pg_temp.page_stand_ins (n, field, stands, restored) select n, %2$L, stands, false from given
+    $q$, sync.target_sql(p_entity, p_schema), f.field,
+      case when f.empties then 'null' else format('coalesce(sync.first_stand_in(t.%1$I::text, p.%2$s, %3$L, p.n), t.%1$I::text)::%3$s', f.field, f.slot, f.type) end) order by f.field), '{}')
+    from sync.giving_fields(p_entity) f
+   where f.empties or not f.refers
+$$;
+comment on function sync.vacate_statements(public.sync_entities, text) is
+  'The statements by which all rows of a slice give up the unique values that others of it are to get, as pg_temp.page_givers says. $1, $2: the slice.';
+
+create function sync.restore_statements(p_entity public.sync_entities, p_schema text) returns text[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(pg_catalog.array_agg(s.statement order by s.checks, s.field), '{}')
+    from (select f.field, false as checks, format($q$
+            update %1$s t set %2$I = (s.was)::%3$s
+              from pg_temp.page_stand_ins s join pg_temp.page_rows p on p.n = s.n
+             where s.n between $1 and $2 and s.field = %2$L and s.restored and t.id = p._uuid
+          $q$, sync.target_sql(p_entity, p_schema), f.field, f.type) as statement
+            from sync.giving_fields(p_entity) f
+          union all
+          select f.field, true, format($q$
+            select sync.refuse_stand_in()
+              from pg_temp.page_stand_ins s join pg_temp.page_rows p on p.n = s.n
+              cross join lateral (select t.%2$I::text as now from %1$s t where t.id = p._uuid offset 0) t
+             where s.n between $1 and $2 and s.field = %2$L
+               and case when s.restored then t.now is distinct from s.was
+                        else t.now is not distinct from s.stands and t.now is distinct from (p.%3$s)::%4$s::text end
+          $q$, sync.target_sql(p_entity, p_schema), f.field, f.slot, f.type)
+            from sync.giving_fields(p_entity) f) s
+$$;
+comment on function sync.restore_statements(public.sync_entities, text) is
+  'The statements that put back what stand-ins took the place of in columns that are not written, and those that refuse a slice of which one still stands, or in which a column that is not written has changed. $1, $2: the slice.';
+
+create function sync.refuse_stand_in() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  raise exception using errcode = 'IS004', message = 'the target has cancelled or changed the write of a row that holds a stand-in';
+end
+$$;
+comment on function sync.refuse_stand_in() is 'Raises IS004: a row would keep a value that stood in for a moment.';
+
+revoke all on function sync.giving_keys(public.sync_entities), sync.giving_fields(public.sync_entities), sync.kept_keys_sql(public.sync_entities, text),
+  sync.held_keys_sql(public.sync_entities, text), sync.find_givers(public.sync_entities, text, integer, integer),
+  sync.vacate_statements(public.sync_entities, text), sync.restore_statements(public.sync_entities, text), sync.refuse_stand_in() from public;
+grant execute on function sync.giving_keys(public.sync_entities), sync.giving_fields(public.sync_entities), sync.kept_keys_sql(public.sync_entities, text),
+  sync.held_keys_sql(public.sync_entities, text), sync.find_givers(public.sync_entities, text, integer, integer),
+  sync.vacate_statements(public.sync_entities, text), sync.restore_statements(public.sync_entities, text), sync.refuse_stand_in() to isthmus_worker;
+
+-- supabase/schemas/functions/park-records.sql
+
+-- Purpose: have the row of one record give up unique values for stand-ins that the target takes.
+-- Locks:   none beyond those of the statements.
+--
+-- What cannot be found is looked for at length: so a page tries for all of its records together, and counts.
+
+create function sync.count_tries(p_count integer) returns boolean
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  perform nextval('pg_temp.page_tries_n_seq'::text::regclass) from generate_series(1, p_count);
+  return sync.tries_spent();
+end
+$$;
+comment on function sync.count_tries(integer) is 'Counts what was tried in vain of a page; true: no more is to be tried.';
+
+create function sync.tries_spent() returns boolean
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  -- Some two milliseconds each.
+  if to_regclass('pg_temp.page_tries') is null then
+    return false;
+  end if;
+  return (select s.last_value from pg_temp.page_tries_n_seq s) > 2000;
+end
+$$;
+comment on function sync.tries_spent() is 'Whether a page has tried in vain as often as it may to find stand-ins, over all of its circles.';
+
+create function sync.renew_tries() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if to_regclass('pg_temp.page_tries') is not null then
+    perform setval('pg_temp.page_tries_n_seq'::text::regclass, 1, false);
+  end if;
+end
+$$;
+comment on function sync.renew_tries() is 'Lets a page try anew: once, for the circles that its other rejects had parted.';
+
+create function sync.shared_keys(p_held text, p_n integer, p_from integer, p_to integer) returns integer[]
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_places integer[];
+begin
+  -- What the indexes are made of is the application's, as when its rows are written.
+  perform set_config('search_path', sync.application_path(), true);
+  execute format($q$
+    select pg_catalog.array_agg(distinct h.place order by h.place)
+      from pg_temp.page_rows p cross join %s
+      join pg_temp.page_wanted w on w.hash = h.hash and w.place = h.place and w.n <> p.n and w.n between $2 and $3
+     where p.n = $1
+  $q$, p_held) into v_places using p_n, p_from, p_to;
+  return coalesce(v_places, '{}');
+end
+$$;
+comment on function sync.shared_keys(text, integer, integer, integer) is 'The indexes in which the target row of record p_n holds what another record of the slice is to get. p_held: sync.held_keys_sql.';
+
+create function sync.stands(p_statement text, p_held text, p_n integer, p_value text, p_allowed integer[], p_from integer, p_to integer) returns boolean
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_state text;
+begin
+  perform set_config('search_path', sync.application_path(), true);
+  execute p_statement using p_n, p_value;
+  if not sync.shared_keys(p_held, p_n, p_from, p_to) <@ p_allowed then
+    raise exception using errcode = 'IS003', message = 'only tried';
+  end if;
+  return true;
+exception when others or assert_failure then
+  get stacked diagnostics v_state = returned_sqlstate;
+  if not sync.is_record_error(v_state) then
+    raise;
+  end if;
+  return false;
+end
+$$;
+comment on function sync.stands(text, text, integer, text, integer[], integer, integer) is
+  'Puts a stand-in into the row of record p_n; false, and nothing happened, when the target refuses the value, or the row would hold what others are to get in more indexes than p_allowed.';
+
+create function sync.listed_stand_ins(p_entity public.sync_entities, p_schema text, p_field text, p_slot text, p_refers boolean, p_labels text[], p_from integer, p_to integer)
+returns text[]
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_listed text[];
+begin
+  execute format($q$
+    select array(select distinct x.value from (
+             select t.%1$I::text from (select t.%1$I from public.%4$I t limit 50) t
+             union all
+             select t.%1$I::text from (select p._uuid from pg_temp.page_rows p where p.n between $1 and $2 limit 50) p join %3$s t on t.id = p._uuid
+             union all
+             select p.%2$s from pg_temp.page_rows p where p.n between $1 and $2 and not $3 limit 150) x (value)
+            where x.value is not null and x.value <> all ($4) order by x.value limit 30)
+  $q$, p_field, p_slot, sync.target_sql(p_entity, p_schema), p_entity.target_table) into v_listed using p_from, p_to, p_refers, p_labels;
+  return p_labels || v_listed || case when p_refers then '{}' else '{7,2001-02-03,"{7}","[7,9)",true,false}'::text[] end;
+end
+$$;
+comment on function sync.listed_stand_ins(public.sync_entities, text, text, text, boolean, text[], integer, integer) is
+  'Values that may stand in whatever is there now: the labels of an enum, and what the column holds elsewhere, or is to hold; for a reference only what stands there.';
+
+create function sync.park(p_entity public.sync_entities, p_schema text, p_held text, p_n integer, p_from integer, p_to integer) returns boolean
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_places integer[] := sync.shared_keys(p_held, p_n, p_from, p_to);
+  v_field  record;
+  v_listed text[];
+  v_now    text;
+  v_new    text;
+  v_value  text;
+  v_stands boolean;
+begin
+  while v_places <> '{}' loop
+    v_stands := false;
+    for v_field in
+      select f.*, q.written ? f.field as writes from pg_temp.page_giving f join pg_temp.page_plan q on q.n = p_n
+       -- Last what refers to rows, and never what only others refer to.
+       where f.place = v_places[1] and (not f.referred or q.written ? f.field)
+       order by f.refers, not q.written ? f.field, f.rank
+    loop
+      execute format('select t.%1$I::text, p.%2$s from pg_temp.page_rows p join %3$s t on t.id = p._uuid where p.n = $1',
+                     v_field.field, v_field.slot, sync.target_sql(p_entity, p_schema)) into v_now, v_new using p_n;
+      v_listed := sync.listed_stand_ins(p_entity, p_schema, v_field.field, v_field.slot, v_field.refers, v_field.labels, p_from, p_to);
+      -- The try before the first is NULL.
+      for v_try in -1 .. 39 + cardinality(v_listed) loop
+        continue when v_try < 0 and (v_now is null or not v_field.nulls) or v_try between 0 and 39 and (v_field.refers or v_field.labels <> '{}');
+        v_value := case when v_try >= 0 then sync.stand_in(v_now, v_new, v_field.type, p_n, v_listed, v_try) end;
+        if v_value is not null or v_try < 0 then
+          v_stands := sync.stands(format('update %s t set %I = ($2)::%s from pg_temp.page_rows p where p.n = $1 and t.id = p._uuid', sync.target_sql(p_entity, p_schema), v_field.field, v_field.type),
+                                  p_held, p_n, v_value, v_places[2:], p_from, p_to);
+        end if;
+        exit when v_stands or sync.count_tries(1);
+      end loop;
+      if v_stands then
+        -- Of two in one column the first one took the place of what is put back.
+        execute format($q$
+          insert into pg_temp.page_stand_ins as s (n, field, was, stands, restored)
+          select $1, %1$L, $2, t.%1$I::text, not $3 from pg_temp.page_rows p join %2$s t on t.id = p._uuid where p.n = $1
+          on conflict (n, field) do update set stands = excluded.stands
+        $q$, v_field.field, sync.target_sql(p_entity, p_schema)) using p_n, v_now, v_field.writes;
+      end if;
+      exit when v_stands or sync.tries_spent();
+    end loop;
+    if not v_stands then
+      -- With what stands in for the other values of the row already.
+      raise exception using errcode = 'IS003', message = 'only tried';
+    end if;
+    v_places := sync.shared_keys(p_held, p_n, p_from, p_to);
+  end loop;
+  return true;
+exception when sqlstate 'IS003' then
+  return false;
+end
+$$;
+comment on function sync.park(public.sync_entities, text, text, integer, integer, integer) is
+  'Has the row of one record give up the unique values that others of the slice are to get, for stand-ins that the target takes. False, and nothing happened: none of those tried would do. p_held: sync.held_keys_sql.';
+
+revoke all on function sync.count_tries(integer), sync.tries_spent(), sync.renew_tries(), sync.shared_keys(text, integer, integer, integer),
+  sync.stands(text, text, integer, text, integer[], integer, integer),
+  sync.listed_stand_ins(public.sync_entities, text, text, text, boolean, text[], integer, integer),
+  sync.park(public.sync_entities, text, text, integer, integer, integer) from public;
+grant execute on function sync.count_tries(integer), sync.tries_spent(), sync.renew_tries(), sync.shared_keys(text, integer, integer, integer),
+  sync.stands(text, text, integer, text, integer[], integer, integer),
+  sync.listed_stand_ins(public.sync_entities, text, text, text, boolean, text[], integer, integer),
+  sync.park(public.sync_entities, text, text, integer, integer, integer) to isthmus_worker;
+
+-- supabase/schemas/functions/exchange-in-order.sql
+
+-- Purpose: write rows that exchange unique values one after the other.
+-- Locks:   none beyond those of the statements.
+--
+-- Who gives a value is written before who takes it. Only rows that wait for each other in a circle need a stand-in, one of them.
+-- Circles for which a page has no tries left stay in the queue, and are the first that the next page tries.
+
+create function sync.circles(p_next integer[]) returns setof integer[]
+language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_met    integer[] := array_fill(0, array[cardinality(p_next)]);
+  v_at     integer;
+  v_first  integer;
+  v_circle integer[];
+begin
+  for v_start in 1 .. cardinality(p_next) loop
+    v_at := v_start;
+    while v_at is not null and v_met[v_at] = 0 loop
+      v_met[v_at] := v_start;
+      v_at := p_next[v_at];
+    end loop;
+    if v_at is not null and v_met[v_at] = v_start then
+      v_first := v_at;
+      v_circle := '{}';
+      loop
+        v_circle := v_circle || v_at;
+        v_at := p_next[v_at];
+        exit when v_at = v_first;
+      end loop;
+      return next v_circle;
+    end if;
+  end loop;
+end
+$$;
+comment on function sync.circles(integer[]) is 'Of n things, each of which waits for at most one other (p_next[i], null: none): those that wait for each other in a circle.';
+
+create function sync.order_exchange(p_entity public.sync_entities, p_schema text, p_from integer, p_to integer, out stuck integer[], out untried integer[])
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_held   text := sync.held_keys_sql(p_entity, p_schema);
+  v_step   integer := 0;
+  v_free   integer[];
+  v_n      integer[];
+  v_next   integer[];
+  v_circle integer[];
+  v_parked boolean;
+begin
+  stuck := '{}';
+  untried := '{}';
+  delete from pg_temp.page_stand_ins;
+  delete from pg_temp.page_steps;
+  delete from pg_temp.page_waits;
+  insert into pg_temp.page_waits (n, taker)
+  select distinct g.n, g.taker from pg_temp.page_givers g where g.n between p_from and p_to and g.taker between p_from and p_to;
+  insert into pg_temp.page_steps (n) select w.n from pg_temp.page_waits w union select w.taker from pg_temp.page_waits w;
+  v_free := array(select s.n from pg_temp.page_steps s where (select w.n from pg_temp.page_waits w where w.taker = s.n limit 1) is null);
+  loop
+    -- Who takes from nobody any more is next, and then those who take only from them.
+    while v_free <> '{}' loop
+      update pg_temp.page_steps s set step = v_step where s.n = any (v_free) and s.step is null;
+      with given as (delete from pg_temp.page_waits w where w.n = any (v_free) returning w.taker) select array(select distinct g.taker from given g) into v_free;
+      v_free := array(select x.n from pg_catalog.unnest(v_free) x (n) where (select w.n from pg_temp.page_waits w where w.taker = x.n limit 1) is null);
+      v_step := v_step + 1;
+    end loop;
+    with pending as materialized (
+      select s.n, (row_number() over (order by s.n))::integer as i, (select min(w.n) from pg_temp.page_waits w where w.taker = s.n) as giver
+        from pg_temp.page_steps s where s.step is null)
+    select pg_catalog.array_agg(p.n order by p.i), pg_catalog.array_agg(g.i order by p.i) into v_n, v_next from pending p left join pending g on g.n = p.giver;
+    exit when v_n is null;
+    for v_circle in
+      select x.n from (select array(select v_n[i] from pg_catalog.unnest(c) i) as n from sync.circles(v_next) c) x
+       -- Each in its turn: last those in which nothing would do most often, and what this page has tried already.
+       order by (
+         select max(coalesce(told.tried, 0) + case when (select s.id from pg_temp.page_stuck s where s.id = p._uuid) is null then 0 else 1 end)
+           from pg_temp.page_rows p
+           left join lateral (
+             select (k.conflict_data ->> 'tried')::integer as tried from public.sync_conflicts k
+              where k.entity_id = p_entity.id and k.source_record_id = p._key and k.state = 'open' limit 1) told on true
+          where p.n = any (x.n)), x.n
+    loop
+      v_parked := false;
+      for v_at in 1 .. least(cardinality(v_circle), 4) loop
+        exit when sync.tries_spent();
+        v_parked := sync.park(p_entity, p_schema, v_held, v_circle[v_at], p_from, p_to);
+        if v_parked then
+          delete from pg_temp.page_waits w where w.n = v_circle[v_at];
+          exit;
+        end if;
+      end loop;
+      if not v_parked then
+        if sync.tries_spent() then
+          untried := untried || v_circle;
+        else
+          stuck := stuck || v_circle;
+        end if;
+        delete from pg_temp.page_waits w where w.n = any (v_circle) or w.taker = any (v_circle);
+        delete from pg_temp.page_steps s where s.n = any (v_circle);
+      end if;
+    end loop;
+    v_free := array(select s.n from pg_temp.page_steps s where s.step is null and (select w.n from pg_temp.page_waits w where w.taker = s.n limit 1) is null);
+  end loop;
+end
+$$;
+comment on function sync.order_exchange(public.sync_entities, text, integer, integer) is
+  'In which steps the records of a slice that exchange unique values are to be written: into pg_temp.page_steps. Of each circle one row is parked (sync.park). stuck: the members of circles in which none could be; untried: of those for which the page has no tries left.';
+
+create function sync.renumber_steps(p_from integer, p_to integer) returns table (first_n integer, last_n integer)
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_table text;
+begin
+  delete from pg_temp.page_order;
+  insert into pg_temp.page_order (n, step, now)
+  select p.n, coalesce(s.step, 0), p_from - 1 + (row_number() over (order by coalesce(s.step, 0), p.n))::integer
+    from pg_temp.page_rows p left join pg_temp.page_steps s on s.n = p.n where p.n between p_from and p_to;
+  -- Numbers that change places collide, too.
+  foreach v_table in array array['page_rows', 'page_plan', 'page_rejects', 'page_relatives', 'page_wanted', 'page_givers', 'page_stand_ins'] loop
+    execute format('update pg_temp.%I x set n = -1 - o.now from pg_temp.page_order o where o.n = x.n and x.n between $1 and $2', v_table) using p_from, p_to;
+    execute format('update pg_temp.%I x set n = -1 - x.n where x.n < 0', v_table);
+  end loop;
+  update pg_temp.page_givers g set taker = o.now from pg_temp.page_order o where o.n = g.taker;
+  return query select min(o.now), max(o.now) from pg_temp.page_order o group by o.step order by o.step;
+end
+$$;
+comment on function sync.renumber_steps(integer, integer) is 'Numbers the records of a slice anew, in the order of pg_temp.page_steps: returns the range of each step.';
+
+create function sync.reject_circles(p_stuck integer[], p_untried integer[]) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_all integer[] := p_stuck || p_untried;
+begin
+  insert into pg_temp.page_rejects (n, sqlstate, constraint_name, other, stuck)
+  select distinct on (g.taker) g.taker, '23505', k.name, p._uuid, g.taker = any (p_stuck)
+    from pg_temp.page_givers g join pg_temp.page_rows p on p.n = g.n left join pg_temp.page_giving k on k.place = g.place
+   where g.taker = any (v_all) and g.n = any (v_all)
+   order by g.taker, g.n, k.name;
+  insert into pg_temp.page_stuck (id) select p._uuid from pg_temp.page_rows p where p.n = any (p_stuck) on conflict do nothing;
+  delete from pg_temp.page_plan q where q.n = any (v_all);
+  delete from pg_temp.page_givers g where g.n = any (v_all) or g.taker = any (v_all);
+  delete from pg_temp.page_wanted w where w.n = any (v_all);
+end
+$$;
+comment on function sync.reject_circles(integer[], integer[]) is
+  'Puts the members of circles in which nothing could stand in for a unique value into pg_temp.page_rejects, each with the one that holds its value, as sync.order_exchange has found them.';
+
+create function sync.try_exchange(p_entity public.sync_entities, p_schema text, p_vacating text[], p_prepared text[], p_restoring text[], p_parts boolean, p_from integer, p_to integer)
+returns text[]
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_error   text[] := sync.try_slice(p_vacating || p_prepared[:3] || p_restoring || p_prepared[4:], true, p_from, p_to);
+  v_written text[] := '{}';
+  v_stuck   integer[] := '{}';
+  v_untried integer[] := '{}';
+begin
+  if v_error is null or sync.tries_spent() then
+    return v_error;
+  end if;
+  begin
+    select o.stuck, o.untried into v_stuck, v_untried from sync.order_exchange(p_entity, p_schema, p_from, p_to) o;
+    v_error := array['23505'];
+    if p_parts or v_stuck || v_untried = '{}' then
+      perform sync.reject_circles(v_stuck, v_untried);
+      select pg_catalog.array_agg(format(x.statement, s.first_n, s.last_n) order by s.first_n, x.n) into v_written
+        from sync.renumber_steps(p_from, p_to) s cross join pg_catalog.unnest(p_prepared[2:3]) with ordinality x (statement, n);
+      v_error := sync.try_slice(p_prepared[:1] || v_written || p_restoring || p_prepared[4:], true, p_from, p_to);
+      if v_error is null then
+        return null;
+      end if;
+    end if;
+    raise exception using errcode = 'IS003', message = 'only tried';
+  exception when sqlstate 'IS003' then
+    -- A long order that is refused costs as much as several values.
+    perform sync.count_tries(1 + cardinality(v_written) / 16);
+  end;
+  if p_parts then
+    -- That was undone, too. No part of the slice tries them again.
+    perform sync.reject_circles(v_stuck, v_untried);
+  end if;
+  return v_error;
+end
+$$;
+comment on function sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer) is
+  'Writes a slice whose records exchange unique values, as pg_temp.page_givers says: all rows give them up at once, or they are written in order. Null, or the error that sync.try_slice returns. p_vacating, p_prepared, p_restoring: sync.vacate_statements, sync.write_statements and sync.restore_statements, prepared. p_parts: whether records for which nothing can stand in are put into pg_temp.page_rejects, and the others written.';
+
+revoke all on function sync.circles(integer[]), sync.order_exchange(public.sync_entities, text, integer, integer),
+  sync.renumber_steps(integer, integer), sync.reject_circles(integer[], integer[]),
+  sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer) from public;
+grant execute on function sync.circles(integer[]), sync.order_exchange(public.sync_entities, text, integer, integer),
+  sync.renumber_steps(integer, integer), sync.reject_circles(integer[], integer[]),
+  sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer) to isthmus_worker;
+
 -- supabase/schemas/functions/load-slices.sql
 
 -- Purpose: run the statements of a load over the records of a page, and find those that the database rejects.
@@ -4672,6 +5259,7 @@ set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as
 declare
   v_prepared text[] := sync.prepare_statements(p_phase, p_statements);
   v_vacating text[];
+  v_restoring text[];
   v_gives    boolean;
   v_index    text;
   v_clash    text;
@@ -4693,8 +5281,9 @@ begin
     if v_error[1] = '23505' and v_from < v_to and p_phase = 'write' then
       v_gives := coalesce(v_gives, sync.find_givers(p_entity, p_schema, p_from, p_to));
       if v_gives and exists (select from pg_temp.page_givers where n between v_from and v_to and taker between v_from and v_to) then
-        v_vacating := coalesce(v_vacating, sync.prepare_statements('vacate', sync.vacate_statements(p_entity, p_schema)) || v_prepared);
-        v_error := sync.try_slice(v_vacating, true, v_from, v_to);
+        v_vacating := coalesce(v_vacating, sync.prepare_statements('vacate', sync.vacate_statements(p_entity, p_schema)));
+        v_restoring := coalesce(v_restoring, sync.prepare_statements('restore', sync.restore_statements(p_entity, p_schema)));
+        v_error := sync.try_exchange(p_entity, p_schema, v_vacating, v_prepared, v_restoring, true, v_from, v_to);
         continue when v_error is null;
       end if;
     end if;
@@ -4715,7 +5304,7 @@ begin
     delete from pg_temp.page_plan where n = v_from;
     insert into pg_temp.page_rejects (n, sqlstate, constraint_name, column_name, other) values (v_from, v_error[1], v_error[2], v_error[3], v_other);
   end loop;
-  perform sync.forget_statements('(' || p_phase || '|vacate|clash)');
+  perform sync.forget_statements('(' || p_phase || '|vacate|restore|clash)');
   perform sync.name_unfit_columns(p_entity, p_from, p_to);
 end
 $$;
@@ -4743,34 +5332,17 @@ $$;
 comment on function sync.load_slice(public.sync_entities, text, text[], text[], integer, integer) is
   'Runs the statements of a load for the records n in [from, to]: those that classify, then those that write. Rejected records end in pg_temp.page_rejects and have no row in pg_temp.page_plan.';
 
-create function sync.circles(p_next integer[]) returns setof integer[]
-language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_met    integer[] := array_fill(0, array[cardinality(p_next)]);
-  v_at     integer;
-  v_first  integer;
-  v_circle integer[];
+create function sync.keep_stuck() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
-  for v_start in 1 .. cardinality(p_next) loop
-    v_at := v_start;
-    while v_at is not null and v_met[v_at] = 0 loop
-      v_met[v_at] := v_start;
-      v_at := p_next[v_at];
-    end loop;
-    if v_at is not null and v_met[v_at] = v_start then
-      v_first := v_at;
-      v_circle := '{}';
-      loop
-        v_circle := v_circle || v_at;
-        v_at := p_next[v_at];
-        exit when v_at = v_first;
-      end loop;
-      return next v_circle;
-    end if;
-  end loop;
+  if to_regclass('pg_temp.page_stuck') is not null then
+    update pg_temp.page_rejects j set stuck = true
+      from pg_temp.page_stuck s join pg_temp.page_rows p on p._uuid = s.id
+     where j.n = p.n and j.sqlstate = '23505' and j.other is not null and not j.stuck;
+  end if;
 end
 $$;
-comment on function sync.circles(integer[]) is 'Of n things, each of which waits for at most one other (p_next[i], null: none): those that wait for each other in a circle.';
+comment on function sync.keep_stuck() is 'Has rejects told as stuck in whose circles the page found nothing earlier, though it had no tries left for them later.';
 
 create function sync.load_circles(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4782,19 +5354,26 @@ declare
   v_next   integer[];
   v_circle integer[];
   v_all    integer[] := '{}';
+  v_some   boolean;
 begin
-  -- All circles together, and then, when one of them is refused, each by itself.
+  -- All circles together, and then, when one of them is refused, each by itself: those in which nothing could stand in only where a value may have become free.
   for v_together in reverse 1 .. 0 loop
     with reject as materialized (
       select j.n, p._uuid, j.other, (row_number() over (order by j.n))::integer as i
         from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n where j.sqlstate = '23505' and j.other is not null)
     select pg_catalog.array_agg(r.n order by r.i), pg_catalog.array_agg(h.i order by r.i) into v_n, v_next
       from reject r left join reject h on h._uuid = r.other;
-    exit when v_n is null;
+    exit when v_n is null or v_together = 0 and sync.tries_spent();
+    if v_together = 1 then
+      -- What others have used up of them is not the circles'.
+      perform sync.renew_tries();
+    end if;
     for v_circle in
       select c.n from (select array(select v_n[x] from pg_catalog.unnest(c) x) as n from sync.circles(v_next) c) c
-       where v_together = 1 or c.n <@ v_all
+       where v_together = 1 or c.n <@ v_all and (v_some or not exists (select from pg_temp.page_rejects j where j.n = any (c.n) and j.stuck))
+       order by exists (select from pg_temp.page_rejects j where j.n = any (c.n) and j.stuck), c.n
     loop
+      exit when sync.tries_spent();
       delete from pg_temp.page_rejects where n = any (v_circle);
       update pg_temp.page_rows p set n = v_after + x.i from pg_catalog.unnest(v_circle) with ordinality x (n, i) where p.n = x.n;
       if v_together = 0 then
@@ -4805,9 +5384,12 @@ begin
     exit when v_after = v_last;
     if v_together = 1 then
       perform sync.load_slice(p_entity, p_schema, p_reads, p_writes, v_last + 1, v_after);
+      perform sync.keep_stuck();
       v_all := array(select generate_series(v_last + 1, v_after));
+      v_some := exists (select from pg_catalog.unnest(v_all) x (n) where not exists (select from pg_temp.page_rejects j where j.n = x.n));
     end if;
   end loop;
+  perform sync.keep_stuck();
 end
 $$;
 comment on function sync.load_circles(public.sync_entities, text, text[], text[]) is
@@ -4815,11 +5397,11 @@ comment on function sync.load_circles(public.sync_entities, text, text[], text[]
 
 revoke all on function sync.clash_sql(public.sync_entities, text, text),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
-  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.circles(integer[]),
+  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.keep_stuck(),
   sync.load_circles(public.sync_entities, text, text[], text[]) from public;
 grant execute on function sync.clash_sql(public.sync_entities, text, text),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
-  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.circles(integer[]),
+  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.keep_stuck(),
   sync.load_circles(public.sync_entities, text, text[], text[]) to isthmus_worker;
 
 -- supabase/schemas/functions/load-relatives.sql
@@ -4879,8 +5461,11 @@ begin
       return array['IS003'];
     end if;
     v_error := sync.try_slice(v_writes, false, v_from, v_to);
-    if v_error[1] = '23505' and sync.find_givers(p_entity, p_schema, v_from, v_to) then
-      v_error := sync.try_slice(sync.vacate_statements(p_entity, p_schema) || v_writes, false, v_from, v_to);
+    -- AND would go on behind a null.
+    if coalesce(v_error[1] = '23505', false) and sync.find_givers(p_entity, p_schema, v_from, v_to) then
+      v_error := sync.try_exchange(p_entity, p_schema, sync.prepare_statements('vacate', sync.vacate_statements(p_entity, p_schema)),
+        sync.prepare_statements('together', v_writes), sync.prepare_statements('restore', sync.restore_statements(p_entity, p_schema)), false, v_from, v_to);
+      perform sync.forget_statements('(together|vacate|restore)');
     end if;
   end if;
   if v_error is null then
@@ -5728,7 +6313,7 @@ begin
   ) on commit drop;
   create temp table page_relatives (n integer primary key, k bigint not null, state text not null default 'open', field text, parent bigint)
     on commit drop;
-  create temp table page_rejects (n integer primary key, sqlstate text not null, constraint_name text, column_name text, other uuid)
+  create temp table page_rejects (n integer primary key, sqlstate text not null, constraint_name text, column_name text, other uuid, stuck boolean not null default false)
     on commit drop;
   execute (
     select format(
@@ -8455,6 +9040,7 @@ declare
   v_table      regclass := to_regclass(format('public.%I', p_entity.target_table));
   v_cancelling text;
   v_unmarking  text;
+  v_spent      boolean := sync.tries_spent();
 begin
   if exists (select from pg_temp.page_rejects where sqlstate = 'IS004') then
     v_cancelling := sync.cancelling_triggers(v_table, null);
@@ -8470,7 +9056,10 @@ begin
                           else 'business_rule_violation' end,
              'retry', case when p._leaves and j.sqlstate in ('IS001', 'IS004') then 'person' when j.sqlstate = '23505' and j.other is not null then 'clash' else 'target' end,
              'remedy', case when p._leaves then sync.leave_remedy(j.sqlstate, v_unmarking)
+                            when j.stuck then format('The record exchanges values of the unique index %s with others (the next is %s), and nothing can stand in for one of them meanwhile: every other value is taken, or the type, a constraint or a trigger refuses it. Make the index a DEFERRABLE constraint, or let one of the records have a free value in the source, sync, and then change it to the last one.',
+                                                     j.constraint_name, coalesce('record ' || h.legacy_id, 'another row'))
                             when j.sqlstate = '23505' then coalesce('Record ' || h.legacy_id || ' holds', 'Another target row holds') || ' the same unique value: correct one of the two.'
+                              || case when v_spent and j.other is not null then ' If the two exchange values: this page has tried for others as often as a page may; it is tried again by itself, these first.' else '' end
                             when l.n is not null then l.remedy
                             when j.sqlstate ~ '^(23|44)' then 'The target refuses the record: correct it in the source, or change the constraint.'
                             when j.sqlstate = 'IS001' then 'The target column would cut, round or pad the value, or a trigger changes the number: widen the column, correct the value in the source, or change the trigger. Of a time that its zone skips or has twice, inZone in the entity file says which moment is meant.'
@@ -8481,6 +9070,8 @@ begin
                             when j.sqlstate = '54000' then 'A value is too long for an index of the target: shorten it in the source, or change the index.'
                             else 'A trigger of the target refuses the record: correct it in the source, or change the trigger.' end,
              'data', jsonb_strip_nulls(jsonb_build_object('sqlstate', j.sqlstate, 'constraint', j.constraint_name, 'parent', l.parent, 'parentId', l.parent_id::text, 'cause', l.cause,
+                       'circle', case when j.stuck then 'stuck' when j.sqlstate = '23505' and j.other is not null and v_spent then 'untried' end,
+                       'tried', nullif(coalesce(t.tried, 0) + case when j.stuck then 1 else 0 end, 0),
                        'triggers', case when j.sqlstate = 'IS004' then case when p._leaves then v_unmarking else v_cancelling end end, 'leaves', case when p._leaves then true end,
                        'clashes_with', case when j.other is not null then jsonb_build_object('legacy_id', h.legacy_id, 'id', j.other) end)),
              'digest', p._digest))
@@ -8490,6 +9081,11 @@ begin
         select m.legacy_id from public.uuid_mappings_enhanced m
          where m.entity_type = p_entity.entity_type and m.entity_uuid = j.other limit 1) m on true
       left join public.sync_planned_records r on r.execution_id = p_plan and r.entity_id = p_entity.id and r.id = j.other
+      -- What is told of a circle is told of the pages before, too.
+      left join lateral (
+        select (c.conflict_data ->> 'tried')::integer as tried from public.sync_conflicts c
+         where (j.stuck or v_spent) and j.sqlstate = '23505' and j.other is not null
+           and c.entity_id = p_entity.id and c.source_record_id = p._key and c.state = 'open' limit 1) t on true
       cross join lateral (select coalesce(m.legacy_id, r.legacy_id) as legacy_id) h), '[]') || coalesce((
     select jsonb_agg(jsonb_build_object(
              'k', r.k, 'state', 'waiting', 'type', 'foreign_key_violation', 'field', r.field, 'rule', 'parent_missing@1',

@@ -19,7 +19,7 @@ const named = (pattern: RegExp) => [...new Set([...SQL.matchAll(pattern)].map(([
 const TEMPORARY = named(/create temp table (\w+)/g);
 const TABLES = [...named(/create table public\.(\w+)/g), "offices", "dispatch_office"];
 /** As sync.prepare_statements calls what it prepares. */
-const PREPARED = ["classify", "write", "reads", "writes", "vacate", "clash", "alone"].flatMap((phase) =>
+const PREPARED = ["classify", "write", "reads", "writes", "vacate", "restore", "clash", "alone", "together"].flatMap((phase) =>
   Array.from({ length: 12 }, (_, at) => `isthmus_${phase}_${at + 1}`),
 );
 

@@ -190,7 +190,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.bisect_slice(public.sync_entities,text,text,text[],integer,integer,text[])",
-    digest: "1a1827c54b",
+    digest: "69f5fb2745",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-slices.sql",
   },
@@ -298,7 +298,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     object: "function sync.circles(integer[])",
     digest: "78ee5045eb",
     rights: ["isthmus_worker EXECUTE"],
-    file: "schemas/functions/load-slices.sql",
+    file: "schemas/functions/exchange-in-order.sql",
   },
   {
     object: "function sync.claim_page(uuid,integer,integer,jsonb,text,integer)",
@@ -456,6 +456,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "ab2259c5b0",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue-care.sql",
+  },
+  {
+    object: "function sync.count_tries(integer)",
+    digest: "3523c92e0e",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/park-records.sql",
   },
   {
     object: "function sync.counted(uuid,smallint)",
@@ -677,7 +683,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.find_givers(public.sync_entities,text,integer,integer)",
-    digest: "7a329aec27",
+    digest: "29507bea67",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },
@@ -698,6 +704,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "d459283fca",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
+  },
+  {
+    object: "function sync.first_stand_in(text,text,text,integer)",
+    digest: "ffeae7f3be",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/stand-ins.sql",
   },
   {
     object: "function sync.fits_range_sql(text,text)",
@@ -761,8 +773,14 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/page-claims.sql",
   },
   {
+    object: "function sync.giving_fields(public.sync_entities)",
+    digest: "4165de0783",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/exchange-of-unique-values.sql",
+  },
+  {
     object: "function sync.giving_keys(public.sync_entities)",
-    digest: "2881da6298",
+    digest: "29a6470716",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },
@@ -804,6 +822,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "01859044cb",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
+  },
+  {
+    object: "function sync.held_keys_sql(public.sync_entities,text)",
+    digest: "91a74ee784",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/exchange-of-unique-values.sql",
   },
   {
     object: "function sync.held_up()",
@@ -933,6 +957,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/identities.sql",
   },
   {
+    object: "function sync.keep_stuck()",
+    digest: "438c38d88e",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/load-slices.sql",
+  },
+  {
     object: "function sync.keep_verdicts(public.sync_entities,public.sync_chains,bigint)",
     digest: "b232bccfc5",
     rights: ["isthmus_worker EXECUTE"],
@@ -943,6 +973,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "951d8c8922",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
+  },
+  {
+    object: "function sync.kept_keys_sql(public.sync_entities,text)",
+    digest: "5fa3cba738",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/exchange-of-unique-values.sql",
   },
   {
     object: "function sync.kept_marks(public.sync_entities)",
@@ -1047,8 +1083,14 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/conflict-policy.sql",
   },
   {
+    object: "function sync.listed_stand_ins(public.sync_entities,text,text,text,boolean,text[],integer,integer)",
+    digest: "c8642d1675",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/park-records.sql",
+  },
+  {
     object: "function sync.load_circles(public.sync_entities,text,text[],text[])",
-    digest: "8b991b4ca2",
+    digest: "580268ebb9",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-slices.sql",
   },
@@ -1060,7 +1102,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.load_records(public.sync_entities,json,bigint[],bigint[],uuid,text)",
-    digest: "11a262e68f",
+    digest: "07eb4eedf6",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load.sql",
   },
@@ -1178,6 +1220,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "8956693b99",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/chains.sql",
+  },
+  {
+    object: "function sync.mutated(text,integer,integer)",
+    digest: "eb6788a694",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/stand-ins.sql",
   },
   {
     object: "function sync.name_causes()",
@@ -1328,6 +1376,18 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/registration.sql",
   },
   {
+    object: "function sync.order_exchange(public.sync_entities,text,integer,integer)",
+    digest: "c4f38f7a47",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/exchange-in-order.sql",
+  },
+  {
+    object: "function sync.other_character(text,bigint,text,text,text[])",
+    digest: "8d42e7664e",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/stand-ins.sql",
+  },
+  {
     object: "function sync.overdue_chains(integer)",
     digest: "607fc51912",
     rights: ["isthmus_worker EXECUTE"],
@@ -1366,7 +1426,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.page_rejections(public.sync_entities,uuid,text)",
-    digest: "c55ad477dd",
+    digest: "1af1b501ae",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-issues.sql",
   },
@@ -1381,6 +1441,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "9783a7cb3f",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-deletes.sql",
+  },
+  {
+    object: "function sync.park(public.sync_entities,text,text,integer,integer,integer)",
+    digest: "125bb45c7c",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/park-records.sql",
   },
   {
     object: "function sync.part_relatives()",
@@ -1539,6 +1605,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/deliver-alerts.sql",
   },
   {
+    object: "function sync.reads_as(text,text)",
+    digest: "8ed01f6261",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/stand-ins.sql",
+  },
+  {
     object: "function sync.record_texts(text)",
     digest: "be295971b0",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
@@ -1594,6 +1666,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: [],
     file: "schemas/functions/table-guards.sql",
   },
+  {
+    object: "function sync.refuse_stand_in()",
+    digest: "962a357b9b",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/exchange-of-unique-values.sql",
+  },
   { object: "function sync.refuse_undecided()", digest: "5354aec03e", rights: [], file: "schemas/functions/table-guards.sql" },
   {
     object: "function sync.refuse_unlike(integer,integer)",
@@ -1626,6 +1704,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/registration.sql",
   },
   {
+    object: "function sync.reject_circles(integer[],integer[])",
+    digest: "de32da2a6d",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/exchange-in-order.sql",
+  },
+  {
     object: "function sync.reject_relatives(public.sync_entities,text,text[],text[])",
     digest: "bbae492dab",
     rights: ["isthmus_worker EXECUTE"],
@@ -1650,6 +1734,18 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/released-entities.sql",
   },
   { object: "function sync.renew_job()", digest: "4f9ea92d24", rights: [], file: "schemas/functions/table-guards.sql" },
+  {
+    object: "function sync.renew_tries()",
+    digest: "2d9f95a8e6",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/park-records.sql",
+  },
+  {
+    object: "function sync.renumber_steps(integer,integer)",
+    digest: "69b680ed92",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/exchange-in-order.sql",
+  },
   {
     object: "function sync.replace_join_rows(public.sync_chains,bigint[],bigint[],bigint[],jsonb,boolean)",
     digest: "7f15b4fdd6",
@@ -1679,6 +1775,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "adb0cdebeb",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/entity-shapes.sql",
+  },
+  {
+    object: "function sync.restore_statements(public.sync_entities,text)",
+    digest: "7a4b496556",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/exchange-of-unique-values.sql",
   },
   {
     object: "function sync.retry_due(smallint)",
@@ -1771,6 +1873,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/shadows.sql",
   },
   {
+    object: "function sync.shared_keys(text,integer,integer,integer)",
+    digest: "504d4908e0",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/park-records.sql",
+  },
+  {
     object: "function sync.short_message(jsonb,integer)",
     digest: "7ac2b38baf",
     rights: [],
@@ -1836,6 +1944,18 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.stamp_alert()", digest: "b49b05cf05", rights: [], file: "schemas/functions/alerts.sql" },
   { object: "function sync.stamp_brake()", digest: "87d2f7de33", rights: [], file: "schemas/functions/brakes.sql" },
   { object: "function sync.stamp_identity()", digest: "9a915e8f31", rights: [], file: "schemas/functions/identities.sql" },
+  {
+    object: "function sync.stand_in(text,text,text,integer,text[],integer)",
+    digest: "5fc6d543ed",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/stand-ins.sql",
+  },
+  {
+    object: "function sync.stands(text,text,integer,text,integer[],integer,integer)",
+    digest: "ad2fdaf4fc",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/park-records.sql",
+  },
   {
     object: "function sync.state_probe(public.sync_entities,text)",
     digest: "ddc859f222",
@@ -2014,8 +2134,20 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/leave.sql",
   },
   {
+    object: "function sync.tries_spent()",
+    digest: "44031396fe",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/park-records.sql",
+  },
+  {
+    object: "function sync.try_exchange(public.sync_entities,text,text[],text[],text[],boolean,integer,integer)",
+    digest: "f5932ab465",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/exchange-in-order.sql",
+  },
+  {
     object: "function sync.try_relatives(public.sync_entities,text,text[],text[],integer[])",
-    digest: "26e55edac3",
+    digest: "e006953c3e",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-relatives.sql",
   },
@@ -2086,20 +2218,8 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/entity-shapes.sql",
   },
   {
-    object: "function sync.vacant_sql(text,text)",
-    digest: "3d73d91b22",
-    rights: ["isthmus_worker EXECUTE"],
-    file: "schemas/functions/exchange-of-unique-values.sql",
-  },
-  {
-    object: "function sync.vacant_values(public.sync_entities)",
-    digest: "f6db2c7c2f",
-    rights: ["isthmus_worker EXECUTE"],
-    file: "schemas/functions/exchange-of-unique-values.sql",
-  },
-  {
     object: "function sync.vacate_statements(public.sync_entities,text)",
-    digest: "c2ab16ecf1",
+    digest: "0ef3662eeb",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },

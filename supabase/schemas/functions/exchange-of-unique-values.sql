@@ -1,119 +1,234 @@
 -- Purpose: let rows of a page exchange unique values, under any kind of unique index.
 -- Locks:   none beyond those of the statements.
+--
+-- Unique values that change places collide row by row. First all rows whose value another one of the slice is to get give it up at
+-- once, for NULL or a stand-in. Where that is refused, they are written in order (exchange-in-order.sql).
+-- Which values are equal is told by their hashes, each by the type's own, so that no index has to be asked.
+
+create function sync.giving_keys(p_entity public.sync_entities) returns table (name text, held text, fields text[], generated jsonb)
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with needed as materialized (
+    -- What an index is over, its expressions and its predicate included. A generated column stands for those that its value is made of.
+    select i.indexrelid, a.attnum, a.attgenerated <> '' as generated
+      from pg_catalog.pg_index i
+      join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum > 0 and (a.attnum = any ((i.indkey::smallint[])[:i.indnkeyatts - 1]) or exists (
+             select from pg_catalog.pg_depend d
+              where (0 = any (i.indkey::smallint[]) or i.indpred is not null) and d.classid = 'pg_catalog.pg_class'::regclass and d.objid = i.indexrelid
+                and d.refobjid = i.indrelid and d.refobjsubid = a.attnum))
+     where i.indrelid = to_regclass(format('public.%I', p_entity.target_table)) and i.indisunique and i.indisvalid and not i.indisprimary
+  ), made as (
+    select n.indexrelid, d.oid, d.adrelid, d.adnum, d.adbin from needed n
+      join pg_catalog.pg_attrdef d on d.adrelid = to_regclass(format('public.%I', p_entity.target_table)) and d.adnum = n.attnum
+     where n.generated
+  ), base as (
+    select indexrelid, attnum from needed where not generated
+    union
+    select m.indexrelid, d.refobjsubid::smallint
+      from made m join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_attrdef'::regclass and d.objid = m.oid
+       and d.refobjid = m.adrelid and d.refobjsubid <> m.adnum and d.refobjsubid > 0
+    union
+    -- As PostgreSQL notes them before 15: of the column itself.
+    select m.indexrelid, d.refobjsubid::smallint
+      from made m join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_class'::regclass and d.objid = m.adrelid and d.objsubid = m.adnum
+       and d.refobjid = m.adrelid and d.refobjsubid <> m.adnum and d.refobjsubid > 0
+  )
+  select c.relname::text,
+         format('case when %s then pg_catalog.hash_record_extended(row(%L::text, %s), 0) end',
+                concat_ws(' and ', '(' || coalesce(pg_get_expr(i.indpred, i.indrelid), 'true') || ')',
+                          case when not i.indnullsnotdistinct then format('pg_catalog.num_nulls(%s) = 0', k.texts) end), c.relname, k.hashed),
+         f.fields,
+         coalesce((select jsonb_object_agg(a.attname, pg_get_expr(m.adbin, m.adrelid))
+                     from made m join pg_catalog.pg_attribute a on a.attrelid = m.adrelid and a.attnum = m.adnum where m.indexrelid = i.indexrelid), '{}')
+    from pg_catalog.pg_index i
+    join pg_catalog.pg_class c on c.oid = i.indexrelid
+    cross join lateral (
+      select string_agg(x.key, ', ' order by x.n) as texts,
+             string_agg(case when sync.is_hashable(a.atttypid) then x.key else '(' || x.key || ')::text' end, ', ' order by x.n) as hashed
+        from (select n, pg_get_indexdef(i.indexrelid, n, false) as key from generate_series(1, i.indnkeyatts) n) x
+        join pg_catalog.pg_attribute a on a.attrelid = i.indexrelid and a.attnum = x.n) k
+    cross join lateral (
+      select pg_catalog.array_agg(a.attname::text order by a.attnum) as fields, pg_catalog.array_agg(a.attnum) as columns
+        from base b join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = b.attnum where b.indexrelid = i.indexrelid) f
+   where i.indexrelid in (select indexrelid from needed) and sync.are_owned(p_entity, i.indrelid, f.columns)
+     -- Two records never share the legacy key.
+     and f.fields <> array[p_entity.legacy_key] and f.fields <> array['id']
+   order by c.relname
+$$;
+comment on function sync.giving_keys(public.sync_entities) is
+  'The unique indexes whose values records can exchange. held: SQL over the columns of a row, the hash of what the row holds in the index; null: nothing. fields: the columns that this depends on. generated: the SQL of those among the index''s that are generated.';
+
+create function sync.giving_fields(p_entity public.sync_entities) returns table (field text, slot text, type text, nulls boolean, empties boolean, refers boolean, referred boolean, labels text[])
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select c.name, c.slot, format_type(a.atttypid, a.atttypmod), x.nulls,
+         -- Not of an expression, which may make a value of what is empty, nor where two that are empty count as equal.
+         x.nulls and not exists (
+           select from pg_catalog.pg_index i
+            where i.indrelid = a.attrelid and i.indisunique and (i.indnullsnotdistinct or 0 = any (i.indkey::smallint[]))
+              and (a.attnum = any (i.indkey::smallint[]) or exists (
+                    select from pg_catalog.pg_depend d
+                     where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = i.indexrelid and d.refobjid = i.indrelid
+                       and d.refobjsubid = a.attnum))),
+         exists (select from pg_catalog.pg_constraint f where f.contype = 'f' and f.conrelid = a.attrelid and a.attnum = any (f.conkey)),
+         x.referred,
+         array(select e.enumlabel::text from pg_catalog.pg_enum e where e.enumtypid = to_regtype(c.type) order by e.enumsortorder limit 100)
+    from sync.field_slots(p_entity) c
+    join pg_catalog.pg_attribute a on a.attrelid = to_regclass(format('public.%I', p_entity.target_table)) and a.attname = c.name
+    cross join lateral (select exists (select from pg_catalog.pg_constraint f where f.contype = 'f' and f.confrelid = a.attrelid and a.attnum = any (f.confkey)) as referred) r
+    -- ON UPDATE CASCADE makes NULL of what refers to it, which no value that follows brings back.
+    cross join lateral (select not a.attnotnull and not r.referred as nulls, r.referred) x
+   where c.name <> p_entity.legacy_key and c.name in (select pg_catalog.unnest(g.fields) from sync.giving_keys(p_entity) g)
+$$;
+comment on function sync.giving_fields(public.sync_entities) is
+  'The columns that an entity fills by which a row can give up a unique value: with the type that they are declared as, whether they may be NULL for a moment (nulls) and that gives the value up under each index (empties), whether they refer to rows or are referred to, and the labels of an enum.';
+
+create function sync.kept_keys_sql(p_entity public.sync_entities, p_values text) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Its columns alone are meant by the names in these expressions.
+  select format('lateral (select x.place::integer, x.hash from (select array[%s] as held from (select g.*%s from (%s offset 0) g) v) k cross join lateral pg_catalog.unnest(k.held) with ordinality x (hash, place) where x.hash is not null) h',
+                string_agg(g.held, ', ' order by g.name),
+                (select string_agg(distinct format(', (%s) as %I', e.value, e.key), '') from sync.giving_keys(p_entity) o cross join lateral jsonb_each_text(o.generated) e),
+                p_values)
+    from sync.giving_keys(p_entity) g having count(*) > 0
+$$;
+comment on function sync.kept_keys_sql(public.sync_entities, text) is
+  'SQL, for a join: h.place and h.hash of what the row that p_values selects (the columns of the target table by name) holds in each index of sync.giving_keys. Null: there is none.';
+
+create function sync.held_keys_sql(p_entity public.sync_entities, p_schema text) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select sync.kept_keys_sql(p_entity, format('select t.id, %s from %s t where t.id = p._uuid', string_agg(format('t.%I', c.name), ', '), sync.target_sql(p_entity, p_schema)))
+    from sync.field_slots(p_entity) c
+$$;
+comment on function sync.held_keys_sql(public.sync_entities, text) is 'SQL, for a join: what sync.kept_keys_sql says of the target row of the record p.';
 
 create function sync.find_givers(p_entity public.sync_entities, p_schema text, p_from integer, p_to integer) returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_index record;
+  v_held  text := sync.held_keys_sql(p_entity, p_schema);
+  v_state text;
 begin
-  if to_regclass('pg_temp.page_givers') is null then
-    create temp table page_givers (n integer not null, taker integer not null, field text not null) on commit drop;
-    create index on pg_temp.page_givers (n, taker);
-    create index on pg_temp.page_rows (_uuid);
+  if v_held is null then
+    return false;
   end if;
+  if to_regclass('pg_temp.page_givers') is null then
+    create temp table page_wanted (n integer not null, place integer not null, hash bigint not null) on commit drop;
+    create index on pg_temp.page_wanted (hash);
+    create index on pg_temp.page_wanted (n);
+    create temp table page_givers (n integer not null, taker integer not null, place integer not null, field text) on commit drop;
+    create index on pg_temp.page_givers (n);
+    create index on pg_temp.page_givers (taker);
+    create temp table page_waits (n integer not null, taker integer not null) on commit drop;
+    create index on pg_temp.page_waits (n);
+    create index on pg_temp.page_waits (taker);
+    create temp table page_steps (n integer primary key, step integer) on commit drop;
+    create index on pg_temp.page_steps (step);
+    create temp table page_stand_ins (n integer not null, field text not null, was text, stands text, restored boolean not null, primary key (n, field)) on commit drop;
+    create temp table page_giving (place integer not null, name text not null, rank integer not null, field text not null, slot text not null, type text not null,
+      nulls boolean not null, empties boolean not null, refers boolean not null, referred boolean not null, labels text[] not null) on commit drop;
+    -- One for all slices: a table that is dropped keeps its lock until the commit.
+    create temp table page_order (n integer primary key, step integer not null, now integer not null) on commit drop;
+    -- In whose circles this page has found nothing, in whatever slice.
+    create temp table page_stuck (id uuid primary key) on commit drop;
+    -- Its sequence counts what was tried: no slice that is undone takes that back.
+    create temp table page_tries (n integer generated always as identity) on commit drop;
+  end if;
+  delete from pg_temp.page_wanted;
   delete from pg_temp.page_givers;
-  for v_index in
-    select u.*, g.fields from sync.giving_keys(p_entity) g join sync.unique_keys(p_entity) u using (name)
-  loop
-    execute format($q$
-      insert into pg_temp.page_givers (n, taker, field)
-      select p.n, o.n, f.name
-        from (select v.id as _id, %1$s
-                from (select p._uuid as id, %2$s from pg_temp.page_rows p join pg_temp.page_plan w on w.n = p.n
-                       where p.n between $1 and $2 and w.action in ('insert', 'update', 'review')) v) k
-        -- The unique index is probed once per record, whatever the planner thinks.
-        cross join lateral (select t.id from %3$s t where %4$s and t.id <> k._id offset 0) held
-        join pg_temp.page_rows o on o._uuid = k._id and o.n between $1 and $2
-        join pg_temp.page_rows p on p._uuid = held.id and p.n between $1 and $2
-        join pg_temp.page_plan q on q.n = p.n
-        -- Given up is only what the row's own new value then takes the place of.
-        cross join lateral (select f.name from pg_catalog.unnest(%5$L::text[]) with ordinality f (name, rank) where q.written ? f.name order by f.rank limit 1) f
-    $q$, (select string_agg(format('%s as _k%s', e, n), ', ' order by n) from pg_catalog.unnest(v_index.keys) with ordinality x (e, n)),
-      (select string_agg(format('(p.%s)::%s as %I', c.slot, c.registered, c.name), ', ') from sync.field_slots(p_entity) c),
-      sync.target_sql(p_entity, p_schema),
-      sync.holds_key_sql(v_index.keys, v_index.operators, v_index.nulls_equal) || coalesce(' and (' || v_index.predicate || ')', ''),
-      v_index.fields) using p_from, p_to;
-  end loop;
+  delete from pg_temp.page_giving;
+  insert into pg_temp.page_giving
+  select g.place, g.name, row_number() over (partition by g.place order by not f.empties, x.n), f.field, f.slot, f.type, f.nulls, f.empties, f.refers, f.referred, f.labels
+    from (select row_number() over (order by k.name) as place, k.name, k.fields from sync.giving_keys(p_entity) k) g
+    cross join lateral pg_catalog.unnest(g.fields) with ordinality x (field, n)
+    join sync.giving_fields(p_entity) f using (field);
+  -- What the indexes are made of is the application's, as when its rows are written.
+  perform set_config('search_path', sync.application_path(), true);
+  execute format($q$
+    insert into pg_temp.page_wanted (n, place, hash)
+    select p.n, h.place, h.hash
+      from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
+      left join lateral (select t.id, %1$s from %2$s t where t.id = p._uuid offset 0) t on true
+      cross join %3$s
+     where p.n between $1 and $2 and q.action in ('insert', 'update', 'review')
+  $q$, (select string_agg(format('t.%I', c.name), ', ') from sync.field_slots(p_entity) c), sync.target_sql(p_entity, p_schema),
+    sync.kept_keys_sql(p_entity, (
+      select 'select p._uuid as id, ' || string_agg(format('case when q.action = ''insert'' or q.written ? %1$L then (p.%2$s)::%3$s else t.%1$I end as %1$I',
+                                                           c.name, c.slot, concat_ws('::', c.type, nullif(c.exact, c.type))), ', ')
+        from sync.field_slots(p_entity) c))) using p_from, p_to;
+  execute format($q$
+    insert into pg_temp.page_givers (n, taker, place, field)
+    select p.n, w.n, h.place, (
+             select f.field from pg_temp.page_giving f where f.place = h.place and q.written ? f.field and (f.empties or not f.refers) order by f.rank limit 1)
+      from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
+      cross join %1$s
+      join pg_temp.page_wanted w on w.hash = h.hash and w.place = h.place and w.n <> p.n
+     where p.n between $1 and $2 and q.action in ('update', 'review') and q.written <> '{}'
+       -- Who keeps the value clashes in earnest.
+       and (select o.n from pg_temp.page_wanted o where o.n = p.n and o.place = h.place and o.hash = h.hash limit 1) is null
+  $q$, v_held) using p_from, p_to;
   return exists (select from pg_temp.page_givers);
+-- What an index makes of a record's values may fail. Then the record is told by its write, alone.
+exception when others or assert_failure then
+  get stacked diagnostics v_state = returned_sqlstate;
+  if not sync.is_record_error(v_state) then
+    raise;
+  end if;
+  return false;
 end
 $$;
 comment on function sync.find_givers(public.sync_entities, text, integer, integer) is
-  'Which records n of a slice hold a unique value that another one of it (taker) is to get, by a field of which they can give it up first: into pg_temp.page_givers.';
+  'Which records n of a slice hold a unique value that another one of it (taker) is to get, in which index of sync.giving_keys, and the field by which they can give it up at once: into pg_temp.page_givers. What each record is to hold is in pg_temp.page_wanted.';
 
-create function sync.vacant_sql(p_type text, p_exact text) returns text
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  -- A value that no other row of the page is given, and that hardly any row has: of the record's number p.n, or of its id.
-  select case
-    when p_type in ('smallint', 'integer', 'bigint') then
-      format('%s - p.n', case p_type when 'smallint' then '32767' when 'integer' then '2147483647' else '9223372036854775807' end)
-    when p_type = 'numeric' then
-      format('%s - p.n', coalesce('10::numeric ^ ' || (m.size[1]::integer - coalesce(m.size[2], '0')::integer), '1e30'))
-    when p_type = 'date' then 'date ''5874897-12-31'' - p.n'
-    when p_type in ('timestamp without time zone', 'timestamp with time zone') then
-      format('%s ''294276-12-31 00:00:00'' - p.n * interval ''1 minute''', p_type)
-    when p_type = 'uuid' then 'md5(t.id::text)::uuid'
-    when y.typcategory = 'S' then format('left(md5(t.id::text), %s)', coalesce(m.size[1], '32')) end
-    from (select regexp_match(p_exact, '\((\d+)(?:,(-?\d+))?\)') as size) m
-    left join pg_catalog.pg_type y on y.oid = to_regtype(p_type)
-$$;
-comment on function sync.vacant_sql(text, text) is
-  'SQL: what a column of that type holds while its row has given up a unique value. Null: nothing of the type would do.';
-
-create function sync.vacant_values(p_entity public.sync_entities) returns table (field text, value text)
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select x.name, x.value
-    from (select c.name, case when v.empties then 'null' else sync.vacant_sql(c.type, c.exact) end as value, a.attrelid, a.attnum, v.empties
-            from sync.field_slots(p_entity) c
-            join pg_catalog.pg_attribute a on a.attrelid = to_regclass(format('public.%I', p_entity.target_table)) and a.attname = c.name
-            -- Not of an expression, which may make a value of what is empty, nor where two that are empty count as equal.
-            cross join lateral (select not a.attnotnull and not exists (
-                select from pg_catalog.pg_index i
-                 where i.indrelid = a.attrelid and i.indisunique and (i.indnullsnotdistinct or 0 = any (i.indkey::smallint[]))
-                   and (a.attnum = any (i.indkey::smallint[]) or exists (
-                         select from pg_catalog.pg_depend d
-                          where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = i.indexrelid and d.refobjid = i.indrelid
-                            and d.refobjsubid = a.attnum))) as empties) v) x
-   where x.value is not null
-     and (x.empties or not exists (select from pg_catalog.pg_constraint f
-                                    where f.contype = 'f' and f.conrelid = x.attrelid and x.attnum = any (f.conkey)))
-$$;
-comment on function sync.vacant_values(public.sync_entities) is
-  'The columns that an entity fills by which a row can give up a unique value, and SQL: what they hold meanwhile.';
-
-create function sync.giving_keys(p_entity public.sync_entities) returns table (name text, fields text[])
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select c.relname::text, pg_catalog.array_agg(v.field order by v.value <> 'null', a.attnum)
-    from pg_catalog.pg_index i
-    join pg_catalog.pg_class c on c.oid = i.indexrelid
-    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and (a.attnum = any ((i.indkey::smallint[])[:i.indnkeyatts - 1]) or exists (
-           select from pg_catalog.pg_depend d
-            where 0 = any (i.indkey::smallint[]) and d.classid = 'pg_catalog.pg_class'::regclass and d.objid = i.indexrelid
-              and d.refobjid = i.indrelid and d.refobjsubid = a.attnum))
-    join sync.vacant_values(p_entity) v on v.field = a.attname
-   where i.indrelid = to_regclass(format('public.%I', p_entity.target_table)) and i.indisunique and i.indisvalid and not i.indisprimary
-   group by c.relname
-$$;
-comment on function sync.giving_keys(public.sync_entities) is
-  'For each unique index the columns by which a row can give up its value, the best one first: one that can be empty.';
-
--- Unique values that change places collide row by row, whatever the order: so rows whose value another one of the slice is to
--- get give it up first, but only when a slice was rejected for it.
 create function sync.vacate_statements(p_entity public.sync_entities, p_schema text) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select coalesce(pg_catalog.array_agg(format($q$
-      update %1$s t set %2$I = %3$s
-        from pg_temp.page_rows p
-       where p.n between $1 and $2 and t.id = p._uuid
-         and exists (select from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %2$L)
-    $q$, sync.target_sql(p_entity, p_schema), v.field, v.value) order by v.field), '{}')
-    from sync.vacant_values(p_entity) v
-   where v.field in (select pg_catalog.unnest(g.fields) from sync.giving_keys(p_entity) g)
+  select 'delete from pg_temp.page_stand_ins'::text || coalesce(pg_catalog.array_agg(format($q$
+      with given as (
+        update %1$s t set %2$I = %3$s
+          from pg_temp.page_rows p
+         where p.n between $1 and $2 and t.id = p._uuid
+           and (select g.n from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %2$L limit 1) is not null
+        returning p.n, t.%2$I::text as stands)
+      insert into pg_temp.page_stand_ins (n, field, stands, restored) select n, %2$L, stands, false from given
+    $q$, sync.target_sql(p_entity, p_schema), f.field,
+      case when f.empties then 'null' else format('coalesce(sync.first_stand_in(t.%1$I::text, p.%2$s, %3$L, p.n), t.%1$I::text)::%3$s', f.field, f.slot, f.type) end) order by f.field), '{}')
+    from sync.giving_fields(p_entity) f
+   where f.empties or not f.refers
 $$;
 comment on function sync.vacate_statements(public.sync_entities, text) is
-  'The statements by which rows of a slice give up unique values that others of it are to get, as pg_temp.page_givers says. $1, $2: the slice.';
+  'The statements by which all rows of a slice give up the unique values that others of it are to get, as pg_temp.page_givers says. $1, $2: the slice.';
 
-revoke all on function sync.find_givers(public.sync_entities, text, integer, integer), sync.vacant_sql(text, text),
-  sync.vacant_values(public.sync_entities), sync.giving_keys(public.sync_entities), sync.vacate_statements(public.sync_entities, text) from public;
-grant execute on function sync.find_givers(public.sync_entities, text, integer, integer), sync.vacant_sql(text, text),
-  sync.vacant_values(public.sync_entities), sync.giving_keys(public.sync_entities),
-  sync.vacate_statements(public.sync_entities, text) to isthmus_worker;
+create function sync.restore_statements(p_entity public.sync_entities, p_schema text) returns text[]
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select coalesce(pg_catalog.array_agg(s.statement order by s.checks, s.field), '{}')
+    from (select f.field, false as checks, format($q$
+            update %1$s t set %2$I = (s.was)::%3$s
+              from pg_temp.page_stand_ins s join pg_temp.page_rows p on p.n = s.n
+             where s.n between $1 and $2 and s.field = %2$L and s.restored and t.id = p._uuid
+          $q$, sync.target_sql(p_entity, p_schema), f.field, f.type) as statement
+            from sync.giving_fields(p_entity) f
+          union all
+          select f.field, true, format($q$
+            select sync.refuse_stand_in()
+              from pg_temp.page_stand_ins s join pg_temp.page_rows p on p.n = s.n
+              cross join lateral (select t.%2$I::text as now from %1$s t where t.id = p._uuid offset 0) t
+             where s.n between $1 and $2 and s.field = %2$L
+               and case when s.restored then t.now is distinct from s.was
+                        else t.now is not distinct from s.stands and t.now is distinct from (p.%3$s)::%4$s::text end
+          $q$, sync.target_sql(p_entity, p_schema), f.field, f.slot, f.type)
+            from sync.giving_fields(p_entity) f) s
+$$;
+comment on function sync.restore_statements(public.sync_entities, text) is
+  'The statements that put back what stand-ins took the place of in columns that are not written, and those that refuse a slice of which one still stands, or in which a column that is not written has changed. $1, $2: the slice.';
+
+create function sync.refuse_stand_in() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  raise exception using errcode = 'IS004', message = 'the target has cancelled or changed the write of a row that holds a stand-in';
+end
+$$;
+comment on function sync.refuse_stand_in() is 'Raises IS004: a row would keep a value that stood in for a moment.';
+
+revoke all on function sync.giving_keys(public.sync_entities), sync.giving_fields(public.sync_entities), sync.kept_keys_sql(public.sync_entities, text),
+  sync.held_keys_sql(public.sync_entities, text), sync.find_givers(public.sync_entities, text, integer, integer),
+  sync.vacate_statements(public.sync_entities, text), sync.restore_statements(public.sync_entities, text), sync.refuse_stand_in() from public;
+grant execute on function sync.giving_keys(public.sync_entities), sync.giving_fields(public.sync_entities), sync.kept_keys_sql(public.sync_entities, text),
+  sync.held_keys_sql(public.sync_entities, text), sync.find_givers(public.sync_entities, text, integer, integer),
+  sync.vacate_statements(public.sync_entities, text), sync.restore_statements(public.sync_entities, text), sync.refuse_stand_in() to isthmus_worker;

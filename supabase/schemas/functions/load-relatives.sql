@@ -53,8 +53,11 @@ begin
       return array['IS003'];
     end if;
     v_error := sync.try_slice(v_writes, false, v_from, v_to);
-    if v_error[1] = '23505' and sync.find_givers(p_entity, p_schema, v_from, v_to) then
-      v_error := sync.try_slice(sync.vacate_statements(p_entity, p_schema) || v_writes, false, v_from, v_to);
+    -- AND would go on behind a null.
+    if coalesce(v_error[1] = '23505', false) and sync.find_givers(p_entity, p_schema, v_from, v_to) then
+      v_error := sync.try_exchange(p_entity, p_schema, sync.prepare_statements('vacate', sync.vacate_statements(p_entity, p_schema)),
+        sync.prepare_statements('together', v_writes), sync.prepare_statements('restore', sync.restore_statements(p_entity, p_schema)), false, v_from, v_to);
+      perform sync.forget_statements('(together|vacate|restore)');
     end if;
   end if;
   if v_error is null then

@@ -31,6 +31,7 @@ set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as
 declare
   v_prepared text[] := sync.prepare_statements(p_phase, p_statements);
   v_vacating text[];
+  v_restoring text[];
   v_gives    boolean;
   v_index    text;
   v_clash    text;
@@ -52,8 +53,9 @@ begin
     if v_error[1] = '23505' and v_from < v_to and p_phase = 'write' then
       v_gives := coalesce(v_gives, sync.find_givers(p_entity, p_schema, p_from, p_to));
       if v_gives and exists (select from pg_temp.page_givers where n between v_from and v_to and taker between v_from and v_to) then
-        v_vacating := coalesce(v_vacating, sync.prepare_statements('vacate', sync.vacate_statements(p_entity, p_schema)) || v_prepared);
-        v_error := sync.try_slice(v_vacating, true, v_from, v_to);
+        v_vacating := coalesce(v_vacating, sync.prepare_statements('vacate', sync.vacate_statements(p_entity, p_schema)));
+        v_restoring := coalesce(v_restoring, sync.prepare_statements('restore', sync.restore_statements(p_entity, p_schema)));
+        v_error := sync.try_exchange(p_entity, p_schema, v_vacating, v_prepared, v_restoring, true, v_from, v_to);
         continue when v_error is null;
       end if;
     end if;
@@ -74,7 +76,7 @@ begin
     delete from pg_temp.page_plan where n = v_from;
     insert into pg_temp.page_rejects (n, sqlstate, constraint_name, column_name, other) values (v_from, v_error[1], v_error[2], v_error[3], v_other);
   end loop;
-  perform sync.forget_statements('(' || p_phase || '|vacate|clash)');
+  perform sync.forget_statements('(' || p_phase || '|vacate|restore|clash)');
   perform sync.name_unfit_columns(p_entity, p_from, p_to);
 end
 $$;
@@ -102,34 +104,17 @@ $$;
 comment on function sync.load_slice(public.sync_entities, text, text[], text[], integer, integer) is
   'Runs the statements of a load for the records n in [from, to]: those that classify, then those that write. Rejected records end in pg_temp.page_rejects and have no row in pg_temp.page_plan.';
 
-create function sync.circles(p_next integer[]) returns setof integer[]
-language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_met    integer[] := array_fill(0, array[cardinality(p_next)]);
-  v_at     integer;
-  v_first  integer;
-  v_circle integer[];
+create function sync.keep_stuck() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
-  for v_start in 1 .. cardinality(p_next) loop
-    v_at := v_start;
-    while v_at is not null and v_met[v_at] = 0 loop
-      v_met[v_at] := v_start;
-      v_at := p_next[v_at];
-    end loop;
-    if v_at is not null and v_met[v_at] = v_start then
-      v_first := v_at;
-      v_circle := '{}';
-      loop
-        v_circle := v_circle || v_at;
-        v_at := p_next[v_at];
-        exit when v_at = v_first;
-      end loop;
-      return next v_circle;
-    end if;
-  end loop;
+  if to_regclass('pg_temp.page_stuck') is not null then
+    update pg_temp.page_rejects j set stuck = true
+      from pg_temp.page_stuck s join pg_temp.page_rows p on p._uuid = s.id
+     where j.n = p.n and j.sqlstate = '23505' and j.other is not null and not j.stuck;
+  end if;
 end
 $$;
-comment on function sync.circles(integer[]) is 'Of n things, each of which waits for at most one other (p_next[i], null: none): those that wait for each other in a circle.';
+comment on function sync.keep_stuck() is 'Has rejects told as stuck in whose circles the page found nothing earlier, though it had no tries left for them later.';
 
 create function sync.load_circles(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -141,19 +126,26 @@ declare
   v_next   integer[];
   v_circle integer[];
   v_all    integer[] := '{}';
+  v_some   boolean;
 begin
-  -- All circles together, and then, when one of them is refused, each by itself.
+  -- All circles together, and then, when one of them is refused, each by itself: those in which nothing could stand in only where a value may have become free.
   for v_together in reverse 1 .. 0 loop
     with reject as materialized (
       select j.n, p._uuid, j.other, (row_number() over (order by j.n))::integer as i
         from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n where j.sqlstate = '23505' and j.other is not null)
     select pg_catalog.array_agg(r.n order by r.i), pg_catalog.array_agg(h.i order by r.i) into v_n, v_next
       from reject r left join reject h on h._uuid = r.other;
-    exit when v_n is null;
+    exit when v_n is null or v_together = 0 and sync.tries_spent();
+    if v_together = 1 then
+      -- What others have used up of them is not the circles'.
+      perform sync.renew_tries();
+    end if;
     for v_circle in
       select c.n from (select array(select v_n[x] from pg_catalog.unnest(c) x) as n from sync.circles(v_next) c) c
-       where v_together = 1 or c.n <@ v_all
+       where v_together = 1 or c.n <@ v_all and (v_some or not exists (select from pg_temp.page_rejects j where j.n = any (c.n) and j.stuck))
+       order by exists (select from pg_temp.page_rejects j where j.n = any (c.n) and j.stuck), c.n
     loop
+      exit when sync.tries_spent();
       delete from pg_temp.page_rejects where n = any (v_circle);
       update pg_temp.page_rows p set n = v_after + x.i from pg_catalog.unnest(v_circle) with ordinality x (n, i) where p.n = x.n;
       if v_together = 0 then
@@ -164,9 +156,12 @@ begin
     exit when v_after = v_last;
     if v_together = 1 then
       perform sync.load_slice(p_entity, p_schema, p_reads, p_writes, v_last + 1, v_after);
+      perform sync.keep_stuck();
       v_all := array(select generate_series(v_last + 1, v_after));
+      v_some := exists (select from pg_catalog.unnest(v_all) x (n) where not exists (select from pg_temp.page_rejects j where j.n = x.n));
     end if;
   end loop;
+  perform sync.keep_stuck();
 end
 $$;
 comment on function sync.load_circles(public.sync_entities, text, text[], text[]) is
@@ -174,9 +169,9 @@ comment on function sync.load_circles(public.sync_entities, text, text[], text[]
 
 revoke all on function sync.clash_sql(public.sync_entities, text, text),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
-  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.circles(integer[]),
+  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.keep_stuck(),
   sync.load_circles(public.sync_entities, text, text[], text[]) from public;
 grant execute on function sync.clash_sql(public.sync_entities, text, text),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
-  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.circles(integer[]),
+  sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.keep_stuck(),
   sync.load_circles(public.sync_entities, text, text[], text[]) to isthmus_worker;

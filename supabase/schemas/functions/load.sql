@@ -32,7 +32,7 @@ begin
   ) on commit drop;
   create temp table page_relatives (n integer primary key, k bigint not null, state text not null default 'open', field text, parent bigint)
     on commit drop;
-  create temp table page_rejects (n integer primary key, sqlstate text not null, constraint_name text, column_name text, other uuid)
+  create temp table page_rejects (n integer primary key, sqlstate text not null, constraint_name text, column_name text, other uuid, stuck boolean not null default false)
     on commit drop;
   execute (
     select format(

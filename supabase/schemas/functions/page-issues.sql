@@ -19,6 +19,7 @@ declare
   v_table      regclass := to_regclass(format('public.%I', p_entity.target_table));
   v_cancelling text;
   v_unmarking  text;
+  v_spent      boolean := sync.tries_spent();
 begin
   if exists (select from pg_temp.page_rejects where sqlstate = 'IS004') then
     v_cancelling := sync.cancelling_triggers(v_table, null);
@@ -34,7 +35,10 @@ begin
                           else 'business_rule_violation' end,
              'retry', case when p._leaves and j.sqlstate in ('IS001', 'IS004') then 'person' when j.sqlstate = '23505' and j.other is not null then 'clash' else 'target' end,
              'remedy', case when p._leaves then sync.leave_remedy(j.sqlstate, v_unmarking)
+                            when j.stuck then format('The record exchanges values of the unique index %s with others (the next is %s), and nothing can stand in for one of them meanwhile: every other value is taken, or the type, a constraint or a trigger refuses it. Make the index a DEFERRABLE constraint, or let one of the records have a free value in the source, sync, and then change it to the last one.',
+                                                     j.constraint_name, coalesce('record ' || h.legacy_id, 'another row'))
                             when j.sqlstate = '23505' then coalesce('Record ' || h.legacy_id || ' holds', 'Another target row holds') || ' the same unique value: correct one of the two.'
+                              || case when v_spent and j.other is not null then ' If the two exchange values: this page has tried for others as often as a page may; it is tried again by itself, these first.' else '' end
                             when l.n is not null then l.remedy
                             when j.sqlstate ~ '^(23|44)' then 'The target refuses the record: correct it in the source, or change the constraint.'
                             when j.sqlstate = 'IS001' then 'The target column would cut, round or pad the value, or a trigger changes the number: widen the column, correct the value in the source, or change the trigger. Of a time that its zone skips or has twice, inZone in the entity file says which moment is meant.'
@@ -45,6 +49,8 @@ begin
                             when j.sqlstate = '54000' then 'A value is too long for an index of the target: shorten it in the source, or change the index.'
                             else 'A trigger of the target refuses the record: correct it in the source, or change the trigger.' end,
              'data', jsonb_strip_nulls(jsonb_build_object('sqlstate', j.sqlstate, 'constraint', j.constraint_name, 'parent', l.parent, 'parentId', l.parent_id::text, 'cause', l.cause,
+                       'circle', case when j.stuck then 'stuck' when j.sqlstate = '23505' and j.other is not null and v_spent then 'untried' end,
+                       'tried', nullif(coalesce(t.tried, 0) + case when j.stuck then 1 else 0 end, 0),
                        'triggers', case when j.sqlstate = 'IS004' then case when p._leaves then v_unmarking else v_cancelling end end, 'leaves', case when p._leaves then true end,
                        'clashes_with', case when j.other is not null then jsonb_build_object('legacy_id', h.legacy_id, 'id', j.other) end)),
              'digest', p._digest))
@@ -54,6 +60,11 @@ begin
         select m.legacy_id from public.uuid_mappings_enhanced m
          where m.entity_type = p_entity.entity_type and m.entity_uuid = j.other limit 1) m on true
       left join public.sync_planned_records r on r.execution_id = p_plan and r.entity_id = p_entity.id and r.id = j.other
+      -- What is told of a circle is told of the pages before, too.
+      left join lateral (
+        select (c.conflict_data ->> 'tried')::integer as tried from public.sync_conflicts c
+         where (j.stuck or v_spent) and j.sqlstate = '23505' and j.other is not null
+           and c.entity_id = p_entity.id and c.source_record_id = p._key and c.state = 'open' limit 1) t on true
       cross join lateral (select coalesce(m.legacy_id, r.legacy_id) as legacy_id) h), '[]') || coalesce((
     select jsonb_agg(jsonb_build_object(
              'k', r.k, 'state', 'waiting', 'type', 'foreign_key_violation', 'field', r.field, 'rule', 'parent_missing@1',
