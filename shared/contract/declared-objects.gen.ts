@@ -90,7 +90,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.alert_kinds()",
-    digest: "2451ba12ab",
+    digest: "a20214b8ce",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/alert-kinds.sql",
   },
@@ -695,7 +695,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.finish_execution(uuid,public.sync_execution_status,jsonb)",
-    digest: "d459283fca",
+    digest: "392232c04a",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -729,7 +729,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/plan-report.sql",
   },
-  { object: "function sync.forget_job_alerts()", digest: "e5b346b352", rights: [], file: "schemas/functions/jobs.sql" },
+  { object: "function sync.forget_job_alerts()", digest: "f2de53c7fa", rights: [], file: "schemas/functions/jobs.sql" },
   {
     object: "function sync.forget_plan(uuid,smallint,integer)",
     digest: "ccff9a8e82",
@@ -1711,6 +1711,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/rules.sql",
   },
   {
+    object: "function sync.run_figures(uuid[])",
+    digest: "dc3a623536",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/usual-runs.sql",
+  },
+  {
     object: "function sync.schema_version()",
     digest: "261c8684fc",
     rights: ["isthmus_worker EXECUTE"],
@@ -1769,6 +1775,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "7ac2b38baf",
     rights: [],
     file: "schemas/functions/alert-messages.sql",
+  },
+  {
+    object: "function sync.shown_figure(numeric,text)",
+    digest: "6fb84c5522",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/usual-runs.sql",
   },
   {
     object: "function sync.shown_value(jsonb,integer)",
@@ -1969,6 +1981,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/sending.sql",
   },
   {
+    object: "function sync.tell_unusual(uuid)",
+    digest: "0d9488896c",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/usual-runs.sql",
+  },
+  {
     object: "function sync.tell_work(smallint,jsonb,jsonb)",
     digest: "17d623413a",
     rights: ["isthmus_worker EXECUTE"],
@@ -2080,6 +2098,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/entity-shapes.sql",
   },
   {
+    object: "function sync.usual_runs(uuid)",
+    digest: "9bf19a07f6",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/usual-runs.sql",
+  },
+  {
     object: "function sync.vacant_sql(text,text)",
     digest: "3d73d91b22",
     rights: ["isthmus_worker EXECUTE"],
@@ -2139,6 +2163,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "f2663096c0",
     rights: [],
     file: "schemas/functions/deliver-alerts.sql",
+  },
+  {
+    object: "function sync.weigh_run(uuid,numeric)",
+    digest: "01ad240e01",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/usual-runs.sql",
   },
   {
     object: "function sync.with_types(public.sync_entities)",

@@ -157,6 +157,7 @@ begin
     perform sync.close_stalled_alerts(p_execution);
     perform sync.close_ended_alerts(p_execution);
     perform sync.keep_compared(p_execution);
+    perform sync.tell_unusual(p_execution);
   end if;
   if p_status = 'failed' and not exists (select from public.sync_executions where id = p_execution and dry_run) then
     perform sync.raise_alert('execution_failed', 'critical', null, p_execution, null,

@@ -58,7 +58,9 @@ create function sync.forget_job_alerts() returns trigger
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   -- Under its new name a job is told again.
-  perform sync.close_alerts(array(select id from public.sync_alerts where kind in ('job_failed', 'job_waits') and job_id = old.id and closed_at is null));
+  perform sync.close_alerts(array(
+    select id from public.sync_alerts
+     where (kind in ('job_failed', 'job_waits') or kind = 'unusual_run' and (tg_op = 'DELETE' or new.name <> old.name)) and job_id = old.id and closed_at is null));
   return case when tg_op = 'DELETE' then old else new end;
 end
 $$;
