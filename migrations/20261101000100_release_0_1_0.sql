@@ -295,7 +295,7 @@ create table public.sync_jobs (
   alarms            jsonb not null default '{}',
   taken_at          timestamptz,
   check (schedule_type = 'on_demand' or cron_expression is not null),
-  constraint alarms_are_numbers check (jsonb_typeof(alarms) = 'object' and alarms - array['lag_minutes', 'window_minutes', 'band_factor'] = '{}'
+  constraint alarms_are_numbers check (jsonb_typeof(alarms) = 'object' and alarms - array['lag_minutes', 'window_minutes', 'band_factor', 'retries'] = '{}'
     and not alarms @? '$.* ? (!(@.type() == "number" && @ > 0))')
 );
 comment on table public.sync_jobs is 'What is synced on a schedule. sync-tick starts every enabled job that is due.';
@@ -311,7 +311,7 @@ comment on column public.sync_jobs.last_error is
 comment on column public.sync_jobs.succeeded_at is 'When its latest execution that succeeded had ended.';
 comment on column public.sync_jobs.taken_at is 'When a tick took it up that has not come to an end with it yet: still so when it is due again, that tick was killed.';
 comment on column public.sync_jobs.alarms is
-  'When people are told: {"lag_minutes": 240} that an entity of the job has not been in step for so long, {"window_minutes": 90} that an execution works for so long, {"band_factor": 3} of a run that is so many times as far from its usual band. Without: docs/reference.md.';
+  'When people are told: {"lag_minutes": 240} that an entity of the job has not been in step for so long, {"window_minutes": 90} that an execution works for so long, {"retries": 10} that a page was tried in vain so often, {"band_factor": 3} of a run that is so many times as far from its usual band. Without: docs/reference.md.';
 comment on column public.sync_jobs.waits_since is 'Since when it is due and could not begin for a reason that passes.';
 comment on column public.sync_jobs.success_told_at is 'Of which success the heartbeat address was told.';
 
@@ -1592,6 +1592,10 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'sync_identities where accepted_at is null.',
      'If it is the right one, put your name into accepted_by. If not, correct its TARGET_DB_URL.',
      'What comes next is known (sync.ask_for_identities).'),
+    ('internal_error', 'An error that nobody has expected ended a page or a part of a tick: a defect of Isthmus, or something that nobody has met yet. A page is tried again, ISTHMUS_PAGE_TRIES times at most, and then stopped alone.',
+     'page.failed or tick.failed in the log of sync-page or sync-tick at that time; last_error in sync_chains.',
+     'Report it with the log lines. Nothing is half done: every page is one commit. If it stays, leave the entity out of the jobs until it is mended.',
+     'A whole execution that began later has come through with the entity (sync.close_ended_alerts); of a tick, the part works and has done so for ten minutes (sync.end_tick).'),
     ('job_failed', 'A job cannot begin.',
      'last_error of the job in sync_jobs, or npm run sync -- jobs.',
      'Do what last_error says. A change of the job has it looked at afresh; next_execution_at = now() runs it at the next tick.',
@@ -1600,10 +1604,14 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'npm run sync -- status of the execution: which entity, how fast. duration_ms in sync_page_log says where the time goes.',
      'If it goes on, wait. If source or target are slow, look at what else works there. npm run sync -- cancel ends it at the next commit. To expect more, set alarms of the job: {"window_minutes": 180}.',
      'The execution has ended (sync.tell_work).'),
-    ('job_waits', 'A job is due, and has waited for 15 minutes, or three tries, for what keeps it from beginning. It is tried again by itself; after an hour the alert is critical. Behind another execution of the same entities six hours are a warning.',
+    ('job_waits', 'A job is due, and has waited for 15 minutes, or three tries, for what keeps it from beginning. It is tried again by itself; after an hour the alert is critical, and at once where the error is one that nobody has expected (INTERNAL); such a job is tried five times. Behind another execution of the same entities six hours are a warning.',
      'last_error and waits_since of the job in sync_jobs, or npm run sync -- jobs.',
      'Do what the message says. Where another execution of the same entities runs, look whether it comes to its end: npm run sync -- status.',
      'The job has begun an execution (sync.begin_job), has failed (sync.fail_job), or is deleted, paused, renamed or without a time (sync.forget_job_alerts).'),
+    ('page_retried', 'A page has been tried in vain seven times, or as often as its job says (retries), and is still being tried. Its entity stands still; the others go on.',
+     'last_error and failures in sync_chains, details.error of the alert, and page.failed in the log of sync-page.',
+     'Do what the message says. Nothing is lost: the page is tried again after at most five minutes, and stopped after ISTHMUS_PAGE_TRIES (page_stalled). To be told later, set alarms of the job: {"retries": 12}.',
+     'The page has landed, or its chain has ended (sync.tell_retried_pages).'),
     ('page_stalled', 'A page made no progress after all its tries and was stopped. The other chains go on.',
      'details of the alert, last_error in sync_chains, and the log of sync-page.',
      'Do what the remedy in details says, then start again. What was committed stays.',
@@ -1676,6 +1684,10 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'details.findings of the alert: of each entity the figure, the band of the earlier runs (from the tenth to the ninetieth percentile) and their median. npm run sync -- status of the execution.',
      'Look whether the source was written to as usual: an import that did not run, a table that was emptied or filled, a SOURCE_DB_URL that leads to a copy. For rejects see npm run sync -- queue. If it is meant so, acknowledge it. To be told of less, set alarms of the job: {"band_factor": 3}.',
      'The next execution by the same trigger is as usual; where none comes, a day after somebody has acknowledged it; a job that is deleted or renamed takes it along (sync.tell_unusual, sync.forget_job_alerts).'),
+    ('validation_failed', 'After an execution both sides of an entity still differ in counts or money, and reading the differing records once more did not help.',
+     'details.legacy_ids of the alert, and counts and sums of both sides in sync_reports (control_totals:<entity>) of the execution.',
+     'Look at these records on both sides: does a trigger or a person change the target while it is compared, or does the source answer with other values each time? Then npm run sync -- start <entity> --full.',
+     'A later comparison of the entity finds no difference (sync.tell_differences).'),
     ('written_otherwise', 'A trigger of the target changes what the sync writes.',
      'sync_warnings of the entity: the records; details of the alert: fields and triggers.',
      'Leave these fields out of the entity file, or change the trigger (current_setting(''isthmus.sync'', true)).',
@@ -7354,6 +7366,9 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
               where f.id = a.execution_id
                 and (f.started_at > x.started_at or not x.entities @> sync.kept_entities(f.source_id, f.entities) or x.selective and not f.selective
                      or not w.whole and exists (select from public.sync_chains c where c.execution_id = f.id and c.capture = 'validate')))
+           -- That it did not come back at the next try says nothing of the next run.
+           when 'internal_error' then w.whole and not x.selective and x.started_at > a.last_seen_at
+             and (a.entity_id is null or exists (select from public.sync_entities e where e.id = a.entity_id and e.entity_type = any (x.entities)))
            when 'source_restored' then w.whole and x.entities @> sync.kept_entities(a.source_id, array(select jsonb_array_elements_text(a.details -> 'entities')))
            when 'target_restored' then w.whole and not exists (
              select from public.sync_checkpoints k join public.sync_entities e on e.source_id = k.source_id and e.entity_type = k.entity_type
@@ -7708,14 +7723,15 @@ begin
    where j.id = k.id returning j.* into v_job;
   v_waits := clock_timestamp() - v_job.waits_since;
   -- A blip of a minute is nobody's work, and a first load may take a night: what stops it has alerts of its own.
-  if v_waits >= interval '6 hours' or not v_behind and (v_job.attempts >= 3 or v_waits >= interval '15 minutes') then
-    perform sync.raise_job_alert('job_waits', case when v_behind or v_waits < interval '1 hour' then 'warning' else 'critical' end, v_job,
+  -- An error that nobody has expected is told at once.
+  if v_waits >= interval '6 hours' or not v_behind and (v_job.attempts >= 3 or v_waits >= interval '15 minutes') or p_error ->> 'code' = 'INTERNAL' then
+    perform sync.raise_job_alert('job_waits', case when (v_behind or v_waits < interval '1 hour') and p_error ->> 'code' <> 'INTERNAL' then 'warning' else 'critical' end, v_job,
       format('The job %s has waited since %s for what keeps it from beginning', v_job.name, to_char(v_job.waits_since at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')));
   end if;
 end
 $$;
 comment on function sync.put_off_job(uuid, jsonb, timestamptz) is
-  'The job could not begin for a reason that passes: it is tried again at that time. After three tries, or 15 minutes, an alert tells it; behind another execution after six hours.';
+  'The job could not begin for a reason that passes: it is tried again at that time. After three tries, or 15 minutes, an alert tells it; behind another execution after six hours; an error that nobody has expected at once.';
 
 create function sync.fail_job(p_job uuid, p_error jsonb, p_next timestamptz) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -8166,6 +8182,67 @@ grant execute on function sync.hold_chain(uuid, bigint), sync.hold_page(uuid, bi
   sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric), sync.latest_starts(text[], text),
   sync.close_chain(uuid, public.sync_entities) to isthmus_worker;
 
+-- supabase/schemas/functions/page-errors.sql
+
+-- Purpose: tell of pages that are tried again and again while they are, and at once of errors that nobody has expected.
+-- Locks:   the open alerts of these kinds.
+
+create function sync.tell_internal(p_chain public.sync_chains, p_error jsonb) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  select sync.raise_alert('internal_error', 'critical', null, x.id, p_chain.entity_id,
+           format('An error that nobody has expected ended page %s of %s (%s). %s See page.failed in the log of sync-page at that time.', p_chain.page,
+             coalesce(e.entity_type, 'both sides'), p_chain.capture,
+             case when p_chain.state = 'open' then 'It is tried again, ISTHMUS_PAGE_TRIES times at most; nothing is half done.' else 'Its chain has failed.' end),
+           jsonb_build_object('entity', e.entity_type, 'capture', p_chain.capture, 'page', p_chain.page, 'failures', p_chain.failures, 'error', p_error),
+           p_chain.capture::text)
+    from public.sync_executions x left join public.sync_entities e on e.id = p_chain.entity_id
+   where x.id = p_chain.execution_id and not x.dry_run
+$$;
+comment on function sync.tell_internal(public.sync_chains, jsonb) is 'Opens or counts the alert internal_error about a page: at its first occurrence.';
+
+create function sync.tell_retried_pages(p_source_id smallint, p_tries integer) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  -- With pauses of 1, 2, 4, ... seconds these are two minutes; a blip is nobody's work.
+  c_retries constant integer := 7;
+  v_page    record;
+  v_kept    uuid[] := '{}';
+begin
+  for v_page in
+    select c.entity_id, e.entity_type, c.capture::text as capture, count(*) as chains, max(c.tries) as tries, (array_agg(c.page order by c.tries desc, c.id))[1] as page,
+           (array_agg(c.execution_id order by c.tries desc, c.id))[1] as execution, (array_agg(c.last_error order by c.tries desc, c.id))[1] as error
+      from (select o.*, o.failures + coalesce(o.lease_until <= clock_timestamp(), false)::integer as tries from public.sync_chains o where o.state = 'open') c
+      join public.sync_executions x on x.id = c.execution_id
+      left join public.sync_entities e on e.id = c.entity_id
+      left join public.sync_jobs j on j.id = x.job_id
+     where x.source_id = p_source_id and x.status = 'running' and not x.dry_run
+       and c.tries >= least(coalesce((j.alarms ->> 'retries')::numeric, c_retries), greatest(p_tries - 1, 1))
+       -- What nobody has expected is told by itself.
+       and c.last_error ->> 'code' is distinct from 'INTERNAL'
+     group by 1, 2, 3
+  loop
+    perform sync.raise_alert('page_retried', 'warning', p_source_id, v_page.execution, v_page.entity_id,
+      format('Page %s of %s (%s) has been tried %s times in vain%s. After %s times its chain is stopped alone. %s', v_page.page,
+        coalesce(v_page.entity_type, 'both sides'), v_page.capture, v_page.tries,
+        coalesce(', the last time with ' || (v_page.error ->> 'code') || coalesce(', SQLSTATE ' || (v_page.error ->> 'sqlstate'), '')
+                 || coalesce(', ' || nullif(v_page.error ->> 'reason', v_page.error ->> 'sqlstate'), ''), ': whoever takes it is killed'), p_tries,
+        coalesce(v_page.error ->> 'remedy', 'See the log of sync-page.')),
+      jsonb_build_object('entity', v_page.entity_type, 'capture', v_page.capture, 'page', v_page.page, 'tries', v_page.tries, 'chains', v_page.chains, 'error', v_page.error),
+      v_page.capture);
+    v_kept := v_kept || array(select a.id from public.sync_alerts a
+                               where a.kind = 'page_retried' and a.source_id = p_source_id and a.entity_id is not distinct from v_page.entity_id
+                                 and a.subject = v_page.capture and a.closed_at is null);
+  end loop;
+  perform sync.close_alerts(array(
+    select a.id from public.sync_alerts a where a.kind = 'page_retried' and a.source_id = p_source_id and a.closed_at is null and a.id <> all (v_kept)));
+end
+$$;
+comment on function sync.tell_retried_pages(smallint, integer) is
+  'Opens or counts the alert page_retried for pages that were tried in vain seven times, or as often as their job says (retries), and closes it where none is any more: the page has landed, or its chain has ended. p_tries: after how many a chain is stopped.';
+
+revoke all on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer) from public;
+grant execute on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer) to isthmus_worker;
+
 -- supabase/schemas/functions/page-claims.sql
 
 -- Purpose: claim a page under a lease, or give it back.
@@ -8312,6 +8389,9 @@ begin
          due_at = case when p_retry_seconds is not null then clock_timestamp() + make_interval(secs => p_retry_seconds) end
    where id = p_chain and lease = p_lease and state = 'open'
   returning * into v_chain;
+  if p_page_size is null and v_chain.id is not null and p_error ->> 'code' = 'INTERNAL' then
+    perform sync.tell_internal(v_chain, p_error);
+  end if;
   if p_page_size is not null and v_chain.id is not null then
     return jsonb_build_array(jsonb_build_object('chain', v_chain.id, 'page', v_chain.page, 'execution', v_chain.execution_id, 'sends', v_chain.sends + 1));
   end if;
@@ -10211,6 +10291,25 @@ $$;
 comment on function sync.edited_records(smallint, text[]) is
   'Landed records whose target row no longer holds what the sync left in one of these columns (kept as hashes: in any column); what was decided for the target is such an edit.';
 
+create function sync.tell_differences(p_chain public.sync_chains) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  perform sync.raise_alert('validation_failed', 'critical', null, p_chain.execution_id, e.id,
+      format('Both sides of %s still differ after the differing records were read once more: %s records. Which, and counts and sums of both sides, stand in sync_reports (control_totals:%s) of the execution.',
+        e.entity_type, jsonb_array_length(r.body -> 'differing'), e.entity_type),
+      jsonb_build_object('code', 'CONTROL_TOTALS_DIFFER', 'records', jsonb_array_length(r.body -> 'differing'),
+        'legacy_ids', jsonb_path_query_array(r.body, '$.differing[0 to 99]')))
+     from public.sync_reports r join public.sync_executions x on x.id = r.execution_id join public.sync_entities e on e.source_id = x.source_id and e.entity_type = substr(r.kind, 16)
+    where r.execution_id = p_chain.execution_id and r.kind like 'control\_totals:%' and r.round = p_chain.round and jsonb_array_length(r.body -> 'differing') > 0;
+  perform sync.close_alerts(array(
+    select a.id from public.sync_executions x join public.sync_alerts a on a.source_id = x.source_id join public.sync_entities e on e.id = a.entity_id
+      join public.sync_reports r on r.execution_id = p_chain.execution_id and r.kind = 'control_totals:' || e.entity_type and r.round = p_chain.round
+     where x.id = p_chain.execution_id and a.kind = 'validation_failed' and a.closed_at is null and jsonb_array_length(r.body -> 'differing') = 0));
+end
+$$;
+comment on function sync.tell_differences(public.sync_chains) is
+  'Opens or counts the alert validation_failed of each entity in which both sides differ at the end of a comparison, and closes that of each in which they do not.';
+
 create function sync.commit_validation(p_chain uuid, p_lease bigint, p_entity_id smallint, p_report jsonb, p_recheck bigint[],
   p_last boolean, p_lease_seconds integer) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10255,6 +10354,7 @@ begin
          set state = 'blocked', due_at = null, round = 2, page = page + 1, "cursor" = null, lease_until = null, sends = 0, failures = 0
        where id = p_chain;
     else
+      perform sync.tell_differences(v_chain);
       update public.sync_chains set state = 'done', closed_at = now(), due_at = null, page = page + 1, lease_until = null
        where id = p_chain;
       perform sync.finish_execution(v_chain.execution_id,
@@ -10269,9 +10369,9 @@ $$;
 comment on function sync.commit_validation(uuid, bigint, smallint, jsonb, bigint[], boolean, integer) is
   'Stores the comparison of one entity, and has the records p_recheck read again; after the last one compares everything once more, or finishes the execution.';
 
-revoke all on function sync.edited_records(smallint, text[]),
+revoke all on function sync.edited_records(smallint, text[]), sync.tell_differences(public.sync_chains),
   sync.commit_validation(uuid, bigint, smallint, jsonb, bigint[], boolean, integer) from public;
-grant execute on function sync.edited_records(smallint, text[]),
+grant execute on function sync.edited_records(smallint, text[]), sync.tell_differences(public.sync_chains),
   sync.commit_validation(uuid, bigint, smallint, jsonb, bigint[], boolean, integer) to isthmus_worker;
 
 -- supabase/schemas/functions/begin.sql
@@ -10488,6 +10588,11 @@ comment on function sync.note_idle_parts(uuid, text[]) is 'Which parts of a tick
 create function sync.note_failed_parts(p_id uuid, p_failed text[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_ticks set failed = p_failed where id = p_id;
+  -- What nobody has expected is told at once.
+  select sync.raise_alert('internal_error', 'critical', null, null, null,
+           format('An error that nobody has expected ended the part %s of a tick. The other parts go on, and it is tried with the next tick. See tick.failed in the log of sync-tick at that time.', split_part(f, ':', 1)),
+           jsonb_build_object('part', split_part(f, ':', 1), 'code', 'INTERNAL'), 'tick ' || split_part(f, ':', 1))
+    from unnest(p_failed) f where f like '%: INTERNAL';
   -- What fails three times one after the other does not pass by itself, whatever the errors are. A part that looks seldom is counted by its own looks.
   select sync.raise_alert('tick_part_failed', 'critical', null, null, null,
            format('A part of the work of sync-tick fails each time: %s. What it does is not done; the other parts go on. See tick.failed in the log of sync-tick.', f), '{}', split_part(f, ':', 1))
@@ -10517,6 +10622,11 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
     select a.id from public.sync_alerts a
      where a.kind = 'tick_part_failed' and a.closed_at is null
        and not exists (select from public.sync_ticks t cross join unnest(t.failed || t.idle) f where t.id = p_id and (f like '%: %' or f = any (t.idle)) and split_part(f, ':', 1) = a.subject)));
+  -- One that passes by the next tick is told all the same.
+  select sync.close_alerts(array(
+    select a.id from public.sync_alerts a
+     where a.kind = 'internal_error' and a.subject like 'tick %' and a.closed_at is null and a.last_seen_at <= clock_timestamp() - interval '10 minutes'
+       and not exists (select from public.sync_ticks t cross join unnest(t.failed || t.idle) f where t.id = p_id and 'tick ' || split_part(f, ':', 1) = a.subject)));
   select sync.apply_alert_notes();
   select sync.forget_ticks();
 $$;

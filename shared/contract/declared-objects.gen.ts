@@ -90,7 +90,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.alert_kinds()",
-    digest: "a20214b8ce",
+    digest: "1f8e1abae2",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/alert-kinds.sql",
   },
@@ -362,7 +362,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.close_ended_alerts(uuid)",
-    digest: "a64194de98",
+    digest: "7451953763",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -422,7 +422,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.commit_validation(uuid,bigint,smallint,jsonb,bigint[],boolean,integer)",
-    digest: "6950ced4c1",
+    digest: "3cb7360f4a",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/validation.sql",
   },
@@ -587,7 +587,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.end_tick(uuid)",
-    digest: "b026b62323",
+    digest: "093da7fc96",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ticks.sql",
   },
@@ -756,7 +756,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.give_back_page(uuid,bigint,jsonb,integer,integer)",
-    digest: "388e603702",
+    digest: "b790eb53de",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-claims.sql",
   },
@@ -1243,7 +1243,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.note_failed_parts(uuid,text[])",
-    digest: "3cc0421c78",
+    digest: "2f9ea94f38",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ticks.sql",
   },
@@ -1483,7 +1483,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.put_off_job(uuid,jsonb,timestamp with time zone)",
-    digest: "a5c0eb23ea",
+    digest: "df0913fc76",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/jobs.sql",
   },
@@ -1951,10 +1951,22 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/decided-fields.sql",
   },
   {
+    object: "function sync.tell_differences(public.sync_chains)",
+    digest: "e051702af2",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/validation.sql",
+  },
+  {
     object: "function sync.tell_digest(uuid,public.sync_entities,jsonb)",
     digest: "ab009357be",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sides.sql",
+  },
+  {
+    object: "function sync.tell_internal(public.sync_chains,jsonb)",
+    digest: "ae38474519",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/page-errors.sql",
   },
   {
     object: "function sync.tell_otherwise(public.sync_entities,uuid,text[])",
@@ -1967,6 +1979,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "20d5bfbc59",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sending.sql",
+  },
+  {
+    object: "function sync.tell_retried_pages(smallint,integer)",
+    digest: "ebaa761059",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/page-errors.sql",
   },
   {
     object: "function sync.tell_undelivered(boolean,boolean,text)",

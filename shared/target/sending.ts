@@ -82,6 +82,11 @@ export async function tellUnrunPages(target: Queryable, sourceId: number): Promi
   await query(target, "target", "select sync.tell_unrun_pages($1::integer::smallint)", [sourceId]);
 }
 
+/** Opens, counts or closes the alerts about pages that are tried in vain. */
+export async function tellRetriedPages(target: Queryable, sourceId: number, tries: number): Promise<void> {
+  await query(target, "target", "select sync.tell_retried_pages($1::integer::smallint, $2)", [sourceId, tries]);
+}
+
 export interface Alert {
   readonly kind: string;
   readonly severity: "warning" | "critical";

@@ -6,7 +6,7 @@ import { lookAtShapes } from "../target/entity-shapes.ts";
 import { beginExecution, beginSource, checkpoints } from "../target/plan.ts";
 import { advanceExecutions, entitiesWithPendingKeys, releaseWaiting, tendQueue } from "../target/release.ts";
 import { forgetClosedPlans } from "../target/planned-records.ts";
-import { overduePages, tellRefusedSends, tellUnrunPages } from "../target/sending.ts";
+import { overduePages, tellRefusedSends, tellRetriedPages, tellUnrunPages } from "../target/sending.ts";
 import { sourcePosition } from "../source/position.ts";
 import { beginTick, endTick, undelivered } from "../target/ticks.ts";
 import { holdsWhatWasRead } from "../plan/choose-capture.ts";
@@ -109,6 +109,7 @@ async function sweep(context: Context): Promise<number> {
   const sent = await sendPages(context, await overduePages(context.target, SWEEP_LIMIT));
   await tellRefusedSends(context.target, sourceId);
   await tellUnrunPages(context.target, sourceId);
+  await tellRetriedPages(context.target, sourceId, context.config.ISTHMUS_PAGE_TRIES);
   return sent;
 }
 
