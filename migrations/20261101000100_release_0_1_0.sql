@@ -1632,6 +1632,10 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'sync_identities where accepted_at is null.',
      'If it is right, put your name into accepted_by. If not, correct SOURCE_DB_URL.',
      'What comes next is known (sync.ask_for_identities).'),
+    ('source_refuses', 'The source refuses connections, or does not answer: refused, a password that is not taken, TLS, too many connections, no route. Pages and jobs wait, and are tried again.',
+     'details.reason of the alert; last_error in sync_chains and sync_jobs.',
+     'Do what the message says: the address and password of SOURCE_DB_URL, SOURCE_DB_TLS and SOURCE_DB_CA, the connections that the server allows its role, its firewall. A page is stopped after ISTHMUS_PAGE_TRIES; a job is tried every half hour.',
+     'A tick has reached the source (watchSource).'),
     ('source_restored', 'The source stands before what was read from it already: a backup, or transactions lost in a crash.',
      'details.entities of the alert.',
      'Nothing: everything is read again. Tell those who work in the source what they may have lost.',
@@ -1648,6 +1652,10 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'sync_identities where accepted_at is null.',
      'If it is right, put your name into accepted_by. If not, correct TARGET_DB_URL.',
      'What comes next is known (sync.ask_for_identities).'),
+    ('target_refuses', 'The functions do not reach this database: it, or the pooler before it, refuses their connections, or nobody answers at TARGET_DB_URL. Nothing begins and nothing is resumed.',
+     'status_code and error in sync_ticks, and the log of sync-tick.',
+     'Do what the message says: the address and password of TARGET_DB_URL, TARGET_DB_TLS and TARGET_DB_CA, the connections of the project, its network restrictions.',
+     'A tick has worked (sync.end_tick, sync.watch_tick).'),
     ('target_restored', 'The target was put back to an older state, or is a copy.',
      'sync_executions: the latest ones that are known here.',
      'Nothing: the next execution of each entity compares both sides. Edits that people made since the backup are lost with it.',
@@ -8219,6 +8227,9 @@ begin
        and c.tries >= least(coalesce((j.alarms ->> 'retries')::numeric, c_retries), greatest(p_tries - 1, 1))
        -- What nobody has expected is told by itself.
        and c.last_error ->> 'code' is distinct from 'INTERNAL'
+       -- What waits for a source that refuses is told by that.
+       and not (coalesce(c.last_error ->> 'code', '') = 'SOURCE_UNAVAILABLE'
+                and exists (select from public.sync_alerts a where a.kind = 'source_refuses' and a.source_id = p_source_id and a.closed_at is null))
      group by 1, 2, 3
   loop
     perform sync.raise_alert('page_retried', 'warning', p_source_id, v_page.execution, v_page.entity_id,
@@ -8240,8 +8251,20 @@ $$;
 comment on function sync.tell_retried_pages(smallint, integer) is
   'Opens or counts the alert page_retried for pages that were tried in vain seven times, or as often as their job says (retries), and closes it where none is any more: the page has landed, or its chain has ended. p_tries: after how many a chain is stopped.';
 
-revoke all on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer) from public;
-grant execute on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer) to isthmus_worker;
+create function sync.source_refused(p_source_id smallint) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select exists (select from public.sync_alerts where kind = 'source_refuses' and source_id = p_source_id and closed_at is null)
+      or exists (select from public.sync_chains c join public.sync_executions x on x.id = c.execution_id
+                  where c.state = 'open' and c.failures > 0 and c.last_error ->> 'code' = 'SOURCE_UNAVAILABLE' and x.source_id = p_source_id)
+      or exists (select from public.sync_jobs where enabled and waits_since is not null and last_error ->> 'code' = 'SOURCE_UNAVAILABLE')
+      or exists (select from (select failed from public.sync_ticks where ended_at is not null order by created_at desc limit 1) t cross join unnest(t.failed) f
+                  where f like '%: SOURCE_UNAVAILABLE')
+$$;
+comment on function sync.source_refused(smallint) is
+  'Whether a page, a job or the tick before has met a source that does not answer, or that is told: sync-tick asks it then.';
+
+revoke all on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer), sync.source_refused(smallint) from public;
+grant execute on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer), sync.source_refused(smallint) to isthmus_worker;
 
 -- supabase/schemas/functions/page-claims.sql
 
@@ -10617,7 +10640,7 @@ comment on function sync.held_up() is 'What waits although ticks work: jobs that
 create function sync.end_tick(p_id uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_ticks set ended_at = clock_timestamp(), failed = failed || sync.held_up() where id = p_id;
-  select sync.close_alerts(array(select id from public.sync_alerts where kind in ('tick_missing', 'tick_refused') and closed_at is null));
+  select sync.close_alerts(array(select id from public.sync_alerts where kind in ('tick_missing', 'tick_refused', 'target_refuses') and closed_at is null));
   select sync.close_alerts(array(
     select a.id from public.sync_alerts a
      where a.kind = 'tick_part_failed' and a.closed_at is null
@@ -10796,7 +10819,8 @@ begin
   execute $sql$
     update public.sync_ticks t set answered_at = clock_timestamp(), status_code = a.status_code, timed_out = coalesce(a.timed_out, false),
            error = coalesce(left(regexp_replace(a.error_msg, '[^ -~]', '?', 'g'), 200),
-                            case when a.status_code <> 202 then substring(left(a.content, 2000) from '"code":"([A-Z_]{1,60})"') end)
+                            case when a.status_code <> 202 then substring(left(a.content, 2000) from '"code":"([A-Z_]{1,60})"')
+                                 || case when a.content like '%"code":"TARGET_UNAVAILABLE"%' then coalesce(' ' || substring(left(a.content, 2000) from '"reason":"([A-Za-z0-9_]{1,60})"'), '') else '' end end)
       from (select distinct on (c.id) c.id, r.status_code, r.timed_out, r.error_msg, r.content
               from (select id, status_code, timed_out, error_msg, content, created from net._http_response where created >= $2 order by created desc limit 5000) r
              cross join lateral (select p.id from public.sync_ticks p
@@ -10880,6 +10904,12 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
       'Deploy the functions of that release: npm run sync -- setup --upgrade, from a checkout of it. Until then nothing begins, and nothing is lost.', p_status)
     when p_error = 'TRIGGERS_OFF' then format('with status %s, TRIGGERS_OFF: the worker''s sessions have session_replication_role = replica, so that neither foreign keys nor triggers would hold. '
       'As a superuser: alter role isthmus_worker reset session_replication_role, or the same for the database. Until then nothing begins, and nothing is lost.', p_status)
+    when p_error like 'TARGET_UNAVAILABLE%' then format('with status %s, %s: nobody answers at TARGET_DB_URL, or it refuses. %s Until then nothing begins, and nothing is lost.', p_status, p_error,
+      case substr(p_error, 20) when 'credentials_refused' then 'Is the password in the address right, and may isthmus_worker log in?'
+                               when 'too_many_connections' then 'Lower ISTHMUS_POOL_SIZE, end other connections, or allow more.'
+                               when 'no_such_database' then 'Is the database''s name in the address right?'
+                               when 'pooler_refused' then 'The pooler''s log says why.'
+                               else 'Check the address, its port, TLS and the network restrictions of the project.' end)
     when p_status in (401, 403) then format('with status %s: the functions do not take the key. Put a secret key of the project into Vault: '
       'select vault.update_secret((select id from vault.secrets where name = ''isthmus_secret_key''), ''sb_secret_...''). If it was made after the functions were deployed, deploy them again.', p_status)
     when p_status in (404, 405) then format('with status %s: sync-tick is not there. Deploy it, or correct the Vault secret isthmus_functions_url.', p_status)
@@ -10941,6 +10971,11 @@ begin
        select count(*) = 2 and bool_and(not r.timed_out and r.status_code is distinct from 202)
          from (select timed_out, status_code from public.sync_ticks where request_id is not null and answered_at is not null and created_at > coalesce(v_worked, '-infinity')
                 order by created_at desc limit 2) r) then
+    if v_last.error like 'TARGET_UNAVAILABLE%' then
+      return jsonb_build_object('kind', 'target_refuses', 'severity', 'critical',
+        'message', format('The functions do not reach this database%s: sync-tick answers %s', v_since, sync.refused_tick(v_last.status_code, v_last.error)),
+        'details', jsonb_build_object('since', v_worked, 'status', v_last.status_code, 'error', v_last.error));
+    end if;
     return jsonb_build_object('kind', 'tick_refused', 'severity', 'critical',
       'message', format('The calls of sync-tick are refused%s, %s', v_since, sync.refused_tick(v_last.status_code, v_last.error)),
       'details', jsonb_build_object('since', v_worked, 'status', v_last.status_code, 'error', v_last.error));
@@ -11006,7 +11041,7 @@ begin
   v_wrong := sync.judge_ticks();
   if v_wrong is not null then
     perform sync.close_alerts(array(
-      select id from public.sync_alerts where kind in ('tick_missing', 'tick_refused', 'tick_slow') and kind is distinct from v_wrong ->> 'kind' and closed_at is null));
+      select id from public.sync_alerts where kind in ('tick_missing', 'tick_refused', 'tick_slow', 'target_refuses') and kind is distinct from v_wrong ->> 'kind' and closed_at is null));
   end if;
   if v_wrong ? 'kind' then
     perform sync.raise_alert(v_wrong ->> 'kind', v_wrong ->> 'severity', null, null, null, v_wrong ->> 'message', v_wrong -> 'details');
@@ -11017,7 +11052,7 @@ begin
 end
 $$;
 comment on function sync.watch_tick() is
-  'Sees that messages about alerts are sent (sync.watch_delivery). Opens the alert tick_missing, tick_refused or tick_slow while ticks are, and closes them when one has worked. The job isthmus-watch-tick runs it.';
+  'Sees that messages about alerts are sent (sync.watch_delivery). Opens the alert tick_missing, tick_refused, tick_slow or target_refuses while ticks are, and closes them when one has worked. The job isthmus-watch-tick runs it.';
 
 revoke all on function sync.read_tick_answers(), sync.tick_obstacle(), sync.pg_net_state(), sync.refused_tick(integer, text), sync.judge_ticks(),
   sync.watch_delivery(), sync.note_addressed(), sync.watch_tick() from public;

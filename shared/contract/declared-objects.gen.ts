@@ -90,7 +90,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.alert_kinds()",
-    digest: "1f8e1abae2",
+    digest: "f496ef5a0a",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/alert-kinds.sql",
   },
@@ -587,7 +587,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.end_tick(uuid)",
-    digest: "093da7fc96",
+    digest: "cb52b324e9",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ticks.sql",
   },
@@ -907,7 +907,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
   },
-  { object: "function sync.judge_ticks()", digest: "48ffc1c9a5", rights: [], file: "schemas/functions/tick-watch.sql" },
+  { object: "function sync.judge_ticks()", digest: "a947dd137c", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.keep_compared(uuid)",
     digest: "727844455e",
@@ -1525,7 +1525,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/decided-fields.sql",
   },
   { object: "function sync.read_secret(text)", digest: "ba1d949431", rights: [], file: "schemas/functions/tick-call.sql" },
-  { object: "function sync.read_tick_answers()", digest: "f7ba447de1", rights: [], file: "schemas/functions/tick-watch.sql" },
+  { object: "function sync.read_tick_answers()", digest: "4ff0e42f2b", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.read_webhook_answers()",
     digest: "5e98621fc3",
@@ -1603,7 +1603,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.refused_tick(integer,text)",
-    digest: "f0073878c9",
+    digest: "da6576f11a",
     rights: [],
     file: "schemas/functions/tick-watch.sql",
   },
@@ -1828,6 +1828,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/soft-deletes.sql",
   },
   {
+    object: "function sync.source_refused(smallint)",
+    digest: "ca3cb36ed0",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/page-errors.sql",
+  },
+  {
     object: "function sync.stalled_error(public.sync_chains,text,integer)",
     digest: "c6982596dc",
     rights: ["isthmus_worker EXECUTE"],
@@ -1982,7 +1988,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.tell_retried_pages(smallint,integer)",
-    digest: "ebaa761059",
+    digest: "c22a38c165",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-errors.sql",
   },
@@ -2175,7 +2181,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/tick-watch.sql",
   },
-  { object: "function sync.watch_tick()", digest: "246ee4a61b", rights: [], file: "schemas/functions/tick-watch.sql" },
+  { object: "function sync.watch_tick()", digest: "160c953810", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.webhook_headers(uuid,text)",
     digest: "f2663096c0",

@@ -33,6 +33,9 @@ begin
        and c.tries >= least(coalesce((j.alarms ->> 'retries')::numeric, c_retries), greatest(p_tries - 1, 1))
        -- What nobody has expected is told by itself.
        and c.last_error ->> 'code' is distinct from 'INTERNAL'
+       -- What waits for a source that refuses is told by that.
+       and not (coalesce(c.last_error ->> 'code', '') = 'SOURCE_UNAVAILABLE'
+                and exists (select from public.sync_alerts a where a.kind = 'source_refuses' and a.source_id = p_source_id and a.closed_at is null))
      group by 1, 2, 3
   loop
     perform sync.raise_alert('page_retried', 'warning', p_source_id, v_page.execution, v_page.entity_id,
@@ -54,5 +57,17 @@ $$;
 comment on function sync.tell_retried_pages(smallint, integer) is
   'Opens or counts the alert page_retried for pages that were tried in vain seven times, or as often as their job says (retries), and closes it where none is any more: the page has landed, or its chain has ended. p_tries: after how many a chain is stopped.';
 
-revoke all on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer) from public;
-grant execute on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer) to isthmus_worker;
+create function sync.source_refused(p_source_id smallint) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select exists (select from public.sync_alerts where kind = 'source_refuses' and source_id = p_source_id and closed_at is null)
+      or exists (select from public.sync_chains c join public.sync_executions x on x.id = c.execution_id
+                  where c.state = 'open' and c.failures > 0 and c.last_error ->> 'code' = 'SOURCE_UNAVAILABLE' and x.source_id = p_source_id)
+      or exists (select from public.sync_jobs where enabled and waits_since is not null and last_error ->> 'code' = 'SOURCE_UNAVAILABLE')
+      or exists (select from (select failed from public.sync_ticks where ended_at is not null order by created_at desc limit 1) t cross join unnest(t.failed) f
+                  where f like '%: SOURCE_UNAVAILABLE')
+$$;
+comment on function sync.source_refused(smallint) is
+  'Whether a page, a job or the tick before has met a source that does not answer, or that is told: sync-tick asks it then.';
+
+revoke all on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer), sync.source_refused(smallint) from public;
+grant execute on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer), sync.source_refused(smallint) to isthmus_worker;

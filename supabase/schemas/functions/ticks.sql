@@ -63,7 +63,7 @@ comment on function sync.held_up() is 'What waits although ticks work: jobs that
 create function sync.end_tick(p_id uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_ticks set ended_at = clock_timestamp(), failed = failed || sync.held_up() where id = p_id;
-  select sync.close_alerts(array(select id from public.sync_alerts where kind in ('tick_missing', 'tick_refused') and closed_at is null));
+  select sync.close_alerts(array(select id from public.sync_alerts where kind in ('tick_missing', 'tick_refused', 'target_refuses') and closed_at is null));
   select sync.close_alerts(array(
     select a.id from public.sync_alerts a
      where a.kind = 'tick_part_failed' and a.closed_at is null
