@@ -235,7 +235,7 @@ describe("the watch over the ticks", () => {
       title: "a target that refuses the functions",
       does: "TARGET_UNAVAILABLE",
       kind: "target_refuses",
-      says: /do not reach this database since .*, with status 503, TARGET_UNAVAILABLE credentials_refused: .* Is the password in the address right/,
+      says: /do not reach this database since .* UTC: sync-tick answers with status 503, TARGET_UNAVAILABLE credentials_refused: .* Is the password in the address right/,
     },
     { title: "a function that is killed", does: "546", kind: "tick_refused", says: /with status 546/ },
     { title: "another page", does: "200", kind: "tick_refused", says: /with status 200, which is not sync-tick's/ },
