@@ -296,7 +296,7 @@ create table public.sync_jobs (
   alarms            jsonb not null default '{}',
   taken_at          timestamptz,
   check (schedule_type = 'on_demand' or cron_expression is not null),
-  constraint alarms_are_minutes check (jsonb_typeof(alarms) = 'object' and alarms - array['lag_minutes', 'window_minutes'] = '{}'
+  constraint alarms_are_numbers check (jsonb_typeof(alarms) = 'object' and alarms - array['lag_minutes', 'window_minutes', 'band_factor', 'retries'] = '{}'
     and not alarms @? '$.* ? (!(@.type() == "number" && @ > 0))')
 );
 comment on table public.sync_jobs is 'What is synced on a schedule. sync-tick starts every enabled job that is due.';
@@ -312,7 +312,7 @@ comment on column public.sync_jobs.last_error is
 comment on column public.sync_jobs.succeeded_at is 'When its latest execution that succeeded had ended.';
 comment on column public.sync_jobs.taken_at is 'When a tick took it up that has not come to an end with it yet: still so when it is due again, that tick was killed.';
 comment on column public.sync_jobs.alarms is
-  'After how many minutes people are told: {"lag_minutes": 240} that an entity of the job has not been in step, {"window_minutes": 90} that an execution of the job works. Without: docs/reference.md.';
+  'When people are told: {"lag_minutes": 240} that an entity of the job has not been in step for so long, {"window_minutes": 90} that an execution works for so long, {"retries": 10} that a page was tried in vain so often, {"band_factor": 3} of a run that is so many times as far from its usual band. Without: docs/reference.md.';
 comment on column public.sync_jobs.waits_since is 'Since when it is due and could not begin for a reason that passes.';
 comment on column public.sync_jobs.success_told_at is 'Of which success the heartbeat address was told.';
 
@@ -382,6 +382,9 @@ comment on column public.sync_executions.status is 'Set it to cancelled to end a
 comment on column public.sync_executions.cancelled_by is 'Who ended it before its time.';
 create index sync_executions_job_id_idx on public.sync_executions (job_id, started_at);
 create index sync_executions_source_id_idx on public.sync_executions (source_id);
+-- Those like an execution that has come through (sync.usual_runs).
+create index sync_executions_like_idx on public.sync_executions (source_id, triggered_by, started_at)
+  where status in ('succeeded', 'incomplete') and not dry_run and not selective;
 -- The last one is asked for by each start and each tick.
 create index sync_executions_ordinal_idx on public.sync_executions (ordinal);
 create index sync_executions_running_idx on public.sync_executions (started_at) where status = 'running';
@@ -1593,6 +1596,10 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'sync_identities where accepted_at is null.',
      'If it is the right one, put your name into accepted_by. If not, correct its TARGET_DB_URL.',
      'What comes next is known (sync.ask_for_identities).'),
+    ('internal_error', 'An error that nobody has expected ended a page or a part of a tick: a defect of Isthmus, or something that nobody has met yet. A page is tried again, ISTHMUS_PAGE_TRIES times at most, and then stopped alone.',
+     'page.failed or tick.failed in the log of sync-page or sync-tick at that time; last_error in sync_chains.',
+     'Report it with the log lines. Nothing is half done: every page is one commit. If it stays, leave the entity out of the jobs until it is mended.',
+     'A whole execution that began later has come through with the entity (sync.close_ended_alerts); of a tick, the part works and has done so for ten minutes (sync.end_tick).'),
     ('job_failed', 'A job cannot begin.',
      'last_error of the job in sync_jobs, or npm run sync -- jobs.',
      'Do what last_error says. A change of the job has it looked at afresh; next_execution_at = now() runs it at the next tick.',
@@ -1601,10 +1608,14 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'npm run sync -- status of the execution: which entity, how fast. duration_ms in sync_page_log says where the time goes.',
      'If it goes on, wait. If source or target are slow, look at what else works there. npm run sync -- cancel ends it at the next commit. To expect more, set alarms of the job: {"window_minutes": 180}.',
      'The execution has ended (sync.tell_work).'),
-    ('job_waits', 'A job is due, and has waited for 15 minutes, or three tries, for what keeps it from beginning. It is tried again by itself; after an hour the alert is critical. Behind another execution of the same entities six hours are a warning.',
+    ('job_waits', 'A job is due, and has waited for 15 minutes, or three tries, for what keeps it from beginning. It is tried again by itself; after an hour the alert is critical, and at once where the error is one that nobody has expected (INTERNAL); such a job is tried five times. Behind another execution of the same entities six hours are a warning.',
      'last_error and waits_since of the job in sync_jobs, or npm run sync -- jobs.',
      'Do what the message says. Where another execution of the same entities runs, look whether it comes to its end: npm run sync -- status.',
      'The job has begun an execution (sync.begin_job), has failed (sync.fail_job), or is deleted, paused, renamed or without a time (sync.forget_job_alerts).'),
+    ('page_retried', 'A page has been tried in vain seven times, or as often as its job says (retries), and is still being tried. Its entity stands still; the others go on.',
+     'last_error and failures in sync_chains, details.error of the alert, and page.failed in the log of sync-page.',
+     'Do what the message says. Nothing is lost: the page is tried again after at most five minutes, and stopped after ISTHMUS_PAGE_TRIES (page_stalled). To be told later, set alarms of the job: {"retries": 12}.',
+     'The page has landed, or its chain has ended (sync.tell_retried_pages).'),
     ('page_stalled', 'A page made no progress after all its tries and was stopped. The other chains go on.',
      'details of the alert, last_error in sync_chains, and the log of sync-page.',
      'Do what the remedy in details says, then start again. What was committed stays.',
@@ -1625,6 +1636,10 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'sync_identities where accepted_at is null.',
      'If it is right, put your name into accepted_by. If not, correct SOURCE_DB_URL.',
      'What comes next is known (sync.ask_for_identities).'),
+    ('source_refuses', 'The source refuses connections, or does not answer: refused, a password that is not taken, TLS, too many connections, no route. Pages and jobs wait, and are tried again.',
+     'details.reason of the alert; last_error in sync_chains and sync_jobs.',
+     'Do what the message says: the address and password of SOURCE_DB_URL, SOURCE_DB_TLS and SOURCE_DB_CA, the connections that the server allows its role, its firewall. A page is stopped after ISTHMUS_PAGE_TRIES; a job is tried every half hour.',
+     'A tick has reached the source (watchSource).'),
     ('source_restored', 'The source stands before what was read from it already: a backup, or transactions lost in a crash.',
      'details.entities of the alert.',
      'Nothing: everything is read again. Tell those who work in the source what they may have lost.',
@@ -1641,6 +1656,10 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'sync_identities where accepted_at is null.',
      'If it is right, put your name into accepted_by. If not, correct TARGET_DB_URL.',
      'What comes next is known (sync.ask_for_identities).'),
+    ('target_refuses', 'The functions do not reach this database: it, or the pooler before it, refuses their connections, or nobody answers at TARGET_DB_URL. Nothing begins and nothing is resumed.',
+     'status_code and error in sync_ticks, and the log of sync-tick.',
+     'Do what the message says: the address and password of TARGET_DB_URL, TARGET_DB_TLS and TARGET_DB_CA, the connections of the project, its network restrictions.',
+     'A tick has worked (sync.end_tick, sync.watch_tick).'),
     ('target_restored', 'The target was put back to an older state, or is a copy.',
      'sync_executions: the latest ones that are known here.',
      'Nothing: the next execution of each entity compares both sides. Edits that people made since the backup are lost with it.',
@@ -1673,6 +1692,14 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'details.legacy_ids of the alert.',
      'Take them over (npm run sync -- adopt <entity>), remove them, or empty their legacy ids.',
      'A later comparison finds none (sync.tell_digest).'),
+    ('unusual_run', 'An execution has come through, and is far from the last fourteen like it (the same trigger, the same look at the entity): nothing was read where each of them read something, or records read, share of rejects or duration lie far outside their usual band.',
+     'details.findings of the alert: of each entity the figure, the band of the earlier runs (from the tenth to the ninetieth percentile) and their median. npm run sync -- status of the execution.',
+     'Look whether the source was written to as usual: an import that did not run, a table that was emptied or filled, a SOURCE_DB_URL that leads to a copy. For rejects see npm run sync -- queue. If it is meant so, acknowledge it. To be told of less, set alarms of the job: {"band_factor": 3}.',
+     'The next execution by the same trigger is as usual; where none comes, a day after somebody has acknowledged it; a job that is deleted or renamed takes it along (sync.tell_unusual, sync.forget_job_alerts).'),
+    ('validation_failed', 'After an execution both sides of an entity still differ in counts or money, and reading the differing records once more did not help.',
+     'details.legacy_ids of the alert, and counts and sums of both sides in sync_reports (control_totals:<entity>) of the execution.',
+     'Look at these records on both sides: does a trigger or a person change the target while it is compared, or does the source answer with other values each time? Then npm run sync -- start <entity> --full.',
+     'A later comparison of the entity finds no difference (sync.tell_differences).'),
     ('written_otherwise', 'A trigger of the target changes what the sync writes.',
      'sync_warnings of the entity: the records; details of the alert: fields and triggers.',
      'Leave these fields out of the entity file, or change the trigger (current_setting(''isthmus.sync'', true)).',
@@ -7698,6 +7725,142 @@ revoke all on function sync.mask(jsonb, text[], jsonb), sync.mask_queue(smallint
 grant execute on function sync.mask(jsonb, text[], jsonb), sync.mask_queue(smallint, integer), sync.note_removed(smallint, text[]),
   sync.close_removed(smallint, integer) to isthmus_worker;
 
+-- supabase/schemas/functions/usual-runs.sql
+
+-- Purpose: a success that is none: weigh an execution that has come through against earlier ones like it, and tell what is far from what these did.
+-- Locks:   the open alerts of this kind.
+
+create function sync.usual_runs(p_execution uuid) returns setof uuid
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- What runs more often than once a day is compared with the same time of earlier days: at night a job reads less. One probe of an index for each.
+  with this as (
+    select x.*, greatest(1, round(extract(epoch from x.started_at - (
+             select o.started_at from public.sync_executions o
+              where o.source_id = x.source_id and o.triggered_by = x.triggered_by and o.started_at < x.started_at
+                and o.status in ('succeeded', 'incomplete') and not o.dry_run and not o.selective
+              order by o.started_at desc limit 1)) / 86400))::integer as days
+      from public.sync_executions x where x.id = p_execution
+  )
+  select distinct l.id
+    from this x
+   cross join generate_series(1, 28) n
+   cross join lateral (
+     select o.id from public.sync_executions o
+      where o.source_id = x.source_id and o.triggered_by = x.triggered_by and o.started_at < x.started_at - make_interval(days => n * x.days, mins => -30)
+        and o.status in ('succeeded', 'incomplete') and not o.dry_run and not o.selective
+      order by o.started_at desc limit 1) l
+$$;
+comment on function sync.usual_runs(uuid) is
+  'Up to 28 earlier executions with the same trigger that have come through: the latest ones, and where there are several in a day, those that began at the same time of the day.';
+
+create function sync.run_figures(p_executions uuid[]) returns table (execution uuid, started_at timestamptz, entity text, look text, measure text, value numeric)
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  with chains as (
+    select c.execution_id, n.entity_type as entity,
+           case when bool_or(c.capture = 'adopt') then 'adopt' when bool_or(c.capture = 'full' and not c.skips_unchanged) then 'full' when bool_or(c.capture = 'full') then 'full again'
+                when bool_or(c.capture = 'digest') then 'digest' else 'changes' end as look,
+           sum(coalesce((c.counts ->> 'read')::numeric, 0)) as read,
+           sum(coalesce((c.counts ->> 'waiting')::numeric, 0) + coalesce((c.counts ->> 'in_conflict')::numeric, 0)) as rejected,
+           sum(coalesce((c.counts ->> 'wall_ms')::numeric, 0)) / 1000 as seconds
+      from public.sync_chains c join public.sync_entities n on n.id = c.entity_id
+     where c.execution_id = any (p_executions) group by 1, 2
+  ), entities as (
+    -- In an entity without a chain nothing was written since: the plan has looked.
+    select x.id, x.started_at, x.completed_at, e.entity, coalesce(c.look, 'changes') as look, coalesce(c.read, 0) as read, coalesce(c.rejected, 0) as rejected,
+           coalesce(c.seconds, 0) as seconds
+      from public.sync_executions x cross join unnest(x.entities) e (entity) left join chains c on c.execution_id = x.id and c.entity = e.entity
+     where x.id = any (p_executions)
+  )
+  select e.id, e.started_at, e.entity, e.look, 'records read', e.read from entities e
+  union all
+  -- A share of a few records says nothing.
+  select e.id, e.started_at, e.entity, e.look, 'share of rejects', e.rejected / e.read from entities e where e.read >= 20
+  union all
+  select e.id, e.started_at, e.entity, e.look, 'seconds of work', e.seconds from entities e
+  union all
+  select e.id, e.started_at, null, string_agg(e.entity || ' ' || e.look, ', ' order by e.entity), 'seconds from begin to end', extract(epoch from e.completed_at - e.started_at)
+    from entities e group by e.id, e.started_at, e.completed_at
+$$;
+comment on function sync.run_figures(uuid[]) is
+  'What executions read, rejected and took, of each entity; entity null: of the whole. look: only figures of the same look can be compared. Summed from the counts of their chains.';
+
+create function sync.weigh_run(p_execution uuid, p_factor numeric) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- Of fewer than seven earlier runs nobody knows what is usual. The least distances keep small numbers from being news.
+  with figures as (
+    select * from sync.run_figures(array(select sync.usual_runs(p_execution)) || p_execution)
+  ), bands as (
+    select n.entity, n.measure, n.value, b.runs, b.least, b.q[1] as low, b.q[2] as median, b.q[3] as high, b.q[3] - b.q[1] as width,
+           case n.measure when 'records read' then 100 when 'share of rejects' then 0.05 else 300 end as distance
+      from figures n
+     cross join lateral (
+       select count(*) as runs, min(e.value) as least, percentile_cont(array[0.1, 0.5, 0.9]) within group (order by e.value) as q
+         from (select f.value from figures f
+                where f.execution <> p_execution and f.entity is not distinct from n.entity and f.look = n.look and f.measure = n.measure
+                order by f.started_at desc limit 14) e) b
+     where n.execution = p_execution and b.runs >= 7
+  ), judged as (
+    select b.*, case when b.measure = 'records read' and b.value = 0 and b.runs = 14 and b.least > 0 then 'nothing'
+                     when b.value > b.high + p_factor * greatest(2 * b.width, b.median, b.distance) then 'more'
+                     when b.measure = 'records read' and b.value < b.low - p_factor * greatest(2 * b.width, b.median / 2, b.distance) then 'less' end as found
+      from bands b
+  )
+  select jsonb_build_object('runs', coalesce(max(j.runs), 0), 'findings', coalesce(pg_catalog.jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+           'entity', j.entity, 'found', j.found, 'measure', j.measure, 'value', round(j.value, 4), 'usual_from', round(j.low::numeric, 4), 'median', round(j.median::numeric, 4),
+           'usual_to', round(j.high::numeric, 4), 'runs', j.runs))
+           order by j.found <> 'nothing', abs(j.value - j.median) / greatest(j.median, j.distance) desc, j.entity, j.measure) filter (where j.found is not null), '[]'))
+    from judged j
+$$;
+comment on function sync.weigh_run(uuid, numeric) is
+  'What of an execution is far from its last fourteen like ones: {runs, findings}. Nothing read where each of them read something; or outside their band (tenth to ninetieth percentile) by more than twice its width, the median (half of it below the band) and a least distance. p_factor widens these.';
+
+create function sync.shown_figure(p_value numeric, p_measure text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select case when p_measure like 'share%' then round(100 * p_value, 1) || ' %' else round(p_value)::text end
+$$;
+comment on function sync.shown_figure(numeric, text) is 'A figure of a run as people read it.';
+
+create function sync.tell_unusual(p_execution uuid) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_execution public.sync_executions;
+  v_weighed   jsonb;
+  v_found     jsonb;
+  v_text      text;
+begin
+  select * into strict v_execution from public.sync_executions where id = p_execution;
+  -- What was asked for by keys, or released, has no usual size.
+  if v_execution.dry_run or v_execution.selective or v_execution.triggered_by = 'release' or v_execution.status not in ('succeeded', 'incomplete') then
+    return;
+  end if;
+  v_weighed := sync.weigh_run(p_execution, coalesce((select (j.alarms ->> 'band_factor')::numeric from public.sync_jobs j where j.id = v_execution.job_id), 1));
+  v_found := v_weighed -> 'findings';
+  -- Where no like run comes any more, a day after somebody has looked is enough.
+  perform sync.close_alerts(array(
+    select a.id from public.sync_alerts a
+     where a.kind = 'unusual_run' and a.source_id = v_execution.source_id and a.closed_at is null
+       and case when a.subject = sync.subject_of(v_execution.triggered_by) then v_found = '[]' and (v_weighed ->> 'runs')::integer > 0
+                else greatest(a.acknowledged_at, a.last_seen_at) < now() - interval '1 day' and a.acknowledged_at is not null end));
+  if v_found = '[]' then
+    return;
+  end if;
+  select string_agg(format('%s%s: %s (usually %s to %s, median %s)', f.one ->> 'entity' || ', ', f.one ->> 'measure', sync.shown_figure((f.one ->> 'value')::numeric, f.one ->> 'measure'),
+           sync.shown_figure((f.one ->> 'usual_from')::numeric, f.one ->> 'measure'), sync.shown_figure((f.one ->> 'usual_to')::numeric, f.one ->> 'measure'),
+           sync.shown_figure((f.one ->> 'median')::numeric, f.one ->> 'measure')), '; ' order by f.n)
+    into v_text from jsonb_array_elements(v_found) with ordinality f (one, n) where f.n <= 3;
+  perform sync.raise_alert('unusual_run', case when v_execution.records_processed = 0 and v_found #>> '{0,found}' = 'nothing' then 'critical' else 'warning' end,
+    null, p_execution, null,
+    format('An execution by %s has come through, and is far from the last ones like it: %s%s.', v_execution.triggered_by, v_text,
+      case when jsonb_array_length(v_found) > 3 then format('; and %s more in details', jsonb_array_length(v_found) - 3) else '' end),
+    jsonb_build_object('findings', v_found), sync.subject_of(v_execution.triggered_by));
+end
+$$;
+comment on function sync.tell_unusual(uuid) is
+  'Opens or counts the alert unusual_run where an execution that has come through is far from earlier ones like it, with their band; closes it where one is not.';
+
+revoke all on function sync.usual_runs(uuid), sync.run_figures(uuid[]), sync.weigh_run(uuid, numeric), sync.shown_figure(numeric, text), sync.tell_unusual(uuid) from public;
+grant execute on function sync.usual_runs(uuid), sync.run_figures(uuid[]), sync.weigh_run(uuid, numeric), sync.shown_figure(numeric, text), sync.tell_unusual(uuid) to isthmus_worker;
+
 -- supabase/schemas/functions/finish.sql
 
 -- Purpose: finish an execution: its sums and its metrics.
@@ -7801,6 +7964,9 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
               where f.id = a.execution_id
                 and (f.started_at > x.started_at or not x.entities @> sync.kept_entities(f.source_id, f.entities) or x.selective and not f.selective
                      or not w.whole and exists (select from public.sync_chains c where c.execution_id = f.id and c.capture = 'validate')))
+           -- That it did not come back at the next try says nothing of the next run.
+           when 'internal_error' then w.whole and not x.selective and x.started_at > a.last_seen_at
+             and (a.entity_id is null or exists (select from public.sync_entities e where e.id = a.entity_id and e.entity_type = any (x.entities)))
            when 'source_restored' then w.whole and x.entities @> sync.kept_entities(a.source_id, array(select jsonb_array_elements_text(a.details -> 'entities')))
            when 'target_restored' then w.whole and not exists (
              select from public.sync_checkpoints k join public.sync_entities e on e.source_id = k.source_id and e.entity_type = k.entity_type
@@ -7859,6 +8025,7 @@ begin
     perform sync.close_stalled_alerts(p_execution);
     perform sync.close_ended_alerts(p_execution);
     perform sync.keep_compared(p_execution);
+    perform sync.tell_unusual(p_execution);
   end if;
   if p_status = 'failed' and not exists (select from public.sync_executions where id = p_execution and dry_run) then
     perform sync.raise_alert('execution_failed', 'critical', null, p_execution, null,
@@ -8154,14 +8321,15 @@ begin
    where j.id = k.id returning j.* into v_job;
   v_waits := clock_timestamp() - v_job.waits_since;
   -- A blip of a minute is nobody's work, and a first load may take a night: what stops it has alerts of its own.
-  if v_waits >= interval '6 hours' or not v_behind and (v_job.attempts >= 3 or v_waits >= interval '15 minutes') then
-    perform sync.raise_job_alert('job_waits', case when v_behind or v_waits < interval '1 hour' then 'warning' else 'critical' end, v_job,
+  -- An error that nobody has expected is told at once.
+  if v_waits >= interval '6 hours' or not v_behind and (v_job.attempts >= 3 or v_waits >= interval '15 minutes') or p_error ->> 'code' = 'INTERNAL' then
+    perform sync.raise_job_alert('job_waits', case when (v_behind or v_waits < interval '1 hour') and p_error ->> 'code' <> 'INTERNAL' then 'warning' else 'critical' end, v_job,
       format('The job %s has waited since %s for what keeps it from beginning', v_job.name, to_char(v_job.waits_since at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')));
   end if;
 end
 $$;
 comment on function sync.put_off_job(uuid, jsonb, timestamptz) is
-  'The job could not begin for a reason that passes: it is tried again at that time. After three tries, or 15 minutes, an alert tells it; behind another execution after six hours.';
+  'The job could not begin for a reason that passes: it is tried again at that time. After three tries, or 15 minutes, an alert tells it; behind another execution after six hours; an error that nobody has expected at once.';
 
 create function sync.fail_job(p_job uuid, p_error jsonb, p_next timestamptz) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -8188,7 +8356,9 @@ create function sync.forget_job_alerts() returns trigger
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   -- Under its new name a job is told again.
-  perform sync.close_alerts(array(select id from public.sync_alerts where kind in ('job_failed', 'job_waits') and job_id = old.id and closed_at is null));
+  perform sync.close_alerts(array(
+    select id from public.sync_alerts
+     where (kind in ('job_failed', 'job_waits') or kind = 'unusual_run' and (tg_op = 'DELETE' or new.name <> old.name)) and job_id = old.id and closed_at is null));
   return case when tg_op = 'DELETE' then old else new end;
 end
 $$;
@@ -8610,6 +8780,82 @@ grant execute on function sync.hold_chain(uuid, bigint), sync.hold_page(uuid, bi
   sync.close_page(public.sync_chains, public.sync_entities, jsonb, numeric), sync.latest_starts(text[], text),
   sync.close_chain(uuid, public.sync_entities) to isthmus_worker;
 
+-- supabase/schemas/functions/page-errors.sql
+
+-- Purpose: tell of pages that are tried again and again while they are, and at once of errors that nobody has expected.
+-- Locks:   the open alerts of these kinds.
+
+create function sync.tell_internal(p_chain public.sync_chains, p_error jsonb) returns void
+language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  select sync.raise_alert('internal_error', 'critical', null, x.id, p_chain.entity_id,
+           format('An error that nobody has expected ended page %s of %s (%s). %s See page.failed in the log of sync-page at that time.', p_chain.page,
+             coalesce(e.entity_type, 'both sides'), p_chain.capture,
+             case when p_chain.state = 'open' then 'It is tried again, ISTHMUS_PAGE_TRIES times at most; nothing is half done.' else 'Its chain has failed.' end),
+           jsonb_build_object('entity', e.entity_type, 'capture', p_chain.capture, 'page', p_chain.page, 'failures', p_chain.failures, 'error', p_error),
+           p_chain.capture::text)
+    from public.sync_executions x left join public.sync_entities e on e.id = p_chain.entity_id
+   where x.id = p_chain.execution_id and not x.dry_run
+$$;
+comment on function sync.tell_internal(public.sync_chains, jsonb) is 'Opens or counts the alert internal_error about a page: at its first occurrence.';
+
+create function sync.tell_retried_pages(p_source_id smallint, p_tries integer) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  -- With pauses of 1, 2, 4, ... seconds these are two minutes; a blip is nobody's work.
+  c_retries constant integer := 7;
+  v_page    record;
+  v_kept    uuid[] := '{}';
+begin
+  for v_page in
+    select c.entity_id, e.entity_type, c.capture::text as capture, count(*) as chains, max(c.tries) as tries, (array_agg(c.page order by c.tries desc, c.id))[1] as page,
+           (array_agg(c.execution_id order by c.tries desc, c.id))[1] as execution, (array_agg(c.last_error order by c.tries desc, c.id))[1] as error
+      from (select o.*, o.failures + coalesce(o.lease_until <= clock_timestamp(), false)::integer as tries from public.sync_chains o where o.state = 'open') c
+      join public.sync_executions x on x.id = c.execution_id
+      left join public.sync_entities e on e.id = c.entity_id
+      left join public.sync_jobs j on j.id = x.job_id
+     where x.source_id = p_source_id and x.status = 'running' and not x.dry_run
+       and c.tries >= least(coalesce((j.alarms ->> 'retries')::numeric, c_retries), greatest(p_tries - 1, 1))
+       -- What nobody has expected is told by itself.
+       and c.last_error ->> 'code' is distinct from 'INTERNAL'
+       -- What waits for a source that refuses is told by that.
+       and not (coalesce(c.last_error ->> 'code', '') = 'SOURCE_UNAVAILABLE'
+                and exists (select from public.sync_alerts a where a.kind = 'source_refuses' and a.source_id = p_source_id and a.closed_at is null))
+     group by 1, 2, 3
+  loop
+    perform sync.raise_alert('page_retried', 'warning', p_source_id, v_page.execution, v_page.entity_id,
+      format('Page %s of %s (%s) has been tried %s times in vain%s. After %s times its chain is stopped alone. %s', v_page.page,
+        coalesce(v_page.entity_type, 'both sides'), v_page.capture, v_page.tries,
+        coalesce(', the last time with ' || (v_page.error ->> 'code') || coalesce(', SQLSTATE ' || (v_page.error ->> 'sqlstate'), '')
+                 || coalesce(', ' || nullif(v_page.error ->> 'reason', v_page.error ->> 'sqlstate'), ''), ': whoever takes it is killed'), p_tries,
+        coalesce(v_page.error ->> 'remedy', 'See the log of sync-page.')),
+      jsonb_build_object('entity', v_page.entity_type, 'capture', v_page.capture, 'page', v_page.page, 'tries', v_page.tries, 'chains', v_page.chains, 'error', v_page.error),
+      v_page.capture);
+    v_kept := v_kept || array(select a.id from public.sync_alerts a
+                               where a.kind = 'page_retried' and a.source_id = p_source_id and a.entity_id is not distinct from v_page.entity_id
+                                 and a.subject = v_page.capture and a.closed_at is null);
+  end loop;
+  perform sync.close_alerts(array(
+    select a.id from public.sync_alerts a where a.kind = 'page_retried' and a.source_id = p_source_id and a.closed_at is null and a.id <> all (v_kept)));
+end
+$$;
+comment on function sync.tell_retried_pages(smallint, integer) is
+  'Opens or counts the alert page_retried for pages that were tried in vain seven times, or as often as their job says (retries), and closes it where none is any more: the page has landed, or its chain has ended. p_tries: after how many a chain is stopped.';
+
+create function sync.source_refused(p_source_id smallint) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select exists (select from public.sync_alerts where kind = 'source_refuses' and source_id = p_source_id and closed_at is null)
+      or exists (select from public.sync_chains c join public.sync_executions x on x.id = c.execution_id
+                  where c.state = 'open' and c.failures > 0 and c.last_error ->> 'code' = 'SOURCE_UNAVAILABLE' and x.source_id = p_source_id)
+      or exists (select from public.sync_jobs where enabled and waits_since is not null and last_error ->> 'code' = 'SOURCE_UNAVAILABLE')
+      or exists (select from (select failed from public.sync_ticks where ended_at is not null order by created_at desc limit 1) t cross join unnest(t.failed) f
+                  where f like '%: SOURCE_UNAVAILABLE')
+$$;
+comment on function sync.source_refused(smallint) is
+  'Whether a page, a job or the tick before has met a source that does not answer, or that is told: sync-tick asks it then.';
+
+revoke all on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer), sync.source_refused(smallint) from public;
+grant execute on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer), sync.source_refused(smallint) to isthmus_worker;
+
 -- supabase/schemas/functions/page-claims.sql
 
 -- Purpose: claim a page under a lease, or give it back.
@@ -8756,6 +9002,9 @@ begin
          due_at = case when p_retry_seconds is not null then clock_timestamp() + make_interval(secs => p_retry_seconds) end
    where id = p_chain and lease = p_lease and state = 'open'
   returning * into v_chain;
+  if p_page_size is null and v_chain.id is not null and p_error ->> 'code' = 'INTERNAL' then
+    perform sync.tell_internal(v_chain, p_error);
+  end if;
   if p_page_size is not null and v_chain.id is not null then
     return jsonb_build_array(jsonb_build_object('chain', v_chain.id, 'page', v_chain.page, 'execution', v_chain.execution_id, 'sends', v_chain.sends + 1));
   end if;
@@ -10682,6 +10931,25 @@ $$;
 comment on function sync.edited_records(smallint, text[]) is
   'Landed records whose target row no longer holds what the sync left in one of these columns (kept as hashes: in any column); what was decided for the target is such an edit.';
 
+create function sync.tell_differences(p_chain public.sync_chains) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  perform sync.raise_alert('validation_failed', 'critical', null, p_chain.execution_id, e.id,
+      format('Both sides of %s still differ after the differing records were read once more: %s records. Which, and counts and sums of both sides, stand in sync_reports (control_totals:%s) of the execution.',
+        e.entity_type, jsonb_array_length(r.body -> 'differing'), e.entity_type),
+      jsonb_build_object('code', 'CONTROL_TOTALS_DIFFER', 'records', jsonb_array_length(r.body -> 'differing'),
+        'legacy_ids', jsonb_path_query_array(r.body, '$.differing[0 to 99]')))
+     from public.sync_reports r join public.sync_executions x on x.id = r.execution_id join public.sync_entities e on e.source_id = x.source_id and e.entity_type = substr(r.kind, 16)
+    where r.execution_id = p_chain.execution_id and r.kind like 'control\_totals:%' and r.round = p_chain.round and jsonb_array_length(r.body -> 'differing') > 0;
+  perform sync.close_alerts(array(
+    select a.id from public.sync_executions x join public.sync_alerts a on a.source_id = x.source_id join public.sync_entities e on e.id = a.entity_id
+      join public.sync_reports r on r.execution_id = p_chain.execution_id and r.kind = 'control_totals:' || e.entity_type and r.round = p_chain.round
+     where x.id = p_chain.execution_id and a.kind = 'validation_failed' and a.closed_at is null and jsonb_array_length(r.body -> 'differing') = 0));
+end
+$$;
+comment on function sync.tell_differences(public.sync_chains) is
+  'Opens or counts the alert validation_failed of each entity in which both sides differ at the end of a comparison, and closes that of each in which they do not.';
+
 create function sync.commit_validation(p_chain uuid, p_lease bigint, p_entity_id smallint, p_report jsonb, p_recheck bigint[],
   p_last boolean, p_lease_seconds integer) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10726,6 +10994,7 @@ begin
          set state = 'blocked', due_at = null, round = 2, page = page + 1, "cursor" = null, lease_until = null, sends = 0, failures = 0
        where id = p_chain;
     else
+      perform sync.tell_differences(v_chain);
       update public.sync_chains set state = 'done', closed_at = now(), due_at = null, page = page + 1, lease_until = null
        where id = p_chain;
       perform sync.finish_execution(v_chain.execution_id,
@@ -10740,9 +11009,9 @@ $$;
 comment on function sync.commit_validation(uuid, bigint, smallint, jsonb, bigint[], boolean, integer) is
   'Stores the comparison of one entity, and has the records p_recheck read again; after the last one compares everything once more, or finishes the execution.';
 
-revoke all on function sync.edited_records(smallint, text[]),
+revoke all on function sync.edited_records(smallint, text[]), sync.tell_differences(public.sync_chains),
   sync.commit_validation(uuid, bigint, smallint, jsonb, bigint[], boolean, integer) from public;
-grant execute on function sync.edited_records(smallint, text[]),
+grant execute on function sync.edited_records(smallint, text[]), sync.tell_differences(public.sync_chains),
   sync.commit_validation(uuid, bigint, smallint, jsonb, bigint[], boolean, integer) to isthmus_worker;
 
 -- supabase/schemas/functions/begin.sql
@@ -10959,6 +11228,11 @@ comment on function sync.note_idle_parts(uuid, text[]) is 'Which parts of a tick
 create function sync.note_failed_parts(p_id uuid, p_failed text[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_ticks set failed = p_failed where id = p_id;
+  -- What nobody has expected is told at once.
+  select sync.raise_alert('internal_error', 'critical', null, null, null,
+           format('An error that nobody has expected ended the part %s of a tick. The other parts go on, and it is tried with the next tick. See tick.failed in the log of sync-tick at that time.', split_part(f, ':', 1)),
+           jsonb_build_object('part', split_part(f, ':', 1), 'code', 'INTERNAL'), 'tick ' || split_part(f, ':', 1))
+    from unnest(p_failed) f where f like '%: INTERNAL';
   -- What fails three times one after the other does not pass by itself, whatever the errors are. A part that looks seldom is counted by its own looks.
   select sync.raise_alert('tick_part_failed', 'critical', null, null, null,
            format('A part of the work of sync-tick fails each time: %s. What it does is not done; the other parts go on. See tick.failed in the log of sync-tick.', f), '{}', split_part(f, ':', 1))
@@ -10983,11 +11257,16 @@ comment on function sync.held_up() is 'What waits although ticks work: jobs that
 create function sync.end_tick(p_id uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_ticks set ended_at = clock_timestamp(), failed = failed || sync.held_up() where id = p_id;
-  select sync.close_alerts(array(select id from public.sync_alerts where kind in ('tick_missing', 'tick_refused') and closed_at is null));
+  select sync.close_alerts(array(select id from public.sync_alerts where kind in ('tick_missing', 'tick_refused', 'target_refuses') and closed_at is null));
   select sync.close_alerts(array(
     select a.id from public.sync_alerts a
      where a.kind = 'tick_part_failed' and a.closed_at is null
        and not exists (select from public.sync_ticks t cross join unnest(t.failed || t.idle) f where t.id = p_id and (f like '%: %' or f = any (t.idle)) and split_part(f, ':', 1) = a.subject)));
+  -- One that passes by the next tick is told all the same.
+  select sync.close_alerts(array(
+    select a.id from public.sync_alerts a
+     where a.kind = 'internal_error' and a.subject like 'tick %' and a.closed_at is null and a.last_seen_at <= clock_timestamp() - interval '10 minutes'
+       and not exists (select from public.sync_ticks t cross join unnest(t.failed || t.idle) f where t.id = p_id and 'tick ' || split_part(f, ':', 1) = a.subject)));
   select sync.apply_alert_notes();
   select sync.forget_ticks();
 $$;
@@ -11157,7 +11436,8 @@ begin
   execute $sql$
     update public.sync_ticks t set answered_at = clock_timestamp(), status_code = a.status_code, timed_out = coalesce(a.timed_out, false),
            error = coalesce(left(regexp_replace(a.error_msg, '[^ -~]', '?', 'g'), 200),
-                            case when a.status_code <> 202 then substring(left(a.content, 2000) from '"code":"([A-Z_]{1,60})"') end)
+                            case when a.status_code <> 202 then substring(left(a.content, 2000) from '"code":"([A-Z_]{1,60})"')
+                                 || case when a.content like '%"code":"TARGET_UNAVAILABLE"%' then coalesce(' ' || substring(left(a.content, 2000) from '"reason":"([A-Za-z0-9_]{1,60})"'), '') else '' end end)
       from (select distinct on (c.id) c.id, r.status_code, r.timed_out, r.error_msg, r.content
               from (select id, status_code, timed_out, error_msg, content, created from net._http_response where created >= $2 order by created desc limit 5000) r
              cross join lateral (select p.id from public.sync_ticks p
@@ -11241,6 +11521,12 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
       'Deploy the functions of that release: npm run sync -- setup --upgrade, from a checkout of it. Until then nothing begins, and nothing is lost.', p_status)
     when p_error = 'TRIGGERS_OFF' then format('with status %s, TRIGGERS_OFF: the worker''s sessions have session_replication_role = replica, so that neither foreign keys nor triggers would hold. '
       'As a superuser: alter role isthmus_worker reset session_replication_role, or the same for the database. Until then nothing begins, and nothing is lost.', p_status)
+    when p_error like 'TARGET_UNAVAILABLE%' then format('with status %s, %s: nobody answers at TARGET_DB_URL, or it refuses. %s Until then nothing begins, and nothing is lost.', p_status, p_error,
+      case substr(p_error, 20) when 'credentials_refused' then 'Is the password in the address right, and may isthmus_worker log in?'
+                               when 'too_many_connections' then 'Lower ISTHMUS_POOL_SIZE, end other connections, or allow more.'
+                               when 'no_such_database' then 'Is the database''s name in the address right?'
+                               when 'pooler_refused' then 'The pooler''s log says why.'
+                               else 'Check the address, its port, TLS and the network restrictions of the project.' end)
     when p_status in (401, 403) then format('with status %s: the functions do not take the key. Put a secret key of the project into Vault: '
       'select vault.update_secret((select id from vault.secrets where name = ''isthmus_secret_key''), ''sb_secret_...''). If it was made after the functions were deployed, deploy them again.', p_status)
     when p_status in (404, 405) then format('with status %s: sync-tick is not there. Deploy it, or correct the Vault secret isthmus_functions_url.', p_status)
@@ -11302,6 +11588,11 @@ begin
        select count(*) = 2 and bool_and(not r.timed_out and r.status_code is distinct from 202)
          from (select timed_out, status_code from public.sync_ticks where request_id is not null and answered_at is not null and created_at > coalesce(v_worked, '-infinity')
                 order by created_at desc limit 2) r) then
+    if v_last.error like 'TARGET_UNAVAILABLE%' then
+      return jsonb_build_object('kind', 'target_refuses', 'severity', 'critical',
+        'message', format('The functions do not reach this database%s: sync-tick answers %s', v_since, sync.refused_tick(v_last.status_code, v_last.error)),
+        'details', jsonb_build_object('since', v_worked, 'status', v_last.status_code, 'error', v_last.error));
+    end if;
     return jsonb_build_object('kind', 'tick_refused', 'severity', 'critical',
       'message', format('The calls of sync-tick are refused%s, %s', v_since, sync.refused_tick(v_last.status_code, v_last.error)),
       'details', jsonb_build_object('since', v_worked, 'status', v_last.status_code, 'error', v_last.error));
@@ -11367,7 +11658,7 @@ begin
   v_wrong := sync.judge_ticks();
   if v_wrong is not null then
     perform sync.close_alerts(array(
-      select id from public.sync_alerts where kind in ('tick_missing', 'tick_refused', 'tick_slow') and kind is distinct from v_wrong ->> 'kind' and closed_at is null));
+      select id from public.sync_alerts where kind in ('tick_missing', 'tick_refused', 'tick_slow', 'target_refuses') and kind is distinct from v_wrong ->> 'kind' and closed_at is null));
   end if;
   if v_wrong ? 'kind' then
     perform sync.raise_alert(v_wrong ->> 'kind', v_wrong ->> 'severity', null, null, null, v_wrong ->> 'message', v_wrong -> 'details');
@@ -11378,7 +11669,7 @@ begin
 end
 $$;
 comment on function sync.watch_tick() is
-  'Sees that messages about alerts are sent (sync.watch_delivery). Opens the alert tick_missing, tick_refused or tick_slow while ticks are, and closes them when one has worked. The job isthmus-watch-tick runs it.';
+  'Sees that messages about alerts are sent (sync.watch_delivery). Opens the alert tick_missing, tick_refused, tick_slow or target_refuses while ticks are, and closes them when one has worked. The job isthmus-watch-tick runs it.';
 
 revoke all on function sync.read_tick_answers(), sync.tick_obstacle(), sync.pg_net_state(), sync.refused_tick(integer, text), sync.judge_ticks(),
   sync.watch_delivery(), sync.note_addressed(), sync.watch_tick() from public;

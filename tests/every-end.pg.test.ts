@@ -118,7 +118,8 @@ it.each(hindrances.flatMap((hindrance) => [false, true].map((dryRun) => ({ ...hi
     expect(error?.message).toMatch(says);
     expect(error?.cause?.code).toBe(cause);
     expect(error?.remedy).toMatch(/\w.* Then start again: what was committed stays\./);
-    expect(await openAlerts(test)).toEqual(dryRun ? [] : ["execution_failed", "page_stalled operations"]);
+    const unexpected = cause === "INTERNAL" ? ["internal_error operations"] : [];
+    expect(await openAlerts(test)).toEqual(dryRun ? [] : ["execution_failed", ...unexpected, "page_stalled operations"]);
     const shown = await cli.run("status", execution);
     expect(shown.code).toBe(1);
     expect(shown.out).toContain(`\nPAGE_STALLED: operations: ${error?.message ?? ""}\n  What to do: ${error?.remedy ?? ""}\n`);

@@ -15,6 +15,7 @@ type Behaviour =
   | "SCHEMA_OUTDATED"
   | "SCHEMA_AHEAD"
   | "TRIGGERS_OFF"
+  | "TARGET_UNAVAILABLE"
   | "works"
   | "slow"
   | "dies"
@@ -44,11 +45,16 @@ describe("the watch over the ticks", () => {
     const { call } = JSON.parse(body) as { call: string };
     if (behaviour === "silent") return;
     const refuses =
-      behaviour === "SCHEMA_OUTDATED" || behaviour === "SCHEMA_AHEAD" || behaviour === "TRIGGERS_OFF" ? behaviour : undefined;
+      behaviour === "SCHEMA_OUTDATED" ||
+      behaviour === "SCHEMA_AHEAD" ||
+      behaviour === "TRIGGERS_OFF" ||
+      behaviour === "TARGET_UNAVAILABLE"
+        ? behaviour
+        : undefined;
     if (refuses) {
       const said = await answer(
         createLog(() => undefined),
-        () => Promise.reject(new IsthmusError(refuses)),
+        () => Promise.reject(new IsthmusError(refuses, undefined, { detail: { reason: "credentials_refused" } })),
       );
       return void response.writeHead(said.status).end(await said.text());
     }
@@ -129,7 +135,7 @@ describe("the watch over the ticks", () => {
   };
   const open = async () => [
     ...(await hosted.admin<{ kind: string; severity: string; message: string; details: unknown }[]>`
-      select kind, severity, message, details from public.sync_alerts where kind like 'tick_%' and closed_at is null`),
+      select kind, severity, message, details from public.sync_alerts where (kind like 'tick_%' or kind = 'target_refuses') and closed_at is null`),
   ];
   const kinds = async () => (await open()).map(({ kind }) => kind);
   const fresh = async () => {
@@ -224,6 +230,12 @@ describe("the watch over the ticks", () => {
       does: "TRIGGERS_OFF",
       kind: "tick_refused",
       says: /refused since .*, with status 503, TRIGGERS_OFF: .* reset session_replication_role, /,
+    },
+    {
+      title: "a target that refuses the functions",
+      does: "TARGET_UNAVAILABLE",
+      kind: "target_refuses",
+      says: /do not reach this database since .* UTC: sync-tick answers with status 503, TARGET_UNAVAILABLE credentials_refused: .* Is the password in the address right/,
     },
     { title: "a function that is killed", does: "546", kind: "tick_refused", says: /with status 546/ },
     { title: "another page", does: "200", kind: "tick_refused", says: /with status 200, which is not sync-tick's/ },

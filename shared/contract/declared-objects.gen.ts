@@ -90,7 +90,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.alert_kinds()",
-    digest: "2451ba12ab",
+    digest: "f496ef5a0a",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/alert-kinds.sql",
   },
@@ -362,7 +362,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.close_ended_alerts(uuid)",
-    digest: "a64194de98",
+    digest: "7451953763",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -422,7 +422,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.commit_validation(uuid,bigint,smallint,jsonb,bigint[],boolean,integer)",
-    digest: "6950ced4c1",
+    digest: "3cb7360f4a",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/validation.sql",
   },
@@ -593,7 +593,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.end_tick(uuid)",
-    digest: "b026b62323",
+    digest: "cb52b324e9",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ticks.sql",
   },
@@ -701,7 +701,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.finish_execution(uuid,public.sync_execution_status,jsonb)",
-    digest: "d459283fca",
+    digest: "392232c04a",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -741,7 +741,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/plan-report.sql",
   },
-  { object: "function sync.forget_job_alerts()", digest: "e5b346b352", rights: [], file: "schemas/functions/jobs.sql" },
+  { object: "function sync.forget_job_alerts()", digest: "f2de53c7fa", rights: [], file: "schemas/functions/jobs.sql" },
   {
     object: "function sync.forget_plan(uuid,smallint,integer)",
     digest: "ccff9a8e82",
@@ -768,7 +768,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.give_back_page(uuid,bigint,jsonb,integer,integer)",
-    digest: "388e603702",
+    digest: "b790eb53de",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-claims.sql",
   },
@@ -931,7 +931,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
   },
-  { object: "function sync.judge_ticks()", digest: "48ffc1c9a5", rights: [], file: "schemas/functions/tick-watch.sql" },
+  { object: "function sync.judge_ticks()", digest: "a947dd137c", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.keep_compared(uuid)",
     digest: "727844455e",
@@ -1297,7 +1297,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.note_failed_parts(uuid,text[])",
-    digest: "3cc0421c78",
+    digest: "2f9ea94f38",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ticks.sql",
   },
@@ -1555,7 +1555,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.put_off_job(uuid,jsonb,timestamp with time zone)",
-    digest: "a5c0eb23ea",
+    digest: "df0913fc76",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/jobs.sql",
   },
@@ -1597,7 +1597,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/decided-fields.sql",
   },
   { object: "function sync.read_secret(text)", digest: "ba1d949431", rights: [], file: "schemas/functions/tick-call.sql" },
-  { object: "function sync.read_tick_answers()", digest: "f7ba447de1", rights: [], file: "schemas/functions/tick-watch.sql" },
+  { object: "function sync.read_tick_answers()", digest: "4ff0e42f2b", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.read_webhook_answers()",
     digest: "5e98621fc3",
@@ -1687,7 +1687,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.refused_tick(integer,text)",
-    digest: "f0073878c9",
+    digest: "da6576f11a",
     rights: [],
     file: "schemas/functions/tick-watch.sql",
   },
@@ -1819,6 +1819,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/rules.sql",
   },
   {
+    object: "function sync.run_figures(uuid[])",
+    digest: "dc3a623536",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/usual-runs.sql",
+  },
+  {
     object: "function sync.schema_version()",
     digest: "261c8684fc",
     rights: ["isthmus_worker EXECUTE"],
@@ -1885,6 +1891,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/alert-messages.sql",
   },
   {
+    object: "function sync.shown_figure(numeric,text)",
+    digest: "6fb84c5522",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/usual-runs.sql",
+  },
+  {
     object: "function sync.shown_value(jsonb,integer)",
     digest: "f9df1f7914",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
@@ -1928,6 +1940,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "0464b8c23f",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/soft-deletes.sql",
+  },
+  {
+    object: "function sync.source_refused(smallint)",
+    digest: "ca3cb36ed0",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/page-errors.sql",
   },
   {
     object: "function sync.stalled_error(public.sync_chains,text,integer)",
@@ -2065,10 +2083,22 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/decided-fields.sql",
   },
   {
+    object: "function sync.tell_differences(public.sync_chains)",
+    digest: "e051702af2",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/validation.sql",
+  },
+  {
     object: "function sync.tell_digest(uuid,public.sync_entities,jsonb)",
     digest: "ab009357be",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sides.sql",
+  },
+  {
+    object: "function sync.tell_internal(public.sync_chains,jsonb)",
+    digest: "ae38474519",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/page-errors.sql",
   },
   {
     object: "function sync.tell_otherwise(public.sync_entities,uuid,text[])",
@@ -2083,6 +2113,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/sending.sql",
   },
   {
+    object: "function sync.tell_retried_pages(smallint,integer)",
+    digest: "c22a38c165",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/page-errors.sql",
+  },
+  {
     object: "function sync.tell_undelivered(boolean,boolean,text)",
     digest: "bcf3c4ee06",
     rights: [],
@@ -2093,6 +2129,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "8b51912986",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sending.sql",
+  },
+  {
+    object: "function sync.tell_unusual(uuid)",
+    digest: "0d9488896c",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/usual-runs.sql",
   },
   {
     object: "function sync.tell_work(smallint,jsonb,jsonb)",
@@ -2218,6 +2260,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/entity-shapes.sql",
   },
   {
+    object: "function sync.usual_runs(uuid)",
+    digest: "9bf19a07f6",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/usual-runs.sql",
+  },
+  {
     object: "function sync.vacate_statements(public.sync_entities,text)",
     digest: "0ef3662eeb",
     rights: ["isthmus_worker EXECUTE"],
@@ -2259,12 +2307,18 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/tick-watch.sql",
   },
-  { object: "function sync.watch_tick()", digest: "246ee4a61b", rights: [], file: "schemas/functions/tick-watch.sql" },
+  { object: "function sync.watch_tick()", digest: "160c953810", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.webhook_headers(uuid,text)",
     digest: "f2663096c0",
     rights: [],
     file: "schemas/functions/deliver-alerts.sql",
+  },
+  {
+    object: "function sync.weigh_run(uuid,numeric)",
+    digest: "01ad240e01",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/usual-runs.sql",
   },
   {
     object: "function sync.with_types(public.sync_entities)",

@@ -82,6 +82,22 @@ export async function tellUnrunPages(target: Queryable, sourceId: number): Promi
   await query(target, "target", "select sync.tell_unrun_pages($1::integer::smallint)", [sourceId]);
 }
 
+/** Opens, counts or closes the alerts about pages that are tried in vain. */
+export async function tellRetriedPages(target: Queryable, sourceId: number, tries: number): Promise<void> {
+  await query(target, "target", "select sync.tell_retried_pages($1::integer::smallint, $2)", [sourceId, tries]);
+}
+
+/** Whether the source has refused a page, a job or the tick before, or is told to. */
+export async function sourceRefused(target: Queryable, sourceId: number): Promise<boolean> {
+  const row = await queryOne<{ refused: boolean }>(
+    target,
+    "target",
+    "select sync.source_refused($1::integer::smallint) as refused",
+    [sourceId],
+  );
+  return row.refused;
+}
+
 export interface Alert {
   readonly kind: string;
   readonly severity: "warning" | "critical";

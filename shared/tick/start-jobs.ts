@@ -10,6 +10,9 @@ const HOLD_SECONDS = 300;
 /** Pauses before the first, second, ... further try of a job that could not begin for a passing reason; the last one goes on. */
 const PAUSE_MINUTES = [1, 2, 5, 10, 30] as const;
 
+/** So often a job is tried that ends with an error which nobody has expected. */
+const DEFECT_TRIES = 5;
+
 /** Starts every job that is due. One that cannot begin keeps the reason in sync_jobs, and holds up no other. */
 export async function startDueJobs(context: Context): Promise<string[]> {
   const now = new Date(context.clock());
@@ -53,7 +56,9 @@ export function nextTry(attempts: number, now: Date, next: Date | null): Date {
 
 async function keepReason(context: Context, job: DueJob, now: Date, error: unknown): Promise<void> {
   const described = describeError(error);
-  const passing = ERRORS[described.code].retryable || described.code === "EXECUTION_ACTIVE";
+  // A defect that stays is not tried for ever: the job has failed until its next time.
+  const defect = described.code === "INTERNAL" && job.attempts + 1 >= DEFECT_TRIES;
+  const passing = (ERRORS[described.code].retryable && !defect) || described.code === "EXECUTION_ACTIVE";
   context.log.error("job.not_started", { job: job.name, again: passing, ...described });
   const next = nextTimeOrNull(job, now);
   if (passing) await putOffJob(context.target, job.id, described, nextTry(job.attempts, now, next));

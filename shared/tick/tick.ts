@@ -6,7 +6,7 @@ import { lookAtShapes } from "../target/entity-shapes.ts";
 import { beginExecution, beginSource, checkpoints } from "../target/plan.ts";
 import { advanceExecutions, entitiesWithPendingKeys, releaseWaiting, tendQueue } from "../target/release.ts";
 import { forgetClosedPlans } from "../target/planned-records.ts";
-import { overduePages, tellRefusedSends, tellUnrunPages } from "../target/sending.ts";
+import { overduePages, tellRefusedSends, tellRetriedPages, tellUnrunPages } from "../target/sending.ts";
 import { sourcePosition } from "../source/position.ts";
 import { beginTick, endTick, undelivered } from "../target/ticks.ts";
 import { holdsWhatWasRead } from "../plan/choose-capture.ts";
@@ -16,6 +16,7 @@ import { brakeOf } from "../plan/plan.ts";
 import { FORGET_ROWS } from "../page/report-plan.ts";
 import { startDueJobs } from "./start-jobs.ts";
 import { watchDeadLetters, watchRefusals } from "./watch-deliveries.ts";
+import { watchSource } from "./watch-databases.ts";
 import { watchWork } from "./watch-work.ts";
 
 /** Pages that one tick sends again at most; the rest follows with the next tick. */
@@ -26,6 +27,9 @@ const ANSWER_MS = 5_000;
 
 /** The functions and the database do not fit: a tick can do nothing until a person has upgraded one of them. */
 const MISFITS: readonly string[] = ["SCHEMA_OUTDATED", "SCHEMA_AHEAD", "TRIGGERS_OFF"];
+
+/** What the call is answered at once, and the watch over the ticks reads in the target itself. */
+const TOLD: readonly string[] = ["TARGET_UNAVAILABLE", ...MISFITS];
 
 export interface TickReport {
   readonly started: readonly string[];
@@ -47,7 +51,7 @@ export async function tick(
 ): Promise<TickReport> {
   // At a target that is a copy, or another installation's, not one message is sent before a person has accepted that.
   // Of a target that does not answer each part would wait as long as the first; of one that has another version each would be refused.
-  const goesOn = (error: unknown) => !["TARGET_UNAVAILABLE", ...MISFITS].includes(describeError(error).code);
+  const goesOn = (error: unknown) => !TOLD.includes(describeError(error).code);
   if (!(await guarded(context, "identity", () => begins, goesOn))) return { started: [], resent: 0, stopped: [], released: [] };
   const failed: string[] = [];
   const idle: string[] = [];
@@ -65,6 +69,7 @@ export async function tick(
   // These ask QStash every few minutes: a tick in which they do not is no success of theirs.
   if (!(await part("refusals", () => asSource(context, watchRefusals), true))) idle.push("refusals");
   if (!(await part("deliveries", () => asSource(context, watchDeadLetters), true))) idle.push("deliveries");
+  await part("source", () => asSource(context, watchSource), undefined);
   await part("work", () => asSource(context, watchWork), undefined);
   await part("forget", () => forgetClosedPlans(context.target, FORGET_ROWS), undefined);
   await part("alerts", () => tellUndelivered(context), undefined);
@@ -79,7 +84,7 @@ export async function admitTick(context: Context): Promise<boolean> {
 
 /**
  * Waits until a tick has begun, 5 seconds at most.
- * @throws IsthmusError SCHEMA_OUTDATED, SCHEMA_AHEAD, TRIGGERS_OFF: who called is told, and the watch over the ticks reads the answer in the target itself.
+ * @throws IsthmusError SCHEMA_OUTDATED, SCHEMA_AHEAD, TRIGGERS_OFF, TARGET_UNAVAILABLE: who called is told, and the watch over the ticks reads the answer in the target itself.
  */
 export async function untilBegun(begins: Promise<boolean>): Promise<void> {
   let late: ReturnType<typeof setTimeout> | undefined;
@@ -87,7 +92,7 @@ export async function untilBegun(begins: Promise<boolean>): Promise<void> {
   const begun = begins.then(
     () => undefined,
     (error: unknown) => {
-      if (MISFITS.includes(describeError(error).code)) throw error;
+      if (TOLD.includes(describeError(error).code)) throw error;
     },
   );
   try {
@@ -109,6 +114,7 @@ async function sweep(context: Context): Promise<number> {
   const sent = await sendPages(context, await overduePages(context.target, SWEEP_LIMIT));
   await tellRefusedSends(context.target, sourceId);
   await tellUnrunPages(context.target, sourceId);
+  await tellRetriedPages(context.target, sourceId, context.config.ISTHMUS_PAGE_TRIES);
   return sent;
 }
 

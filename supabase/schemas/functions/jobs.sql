@@ -24,14 +24,15 @@ begin
    where j.id = k.id returning j.* into v_job;
   v_waits := clock_timestamp() - v_job.waits_since;
   -- A blip of a minute is nobody's work, and a first load may take a night: what stops it has alerts of its own.
-  if v_waits >= interval '6 hours' or not v_behind and (v_job.attempts >= 3 or v_waits >= interval '15 minutes') then
-    perform sync.raise_job_alert('job_waits', case when v_behind or v_waits < interval '1 hour' then 'warning' else 'critical' end, v_job,
+  -- An error that nobody has expected is told at once.
+  if v_waits >= interval '6 hours' or not v_behind and (v_job.attempts >= 3 or v_waits >= interval '15 minutes') or p_error ->> 'code' = 'INTERNAL' then
+    perform sync.raise_job_alert('job_waits', case when (v_behind or v_waits < interval '1 hour') and p_error ->> 'code' <> 'INTERNAL' then 'warning' else 'critical' end, v_job,
       format('The job %s has waited since %s for what keeps it from beginning', v_job.name, to_char(v_job.waits_since at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')));
   end if;
 end
 $$;
 comment on function sync.put_off_job(uuid, jsonb, timestamptz) is
-  'The job could not begin for a reason that passes: it is tried again at that time. After three tries, or 15 minutes, an alert tells it; behind another execution after six hours.';
+  'The job could not begin for a reason that passes: it is tried again at that time. After three tries, or 15 minutes, an alert tells it; behind another execution after six hours; an error that nobody has expected at once.';
 
 create function sync.fail_job(p_job uuid, p_error jsonb, p_next timestamptz) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -58,7 +59,9 @@ create function sync.forget_job_alerts() returns trigger
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   -- Under its new name a job is told again.
-  perform sync.close_alerts(array(select id from public.sync_alerts where kind in ('job_failed', 'job_waits') and job_id = old.id and closed_at is null));
+  perform sync.close_alerts(array(
+    select id from public.sync_alerts
+     where (kind in ('job_failed', 'job_waits') or kind = 'unusual_run' and (tg_op = 'DELETE' or new.name <> old.name)) and job_id = old.id and closed_at is null));
   return case when tg_op = 'DELETE' then old else new end;
 end
 $$;

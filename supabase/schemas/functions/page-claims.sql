@@ -142,6 +142,9 @@ begin
          due_at = case when p_retry_seconds is not null then clock_timestamp() + make_interval(secs => p_retry_seconds) end
    where id = p_chain and lease = p_lease and state = 'open'
   returning * into v_chain;
+  if p_page_size is null and v_chain.id is not null and p_error ->> 'code' = 'INTERNAL' then
+    perform sync.tell_internal(v_chain, p_error);
+  end if;
   if p_page_size is not null and v_chain.id is not null then
     return jsonb_build_array(jsonb_build_object('chain', v_chain.id, 'page', v_chain.page, 'execution', v_chain.execution_id, 'sends', v_chain.sends + 1));
   end if;

@@ -22,7 +22,8 @@ begin
   execute $sql$
     update public.sync_ticks t set answered_at = clock_timestamp(), status_code = a.status_code, timed_out = coalesce(a.timed_out, false),
            error = coalesce(left(regexp_replace(a.error_msg, '[^ -~]', '?', 'g'), 200),
-                            case when a.status_code <> 202 then substring(left(a.content, 2000) from '"code":"([A-Z_]{1,60})"') end)
+                            case when a.status_code <> 202 then substring(left(a.content, 2000) from '"code":"([A-Z_]{1,60})"')
+                                 || case when a.content like '%"code":"TARGET_UNAVAILABLE"%' then coalesce(' ' || substring(left(a.content, 2000) from '"reason":"([A-Za-z0-9_]{1,60})"'), '') else '' end end)
       from (select distinct on (c.id) c.id, r.status_code, r.timed_out, r.error_msg, r.content
               from (select id, status_code, timed_out, error_msg, content, created from net._http_response where created >= $2 order by created desc limit 5000) r
              cross join lateral (select p.id from public.sync_ticks p
@@ -106,6 +107,12 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
       'Deploy the functions of that release: npm run sync -- setup --upgrade, from a checkout of it. Until then nothing begins, and nothing is lost.', p_status)
     when p_error = 'TRIGGERS_OFF' then format('with status %s, TRIGGERS_OFF: the worker''s sessions have session_replication_role = replica, so that neither foreign keys nor triggers would hold. '
       'As a superuser: alter role isthmus_worker reset session_replication_role, or the same for the database. Until then nothing begins, and nothing is lost.', p_status)
+    when p_error like 'TARGET_UNAVAILABLE%' then format('with status %s, %s: nobody answers at TARGET_DB_URL, or it refuses. %s Until then nothing begins, and nothing is lost.', p_status, p_error,
+      case substr(p_error, 20) when 'credentials_refused' then 'Is the password in the address right, and may isthmus_worker log in?'
+                               when 'too_many_connections' then 'Lower ISTHMUS_POOL_SIZE, end other connections, or allow more.'
+                               when 'no_such_database' then 'Is the database''s name in the address right?'
+                               when 'pooler_refused' then 'The pooler''s log says why.'
+                               else 'Check the address, its port, TLS and the network restrictions of the project.' end)
     when p_status in (401, 403) then format('with status %s: the functions do not take the key. Put a secret key of the project into Vault: '
       'select vault.update_secret((select id from vault.secrets where name = ''isthmus_secret_key''), ''sb_secret_...''). If it was made after the functions were deployed, deploy them again.', p_status)
     when p_status in (404, 405) then format('with status %s: sync-tick is not there. Deploy it, or correct the Vault secret isthmus_functions_url.', p_status)
@@ -167,6 +174,11 @@ begin
        select count(*) = 2 and bool_and(not r.timed_out and r.status_code is distinct from 202)
          from (select timed_out, status_code from public.sync_ticks where request_id is not null and answered_at is not null and created_at > coalesce(v_worked, '-infinity')
                 order by created_at desc limit 2) r) then
+    if v_last.error like 'TARGET_UNAVAILABLE%' then
+      return jsonb_build_object('kind', 'target_refuses', 'severity', 'critical',
+        'message', format('The functions do not reach this database%s: sync-tick answers %s', v_since, sync.refused_tick(v_last.status_code, v_last.error)),
+        'details', jsonb_build_object('since', v_worked, 'status', v_last.status_code, 'error', v_last.error));
+    end if;
     return jsonb_build_object('kind', 'tick_refused', 'severity', 'critical',
       'message', format('The calls of sync-tick are refused%s, %s', v_since, sync.refused_tick(v_last.status_code, v_last.error)),
       'details', jsonb_build_object('since', v_worked, 'status', v_last.status_code, 'error', v_last.error));
@@ -232,7 +244,7 @@ begin
   v_wrong := sync.judge_ticks();
   if v_wrong is not null then
     perform sync.close_alerts(array(
-      select id from public.sync_alerts where kind in ('tick_missing', 'tick_refused', 'tick_slow') and kind is distinct from v_wrong ->> 'kind' and closed_at is null));
+      select id from public.sync_alerts where kind in ('tick_missing', 'tick_refused', 'tick_slow', 'target_refuses') and kind is distinct from v_wrong ->> 'kind' and closed_at is null));
   end if;
   if v_wrong ? 'kind' then
     perform sync.raise_alert(v_wrong ->> 'kind', v_wrong ->> 'severity', null, null, null, v_wrong ->> 'message', v_wrong -> 'details');
@@ -243,7 +255,7 @@ begin
 end
 $$;
 comment on function sync.watch_tick() is
-  'Sees that messages about alerts are sent (sync.watch_delivery). Opens the alert tick_missing, tick_refused or tick_slow while ticks are, and closes them when one has worked. The job isthmus-watch-tick runs it.';
+  'Sees that messages about alerts are sent (sync.watch_delivery). Opens the alert tick_missing, tick_refused, tick_slow or target_refuses while ticks are, and closes them when one has worked. The job isthmus-watch-tick runs it.';
 
 revoke all on function sync.read_tick_answers(), sync.tick_obstacle(), sync.pg_net_state(), sync.refused_tick(integer, text), sync.judge_ticks(),
   sync.watch_delivery(), sync.note_addressed(), sync.watch_tick() from public;

@@ -34,6 +34,11 @@ comment on function sync.note_idle_parts(uuid, text[]) is 'Which parts of a tick
 create function sync.note_failed_parts(p_id uuid, p_failed text[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_ticks set failed = p_failed where id = p_id;
+  -- What nobody has expected is told at once.
+  select sync.raise_alert('internal_error', 'critical', null, null, null,
+           format('An error that nobody has expected ended the part %s of a tick. The other parts go on, and it is tried with the next tick. See tick.failed in the log of sync-tick at that time.', split_part(f, ':', 1)),
+           jsonb_build_object('part', split_part(f, ':', 1), 'code', 'INTERNAL'), 'tick ' || split_part(f, ':', 1))
+    from unnest(p_failed) f where f like '%: INTERNAL';
   -- What fails three times one after the other does not pass by itself, whatever the errors are. A part that looks seldom is counted by its own looks.
   select sync.raise_alert('tick_part_failed', 'critical', null, null, null,
            format('A part of the work of sync-tick fails each time: %s. What it does is not done; the other parts go on. See tick.failed in the log of sync-tick.', f), '{}', split_part(f, ':', 1))
@@ -58,11 +63,16 @@ comment on function sync.held_up() is 'What waits although ticks work: jobs that
 create function sync.end_tick(p_id uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_ticks set ended_at = clock_timestamp(), failed = failed || sync.held_up() where id = p_id;
-  select sync.close_alerts(array(select id from public.sync_alerts where kind in ('tick_missing', 'tick_refused') and closed_at is null));
+  select sync.close_alerts(array(select id from public.sync_alerts where kind in ('tick_missing', 'tick_refused', 'target_refuses') and closed_at is null));
   select sync.close_alerts(array(
     select a.id from public.sync_alerts a
      where a.kind = 'tick_part_failed' and a.closed_at is null
        and not exists (select from public.sync_ticks t cross join unnest(t.failed || t.idle) f where t.id = p_id and (f like '%: %' or f = any (t.idle)) and split_part(f, ':', 1) = a.subject)));
+  -- One that passes by the next tick is told all the same.
+  select sync.close_alerts(array(
+    select a.id from public.sync_alerts a
+     where a.kind = 'internal_error' and a.subject like 'tick %' and a.closed_at is null and a.last_seen_at <= clock_timestamp() - interval '10 minutes'
+       and not exists (select from public.sync_ticks t cross join unnest(t.failed || t.idle) f where t.id = p_id and 'tick ' || split_part(f, ':', 1) = a.subject)));
   select sync.apply_alert_notes();
   select sync.forget_ticks();
 $$;

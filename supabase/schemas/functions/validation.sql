@@ -32,6 +32,25 @@ $$;
 comment on function sync.edited_records(smallint, text[]) is
   'Landed records whose target row no longer holds what the sync left in one of these columns (kept as hashes: in any column); what was decided for the target is such an edit.';
 
+create function sync.tell_differences(p_chain public.sync_chains) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  perform sync.raise_alert('validation_failed', 'critical', null, p_chain.execution_id, e.id,
+      format('Both sides of %s still differ after the differing records were read once more: %s records. Which, and counts and sums of both sides, stand in sync_reports (control_totals:%s) of the execution.',
+        e.entity_type, jsonb_array_length(r.body -> 'differing'), e.entity_type),
+      jsonb_build_object('code', 'CONTROL_TOTALS_DIFFER', 'records', jsonb_array_length(r.body -> 'differing'),
+        'legacy_ids', jsonb_path_query_array(r.body, '$.differing[0 to 99]')))
+     from public.sync_reports r join public.sync_executions x on x.id = r.execution_id join public.sync_entities e on e.source_id = x.source_id and e.entity_type = substr(r.kind, 16)
+    where r.execution_id = p_chain.execution_id and r.kind like 'control\_totals:%' and r.round = p_chain.round and jsonb_array_length(r.body -> 'differing') > 0;
+  perform sync.close_alerts(array(
+    select a.id from public.sync_executions x join public.sync_alerts a on a.source_id = x.source_id join public.sync_entities e on e.id = a.entity_id
+      join public.sync_reports r on r.execution_id = p_chain.execution_id and r.kind = 'control_totals:' || e.entity_type and r.round = p_chain.round
+     where x.id = p_chain.execution_id and a.kind = 'validation_failed' and a.closed_at is null and jsonb_array_length(r.body -> 'differing') = 0));
+end
+$$;
+comment on function sync.tell_differences(public.sync_chains) is
+  'Opens or counts the alert validation_failed of each entity in which both sides differ at the end of a comparison, and closes that of each in which they do not.';
+
 create function sync.commit_validation(p_chain uuid, p_lease bigint, p_entity_id smallint, p_report jsonb, p_recheck bigint[],
   p_last boolean, p_lease_seconds integer) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -76,6 +95,7 @@ begin
          set state = 'blocked', due_at = null, round = 2, page = page + 1, "cursor" = null, lease_until = null, sends = 0, failures = 0
        where id = p_chain;
     else
+      perform sync.tell_differences(v_chain);
       update public.sync_chains set state = 'done', closed_at = now(), due_at = null, page = page + 1, lease_until = null
        where id = p_chain;
       perform sync.finish_execution(v_chain.execution_id,
@@ -90,7 +110,7 @@ $$;
 comment on function sync.commit_validation(uuid, bigint, smallint, jsonb, bigint[], boolean, integer) is
   'Stores the comparison of one entity, and has the records p_recheck read again; after the last one compares everything once more, or finishes the execution.';
 
-revoke all on function sync.edited_records(smallint, text[]),
+revoke all on function sync.edited_records(smallint, text[]), sync.tell_differences(public.sync_chains),
   sync.commit_validation(uuid, bigint, smallint, jsonb, bigint[], boolean, integer) from public;
-grant execute on function sync.edited_records(smallint, text[]),
+grant execute on function sync.edited_records(smallint, text[]), sync.tell_differences(public.sync_chains),
   sync.commit_validation(uuid, bigint, smallint, jsonb, bigint[], boolean, integer) to isthmus_worker;

@@ -20,7 +20,7 @@ create table public.sync_jobs (
   alarms            jsonb not null default '{}',
   taken_at          timestamptz,
   check (schedule_type = 'on_demand' or cron_expression is not null),
-  constraint alarms_are_minutes check (jsonb_typeof(alarms) = 'object' and alarms - array['lag_minutes', 'window_minutes'] = '{}'
+  constraint alarms_are_numbers check (jsonb_typeof(alarms) = 'object' and alarms - array['lag_minutes', 'window_minutes', 'band_factor', 'retries'] = '{}'
     and not alarms @? '$.* ? (!(@.type() == "number" && @ > 0))')
 );
 comment on table public.sync_jobs is 'What is synced on a schedule. sync-tick starts every enabled job that is due.';
@@ -36,7 +36,7 @@ comment on column public.sync_jobs.last_error is
 comment on column public.sync_jobs.succeeded_at is 'When its latest execution that succeeded had ended.';
 comment on column public.sync_jobs.taken_at is 'When a tick took it up that has not come to an end with it yet: still so when it is due again, that tick was killed.';
 comment on column public.sync_jobs.alarms is
-  'After how many minutes people are told: {"lag_minutes": 240} that an entity of the job has not been in step, {"window_minutes": 90} that an execution of the job works. Without: docs/reference.md.';
+  'When people are told: {"lag_minutes": 240} that an entity of the job has not been in step for so long, {"window_minutes": 90} that an execution works for so long, {"retries": 10} that a page was tried in vain so often, {"band_factor": 3} of a run that is so many times as far from its usual band. Without: docs/reference.md.';
 comment on column public.sync_jobs.waits_since is 'Since when it is due and could not begin for a reason that passes.';
 comment on column public.sync_jobs.success_told_at is 'Of which success the heartbeat address was told.';
 
@@ -106,6 +106,9 @@ comment on column public.sync_executions.status is 'Set it to cancelled to end a
 comment on column public.sync_executions.cancelled_by is 'Who ended it before its time.';
 create index sync_executions_job_id_idx on public.sync_executions (job_id, started_at);
 create index sync_executions_source_id_idx on public.sync_executions (source_id);
+-- Those like an execution that has come through (sync.usual_runs).
+create index sync_executions_like_idx on public.sync_executions (source_id, triggered_by, started_at)
+  where status in ('succeeded', 'incomplete') and not dry_run and not selective;
 -- The last one is asked for by each start and each tick.
 create index sync_executions_ordinal_idx on public.sync_executions (ordinal);
 create index sync_executions_running_idx on public.sync_executions (started_at) where status = 'running';
