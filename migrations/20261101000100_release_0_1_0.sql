@@ -297,7 +297,7 @@ create table public.sync_jobs (
   taken_at          timestamptz,
   check (schedule_type = 'on_demand' or cron_expression is not null),
   constraint alarms_are_numbers check (jsonb_typeof(alarms) = 'object' and alarms - array['lag_minutes', 'window_minutes', 'band_factor', 'retries'] = '{}'
-    and not alarms @? '$.* ? (!(@.type() == "number" && @ > 0))')
+    and not alarms @? '$.* ? (!(@.type() == "number" && @ > 0 && @ <= 1000000))')
 );
 comment on table public.sync_jobs is 'What is synced on a schedule. sync-tick starts every enabled job that is due.';
 comment on column public.sync_jobs.cron_expression is 'Five-field cron expression, read in time_zone.';
@@ -381,9 +381,9 @@ comment on column public.sync_executions.dry_run is 'A plan: tells what a run wo
 comment on column public.sync_executions.status is 'Set it to cancelled to end an execution that runs: pages at work may commit, no other begins.';
 comment on column public.sync_executions.cancelled_by is 'Who ended it before its time.';
 create index sync_executions_job_id_idx on public.sync_executions (job_id, started_at);
-create index sync_executions_source_id_idx on public.sync_executions (source_id);
+create index sync_executions_source_id_idx on public.sync_executions (source_id, started_at);
 -- Those like an execution that has come through (sync.usual_runs).
-create index sync_executions_like_idx on public.sync_executions (source_id, triggered_by, started_at)
+create index sync_executions_like_idx on public.sync_executions (source_id, triggered_by, hash_array(entities), started_at)
   where status in ('succeeded', 'incomplete') and not dry_run and not selective;
 -- The last one is asked for by each start and each tick.
 create index sync_executions_ordinal_idx on public.sync_executions (ordinal);
@@ -1083,7 +1083,7 @@ create table public.sync_alert_notes (
   job_id       uuid,
   message      text,
   details      jsonb,
-  noted_at     timestamptz not null default clock_timestamp(),
+  happened_at  timestamptz not null default clock_timestamp(),
   check (closes or (severity is not null and message is not null and details is not null))
 );
 comment on table public.sync_alert_notes is
@@ -1656,7 +1656,7 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'sync_identities where accepted_at is null.',
      'If it is right, put your name into accepted_by. If not, correct TARGET_DB_URL.',
      'What comes next is known (sync.ask_for_identities).'),
-    ('target_refuses', 'The functions do not reach this database: it, or the pooler before it, refuses their connections, or nobody answers at TARGET_DB_URL. Nothing begins and nothing is resumed.',
+    ('target_refuses', 'The functions do not reach this database: it, or the pooler before it, refuses their connections, or TARGET_DB_URL leads nowhere. One that does not answer at all is tick_missing. Nothing begins and nothing is resumed.',
      'status_code and error in sync_ticks, and the log of sync-tick.',
      'Do what the message says: the address and password of TARGET_DB_URL, TARGET_DB_TLS and TARGET_DB_CA, the connections of the project, its network restrictions.',
      'A tick has worked (sync.end_tick, sync.watch_tick).'),
@@ -1692,10 +1692,10 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'details.legacy_ids of the alert.',
      'Take them over (npm run sync -- adopt <entity>), remove them, or empty their legacy ids.',
      'A later comparison finds none (sync.tell_digest).'),
-    ('unusual_run', 'An execution has come through, and is far from the last fourteen like it (the same trigger, the same look at the entity): nothing was read where each of them read something, or records read, share of rejects or duration lie far outside their usual band.',
+    ('unusual_run', 'An execution has come through, and is far from the last fourteen like it (the same trigger and entities, the same look at the entity): nothing was read where each of them read something, or records read, share of rejects or duration lie far outside their usual band.',
      'details.findings of the alert: of each entity the figure, the band of the earlier runs (from the tenth to the ninetieth percentile) and their median. npm run sync -- status of the execution.',
      'Look whether the source was written to as usual: an import that did not run, a table that was emptied or filled, a SOURCE_DB_URL that leads to a copy. For rejects see npm run sync -- queue. If it is meant so, acknowledge it. To be told of less, set alarms of the job: {"band_factor": 3}.',
-     'The next execution by the same trigger is as usual; where none comes, a day after somebody has acknowledged it; a job that is deleted or renamed takes it along (sync.tell_unusual, sync.forget_job_alerts).'),
+     'In an execution by the same trigger what was found is as usual again, and of nothing read something is; else a day after somebody has acknowledged it and it was seen last; a job that is deleted or renamed takes it along (sync.tell_unusual, sync.end_tick, sync.forget_job_alerts).'),
     ('validation_failed', 'After an execution both sides of an entity still differ in counts or money, and reading the differing records once more did not help.',
      'details.legacy_ids of the alert, and counts and sums of both sides in sync_reports (control_totals:<entity>) of the execution.',
      'Look at these records on both sides: does a trigger or a person change the target while it is compared, or does the source answer with other values each time? Then npm run sync -- start <entity> --full.',
@@ -1779,7 +1779,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
   values (p_id, p_closes, (not p_closes)::integer, p_severity, p_execution, p_job, p_message, p_details)
   on conflict (alert_id) do update
      set closes = excluded.closes, times = n.times + excluded.times, severity = excluded.severity, execution_id = excluded.execution_id, job_id = excluded.job_id,
-         message = excluded.message, details = excluded.details, noted_at = excluded.noted_at
+         message = excluded.message, details = excluded.details, happened_at = excluded.happened_at
 $$;
 comment on function sync.note_held_alert(uuid, boolean, text, uuid, uuid, text, jsonb) is 'Keeps what became of an alert whose row somebody holds.';
 
@@ -1875,17 +1875,17 @@ declare
   v_note  public.sync_alert_notes;
   v_alert public.sync_alerts;
 begin
-  for v_note in select * from public.sync_alert_notes order by noted_at limit 1000 for update skip locked loop
+  for v_note in select * from public.sync_alert_notes order by happened_at limit 1000 for update skip locked loop
     select * into v_alert from public.sync_alerts where id = v_note.alert_id for no key update skip locked;
     if not found then
       continue when exists (select from public.sync_alerts where id = v_note.alert_id);
     elsif v_note.closes then
       update public.sync_alerts set closed_at = clock_timestamp(), occurrences = occurrences + v_note.times
-       where id = v_alert.id and closed_at is null and last_seen_at <= v_note.noted_at;
-    elsif v_alert.closed_at is null or v_alert.closed_at < v_note.noted_at then
+       where id = v_alert.id and closed_at is null and last_seen_at <= v_note.happened_at;
+    elsif v_alert.closed_at is null or v_alert.closed_at < v_note.happened_at then
       begin
         update public.sync_alerts a
-           set closed_at = null, occurrences = a.occurrences + v_note.times, last_seen_at = greatest(a.last_seen_at, v_note.noted_at), severity = v_note.severity,
+           set closed_at = null, occurrences = a.occurrences + v_note.times, last_seen_at = greatest(a.last_seen_at, v_note.happened_at), severity = v_note.severity,
                execution_id = coalesce((select x.id from public.sync_executions x where x.id = v_note.execution_id), a.execution_id),
                job_id = coalesce((select j.id from public.sync_jobs j where j.id = v_note.job_id), a.job_id), message = v_note.message, details = v_note.details
          where a.id = v_alert.id;
@@ -7730,13 +7730,13 @@ grant execute on function sync.mask(jsonb, text[], jsonb), sync.mask_queue(small
 -- Purpose: a success that is none: weigh an execution that has come through against earlier ones like it, and tell what is far from what these did.
 -- Locks:   the open alerts of this kind.
 
-create function sync.usual_runs(p_execution uuid) returns setof uuid
+create function sync.usual_runs(p_execution uuid, p_before timestamptz) returns setof uuid
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   -- What runs more often than once a day is compared with the same time of earlier days: at night a job reads less. One probe of an index for each.
   with this as (
-    select x.*, greatest(1, round(extract(epoch from x.started_at - (
+    select x.*, coalesce((select j.time_zone from public.sync_jobs j where j.id = x.job_id), 'UTC') as zone, greatest(1, round(extract(epoch from x.started_at - (
              select o.started_at from public.sync_executions o
-              where o.source_id = x.source_id and o.triggered_by = x.triggered_by and o.started_at < x.started_at
+              where o.source_id = x.source_id and o.triggered_by = x.triggered_by and hash_array(o.entities) = hash_array(x.entities) and o.started_at < x.started_at
                 and o.status in ('succeeded', 'incomplete') and not o.dry_run and not o.selective
               order by o.started_at desc limit 1)) / 86400))::integer as days
       from public.sync_executions x where x.id = p_execution
@@ -7746,73 +7746,92 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    cross join generate_series(1, 28) n
    cross join lateral (
      select o.id from public.sync_executions o
-      where o.source_id = x.source_id and o.triggered_by = x.triggered_by and o.started_at < x.started_at - make_interval(days => n * x.days, mins => -30)
+      where o.source_id = x.source_id and o.triggered_by = x.triggered_by and hash_array(o.entities) = hash_array(x.entities)
+        and o.started_at < least(p_before, (x.started_at at time zone x.zone - make_interval(days => n * x.days, mins => -30)) at time zone x.zone)
         and o.status in ('succeeded', 'incomplete') and not o.dry_run and not o.selective
       order by o.started_at desc limit 1) l
 $$;
-comment on function sync.usual_runs(uuid) is
-  'Up to 28 earlier executions with the same trigger that have come through: the latest ones, and where there are several in a day, those that began at the same time of the day.';
+comment on function sync.usual_runs(uuid, timestamptz) is
+  'Up to 28 earlier executions with the same trigger and entities that have come through: the latest ones, and where there are several in a day, those that began at the same time of the day. p_before: only what began before that; null: any.';
 
-create function sync.run_figures(p_executions uuid[]) returns table (execution uuid, started_at timestamptz, entity text, look text, measure text, value numeric)
+create function sync.run_figures(p_executions uuid[])
+returns table (execution uuid, started_at timestamptz, entity text, look text, measure text, value numeric, gap numeric)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  with chains as (
-    select c.execution_id, n.entity_type as entity,
-           case when bool_or(c.capture = 'adopt') then 'adopt' when bool_or(c.capture = 'full' and not c.skips_unchanged) then 'full' when bool_or(c.capture = 'full') then 'full again'
-                when bool_or(c.capture = 'digest') then 'digest' else 'changes' end as look,
+  with runs as (
+    select x.id, x.started_at, x.completed_at, x.entities,
+           -- Since somebody looked at these entities before, whoever that was: a run of its own a minute ago has read what there was.
+           extract(epoch from x.started_at - (
+             select o.started_at from public.sync_executions o
+              where o.source_id = x.source_id and o.started_at < x.started_at and not o.dry_run and not o.selective and o.entities && x.entities
+              order by o.started_at desc limit 1)) as gap
+      from unnest(p_executions) p (id) cross join lateral (select e.* from public.sync_executions e where e.id = p.id offset 0) x
+  ), chains as (
+    select r.id, n.entity_type as entity,
+           case when bool_or(c.capture = 'adopt') then 'adopt' when bool_or(c.capture = 'full') then 'full' when bool_or(c.capture = 'digest') then 'digest' else 'changes' end as look,
            sum(coalesce((c.counts ->> 'read')::numeric, 0)) as read,
-           sum(coalesce((c.counts ->> 'waiting')::numeric, 0) + coalesce((c.counts ->> 'in_conflict')::numeric, 0)) as rejected,
+           -- What waits for a parent may land a moment later.
+           sum(coalesce((c.counts ->> 'in_conflict')::numeric, 0)) as rejected,
            sum(coalesce((c.counts ->> 'wall_ms')::numeric, 0)) / 1000 as seconds
-      from public.sync_chains c join public.sync_entities n on n.id = c.entity_id
-     where c.execution_id = any (p_executions) group by 1, 2
+      from runs r
+     cross join lateral (select h.* from public.sync_chains h where h.execution_id = r.id offset 0) c
+      join public.sync_entities n on n.id = c.entity_id
+     group by 1, 2
   ), entities as (
     -- In an entity without a chain nothing was written since: the plan has looked.
-    select x.id, x.started_at, x.completed_at, e.entity, coalesce(c.look, 'changes') as look, coalesce(c.read, 0) as read, coalesce(c.rejected, 0) as rejected,
+    select r.id, r.started_at, r.completed_at, r.gap, e.entity, coalesce(c.look, 'changes') as look, coalesce(c.read, 0) as read, coalesce(c.rejected, 0) as rejected,
            coalesce(c.seconds, 0) as seconds
-      from public.sync_executions x cross join unnest(x.entities) e (entity) left join chains c on c.execution_id = x.id and c.entity = e.entity
-     where x.id = any (p_executions)
+      from runs r cross join unnest(r.entities) e (entity) left join chains c on c.id = r.id and c.entity = e.entity
   )
-  select e.id, e.started_at, e.entity, e.look, 'records read', e.read from entities e
+  select e.id, e.started_at, e.entity, e.look, 'records read', e.read, e.gap from entities e
   union all
   -- A share of a few records says nothing.
-  select e.id, e.started_at, e.entity, e.look, 'share of rejects', e.rejected / e.read from entities e where e.read >= 20
+  select e.id, e.started_at, e.entity, e.look, 'share of rejects', e.rejected / e.read, e.gap from entities e where e.read >= 20
   union all
-  select e.id, e.started_at, e.entity, e.look, 'seconds of work', e.seconds from entities e
+  select e.id, e.started_at, e.entity, e.look, 'seconds of work', e.seconds, e.gap from entities e
   union all
-  select e.id, e.started_at, null, string_agg(e.entity || ' ' || e.look, ', ' order by e.entity), 'seconds from begin to end', extract(epoch from e.completed_at - e.started_at)
-    from entities e group by e.id, e.started_at, e.completed_at
+  select e.id, e.started_at, '', string_agg(e.entity || ' ' || e.look, ', ' order by e.entity), 'seconds from begin to end', extract(epoch from e.completed_at - e.started_at), e.gap
+    from entities e group by e.id, e.started_at, e.completed_at, e.gap
 $$;
 comment on function sync.run_figures(uuid[]) is
-  'What executions read, rejected and took, of each entity; entity null: of the whole. look: only figures of the same look can be compared. Summed from the counts of their chains.';
+  'What executions read, rejected and took, of each entity; of the whole, where entity is empty. look: only figures of the same look can be compared. gap: seconds since an execution had begun before that looks at any of these entities. Summed from the counts of their chains.';
 
-create function sync.weigh_run(p_execution uuid, p_factor numeric) returns jsonb
+create function sync.weigh_run(p_execution uuid, p_factor numeric, p_before timestamptz) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   -- Of fewer than seven earlier runs nobody knows what is usual. The least distances keep small numbers from being news.
   with figures as (
-    select * from sync.run_figures(array(select sync.usual_runs(p_execution)) || p_execution)
+    select * from sync.run_figures(array(select sync.usual_runs(p_execution, p_before)) || p_execution)
+  ), this as (
+    select * from figures where execution = p_execution
+  ), ranked as (
+    select f.*, row_number() over (partition by f.entity, f.measure order by f.started_at desc) as nth
+      from figures f join this using (entity, look, measure) where f.execution <> p_execution
   ), bands as (
-    select n.entity, n.measure, n.value, b.runs, b.least, b.q[1] as low, b.q[2] as median, b.q[3] as high, b.q[3] - b.q[1] as width,
-           case n.measure when 'records read' then 100 when 'share of rejects' then 0.05 else 300 end as distance
-      from figures n
-     cross join lateral (
-       select count(*) as runs, min(e.value) as least, percentile_cont(array[0.1, 0.5, 0.9]) within group (order by e.value) as q
-         from (select f.value from figures f
-                where f.execution <> p_execution and f.entity is not distinct from n.entity and f.look = n.look and f.measure = n.measure
-                order by f.started_at desc limit 14) e) b
-     where n.execution = p_execution and b.runs >= 7
+    select x.*, b.runs, b.least, b.q[1] as low, b.q[2] as median, b.q[3] as high, b.q[3] - b.q[1] as width, b.usual_gap,
+           case x.measure when 'records read' then 100 when 'share of rejects' then 0.05 else 300 end as distance
+      from this x
+      join (select r.entity, r.measure, count(*) as runs, min(r.value) as least, percentile_cont(array[0.1, 0.5, 0.9]) within group (order by r.value) as q,
+                   percentile_cont(0.5) within group (order by r.gap) as usual_gap
+              from ranked r where r.nth <= 14 group by 1, 2) b using (entity, measure)
+     where b.runs >= 7
+       -- After another while than usual another number of changes is to be expected.
+       and (x.measure <> 'records read' or x.look = 'full' or x.gap between b.usual_gap / 2 and b.usual_gap * 2)
   ), judged as (
     select b.*, case when b.measure = 'records read' and b.value = 0 and b.runs = 14 and b.least > 0 then 'nothing'
                      when b.value > b.high + p_factor * greatest(2 * b.width, b.median, b.distance) then 'more'
                      when b.measure = 'records read' and b.value < b.low - p_factor * greatest(2 * b.width, b.median / 2, b.distance) then 'less' end as found
       from bands b
   )
-  select jsonb_build_object('runs', coalesce(max(j.runs), 0), 'findings', coalesce(pg_catalog.jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
-           'entity', j.entity, 'found', j.found, 'measure', j.measure, 'value', round(j.value, 4), 'usual_from', round(j.low::numeric, 4), 'median', round(j.median::numeric, 4),
-           'usual_to', round(j.high::numeric, 4), 'runs', j.runs))
-           order by j.found <> 'nothing', abs(j.value - j.median) / greatest(j.median, j.distance) desc, j.entity, j.measure) filter (where j.found is not null), '[]'))
+  select jsonb_build_object(
+           'read', (select coalesce(pg_catalog.jsonb_agg(x.entity), '[]') from this x where x.measure = 'records read' and x.value > 0),
+           'usual', coalesce(pg_catalog.jsonb_agg(jsonb_build_object('entity', j.entity, 'measure', j.measure)) filter (where j.found is null), '[]'),
+           'findings', coalesce(pg_catalog.jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+             'entity', nullif(j.entity, ''), 'found', j.found, 'measure', j.measure, 'value', round(j.value, 4), 'usual_from', round(j.low::numeric, 4),
+             'median', round(j.median::numeric, 4), 'usual_to', round(j.high::numeric, 4), 'runs', j.runs))
+             order by j.found <> 'nothing', abs(j.value - j.median) / greatest(j.median, j.distance) desc, j.entity, j.measure) filter (where j.found is not null), '[]'))
     from judged j
 $$;
-comment on function sync.weigh_run(uuid, numeric) is
-  'What of an execution is far from its last fourteen like ones: {runs, findings}. Nothing read where each of them read something; or outside their band (tenth to ninetieth percentile) by more than twice its width, the median (half of it below the band) and a least distance. p_factor widens these.';
+comment on function sync.weigh_run(uuid, numeric, timestamptz) is
+  'What of an execution is far from its last fourteen like ones (findings), and what is as usual; and the entities of which something was read. Far: nothing read where each of them read something; or outside their band (tenth to ninetieth percentile) by more than twice its width, the median (half of it below the band) and a least distance. p_factor widens these. p_before: as for sync.usual_runs.';
 
 create function sync.shown_figure(p_value numeric, p_measure text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -7824,6 +7843,8 @@ create function sync.tell_unusual(p_execution uuid) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_execution public.sync_executions;
+  v_alert     public.sync_alerts; -- of these entities by this trigger, still open
+  v_subject   text;
   v_weighed   jsonb;
   v_found     jsonb;
   v_text      text;
@@ -7833,15 +7854,28 @@ begin
   if v_execution.dry_run or v_execution.selective or v_execution.triggered_by = 'release' or v_execution.status not in ('succeeded', 'incomplete') then
     return;
   end if;
-  v_weighed := sync.weigh_run(p_execution, coalesce((select (j.alarms ->> 'band_factor')::numeric from public.sync_jobs j where j.id = v_execution.job_id), 1));
+  v_subject := sync.subject_of(v_execution.triggered_by, hash_array(v_execution.entities)::text);
+  select * into v_alert from public.sync_alerts a
+   where a.kind = 'unusual_run' and a.source_id = v_execution.source_id and a.subject = v_subject and a.closed_at is null limit 1;
+  begin
+    v_weighed := sync.weigh_run(p_execution, coalesce((select (j.alarms ->> 'band_factor')::numeric from public.sync_jobs j where j.id = v_execution.job_id), 1),
+      -- What goes on like this is no usual run before a person says so.
+      case when v_alert.acknowledged_at is null then (select x.started_at from public.sync_executions x where x.id = (v_alert.details ->> 'since')::uuid) end);
+  exception when data_exception then
+    -- Nobody's execution fails for its weighing: a time zone of its job that does not exist, an unheard-of number.
+    perform sync.raise_alert('unusual_run', 'warning', null, p_execution, null,
+      format('An execution by %s has come through, and could not be weighed against the last ones like it (SQLSTATE %s): look at time_zone and alarms of its job.', v_execution.triggered_by, sqlstate),
+      coalesce(v_alert.details, '{"findings": []}'), v_subject);
+    return;
+  end;
   v_found := v_weighed -> 'findings';
-  -- Where no like run comes any more, a day after somebody has looked is enough.
-  perform sync.close_alerts(array(
-    select a.id from public.sync_alerts a
-     where a.kind = 'unusual_run' and a.source_id = v_execution.source_id and a.closed_at is null
-       and case when a.subject = sync.subject_of(v_execution.triggered_by) then v_found = '[]' and (v_weighed ->> 'runs')::integer > 0
-                else greatest(a.acknowledged_at, a.last_seen_at) < now() - interval '1 day' and a.acknowledged_at is not null end));
   if v_found = '[]' then
+    -- All that was found then is as usual now; and where nothing had been read, something is.
+    perform sync.close_alerts(array[v_alert.id])
+      where v_alert.id is not null and not exists (
+        select from jsonb_array_elements(v_alert.details -> 'findings') f
+         where case when f ->> 'found' = 'nothing' and v_alert.acknowledged_at is null then not v_weighed -> 'read' ? (f ->> 'entity')
+                    else not v_weighed -> 'usual' @> jsonb_build_array(jsonb_build_object('entity', coalesce(f ->> 'entity', ''), 'measure', f ->> 'measure')) end);
     return;
   end if;
   select string_agg(format('%s%s: %s (usually %s to %s, median %s)', f.one ->> 'entity' || ', ', f.one ->> 'measure', sync.shown_figure((f.one ->> 'value')::numeric, f.one ->> 'measure'),
@@ -7852,14 +7886,16 @@ begin
     null, p_execution, null,
     format('An execution by %s has come through, and is far from the last ones like it: %s%s.', v_execution.triggered_by, v_text,
       case when jsonb_array_length(v_found) > 3 then format('; and %s more in details', jsonb_array_length(v_found) - 3) else '' end),
-    jsonb_build_object('findings', v_found), sync.subject_of(v_execution.triggered_by));
+    jsonb_build_object('findings', v_found, 'since', coalesce(v_alert.details ->> 'since', p_execution::text)), v_subject);
 end
 $$;
 comment on function sync.tell_unusual(uuid) is
-  'Opens or counts the alert unusual_run where an execution that has come through is far from earlier ones like it, with their band; closes it where one is not.';
+  'Opens or counts the alert unusual_run where an execution that has come through is far from earlier ones like it, with their band; closes it where what was found is as usual again.';
 
-revoke all on function sync.usual_runs(uuid), sync.run_figures(uuid[]), sync.weigh_run(uuid, numeric), sync.shown_figure(numeric, text), sync.tell_unusual(uuid) from public;
-grant execute on function sync.usual_runs(uuid), sync.run_figures(uuid[]), sync.weigh_run(uuid, numeric), sync.shown_figure(numeric, text), sync.tell_unusual(uuid) to isthmus_worker;
+revoke all on function sync.usual_runs(uuid, timestamptz), sync.run_figures(uuid[]), sync.weigh_run(uuid, numeric, timestamptz), sync.shown_figure(numeric, text),
+  sync.tell_unusual(uuid) from public;
+grant execute on function sync.usual_runs(uuid, timestamptz), sync.run_figures(uuid[]), sync.weigh_run(uuid, numeric, timestamptz), sync.shown_figure(numeric, text),
+  sync.tell_unusual(uuid) to isthmus_worker;
 
 -- supabase/schemas/functions/finish.sql
 
@@ -7966,7 +8002,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
                      or not w.whole and exists (select from public.sync_chains c where c.execution_id = f.id and c.capture = 'validate')))
            -- That it did not come back at the next try says nothing of the next run.
            when 'internal_error' then w.whole and not x.selective and x.started_at > a.last_seen_at
-             and (a.entity_id is null or exists (select from public.sync_entities e where e.id = a.entity_id and e.entity_type = any (x.entities)))
+             and case when a.entity_id is not null then exists (select from public.sync_entities e where e.id = a.entity_id and e.entity_type = any (x.entities))
+                      else exists (select from public.sync_executions f where f.id = a.execution_id and x.entities @> sync.kept_entities(f.source_id, f.entities)) end
            when 'source_restored' then w.whole and x.entities @> sync.kept_entities(a.source_id, array(select jsonb_array_elements_text(a.details -> 'entities')))
            when 'target_restored' then w.whole and not exists (
              select from public.sync_checkpoints k join public.sync_entities e on e.source_id = k.source_id and e.entity_type = k.entity_type
@@ -8177,7 +8214,7 @@ begin
     continue when v_up_to is null;
     v_chains := v_chains || jsonb_build_object('id', v_entity.id, 'up_to', v_up_to);
     if v_gone > p_execution.brake_records and not p_execution.dry_run and v_entity.on_delete ->> 'policy' in ('hard', 'soft') then
-      select count(*) into v_landed from public.sync_row_states s where s.entity_id = v_entity.id and s.gone_at is null;
+      select count(*) into v_landed from public.sync_row_states s where s.entity_id = v_entity.id and (s.gone_at is null or s.outside);
       if v_gone > p_execution.brake_share * v_landed then
         v_stopped := sync.pull_brake(p_execution.id, v_entity.id, 'delete', null, v_gone, v_landed) or v_stopped;
       end if;
@@ -8315,9 +8352,10 @@ declare
 begin
   -- Behind another execution nothing is wrong: what is wrong after it, or was before, waits by itself.
   update public.sync_jobs j
-     set attempts = case when k.another then 1 else j.attempts + 1 end, last_error = p_error, next_execution_at = p_at,
+     set attempts = case when k.another or k.defect then 1 else j.attempts + 1 end, last_error = p_error, next_execution_at = p_at,
          waits_since = case when k.another then clock_timestamp() else coalesce(j.waits_since, clock_timestamp()) end, taken_at = null
-    from (select id, (last_error ->> 'code' = 'EXECUTION_ACTIVE') <> v_behind as another from public.sync_jobs where id = p_job) k
+    from (select id, (last_error ->> 'code' = 'EXECUTION_ACTIVE') <> v_behind as another,
+                 p_error ->> 'code' = 'INTERNAL' and last_error ->> 'code' is distinct from 'INTERNAL' as defect from public.sync_jobs where id = p_job) k
    where j.id = k.id returning j.* into v_job;
   v_waits := clock_timestamp() - v_job.waits_since;
   -- A blip of a minute is nobody's work, and a first load may take a night: what stops it has alerts of its own.
@@ -8819,7 +8857,9 @@ begin
        and c.last_error ->> 'code' is distinct from 'INTERNAL'
        -- What waits for a source that refuses is told by that.
        and not (coalesce(c.last_error ->> 'code', '') = 'SOURCE_UNAVAILABLE'
-                and exists (select from public.sync_alerts a where a.kind = 'source_refuses' and a.source_id = p_source_id and a.closed_at is null))
+                -- Pages that it has refused come back within six minutes after it answers.
+                and exists (select from public.sync_alerts a where a.kind = 'source_refuses' and a.source_id = p_source_id
+                             and coalesce(a.closed_at > clock_timestamp() - interval '6 minutes', true)))
      group by 1, 2, 3
   loop
     perform sync.raise_alert('page_retried', 'warning', p_source_id, v_page.execution, v_page.entity_id,
@@ -9215,7 +9255,7 @@ begin
             union select s.legacy_id from public.sync_row_states s where s.entity_id = $3 and s.legacy_id between $4 and $5
             except select p::bigint from jsonb_array_elements_text($7) p) k
      -- One index probe per record, whatever the planner thinks.
-     where k.legacy_id is distinct from $6 and (select s.gone_at from public.sync_row_states s where s.entity_id = $3 and s.legacy_id = k.legacy_id) is null
+     where k.legacy_id is distinct from $6 and (select s.gone_at from public.sync_row_states s where s.entity_id = $3 and s.legacy_id = k.legacy_id and s.outside is null) is null
   $q$, p_entity.target_table) using p_entity.source_id, p_entity.entity_type, p_entity.id, v_from, v_to, p_chain."cursor", p_page -> 'present';
 end
 $$;
@@ -9432,7 +9472,7 @@ create function sync.unmarked_sql(p_entity public.sync_entities) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   -- Marked by the sync, and not kept by a decision: of hashes, 0 is what nothing fits.
   select case when p_entity.on_delete ->> 'policy' = 'soft' and p_entity.on_delete -> 'set' is not null then format(
-    '(t.id is not null and s.gone_at is not null and case when s."left" is null then s.seen_hash = 0 else s."left" || %1$L::jsonb = s."left" end
+    '(t.id is not null and s.gone_at is not null and s.outside is null and case when s."left" is null then s.seen_hash = 0 else s."left" || %1$L::jsonb = s."left" end
       and (select to_jsonb(x.*) || %1$L::jsonb <> to_jsonb(x.*) from (select %2$s) x))', (sync.kept_marks(p_entity)).marks, sync.owned_columns(p_entity)) else 'false' end
 $$;
 comment on function sync.unmarked_sql(public.sync_entities) is
@@ -11267,6 +11307,10 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
     select a.id from public.sync_alerts a
      where a.kind = 'internal_error' and a.subject like 'tick %' and a.closed_at is null and a.last_seen_at <= clock_timestamp() - interval '10 minutes'
        and not exists (select from public.sync_ticks t cross join unnest(t.failed || t.idle) f where t.id = p_id and 'tick ' || split_part(f, ':', 1) = a.subject)));
+  -- Where no like run comes any more, a day after somebody has looked is enough.
+  select sync.close_alerts(array(
+    select a.id from public.sync_alerts a
+     where a.kind = 'unusual_run' and a.closed_at is null and greatest(a.acknowledged_at, a.last_seen_at) < clock_timestamp() - interval '1 day' and a.acknowledged_at is not null));
   select sync.apply_alert_notes();
   select sync.forget_ticks();
 $$;

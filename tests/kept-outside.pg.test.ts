@@ -17,12 +17,9 @@ type Capture = (typeof CAPTURES)[number];
 
 describe("a record that is kept outside its predicate, and that the source then deletes", () => {
   let test: Pipeline;
-  const define = async (predicate: Partial<Predicate>, policy: Policy) => {
-    const entity: Entity = {
-      ...operations,
-      source: { ...operations.source, predicate: { ...SETTLED, ...predicate } },
-      onDelete: POLICIES[policy],
-    };
+  const define = async (predicate: Partial<Predicate> | null, policy: Policy) => {
+    const kept = predicate === null ? undefined : { ...SETTLED, ...predicate };
+    const entity: Entity = { ...operations, source: { ...operations.source, predicate: kept }, onDelete: POLICIES[policy] };
     (test.context.entities as Map<string, Entity>).set("operations", entity);
     (test.context.hashes as Map<string, string>).set("operations", definitionHash(entity));
     await test.target.admin.unsafe(workerGrants([entity]));
@@ -138,5 +135,27 @@ describe("a record that is kept outside its predicate, and that the source then 
     await define({ version: 2, onLeave: "delete" }, "review");
     expect(await deleted(await test.sync(only))).toBe(1);
     expect(await landed()).toEqual([7]);
+  });
+
+  it.each(["full", "digest"] as const)("is found by a %s pass where the entity has no predicate any more", async (capture) => {
+    await keptOutside("hard");
+    await remove();
+    await define(null, "hard");
+    expect(await deleted(await look(capture))).toBe(1);
+    expect(await landed()).toEqual([7]);
+  });
+
+  it("counts for the brake among those that have landed", async () => {
+    await define({}, "hard");
+    await test.source
+      .admin`insert into public.dispatch_operation (id, type, price, attempts) select n, 1, 10, 1 from generate_series(1, 1200) n`;
+    await test.sync(only);
+    await test.source.admin`update public.dispatch_operation set attempts = 0 where id > 10`;
+    await test.sync(full);
+    await test.source.admin`delete from public.dispatch_operation where id > 1090`;
+    expect(await deleted(await look("digest"))).toBe(110);
+    await test.source.admin`delete from public.dispatch_operation where id > 950`;
+    await expect(look("digest")).rejects.toThrow("BRAKE_APPLIED");
+    expect(await landed()).toHaveLength(1090);
   });
 });

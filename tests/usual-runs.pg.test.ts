@@ -68,9 +68,47 @@ describe("an execution that has come through", () => {
         details: { findings: [{ entity: ENTITY, found: "nothing", value: 0, runs: 14 }] },
       },
     ]);
+    // What goes on like this is no usual run, however long it does, and whoever has looked in between.
+    for (let n = 0; n < 3; n++) {
+      await later(test);
+      await test.sync();
+      expect(await told(test)).toHaveLength(1);
+    }
+    expect(await found(test)).toEqual(["things: nothing records read"]);
     await added(test, 1);
     await test.sync();
     expect(await told(test)).toEqual([]);
+  });
+
+  it("and read nothing a moment after another one had read what there was, or much after a long pause, is as usual", async () => {
+    await using test = await createStranger(TABLES);
+    await daily(test, ...days(14, 200));
+    await added(test, 200);
+    await test.sync();
+    await test.target
+      .admin`update public.sync_executions set triggered_by = 'job:other' where started_at > now() - interval '1 hour'`;
+    await test.sync();
+    expect(await told(test)).toEqual([]);
+    await later(test, "4 days");
+    await added(test, 1000);
+    await test.sync();
+    expect(await told(test)).toEqual([]);
+    await later(test);
+    await added(test, 1000);
+    await test.sync();
+    expect(await found(test)).toEqual(["things: more records read"]);
+  });
+
+  it("and cannot be weighed has come through all the same, and that is told", async () => {
+    await using test = await createStranger(TABLES);
+    await daily(test, 1);
+    await test.target.admin`
+      create or replace function sync.weigh_run(p_execution uuid, p_factor numeric, p_before timestamptz) returns jsonb language sql as
+        $$ select to_jsonb(now() at time zone 'Nowhere/Nothing') $$`;
+    expect(await test.sync()).toMatchObject({ execution: expect.any(String) as unknown });
+    expect((await told(test)).map(({ message }) => message)).toEqual([
+      "An execution by http:test has come through, and could not be weighed against the last ones like it (SQLSTATE 22023): look at time_zone and alarms of its job.",
+    ]);
   });
 
   it("and read far more, or far less, than usual is a warning; one of fewer than seven like it is not weighed, nor one of the same day", async () => {
@@ -154,13 +192,13 @@ describe("an execution that has come through", () => {
     await daily(test, ...days(14, 1));
     await test.sync();
     expect(await told(test)).toHaveLength(1);
-    await test.target.admin`update public.sync_executions set triggered_by = 'http:user:1'`;
-    await test.target.admin`update public.sync_alerts set subject = 'http:user:1', acknowledged_by = 'somebody'`;
-    await test.sync();
+    await test.target.admin`update public.sync_alerts set acknowledged_by = 'somebody'`;
+    const tick = () => test.target.admin`select sync.end_tick(sync.begin_tick(null))`;
+    await tick();
     expect(await told(test)).toHaveLength(1);
     await test.target
       .admin`update public.sync_alerts set acknowledged_at = now() - interval '25 hours', last_seen_at = now() - interval '25 hours'`;
-    await test.sync();
+    await tick();
     expect(await told(test)).toEqual([]);
   });
 });

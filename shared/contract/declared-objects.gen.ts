@@ -23,7 +23,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.add_deletes(public.sync_executions,integer)",
-    digest: "b1f1ffc9dc",
+    digest: "92009d817d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/advance.sql",
   },
@@ -90,7 +90,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.alert_kinds()",
-    digest: "f496ef5a0a",
+    digest: "851e6ce1e8",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/alert-kinds.sql",
   },
@@ -115,7 +115,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.apply_alert_notes()",
-    digest: "e7c47d78a7",
+    digest: "4ca348bd79",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/alerts.sql",
   },
@@ -362,7 +362,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.close_ended_alerts(uuid)",
-    digest: "7451953763",
+    digest: "63d16f153d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -593,7 +593,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.end_tick(uuid)",
-    digest: "cb52b324e9",
+    digest: "e7b1990612",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ticks.sql",
   },
@@ -1210,7 +1210,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.missing_keys(public.sync_chains,public.sync_entities,jsonb)",
-    digest: "c89c27e1ff",
+    digest: "3f70c133b0",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-deletes.sql",
   },
@@ -1310,7 +1310,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.note_forgotten()", digest: "a6aa469aaa", rights: [], file: "schemas/functions/table-guards.sql" },
   {
     object: "function sync.note_held_alert(uuid,boolean,text,uuid,uuid,text,jsonb)",
-    digest: "8d78610131",
+    digest: "7c839f2e4a",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/alerts.sql",
   },
@@ -1555,7 +1555,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.put_off_job(uuid,jsonb,timestamp with time zone)",
-    digest: "df0913fc76",
+    digest: "4d7c53d533",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/jobs.sql",
   },
@@ -1820,7 +1820,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.run_figures(uuid[])",
-    digest: "dc3a623536",
+    digest: "53bc41ff5a",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/usual-runs.sql",
   },
@@ -2114,7 +2114,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.tell_retried_pages(smallint,integer)",
-    digest: "c22a38c165",
+    digest: "73d76deed9",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-errors.sql",
   },
@@ -2132,7 +2132,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.tell_unusual(uuid)",
-    digest: "0d9488896c",
+    digest: "b751943d73",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/usual-runs.sql",
   },
@@ -2237,7 +2237,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.unmarked_sql(public.sync_entities)",
-    digest: "fef131c963",
+    digest: "59028e6930",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sides.sql",
   },
@@ -2260,8 +2260,8 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/entity-shapes.sql",
   },
   {
-    object: "function sync.usual_runs(uuid)",
-    digest: "9bf19a07f6",
+    object: "function sync.usual_runs(uuid,timestamp with time zone)",
+    digest: "11ea62f6c4",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/usual-runs.sql",
   },
@@ -2315,8 +2315,8 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/deliver-alerts.sql",
   },
   {
-    object: "function sync.weigh_run(uuid,numeric)",
-    digest: "01ad240e01",
+    object: "function sync.weigh_run(uuid,numeric,timestamp with time zone)",
+    digest: "326ddcd9da",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/usual-runs.sql",
   },

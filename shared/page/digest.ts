@@ -27,8 +27,6 @@ const BUCKET_BITS = [12, 8, 4] as const;
 const [COARSE] = BUCKET_BITS;
 /** Most buckets, and then records, that a page lists on either side; where more differ, it ends before them. */
 const MOST_LISTED = 20_000;
-/** Most records that are kept outside their predicate, of which a page asks the source whether it still has them. */
-const MOST_KEPT = 100_000;
 
 /**
  * A page of a digest: compares the hashes of the source's records with those that were read last, summed by key range on
@@ -54,8 +52,9 @@ export async function digest(context: Context, claim: Claim, entity: Entity): Pr
   const before = BigInt(listed.at(-1)?.id ?? 0n) - 1n;
   if (listed.length === MOST_LISTED && before >= window.from) window = { ...window, to: before };
 
-  const kept = entity.source.predicate === undefined ? [] : await keptOutside(target, known, window, MOST_KEPT);
-  if (kept.length === MOST_KEPT) window = { ...window, to: BigInt(kept.at(-1) ?? window.to) };
+  // The entity may have kept them by a predicate that it has no more.
+  const kept = await keptOutside(target, known, window, MOST_LISTED);
+  if (kept.length === MOST_LISTED) window = { ...window, to: BigInt(kept.at(-1) ?? window.to) };
 
   const compared = await compareAll(context, entity, known, window, chain.page_size === 1);
   window = { ...window, to: compared.end };

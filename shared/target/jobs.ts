@@ -11,6 +11,8 @@ export interface DueJob {
   readonly next_execution_at: string | null;
   /** Tries in vain since it last began an execution. */
   readonly attempts: number;
+  /** How many of these, the last ones, ended with an error which nobody has expected. */
+  readonly defects: number;
   /** A tick has held it for all of that while, and come to no end with it. */
   readonly killed: boolean;
 }
@@ -30,7 +32,8 @@ export async function takeDueJobs(target: Queryable, now: Date, holdSeconds: num
                 and (next_execution_at is null and last_error is null or next_execution_at <= $1::text::timestamptz)
               for update skip locked) due
       where due.id = j.id
-     returning j.id, j.name, j.cron_expression, j.time_zone, j.configuration, j.attempts, due.next_execution_at::text, due.killed`,
+     returning j.id, j.name, j.cron_expression, j.time_zone, j.configuration, j.attempts,
+               case when j.last_error ->> 'code' = 'INTERNAL' then j.attempts else 0 end as defects, due.next_execution_at::text, due.killed`,
     [now.toISOString(), holdSeconds],
   );
 }

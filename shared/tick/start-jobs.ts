@@ -57,7 +57,7 @@ export function nextTry(attempts: number, now: Date, next: Date | null): Date {
 async function keepReason(context: Context, job: DueJob, now: Date, error: unknown): Promise<void> {
   const described = describeError(error);
   // A defect that stays is not tried for ever: the job has failed until its next time.
-  const defect = described.code === "INTERNAL" && job.attempts + 1 >= DEFECT_TRIES;
+  const defect = described.code === "INTERNAL" && (job.defects + 1) % DEFECT_TRIES === 0;
   const passing = (ERRORS[described.code].retryable && !defect) || described.code === "EXECUTION_ACTIVE";
   context.log.error("job.not_started", { job: job.name, again: passing, ...described });
   const next = nextTimeOrNull(job, now);

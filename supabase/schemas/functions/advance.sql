@@ -40,7 +40,7 @@ begin
     continue when v_up_to is null;
     v_chains := v_chains || jsonb_build_object('id', v_entity.id, 'up_to', v_up_to);
     if v_gone > p_execution.brake_records and not p_execution.dry_run and v_entity.on_delete ->> 'policy' in ('hard', 'soft') then
-      select count(*) into v_landed from public.sync_row_states s where s.entity_id = v_entity.id and s.gone_at is null;
+      select count(*) into v_landed from public.sync_row_states s where s.entity_id = v_entity.id and (s.gone_at is null or s.outside);
       if v_gone > p_execution.brake_share * v_landed then
         v_stopped := sync.pull_brake(p_execution.id, v_entity.id, 'delete', null, v_gone, v_landed) or v_stopped;
       end if;

@@ -65,7 +65,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
   values (p_id, p_closes, (not p_closes)::integer, p_severity, p_execution, p_job, p_message, p_details)
   on conflict (alert_id) do update
      set closes = excluded.closes, times = n.times + excluded.times, severity = excluded.severity, execution_id = excluded.execution_id, job_id = excluded.job_id,
-         message = excluded.message, details = excluded.details, noted_at = excluded.noted_at
+         message = excluded.message, details = excluded.details, happened_at = excluded.happened_at
 $$;
 comment on function sync.note_held_alert(uuid, boolean, text, uuid, uuid, text, jsonb) is 'Keeps what became of an alert whose row somebody holds.';
 
@@ -161,17 +161,17 @@ declare
   v_note  public.sync_alert_notes;
   v_alert public.sync_alerts;
 begin
-  for v_note in select * from public.sync_alert_notes order by noted_at limit 1000 for update skip locked loop
+  for v_note in select * from public.sync_alert_notes order by happened_at limit 1000 for update skip locked loop
     select * into v_alert from public.sync_alerts where id = v_note.alert_id for no key update skip locked;
     if not found then
       continue when exists (select from public.sync_alerts where id = v_note.alert_id);
     elsif v_note.closes then
       update public.sync_alerts set closed_at = clock_timestamp(), occurrences = occurrences + v_note.times
-       where id = v_alert.id and closed_at is null and last_seen_at <= v_note.noted_at;
-    elsif v_alert.closed_at is null or v_alert.closed_at < v_note.noted_at then
+       where id = v_alert.id and closed_at is null and last_seen_at <= v_note.happened_at;
+    elsif v_alert.closed_at is null or v_alert.closed_at < v_note.happened_at then
       begin
         update public.sync_alerts a
-           set closed_at = null, occurrences = a.occurrences + v_note.times, last_seen_at = greatest(a.last_seen_at, v_note.noted_at), severity = v_note.severity,
+           set closed_at = null, occurrences = a.occurrences + v_note.times, last_seen_at = greatest(a.last_seen_at, v_note.happened_at), severity = v_note.severity,
                execution_id = coalesce((select x.id from public.sync_executions x where x.id = v_note.execution_id), a.execution_id),
                job_id = coalesce((select j.id from public.sync_jobs j where j.id = v_note.job_id), a.job_id), message = v_note.message, details = v_note.details
          where a.id = v_alert.id;

@@ -101,7 +101,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
                      or not w.whole and exists (select from public.sync_chains c where c.execution_id = f.id and c.capture = 'validate')))
            -- That it did not come back at the next try says nothing of the next run.
            when 'internal_error' then w.whole and not x.selective and x.started_at > a.last_seen_at
-             and (a.entity_id is null or exists (select from public.sync_entities e where e.id = a.entity_id and e.entity_type = any (x.entities)))
+             and case when a.entity_id is not null then exists (select from public.sync_entities e where e.id = a.entity_id and e.entity_type = any (x.entities))
+                      else exists (select from public.sync_executions f where f.id = a.execution_id and x.entities @> sync.kept_entities(f.source_id, f.entities)) end
            when 'source_restored' then w.whole and x.entities @> sync.kept_entities(a.source_id, array(select jsonb_array_elements_text(a.details -> 'entities')))
            when 'target_restored' then w.whole and not exists (
              select from public.sync_checkpoints k join public.sync_entities e on e.source_id = k.source_id and e.entity_type = k.entity_type

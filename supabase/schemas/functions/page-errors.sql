@@ -35,7 +35,9 @@ begin
        and c.last_error ->> 'code' is distinct from 'INTERNAL'
        -- What waits for a source that refuses is told by that.
        and not (coalesce(c.last_error ->> 'code', '') = 'SOURCE_UNAVAILABLE'
-                and exists (select from public.sync_alerts a where a.kind = 'source_refuses' and a.source_id = p_source_id and a.closed_at is null))
+                -- Pages that it has refused come back within six minutes after it answers.
+                and exists (select from public.sync_alerts a where a.kind = 'source_refuses' and a.source_id = p_source_id
+                             and coalesce(a.closed_at > clock_timestamp() - interval '6 minutes', true)))
      group by 1, 2, 3
   loop
     perform sync.raise_alert('page_retried', 'warning', p_source_id, v_page.execution, v_page.entity_id,

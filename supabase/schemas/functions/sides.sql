@@ -6,7 +6,7 @@ create function sync.unmarked_sql(p_entity public.sync_entities) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   -- Marked by the sync, and not kept by a decision: of hashes, 0 is what nothing fits.
   select case when p_entity.on_delete ->> 'policy' = 'soft' and p_entity.on_delete -> 'set' is not null then format(
-    '(t.id is not null and s.gone_at is not null and case when s."left" is null then s.seen_hash = 0 else s."left" || %1$L::jsonb = s."left" end
+    '(t.id is not null and s.gone_at is not null and s.outside is null and case when s."left" is null then s.seen_hash = 0 else s."left" || %1$L::jsonb = s."left" end
       and (select to_jsonb(x.*) || %1$L::jsonb <> to_jsonb(x.*) from (select %2$s) x))', (sync.kept_marks(p_entity)).marks, sync.owned_columns(p_entity)) else 'false' end
 $$;
 comment on function sync.unmarked_sql(public.sync_entities) is

@@ -73,6 +73,10 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
     select a.id from public.sync_alerts a
      where a.kind = 'internal_error' and a.subject like 'tick %' and a.closed_at is null and a.last_seen_at <= clock_timestamp() - interval '10 minutes'
        and not exists (select from public.sync_ticks t cross join unnest(t.failed || t.idle) f where t.id = p_id and 'tick ' || split_part(f, ':', 1) = a.subject)));
+  -- Where no like run comes any more, a day after somebody has looked is enough.
+  select sync.close_alerts(array(
+    select a.id from public.sync_alerts a
+     where a.kind = 'unusual_run' and a.closed_at is null and greatest(a.acknowledged_at, a.last_seen_at) < clock_timestamp() - interval '1 day' and a.acknowledged_at is not null));
   select sync.apply_alert_notes();
   select sync.forget_ticks();
 $$;

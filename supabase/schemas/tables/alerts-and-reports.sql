@@ -74,7 +74,7 @@ create table public.sync_alert_notes (
   job_id       uuid,
   message      text,
   details      jsonb,
-  noted_at     timestamptz not null default clock_timestamp(),
+  happened_at  timestamptz not null default clock_timestamp(),
   check (closes or (severity is not null and message is not null and details is not null))
 );
 comment on table public.sync_alert_notes is

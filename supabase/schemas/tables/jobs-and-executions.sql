@@ -21,7 +21,7 @@ create table public.sync_jobs (
   taken_at          timestamptz,
   check (schedule_type = 'on_demand' or cron_expression is not null),
   constraint alarms_are_numbers check (jsonb_typeof(alarms) = 'object' and alarms - array['lag_minutes', 'window_minutes', 'band_factor', 'retries'] = '{}'
-    and not alarms @? '$.* ? (!(@.type() == "number" && @ > 0))')
+    and not alarms @? '$.* ? (!(@.type() == "number" && @ > 0 && @ <= 1000000))')
 );
 comment on table public.sync_jobs is 'What is synced on a schedule. sync-tick starts every enabled job that is due.';
 comment on column public.sync_jobs.cron_expression is 'Five-field cron expression, read in time_zone.';
@@ -105,9 +105,9 @@ comment on column public.sync_executions.dry_run is 'A plan: tells what a run wo
 comment on column public.sync_executions.status is 'Set it to cancelled to end an execution that runs: pages at work may commit, no other begins.';
 comment on column public.sync_executions.cancelled_by is 'Who ended it before its time.';
 create index sync_executions_job_id_idx on public.sync_executions (job_id, started_at);
-create index sync_executions_source_id_idx on public.sync_executions (source_id);
+create index sync_executions_source_id_idx on public.sync_executions (source_id, started_at);
 -- Those like an execution that has come through (sync.usual_runs).
-create index sync_executions_like_idx on public.sync_executions (source_id, triggered_by, started_at)
+create index sync_executions_like_idx on public.sync_executions (source_id, triggered_by, hash_array(entities), started_at)
   where status in ('succeeded', 'incomplete') and not dry_run and not selective;
 -- The last one is asked for by each start and each tick.
 create index sync_executions_ordinal_idx on public.sync_executions (ordinal);
