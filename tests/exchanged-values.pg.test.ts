@@ -17,6 +17,8 @@ interface Case {
   readonly circles?: readonly (readonly number[])[];
 }
 
+const ANY_CASE = "create collation public.any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)";
+
 /** A unique index of each kind; rows n and m exchange all of their values but for those named keep_. */
 const CASES: readonly Case[] = [
   { index: "(keep_list, position)", columns: { keep_list: "integer not null", position: "integer not null" }, values: "7, n" },
@@ -35,6 +37,12 @@ const CASES: readonly Case[] = [
     index: "(mail)",
     columns: { mail: "extensions.citext not null" },
     values: "case when n % 2 = 0 then 'Mail' else 'mAIL' end || n",
+  },
+  {
+    index: "(folded)",
+    columns: { folded: "text collate public.any_case not null" },
+    values: "'Name ' || n",
+    prepare: ANY_CASE,
   },
   { index: "(lower(name))", columns: { name: "varchar(20) not null" }, values: "'Name ' || n" },
   { index: "(coalesce(nick, ''))", columns: { nick: "text" }, values: "'nick' || n" },

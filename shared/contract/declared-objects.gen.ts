@@ -1778,7 +1778,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.restore_statements(public.sync_entities,text)",
-    digest: "7a4b496556",
+    digest: "715ed67412",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },
@@ -2267,7 +2267,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.vacate_statements(public.sync_entities,text)",
-    digest: "0ef3662eeb",
+    digest: "0dc825103e",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },

@@ -188,7 +188,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
         returning p.n, t.%2$I::text as stands)
       insert into pg_temp.page_stand_ins (n, field, stands, restored) select n, %2$L, stands, false from given
     $q$, sync.target_sql(p_entity, p_schema), f.field,
-      case when f.empties then 'null' else format('coalesce(sync.first_stand_in(t.%1$I::text, p.%2$s, %3$L, p.n), t.%1$I::text)::%3$s', f.field, f.slot, f.type) end) order by f.field), '{}')
+      case when f.empties then 'null' else format('coalesce(sync.first_stand_in(t.%1$I::text collate "C", p.%2$s, %3$L, p.n), t.%1$I::text)::%3$s', f.field, f.slot, f.type) end) order by f.field), '{}')
     from sync.giving_fields(p_entity) f
    where f.empties or not f.refers
 $$;
@@ -210,8 +210,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
               from pg_temp.page_stand_ins s join pg_temp.page_rows p on p.n = s.n
               cross join lateral (select t.%2$I::text as now from %1$s t where t.id = p._uuid offset 0) t
              where s.n between $1 and $2 and s.field = %2$L
-               and case when s.restored then t.now is distinct from s.was
-                        else t.now is not distinct from s.stands and t.now is distinct from (p.%3$s)::%4$s::text end
+               -- Letter by letter, whatever the column's collation takes for equal.
+               and case when s.restored then t.now collate "C" is distinct from s.was
+                        else t.now collate "C" is not distinct from s.stands and t.now collate "C" is distinct from (p.%3$s)::%4$s::text end
           $q$, sync.target_sql(p_entity, p_schema), f.field, f.slot, f.type)
             from sync.giving_fields(p_entity) f) s
 $$;
