@@ -4841,17 +4841,23 @@ comment on function sync.find_givers(public.sync_entities, text, integer, intege
 
 create function sync.vacate_statements(p_entity public.sync_entities, p_schema text) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select 'delete from pg_temp.page_stand_ins'::text || coalesce(pg_catalog.array_agg(format($q$
-      with given as (
-        update %1$s t set %2$I = %3$s
-          from pg_temp.page_rows p
-         where p.n between $1 and $2 and t.id = p._uuid
-           and (select g.n from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %2$L limit 1) is not null
-        returning p.n, t.%2$I::text as stands)
-      insert into pg_temp.page_stand_ins (n, field, stands, restored) select n, %2$L, stands, false from given
-    $q$, sync.target_sql(p_entity, p_schema), f.field,
-      case when f.empties then 'null' else format('coalesce(sync.first_stand_in(t.%1$I::text collate "C", p.%2$s, %3$L, p.n), t.%1$I::text)::%3$s', f.field, f.slot, f.type) end) order by f.field), '{}')
+  -- What stands then is read from the rows: with RETURNING PostgreSQL updates no table that has further rules.
+  select 'delete from pg_temp.page_stand_ins'::text || coalesce(pg_catalog.array_agg(v.statement order by f.field, v.n), '{}')
     from sync.giving_fields(p_entity) f
+    cross join lateral (values (1, format($q$
+      update %1$s t set %2$I = %3$s
+        from pg_temp.page_rows p
+       where p.n between $1 and $2 and t.id = p._uuid
+         and (select g.n from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %2$L limit 1) is not null
+    $q$, sync.target_sql(p_entity, p_schema), f.field,
+      case when f.empties then 'null' else format('coalesce(sync.first_stand_in(t.%1$I::text collate "C", p.%2$s, %3$L, p.n), t.%1$I::text)::%3$s', f.field, f.slot, f.type) end)),
+    (2, format($q$
+      insert into pg_temp.page_stand_ins (n, field, stands, restored)
+      select p.n, %2$L, t.%2$I::text, false
+        from pg_temp.page_rows p join %1$s t on t.id = p._uuid
+       where p.n between $1 and $2
+         and (select g.n from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %2$L limit 1) is not null
+    $q$, sync.target_sql(p_entity, p_schema), f.field))) v (n, statement)
    where f.empties or not f.refers
 $$;
 comment on function sync.vacate_statements(public.sync_entities, text) is

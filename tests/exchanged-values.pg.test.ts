@@ -551,3 +551,19 @@ it("a value that the SQL of an index refuses is told alone, and does not end the
     { id: "2", value: "Name 1" },
   ]);
 });
+
+describe("what the target does because of a stand-in", () => {
+  it("is not in the way of rules that do more than the update", async () => {
+    const plain = one("text", "'Name ' || n");
+    await using test = await strange(plain);
+    await test.target.admin.unsafe(`
+      create table public.seen (name text);
+      alter table public.seen owner to postgres;
+      create rule seen as on update to public.fresh do also insert into public.seen values (new.value)`);
+    await turn(test, plain, [1, 2]);
+    await test.sync();
+    await expectEqual(test, plain);
+    const seen = await test.target.admin`select distinct name from public.seen where name in ('Name 1', 'Name 2')`;
+    expect(seen).toHaveLength(2);
+  });
+});
