@@ -4607,6 +4607,13 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
 $$;
 comment on function sync.other_character(text, bigint, text, text, text[]) is 'One of the characters given, of the kind of p_like.';
 
+create function sync.refuses_value(p_sqlstate text) returns boolean
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select p_sqlstate !~ '^(08|40|53|55|57|58|XX00[12])'
+$$;
+comment on function sync.refuses_value(text) is
+  'Whether an error that came of a stand-in says that this value will not do: whatever types, constraints, triggers and policies raise, but nothing of connections, deadlocks, locks, resources, operators and disks, which concern the page.';
+
 create function sync.reads_as(p_text text, p_type text) returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -4617,11 +4624,10 @@ begin
   perform set_config('search_path', sync.application_path(), true);
   execute format('select ($1::text)::%s::text', p_type) into v_text using p_text;
   return v_text;
--- Whatever the checks of a domain and the types of an extension raise: the text is not one of theirs. But for what concerns the page:
--- deadlocks, resources, operators, disks.
+-- Whatever the checks of a domain and the types of an extension raise: the text is not one of theirs.
 exception when others or assert_failure then
   get stacked diagnostics v_state = returned_sqlstate;
-  if v_state ~ '^(40|53|57|58)' then
+  if not sync.refuses_value(v_state) then
     raise;
   end if;
   return null;
@@ -4653,9 +4659,9 @@ end
 $$;
 comment on function sync.first_stand_in(text, text, text, integer) is 'The first of the values of sync.stand_in that the type takes; null: none of the first tries.';
 
-revoke all on function sync.mutated(text, integer, integer), sync.other_character(text, bigint, text, text, text[]), sync.reads_as(text, text),
+revoke all on function sync.mutated(text, integer, integer), sync.other_character(text, bigint, text, text, text[]), sync.refuses_value(text), sync.reads_as(text, text),
   sync.stand_in(text, text, text, integer, text[], integer), sync.first_stand_in(text, text, text, integer) from public;
-grant execute on function sync.mutated(text, integer, integer), sync.other_character(text, bigint, text, text, text[]), sync.reads_as(text, text),
+grant execute on function sync.mutated(text, integer, integer), sync.other_character(text, bigint, text, text, text[]), sync.refuses_value(text), sync.reads_as(text, text),
   sync.stand_in(text, text, text, integer, text[], integer), sync.first_stand_in(text, text, text, integer) to isthmus_worker;
 
 -- supabase/schemas/functions/exchange-of-unique-values.sql
@@ -4971,7 +4977,7 @@ begin
   return true;
 exception when others or assert_failure then
   get stacked diagnostics v_state = returned_sqlstate;
-  if not sync.is_record_error(v_state) then
+  if not sync.refuses_value(v_state) then
     raise;
   end if;
   return false;
@@ -5212,11 +5218,29 @@ $$;
 comment on function sync.reject_circles(integer[], integer[]) is
   'Puts the members of circles in which nothing could stand in for a unique value into pg_temp.page_rejects, each with the one that holds its value, as sync.order_exchange has found them.';
 
+create function sync.try_stand_ins(p_statements text[], p_from integer, p_to integer) returns text[]
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_state text;
+begin
+  return sync.try_slice(p_statements, true, p_from, p_to);
+-- Whatever a trigger or a policy makes of a stand-in, written or just replaced. What concerns the page is met again without stand-ins.
+exception when others or assert_failure then
+  get stacked diagnostics v_state = returned_sqlstate;
+  if not sync.refuses_value(v_state) then
+    raise;
+  end if;
+  return array['23505'];
+end
+$$;
+comment on function sync.try_stand_ins(text[], integer, integer) is
+  'What sync.try_slice says of prepared statements that put stand-ins into rows, or replace them: an error that no record causes counts as values that are still held (23505).';
+
 create function sync.try_exchange(p_entity public.sync_entities, p_schema text, p_vacating text[], p_prepared text[], p_restoring text[], p_parts boolean, p_from integer, p_to integer)
 returns text[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_error   text[] := sync.try_slice(p_vacating || p_prepared[:3] || p_restoring || p_prepared[4:], true, p_from, p_to);
+  v_error   text[] := sync.try_stand_ins(p_vacating || p_prepared[:3] || p_restoring || p_prepared[4:], p_from, p_to);
   v_written text[] := '{}';
   v_stuck   integer[] := '{}';
   v_untried integer[] := '{}';
@@ -5231,7 +5255,7 @@ begin
       perform sync.reject_circles(v_stuck, v_untried);
       select pg_catalog.array_agg(format(x.statement, s.first_n, s.last_n) order by s.first_n, x.n) into v_written
         from sync.renumber_steps(p_from, p_to) s cross join pg_catalog.unnest(p_prepared[2:3]) with ordinality x (statement, n);
-      v_error := sync.try_slice(p_prepared[:1] || v_written || p_restoring || p_prepared[4:], true, p_from, p_to);
+      v_error := sync.try_stand_ins(p_prepared[:1] || v_written || p_restoring || p_prepared[4:], p_from, p_to);
       if v_error is null then
         return null;
       end if;
@@ -5249,13 +5273,13 @@ begin
 end
 $$;
 comment on function sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer) is
-  'Writes a slice whose records exchange unique values, as pg_temp.page_givers says: all rows give them up at once, or they are written in order. Null, or the error that sync.try_slice returns. p_vacating, p_prepared, p_restoring: sync.vacate_statements, sync.write_statements and sync.restore_statements, prepared. p_parts: whether records for which nothing can stand in are put into pg_temp.page_rejects, and the others written.';
+  'Writes a slice whose records exchange unique values, as pg_temp.page_givers says: all rows give them up at once, or they are written in order. Null, or the error that sync.try_stand_ins returns. p_vacating, p_prepared, p_restoring: sync.vacate_statements, sync.write_statements and sync.restore_statements, prepared. p_parts: whether records for which nothing can stand in are put into pg_temp.page_rejects, and the others written.';
 
 revoke all on function sync.circles(integer[]), sync.order_exchange(public.sync_entities, text, integer, integer),
-  sync.renumber_steps(integer, integer), sync.reject_circles(integer[], integer[]),
+  sync.renumber_steps(integer, integer), sync.reject_circles(integer[], integer[]), sync.try_stand_ins(text[], integer, integer),
   sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer) from public;
 grant execute on function sync.circles(integer[]), sync.order_exchange(public.sync_entities, text, integer, integer),
-  sync.renumber_steps(integer, integer), sync.reject_circles(integer[], integer[]),
+  sync.renumber_steps(integer, integer), sync.reject_circles(integer[], integer[]), sync.try_stand_ins(text[], integer, integer),
   sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer) to isthmus_worker;
 
 -- supabase/schemas/functions/load-slices.sql

@@ -553,6 +553,8 @@ it("a value that the SQL of an index refuses is told alone, and does not end the
 });
 
 describe("what the target does because of a stand-in", () => {
+  const named = list("text", "n / 3, (array['english', 'german', 'french', 'dutch'])[1 + n % 4]", { rows: 4 });
+
   it("is not in the way of rules that do more than the update", async () => {
     const plain = one("text", "'Name ' || n");
     await using test = await strange(plain);
@@ -565,5 +567,38 @@ describe("what the target does because of a stand-in", () => {
     await expectEqual(test, plain);
     const seen = await test.target.admin`select distinct name from public.seen where name in ('Name 1', 'Name 2')`;
     expect(seen).toHaveLength(2);
+  });
+
+  it.each(["42704", "42501", "3F000"])("is %s: another value may stand in, and the page goes on", async (state) => {
+    await using test = await strange(named);
+    await test.target.admin.unsafe(`
+      create function public.check_language() returns trigger language plpgsql as $f$
+        begin
+          if '${state}' = '42704' then perform new.value::regconfig;
+          elsif new.value not in ('english', 'german', 'french', 'dutch') then raise exception 'refused' using errcode = '${state}';
+          end if;
+          return new;
+        end $f$;
+      create trigger check_language before update on public.fresh for each row execute function public.check_language()`);
+    await turn(test, named, [1, 2]);
+    await test.sync();
+    await expectEqual(test, named);
+  });
+
+  it("may refuse the write after it: the circle is told, and the page goes on", async () => {
+    await using test = await strange(named);
+    await test.target.admin.unsafe(`
+      create function public.check_language() returns trigger language plpgsql as
+        'begin perform old.value::regconfig; return new; end';
+      create trigger check_language before update on public.fresh for each row execute function public.check_language()`);
+    await turn(test, named, [1, 2]);
+    await test.source.admin`update public.old set value = 'simple' where id = 4`;
+    await test.sync();
+    const { here, live } = await sides(test, named);
+    expect(live.map(({ id, rule }) => [id, rule])).toEqual([
+      [1, "one_of_each"],
+      [2, "one_of_each"],
+    ]);
+    expect(here.map(({ value }) => String(value))).toEqual(["german", "french", "dutch", "simple"]);
   });
 });

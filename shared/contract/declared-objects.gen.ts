@@ -1606,7 +1606,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.reads_as(text,text)",
-    digest: "8ed01f6261",
+    digest: "3070fce4d2",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/stand-ins.sql",
   },
@@ -1696,6 +1696,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "f04bbdb959",
     rights: [],
     file: "schemas/functions/deliver-alerts.sql",
+  },
+  {
+    object: "function sync.refuses_value(text)",
+    digest: "fa79404ed0",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/stand-ins.sql",
   },
   {
     object: "function sync.register_entities(smallint,jsonb)",
@@ -1970,7 +1976,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.stands(text,text,integer,text,integer[],integer,integer)",
-    digest: "ad2fdaf4fc",
+    digest: "175e183fe4",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/park-records.sql",
   },
@@ -2183,7 +2189,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.try_exchange(public.sync_entities,text,text[],text[],text[],boolean,integer,integer)",
-    digest: "f5932ab465",
+    digest: "75e5e1dd90",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-in-order.sql",
   },
@@ -2198,6 +2204,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "95a36fe464",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/try-slices.sql",
+  },
+  {
+    object: "function sync.try_stand_ins(text[],integer,integer)",
+    digest: "c2295ce627",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/exchange-in-order.sql",
   },
   {
     object: "function sync.twin_statements(public.sync_entities)",

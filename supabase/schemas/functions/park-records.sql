@@ -65,7 +65,7 @@ begin
   return true;
 exception when others or assert_failure then
   get stacked diagnostics v_state = returned_sqlstate;
-  if not sync.is_record_error(v_state) then
+  if not sync.refuses_value(v_state) then
     raise;
   end if;
   return false;
