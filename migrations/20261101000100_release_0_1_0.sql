@@ -4142,10 +4142,22 @@ end
 $$;
 comment on function sync.is_hashable(oid) is 'Whether equal values of a type have one hash (char(n) with and without blanks, 1.0 and 1.00, citext).';
 
+create function sync.index_key(p_index oid, p_n integer) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- pg_get_indexdef leaves out the collation of a single column. What an expression has of itself no catalog tells.
+  select pg_get_indexdef(i.indexrelid, p_n, false) || coalesce((
+           select format(' collate %I.%I', n.nspname, c.collname)
+             from pg_catalog.pg_collation c join pg_catalog.pg_namespace n on n.oid = c.collnamespace
+            where c.oid = i.indcollation[p_n - 1]
+              and not exists (select from pg_catalog.pg_attribute a where a.attrelid = i.indrelid and a.attnum = i.indkey[p_n - 1] and a.attcollation = c.oid)), '')
+    from pg_catalog.pg_index i where i.indexrelid = p_index
+$$;
+comment on function sync.index_key(oid, integer) is 'SQL over the columns of a table: what one of its indexes compares as its n-th column, under the collation of the index.';
+
 create function sync.unique_keys(p_entity public.sync_entities) returns table (name text, definition text, keys text[], operators text[], types oid[], nulls_equal boolean, predicate text)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select c.relname::text, pg_get_indexdef(i.indexrelid),
-         array(select pg_get_indexdef(i.indexrelid, k, false) from generate_series(1, i.indnkeyatts) k),
+         array(select sync.index_key(i.indexrelid, k) from generate_series(1, i.indnkeyatts) k),
          array(select sync.equality(i.indclass[k - 1]) from generate_series(1, i.indnkeyatts) k),
          array(select a.atttypid from pg_catalog.pg_attribute a where a.attrelid = i.indexrelid and a.attnum <= i.indnkeyatts order by a.attnum), i.indnullsnotdistinct,
          pg_get_expr(i.indpred, i.indrelid)
@@ -4178,9 +4190,9 @@ $$;
 comment on function sync.key_hashes(public.sync_entities) is
   'SQL over the columns of the target table: one hash for each unique index. Null: there is none that two records could share.';
 
-revoke all on function sync.is_hashable(oid), sync.unique_keys(public.sync_entities), sync.are_owned(public.sync_entities, oid, smallint[]),
+revoke all on function sync.is_hashable(oid), sync.index_key(oid, integer), sync.unique_keys(public.sync_entities), sync.are_owned(public.sync_entities, oid, smallint[]),
   sync.key_hashes(public.sync_entities), sync.equality(oid), sync.holds_key_sql(text[], text[], boolean) from public;
-grant execute on function sync.is_hashable(oid), sync.unique_keys(public.sync_entities), sync.are_owned(public.sync_entities, oid, smallint[]),
+grant execute on function sync.is_hashable(oid), sync.index_key(oid, integer), sync.unique_keys(public.sync_entities), sync.are_owned(public.sync_entities, oid, smallint[]),
   sync.key_hashes(public.sync_entities), sync.equality(oid), sync.holds_key_sql(text[], text[], boolean) to isthmus_worker;
 
 -- supabase/schemas/functions/shadows.sql
@@ -4607,6 +4619,13 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
 $$;
 comment on function sync.other_character(text, bigint, text, text, text[]) is 'One of the characters given, of the kind of p_like.';
 
+create function sync.stand_in_told(p_where text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select format('select pg_catalog.set_config(%L, %L, true)', 'isthmus.stand_in', p_where)
+$$;
+comment on function sync.stand_in_told(text) is
+  'The statement that tells triggers of the target, in the setting isthmus.stand_in, where they may meet a stand-in: new (this statement writes one), old (the row may hold one), or empty: nowhere.';
+
 create function sync.refuses_value(p_sqlstate text) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select p_sqlstate !~ '^(08|40|53|55|57|58|XX00[12])'
@@ -4659,9 +4678,9 @@ end
 $$;
 comment on function sync.first_stand_in(text, text, text, integer) is 'The first of the values of sync.stand_in that the type takes; null: none of the first tries.';
 
-revoke all on function sync.mutated(text, integer, integer), sync.other_character(text, bigint, text, text, text[]), sync.refuses_value(text), sync.reads_as(text, text),
+revoke all on function sync.mutated(text, integer, integer), sync.other_character(text, bigint, text, text, text[]), sync.stand_in_told(text), sync.refuses_value(text), sync.reads_as(text, text),
   sync.stand_in(text, text, text, integer, text[], integer), sync.first_stand_in(text, text, text, integer) from public;
-grant execute on function sync.mutated(text, integer, integer), sync.other_character(text, bigint, text, text, text[]), sync.refuses_value(text), sync.reads_as(text, text),
+grant execute on function sync.mutated(text, integer, integer), sync.other_character(text, bigint, text, text, text[]), sync.stand_in_told(text), sync.refuses_value(text), sync.reads_as(text, text),
   sync.stand_in(text, text, text, integer, text[], integer), sync.first_stand_in(text, text, text, integer) to isthmus_worker;
 
 -- supabase/schemas/functions/exchange-of-unique-values.sql
@@ -4712,7 +4731,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     cross join lateral (
       select string_agg(x.key, ', ' order by x.n) as texts,
              string_agg(case when sync.is_hashable(a.atttypid) then x.key else '(' || x.key || ')::text' end, ', ' order by x.n) as hashed
-        from (select n, pg_get_indexdef(i.indexrelid, n, false) as key from generate_series(1, i.indnkeyatts) n) x
+        from (select n, sync.index_key(i.indexrelid, n) as key from generate_series(1, i.indnkeyatts) n) x
         join pg_catalog.pg_attribute a on a.attrelid = i.indexrelid and a.attnum = x.n) k
     cross join lateral (
       select pg_catalog.array_agg(a.attname::text order by a.attnum) as fields, pg_catalog.array_agg(a.attnum) as columns
@@ -4848,7 +4867,7 @@ comment on function sync.find_givers(public.sync_entities, text, integer, intege
 create function sync.vacate_statements(p_entity public.sync_entities, p_schema text) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   -- What stands then is read from the rows: with RETURNING PostgreSQL updates no table that has further rules.
-  select 'delete from pg_temp.page_stand_ins'::text || coalesce(pg_catalog.array_agg(v.statement order by f.field, v.n), '{}')
+  select 'delete from pg_temp.page_stand_ins'::text || sync.stand_in_told('new') || coalesce(pg_catalog.array_agg(v.statement order by f.field, v.n), '{}') || sync.stand_in_told('old')
     from sync.giving_fields(p_entity) f
     cross join lateral (values (1, format($q$
       update %1$s t set %2$I = %3$s
@@ -4970,7 +4989,9 @@ declare
   v_state text;
 begin
   perform set_config('search_path', sync.application_path(), true);
+  execute sync.stand_in_told('new');
   execute p_statement using p_n, p_value;
+  execute sync.stand_in_told('old');
   if not sync.shared_keys(p_held, p_n, p_from, p_to) <@ p_allowed then
     raise exception using errcode = 'IS003', message = 'only tried';
   end if;
@@ -5240,7 +5261,7 @@ create function sync.try_exchange(p_entity public.sync_entities, p_schema text, 
 returns text[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_error   text[] := sync.try_stand_ins(p_vacating || p_prepared[:3] || p_restoring || p_prepared[4:], p_from, p_to);
+  v_error   text[] := sync.try_stand_ins(p_vacating || p_prepared[:3] || p_restoring || p_prepared[4:] || sync.stand_in_told(''), p_from, p_to);
   v_written text[] := '{}';
   v_stuck   integer[] := '{}';
   v_untried integer[] := '{}';
@@ -5255,7 +5276,7 @@ begin
       perform sync.reject_circles(v_stuck, v_untried);
       select pg_catalog.array_agg(format(x.statement, s.first_n, s.last_n) order by s.first_n, x.n) into v_written
         from sync.renumber_steps(p_from, p_to) s cross join pg_catalog.unnest(p_prepared[2:3]) with ordinality x (statement, n);
-      v_error := sync.try_stand_ins(p_prepared[:1] || v_written || p_restoring || p_prepared[4:], p_from, p_to);
+      v_error := sync.try_stand_ins(p_prepared[:1] || v_written || p_restoring || p_prepared[4:] || sync.stand_in_told(''), p_from, p_to);
       if v_error is null then
         return null;
       end if;

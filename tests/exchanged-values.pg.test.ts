@@ -374,6 +374,20 @@ describe("without a stand-in", () => {
   });
 });
 
+it.each(["value collate public.any_case", "lower(value) collate public.any_case"])(
+  "what an index takes for equal by a collation of its own is exchanged: %s",
+  async (key) => {
+    const plain = one("text", "'Ñame ' || n", {
+      index: `(${key})`,
+      prepare: "create collation public.any_case (provider = icu, locale = 'und-u-ks-level1', deterministic = false)",
+    });
+    await using test = await strange(plain);
+    await test.source.admin`update public.old set value = 'name ' || 3 - id where id in (1, 2)`;
+    await test.sync();
+    await expectEqual(test, plain);
+  },
+);
+
 it("values are exchanged under an index over a generated column", async () => {
   const plain = one("text", "'Name ' || n");
   await using test = await strange(plain);
@@ -583,6 +597,28 @@ describe("what the target does because of a stand-in", () => {
     await turn(test, named, [1, 2]);
     await test.sync();
     await expectEqual(test, named);
+  });
+
+  it.each([
+    ["all give up", one("text", "'Name ' || n")],
+    ["one is parked", one("public.letter", "(array['a', 'b', 'c', 'd'])[n]::public.letter", { prepare: LETTERS, rows: 3 })],
+  ] as const)("is told apart by a setting, so that a history gets real values alone: %s", async (_, plain) => {
+    await using test = await strange(plain);
+    await test.target.admin.unsafe(`
+      create table public.history (value text, stands text);
+      create function public.keep_history() returns trigger language plpgsql security definer as $f$
+        begin
+          if current_setting('isthmus.stand_in', true) = 'new' then return new; end if;
+          insert into public.history values (new.value, coalesce(current_setting('isthmus.stand_in', true), ''));
+          return new;
+        end $f$;
+      create trigger keep_history before update on public.fresh for each row execute function public.keep_history()`);
+    const { here } = await sides(test, plain);
+    await turn(test, plain, [1, 2]);
+    await test.sync();
+    await expectEqual(test, plain);
+    const kept = await test.target.admin`select value, stands from public.history order by value`;
+    expect([...kept]).toEqual([here[0], here[1]].map((row) => ({ value: row?.["value"] as string, stands: "old" })));
   });
 
   it("may refuse the write after it: the circle is told, and the page goes on", async () => {

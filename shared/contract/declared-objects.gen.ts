@@ -780,7 +780,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.giving_keys(public.sync_entities)",
-    digest: "29a6470716",
+    digest: "cdfef77549",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },
@@ -880,6 +880,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   {
     object: "function sync.holds_key_sql(text[],text[],boolean)",
     digest: "99b9c1ef22",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/unique-keys.sql",
+  },
+  {
+    object: "function sync.index_key(oid,integer)",
+    digest: "b7cd292390",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/unique-keys.sql",
   },
@@ -1975,8 +1981,14 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/stand-ins.sql",
   },
   {
+    object: "function sync.stand_in_told(text)",
+    digest: "c4737acbc6",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/stand-ins.sql",
+  },
+  {
     object: "function sync.stands(text,text,integer,text,integer[],integer,integer)",
-    digest: "175e183fe4",
+    digest: "c64306ba2d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/park-records.sql",
   },
@@ -2189,7 +2201,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.try_exchange(public.sync_entities,text,text[],text[],text[],boolean,integer,integer)",
-    digest: "75e5e1dd90",
+    digest: "246d5b2429",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-in-order.sql",
   },
@@ -2237,7 +2249,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.unique_keys(public.sync_entities)",
-    digest: "b871d86b83",
+    digest: "af3f459f40",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/unique-keys.sql",
   },
@@ -2279,7 +2291,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.vacate_statements(public.sync_entities,text)",
-    digest: "21d5a3fee6",
+    digest: "7987e59cb1",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },

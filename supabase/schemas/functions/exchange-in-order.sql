@@ -164,7 +164,7 @@ create function sync.try_exchange(p_entity public.sync_entities, p_schema text, 
 returns text[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_error   text[] := sync.try_stand_ins(p_vacating || p_prepared[:3] || p_restoring || p_prepared[4:], p_from, p_to);
+  v_error   text[] := sync.try_stand_ins(p_vacating || p_prepared[:3] || p_restoring || p_prepared[4:] || sync.stand_in_told(''), p_from, p_to);
   v_written text[] := '{}';
   v_stuck   integer[] := '{}';
   v_untried integer[] := '{}';
@@ -179,7 +179,7 @@ begin
       perform sync.reject_circles(v_stuck, v_untried);
       select pg_catalog.array_agg(format(x.statement, s.first_n, s.last_n) order by s.first_n, x.n) into v_written
         from sync.renumber_steps(p_from, p_to) s cross join pg_catalog.unnest(p_prepared[2:3]) with ordinality x (statement, n);
-      v_error := sync.try_stand_ins(p_prepared[:1] || v_written || p_restoring || p_prepared[4:], p_from, p_to);
+      v_error := sync.try_stand_ins(p_prepared[:1] || v_written || p_restoring || p_prepared[4:] || sync.stand_in_told(''), p_from, p_to);
       if v_error is null then
         return null;
       end if;

@@ -44,7 +44,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     cross join lateral (
       select string_agg(x.key, ', ' order by x.n) as texts,
              string_agg(case when sync.is_hashable(a.atttypid) then x.key else '(' || x.key || ')::text' end, ', ' order by x.n) as hashed
-        from (select n, pg_get_indexdef(i.indexrelid, n, false) as key from generate_series(1, i.indnkeyatts) n) x
+        from (select n, sync.index_key(i.indexrelid, n) as key from generate_series(1, i.indnkeyatts) n) x
         join pg_catalog.pg_attribute a on a.attrelid = i.indexrelid and a.attnum = x.n) k
     cross join lateral (
       select pg_catalog.array_agg(a.attname::text order by a.attnum) as fields, pg_catalog.array_agg(a.attnum) as columns
@@ -180,7 +180,7 @@ comment on function sync.find_givers(public.sync_entities, text, integer, intege
 create function sync.vacate_statements(p_entity public.sync_entities, p_schema text) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   -- What stands then is read from the rows: with RETURNING PostgreSQL updates no table that has further rules.
-  select 'delete from pg_temp.page_stand_ins'::text || coalesce(pg_catalog.array_agg(v.statement order by f.field, v.n), '{}')
+  select 'delete from pg_temp.page_stand_ins'::text || sync.stand_in_told('new') || coalesce(pg_catalog.array_agg(v.statement order by f.field, v.n), '{}') || sync.stand_in_told('old')
     from sync.giving_fields(p_entity) f
     cross join lateral (values (1, format($q$
       update %1$s t set %2$I = %3$s

@@ -58,7 +58,9 @@ declare
   v_state text;
 begin
   perform set_config('search_path', sync.application_path(), true);
+  execute sync.stand_in_told('new');
   execute p_statement using p_n, p_value;
+  execute sync.stand_in_told('old');
   if not sync.shared_keys(p_held, p_n, p_from, p_to) <@ p_allowed then
     raise exception using errcode = 'IS003', message = 'only tried';
   end if;
