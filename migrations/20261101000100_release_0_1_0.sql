@@ -4142,10 +4142,22 @@ end
 $$;
 comment on function sync.is_hashable(oid) is 'Whether equal values of a type have one hash (char(n) with and without blanks, 1.0 and 1.00, citext).';
 
+create function sync.index_key(p_index oid, p_n integer) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- pg_get_indexdef leaves out the collation of a single column. What an expression has of itself no catalog tells.
+  select pg_get_indexdef(i.indexrelid, p_n, false) || coalesce((
+           select format(' collate %I.%I', n.nspname, c.collname)
+             from pg_catalog.pg_collation c join pg_catalog.pg_namespace n on n.oid = c.collnamespace
+            where c.oid = i.indcollation[p_n - 1]
+              and not exists (select from pg_catalog.pg_attribute a where a.attrelid = i.indrelid and a.attnum = i.indkey[p_n - 1] and a.attcollation = c.oid)), '')
+    from pg_catalog.pg_index i where i.indexrelid = p_index
+$$;
+comment on function sync.index_key(oid, integer) is 'SQL over the columns of a table: what one of its indexes compares as its n-th column, under the collation of the index.';
+
 create function sync.unique_keys(p_entity public.sync_entities) returns table (name text, definition text, keys text[], operators text[], types oid[], nulls_equal boolean, predicate text)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select c.relname::text, pg_get_indexdef(i.indexrelid),
-         array(select pg_get_indexdef(i.indexrelid, k, false) from generate_series(1, i.indnkeyatts) k),
+         array(select sync.index_key(i.indexrelid, k) from generate_series(1, i.indnkeyatts) k),
          array(select sync.equality(i.indclass[k - 1]) from generate_series(1, i.indnkeyatts) k),
          array(select a.atttypid from pg_catalog.pg_attribute a where a.attrelid = i.indexrelid and a.attnum <= i.indnkeyatts order by a.attnum), i.indnullsnotdistinct,
          pg_get_expr(i.indpred, i.indrelid)
@@ -4178,9 +4190,9 @@ $$;
 comment on function sync.key_hashes(public.sync_entities) is
   'SQL over the columns of the target table: one hash for each unique index. Null: there is none that two records could share.';
 
-revoke all on function sync.is_hashable(oid), sync.unique_keys(public.sync_entities), sync.are_owned(public.sync_entities, oid, smallint[]),
+revoke all on function sync.is_hashable(oid), sync.index_key(oid, integer), sync.unique_keys(public.sync_entities), sync.are_owned(public.sync_entities, oid, smallint[]),
   sync.key_hashes(public.sync_entities), sync.equality(oid), sync.holds_key_sql(text[], text[], boolean) from public;
-grant execute on function sync.is_hashable(oid), sync.unique_keys(public.sync_entities), sync.are_owned(public.sync_entities, oid, smallint[]),
+grant execute on function sync.is_hashable(oid), sync.index_key(oid, integer), sync.unique_keys(public.sync_entities), sync.are_owned(public.sync_entities, oid, smallint[]),
   sync.key_hashes(public.sync_entities), sync.equality(oid), sync.holds_key_sql(text[], text[], boolean) to isthmus_worker;
 
 -- supabase/schemas/functions/shadows.sql
@@ -4607,6 +4619,20 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
 $$;
 comment on function sync.other_character(text, bigint, text, text, text[]) is 'One of the characters given, of the kind of p_like.';
 
+create function sync.stand_in_told(p_where text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select format('select pg_catalog.set_config(%L, %L, true)', 'isthmus.stand_in', p_where)
+$$;
+comment on function sync.stand_in_told(text) is
+  'The statement that tells triggers of the target, in the setting isthmus.stand_in, where they may meet a stand-in: new (this statement writes one), old (the row may hold one), or empty: nowhere.';
+
+create function sync.refuses_value(p_sqlstate text) returns boolean
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select p_sqlstate !~ '^(08|40|53|55|57|58|XX00[12])'
+$$;
+comment on function sync.refuses_value(text) is
+  'Whether an error that came of a stand-in says that this value will not do: whatever types, constraints, triggers and policies raise, but nothing of connections, deadlocks, locks, resources, operators and disks, which concern the page.';
+
 create function sync.reads_as(p_text text, p_type text) returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -4617,11 +4643,10 @@ begin
   perform set_config('search_path', sync.application_path(), true);
   execute format('select ($1::text)::%s::text', p_type) into v_text using p_text;
   return v_text;
--- Whatever the checks of a domain and the types of an extension raise: the text is not one of theirs. But for what concerns the page:
--- deadlocks, resources, operators, disks.
+-- Whatever the checks of a domain and the types of an extension raise: the text is not one of theirs.
 exception when others or assert_failure then
   get stacked diagnostics v_state = returned_sqlstate;
-  if v_state ~ '^(40|53|57|58)' then
+  if not sync.refuses_value(v_state) then
     raise;
   end if;
   return null;
@@ -4653,9 +4678,9 @@ end
 $$;
 comment on function sync.first_stand_in(text, text, text, integer) is 'The first of the values of sync.stand_in that the type takes; null: none of the first tries.';
 
-revoke all on function sync.mutated(text, integer, integer), sync.other_character(text, bigint, text, text, text[]), sync.reads_as(text, text),
+revoke all on function sync.mutated(text, integer, integer), sync.other_character(text, bigint, text, text, text[]), sync.stand_in_told(text), sync.refuses_value(text), sync.reads_as(text, text),
   sync.stand_in(text, text, text, integer, text[], integer), sync.first_stand_in(text, text, text, integer) from public;
-grant execute on function sync.mutated(text, integer, integer), sync.other_character(text, bigint, text, text, text[]), sync.reads_as(text, text),
+grant execute on function sync.mutated(text, integer, integer), sync.other_character(text, bigint, text, text, text[]), sync.stand_in_told(text), sync.refuses_value(text), sync.reads_as(text, text),
   sync.stand_in(text, text, text, integer, text[], integer), sync.first_stand_in(text, text, text, integer) to isthmus_worker;
 
 -- supabase/schemas/functions/exchange-of-unique-values.sql
@@ -4706,7 +4731,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     cross join lateral (
       select string_agg(x.key, ', ' order by x.n) as texts,
              string_agg(case when sync.is_hashable(a.atttypid) then x.key else '(' || x.key || ')::text' end, ', ' order by x.n) as hashed
-        from (select n, pg_get_indexdef(i.indexrelid, n, false) as key from generate_series(1, i.indnkeyatts) n) x
+        from (select n, sync.index_key(i.indexrelid, n) as key from generate_series(1, i.indnkeyatts) n) x
         join pg_catalog.pg_attribute a on a.attrelid = i.indexrelid and a.attnum = x.n) k
     cross join lateral (
       select pg_catalog.array_agg(a.attname::text order by a.attnum) as fields, pg_catalog.array_agg(a.attnum) as columns
@@ -4841,17 +4866,23 @@ comment on function sync.find_givers(public.sync_entities, text, integer, intege
 
 create function sync.vacate_statements(p_entity public.sync_entities, p_schema text) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select 'delete from pg_temp.page_stand_ins'::text || coalesce(pg_catalog.array_agg(format($q$
-      with given as (
-        update %1$s t set %2$I = %3$s
-          from pg_temp.page_rows p
-         where p.n between $1 and $2 and t.id = p._uuid
-           and (select g.n from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %2$L limit 1) is not null
-        returning p.n, t.%2$I::text as stands)
-      insert into pg_temp.page_stand_ins (n, field, stands, restored) select n, %2$L, stands, false from given
-    $q$, sync.target_sql(p_entity, p_schema), f.field,
-      case when f.empties then 'null' else format('coalesce(sync.first_stand_in(t.%1$I::text, p.%2$s, %3$L, p.n), t.%1$I::text)::%3$s', f.field, f.slot, f.type) end) order by f.field), '{}')
+  -- What stands then is read from the rows: with RETURNING PostgreSQL updates no table that has further rules.
+  select 'delete from pg_temp.page_stand_ins'::text || sync.stand_in_told('new') || coalesce(pg_catalog.array_agg(v.statement order by f.field, v.n), '{}') || sync.stand_in_told('old')
     from sync.giving_fields(p_entity) f
+    cross join lateral (values (1, format($q$
+      update %1$s t set %2$I = %3$s
+        from pg_temp.page_rows p
+       where p.n between $1 and $2 and t.id = p._uuid
+         and (select g.n from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %2$L limit 1) is not null
+    $q$, sync.target_sql(p_entity, p_schema), f.field,
+      case when f.empties then 'null' else format('coalesce(sync.first_stand_in(t.%1$I::text collate "C", p.%2$s, %3$L, p.n), t.%1$I::text)::%3$s', f.field, f.slot, f.type) end)),
+    (2, format($q$
+      insert into pg_temp.page_stand_ins (n, field, stands, restored)
+      select p.n, %2$L, t.%2$I::text, false
+        from pg_temp.page_rows p join %1$s t on t.id = p._uuid
+       where p.n between $1 and $2
+         and (select g.n from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %2$L limit 1) is not null
+    $q$, sync.target_sql(p_entity, p_schema), f.field))) v (n, statement)
    where f.empties or not f.refers
 $$;
 comment on function sync.vacate_statements(public.sync_entities, text) is
@@ -4872,8 +4903,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
               from pg_temp.page_stand_ins s join pg_temp.page_rows p on p.n = s.n
               cross join lateral (select t.%2$I::text as now from %1$s t where t.id = p._uuid offset 0) t
              where s.n between $1 and $2 and s.field = %2$L
-               and case when s.restored then t.now is distinct from s.was
-                        else t.now is not distinct from s.stands and t.now is distinct from (p.%3$s)::%4$s::text end
+               -- Letter by letter, whatever the column's collation takes for equal.
+               and case when s.restored then t.now collate "C" is distinct from s.was
+                        else t.now collate "C" is not distinct from s.stands and t.now collate "C" is distinct from (p.%3$s)::%4$s::text end
           $q$, sync.target_sql(p_entity, p_schema), f.field, f.slot, f.type)
             from sync.giving_fields(p_entity) f) s
 $$;
@@ -4957,14 +4989,16 @@ declare
   v_state text;
 begin
   perform set_config('search_path', sync.application_path(), true);
+  execute sync.stand_in_told('new');
   execute p_statement using p_n, p_value;
+  execute sync.stand_in_told('old');
   if not sync.shared_keys(p_held, p_n, p_from, p_to) <@ p_allowed then
     raise exception using errcode = 'IS003', message = 'only tried';
   end if;
   return true;
 exception when others or assert_failure then
   get stacked diagnostics v_state = returned_sqlstate;
-  if not sync.is_record_error(v_state) then
+  if not sync.refuses_value(v_state) then
     raise;
   end if;
   return false;
@@ -5205,11 +5239,29 @@ $$;
 comment on function sync.reject_circles(integer[], integer[]) is
   'Puts the members of circles in which nothing could stand in for a unique value into pg_temp.page_rejects, each with the one that holds its value, as sync.order_exchange has found them.';
 
+create function sync.try_stand_ins(p_statements text[], p_from integer, p_to integer) returns text[]
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_state text;
+begin
+  return sync.try_slice(p_statements, true, p_from, p_to);
+-- Whatever a trigger or a policy makes of a stand-in, written or just replaced. What concerns the page is met again without stand-ins.
+exception when others or assert_failure then
+  get stacked diagnostics v_state = returned_sqlstate;
+  if not sync.refuses_value(v_state) then
+    raise;
+  end if;
+  return array['23505'];
+end
+$$;
+comment on function sync.try_stand_ins(text[], integer, integer) is
+  'What sync.try_slice says of prepared statements that put stand-ins into rows, or replace them: an error that no record causes counts as values that are still held (23505).';
+
 create function sync.try_exchange(p_entity public.sync_entities, p_schema text, p_vacating text[], p_prepared text[], p_restoring text[], p_parts boolean, p_from integer, p_to integer)
 returns text[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_error   text[] := sync.try_slice(p_vacating || p_prepared[:3] || p_restoring || p_prepared[4:], true, p_from, p_to);
+  v_error   text[] := sync.try_stand_ins(p_vacating || p_prepared[:3] || p_restoring || p_prepared[4:] || sync.stand_in_told(''), p_from, p_to);
   v_written text[] := '{}';
   v_stuck   integer[] := '{}';
   v_untried integer[] := '{}';
@@ -5224,7 +5276,7 @@ begin
       perform sync.reject_circles(v_stuck, v_untried);
       select pg_catalog.array_agg(format(x.statement, s.first_n, s.last_n) order by s.first_n, x.n) into v_written
         from sync.renumber_steps(p_from, p_to) s cross join pg_catalog.unnest(p_prepared[2:3]) with ordinality x (statement, n);
-      v_error := sync.try_slice(p_prepared[:1] || v_written || p_restoring || p_prepared[4:], true, p_from, p_to);
+      v_error := sync.try_stand_ins(p_prepared[:1] || v_written || p_restoring || p_prepared[4:] || sync.stand_in_told(''), p_from, p_to);
       if v_error is null then
         return null;
       end if;
@@ -5242,13 +5294,13 @@ begin
 end
 $$;
 comment on function sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer) is
-  'Writes a slice whose records exchange unique values, as pg_temp.page_givers says: all rows give them up at once, or they are written in order. Null, or the error that sync.try_slice returns. p_vacating, p_prepared, p_restoring: sync.vacate_statements, sync.write_statements and sync.restore_statements, prepared. p_parts: whether records for which nothing can stand in are put into pg_temp.page_rejects, and the others written.';
+  'Writes a slice whose records exchange unique values, as pg_temp.page_givers says: all rows give them up at once, or they are written in order. Null, or the error that sync.try_stand_ins returns. p_vacating, p_prepared, p_restoring: sync.vacate_statements, sync.write_statements and sync.restore_statements, prepared. p_parts: whether records for which nothing can stand in are put into pg_temp.page_rejects, and the others written.';
 
 revoke all on function sync.circles(integer[]), sync.order_exchange(public.sync_entities, text, integer, integer),
-  sync.renumber_steps(integer, integer), sync.reject_circles(integer[], integer[]),
+  sync.renumber_steps(integer, integer), sync.reject_circles(integer[], integer[]), sync.try_stand_ins(text[], integer, integer),
   sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer) from public;
 grant execute on function sync.circles(integer[]), sync.order_exchange(public.sync_entities, text, integer, integer),
-  sync.renumber_steps(integer, integer), sync.reject_circles(integer[], integer[]),
+  sync.renumber_steps(integer, integer), sync.reject_circles(integer[], integer[]), sync.try_stand_ins(text[], integer, integer),
   sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer) to isthmus_worker;
 
 -- supabase/schemas/functions/load-slices.sql

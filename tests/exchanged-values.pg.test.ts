@@ -17,6 +17,8 @@ interface Case {
   readonly circles?: readonly (readonly number[])[];
 }
 
+const ANY_CASE = "create collation public.any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)";
+
 /** A unique index of each kind; rows n and m exchange all of their values but for those named keep_. */
 const CASES: readonly Case[] = [
   { index: "(keep_list, position)", columns: { keep_list: "integer not null", position: "integer not null" }, values: "7, n" },
@@ -35,6 +37,12 @@ const CASES: readonly Case[] = [
     index: "(mail)",
     columns: { mail: "extensions.citext not null" },
     values: "case when n % 2 = 0 then 'Mail' else 'mAIL' end || n",
+  },
+  {
+    index: "(folded)",
+    columns: { folded: "text collate public.any_case not null" },
+    values: "'Name ' || n",
+    prepare: ANY_CASE,
   },
   { index: "(lower(name))", columns: { name: "varchar(20) not null" }, values: "'Name ' || n" },
   { index: "(coalesce(nick, ''))", columns: { nick: "text" }, values: "'nick' || n" },
@@ -366,6 +374,20 @@ describe("without a stand-in", () => {
   });
 });
 
+it.each(["value collate public.any_case", "lower(value) collate public.any_case"])(
+  "what an index takes for equal by a collation of its own is exchanged: %s",
+  async (key) => {
+    const plain = one("text", "'Ñame ' || n", {
+      index: `(${key})`,
+      prepare: "create collation public.any_case (provider = icu, locale = 'und-u-ks-level1', deterministic = false)",
+    });
+    await using test = await strange(plain);
+    await test.source.admin`update public.old set value = 'name ' || 3 - id where id in (1, 2)`;
+    await test.sync();
+    await expectEqual(test, plain);
+  },
+);
+
 it("values are exchanged under an index over a generated column", async () => {
   const plain = one("text", "'Name ' || n");
   await using test = await strange(plain);
@@ -542,4 +564,77 @@ it("a value that the SQL of an index refuses is told alone, and does not end the
     { id: "1", value: "Name 2" },
     { id: "2", value: "Name 1" },
   ]);
+});
+
+describe("what the target does because of a stand-in", () => {
+  const named = list("text", "n / 3, (array['english', 'german', 'french', 'dutch'])[1 + n % 4]", { rows: 4 });
+
+  it("is not in the way of rules that do more than the update", async () => {
+    const plain = one("text", "'Name ' || n");
+    await using test = await strange(plain);
+    await test.target.admin.unsafe(`
+      create table public.seen (name text);
+      alter table public.seen owner to postgres;
+      create rule seen as on update to public.fresh do also insert into public.seen values (new.value)`);
+    await turn(test, plain, [1, 2]);
+    await test.sync();
+    await expectEqual(test, plain);
+    const seen = await test.target.admin`select distinct name from public.seen where name in ('Name 1', 'Name 2')`;
+    expect(seen).toHaveLength(2);
+  });
+
+  it.each(["42704", "42501", "3F000"])("is %s: another value may stand in, and the page goes on", async (state) => {
+    await using test = await strange(named);
+    await test.target.admin.unsafe(`
+      create function public.check_language() returns trigger language plpgsql as $f$
+        begin
+          if '${state}' = '42704' then perform new.value::regconfig;
+          elsif new.value not in ('english', 'german', 'french', 'dutch') then raise exception 'refused' using errcode = '${state}';
+          end if;
+          return new;
+        end $f$;
+      create trigger check_language before update on public.fresh for each row execute function public.check_language()`);
+    await turn(test, named, [1, 2]);
+    await test.sync();
+    await expectEqual(test, named);
+  });
+
+  it.each([
+    ["all give up", one("text", "'Name ' || n")],
+    ["one is parked", one("public.letter", "(array['a', 'b', 'c', 'd'])[n]::public.letter", { prepare: LETTERS, rows: 3 })],
+  ] as const)("is told apart by a setting, so that a history gets real values alone: %s", async (_, plain) => {
+    await using test = await strange(plain);
+    await test.target.admin.unsafe(`
+      create table public.history (value text, stands text);
+      create function public.keep_history() returns trigger language plpgsql security definer as $f$
+        begin
+          if current_setting('isthmus.stand_in', true) = 'new' then return new; end if;
+          insert into public.history values (new.value, coalesce(current_setting('isthmus.stand_in', true), ''));
+          return new;
+        end $f$;
+      create trigger keep_history before update on public.fresh for each row execute function public.keep_history()`);
+    const { here } = await sides(test, plain);
+    await turn(test, plain, [1, 2]);
+    await test.sync();
+    await expectEqual(test, plain);
+    const kept = await test.target.admin`select value, stands from public.history order by value`;
+    expect([...kept]).toEqual([here[0], here[1]].map((row) => ({ value: row?.["value"] as string, stands: "old" })));
+  });
+
+  it("may refuse the write after it: the circle is told, and the page goes on", async () => {
+    await using test = await strange(named);
+    await test.target.admin.unsafe(`
+      create function public.check_language() returns trigger language plpgsql as
+        'begin perform old.value::regconfig; return new; end';
+      create trigger check_language before update on public.fresh for each row execute function public.check_language()`);
+    await turn(test, named, [1, 2]);
+    await test.source.admin`update public.old set value = 'simple' where id = 4`;
+    await test.sync();
+    const { here, live } = await sides(test, named);
+    expect(live.map(({ id, rule }) => [id, rule])).toEqual([
+      [1, "one_of_each"],
+      [2, "one_of_each"],
+    ]);
+    expect(here.map(({ value }) => String(value))).toEqual(["german", "french", "dutch", "simple"]);
+  });
 });

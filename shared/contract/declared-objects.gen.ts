@@ -780,7 +780,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.giving_keys(public.sync_entities)",
-    digest: "29a6470716",
+    digest: "cdfef77549",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },
@@ -880,6 +880,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   {
     object: "function sync.holds_key_sql(text[],text[],boolean)",
     digest: "99b9c1ef22",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/unique-keys.sql",
+  },
+  {
+    object: "function sync.index_key(oid,integer)",
+    digest: "b7cd292390",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/unique-keys.sql",
   },
@@ -1606,7 +1612,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.reads_as(text,text)",
-    digest: "8ed01f6261",
+    digest: "3070fce4d2",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/stand-ins.sql",
   },
@@ -1698,6 +1704,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/deliver-alerts.sql",
   },
   {
+    object: "function sync.refuses_value(text)",
+    digest: "fa79404ed0",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/stand-ins.sql",
+  },
+  {
     object: "function sync.register_entities(smallint,jsonb)",
     digest: "226874b877",
     rights: ["isthmus_worker EXECUTE"],
@@ -1778,7 +1790,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.restore_statements(public.sync_entities,text)",
-    digest: "7a4b496556",
+    digest: "715ed67412",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },
@@ -1969,8 +1981,14 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/stand-ins.sql",
   },
   {
+    object: "function sync.stand_in_told(text)",
+    digest: "c4737acbc6",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/stand-ins.sql",
+  },
+  {
     object: "function sync.stands(text,text,integer,text,integer[],integer,integer)",
-    digest: "ad2fdaf4fc",
+    digest: "c64306ba2d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/park-records.sql",
   },
@@ -2183,7 +2201,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.try_exchange(public.sync_entities,text,text[],text[],text[],boolean,integer,integer)",
-    digest: "f5932ab465",
+    digest: "246d5b2429",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-in-order.sql",
   },
@@ -2198,6 +2216,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "95a36fe464",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/try-slices.sql",
+  },
+  {
+    object: "function sync.try_stand_ins(text[],integer,integer)",
+    digest: "c2295ce627",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/exchange-in-order.sql",
   },
   {
     object: "function sync.twin_statements(public.sync_entities)",
@@ -2225,7 +2249,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.unique_keys(public.sync_entities)",
-    digest: "b871d86b83",
+    digest: "af3f459f40",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/unique-keys.sql",
   },
@@ -2267,7 +2291,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.vacate_statements(public.sync_entities,text)",
-    digest: "0ef3662eeb",
+    digest: "7987e59cb1",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },

@@ -142,11 +142,29 @@ $$;
 comment on function sync.reject_circles(integer[], integer[]) is
   'Puts the members of circles in which nothing could stand in for a unique value into pg_temp.page_rejects, each with the one that holds its value, as sync.order_exchange has found them.';
 
+create function sync.try_stand_ins(p_statements text[], p_from integer, p_to integer) returns text[]
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_state text;
+begin
+  return sync.try_slice(p_statements, true, p_from, p_to);
+-- Whatever a trigger or a policy makes of a stand-in, written or just replaced. What concerns the page is met again without stand-ins.
+exception when others or assert_failure then
+  get stacked diagnostics v_state = returned_sqlstate;
+  if not sync.refuses_value(v_state) then
+    raise;
+  end if;
+  return array['23505'];
+end
+$$;
+comment on function sync.try_stand_ins(text[], integer, integer) is
+  'What sync.try_slice says of prepared statements that put stand-ins into rows, or replace them: an error that no record causes counts as values that are still held (23505).';
+
 create function sync.try_exchange(p_entity public.sync_entities, p_schema text, p_vacating text[], p_prepared text[], p_restoring text[], p_parts boolean, p_from integer, p_to integer)
 returns text[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_error   text[] := sync.try_slice(p_vacating || p_prepared[:3] || p_restoring || p_prepared[4:], true, p_from, p_to);
+  v_error   text[] := sync.try_stand_ins(p_vacating || p_prepared[:3] || p_restoring || p_prepared[4:] || sync.stand_in_told(''), p_from, p_to);
   v_written text[] := '{}';
   v_stuck   integer[] := '{}';
   v_untried integer[] := '{}';
@@ -161,7 +179,7 @@ begin
       perform sync.reject_circles(v_stuck, v_untried);
       select pg_catalog.array_agg(format(x.statement, s.first_n, s.last_n) order by s.first_n, x.n) into v_written
         from sync.renumber_steps(p_from, p_to) s cross join pg_catalog.unnest(p_prepared[2:3]) with ordinality x (statement, n);
-      v_error := sync.try_slice(p_prepared[:1] || v_written || p_restoring || p_prepared[4:], true, p_from, p_to);
+      v_error := sync.try_stand_ins(p_prepared[:1] || v_written || p_restoring || p_prepared[4:] || sync.stand_in_told(''), p_from, p_to);
       if v_error is null then
         return null;
       end if;
@@ -179,11 +197,11 @@ begin
 end
 $$;
 comment on function sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer) is
-  'Writes a slice whose records exchange unique values, as pg_temp.page_givers says: all rows give them up at once, or they are written in order. Null, or the error that sync.try_slice returns. p_vacating, p_prepared, p_restoring: sync.vacate_statements, sync.write_statements and sync.restore_statements, prepared. p_parts: whether records for which nothing can stand in are put into pg_temp.page_rejects, and the others written.';
+  'Writes a slice whose records exchange unique values, as pg_temp.page_givers says: all rows give them up at once, or they are written in order. Null, or the error that sync.try_stand_ins returns. p_vacating, p_prepared, p_restoring: sync.vacate_statements, sync.write_statements and sync.restore_statements, prepared. p_parts: whether records for which nothing can stand in are put into pg_temp.page_rejects, and the others written.';
 
 revoke all on function sync.circles(integer[]), sync.order_exchange(public.sync_entities, text, integer, integer),
-  sync.renumber_steps(integer, integer), sync.reject_circles(integer[], integer[]),
+  sync.renumber_steps(integer, integer), sync.reject_circles(integer[], integer[]), sync.try_stand_ins(text[], integer, integer),
   sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer) from public;
 grant execute on function sync.circles(integer[]), sync.order_exchange(public.sync_entities, text, integer, integer),
-  sync.renumber_steps(integer, integer), sync.reject_circles(integer[], integer[]),
+  sync.renumber_steps(integer, integer), sync.reject_circles(integer[], integer[]), sync.try_stand_ins(text[], integer, integer),
   sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer) to isthmus_worker;

@@ -44,7 +44,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     cross join lateral (
       select string_agg(x.key, ', ' order by x.n) as texts,
              string_agg(case when sync.is_hashable(a.atttypid) then x.key else '(' || x.key || ')::text' end, ', ' order by x.n) as hashed
-        from (select n, pg_get_indexdef(i.indexrelid, n, false) as key from generate_series(1, i.indnkeyatts) n) x
+        from (select n, sync.index_key(i.indexrelid, n) as key from generate_series(1, i.indnkeyatts) n) x
         join pg_catalog.pg_attribute a on a.attrelid = i.indexrelid and a.attnum = x.n) k
     cross join lateral (
       select pg_catalog.array_agg(a.attname::text order by a.attnum) as fields, pg_catalog.array_agg(a.attnum) as columns
@@ -179,17 +179,23 @@ comment on function sync.find_givers(public.sync_entities, text, integer, intege
 
 create function sync.vacate_statements(p_entity public.sync_entities, p_schema text) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select 'delete from pg_temp.page_stand_ins'::text || coalesce(pg_catalog.array_agg(format($q$
-      with given as (
-        update %1$s t set %2$I = %3$s
-          from pg_temp.page_rows p
-         where p.n between $1 and $2 and t.id = p._uuid
-           and (select g.n from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %2$L limit 1) is not null
-        returning p.n, t.%2$I::text as stands)
-      insert into pg_temp.page_stand_ins (n, field, stands, restored) select n, %2$L, stands, false from given
-    $q$, sync.target_sql(p_entity, p_schema), f.field,
-      case when f.empties then 'null' else format('coalesce(sync.first_stand_in(t.%1$I::text, p.%2$s, %3$L, p.n), t.%1$I::text)::%3$s', f.field, f.slot, f.type) end) order by f.field), '{}')
+  -- What stands then is read from the rows: with RETURNING PostgreSQL updates no table that has further rules.
+  select 'delete from pg_temp.page_stand_ins'::text || sync.stand_in_told('new') || coalesce(pg_catalog.array_agg(v.statement order by f.field, v.n), '{}') || sync.stand_in_told('old')
     from sync.giving_fields(p_entity) f
+    cross join lateral (values (1, format($q$
+      update %1$s t set %2$I = %3$s
+        from pg_temp.page_rows p
+       where p.n between $1 and $2 and t.id = p._uuid
+         and (select g.n from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %2$L limit 1) is not null
+    $q$, sync.target_sql(p_entity, p_schema), f.field,
+      case when f.empties then 'null' else format('coalesce(sync.first_stand_in(t.%1$I::text collate "C", p.%2$s, %3$L, p.n), t.%1$I::text)::%3$s', f.field, f.slot, f.type) end)),
+    (2, format($q$
+      insert into pg_temp.page_stand_ins (n, field, stands, restored)
+      select p.n, %2$L, t.%2$I::text, false
+        from pg_temp.page_rows p join %1$s t on t.id = p._uuid
+       where p.n between $1 and $2
+         and (select g.n from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %2$L limit 1) is not null
+    $q$, sync.target_sql(p_entity, p_schema), f.field))) v (n, statement)
    where f.empties or not f.refers
 $$;
 comment on function sync.vacate_statements(public.sync_entities, text) is
@@ -210,8 +216,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
               from pg_temp.page_stand_ins s join pg_temp.page_rows p on p.n = s.n
               cross join lateral (select t.%2$I::text as now from %1$s t where t.id = p._uuid offset 0) t
              where s.n between $1 and $2 and s.field = %2$L
-               and case when s.restored then t.now is distinct from s.was
-                        else t.now is not distinct from s.stands and t.now is distinct from (p.%3$s)::%4$s::text end
+               -- Letter by letter, whatever the column's collation takes for equal.
+               and case when s.restored then t.now collate "C" is distinct from s.was
+                        else t.now collate "C" is not distinct from s.stands and t.now collate "C" is distinct from (p.%3$s)::%4$s::text end
           $q$, sync.target_sql(p_entity, p_schema), f.field, f.slot, f.type)
             from sync.giving_fields(p_entity) f) s
 $$;

@@ -58,14 +58,16 @@ declare
   v_state text;
 begin
   perform set_config('search_path', sync.application_path(), true);
+  execute sync.stand_in_told('new');
   execute p_statement using p_n, p_value;
+  execute sync.stand_in_told('old');
   if not sync.shared_keys(p_held, p_n, p_from, p_to) <@ p_allowed then
     raise exception using errcode = 'IS003', message = 'only tried';
   end if;
   return true;
 exception when others or assert_failure then
   get stacked diagnostics v_state = returned_sqlstate;
-  if not sync.is_record_error(v_state) then
+  if not sync.refuses_value(v_state) then
     raise;
   end if;
   return false;

@@ -61,6 +61,20 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
 $$;
 comment on function sync.other_character(text, bigint, text, text, text[]) is 'One of the characters given, of the kind of p_like.';
 
+create function sync.stand_in_told(p_where text) returns text
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select format('select pg_catalog.set_config(%L, %L, true)', 'isthmus.stand_in', p_where)
+$$;
+comment on function sync.stand_in_told(text) is
+  'The statement that tells triggers of the target, in the setting isthmus.stand_in, where they may meet a stand-in: new (this statement writes one), old (the row may hold one), or empty: nowhere.';
+
+create function sync.refuses_value(p_sqlstate text) returns boolean
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select p_sqlstate !~ '^(08|40|53|55|57|58|XX00[12])'
+$$;
+comment on function sync.refuses_value(text) is
+  'Whether an error that came of a stand-in says that this value will not do: whatever types, constraints, triggers and policies raise, but nothing of connections, deadlocks, locks, resources, operators and disks, which concern the page.';
+
 create function sync.reads_as(p_text text, p_type text) returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -71,11 +85,10 @@ begin
   perform set_config('search_path', sync.application_path(), true);
   execute format('select ($1::text)::%s::text', p_type) into v_text using p_text;
   return v_text;
--- Whatever the checks of a domain and the types of an extension raise: the text is not one of theirs. But for what concerns the page:
--- deadlocks, resources, operators, disks.
+-- Whatever the checks of a domain and the types of an extension raise: the text is not one of theirs.
 exception when others or assert_failure then
   get stacked diagnostics v_state = returned_sqlstate;
-  if v_state ~ '^(40|53|57|58)' then
+  if not sync.refuses_value(v_state) then
     raise;
   end if;
   return null;
@@ -107,7 +120,7 @@ end
 $$;
 comment on function sync.first_stand_in(text, text, text, integer) is 'The first of the values of sync.stand_in that the type takes; null: none of the first tries.';
 
-revoke all on function sync.mutated(text, integer, integer), sync.other_character(text, bigint, text, text, text[]), sync.reads_as(text, text),
+revoke all on function sync.mutated(text, integer, integer), sync.other_character(text, bigint, text, text, text[]), sync.stand_in_told(text), sync.refuses_value(text), sync.reads_as(text, text),
   sync.stand_in(text, text, text, integer, text[], integer), sync.first_stand_in(text, text, text, integer) from public;
-grant execute on function sync.mutated(text, integer, integer), sync.other_character(text, bigint, text, text, text[]), sync.reads_as(text, text),
+grant execute on function sync.mutated(text, integer, integer), sync.other_character(text, bigint, text, text, text[]), sync.stand_in_told(text), sync.refuses_value(text), sync.reads_as(text, text),
   sync.stand_in(text, text, text, integer, text[], integer), sync.first_stand_in(text, text, text, integer) to isthmus_worker;

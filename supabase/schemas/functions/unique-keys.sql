@@ -32,10 +32,22 @@ end
 $$;
 comment on function sync.is_hashable(oid) is 'Whether equal values of a type have one hash (char(n) with and without blanks, 1.0 and 1.00, citext).';
 
+create function sync.index_key(p_index oid, p_n integer) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- pg_get_indexdef leaves out the collation of a single column. What an expression has of itself no catalog tells.
+  select pg_get_indexdef(i.indexrelid, p_n, false) || coalesce((
+           select format(' collate %I.%I', n.nspname, c.collname)
+             from pg_catalog.pg_collation c join pg_catalog.pg_namespace n on n.oid = c.collnamespace
+            where c.oid = i.indcollation[p_n - 1]
+              and not exists (select from pg_catalog.pg_attribute a where a.attrelid = i.indrelid and a.attnum = i.indkey[p_n - 1] and a.attcollation = c.oid)), '')
+    from pg_catalog.pg_index i where i.indexrelid = p_index
+$$;
+comment on function sync.index_key(oid, integer) is 'SQL over the columns of a table: what one of its indexes compares as its n-th column, under the collation of the index.';
+
 create function sync.unique_keys(p_entity public.sync_entities) returns table (name text, definition text, keys text[], operators text[], types oid[], nulls_equal boolean, predicate text)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select c.relname::text, pg_get_indexdef(i.indexrelid),
-         array(select pg_get_indexdef(i.indexrelid, k, false) from generate_series(1, i.indnkeyatts) k),
+         array(select sync.index_key(i.indexrelid, k) from generate_series(1, i.indnkeyatts) k),
          array(select sync.equality(i.indclass[k - 1]) from generate_series(1, i.indnkeyatts) k),
          array(select a.atttypid from pg_catalog.pg_attribute a where a.attrelid = i.indexrelid and a.attnum <= i.indnkeyatts order by a.attnum), i.indnullsnotdistinct,
          pg_get_expr(i.indpred, i.indrelid)
@@ -68,7 +80,7 @@ $$;
 comment on function sync.key_hashes(public.sync_entities) is
   'SQL over the columns of the target table: one hash for each unique index. Null: there is none that two records could share.';
 
-revoke all on function sync.is_hashable(oid), sync.unique_keys(public.sync_entities), sync.are_owned(public.sync_entities, oid, smallint[]),
+revoke all on function sync.is_hashable(oid), sync.index_key(oid, integer), sync.unique_keys(public.sync_entities), sync.are_owned(public.sync_entities, oid, smallint[]),
   sync.key_hashes(public.sync_entities), sync.equality(oid), sync.holds_key_sql(text[], text[], boolean) from public;
-grant execute on function sync.is_hashable(oid), sync.unique_keys(public.sync_entities), sync.are_owned(public.sync_entities, oid, smallint[]),
+grant execute on function sync.is_hashable(oid), sync.index_key(oid, integer), sync.unique_keys(public.sync_entities), sync.are_owned(public.sync_entities, oid, smallint[]),
   sync.key_hashes(public.sync_entities), sync.equality(oid), sync.holds_key_sql(text[], text[], boolean) to isthmus_worker;
