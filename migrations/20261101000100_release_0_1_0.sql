@@ -5359,11 +5359,14 @@ begin
     end if;
     if v_error[1] = '23505' and v_from < v_to and p_phase = 'write' then
       v_gives := coalesce(v_gives, sync.find_givers(p_entity, p_schema, p_from, p_to));
-      if v_gives and exists (select from pg_temp.page_givers where n between v_from and v_to and taker between v_from and v_to) then
-        v_vacating := coalesce(v_vacating, sync.prepare_statements('vacate', sync.vacate_statements(p_entity, p_schema)));
-        v_restoring := coalesce(v_restoring, sync.prepare_statements('restore', sync.restore_statements(p_entity, p_schema)));
-        v_error := sync.try_exchange(p_entity, p_schema, v_vacating, v_prepared, v_restoring, true, v_from, v_to);
-        continue when v_error is null;
+      -- Where nothing can be given up, there is no table of it either.
+      if v_gives then
+        if exists (select from pg_temp.page_givers where n between v_from and v_to and taker between v_from and v_to) then
+          v_vacating := coalesce(v_vacating, sync.prepare_statements('vacate', sync.vacate_statements(p_entity, p_schema)));
+          v_restoring := coalesce(v_restoring, sync.prepare_statements('restore', sync.restore_statements(p_entity, p_schema)));
+          v_error := sync.try_exchange(p_entity, p_schema, v_vacating, v_prepared, v_restoring, true, v_from, v_to);
+          continue when v_error is null;
+        end if;
       end if;
     end if;
     if v_from < v_to then

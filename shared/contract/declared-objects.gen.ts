@@ -190,7 +190,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.bisect_slice(public.sync_entities,text,text,text[],integer,integer,text[])",
-    digest: "69f5fb2745",
+    digest: "aba917fe77",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-slices.sql",
   },
