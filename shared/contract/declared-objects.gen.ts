@@ -774,13 +774,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.giving_fields(public.sync_entities)",
-    digest: "4165de0783",
+    digest: "a3a68c6da9",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },
   {
     object: "function sync.giving_keys(public.sync_entities)",
-    digest: "cdfef77549",
+    digest: "227b36db48",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },

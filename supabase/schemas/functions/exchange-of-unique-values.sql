@@ -50,8 +50,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       select pg_catalog.array_agg(a.attname::text order by a.attnum) as fields, pg_catalog.array_agg(a.attnum) as columns
         from base b join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = b.attnum where b.indexrelid = i.indexrelid) f
    where i.indexrelid in (select indexrelid from needed) and sync.are_owned(p_entity, i.indrelid, f.columns)
-     -- Two records never share the legacy key.
-     and f.fields <> array[p_entity.legacy_key] and f.fields <> array['id']
+     and f.fields <> array['id']
    order by c.relname
 $$;
 comment on function sync.giving_keys(public.sync_entities) is
@@ -76,7 +75,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     cross join lateral (select exists (select from pg_catalog.pg_constraint f where f.contype = 'f' and f.confrelid = a.attrelid and a.attnum = any (f.confkey)) as referred) r
     -- ON UPDATE CASCADE makes NULL of what refers to it, which no value that follows brings back.
     cross join lateral (select not a.attnotnull and not r.referred as nulls, r.referred) x
-   where c.name <> p_entity.legacy_key and c.name in (select pg_catalog.unnest(g.fields) from sync.giving_keys(p_entity) g)
+   where c.name in (select pg_catalog.unnest(g.fields) from sync.giving_keys(p_entity) g)
 $$;
 comment on function sync.giving_fields(public.sync_entities) is
   'The columns that an entity fills by which a row can give up a unique value: with the type that they are declared as, whether they may be NULL for a moment (nulls) and that gives the value up under each index (empties), whether they refer to rows or are referred to, and the labels of an enum.';
