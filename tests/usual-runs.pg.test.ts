@@ -68,7 +68,7 @@ describe("an execution that has come through", () => {
         details: { findings: [{ entity: ENTITY, found: "nothing", value: 0, runs: 14 }] },
       },
     ]);
-    // What goes on like this is no usual run, however long it does, and whoever has looked in between.
+    // As long as nothing is read.
     for (let n = 0; n < 3; n++) {
       await later(test);
       await test.sync();
@@ -130,6 +130,13 @@ describe("an execution that has come through", () => {
     await added(test, 50);
     await test.sync();
     expect(await found(test)).toEqual(["things: less records read"]);
+    // What goes on like this is no usual run before a person says so.
+    for (let n = 0; n < 3; n++) {
+      await later(test);
+      await added(test, 50);
+      await test.sync();
+      expect(await found(test)).toEqual(["things: less records read"]);
+    }
     await later(test);
     await added(test, 1500);
     await test.sync();

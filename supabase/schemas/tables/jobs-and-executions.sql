@@ -30,7 +30,7 @@ comment on column public.sync_jobs.next_execution_at is
   'When the job is due. Set by sync-tick from cron_expression; set it to now() to run the job at the next tick.';
 comment on column public.sync_jobs.configuration is
   'As the body of sync-trigger, for example {"entities": ["customers"], "capture": "full"}; all optional: all entities, the cheapest safe capture.';
-comment on column public.sync_jobs.attempts is 'How often it was tried in vain since it last began an execution.';
+comment on column public.sync_jobs.attempts is 'How often it was tried in vain since it last began an execution; of an error that nobody has expected, and behind another execution, since that began.';
 comment on column public.sync_jobs.last_error is
   'Code, message and remedy of what kept it from beginning, or of the execution that failed; empty once it begins again. Never values of a row.';
 comment on column public.sync_jobs.succeeded_at is 'When its latest execution that succeeded had ended.';
