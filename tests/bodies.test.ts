@@ -65,7 +65,9 @@ describe.each(NAMES)("the body of a request to %s", (name) => {
   it("may be exactly as long as allowed", async () => {
     const allowed = `${" ".repeat(LIMITS[name] - 1)}[`;
     const sync = name === "sync-tick";
-    expect(await answerTo(machine, allowed)).toMatchObject(sync ? { status: 503, code: "TARGET_UNAVAILABLE" } : { status: 400, code: "REQUEST_INVALID" });
+    expect(await answerTo(machine, allowed)).toMatchObject(
+      sync ? { status: 503, code: "TARGET_UNAVAILABLE" } : { status: 400, code: "REQUEST_INVALID" },
+    );
     expect(await answerTo(machine, `${allowed}[`)).toMatchObject({ status: 413 });
   });
 
