@@ -187,6 +187,10 @@ describe("the functions over HTTP", () => {
         select source_id, 'http:test', entities, horizon, snapshot_xmax, system_identifier, timeline, database_oid, server_start, source_time
           from public.sync_executions where id = ${ended} returning id`;
       const execution = held?.id ?? "";
+      // Without an open chain, a tick that still runs would end the execution.
+      await test.target`
+        insert into public.sync_chains (execution_id, entity_id, capture, state, page_size, due_at)
+        select ${execution}, id, 'full', 'open', 100, now() + interval '1 day' from public.sync_entities where entity_type = 'offices'`;
       const answer = await refusal(
         await request("sync-trigger", { method: "POST", headers: machine(), body: '{"entities": ["offices"]}' }),
       );
