@@ -638,7 +638,7 @@ create table public.sync_checkpoints (
 comment on table public.sync_checkpoints is 'Where an entity stands: everything committed on the source before its horizon has been read.';
 comment on column public.sync_checkpoints.horizon is 'The next incremental pass looks at rows written by this transaction id or a later one.';
 comment on column public.sync_checkpoints.snapshot_xmax is 'First transaction id not yet assigned when the horizon was taken: rows written before it may have been read although they lie beyond the horizon.';
-comment on column public.sync_checkpoints.definition_hash is 'The entity definition under which the horizon was reached; mixed and unfinished force a full pass.';
+comment on column public.sync_checkpoints.definition_hash is 'The entity definition under which the horizon was reached; mixed, unfinished and reread force a full pass; of reread, the definition is known.';
 comment on column public.sync_checkpoints.server_starts is
   'Starts of the servers that answered for this entity, the latest first, at most eight: several may stand behind one address. Under another one the source may have been put back and have moved on since.';
 comment on column public.sync_checkpoints.last_processed_id is 'The last key of the pass; null after a scan by place.';
@@ -1636,11 +1636,15 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'sync_identities where accepted_at is null.',
      'If it is right, put your name into accepted_by. If not, correct SOURCE_DB_URL.',
      'What comes next is known (sync.ask_for_identities).'),
+    ('source_promoted', 'The source is on another timeline: a replica was promoted, or the source was restored to a point in time.',
+     'details.entities of the alert.',
+     'Nothing: everything is read again. Find out whether the source lost its last transactions, and tell those who work in it.',
+     'An execution of these entities has come through (sync.close_ended_alerts).'),
     ('source_refuses', 'The source refuses connections, or does not answer: refused, a password that is not taken, TLS, too many connections, no route. Pages and jobs wait, and are tried again.',
      'details.reason of the alert; last_error in sync_chains and sync_jobs.',
      'Do what the message says: the address and password of SOURCE_DB_URL, SOURCE_DB_TLS and SOURCE_DB_CA, the connections that the server allows its role, its firewall. A page is stopped after ISTHMUS_PAGE_TRIES; a job is tried every half hour.',
      'A tick has reached the source (watchSource).'),
-    ('source_restored', 'The source stands before what was read from it already: a backup, or transactions lost in a crash.',
+    ('source_restored', 'The source stands before what was read from it already: a backup, a point in time, or transactions lost in a crash or failover.',
      'details.entities of the alert.',
      'Nothing: everything is read again. Tell those who work in the source what they may have lost.',
      'An execution of these entities has come through (sync.close_ended_alerts).'),
@@ -2904,7 +2908,7 @@ declare
 begin
   -- Whether blanks belong to a value was told by what is true no longer, of records that have landed since, too; their hashes do not say it: all are read again.
   update public.sync_chains set definition_hash = 'mixed' where entity_id = any (v_padded) and closed_at is null;
-  update public.sync_checkpoints k set definition_hash = 'mixed'
+  update public.sync_checkpoints k set definition_hash = 'reread'
     from public.sync_entities e
    where e.id = any (v_padded) and k.source_id = e.source_id and k.entity_type = e.entity_type;
   insert into public.sync_entity_shapes as h (entity_id, target, target_compared, padded)
@@ -3738,10 +3742,12 @@ comment on function sync.check_nulled(public.sync_chains, public.sync_entities) 
 create function sync.counts_overwritten(p_entity public.sync_entities) returns boolean
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   -- Read in full because its definition has changed, or for the first time: what is written then was decided with the deployment. What is
-  -- held already stays held.
-  select sync.brake_holds(p_entity.id, 'overwrite', null) is not null or exists (
-    select from public.sync_checkpoints k
-     where k.source_id = p_entity.source_id and k.entity_type = p_entity.entity_type and k.definition_hash = p_entity.definition_hash)
+  -- held already stays held. A checkpoint that somebody has removed decides nothing.
+  select sync.brake_holds(p_entity.id, 'overwrite', null) is not null or coalesce(
+    (select k.definition_hash in (p_entity.definition_hash, 'reread') from public.sync_checkpoints k
+      where k.source_id = p_entity.source_id and k.entity_type = p_entity.entity_type),
+    exists (select from public.sync_chains c
+             where c.entity_id = p_entity.id and c.capture = 'full' and c.state = 'done' and c.definition_hash = p_entity.definition_hash))
 $$;
 comment on function sync.counts_overwritten(public.sync_entities) is 'Whether the brake looks at how many records of an entity are overwritten.';
 
@@ -7763,7 +7769,7 @@ begin
     perform sync.note_changed_causes(v_entity.id, v_closed);
     if v_closed <> '{}' then
       -- Should the entity come back, its records are read again.
-      update public.sync_checkpoints set definition_hash = 'mixed' where source_id = v_entity.source_id and entity_type = v_entity.entity_type;
+      update public.sync_checkpoints set definition_hash = 'reread' where source_id = v_entity.source_id and entity_type = v_entity.entity_type;
     end if;
     delete from public.sync_pending_keys k
      where k.entity_id = v_entity.id and k.legacy_id = any (array(
@@ -8059,6 +8065,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
              and case when a.entity_id is not null then exists (select from public.sync_entities e where e.id = a.entity_id and e.entity_type = any (x.entities))
                       else exists (select from public.sync_executions f where f.id = a.execution_id and x.entities @> sync.kept_entities(f.source_id, f.entities)) end
            when 'source_restored' then w.whole and x.entities @> sync.kept_entities(a.source_id, array(select jsonb_array_elements_text(a.details -> 'entities')))
+           when 'source_promoted' then w.whole and x.entities @> sync.kept_entities(a.source_id, array(select jsonb_array_elements_text(a.details -> 'entities')))
            when 'target_restored' then w.whole and not exists (
              select from public.sync_checkpoints k join public.sync_entities e on e.source_id = k.source_id and e.entity_type = k.entity_type
               where k.source_id = a.source_id and k.server_starts = '{}' and e.removed_at is null)
@@ -8807,7 +8814,7 @@ begin
   -- or the pass end half way, everything is read again.
   update public.sync_checkpoints set definition_hash = 'unfinished'
    where source_id = p_entity.source_id and entity_type = p_entity.entity_type
-     and definition_hash <> p_page ->> 'definition_hash' and definition_hash !~ '^(mixed$|unfinished$|none)'
+     and definition_hash <> p_page ->> 'definition_hash' and definition_hash !~ '^(mixed$|unfinished$|reread$|none)'
      and not exists (select from public.sync_executions where id = p_chain.execution_id and dry_run);
   if v_done then
     return sync.close_chain(p_chain.execution_id, p_entity);
@@ -11217,12 +11224,13 @@ begin
     insert into public.sync_reports (execution_id, kind, body) values (v_execution.id, 'contract', p_plan -> 'contract');
   end if;
 
-  if p_plan -> 'restored' <> '[]' and not v_dry_run then
-    perform sync.raise_alert('source_restored', 'critical', null, v_execution.id, null,
-      'The source is a primary and stands before what was read from it already: it was restored from a backup, or lost its last transactions in a crash. Everything is read again; records that it no longer has are deleted as their entities say.',
-      jsonb_build_object('entities', p_plan -> 'restored'),
-      sync.subject_of((select string_agg(r, ', ' order by r) from jsonb_array_elements_text(p_plan -> 'restored') r)));
-  end if;
+  perform sync.raise_alert(k.kind, k.severity, null, v_execution.id, null, k.message, jsonb_build_object('entities', p_plan -> k.part),
+      sync.subject_of((select string_agg(r, ', ' order by r) from jsonb_array_elements_text(p_plan -> k.part) r)))
+    from (values
+      ('restored', 'source_restored', 'critical', 'The source is a primary and stands before what was read from it already: it was restored from a backup or to a point in time, a replica was promoted that had not all of it, or it lost its last transactions in a crash. Everything is read again; records that it no longer has are deleted as their entities say.'),
+      ('promoted', 'source_promoted', 'warning', 'The source is on another timeline: a replica was promoted, or the source was restored to a point in time and has moved on since. Its last transactions before that may be lost. Everything is read again; records that it no longer has are deleted as their entities say.')
+    ) as k (part, kind, severity, message)
+   where not v_dry_run and p_plan -> k.part <> '[]';
 
   if p_plan ->> 'kind' = 'sync' and not v_selective then
     perform sync.plan_shapes(v_source.id, v_execution.id, p_plan -> 'shapes');

@@ -108,14 +108,14 @@ describe("an alert closes when its cause is gone", () => {
     expect(await open(test)).toEqual([]);
   });
 
-  it("source_restored: with an execution of its entities", async () => {
+  it.each(["source_restored", "source_promoted"])("%s: with an execution of its entities", async (kind) => {
     await using test = await made();
     await asWorker(
       test,
-      `select sync.raise_alert('source_restored', 'critical', id, null, null, 'x', '{"entities": ["${ENTITY}"]}') from public.sync_sources`,
+      `select sync.raise_alert('${kind}', 'critical', id, null, null, 'x', '{"entities": ["${ENTITY}"]}') from public.sync_sources`,
     );
     await test.sync({ legacyIds: { [ENTITY]: ["1"] } });
-    expect(await open(test)).toEqual(["source_restored"]);
+    expect(await open(test)).toEqual([kind]);
     await test.sync();
     expect(await open(test)).toEqual([]);
   });

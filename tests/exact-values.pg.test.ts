@@ -361,6 +361,32 @@ it("a value that is computed from a padded part is held, as long as no letter is
 });
 
 describe("where blanks of the source are its padding no longer", () => {
+  it("the brake on overwritten values holds: no deployment has decided what changes then", async () => {
+    await using test = await createStranger(
+      {
+        source: "old",
+        target: "fresh",
+        columns: { codes: { type: "text[]", sourceType: "char(2)[]" }, note: { type: "text" } },
+        computed: true,
+      },
+      {},
+      { ISTHMUS_PAGE_SIZE: "5", ISTHMUS_BRAKE_OVERWRITE_RECORDS: "3", ISTHMUS_BRAKE_OVERWRITE_SHARE: "0.25" },
+    );
+    await test.source.admin.unsafe(
+      `insert into public.old (id, codes, note) select n, '{ab}', 'as it was' from generate_series(1, 20) n`,
+    );
+    await test.sync();
+    await test.source.admin.unsafe("alter table public.old alter column codes type text[]");
+    await test.source.admin.unsafe("update public.old set note = 'changed' where id <= 16");
+    const { execution, chains } = await test.start();
+    expect(chains).toMatchObject([{ capture: "full" }]);
+    await test.drain();
+    expect(await test.status(execution)).toMatchObject({
+      status: "failed",
+      errors: [{ code: "BRAKE_APPLIED", kind: "overwrite" }],
+    });
+  });
+
   it.each(["auto", "digest", "full"] as const)(
     "what landed before that was noticed, and what stood before, is looked at again by %s",
     async (capture) => {

@@ -80,6 +80,16 @@ describe("an execution that would overwrite values in far more records than usua
     },
   );
 
+  it("is stopped, too, when everything is read again because somebody has removed the checkpoint", async () => {
+    await using test = await made();
+    await test.target.admin`delete from public.sync_checkpoints`;
+    await test.source.admin`update public.dispatch_office set phone = 'x' where id <= 16`;
+    expect(await run(test)).toMatchObject({ status: "failed", errors: [{ code: "BRAKE_APPLIED", kind: "overwrite" }] });
+    await confirm(test);
+    await test.sync(only);
+    expect(await count(test, "phone = 'x'")).toBe(16);
+  });
+
   it("counts edits of people that the source overwrites, and few of them pass", async () => {
     await using test = await made();
     await test.source.admin`update public.dispatch_office set phone = 'x' where id <= 5`;

@@ -269,6 +269,10 @@ describe("a source on which nothing may be created", () => {
     expect(chains.map(({ capture }) => capture)).toContain("full");
     await agreesBut();
     expect(await landed()).toMatchObject({ 1: "one, renamed", 13: "thirteen, on the new primary" });
+    // Transactions that had been read are lost: somebody is told.
+    expect(await test.target.admin`select kind from public.sync_alerts where kind like 'source\_%'`).toMatchObject([
+      { kind: expect.stringMatching(/^source_(restored|promoted)$/) as string },
+    ]);
     expect((await test.sync(offices)).chains).toEqual([]);
   });
 });

@@ -90,7 +90,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.alert_kinds()",
-    digest: "851e6ce1e8",
+    digest: "c2245eff14",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/alert-kinds.sql",
   },
@@ -166,7 +166,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.beat()", digest: "7b3f20e4c1", rights: [], file: "schemas/functions/deliver-alerts.sql" },
   {
     object: "function sync.begin_execution(jsonb)",
-    digest: "386e848451",
+    digest: "71082f2451",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/begin.sql",
   },
@@ -362,19 +362,19 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.close_ended_alerts(uuid)",
-    digest: "63d16f153d",
+    digest: "00bed0a4a8",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
   {
     object: "function sync.close_page(public.sync_chains,public.sync_entities,jsonb,numeric)",
-    digest: "4489301f6e",
+    digest: "ba9dc85feb",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/chains.sql",
   },
   {
     object: "function sync.close_removed(smallint,integer)",
-    digest: "2abcafe124",
+    digest: "7c1ddb07ef",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/changes-of-definitions.sql",
   },
@@ -471,7 +471,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.counts_overwritten(public.sync_entities)",
-    digest: "3a4c4214d0",
+    digest: "8a546eb0a6",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-brakes.sql",
   },
@@ -1138,7 +1138,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.look_at_shapes(smallint,text[],jsonb)",
-    digest: "d80e9fd85b",
+    digest: "4cec74d675",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/entity-shapes.sql",
   },

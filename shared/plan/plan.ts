@@ -100,6 +100,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
   const chains: object[] = [];
   const idle: object[] = [];
   const restored: string[] = [];
+  const promoted: string[] = [];
   const blind = new Set(contract.warnings.flatMap(({ code, entity }) => (code === "capture_impossible" ? [entity] : [])));
   for (const entity of entities) {
     const stamped = entity.source.modified !== undefined;
@@ -122,6 +123,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
       seenBefore: known.get(entity.name)?.snapshot_xmax ?? null,
     });
     if (choice.capture === "full" && choice.reason === "source_restored") restored.push(entity.name);
+    if (choice.capture === "full" && choice.reason === "source_promoted") promoted.push(entity.name);
     chains.push(...work.map((chain) => ({ entity: entity.name, ...chain })));
     if (choice.capture === "xmin" && work.length === 0) idle.push({ entity: entity.name, horizon: choice.from });
   }
@@ -148,6 +150,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
     brake: brakeOf(config),
     parties: partiesOf(context),
     restored,
+    promoted,
     shapes: [...shapes.values()].map(({ entity, target: here, source: there }) => ({ entity, target: here, source: there })),
     horizon_held: held ? { message: `${held.finding.message} ${held.finding.remedy}`, details: held.details } : null,
     contract: { paused: contract.paused, warnings },

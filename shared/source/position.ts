@@ -60,18 +60,15 @@ export interface KnownSource {
 
 /**
  * Whether the node that answers holds everything that was read up to a horizon. A replica that does not lags behind. A primary
- * that does not was put back, from a backup or by a crash that took its last transactions: it gives their ids away again.
+ * that does not was put back, from a backup, to a point in time, by a failover or by a crash that took its last transactions: it gives
+ * their ids away again. One on another timeline (`promoted`) may have lost some and be past the horizon with others.
  */
 export function compareSource(
   known: KnownSource,
   horizon: string,
   position: SourcePosition,
-): "same" | "changed" | "restored" | "behind" {
-  const same =
-    known.system_identifier === position.system_identifier &&
-    known.timeline === position.timeline &&
-    known.database_oid === position.database_oid;
-  if (!same) return "changed";
-  if (BigInt(position.xmin) >= BigInt(horizon)) return "same";
-  return position.in_recovery ? "behind" : "restored";
+): "same" | "changed" | "promoted" | "restored" | "behind" {
+  if (identityOf(known) !== identityOf(position)) return "changed";
+  if (BigInt(position.xmin) < BigInt(horizon)) return position.in_recovery ? "behind" : "restored";
+  return known.timeline === position.timeline ? "same" : "promoted";
 }

@@ -159,6 +159,8 @@ export interface Plan {
   };
   /** Entities that are read in full because the source was restored to an older state. */
   readonly restored?: readonly string[];
+  /** Entities that are read in full because the source is on another timeline. */
+  readonly promoted?: readonly string[];
   /** What is told of a transaction that keeps the horizon from moving; null: none does. */
   readonly horizon_held?: { readonly message: string; readonly details: object } | null;
   /** In what shapes of their tables entities will have been compared when the execution succeeds. */

@@ -104,6 +104,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
              and case when a.entity_id is not null then exists (select from public.sync_entities e where e.id = a.entity_id and e.entity_type = any (x.entities))
                       else exists (select from public.sync_executions f where f.id = a.execution_id and x.entities @> sync.kept_entities(f.source_id, f.entities)) end
            when 'source_restored' then w.whole and x.entities @> sync.kept_entities(a.source_id, array(select jsonb_array_elements_text(a.details -> 'entities')))
+           when 'source_promoted' then w.whole and x.entities @> sync.kept_entities(a.source_id, array(select jsonb_array_elements_text(a.details -> 'entities')))
            when 'target_restored' then w.whole and not exists (
              select from public.sync_checkpoints k join public.sync_entities e on e.source_id = k.source_id and e.entity_type = k.entity_type
               where k.source_id = a.source_id and k.server_starts = '{}' and e.removed_at is null)

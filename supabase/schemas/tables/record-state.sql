@@ -88,7 +88,7 @@ create table public.sync_checkpoints (
 comment on table public.sync_checkpoints is 'Where an entity stands: everything committed on the source before its horizon has been read.';
 comment on column public.sync_checkpoints.horizon is 'The next incremental pass looks at rows written by this transaction id or a later one.';
 comment on column public.sync_checkpoints.snapshot_xmax is 'First transaction id not yet assigned when the horizon was taken: rows written before it may have been read although they lie beyond the horizon.';
-comment on column public.sync_checkpoints.definition_hash is 'The entity definition under which the horizon was reached; mixed and unfinished force a full pass.';
+comment on column public.sync_checkpoints.definition_hash is 'The entity definition under which the horizon was reached; mixed, unfinished and reread force a full pass; of reread, the definition is known.';
 comment on column public.sync_checkpoints.server_starts is
   'Starts of the servers that answered for this entity, the latest first, at most eight: several may stand behind one address. Under another one the source may have been put back and have moved on since.';
 comment on column public.sync_checkpoints.last_processed_id is 'The last key of the pass; null after a scan by place.';
