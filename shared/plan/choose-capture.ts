@@ -11,7 +11,14 @@ export type RequestedCapture = (typeof CAPTURES)[number];
 export type Choice =
   | {
       readonly capture: "full";
-      readonly reason: "requested" | "first_time" | "source_changed" | "source_promoted" | "source_restored" | "definition_changed" | "too_long_ago";
+      readonly reason:
+        | "requested"
+        | "first_time"
+        | "source_changed"
+        | "source_promoted"
+        | "source_restored"
+        | "definition_changed"
+        | "too_long_ago";
     }
   | {
       readonly capture: "xmin";
