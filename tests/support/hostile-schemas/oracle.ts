@@ -1,3 +1,4 @@
+import { isObject, same, type Json, type JsonObject } from "../json-merge.ts";
 import type { Sql } from "postgres";
 import type { HostileColumn, HostileSchema, HostileTable } from "./schema.ts";
 import { saySame, sourceRows, targetRows, type Row, type Rows } from "./sides.ts";
@@ -143,8 +144,27 @@ function excused(
   const edit = edits.get(id)?.get(at);
   if (!edit) return false;
   // The source may have said something that does not fit meanwhile: what the row held is what the sync knows.
-  const asHeld = (expectedOf(table.columns[at], source.get(id)?.[at] ?? null) ?? null) === edit.held;
+  const says = source.get(id)?.[at] ?? null;
+  const asHeld = (expectedOf(table.columns[at], says) ?? null) === edit.held;
+  if (table.strategy === "merge" && isMerged(target.get(id)?.[at] ?? null, edit.wrote, says)) return true;
   return target.get(id)?.[at] === edit.wrote && (asHeld || asSeen.has(`${id} ${at}`));
+}
+
+/** An object that has each key of the source's, and besides only what the edit wrote: nobody needs to be asked (docs/conflicts.md). */
+function isMerged(row: string | null, wrote: string | null, says: string | null): boolean {
+  const [here, edit, there] = [row, wrote, says].map(objectOf);
+  if (!here || !edit || !there) return false;
+  const takes = (key: string) => [edit, there].some((side) => Object.hasOwn(side, key) && same(here[key], side[key]));
+  return Object.keys(here).every(takes) && Object.keys(there).every((key) => Object.hasOwn(here, key));
+}
+
+function objectOf(text: string | null): JsonObject | undefined {
+  try {
+    const value = JSON.parse(text ?? "") as Json;
+    return isObject(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** What is told has to be true: a person who looks for who deleted a row, or for a trigger, has to find them. */
