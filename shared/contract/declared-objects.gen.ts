@@ -1,5 +1,5 @@
 // Written by `npm run migration` from a database that supabase/schemas/ makes. Do not edit.
-import type { DeclaredObject } from "./drift.ts";
+import type { DeclaredObject } from "../target/objects.ts";
 
 export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.about_line(jsonb)", digest: "b88073f662", rights: [], file: "schemas/functions/alert-messages.sql" },

@@ -10,20 +10,24 @@ import {
   slotVersions,
   type SentPage,
   type SlotVersions,
+  type CommittedPage,
+  type Dependant,
 } from "../target/pages.ts";
 import { recordBytes, stateOfRecord } from "../source/read-records.ts";
 import { findDependants, keysWithDependants } from "./dependants.ts";
 import { compareHashes } from "./compare-hashes.ts";
-import { detect } from "./detect/detect.ts";
+import { detect, type DetectedKeys } from "./detect/detect.ts";
 import { mapIds } from "./map-ids.ts";
 import { mintUuid } from "./mint-uuid.ts";
-import { NO_CACHE } from "./mapping-cache.ts";
+import { NO_CACHE, type MappingCache } from "../cache/mapping-cache.ts";
 import { endedBy } from "./page-ending.ts";
 import { nextPageSize, PAGE_BYTES, RECORD_BYTES, smallerPageSize } from "./page-size.ts";
 import { readProjection, type Projected } from "./read.ts";
 import { overweightIssue, refusedIssue, type Overweight } from "./set-aside.ts";
 import { parentsOf, transform, twinsOf } from "./transform.ts";
-import type { Claim, CommittedPage, Context, DetectedKeys, Dependant, MappedRecord, MappingCache } from "./types.ts";
+import type { Claim } from "../target/claims.ts";
+import type { Context } from "../context.ts";
+import type { MappedRecord } from "../target/mappings.ts";
 
 export interface LoadedPage {
   readonly committed: CommittedPage;

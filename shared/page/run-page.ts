@@ -4,7 +4,7 @@ import { describeError, ERRORS, IsthmusError, type DescribedError } from "../err
 import { MESSAGE_FORMAT } from "../queue/message-format.ts";
 import { sendPages } from "../queue/send-pages.ts";
 import { adoptPage } from "../target/adoption.ts";
-import { claimPage, giveBackPage, openPage, type GivenBack } from "../target/pages.ts";
+import { claimPage, giveBackPage, openPage, type GivenBack, type Claim, type Delivery } from "../target/claims.ts";
 import { compareSource, sourcePosition } from "../source/position.ts";
 import { digest } from "./digest.ts";
 import { fanOut } from "./fan-out.ts";
@@ -12,7 +12,9 @@ import { loadPage, PageTooLarge } from "./load-page.ts";
 import { cacheKeys } from "./map-ids.ts";
 import { endedBy } from "./page-ending.ts";
 import { smallerPageSize } from "./page-size.ts";
-import type { Claim, Context, Delivery, PageMessage, PageOutcome } from "./types.ts";
+import type { Context } from "../context.ts";
+import type { PageMessage } from "../target/sending.ts";
+import type { PageOutcome } from "./page-outcome.ts";
 
 /** @throws IsthmusError DEPLOYMENT_BEHIND where a later release has sent the message: the queue brings it again, to functions that can read it. */
 export function refuseLater(message: unknown): void {

@@ -1,5 +1,5 @@
 import { inTransaction } from "../db/query.ts";
-import type { Context } from "../page/types.ts";
+import type { Context } from "../context.ts";
 import { sendPages } from "../queue/send-pages.ts";
 import { previewAdoption, type AdoptionPreview } from "../target/adoption.ts";
 import { beginExecution, beginSource, registerEntities } from "../target/plan.ts";

@@ -1,6 +1,6 @@
 import type { Entity } from "../entity/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
-import type { Context } from "../page/types.ts";
+import type { Context } from "../context.ts";
 import type { ColumnKinds } from "../entity/kinds.ts";
 import { sendPages } from "../queue/send-pages.ts";
 import { beginExecution, beginSource, checkpoints, openEntities, registerEntities } from "../target/plan.ts";

@@ -1,6 +1,6 @@
 import type { Entity, Strategy } from "../entity/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
-import type { Context } from "../page/types.ts";
+import type { Context } from "../context.ts";
 import { sendPages } from "../queue/send-pages.ts";
 import {
   activeExecution,

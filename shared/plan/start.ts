@@ -1,5 +1,5 @@
 import { IsthmusError } from "../errors.ts";
-import type { Context } from "../page/types.ts";
+import type { Context } from "../context.ts";
 import { startAdoption } from "./adopt.ts";
 import { startExecution, type BegunExecution } from "./plan.ts";
 import { startSelection, type SelectionRequest } from "./plan-selection.ts";

@@ -1,8 +1,14 @@
 import type { Queryable } from "../db/connect.ts";
 import { integerArray } from "../db/ident.ts";
 import { query } from "../db/query.ts";
-import type { PendingKey } from "../page/types.ts";
 import { keysBefore, keysBehind } from "../sql/key-range.ts";
+
+/** A request to read a record: its generation, and why it was made. */
+export interface PendingKey {
+  readonly k: string;
+  readonly g: string;
+  readonly r: string;
+}
 
 /** A key of a page. `beside`: it stands beyond the page, which takes it because it is one of a circle, or is to go with its keys. */
 export type FoundKey = PendingKey & { readonly beside: boolean };

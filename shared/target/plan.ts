@@ -3,9 +3,9 @@ import type { Queryable } from "../db/connect.ts";
 import { query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entity/define-entity.ts";
 import { ruleName } from "../entity/rules.ts";
-import type { PageMessage } from "../page/types.ts";
+import type { PageMessage } from "./sending.ts";
 import type { EntityShapes } from "./entity-shapes.ts";
-import type { SourcePosition } from "../source/position.ts";
+import type { SourcePosition } from "../sql/position.ts";
 import { IF_FITTING } from "../sql/fitting.ts";
 
 export interface Checkpoint {

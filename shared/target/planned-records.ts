@@ -1,7 +1,8 @@
 import type { Queryable } from "../db/connect.ts";
 import { query, queryOne } from "../db/query.ts";
-import type { Claim, PageMessage, RecordId } from "../page/types.ts";
-import type { Mapping } from "./mappings.ts";
+import type { Claim } from "./claims.ts";
+import type { PageMessage } from "./sending.ts";
+import type { RecordId, Mapping } from "./mappings.ts";
 import { pageOfKeys, type FoundKey } from "./pending-keys.ts";
 import { IF_FITTING } from "../sql/fitting.ts";
 

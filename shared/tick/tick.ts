@@ -1,5 +1,5 @@
 import { describeError } from "../errors.ts";
-import type { Context } from "../page/types.ts";
+import type { Context } from "../context.ts";
 import { sendPages } from "../queue/send-pages.ts";
 import { settleCancelled, stopStalled } from "../target/ends.ts";
 import { lookAtShapes } from "../target/entity-shapes.ts";

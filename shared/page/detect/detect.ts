@@ -1,3 +1,4 @@
+import type { PendingKey } from "../../target/pending-keys.ts";
 import type { Sql } from "../../db/connect.ts";
 import { query, queryOne } from "../../db/query.ts";
 import type { Entity } from "../../entity/define-entity.ts";
@@ -8,7 +9,7 @@ import { knownOf } from "../../target/digests.ts";
 import { plannedKeys } from "../../target/planned-records.ts";
 import { parseSelection, selectedKeys } from "../../source/selected-keys.ts";
 import { assertEachOnce } from "../../source/each-once.ts";
-import type { Claim, DetectedKeys } from "../types.ts";
+import type { Claim } from "../../target/claims.ts";
 import type { KeyRange } from "../../sql/key-range.ts";
 import { whereSql } from "../../source/projection.ts";
 import { allKeys, modifiedKeys, sentOrLandedKeys, type KeyQuery } from "../../source/keys.ts";
@@ -16,6 +17,23 @@ import { changedRecords, scanPage, type Pace, type WrittenRecord } from "../../s
 import { inAllSpans } from "../../source/uncomputable.ts";
 import { unread } from "./unread.ts";
 import { walkKeys, type FoundKeys } from "./walk-keys.ts";
+
+/** The keys of a page, ascending. */
+export interface DetectedKeys {
+  readonly ids: readonly string[];
+  /** Where the next page begins; null: where this one began. */
+  readonly cursor: string | null;
+  /** modified capture: the time stamp that goes with the cursor. */
+  readonly cursorAt?: string | null;
+  /** Scans by place: the file of the table that the cursor is a place in. */
+  readonly tableFile?: string | null;
+  /** No key of the chain lies beyond these. */
+  readonly done: boolean;
+  /** full capture: rows of the key range that the predicate waives, besides those among the keys. */
+  readonly waived: number;
+  /** keys capture: the requests these ids answer. */
+  readonly pending: readonly PendingKey[];
+}
 
 /**
  * Finds the keys of the next page of a chain, as its capture says. State is read later, under the page's locks.
