@@ -326,6 +326,11 @@ describe("imports run one way", () => {
     expect(circles(imports)).toEqual(found);
   });
 
+  it("writes in one place how an execution begins", () => {
+    const begins = FILES.filter((file) => file.startsWith("shared/") && read(file).includes("beginExecution("));
+    expect(begins).toEqual(["shared/plan/begin.ts", "shared/target/plan.ts"]);
+  });
+
   it("asks for a layer when a file below functions/ or shared/ has none, and not elsewhere", () => {
     expect(violations([value("shared/utils/things.ts", "shared/errors.ts")])).toEqual([expect.stringContaining("no layer")]);
     expect(violations([value("functions/sync-other/handler.ts", "shared/errors.ts")])).toHaveLength(1);

@@ -4,7 +4,7 @@ import { createContext, type Context } from "../../shared/context.ts";
 import type { Installation } from "../../shared/entity/installation.ts";
 import type { Entity } from "../../shared/entity/define-entity.ts";
 import { definitionHash } from "../../shared/entity/validate-registry.ts";
-import type { BegunExecution } from "../../shared/plan/plan.ts";
+import type { BegunExecution } from "../../shared/plan/begin.ts";
 import type { SelectionRequest } from "../../shared/plan/plan-selection.ts";
 import { start as startSync } from "../../shared/plan/start.ts";
 import { validate } from "../../shared/page/validate.ts";
