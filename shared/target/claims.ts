@@ -10,11 +10,17 @@ export interface Delivery {
   readonly attempt: number;
 }
 
+/** How the records of a chain are found. */
+export type RecordCapture = "full" | "xmin" | "modified" | "selection" | "keys";
+
+/** What the pages of a chain do: read records, or compare both sides by hashes, go through joined rows, adopt ids, compare totals. */
+export type ChainKind = RecordCapture | "digest" | "joins" | "adopt" | "validate";
+
 export interface Chain {
   readonly id: string;
   readonly execution_id: string;
   readonly entity_id: number | null;
-  readonly capture: "full" | "xmin" | "modified" | "selection" | "digest" | "keys" | "joins" | "adopt" | "validate";
+  readonly capture: ChainKind;
   readonly page: number;
   readonly page_size: number;
   /** A limit has ended or cut a page of the chain. */
@@ -74,6 +80,9 @@ export interface Claim {
   readonly entities: Readonly<Record<string, { readonly id: number; readonly epoch: number; readonly hash: string }>>;
   readonly target: string;
 }
+/** A page of a chain of this kind. */
+export type ClaimOf<Kind extends ChainKind> = Claim & { readonly chain: { readonly capture: Kind } };
+
 export interface NoClaim {
   readonly outcome: "closed" | "stale" | "leased";
 }
