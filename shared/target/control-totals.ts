@@ -14,7 +14,7 @@ export async function unsettledKeys(target: Queryable, entityId: number, entity:
     target,
     "target",
     `select source_record_id::text as id from public.sync_conflicts where entity_id = $1 and (state in ('waiting', 'open') or standing)
-     union select legacy_id::text from public.sync_pending_keys where entity_id = $1
+     union select legacy_id::text from public.sync_pending_keys where execution_id is null and entity_id = $1
      union select k::text from sync.edited_records($1::integer::smallint, array(select jsonb_array_elements_text($2::text::jsonb))) k`,
     [entityId, JSON.stringify(columns)],
   );

@@ -6,7 +6,6 @@ import { IsthmusError } from "../../errors.ts";
 import { landedKeys } from "../../target/mappings.ts";
 import { pendingKeys } from "../../target/pending-keys.ts";
 import { knownOf } from "../../target/digests.ts";
-import { plannedKeys } from "../../target/planned-records.ts";
 import { parseSelection, selectedKeys } from "../../source/selected-keys.ts";
 import { assertEachOnce } from "../../source/each-once.ts";
 import type { Claim, ClaimOf, RecordCapture } from "../../target/claims.ts";
@@ -94,9 +93,8 @@ async function written({ source, target, entity, claim, pace }: Look): Promise<D
 }
 
 async function askedFor({ target, claim: { chain, execution }, range: { after, limit } }: Look): Promise<DetectedKeys> {
-  const keys = await (execution.dry_run
-    ? plannedKeys(target, execution.id, chain.entity_id ?? 0, after, limit, chain.up_to)
-    : pendingKeys(target, chain.entity_id ?? 0, after, limit, chain.up_to));
+  const dryRun = execution.dry_run ? execution.id : null;
+  const keys = await pendingKeys(target, dryRun, chain.entity_id ?? 0, after, limit, chain.up_to);
   const page = keys.filter((key) => !key.beside);
   // Deletes run downwards; locks are taken upwards all the same.
   const ids = keys.map((key) => key.k).sort(ascending);
