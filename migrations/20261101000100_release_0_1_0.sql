@@ -683,10 +683,15 @@ create table public.sync_pending_keys (
   generation   bigint not null default nextval('public.sync_pending_keys_generation_seq'),
   gone         boolean not null default false,
   circle       bigint,
-  primary key (entity_id, legacy_id)
+  execution_id uuid references public.sync_executions (id) on delete cascade,
+  -- What an execution may read is one range of the index, in the order of the keys.
+  unique nulls not distinct (entity_id, execution_id, legacy_id)
 );
-create index sync_pending_keys_circle_idx on public.sync_pending_keys (entity_id, circle) where circle is not null;
+create index sync_pending_keys_circle_idx on public.sync_pending_keys (entity_id, execution_id, circle) where circle is not null;
+create index sync_pending_keys_execution_id_idx on public.sync_pending_keys (execution_id) where execution_id is not null;
 comment on table public.sync_pending_keys is 'Records to read again: released, requested, found different by a control total or a digest, or changed through a joined row (fan_out).';
+comment on column public.sync_pending_keys.execution_id is
+  'The dry run that would ask for the record, and that alone reads this row. Null: asked for in earnest, for the next execution that covers the entity.';
 comment on column public.sync_pending_keys.gone is 'The source no longer has it, but it has landed: the end of an execution deletes it, children before parents, as its entity says.';
 comment on column public.sync_pending_keys.circle is
   'The least key of records that wait for each other in a circle: a page reads all of them, or they would wait for ever.';
@@ -697,7 +702,7 @@ comment on column public.sync_pending_keys.generation is
 
 alter table public.sync_pending_keys enable row level security;
 create policy team_reads on public.sync_pending_keys for select to authenticated
-  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+  using (execution_id is null and (select sync.caller_role()) in ('operator', 'reviewer'));
 revoke all on public.sync_pending_keys from anon, authenticated, service_role;
 revoke all on sequence public.sync_pending_keys_generation_seq from anon, authenticated, service_role;
 grant select on public.sync_pending_keys to authenticated;
@@ -785,30 +790,6 @@ alter table public.sync_planned_records enable row level security;
 create policy nobody_reads on public.sync_planned_records for select to authenticated using (false);
 revoke all on public.sync_planned_records from anon, authenticated, service_role;
 grant select, insert, update, delete on public.sync_planned_records to isthmus_worker;
-
-create table public.sync_planned_keys (
-  execution_id uuid not null references public.sync_executions (id) on delete cascade,
-  entity_id    smallint not null references public.sync_entities (id),
-  legacy_id    bigint not null,
-  reason       text not null,
-  generation   bigint not null generated always as identity,
-  gone         boolean not null default false,
-  circle       bigint,
-  primary key (execution_id, entity_id, legacy_id)
-);
-create index sync_planned_keys_circle_idx on public.sync_planned_keys (execution_id, entity_id, circle) where circle is not null;
-comment on column public.sync_planned_keys.circle is 'As in sync_pending_keys.';
-comment on table public.sync_planned_keys is 'sync_pending_keys of a dry run: what was pending when it began, and what it would ask for: released, or changed through a joined row.';
-comment on column public.sync_planned_keys.reason is 'As in sync_pending_keys.';
-comment on column public.sync_planned_keys.generation is 'As in sync_pending_keys.';
-comment on column public.sync_planned_keys.gone is 'As in sync_pending_keys.';
-create index sync_planned_keys_entity_id_idx on public.sync_planned_keys (entity_id, execution_id, legacy_id);
-
-alter table public.sync_planned_keys enable row level security;
-create policy nobody_reads on public.sync_planned_keys for select to authenticated using (false);
-revoke all on public.sync_planned_keys from anon, authenticated, service_role;
-revoke all on sequence public.sync_planned_keys_generation_seq from anon, authenticated, service_role;
-grant select, insert, update, delete on public.sync_planned_keys to isthmus_worker;
 
 -- supabase/schemas/tables/record-slots.sql
 
@@ -2310,7 +2291,7 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
   select array[
     'sync_adoption_rows', 'sync_alert_deliveries', 'sync_alert_notes', 'sync_alert_settings', 'sync_alerts', 'sync_audit', 'sync_brakes', 'sync_chains', 'sync_changed_causes', 'sync_checkpoints', 'sync_conflict_values',
     'sync_conflicts', 'sync_contract_checks', 'sync_entities', 'sync_entity_shapes', 'sync_executions', 'sync_identities', 'sync_jobs', 'sync_join_rows', 'sync_page_log',
-    'sync_pending_keys', 'sync_planned_keys', 'sync_planned_records', 'sync_queue_counts', 'sync_queue_looks', 'sync_record_slots',
+    'sync_pending_keys', 'sync_planned_records', 'sync_queue_counts', 'sync_queue_looks', 'sync_record_slots',
     'sync_released_entities', 'sync_reports', 'sync_row_states', 'sync_rule_overrides', 'sync_side_effects', 'sync_sources',
     'sync_ticks', 'sync_warnings', 'uuid_mappings_enhanced']
 $$;
@@ -3278,7 +3259,7 @@ begin
           union select entity_id, legacy_id, rule from public.sync_warnings) concerned
    where rule in (old.rule, new.rule)
    order by entity_id, legacy_id
-  on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+  on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   return null;
 end
 $$;
@@ -3937,7 +3918,7 @@ begin
       when exists (select from public.uuid_mappings_enhanced m
                     where m.source_id = v_source and m.entity_type = v_entity and m.legacy_id = v_record and m.sync_status = 'active') then 'landed'
       when v_removed then 'removed'
-      when exists (select from public.sync_pending_keys k where k.entity_id = v_at and k.legacy_id = v_record and not k.gone) then 'asked'
+      when exists (select from public.sync_pending_keys k where k.execution_id is null and k.entity_id = v_at and k.legacy_id = v_record and not k.gone) then 'asked'
       else 'missing' end;
   end if;
   return jsonb_strip_nulls(jsonb_build_object('kind', v_kind, 'entity', v_entity, 'legacyId', v_record::text, 'rule', v_found.rule,
@@ -5808,10 +5789,10 @@ begin
         cross join lateral (select m.legacy_id, m.entity_uuid from public.uuid_mappings_enhanced m
                              where m.entity_type = $2 and m.entity_uuid = t.id and m.source_id = $1 limit 1) m
         cross join lateral (select from public.sync_pending_keys k
-                             where k.entity_id = $4 and k.legacy_id = m.legacy_id and k.gone and k.generation <= $5 limit 1) gone)
+                             where k.execution_id is null and k.entity_id = $4 and k.legacy_id = m.legacy_id and k.gone and k.generation <= $5 limit 1) gone)
     select k.legacy_id, k.generation, k.reason
       from (select family.legacy_id from family limit $6) f
-      cross join lateral (select k.* from public.sync_pending_keys k where k.entity_id = $4 and k.legacy_id = f.legacy_id limit 1) k
+      cross join lateral (select k.* from public.sync_pending_keys k where k.execution_id is null and k.entity_id = $4 and k.legacy_id = f.legacy_id limit 1) k
      where f.legacy_id <> all ($3)
   $q$, v_refers) using v_entity.source_id, v_entity.entity_type, p_keys, v_entity.id, p_up_to, p_limit;
 end
@@ -6519,7 +6500,7 @@ begin
    where id = p_conflict;
   insert into public.sync_pending_keys (entity_id, legacy_id, reason)
   values (v_entity.id, v_conflict.source_record_id, 'adopted')
-  on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+  on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
 end
 $$;
 comment on function sync.adopt_as(uuid, uuid) is
@@ -6685,14 +6666,11 @@ begin
     elsif v_too_long is not null then
       update public.sync_conflicts c set remedy = v_too_long
        where c.id = any (sync.queue_rows(p_entity.id, v_circle)) and c.state in ('waiting', 'open');
-    elsif p_plan is not null then
-      insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason, circle)
-      select p_plan, p_entity.id, k, 'circle', (select min(x) from unnest(v_circle) x) from unnest(v_circle) k order by k
-      on conflict (execution_id, entity_id, legacy_id) do update set generation = default, gone = false, circle = excluded.circle;
     else
-      insert into public.sync_pending_keys (entity_id, legacy_id, reason, circle)
-      select p_entity.id, k, 'circle', (select min(x) from unnest(v_circle) x) from unnest(v_circle) k order by k
-      on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false, circle = excluded.circle;
+      insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason, circle)
+      select p_plan, p_entity.id, k, 'circle', (select min(x) from unnest(v_circle) x) from unnest(v_circle) k order by k
+      on conflict (entity_id, execution_id, legacy_id) do update
+        set generation = default, requested_at = now(), gone = false, circle = excluded.circle;
     end if;
   end loop;
 end
@@ -6791,7 +6769,7 @@ begin
             where c.entity_id = p_entity.id and c.source_record_id = q.k and c.state = 'superseded' and c.execution_id = p_execution
               and c.conflict_data #> '{clashes_with,legacy_id}' = i.data #> '{clashes_with,legacy_id}'))) k
    order by k
-  on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+  on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   v_changed := v_changed || array(select sync.name_causes_of_relatives(p_entity.id));
   perform sync.ask_for_circles(p_entity, null, array(select q.k from pg_temp.page_queued q where q.added order by q.k), 10 * p_page_size);
   perform sync.note_changed_causes(p_entity.id, v_changed || array(select q.k from pg_temp.page_queued q where q.added));
@@ -6841,7 +6819,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
       from public.sync_conflicts c join public.sync_entities e on e.id = c.entity_id and e.source_id = p_source_id
      where c.state = 'open' and c.next_attempt_at <= now()
      order by c.entity_id, c.source_record_id
-    on conflict (entity_id, legacy_id) do nothing
+    on conflict (entity_id, execution_id, legacy_id) do nothing
     returning 1)
   select count(*) from due
 $$;
@@ -6890,7 +6868,7 @@ begin
    where state in ('waiting', 'open')
      and entity_type = coalesce(p_entity_type, entity_type) and rule = coalesce(p_rule, rule) and conflict_type = coalesce(p_type, conflict_type)
    order by entity_id, source_record_id
-  on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+  on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   get diagnostics v_count = row_count;
   return v_count;
 end
@@ -6939,11 +6917,11 @@ begin
              where c.state = 'waiting' and c.parent_entity_id = v_entity.id and c.parent_legacy_id = p.id
                -- A key that a page is about to settle is not waited for: that page may be waiting for a lock of ours.
                and (select k.legacy_id from public.sync_pending_keys k
-                     where k.entity_id = c.entity_id and k.legacy_id = c.source_record_id) is null
+                     where k.execution_id is null and k.entity_id = c.entity_id and k.legacy_id = c.source_record_id) is null
              offset 0) w
          limit c_at_once - v_total) r
      order by r.entity_id, r.source_record_id
-    on conflict (entity_id, legacy_id) do nothing;
+    on conflict (entity_id, execution_id, legacy_id) do nothing;
     get diagnostics v_count = row_count;
     v_total := v_total + v_count;
     exit when v_total >= c_at_once;
@@ -7080,7 +7058,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
   -- Whoever was to read it already compares the texts in a commit after this one.
   insert into public.sync_pending_keys (entity_id, legacy_id, reason, generation)
   select distinct p_entity.id, k, 'decided', 0 from pg_catalog.unnest(p_keys) k order by k
-  on conflict (entity_id, legacy_id) do nothing;
+  on conflict (entity_id, execution_id, legacy_id) do nothing;
 $$;
 comment on function sync.read_for_text(public.sync_entities, bigint[]) is
   'Has records read again of which a decision has written the source''s value: what the next execution reads has its text, too.';
@@ -7772,8 +7750,9 @@ begin
       update public.sync_checkpoints set definition_hash = 'reread' where source_id = v_entity.source_id and entity_type = v_entity.entity_type;
     end if;
     delete from public.sync_pending_keys k
-     where k.entity_id = v_entity.id and k.legacy_id = any (array(
-       select p.legacy_id from public.sync_pending_keys p where p.entity_id = v_entity.id order by p.legacy_id limit p_rows for update skip locked));
+     where k.execution_id is null and k.entity_id = v_entity.id and k.legacy_id = any (array(
+       select p.legacy_id from public.sync_pending_keys p where p.execution_id is null and p.entity_id = v_entity.id
+        order by p.execution_id, p.legacy_id limit p_rows for update skip locked));
   end loop;
 end
 $$;
@@ -8037,7 +8016,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
        -- The same kind of page has come through. Other keys than those of the page tell nothing of them: none of these may be left.
        or exists (select from public.sync_chains c where c.execution_id = x.id and c.entity_id = a.entity_id and c.capture::text = a.subject)
          and (a.subject <> 'keys' or not exists (
-           select from public.sync_pending_keys k where k.entity_id = a.entity_id and not k.gone and k.requested_at <= a.last_seen_at)))))
+           select from public.sync_pending_keys k where k.execution_id is null and k.entity_id = a.entity_id and not k.gone and k.requested_at <= a.last_seen_at)))))
 $$;
 comment on function sync.close_stalled_alerts(uuid) is 'Closes the alerts about pages that made no progress, of entities that have come through.';
 
@@ -8114,7 +8093,7 @@ begin
       from public.sync_executions x join public.sync_entities e on e.source_id = x.source_id and e.entity_type = any (x.entities)
      where x.id = p_execution and not x.dry_run and x.request ->> 'capture' is distinct from 'modified' and b.entity_id = e.id and b.closed_at is null
        and exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'validate')
-       and not exists (select from public.sync_pending_keys k where k.entity_id = e.id and k.gone);
+       and not exists (select from public.sync_pending_keys k where k.execution_id is null and k.entity_id = e.id and k.gone);
     perform sync.close_alerts(array(
       select a.id from public.sync_alerts a
        where a.kind = 'brake' and a.closed_at is null
@@ -8198,7 +8177,7 @@ begin
     select * from public.sync_entities e where e.source_id = p_execution.source_id and e.id = coalesce(p_parent, e.id) order by e.id
   loop
     v_parents := sync.planned_to_land(p_execution.id, v_parent, coalesce(p_parents, sync.waited_for(p_execution.id, v_parent.id)));
-    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+    insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason)
     select p_execution.id, w.entity_id, w.legacy_id, 'released'
       from (select c.entity_id, c.legacy_id
               from unnest(v_parents) p
@@ -8212,11 +8191,11 @@ begin
                          where r.execution_id = p_execution.id and r.entity_id = q.entity_id and r.legacy_id = q.source_record_id) is null
                 offset 0) c
              where c.entity_id = any (v_children)
-               and (select k.legacy_id from public.sync_planned_keys k
+               and (select k.legacy_id from public.sync_pending_keys k
                      where k.execution_id = p_execution.id and k.entity_id = c.entity_id and k.legacy_id = c.legacy_id) is null
              limit c_at_once - v_total) w
      order by w.entity_id, w.legacy_id
-    on conflict (execution_id, entity_id, legacy_id) do nothing;
+    on conflict (entity_id, execution_id, legacy_id) do nothing;
     get diagnostics v_count = row_count;
     v_total := v_total + v_count;
     exit when v_total >= c_at_once;
@@ -8263,14 +8242,14 @@ begin
      where e.source_id = p_execution.source_id and e.entity_type = any (p_execution.entities) order by e.id
   loop
     if p_execution.dry_run then
-      select count(*), max(generation) into v_gone, v_up_to from public.sync_planned_keys k
+      select count(*), max(generation) into v_gone, v_up_to from public.sync_pending_keys k
        where k.execution_id = p_execution.id and k.entity_id = v_entity.id and k.gone;
     else
       -- A delete that was refused before, and is only asked about again, does not count: nothing was read when that was queued.
       select count(*) filter (where not exists (
                select from public.sync_conflicts c where c.entity_id = k.entity_id and c.source_record_id = k.legacy_id and c.state = 'open' and c.source_digest is null)),
              max(generation)
-        into v_gone, v_up_to from public.sync_pending_keys k where k.entity_id = v_entity.id and k.gone;
+        into v_gone, v_up_to from public.sync_pending_keys k where k.execution_id is null and k.entity_id = v_entity.id and k.gone;
     end if;
     continue when v_up_to is null;
     v_chains := v_chains || jsonb_build_object('id', v_entity.id, 'up_to', v_up_to);
@@ -8318,8 +8297,9 @@ begin
     from public.sync_entities e
    where e.source_id = v_execution.source_id and e.entity_type = any (v_execution.entities)
      and case when v_execution.dry_run
-           then exists (select from public.sync_planned_keys k where k.execution_id = p_execution and k.entity_id = e.id and not k.gone)
-           else e.adoption_epoch > 0 and exists (select from public.sync_pending_keys k where k.entity_id = e.id and not k.gone) end
+           then exists (select from public.sync_pending_keys k where k.execution_id = p_execution and k.entity_id = e.id and not k.gone)
+           else e.adoption_epoch > 0 and exists (
+             select from public.sync_pending_keys k where k.execution_id is null and k.entity_id = e.id and not k.gone) end
      and not exists (select from public.sync_chains c where c.execution_id = p_execution and c.capture = 'adopt')
      and not exists (select from public.sync_chains c
                       where c.execution_id = p_execution and c.entity_id = e.id and c.state <> 'done')
@@ -9123,7 +9103,7 @@ begin
   end if;
   if p_error ->> 'code' = 'SELECTION_TOO_LARGE' then
     -- Asked for without them, or every later execution would fail on it.
-    update public.sync_pending_keys set reason = 'requested' where entity_id = v_chain.entity_id and reason = 'dependants';
+    update public.sync_pending_keys set reason = 'requested' where execution_id is null and entity_id = v_chain.entity_id and reason = 'dependants';
   end if;
   v_dispatch := array(select sync.advance_execution(v_chain.execution_id));
   return (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')
@@ -9323,23 +9303,24 @@ $$;
 comment on function sync.missing_keys(public.sync_chains, public.sync_entities, jsonb) is
   'Records that landed, of which anything is known, in the key range of a full pass''s page, and that are not among its records.';
 
-create function sync.ask_for_missing(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_gone bigint[]) returns void
+create function sync.ask_for_missing(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_gone bigint[], p_plan uuid)
+returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   -- Looked at under its lock and gone: deleted at the end of the execution, when its children are.
   if not p_chain.deletes and p_entity.on_delete ->> 'policy' <> 'ignore' then
-    insert into public.sync_pending_keys (entity_id, legacy_id, reason, gone)
-    select p_entity.id, k, 'gone', true from unnest(p_gone) k order by k
-    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = true;
+    insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason, gone)
+    select p_plan, p_entity.id, k, 'gone', true from unnest(p_gone) k order by k
+    on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = true;
   end if;
   -- Landed in the key range of a full pass that did not meet it: to be looked at.
-  insert into public.sync_pending_keys (entity_id, legacy_id, reason)
-  select p_entity.id, k, 'missing' from sync.missing_keys(p_chain, p_entity, p_page) k order by k
-  on conflict (entity_id, legacy_id) do nothing;
+  insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason)
+  select p_plan, p_entity.id, k, 'missing' from sync.missing_keys(p_chain, p_entity, p_page) k order by k
+  on conflict (entity_id, execution_id, legacy_id) do nothing;
 end
 $$;
-comment on function sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]) is
-  'Has landed records that the source does not have deleted, and those that a full pass did not meet looked at.';
+comment on function sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[], uuid) is
+  'Has landed records that the source does not have deleted, and those that a full pass did not meet looked at. p_plan: the dry run that asks.';
 
 create function sync.page_surplus(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb) returns jsonb
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9357,13 +9338,13 @@ comment on function sync.page_surplus(public.sync_chains, public.sync_entities, 
 revoke all on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync.without_row(public.sync_entities, bigint[]),
   sync.asked_to_delete(public.sync_entities, bigint[]), sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
   sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]), sync.keep_gone(public.sync_entities, bigint[], bigint[]),
-  sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]),
+  sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[], uuid),
   sync.missing_keys(public.sync_chains, public.sync_entities, jsonb), sync.leaving(public.sync_entities, bigint[]),
   sync.page_surplus(public.sync_chains, public.sync_entities, jsonb) from public;
 grant execute on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync.without_row(public.sync_entities, bigint[]),
   sync.asked_to_delete(public.sync_entities, bigint[]), sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
   sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]), sync.keep_gone(public.sync_entities, bigint[], bigint[]),
-  sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]),
+  sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[], uuid),
   sync.missing_keys(public.sync_chains, public.sync_entities, jsonb), sync.leaving(public.sync_entities, bigint[]),
   sync.page_surplus(public.sync_chains, public.sync_entities, jsonb) to isthmus_worker;
 
@@ -9667,7 +9648,7 @@ begin
      and (select m.legacy_id from public.sync_entities e, public.uuid_mappings_enhanced m
            where e.id = i.parent_entity_id and m.source_id = e.source_id and m.entity_type = e.entity_type and m.legacy_id = i."parentId" and m.sync_status = 'active') is null
    order by 1, 2
-  on conflict (entity_id, legacy_id) do nothing;
+  on conflict (entity_id, execution_id, legacy_id) do nothing;
 end
 $$;
 comment on function sync.ask_for_unmapped_parents() is
@@ -9814,20 +9795,14 @@ begin
     end;
   end loop;
 
-  if p_execution.dry_run then
-    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
-    select distinct on (entity_id, legacy_id) p_execution.id, entity_id, legacy_id, reason from pg_temp.page_requests
-     order by entity_id, legacy_id, reason
-    on conflict (execution_id, entity_id, legacy_id) do update set gone = false;
-  else
-    insert into public.sync_pending_keys as k (entity_id, legacy_id, reason)
-    select distinct on (entity_id, legacy_id) entity_id, legacy_id, reason from pg_temp.page_requests
-     order by entity_id, legacy_id, reason
-    on conflict (entity_id, legacy_id) do update
-       set generation = default, requested_at = now(), gone = false,
-           -- What was asked for with its dependants stays so.
-           reason = case when k.reason = 'dependants' then k.reason else excluded.reason end;
-  end if;
+  insert into public.sync_pending_keys as k (execution_id, entity_id, legacy_id, reason)
+  select distinct on (entity_id, legacy_id) case when p_execution.dry_run then p_execution.id end, entity_id, legacy_id, reason
+    from pg_temp.page_requests
+   order by entity_id, legacy_id, reason
+  on conflict (entity_id, execution_id, legacy_id) do update
+     set generation = default, requested_at = now(), gone = false,
+         -- What was asked for with its dependants stays so.
+         reason = case when k.reason = 'dependants' then k.reason else excluded.reason end;
 end
 $$;
 comment on function sync.request_keys(public.sync_executions, public.sync_chains, jsonb) is
@@ -9914,15 +9889,15 @@ begin
               where c.state = 'waiting' and c.parent_entity_id = v_entity.id and c.parent_legacy_id = q.legacy_id offset 0) w
            where q.action = 'insert' limit 10000) c
    order by c.entity_id, c.source_record_id
-  on conflict (entity_id, legacy_id) do nothing;
+  on conflict (entity_id, execution_id, legacy_id) do nothing;
 
   if v_chain.capture = 'keys' then
     delete from public.sync_pending_keys k
      using jsonb_to_recordset(p_page -> 'pending') as a (k bigint, g bigint)
-     where k.entity_id = v_entity.id and k.legacy_id = a.k and k.generation = a.g;
+     where k.execution_id is null and k.entity_id = v_entity.id and k.legacy_id = a.k and k.generation = a.g;
   end if;
   perform sync.keep_gone(v_entity, v_outside, v_gone);
-  perform sync.ask_for_missing(v_chain, v_entity, p_page, v_gone);
+  perform sync.ask_for_missing(v_chain, v_entity, p_page, v_gone, null);
 
   perform sync.request_keys(x, v_chain, p_page) from public.sync_executions x where x.id = v_chain.execution_id;
 
@@ -10153,7 +10128,7 @@ begin
   )
   insert into public.sync_pending_keys (entity_id, legacy_id, reason)
   select p_entity.id, source_record_id, 'adopted' from settled order by source_record_id
-  on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+  on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
 end
 $$;
 comment on function sync.keep_verdicts(public.sync_entities, public.sync_chains, bigint) is
@@ -10275,8 +10250,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                 from (select new as l from differing where new is not null
                        union select old from differing where old is not null) x),
     'listed', case
-      when p_plan is null then (select count(*) from public.sync_pending_keys where entity_id = p_entity_id and reason = 'fan_out')
-      else (select count(*) from public.sync_planned_keys
+      when p_plan is null then (select count(*) from public.sync_pending_keys
+                               where execution_id is null and entity_id = p_entity_id and reason = 'fan_out')
+      else (select count(*) from public.sync_pending_keys
              where execution_id = p_plan and entity_id = p_entity_id and reason = 'fan_out') end)
 $$;
 comment on function sync.compare_join_rows(smallint, integer, bigint[], bigint[], bigint[], uuid) is
@@ -10383,14 +10359,14 @@ begin
   if p_page -> 'range' <> 'null' then
     perform from public.sync_executions where id = v_chain.execution_id for no key update;
     delete from public.sync_pending_keys
-     where entity_id = v_entity.id and reason = 'fan_out'
+     where execution_id is null and entity_id = v_entity.id and reason = 'fan_out'
        and legacy_id between (p_page -> 'range' ->> 'lowest')::bigint and (p_page -> 'range' ->> 'highest')::bigint;
     perform sync.add_range(v_chain, p_page -> 'range');
   elsif cardinality(p_keys) > 0 then
     perform from public.sync_executions where id = v_chain.execution_id for no key update;
     insert into public.sync_pending_keys (entity_id, legacy_id, reason)
     select v_entity.id, k, 'fan_out' from sync.keys_to_list(v_chain, p_keys) k
-    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+    on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   end if;
   if v_full or p_page -> 'range' <> 'null' then
     -- From here on the digests are ahead of the records. Only the commit that closes the entity's last chain says otherwise.
@@ -10611,9 +10587,6 @@ begin
   v_entity := sync.with_types(v_entity);
   select dry_run into v_dry from public.sync_executions where id = v_chain.execution_id for no key update;
   if v_dry then
-    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
-    select v_chain.execution_id, v_entity.id, k, 'digest' from unnest(p_keys) k order by k
-    on conflict (execution_id, entity_id, legacy_id) do update set generation = default, gone = false;
     perform sync.plan_found(v_chain.execution_id, v_entity, p_mapped);
   else
     perform sync.map_found(v_entity, p_mapped);
@@ -10622,10 +10595,10 @@ begin
      where s.entity_id = v_entity.id and s.legacy_id = any (array(select e::bigint from jsonb_array_elements_text(p_found -> 'edited') e)) and s.written_by is not null
        and not exists (select from public.sync_entity_shapes h cross join lateral jsonb_each(h.reshaped) r
                         where h.entity_id = v_entity.id and s.synced_at < (r.value ->> 'at')::timestamptz);
-    insert into public.sync_pending_keys (entity_id, legacy_id, reason)
-    select v_entity.id, k, 'digest' from unnest(p_keys) k order by k
-    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   end if;
+  insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason)
+  select case when v_dry then v_chain.execution_id end, v_entity.id, k, 'digest' from unnest(p_keys) k order by k
+  on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   insert into public.sync_reports as r (execution_id, kind, body)
   values (v_chain.execution_id, 'digest:' || v_entity.entity_type, sync.merge_found(null, p_found))
   on conflict (execution_id, kind, round) do update set body = sync.merge_found(r.body, p_found);
@@ -10647,7 +10620,7 @@ grant execute on function sync.known_records(smallint, bigint, bigint, uuid), sy
 
 -- supabase/schemas/functions/plan.sql
 
--- Purpose: the pages of a dry run: what a page would do goes to sync_planned_records, what it would release to sync_planned_keys.
+-- Purpose: the pages of a dry run: what a page would do goes to sync_planned_records, what it would ask for to sync_pending_keys, for this execution alone.
 -- Locks:   the chain's row; the execution's row when a chain closes.
 
 create function sync.is_known(p_execution uuid, p_entity_id smallint, p_legacy_id bigint) returns boolean
@@ -10786,7 +10759,7 @@ begin
   perform sync.collect_issues(v_entity, p_issues || sync.page_rejections(v_entity, v_chain.execution_id, v_request) || sync.deletes_to_review(v_chain, v_entity, v_gone));
   v_surplus := sync.page_surplus(v_chain, v_entity, p_page);
   v_new := sync.newly_stopped(v_chain.execution_id, v_entity.id);
-  insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+  insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason)
   select v_chain.execution_id, v_entity.id, k, 'clash'
     from sync.clash_keys(array(
       select i.k from pg_temp.page_issues i
@@ -10796,22 +10769,15 @@ begin
             where r.execution_id = v_chain.execution_id and r.entity_id = v_entity.id and r.legacy_id = i.k
               and (i.data #>> '{clashes_with,legacy_id}')::bigint = any (r.met)))) k
    order by k
-  on conflict (execution_id, entity_id, legacy_id) do update set generation = default;
+  on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   perform sync.note_planned(v_chain.execution_id, v_entity, v_outside, v_gone, p_page);
   perform sync.ask_for_circles(v_entity, v_chain.execution_id, v_new, 10 * v_chain.page_size);
   perform sync.plan_released(x, v_entity.id, array(select legacy_id from pg_temp.page_plan where action = 'insert'))
     from public.sync_executions x where x.id = v_chain.execution_id;
-  delete from public.sync_planned_keys k
+  delete from public.sync_pending_keys k
    using jsonb_to_recordset(p_page -> 'pending') as a (k bigint, g bigint)
    where k.execution_id = v_chain.execution_id and k.entity_id = v_entity.id and k.legacy_id = a.k and k.generation = a.g;
-  if not v_chain.deletes and v_entity.on_delete ->> 'policy' <> 'ignore' then
-    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason, gone)
-    select v_chain.execution_id, v_entity.id, k, 'gone', true from unnest(v_gone) k order by k
-    on conflict (execution_id, entity_id, legacy_id) do update set generation = default, gone = true;
-  end if;
-  insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
-  select v_chain.execution_id, v_entity.id, k, 'missing' from sync.missing_keys(v_chain, v_entity, p_page) k order by k
-  on conflict (execution_id, entity_id, legacy_id) do nothing;
+  perform sync.ask_for_missing(v_chain, v_entity, p_page, v_gone, v_chain.execution_id);
   perform sync.request_keys(x, v_chain, p_page) from public.sync_executions x where x.id = v_chain.execution_id;
   return sync.end_page(v_chain, v_entity, p_page, v_surplus, v_begun);
 end
@@ -10830,15 +10796,15 @@ begin
   v_entity := sync.with_types(v_entity);
   if p_page -> 'range' <> 'null' then
     perform from public.sync_executions where id = v_chain.execution_id for no key update;
-    delete from public.sync_planned_keys
+    delete from public.sync_pending_keys
      where execution_id = v_chain.execution_id and entity_id = v_entity.id and reason = 'fan_out'
        and legacy_id between (p_page -> 'range' ->> 'lowest')::bigint and (p_page -> 'range' ->> 'highest')::bigint;
     perform sync.add_range(v_chain, p_page -> 'range');
   elsif cardinality(p_keys) > 0 then
     perform from public.sync_executions where id = v_chain.execution_id for no key update;
-    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+    insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason)
     select v_chain.execution_id, v_entity.id, k, 'fan_out' from sync.keys_to_list(v_chain, p_keys) k
-    on conflict (execution_id, entity_id, legacy_id) do update set generation = default;
+    on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   end if;
   return sync.end_join_page(v_chain, v_entity, p_page, v_begun);
 end
@@ -10918,7 +10884,7 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_count integer;
 begin
-  delete from public.sync_planned_keys where execution_id = p_execution and entity_id = p_entity_id;
+  delete from public.sync_pending_keys where execution_id = p_execution and entity_id = p_entity_id;
   delete from public.sync_planned_records
    where ctid = any (array(select ctid from public.sync_planned_records where execution_id = p_execution and entity_id = p_entity_id limit p_rows));
   get diagnostics v_count = row_count;
@@ -10937,9 +10903,9 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
     select (select r.execution_id from public.sync_planned_records r where r.execution_id > p.id order by r.execution_id limit 1)
       from records p where p.id is not null
   ), keys as (
-    (select k.execution_id as id from public.sync_planned_keys k order by k.execution_id limit 1)
+    (select k.execution_id as id from public.sync_pending_keys k where k.execution_id is not null order by k.execution_id limit 1)
     union all
-    select (select k.execution_id from public.sync_planned_keys k where k.execution_id > p.id order by k.execution_id limit 1)
+    select (select k.execution_id from public.sync_pending_keys k where k.execution_id > p.id order by k.execution_id limit 1)
       from keys p where p.id is not null
   )
   select sync.forget_plan(x.id, e.id, p_rows)
@@ -10947,7 +10913,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
    cross join lateral (select y.id, y.source_id from public.sync_executions y where y.id = n.id and y.status <> 'running' offset 0) x
     join public.sync_entities e on e.source_id = x.source_id
    where (exists (select from public.sync_planned_records r where r.execution_id = x.id and r.entity_id = e.id)
-       or exists (select from public.sync_planned_keys k where k.execution_id = x.id and k.entity_id = e.id))
+       or exists (select from public.sync_pending_keys k where k.execution_id = x.id and k.entity_id = e.id))
    limit 1
 $$;
 comment on function sync.forget_closed_plans(integer) is 'Deletes some of what dry runs that failed have left behind.';
@@ -11074,7 +11040,7 @@ begin
     on conflict (execution_id, kind, round) do update set body = excluded.body, created_at = now();
     insert into public.sync_pending_keys (entity_id, legacy_id, reason)
     select p_entity_id, k, 'control_total' from pg_catalog.unnest(p_recheck) k order by k
-    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+    on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   end if;
 
   if not p_last then
@@ -11244,32 +11210,23 @@ begin
   if p_plan ->> 'kind' = 'sync' then
     -- What was held back, or left over, may have come back since: it is looked at once more before it is deleted.
     update public.sync_pending_keys k set gone = false from public.sync_entities e
-     where e.id = k.entity_id and e.source_id = v_source.id and e.entity_type = any (v_entities) and k.gone;
+     where e.id = k.entity_id and e.source_id = v_source.id and e.entity_type = any (v_entities) and k.execution_id is null and k.gone;
   end if;
   if v_dry_run then
     -- A run would read these too.
-    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+    insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason)
     select v_execution.id, k.entity_id, k.legacy_id, k.reason
       from public.sync_pending_keys k join public.sync_entities e on e.id = k.entity_id
-     where e.source_id = v_source.id and e.entity_type = any (v_entities);
+     where e.source_id = v_source.id and e.entity_type = any (v_entities) and k.execution_id is null;
   end if;
 
-  if v_dry_run then
-    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
-    select v_execution.id, e.id, r.k, r.reason
-      from jsonb_to_recordset(p_plan -> 'requested') as r (entity text, k bigint, reason text)
-      join public.sync_entities e on e.source_id = v_source.id and e.entity_type = r.entity
-     order by e.id, r.k
-    on conflict (execution_id, entity_id, legacy_id) do update set reason = excluded.reason, gone = false;
-  else
-    insert into public.sync_pending_keys as k (entity_id, legacy_id, reason)
-    select e.id, r.k, r.reason
-      from jsonb_to_recordset(p_plan -> 'requested') as r (entity text, k bigint, reason text)
-      join public.sync_entities e on e.source_id = v_source.id and e.entity_type = r.entity
-     order by e.id, r.k
-    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false,
-       reason = case when k.reason = 'dependants' then k.reason else excluded.reason end;
-  end if;
+  insert into public.sync_pending_keys as k (execution_id, entity_id, legacy_id, reason)
+  select case when v_dry_run then v_execution.id end, e.id, r.k, r.reason
+    from jsonb_to_recordset(p_plan -> 'requested') as r (entity text, k bigint, reason text)
+    join public.sync_entities e on e.source_id = v_source.id and e.entity_type = r.entity
+   order by e.id, r.k
+  on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false,
+     reason = case when k.reason = 'dependants' then k.reason else excluded.reason end;
 
   -- Nothing was written there since the last horizon: the plan itself has looked.
   update public.sync_checkpoints k

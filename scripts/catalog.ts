@@ -1,6 +1,6 @@
 import type { Sql } from "postgres";
 import { kindOf } from "../shared/entity/kinds.ts";
-import { behindDomains } from "../shared/sql/types.ts";
+import { behindDomains } from "../shared/sql/catalog-types.ts";
 
 /** What the catalog of either side says of a column. */
 export interface Column {

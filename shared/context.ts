@@ -1,13 +1,31 @@
-import { systemClock } from "./clock.ts";
+import { createMappingCache, type MappingCache } from "./cache/mapping-cache.ts";
+import { systemClock, type Clock } from "./clock.ts";
 import { loadConfig, refuseUnverified, type Config } from "./config.ts";
-import { connect } from "./db/connect.ts";
-import type { Installation } from "./entity/installation.ts";
+import { connect, type Sql } from "./db/connect.ts";
+import type { Entity } from "./entity/define-entity.ts";
+import type { Denied } from "./entity/denied.ts";
+import type { CompiledColumns, Installation } from "./entity/installation.ts";
 import { definitionHash, validateRegistry } from "./entity/validate-registry.ts";
 import { IsthmusError } from "./errors.ts";
-import { createMappingCache } from "./page/mapping-cache.ts";
-import type { Context } from "./page/types.ts";
-import { createPageQueue } from "./queue/page-queue.ts";
-import type { Runtime } from "./runtime.ts";
+import type { Log } from "./log.ts";
+import { createPageQueue, type PageQueue } from "./queue/page-queue.ts";
+import type { Meter, Runtime } from "./runtime.ts";
+
+/** What every stage may use. Built once per worker. */
+export interface Context {
+  readonly config: Config;
+  readonly source: Sql;
+  readonly target: Sql;
+  readonly cache: MappingCache;
+  readonly queue: PageQueue;
+  readonly entities: ReadonlyMap<string, Entity>;
+  readonly hashes: ReadonlyMap<string, string>;
+  readonly columns: CompiledColumns;
+  readonly denied: Denied;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly meter: Meter;
+}
 
 /**
  * Builds what the stages use, once per worker.

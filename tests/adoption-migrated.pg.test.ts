@@ -6,7 +6,7 @@ import { registry } from "../clinic/entities/registry.gen.ts";
 import { startAdoption } from "../shared/plan/adopt.ts";
 import { tick } from "../shared/tick/tick.ts";
 import { adoptAs, adoptPage } from "../shared/target/adoption.ts";
-import { claimPage } from "../shared/target/pages.ts";
+import { claimPage } from "../shared/target/claims.ts";
 import { adopt, adoptionState, dying, sweep } from "./support/adoption.ts";
 import { endState } from "./support/digest.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";

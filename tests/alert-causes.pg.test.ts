@@ -3,7 +3,7 @@ import { startDueJobs } from "../shared/tick/start-jobs.ts";
 import { tick } from "../shared/tick/tick.ts";
 import { takeDueJobs } from "../shared/target/jobs.ts";
 import { IsthmusError } from "../shared/errors.ts";
-import type { Context } from "../shared/page/types.ts";
+import type { Context } from "../shared/context.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 import { createStranger, createStrangers, ENTITY, type Stranger } from "./support/stranger.ts";
 

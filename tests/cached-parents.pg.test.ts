@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import type { Context, MappingCache } from "../shared/page/types.ts";
+import type { Context } from "../shared/context.ts";
+import type { MappingCache } from "../shared/cache/mapping-cache.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 /** A cache that keeps what it is given, as Redis does until it expires. */

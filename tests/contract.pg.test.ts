@@ -4,7 +4,7 @@ import { checkContract } from "../shared/contract/check-contract.ts";
 import { acknowledge } from "../shared/contract/check.ts";
 import { start as startSync } from "../shared/plan/start.ts";
 import { tick } from "../shared/tick/tick.ts";
-import type { Context } from "../shared/page/types.ts";
+import type { Context } from "../shared/context.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
 const alerts = (test: Pipeline) => test.target.admin<

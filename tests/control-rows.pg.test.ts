@@ -59,7 +59,7 @@ const HARMLESS: readonly (readonly [string, string])[] = [
   ["releases of tables are deleted", "delete from public.sync_released_entities"],
   [
     "plans are written by hand",
-    "insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason, gone) select x.id, e.id, 1, 'x', true from public.sync_executions x, public.sync_entities e",
+    "insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason, gone) select x.id, e.id, 1, 'x', true from public.sync_executions x, public.sync_entities e",
   ],
 ];
 

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { connect } from "../shared/db/connect.ts";
 import type { Side } from "../shared/db/settings.ts";
 import { admitTick, tick, untilBegun } from "../shared/tick/tick.ts";
-import type { Context } from "../shared/page/types.ts";
+import type { Context } from "../shared/context.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 import { createStranger, type Stranger } from "./support/stranger.ts";
 import { clearSocket } from "./support/sockets.ts";

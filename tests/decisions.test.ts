@@ -14,7 +14,7 @@ import { denied } from "../clinic/denied.ts";
 import { registry } from "../clinic/entities/registry.gen.ts";
 import { createBuilders } from "../shared/entity/fields.ts";
 import { definitionHash, validateRegistry } from "../shared/entity/validate-registry.ts";
-import { seal, unseal } from "../shared/page/mapping-cache.ts";
+import { seal, unseal } from "../shared/cache/mapping-cache.ts";
 import { addDecimals } from "../shared/sql/decimals.ts";
 import { mintUuid } from "../shared/page/mint-uuid.ts";
 import {

@@ -1,10 +1,10 @@
 import type { TransactionSql } from "postgres";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { consumedJoins } from "../shared/entity/consumed-joins.ts";
+import { consumedJoins, type JoinRow } from "../shared/entity/consumed-joins.ts";
 import { registry } from "../clinic/entities/registry.gen.ts";
 import { sourceColumnsRead } from "../shared/entity/validate-registry.ts";
 import { projectionSql } from "../shared/source/projection.ts";
-import { joinRows, type JoinRow } from "../shared/source/joins.ts";
+import { joinRows } from "../shared/source/joins.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
 
 /** Each table that an entity reads beside its own, with SQL of its own for what leads from the entity's rows to it. */

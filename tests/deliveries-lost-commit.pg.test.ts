@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Sql } from "../shared/db/connect.ts";
-import type { Context } from "../shared/page/types.ts";
+import type { Context } from "../shared/context.ts";
 import { endState } from "./support/digest.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 

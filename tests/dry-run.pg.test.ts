@@ -4,7 +4,7 @@ import type { Sql } from "../shared/db/connect.ts";
 import { tick } from "../shared/tick/tick.ts";
 import { defineEntity, type Entity } from "../shared/entity/define-entity.ts";
 import { workerGrants } from "../shared/operate/grants.ts";
-import type { Context } from "../shared/page/types.ts";
+import type { Context } from "../shared/context.ts";
 import { applyEdits } from "../clinic/dataset/edit.ts";
 import { adopt, loosen } from "./support/adoption.ts";
 import { expectAgreement } from "./support/agreement.ts";

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Random } from "../clinic/dataset/random.ts";
-import type { BegunExecution } from "../shared/plan/plan.ts";
+import type { BegunExecution } from "../shared/plan/begin.ts";
 import { Gate, gated, PAGE_STATEMENTS } from "./support/gate.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import type { IsthmusError } from "../shared/errors.ts";
 import { nextTime } from "../shared/tick/start-jobs.ts";
 import { tick } from "../shared/tick/tick.ts";
-import type { Context } from "../shared/page/types.ts";
+import type { Context } from "../shared/context.ts";
 import { anyJson, SEED, strangeText, syncRequest } from "./support/hostile.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 

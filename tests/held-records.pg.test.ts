@@ -1,7 +1,7 @@
 import postgres from "postgres";
 import { describe, expect, it } from "vitest";
 import type { Sql } from "../shared/db/connect.ts";
-import type { Context } from "../shared/page/types.ts";
+import type { Context } from "../shared/context.ts";
 import { createTestTarget, workerUrl } from "./support/databases.ts";
 import { limited, officesWith, seedOffices, toItsEnd } from "./support/limits.ts";
 import type { Pipeline } from "./support/pipeline.ts";

@@ -9,7 +9,7 @@ import { workerGrants } from "../shared/operate/grants.ts";
 import type { SelectionRequest } from "../shared/plan/plan-selection.ts";
 import { partiesOf } from "../shared/contract/identities.ts";
 import { tick } from "../shared/tick/tick.ts";
-import type { Context } from "../shared/page/types.ts";
+import type { Context } from "../shared/context.ts";
 import { beginExecution, beginSource } from "../shared/target/plan.ts";
 import { sourcePosition } from "../shared/source/position.ts";
 import { createTestSource, readerUrl, workerUrl, type TestDatabase } from "./support/databases.ts";

@@ -2,7 +2,8 @@ import { describe, expect, it } from "vitest";
 import { connect } from "../shared/db/connect.ts";
 import { startDueJobs } from "../shared/tick/start-jobs.ts";
 import { tick } from "../shared/tick/tick.ts";
-import type { Context, PageOutcome } from "../shared/page/types.ts";
+import type { Context } from "../shared/context.ts";
+import type { PageOutcome } from "../shared/page/page-outcome.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 import { createRefusingPooler } from "./support/refusing-pooler.ts";
 

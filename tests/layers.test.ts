@@ -7,17 +7,16 @@ interface Import {
   readonly from: string;
   /** A file of the repository, or the name of a package. */
   readonly to: string;
-  /** Types vanish when the code runs: they may point anywhere, except where nothing at all may be shared. */
   readonly typeOnly: boolean;
 }
 
 interface Layer {
   readonly files: RegExp;
   readonly may: readonly RegExp[];
+  /** What it may import besides, as types only. */
+  readonly mayAsTypes?: readonly RegExp[];
   /** Packages this layer may import; without it: any. */
   readonly packages?: RegExp;
-  /** Not even types. */
-  readonly strict?: true;
   readonly rule: string;
 }
 
@@ -32,12 +31,17 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   source: ["sql", "db", "entity"],
   target: ["sql", "db", "entity"],
   queue: ["target", "db"],
-  operate: ["queue", "source", "target", "db", "entity"],
+  cache: ["target"],
+  operate: ["queue", "cache", "source", "target", "db", "entity"],
   contract: ["operate", "queue", "source", "target", "sql", "db", "entity"],
   plan: ["contract", "queue", "source", "target", "sql", "db", "entity"],
   tick: ["plan", "contract", "queue", "source", "target", "sql", "db", "entity"],
 };
 const room = (...names: readonly string[]) => new RegExp(`^shared/(${names.join("|")})/`);
+
+/** What stages and rooms are given: they name its type, and do not make it. */
+const CONTEXT = /^shared\/context\.ts$/;
+const TAKES_CONTEXT = ["operate", "contract", "plan", "tick"];
 
 /** The first layer that matches a file counts; a file of functions/, shared/ or an installation without one breaks the rules. */
 const LAYERS: readonly Layer[] = [
@@ -53,7 +57,6 @@ const LAYERS: readonly Layer[] = [
       /^shared\/target\/(execution-state|ends)\.ts$/,
     ],
     packages: /^zod$/,
-    strict: true as const,
     rule: "functions import http, tick, plan, contract and page, and never each other",
   })),
   {
@@ -67,34 +70,47 @@ const LAYERS: readonly Layer[] = [
     packages: /^node:/,
     rule: "the runtime imports only log, the words of errors, runtime and what a connection wants",
   },
-  { files: /^shared\/context\.ts$/, may: [/^shared\//], rule: "context wires what shared/ has, and nothing else" },
+  {
+    files: CONTEXT,
+    may: [room("cache", "queue", "db", "entity"), /^shared\/runtime\.ts$/, BASE],
+    rule: "context wires configuration, databases, cache and queue, and nothing else",
+  },
+  {
+    files: /^shared\/runtime\.ts$/,
+    may: [/^shared\/db\/connect\.ts$/, BASE],
+    rule: "runtime imports what a connection wants, and the base",
+  },
   {
     files: /^shared\/page\/(run|load)-page\.ts$/,
-    may: [/^shared\/page\/(?!validate\.ts$)/, room("queue", "source", "target", "sql", "db", "entity"), BASE],
+    may: [/^shared\/page\/(?!validate\.ts$)/, room("cache", "queue", "source", "target", "sql", "db", "entity"), BASE],
+    mayAsTypes: [CONTEXT],
     rule: "run-page and load-page import the stages, the queue, source and target",
   },
   {
     files: /^shared\/page\/detect\//,
-    may: [/^shared\/page\/(detect\/|types\.ts$)/, room("source", "target", "sql", "db", "entity"), BASE],
+    may: [/^shared\/page\/detect\//, room("source", "target", "sql", "db", "entity"), BASE],
     rule: "stages never import each other",
   },
   {
     files: /^shared\/page\//,
     may: [
-      /^shared\/page\/(types|cache-script|mint-uuid|page-size|report-plan)\.ts$/,
+      /^shared\/page\/(page-outcome|mint-uuid|page-size|report-plan)\.ts$/,
       room("source", "target", "sql", "db", "entity"),
       BASE,
     ],
+    mayAsTypes: [CONTEXT, room("cache")],
     rule: "stages never import each other",
   },
   {
     files: /^shared\/tick\//,
     may: [room("tick", ...(ROOMS["tick"] ?? [])), /^shared\/page\/report-plan\.ts$/, BASE],
+    mayAsTypes: [CONTEXT],
     rule: "tick imports what begins an execution",
   },
   ...Object.entries(ROOMS).map(([name, others]): Layer => ({
     files: room(name),
     may: [room(name, ...others), BASE],
+    mayAsTypes: TAKES_CONTEXT.includes(name) ? [CONTEXT] : [],
     rule: `${name} imports only ${[name, ...others].join(", ")} and the base`,
   })),
   ...["clinic", "examples/[\\w-]+"].flatMap((folder): Layer[] => [
@@ -102,28 +118,24 @@ const LAYERS: readonly Layer[] = [
       files: new RegExp(`^${folder}/entities/define-entity\\.ts$`),
       may: [/^shared\/entity\/define-entity\.ts$/, new RegExp(`^${folder}/(denied|schema/(source|target)-tables\\.gen)\\.ts$`)],
       packages: /^$/,
-      strict: true,
       rule: "define-entity binds the engine's to the catalogs of its installation",
     },
     {
       files: new RegExp(`^${folder}/entities/registry\\.gen\\.ts$`),
       may: [new RegExp(`^${folder}/entities/`)],
       packages: /^$/,
-      strict: true,
       rule: "the registry imports the entities of its folder",
     },
     {
       files: new RegExp(`^${folder}/entities/`),
       may: [new RegExp(`^${folder}/entities/define-entity\\.ts$`)],
       packages: /^$/,
-      strict: true,
       rule: "entities import only define-entity",
     },
     {
       files: new RegExp(`^${folder}/(denied|schema/[\\w-]+\\.gen)\\.ts$`),
       may: [/^shared\/entity\/kinds\.ts$/],
       packages: /^$/,
-      strict: true,
       rule: "what is known of the columns imports nothing",
     },
     {
@@ -133,27 +145,23 @@ const LAYERS: readonly Layer[] = [
         /^shared\/entity\/installation\.ts$/,
       ],
       packages: /^$/,
-      strict: true,
       rule: "an installation is its entities and what is known of their columns",
     },
     {
       files: new RegExp(`^${folder}/demo\\.ts$`),
       may: [new RegExp(`^${folder}/dataset/`), /^local\/demo\/demo\.ts$/],
-      strict: true,
       rule: "a demo shows the dataset",
     },
   ]),
-  { files: /^shared\/[^/]+\.ts$/, may: [BASE, /^shared\/runtime\.ts$/], rule: "the base imports only the base" },
+  { files: /^shared\/[^/]+\.ts$/, may: [BASE], rule: "the base imports only the base" },
   {
     files: /^clinic\/dataset\//,
     may: [/^clinic\/dataset\//],
-    strict: true,
     rule: "the dataset generator shares no code with the pipeline",
   },
   {
     files: /^tests\/verifier\//,
     may: [/^tests\/verifier\//],
-    strict: true,
     rule: "the verifier shares no code with the pipeline",
   },
   {
@@ -169,11 +177,28 @@ function violations(imports: readonly Import[]): string[] {
     const layer = LAYERS.find(({ files }) => files.test(from));
     if (!layer)
       return /^(functions|shared|clinic|examples)\//.test(from) ? [`${from} belongs to no layer: give it one in this test.`] : [];
-    if (typeOnly && layer.strict !== true) return [];
-    const isFile = to.endsWith(".ts");
-    const allowed = isFile ? layer.may.some((may) => may.test(to)) : (layer.packages?.test(to) ?? true);
+    const may = [...layer.may, ...(typeOnly ? (layer.mayAsTypes ?? []) : [])];
+    const allowed = to.endsWith(".ts") ? may.some((files) => files.test(to)) : (layer.packages?.test(to) ?? true);
     return allowed ? [] : [`${from} imports ${to}: ${layer.rule}.`];
   });
+}
+
+/** The files that lead back to themselves, each circle once. */
+function circles(imports: readonly Import[]): string[][] {
+  const next = new Map<string, string[]>();
+  for (const { from, to } of imports) next.set(from, [...(next.get(from) ?? []), to]);
+  const reached = (from: string): Set<string> => {
+    const found = new Set<string>();
+    for (let open = [from]; open.length > 0;) {
+      open = open.flatMap((file) => next.get(file) ?? []).filter((file) => !found.has(file));
+      open.forEach((file) => found.add(file));
+    }
+    return found;
+  };
+  const reach = new Map([...next.keys()].map((file) => [file, reached(file)]));
+  const inCircles = [...reach.keys()].filter((file) => reach.get(file)?.has(file)).sort();
+  const named = inCircles.map((file) => inCircles.filter((other) => reach.get(file)?.has(other) && reach.get(other)?.has(file)));
+  return [...new Map(named.map((circle) => [circle.join(" "), circle])).values()];
 }
 
 /** What a source imports or re-exports, dynamic imports included. */
@@ -235,11 +260,11 @@ describe("imports run one way", () => {
     ["shared/http/respond.ts", "shared/tick/tick.ts", "shared/errors.ts", "http imports"],
     ["shared/tick/tick.ts", "shared/page/read.ts", "shared/target/jobs.ts", "tick imports"],
     ["shared/page/run-page.ts", "shared/page/validate.ts", "shared/page/read.ts", "run-page and load-page import"],
-    ["shared/page/transform.ts", "shared/page/map-ids.ts", "shared/page/types.ts", "never import each other"],
+    ["shared/page/transform.ts", "shared/page/map-ids.ts", "shared/page/page-outcome.ts", "never import each other"],
     ["shared/page/detect/detect.ts", "shared/page/read.ts", "shared/page/detect/walk-keys.ts", "never import each other"],
     ["shared/target/pages.ts", "shared/page/read.ts", "shared/db/ident.ts", "target imports"],
-    ["shared/target/pages.ts", "shared/source/keys.ts", "shared/sql/types.ts", "target imports"],
-    ["shared/source/keys.ts", "shared/target/pages.ts", "shared/sql/types.ts", "source imports"],
+    ["shared/target/pages.ts", "shared/source/keys.ts", "shared/sql/catalog-types.ts", "target imports"],
+    ["shared/source/keys.ts", "shared/target/pages.ts", "shared/sql/catalog-types.ts", "source imports"],
     ["shared/plan/plan.ts", "shared/tick/tick.ts", "shared/contract/keep-contract.ts", "plan imports"],
     ["shared/db/query.ts", "shared/target/pages.ts", "shared/errors.ts", "db imports"],
     ["clinic/entities/patients.ts", "shared/entity/define-entity.ts", "clinic/entities/define-entity.ts", "only define-entity"],
@@ -267,12 +292,43 @@ describe("imports run one way", () => {
     expect(violations([value(from, allowed)])).toEqual([]);
   });
 
-  it("lets a type cross a layer, except into what must share nothing", () => {
-    expect(violations([{ from: "shared/target/pages.ts", to: "shared/page/types.ts", typeOnly: true }])).toEqual([]);
-    expect(violations([{ from: "clinic/dataset/load.ts", to: "shared/errors.ts", typeOnly: true }])).toHaveLength(1);
-    expect(
-      violations([{ from: "functions/sync-page/handler.ts", to: "functions/sync-tick/handler.ts", typeOnly: true }]),
-    ).toHaveLength(1);
+  const type = (from: string, to: string): Import => ({ from, to, typeOnly: true });
+
+  it.each([
+    ["shared/target/pages.ts", "shared/page/page-outcome.ts"],
+    ["shared/queue/send-pages.ts", "shared/context.ts"],
+    ["shared/context.ts", "shared/page/map-ids.ts"],
+    ["clinic/dataset/load.ts", "shared/errors.ts"],
+    ["functions/sync-page/handler.ts", "functions/sync-tick/handler.ts"],
+  ])("%s may not import a type of %s either", (from, to) => {
+    expect(violations([type(from, to)])).toHaveLength(1);
+  });
+
+  it.each(["shared/page/validate.ts", "shared/page/run-page.ts", "shared/tick/tick.ts", "shared/contract/inspect.ts"])(
+    "%s takes the context, and does not make it",
+    (file) => {
+      expect(violations([type(file, "shared/context.ts")])).toEqual([]);
+      expect(violations([value(file, "shared/context.ts")])).toHaveLength(1);
+    },
+  );
+
+  it("never comes back to where it began, types included", () => {
+    const engine = FILES.filter((file) => /^(functions|shared|cli|local)\//.test(file));
+    expect(circles(engine.flatMap((file) => importsIn(file, read(file))))).toEqual([]);
+  }, 30_000);
+
+  it.each([
+    [["a.ts b.ts", "b.ts c.ts", "c.ts a.ts", "c.ts d.ts"], [["a.ts", "b.ts", "c.ts"]]],
+    [["a.ts b.ts", "b.ts c.ts", "a.ts c.ts"], []],
+    [["a.ts a.ts"], [["a.ts"]]],
+  ])("in %j finds the circles %j", (edges, found) => {
+    const imports = edges.map((edge) => edge.split(" ")).map(([from = "", to = ""]) => type(from, to));
+    expect(circles(imports)).toEqual(found);
+  });
+
+  it("writes in one place how an execution begins", () => {
+    const begins = FILES.filter((file) => file.startsWith("shared/") && read(file).includes("beginExecution("));
+    expect(begins).toEqual(["shared/plan/begin.ts", "shared/target/plan.ts"]);
   });
 
   it("asks for a layer when a file below functions/ or shared/ has none, and not elsewhere", () => {

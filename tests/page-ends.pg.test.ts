@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { addressesOf } from "../shared/db/connect.ts";
-import { claimPage } from "../shared/target/pages.ts";
+import { claimPage } from "../shared/target/claims.ts";
 import { createArena, LOCKED_AT, RECORDS, type Arena, type Place, type Strike, type Way } from "./support/page-ends.ts";
 
 /** Of statements that wait for a lock, and of nothing else. */

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { startDueJobs } from "../shared/tick/start-jobs.ts";
 import { tick } from "../shared/tick/tick.ts";
-import type { Context } from "../shared/page/types.ts";
+import type { Context } from "../shared/context.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 import { createStrangers, ENTITY, type Stranger } from "./support/stranger.ts";
 

@@ -4,7 +4,7 @@ import { defineEntity, type Entity } from "../shared/entity/define-entity.ts";
 import { workerGrants } from "../shared/operate/grants.ts";
 import { startAdoption } from "../shared/plan/adopt.ts";
 import { tick } from "../shared/tick/tick.ts";
-import type { PageOutcome } from "../shared/page/types.ts";
+import type { PageOutcome } from "../shared/page/page-outcome.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 import { dear, explainAll, explained, type Explained } from "./support/plans.ts";
 import { createStranger, entityOf } from "./support/stranger.ts";

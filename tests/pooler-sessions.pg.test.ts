@@ -5,7 +5,7 @@ import postgres from "postgres";
 import { expect, it } from "vitest";
 import { queryOne } from "../shared/db/query.ts";
 import { offices } from "../clinic/entities/offices.ts";
-import type { PageOutcome } from "../shared/page/types.ts";
+import type { PageOutcome } from "../shared/page/page-outcome.ts";
 import { readerUrl, workerUrl, type TestDatabase } from "./support/databases.ts";
 import { endState } from "./support/digest.ts";
 import { seedOffices } from "./support/limits.ts";

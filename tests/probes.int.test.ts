@@ -4,10 +4,10 @@ import { startRecordingDestination, type RecordingDestination } from "../local/q
 import { startQstash, type LocalQstash } from "../local/qstash/server.ts";
 import { startRedis, type LocalRedis } from "../local/redis/server.ts";
 import type { Config } from "../shared/config.ts";
-import { probeCache } from "../shared/operate/probe-cache.ts";
+import { probeCache } from "../shared/cache/probe-cache.ts";
 import { createLog } from "../shared/log.ts";
 import { reasonOf } from "../shared/net-reason.ts";
-import { createMappingCache } from "../shared/page/mapping-cache.ts";
+import { createMappingCache } from "../shared/cache/mapping-cache.ts";
 import { scheduleId } from "../shared/queue/installation.ts";
 import { probeQueue } from "../shared/queue/probe.ts";
 

@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { addressesOf } from "../shared/db/connect.ts";
 import type { IsthmusError } from "../shared/errors.ts";
-import { claimPage, commitPage, encodePage } from "../shared/target/pages.ts";
-import type { PageMessage } from "../shared/page/types.ts";
+import { claimPage } from "../shared/target/claims.ts";
+import { commitPage, encodePage } from "../shared/target/pages.ts";
+import type { PageMessage } from "../shared/target/sending.ts";
 import { endState } from "./support/digest.ts";
 import { Gate, gated } from "./support/gate.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";

@@ -2,9 +2,8 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { Redis } from "@upstash/redis";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { startRedis } from "../local/redis/server.ts";
-import type { LocalRedis } from "../local/redis/server.ts";
-import { SET_MANY_SCRIPT } from "../shared/page/cache-script.ts";
+import { startRedis, type LocalRedis } from "../local/redis/server.ts";
+import { SET_MANY_SCRIPT } from "../shared/cache/cache-script.ts";
 
 const BACKINGS = ["redis-server", "built-in"] as const;
 

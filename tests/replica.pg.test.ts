@@ -6,7 +6,7 @@ import { offices as officeEntity } from "../clinic/entities/offices.ts";
 import { registry } from "../clinic/entities/registry.gen.ts";
 import type { IsthmusError } from "../shared/errors.ts";
 import { workerGrants } from "../shared/operate/grants.ts";
-import type { Context } from "../shared/page/types.ts";
+import type { Context } from "../shared/context.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
 import { digestReport, hideFromXmin, NONE_STRAYED } from "./support/history-target.ts";
 import { createSeeds } from "./support/legacy-seeds.ts";

@@ -20,7 +20,7 @@ type Attacker = (typeof ATTACKERS)[number];
 const FREE = [
   "sync_sources", "sync_entities", "sync_executions", "sync_chains", "sync_page_log", "sync_checkpoints", "sync_pending_keys", "sync_alerts", "sync_ticks", "sync_reports",
   "sync_warnings", "sync_adoption_rows", "sync_contract_checks", "sync_side_effects", "sync_brakes", "sync_identities", "uuid_mappings_enhanced", "sync_conflicts", "sync_conflict_values",
-  "sync_queue_counts", "sync_changed_causes", "sync_planned_records", "sync_planned_keys", "sync_row_states", "sync_join_rows", "sync_audit", "witness",
+  "sync_queue_counts", "sync_changed_causes", "sync_planned_records", "sync_row_states", "sync_join_rows", "sync_audit", "witness",
   "notes", "office_log",
 ]; // prettier-ignore
 

@@ -44,7 +44,6 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
   sync_row_states: NOBODY,
   sync_join_rows: NOBODY,
   sync_planned_records: NOBODY,
-  sync_planned_keys: NOBODY,
   sync_record_slots: TEAM,
 };
 /** Columns that somebody may set through the Data API, where the policies let them. */
@@ -166,7 +165,6 @@ const WORKER: Readonly<Record<string, string>> = {
   sync_queue_counts: "sid",
   sync_queue_looks: "siu",
   sync_planned_records: "siud",
-  sync_planned_keys: "siud",
   sync_record_slots: "siu",
   sync_row_states: "siud",
   sync_join_rows: "siud",
@@ -191,7 +189,7 @@ describe("row level security and grants", () => {
       insert into public.sync_planned_records (execution_id, entity_id, legacy_id, outcome)
       select max(execution_id::text)::uuid, min(entity_id), 1, 'updated' from public.sync_page_log`;
     await admin`
-      insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+      insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason)
       select max(execution_id::text)::uuid, min(entity_id), 1, 'test' from public.sync_page_log`;
     await admin`insert into public.sync_brakes (entity_id, kind, records, landed) select min(id), 'delete', 9, 10 from public.sync_entities`;
     await admin`insert into public.sync_alerts (kind, severity, message) values ('test', 'warning', 'test')`;
@@ -254,6 +252,13 @@ describe("row level security and grants", () => {
     await refused(as(role, (tx) => tx.unsafe(`delete from public.${table}`)));
     await refused(as(role, (tx) => tx.unsafe(`truncate public.${table}`)));
     expect(await columnsOf(table, database, "update")).toEqual(database === "authenticated" ? (SETTABLE[table] ?? []) : []);
+  });
+
+  it("shows nobody what a dry run asks for", async () => {
+    const count = (role: Role) => as(role, async (tx) => (await tx`select from public.sync_pending_keys`).length);
+    const [all] = await test.target.admin<{ n: number }[]>`
+      select count(*) filter (where execution_id is null)::integer as n from public.sync_pending_keys having bool_or(execution_id is not null)`;
+    expect(await count("operator")).toBe(all?.n);
   });
 
   it("lets an operator confirm a brake, and nobody else, the worker included", async () => {

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { PageMessage } from "../shared/page/types.ts";
+import type { PageMessage } from "../shared/target/sending.ts";
 import { Gate, gated, REPEATED_STATEMENTS } from "./support/gate.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 

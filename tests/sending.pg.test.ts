@@ -3,12 +3,12 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { startRecordingDestination, type RecordingDestination } from "../local/qstash/recording-destination.ts";
 import { startQstash, type LocalQstash } from "../local/qstash/server.ts";
 import { tick } from "../shared/tick/tick.ts";
-import type { Context, PageMessage } from "../shared/page/types.ts";
+import type { Context } from "../shared/context.ts";
+import { type PageMessage, overduePages } from "../shared/target/sending.ts";
 import { installationId } from "../shared/queue/installation.ts";
 import { createPageQueue } from "../shared/queue/page-queue.ts";
 import { QSTASH_TIMEOUT_MS } from "../shared/queue/qstash.ts";
 import { sendPages } from "../shared/queue/send-pages.ts";
-import { overduePages } from "../shared/target/sending.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
 
 const ENTITIES = ["offices", "brackets", "storages"];

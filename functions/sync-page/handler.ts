@@ -6,7 +6,7 @@ import { answer, respondJson } from "../../shared/http/respond.ts";
 import { validate } from "../../shared/page/validate.ts";
 import { refuseLater, runPage } from "../../shared/page/run-page.ts";
 import { createTurns } from "../../shared/page/turns.ts";
-import type { Delivery, PageOutcome } from "../../shared/page/types.ts";
+import type { PageOutcome } from "../../shared/page/page-outcome.ts";
 import type { Installation } from "../../shared/entity/installation.ts";
 import type { Runtime } from "../../shared/runtime.ts";
 
@@ -46,11 +46,15 @@ export function createHandler(runtime: Runtime, installation: Installation): (re
     });
 }
 
-/** QStash's message, and which attempt of it this is; a person's call has neither. */
-function deliveryOf(headers: Headers): { readonly delivery?: Delivery } {
-  const delivery = z
-    .object({ id: z.string().min(1).max(200), attempt: z.coerce.number().int().min(0).max(1_000) })
-    .safeParse({ id: headers.get("upstash-message-id"), attempt: headers.get("upstash-retried") ?? undefined });
+/** A message of QStash, and which attempt of it this is, counted from 0. */
+const delivered = z.object({ id: z.string().min(1).max(200), attempt: z.coerce.number().int().min(0).max(1_000) });
+
+/** What QStash says of its delivery; a person's call says nothing. */
+function deliveryOf(headers: Headers): { readonly delivery?: z.output<typeof delivered> } {
+  const delivery = delivered.safeParse({
+    id: headers.get("upstash-message-id"),
+    attempt: headers.get("upstash-retried") ?? undefined,
+  });
   return delivery.success ? { delivery: delivery.data } : {};
 }
 

@@ -1,8 +1,8 @@
 import { z } from "zod";
-import { createContext, once } from "../../shared/context.ts";
+import { createContext, once, type Context } from "../../shared/context.ts";
 import { IsthmusError } from "../../shared/errors.ts";
 import { admit } from "../../shared/http/admit.ts";
-import { callerName, type Caller } from "../../shared/http/authenticate.ts";
+import { callerName, type Caller } from "../../shared/http/caller.ts";
 import { parseBody } from "../../shared/http/parse.ts";
 import { answer, respondJson } from "../../shared/http/respond.ts";
 import { previewAdoptions } from "../../shared/plan/adopt.ts";
@@ -11,7 +11,6 @@ import { inspectSource } from "../../shared/contract/inspect.ts";
 import { list, plainText } from "../../shared/plan/request-values.ts";
 import { selectiveSync } from "../../shared/plan/selective-sync.ts";
 import { start } from "../../shared/plan/start.ts";
-import type { Context } from "../../shared/page/types.ts";
 import type { Installation } from "../../shared/entity/installation.ts";
 import type { Runtime } from "../../shared/runtime.ts";
 import { cancelExecutions, type Cancelled } from "../../shared/target/ends.ts";

@@ -1,7 +1,6 @@
 import type { Clock } from "../../shared/clock.ts";
-import { SET_MANY_SCRIPT } from "../../shared/page/cache-script.ts";
-import { RedisReplyError } from "./reply.ts";
-import type { Backing, Command, Reply } from "./reply.ts";
+import { SET_MANY_SCRIPT } from "../../shared/cache/cache-script.ts";
+import { RedisReplyError, type Backing, type Command, type Reply } from "./reply.ts";
 
 interface Entry {
   readonly value: string;

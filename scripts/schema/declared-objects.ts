@@ -28,7 +28,7 @@ export async function objectsText(server: Server, files: readonly DeclaredFile[]
   });
   const text = [
     "// Written by `npm run migration` from a database that supabase/schemas/ makes. Do not edit.",
-    'import type { DeclaredObject } from "./drift.ts";',
+    'import type { DeclaredObject } from "../target/objects.ts";',
     "",
     "export const DECLARED_OBJECTS: readonly DeclaredObject[] = [",
     ...rows,

@@ -1,5 +1,5 @@
 import { describeError, type DescribedError } from "../errors.ts";
-import type { Context } from "../page/types.ts";
+import type { Context } from "../context.ts";
 import { acknowledgeSideEffects, sideEffectsKnown, type SideEffect } from "../target/contract.ts";
 import { beginSource } from "../target/plan.ts";
 import { checkContract } from "./check-contract.ts";

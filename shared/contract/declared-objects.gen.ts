@@ -1,5 +1,5 @@
 // Written by `npm run migration` from a database that supabase/schemas/ makes. Do not edit.
-import type { DeclaredObject } from "./drift.ts";
+import type { DeclaredObject } from "../target/objects.ts";
 
 export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.about_line(jsonb)", digest: "b88073f662", rights: [], file: "schemas/functions/alert-messages.sql" },
@@ -23,7 +23,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.add_deletes(public.sync_executions,integer)",
-    digest: "92009d817d",
+    digest: "ae19f5449c",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/advance.sql",
   },
@@ -36,7 +36,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.address_of(text)", digest: "9e54ddb5b8", rights: [], file: "schemas/functions/deliver-alerts.sql" },
   {
     object: "function sync.adopt_as(uuid,uuid)",
-    digest: "f437661b0e",
+    digest: "448ab62bbf",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/adoption-decisions.sql",
   },
@@ -54,7 +54,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.advance_execution(uuid)",
-    digest: "e278fb7ff3",
+    digest: "47d3aea265",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/advance.sql",
   },
@@ -120,7 +120,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/alerts.sql",
   },
   { object: "function sync.apply_decisions()", digest: "b2b85eea63", rights: [], file: "schemas/functions/decisions.sql" },
-  { object: "function sync.apply_rule_override()", digest: "7a125174c6", rights: [], file: "schemas/functions/rules.sql" },
+  { object: "function sync.apply_rule_override()", digest: "f2cd7ccf24", rights: [], file: "schemas/functions/rules.sql" },
   {
     object: "function sync.are_owned(public.sync_entities,oid,smallint[])",
     digest: "8dd936a94e",
@@ -135,7 +135,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.ask_for_circles(public.sync_entities,uuid,bigint[],integer)",
-    digest: "141b5b96eb",
+    digest: "d96d77a758",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue.sql",
   },
@@ -146,14 +146,14 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/identities.sql",
   },
   {
-    object: "function sync.ask_for_missing(public.sync_chains,public.sync_entities,jsonb,bigint[])",
-    digest: "e39f21bb4c",
+    object: "function sync.ask_for_missing(public.sync_chains,public.sync_entities,jsonb,bigint[],uuid)",
+    digest: "f60187b8b7",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-deletes.sql",
   },
   {
     object: "function sync.ask_for_unmapped_parents()",
-    digest: "697289b6a6",
+    digest: "b13f26fc00",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sides.sql",
   },
@@ -166,7 +166,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.beat()", digest: "7b3f20e4c1", rights: [], file: "schemas/functions/deliver-alerts.sql" },
   {
     object: "function sync.begin_execution(jsonb)",
-    digest: "71082f2451",
+    digest: "df89718dc7",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/begin.sql",
   },
@@ -251,7 +251,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.cause_of(smallint,bigint)",
-    digest: "62644c533c",
+    digest: "e534d1681b",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/causes.sql",
   },
@@ -374,13 +374,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.close_removed(smallint,integer)",
-    digest: "7c1ddb07ef",
+    digest: "539b896de6",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/changes-of-definitions.sql",
   },
   {
     object: "function sync.close_stalled_alerts(uuid)",
-    digest: "8d4f81db80",
+    digest: "b62c74aa33",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -398,19 +398,19 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.commit_digest_page(uuid,bigint,bigint[],jsonb,jsonb,jsonb)",
-    digest: "19d0e35bb7",
+    digest: "6550b4aee5",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/digest.sql",
   },
   {
     object: "function sync.commit_join_page(uuid,bigint,bigint[],bigint[],bigint[],bigint[],jsonb)",
-    digest: "e91167fc06",
+    digest: "3f2e6d231c",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/fan-out.sql",
   },
   {
     object: "function sync.commit_page(uuid,bigint,text,jsonb,jsonb)",
-    digest: "2cbf5baf1d",
+    digest: "24406ad154",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-commit.sql",
   },
@@ -422,13 +422,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.commit_validation(uuid,bigint,smallint,jsonb,bigint[],boolean,integer)",
-    digest: "3cb7360f4a",
+    digest: "4ebe6c9613",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/validation.sql",
   },
   {
     object: "function sync.compare_join_rows(smallint,integer,bigint[],bigint[],bigint[],uuid)",
-    digest: "59403178e0",
+    digest: "f994875a8c",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/fan-out.sql",
   },
@@ -701,7 +701,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.finish_execution(uuid,public.sync_execution_status,jsonb)",
-    digest: "392232c04a",
+    digest: "789d6610e1",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -737,14 +737,14 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.forget_closed_plans(integer)",
-    digest: "e0d0f2463b",
+    digest: "6324d4436d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/plan-report.sql",
   },
   { object: "function sync.forget_job_alerts()", digest: "f2de53c7fa", rights: [], file: "schemas/functions/jobs.sql" },
   {
     object: "function sync.forget_plan(uuid,smallint,integer)",
-    digest: "ccff9a8e82",
+    digest: "451fbb509d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/plan-report.sql",
   },
@@ -768,7 +768,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.give_back_page(uuid,bigint,jsonb,integer,integer)",
-    digest: "b790eb53de",
+    digest: "aade482618",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-claims.sql",
   },
@@ -792,7 +792,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.gone_relatives(smallint,bigint[],bigint,integer)",
-    digest: "e1fd376aca",
+    digest: "3871754791",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/leave.sql",
   },
@@ -970,7 +970,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.keep_verdicts(public.sync_entities,public.sync_chains,bigint)",
-    digest: "b232bccfc5",
+    digest: "abaa0555a8",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/adoption-pages.sql",
   },
@@ -1399,7 +1399,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sending.sql",
   },
-  { object: "function sync.own_tables()", digest: "bfbf99fe2d", rights: [], file: "schemas/functions/released-entities.sql" },
+  { object: "function sync.own_tables()", digest: "4ad7014d8a", rights: [], file: "schemas/functions/released-entities.sql" },
   {
     object: "function sync.owned_columns(public.sync_entities)",
     digest: "3e35d2b1f0",
@@ -1481,7 +1481,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.plan_join_page(uuid,bigint,bigint[],jsonb)",
-    digest: "1e07d22282",
+    digest: "0a789388d1",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/plan.sql",
   },
@@ -1493,13 +1493,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.plan_page(uuid,bigint,text,jsonb,jsonb)",
-    digest: "126f473021",
+    digest: "ba866efe5a",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/plan.sql",
   },
   {
     object: "function sync.plan_released(public.sync_executions,smallint,bigint[])",
-    digest: "2db39ec525",
+    digest: "ce5393bd28",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/plan-releases.sql",
   },
@@ -1568,7 +1568,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.put_summary(text,text)", digest: "ed165d3821", rights: [], file: "schemas/functions/undelivered.sql" },
   {
     object: "function sync.queue_records(public.sync_entities,uuid,integer)",
-    digest: "d06cac6182",
+    digest: "7c00981202",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue.sql",
   },
@@ -1598,7 +1598,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.read_for_text(public.sync_entities,bigint[])",
-    digest: "b7fdc44abb",
+    digest: "cc3fad95b6",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-fields.sql",
   },
@@ -1735,7 +1735,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.release_waiting(smallint)",
-    digest: "55e4de8ae3",
+    digest: "b378ea54d0",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue-care.sql",
   },
@@ -1766,13 +1766,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.replay(text,text,public.conflict_type_enum)",
-    digest: "e245912ff3",
+    digest: "3c81b00ba8",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue-care.sql",
   },
   {
     object: "function sync.request_keys(public.sync_executions,public.sync_chains,jsonb)",
-    digest: "db89cddf28",
+    digest: "787cf20d74",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-commit.sql",
   },
@@ -1796,7 +1796,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.retry_due(smallint)",
-    digest: "6c087e4ffb",
+    digest: "e865cf6442",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue-care.sql",
   },
@@ -2411,12 +2411,6 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/tables/record-state.sql",
   },
   {
-    object: "policy nobody_reads on public.sync_planned_keys",
-    digest: "09123934d1",
-    rights: [],
-    file: "schemas/tables/plans.sql",
-  },
-  {
     object: "policy nobody_reads on public.sync_planned_records",
     digest: "2f0a6d7c68",
     rights: [],
@@ -2558,7 +2552,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "policy team_reads on public.sync_pending_keys",
-    digest: "500153e350",
+    digest: "2d9253428b",
     rights: [],
     file: "schemas/tables/record-state.sql",
   },
@@ -2736,12 +2730,6 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/tables/record-state.sql",
   },
   {
-    object: "row level security of public.sync_planned_keys",
-    digest: "1fc04da2d9",
-    rights: [],
-    file: "schemas/tables/plans.sql",
-  },
-  {
     object: "row level security of public.sync_planned_records",
     digest: "1fc04da2d9",
     rights: [],
@@ -2828,7 +2816,6 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker USAGE"],
     file: "schemas/tables/record-state.sql",
   },
-  { object: "sequence public.sync_planned_keys_generation_seq", digest: "5dbc98dcc9", rights: [], file: null },
   { object: "sequence public.sync_side_effects_id_seq", digest: "5dbc98dcc9", rights: [], file: null },
   { object: "sequence public.sync_sources_id_seq", digest: "5dbc98dcc9", rights: [], file: null },
   { object: "sequence sync.installed_id_seq", digest: "5dbc98dcc9", rights: [], file: null },
@@ -3123,12 +3110,6 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
       "isthmus_worker UPDATE",
     ],
     file: "schemas/tables/record-state.sql",
-  },
-  {
-    object: "table public.sync_planned_keys",
-    digest: "4b43b0aee3",
-    rights: ["isthmus_worker DELETE", "isthmus_worker INSERT", "isthmus_worker SELECT", "isthmus_worker UPDATE"],
-    file: "schemas/tables/plans.sql",
   },
   {
     object: "table public.sync_planned_records",

@@ -1,13 +1,8 @@
 import { SCHEMA_VERSION } from "../db/schema-version.ts";
 import type { Sql } from "../db/connect.ts";
-import { foundObjects, type FoundObject } from "../target/objects.ts";
+import { foundObjects, type DeclaredObject, type FoundObject } from "../target/objects.ts";
 import { DECLARED_OBJECTS } from "./declared-objects.gen.ts";
 import { findingsOn, type Finding } from "./finding.ts";
-
-/** A thing of ours as the release declares it, and the file of supabase/ where it stands; null: PostgreSQL makes it by itself. */
-export interface DeclaredObject extends Pick<FoundObject, "object" | "digest" | "rights"> {
-  readonly file: string | null;
-}
 
 /** As many findings of one code are told, and as many names in one finding. */
 const MOST = 20;

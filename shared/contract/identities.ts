@@ -1,9 +1,10 @@
 import { addressesOf } from "../db/connect.ts";
 import { IsthmusError, type ErrorCode } from "../errors.ts";
-import type { Context } from "../page/types.ts";
+import type { Context } from "../context.ts";
 import { installationId } from "../queue/installation.ts";
 import { askForIdentities, type Parties, type UnknownIdentity } from "../target/identities.ts";
-import { identityOf, sourcePosition, type SourcePosition } from "../source/position.ts";
+import { identityOf, sourcePosition } from "../source/position.ts";
+import type { SourcePosition } from "../sql/position.ts";
 import { findingsOn, type Finding } from "./finding.ts";
 
 const CODES = {

@@ -1,6 +1,6 @@
 import { columnsRead } from "../entity/columns-read.ts";
 import type { Entity } from "../entity/define-entity.ts";
-import type { Context } from "../page/types.ts";
+import type { Context } from "../context.ts";
 import { beginSource } from "../target/plan.ts";
 import { keepCapabilities } from "../target/capabilities.ts";
 import { sourceCapabilities, type SourceServerFacts } from "../source/capabilities.ts";

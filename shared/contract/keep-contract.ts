@@ -1,6 +1,6 @@
 import type { Entity } from "../entity/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
-import type { Context } from "../page/types.ts";
+import type { Context } from "../context.ts";
 import { alertContract, type ContractAlert } from "../target/contract.ts";
 import { checkContract, type Contract } from "./check-contract.ts";
 import { findingKey, type Finding } from "./finding.ts";

@@ -2,14 +2,11 @@ import postgres from "postgres";
 import type { TlsMode } from "../config.ts";
 import { databaseAddress } from "./address.ts";
 import { lastWords } from "./last-words.ts";
-import { pinned, type Client } from "./pinned.ts";
+import { pinned, type Client, type Sql } from "./pinned.ts";
 import type { Side } from "./settings.ts";
 import { driverTls, expectedServer, type ExpectedServer } from "./tls.ts";
 
-/** What a pool offers; every statement has pinned settings (pinned.ts). */
-export type Sql = Pick<postgres.Sql, "unsafe" | "begin" | "end">;
-export type Transaction = postgres.TransactionSql;
-export type Queryable = Sql | Transaction;
+export type { Queryable, Sql, Transaction } from "./pinned.ts";
 
 /** Begins to open a connection, encrypted where `tls` is given; what is written before it is open waits. */
 export type SocketFactory = (target: SocketTarget) => Parameters<typeof lastWords>[0];

@@ -1,6 +1,11 @@
-import type { Sql, Transaction } from "./connect.ts";
+import type postgres from "postgres";
 import type { SaidError } from "./last-words.ts";
 import { ISOLATION, KEY_ORDER_PINS, PINS, type Side } from "./settings.ts";
+
+/** What a pool offers; every statement has pinned settings. */
+export type Sql = Pick<postgres.Sql, "unsafe" | "begin" | "end">;
+export type Transaction = postgres.TransactionSql;
+export type Queryable = Sql | Transaction;
 
 /** One client of the driver, with one connection. */
 export interface Client<Driver = Sql> {

@@ -79,3 +79,10 @@ function idOf(definition: unknown): number {
   const digest = sha1(utf8ToBytes(JSON.stringify(definition)));
   return new DataView(digest.buffer, digest.byteOffset).getInt32(0);
 }
+
+/** What an entity consumes of a joined row. A row whose link is NULL belongs to no record, and nothing of it counts. */
+export interface JoinRow {
+  readonly id: string;
+  readonly link: string | null;
+  readonly digest: string | null;
+}

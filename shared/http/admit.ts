@@ -1,6 +1,7 @@
 import type { Config } from "../config.ts";
 import { IsthmusError } from "../errors.ts";
-import { identify, type Caller } from "./authenticate.ts";
+import { identify } from "./authenticate.ts";
+import type { Caller } from "./caller.ts";
 import { assertLength, decodeBody, readBody } from "./read-body.ts";
 
 /** What a function lets in. */

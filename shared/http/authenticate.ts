@@ -2,11 +2,7 @@ import { sha256 } from "@noble/hashes/sha2.js";
 import { utf8ToBytes } from "@noble/hashes/utils.js";
 import type { Config } from "../config.ts";
 import { IsthmusError } from "../errors.ts";
-
-export type Caller =
-  | { readonly kind: "machine"; readonly name: string }
-  | { readonly kind: "qstash" }
-  | { readonly kind: "user"; readonly id: string; readonly role: "operator" | "reviewer" };
+import type { Caller } from "./caller.ts";
 
 export interface Identified {
   readonly caller: Caller;
@@ -38,18 +34,6 @@ export async function identify(headers: Headers, config: Config, functionName: s
     return { caller: await verifyUser(token, config), acceptBody: anyBody };
   }
   throw new IsthmusError("UNAUTHENTICATED");
-}
-
-/** How the caller is written down: ids and names only. */
-export function callerName(caller: Caller): string {
-  switch (caller.kind) {
-    case "machine":
-      return `http:machine:${caller.name}`;
-    case "qstash":
-      return "qstash";
-    case "user":
-      return `http:user:${caller.id}`;
-  }
 }
 
 /** Compares in a time that depends on neither secret: digests of equal length, every byte. */

@@ -2,7 +2,7 @@ import { AuthClient, type JWK } from "@supabase/supabase-js";
 import { z } from "zod";
 import type { Config } from "../config.ts";
 import { IsthmusError } from "../errors.ts";
-import type { Caller } from "./authenticate.ts";
+import type { Caller } from "./caller.ts";
 import { CLOCK_TOLERANCE_SECONDS } from "./verify-signature.ts";
 
 /** How long the project's Auth server may take to hand out its keys, and for how long it is not asked again, whoever sends tokens. */

@@ -1,10 +1,10 @@
 import type { Sql } from "../db/connect.ts";
 import type { Side } from "../db/settings.ts";
 import { reasonOf, type NetReason } from "../net-reason.ts";
-import type { Context } from "../page/types.ts";
+import type { Context } from "../context.ts";
 import { probeQueue, type ProbeProblem } from "../queue/probe.ts";
 import { nodeFacts, type NodeFacts } from "../source/node-facts.ts";
-import { probeCache, type CacheProblem } from "./probe-cache.ts";
+import { probeCache, type CacheProblem } from "../cache/probe-cache.ts";
 
 export type Reach =
   | ({ readonly reachable: true; /** One round trip. */ readonly ms: number } & Partial<NodeFacts>)

@@ -4,13 +4,21 @@ import type { Entity } from "../entity/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
 import { parseSelection, referringKeys } from "../source/selected-keys.ts";
 import { inAllSpans } from "../source/uncomputable.ts";
-import type { Claim, DetectedKeys, Dependant } from "./types.ts";
+import type { Claim } from "../target/claims.ts";
+import type { PendingKey } from "../target/pending-keys.ts";
+import type { Dependant } from "../target/pages.ts";
 
 /** Dependants that one page may ask for: they are listed in its commit. */
 const MOST_DEPENDANTS = 100_000;
 
+/** The keys of a page, and the requests that they answer. */
+interface Asked {
+  readonly ids: readonly string[];
+  readonly pending: readonly PendingKey[];
+}
+
 /** Of a page's keys, those whose dependants were asked for with them. */
-export function keysWithDependants({ chain }: Claim, { ids, pending }: DetectedKeys): readonly string[] {
+export function keysWithDependants({ chain }: Claim, { ids, pending }: Asked): readonly string[] {
   if (chain.capture === "selection") return parseSelection(chain.selection).dependants ? ids : [];
   return pending.filter(({ r }) => r === "dependants").map(({ k }) => k);
 }

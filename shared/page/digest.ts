@@ -20,7 +20,9 @@ import { stateOfRecord } from "../source/read-records.ts";
 import { inSpans } from "../source/uncomputable.ts";
 import { mintUuid } from "./mint-uuid.ts";
 import { nextWindowSize } from "./page-size.ts";
-import type { Claim, Context, PageMessage } from "./types.ts";
+import type { Claim } from "../target/claims.ts";
+import type { Context } from "../context.ts";
+import type { PageMessage } from "../target/sending.ts";
 
 /** Buckets of 4,096 keys, of 256 where those differ, and of 16: a difference costs few kilobytes, whatever the table's size. */
 const BUCKET_BITS = [12, 8, 4] as const;

@@ -1,15 +1,17 @@
-import { consumedJoins, type ConsumedJoin } from "../entity/consumed-joins.ts";
+import { consumedJoins, type ConsumedJoin, type JoinRow } from "../entity/consumed-joins.ts";
 import type { Entity } from "../entity/define-entity.ts";
 import type { Sql } from "../db/connect.ts";
 import { query } from "../db/query.ts";
 import { IsthmusError } from "../errors.ts";
 import { commitJoinPage, differingLinks } from "../target/join-rows.ts";
-import { dependantKeys, dependantRange, joinRows, writtenJoinRows, type JoinRow } from "../source/joins.ts";
+import { dependantKeys, dependantRange, joinRows, writtenJoinRows } from "../source/joins.ts";
 import type { KeyQuery } from "../source/keys.ts";
 import { scanPage, type Scanned, type Written } from "../source/scan.ts";
 import { inAllSpans } from "../source/uncomputable.ts";
 import { nextWindowSize } from "./page-size.ts";
-import type { Claim, Context, PageMessage } from "./types.ts";
+import type { Claim } from "../target/claims.ts";
+import type { Context } from "../context.ts";
+import type { PageMessage } from "../target/sending.ts";
 
 /**
  * A page of a joins chain: rows of a table that an entity reads beside its own. On a full pass it notes what the entity

@@ -10,20 +10,27 @@ import {
   slotVersions,
   type SentPage,
   type SlotVersions,
+  type CommittedPage,
+  type Dependant,
 } from "../target/pages.ts";
 import { recordBytes, stateOfRecord } from "../source/read-records.ts";
 import { findDependants, keysWithDependants } from "./dependants.ts";
 import { compareHashes } from "./compare-hashes.ts";
-import { detect } from "./detect/detect.ts";
+import { detect, type DetectedKeys } from "./detect/detect.ts";
 import { mapIds } from "./map-ids.ts";
 import { mintUuid } from "./mint-uuid.ts";
-import { NO_CACHE } from "./mapping-cache.ts";
+import { NO_CACHE, type MappingCache } from "../cache/mapping-cache.ts";
 import { endedBy } from "./page-ending.ts";
 import { nextPageSize, PAGE_BYTES, RECORD_BYTES, smallerPageSize } from "./page-size.ts";
 import { readProjection, type Projected } from "./read.ts";
 import { overweightIssue, refusedIssue, type Overweight } from "./set-aside.ts";
 import { parentsOf, transform, twinsOf } from "./transform.ts";
-import type { Claim, CommittedPage, Context, DetectedKeys, Dependant, MappedRecord, MappingCache } from "./types.ts";
+import type { Claim, ClaimOf, RecordCapture } from "../target/claims.ts";
+import type { Context } from "../context.ts";
+import type { MappedRecord } from "../target/mappings.ts";
+
+/** A page that reads records. */
+type RecordsClaim = ClaimOf<RecordCapture>;
 
 export interface LoadedPage {
   readonly committed: CommittedPage;
@@ -49,7 +56,7 @@ export class PageTooLarge extends Error {
  */
 export async function loadPage(
   context: Context,
-  claim: Claim,
+  claim: RecordsClaim,
   entity: Entity,
   { window, started }: Begun = { window: windowOf(claim, entity), started: context.clock() },
 ): Promise<LoadedPage> {
@@ -81,7 +88,7 @@ interface Begun {
 const KEYS_PER_RECORD = 4;
 
 /** How many keys a page looks at. One that is to be of a single record is of a single key. */
-function windowOf(claim: Claim, entity: Entity): number {
+function windowOf(claim: RecordsClaim, entity: Entity): number {
   const { page_size } = claim.chain;
   return page_size > 1 && maySkip(claim, entity) ? page_size * KEYS_PER_RECORD : page_size;
 }
@@ -91,7 +98,7 @@ const CRASHES_ALONE = 2;
 
 interface Page {
   readonly context: Context;
-  readonly claim: Claim;
+  readonly claim: RecordsClaim;
   readonly entity: Entity;
   readonly started: number;
   readonly keys: DetectedKeys;

@@ -1,8 +1,9 @@
 import type { Queryable } from "../db/connect.ts";
-import { findMappings } from "../target/mappings.ts";
+import { findMappings, type MappedRecord, type RecordId } from "../target/mappings.ts";
 import { findPlanned } from "../target/planned-records.ts";
 import { mintUuid } from "./mint-uuid.ts";
-import type { CacheKeyOf, Claim, MappedRecord, MappingCache, RecordId } from "./types.ts";
+import type { CacheKeyOf, MappingCache } from "../cache/mapping-cache.ts";
+import type { Claim } from "../target/claims.ts";
 
 export interface MappedIds {
   /** UUIDs of landed parents and twins by `entity:legacyId`. */

@@ -1,4 +1,7 @@
-import type { Claim, Context, PageMessage, PageOutcome } from "./types.ts";
+import type { Claim } from "../target/claims.ts";
+import type { Context } from "../context.ts";
+import type { PageMessage } from "../target/sending.ts";
+import type { PageOutcome } from "./page-outcome.ts";
 import { commitPlan } from "../target/planned-records.ts";
 
 /** Planned records that one page, or one tick, deletes at most: well within a lease. */

@@ -4,7 +4,17 @@ import { describeError, ERRORS, IsthmusError, type DescribedError } from "../err
 import { MESSAGE_FORMAT } from "../queue/message-format.ts";
 import { sendPages } from "../queue/send-pages.ts";
 import { adoptPage } from "../target/adoption.ts";
-import { claimPage, giveBackPage, openPage, type GivenBack } from "../target/pages.ts";
+import {
+  type ChainKind,
+  type Claim,
+  type ClaimOf,
+  type RecordCapture,
+  claimPage,
+  giveBackPage,
+  openPage,
+  type GivenBack,
+  type Delivery,
+} from "../target/claims.ts";
 import { compareSource, sourcePosition } from "../source/position.ts";
 import { digest } from "./digest.ts";
 import { fanOut } from "./fan-out.ts";
@@ -12,7 +22,9 @@ import { loadPage, PageTooLarge } from "./load-page.ts";
 import { cacheKeys } from "./map-ids.ts";
 import { endedBy } from "./page-ending.ts";
 import { smallerPageSize } from "./page-size.ts";
-import type { Claim, Context, Delivery, PageMessage, PageOutcome } from "./types.ts";
+import type { Context } from "../context.ts";
+import type { PageMessage } from "../target/sending.ts";
+import type { PageOutcome } from "./page-outcome.ts";
 
 /** @throws IsthmusError DEPLOYMENT_BEHIND where a later release has sent the message: the queue brings it again, to functions that can read it. */
 export function refuseLater(message: unknown): void {
@@ -36,18 +48,33 @@ export async function runPage(
   const claim = await claimPage(target, message, config.ISTHMUS_LEASE_SECONDS, addressesOf(config));
   if (claim.outcome !== "claimed") return claim;
   try {
-    if (claim.chain.capture === "validate") {
-      const { dispatch, outcome } = await validate(context, claim);
-      await sendPages(context, dispatch);
-      return outcome;
-    }
-    if (claim.chain.capture === "adopt") return await adopt(context, claim);
-    if (claim.chain.capture === "joins") return await fanOutPage(context, claim);
-    if (claim.chain.capture === "digest") return await digestPage(context, claim);
-    return await recordsPage(context, claim);
+    const run = PAGES[claim.chain.capture] as Run<ChainKind>;
+    return await run(context, claim, validate);
   } catch (error) {
     return recover(context, claim, error);
   }
+}
+
+type Run<Kind extends ChainKind> = (context: Context, claim: ClaimOf<Kind>, validate: Validate) => Promise<PageOutcome>;
+
+/** What a page of each kind of chain does. */
+const PAGES: { readonly [Kind in ChainKind]: Run<Kind> } = {
+  full: recordsPage,
+  xmin: recordsPage,
+  modified: recordsPage,
+  selection: recordsPage,
+  keys: recordsPage,
+  digest: digestPage,
+  joins: fanOutPage,
+  adopt,
+  validate: validatePage,
+};
+
+/** Compares the totals of both sides. */
+async function validatePage(context: Context, claim: Claim, validate: Validate): Promise<PageOutcome> {
+  const { dispatch, outcome } = await validate(context, claim);
+  await sendPages(context, dispatch);
+  return outcome;
 }
 
 /** Takes over the ids of one page of target rows: a single statement there, no row travels. */
@@ -74,7 +101,7 @@ async function digestPage(context: Context, claim: Claim): Promise<PageOutcome> 
 }
 
 /** Loads one page of records. What it found out is worth caching once it is committed. */
-async function recordsPage(context: Context, claim: Claim): Promise<PageOutcome> {
+async function recordsPage(context: Context, claim: ClaimOf<RecordCapture>): Promise<PageOutcome> {
   await assertSameSource(context, claim);
   const entity = entityOf(context, claim);
   const { committed, read, bytes, uncached } = await loadPage(context, claim, entity);

@@ -1,6 +1,6 @@
 import type { Entity } from "../entity/define-entity.ts";
 import { describeError } from "../errors.ts";
-import type { Issue } from "./types.ts";
+import type { Issue } from "../target/pages.ts";
 
 /** A record that the source cannot compute, as an entry of the queue. */
 export function refusedIssue(entity: Entity, id: string, sqlstate: string, column: string | null): Issue {

@@ -1,9 +1,8 @@
-import type { Decision, Entity, Field, Problem, SourceRow } from "../entity/define-entity.ts";
-import { KEY } from "../entity/define-entity.ts";
+import { type Decision, type Entity, type Field, type Problem, type SourceRow, KEY } from "../entity/define-entity.ts";
 import { ruleName, type RecordRule, type Severity, type ValueRule } from "../entity/rules.ts";
 import { MASK, sensitiveColumns } from "../entity/sensitive.ts";
 import { DIGEST } from "../source/projection.ts";
-import type { Issue, LoadRecord, Warning } from "./types.ts";
+import type { Issue, LoadRecord, Warning } from "../target/pages.ts";
 
 /** UUIDs of landed parents and twins, by `entity:legacyId`. */
 export type ParentIds = ReadonlyMap<string, string>;

@@ -1,6 +1,9 @@
 import type { Entity } from "../entity/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
-import type { Claim, Context, PageMessage, PageOutcome } from "./types.ts";
+import type { Claim } from "../target/claims.ts";
+import type { Context } from "../context.ts";
+import type { PageMessage } from "../target/sending.ts";
+import type { PageOutcome } from "./page-outcome.ts";
 import {
   changedInTarget,
   commitValidation,

@@ -1,13 +1,10 @@
-import { inTransaction } from "../db/query.ts";
-import type { Context } from "../page/types.ts";
-import { sendPages } from "../queue/send-pages.ts";
+import type { KeptContract } from "../contract/keep-contract.ts";
+import type { Context } from "../context.ts";
 import { previewAdoption, type AdoptionPreview } from "../target/adoption.ts";
-import { beginExecution, beginSource, registerEntities } from "../target/plan.ts";
+import { beginSource, registerEntities } from "../target/plan.ts";
 import { sourcePosition } from "../source/position.ts";
-import { keepContract, type KeptContract } from "../contract/keep-contract.ts";
-import { dependencyOrder } from "./dependency-order.ts";
-import { assertKnown, partiesOf } from "../contract/identities.ts";
-import { brakeOf, selectEntities, type BegunExecution } from "./plan.ts";
+import { admit, begin, type BegunExecution } from "./begin.ts";
+import { dependencyOrder, selectEntities } from "./dependency-order.ts";
 
 export interface AdoptionRequest {
   /** Names of entities; undefined: all. */
@@ -22,10 +19,10 @@ export interface AdoptionRequest {
  * @throws IsthmusError NOT_FOUND, EXECUTION_ACTIVE, CONTRACT_BROKEN, SOURCE_UNKNOWN, TARGET_UNKNOWN, INSTALLATION_UNKNOWN; nothing is begun then.
  */
 export async function startAdoption(context: Context, request: AdoptionRequest): Promise<BegunExecution> {
-  const { target, config } = context;
+  const { config } = context;
   const { sourceId, names, contract } = await register(context, request.entities);
   const chains = names.map((entity) => ({ entity, capture: "adopt", range_from: null, range_to: null }));
-  const begun = await beginExecution(target, await sourcePosition(context.source), {
+  const execution = await begin(context, await sourcePosition(context.source), {
     kind: "adopt",
     source_id: sourceId,
     job_id: request.jobId ?? null,
@@ -35,12 +32,9 @@ export async function startAdoption(context: Context, request: AdoptionRequest):
     page_size: config.ISTHMUS_ADOPT_PAGE_SIZE,
     chains,
     idle: [],
-    brake: brakeOf(config),
-    parties: partiesOf(context),
     contract: { paused: contract.paused, warnings: contract.warnings },
   });
-  await sendPages(context, begun.dispatch);
-  return { execution: begun.execution, entities: names, chains, paused: contract.paused, warnings: contract.warnings };
+  return { execution, entities: names, chains, paused: contract.paused, warnings: contract.warnings };
 }
 
 /** What an adoption would find, table by table, and which entities it would leave out. Changes nothing but the registered definitions. */
@@ -57,10 +51,11 @@ export async function previewAdoptions(
 async function register(context: Context, entities: readonly string[] | undefined) {
   const requested = dependencyOrder(selectEntities(context, entities));
   const sourceId = await beginSource(context.target, context.config.SOURCE_NAME);
-  await assertKnown(context, sourceId);
-  await inTransaction(context.target, "target", (tx) =>
-    registerEntities(tx, sourceId, [...context.entities.values()], context.hashes),
-  );
-  const contract = await keepContract(context, sourceId, requested, "adopt", "keys");
+  const { contract } = await admit(context, sourceId, {
+    requested,
+    work: "adopt",
+    capture: "keys",
+    define: () => registerEntities(context.target, sourceId, [...context.entities.values()], context.hashes),
+  });
   return { sourceId, names: contract.runnable.map((entity) => entity.name), contract };
 }

@@ -1,6 +1,6 @@
 import type { Entity } from "../entity/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
-import type { Context } from "../page/types.ts";
+import type { Context } from "../context.ts";
 import { scheduledConfigurations } from "../target/jobs.ts";
 import { isSelection, selectiveSync } from "./selective-sync.ts";
 

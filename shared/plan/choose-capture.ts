@@ -1,6 +1,6 @@
 import type { Checkpoint } from "../target/plan.ts";
 import type { Watermark } from "../source/keys.ts";
-import type { SourcePosition } from "../source/position.ts";
+import type { SourcePosition } from "../sql/position.ts";
 import { compareSource } from "../source/position.ts";
 import { spanIsComparable } from "../sql/xid.ts";
 

@@ -1,4 +1,6 @@
+import type { Context } from "../context.ts";
 import type { Entity } from "../entity/define-entity.ts";
+import { IsthmusError } from "../errors.ts";
 
 /**
  * Parents before children; entities of one level in the order of their names. The registry has no cycles. `first`: those
@@ -22,6 +24,20 @@ export function dependencyOrder(entities: readonly Entity[], first: readonly str
     rest = rest.filter((entity) => !placed.has(entity.name));
   }
   return ordered;
+}
+
+/** The entities of these names, once each; without names: all. @throws IsthmusError NOT_FOUND. */
+export function selectEntities({ entities }: Pick<Context, "entities">, names: readonly string[] | undefined): Entity[] {
+  if (names === undefined) return [...entities.values()];
+  return [...new Set(names)].map((name) => {
+    const entity = entities.get(name);
+    if (!entity) {
+      throw new IsthmusError("NOT_FOUND", `There is no entity ${JSON.stringify(name.slice(0, 60))}.`, {
+        detail: { known: [...entities.keys()].sort() },
+      });
+    }
+    return entity;
+  });
 }
 
 /** These entities and all that they depend on, directly or not. */

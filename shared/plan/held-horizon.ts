@@ -2,7 +2,7 @@ import { ident } from "../db/ident.ts";
 import type { Queryable } from "../db/connect.ts";
 import { horizonHolder, type HorizonHolder } from "../source/horizon-holder.ts";
 import type { Checkpoint } from "../target/plan.ts";
-import type { SourcePosition } from "../source/position.ts";
+import type { SourcePosition } from "../sql/position.ts";
 import { findingsOn, type Finding } from "../contract/finding.ts";
 
 /** What an operator is told of a transaction that holds the horizon. */

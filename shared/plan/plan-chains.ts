@@ -1,6 +1,6 @@
 import { consumedJoins } from "../entity/consumed-joins.ts";
 import type { Entity } from "../entity/define-entity.ts";
-import type { Context } from "../page/types.ts";
+import type { Context } from "../context.ts";
 import { modifiedKeys, type Watermark } from "../source/keys.ts";
 import { finds, hasChangedRows, tableBytes, tableSize } from "../source/tables.ts";
 import { splitRange } from "./choose-capture.ts";

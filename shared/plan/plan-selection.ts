@@ -1,16 +1,14 @@
 import type { Entity } from "../entity/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
-import type { Context } from "../page/types.ts";
+import type { Context } from "../context.ts";
 import type { ColumnKinds } from "../entity/kinds.ts";
-import { sendPages } from "../queue/send-pages.ts";
-import { beginExecution, beginSource, checkpoints, openEntities, registerEntities } from "../target/plan.ts";
+import { beginSource, checkpoints, openEntities, registerEntities } from "../target/plan.ts";
 import { lookAtShapes } from "../target/entity-shapes.ts";
 import { sourcePosition } from "../source/position.ts";
-import { allPaused, keepContract } from "../contract/keep-contract.ts";
+import { allPaused } from "../contract/keep-contract.ts";
+import { admit, begin, type BegunExecution } from "./begin.ts";
 import { holdsWhatWasRead } from "./choose-capture.ts";
-import { dependencyOrder, withAncestors, withDescendants } from "./dependency-order.ts";
-import { assertKnown, partiesOf } from "../contract/identities.ts";
-import { brakeOf, selectEntities, type BegunExecution } from "./plan.ts";
+import { dependencyOrder, selectEntities, withAncestors, withDescendants } from "./dependency-order.ts";
 import { reshapedFindings } from "../contract/reshaped.ts";
 import { selectedEntities, selectionOf, type SelectiveSyncConfig } from "./selective-sync.ts";
 
@@ -34,10 +32,13 @@ export async function startSelection(context: Context, request: SelectionRequest
   const reached = withAncestors(context.entities, dependants ? withDescendants(context.entities, selected) : selected);
 
   const sourceId = await beginSource(target, config.SOURCE_NAME);
-  const unknown = await assertKnown(context, sourceId, dryRun);
   const ordered = dependencyOrder(selectEntities(context, reached), priorities);
-  await registerEntities(target, sourceId, ordered, context.hashes);
-  const contract = await keepContract(context, sourceId, ordered, dryRun ? "plan" : "sync", "keys");
+  const { contract, unknown } = await admit(context, sourceId, {
+    requested: ordered,
+    work: dryRun ? "plan" : "sync",
+    capture: "keys",
+    define: () => registerEntities(target, sourceId, ordered, context.hashes),
+  });
   const runnable = contract.runnable.filter(({ name }) => selected.includes(name));
   const paused = contract.paused.filter(({ entity }) => selected.includes(entity));
   if (runnable.length === 0) throw allPaused(paused, "keys");
@@ -66,7 +67,7 @@ export async function startSelection(context: Context, request: SelectionRequest
   ];
   const chains = runnable.flatMap((entity) => selectionChain(asked, entity, context.columns.source));
   const pageSize = asked.pageSize ?? config.ISTHMUS_PAGE_SIZE;
-  const begun = await beginExecution(target, position, {
+  const execution = await begin(context, position, {
     kind: dryRun ? "plan" : "release",
     selective: true,
     source_id: sourceId,
@@ -78,17 +79,14 @@ export async function startSelection(context: Context, request: SelectionRequest
     page_size: pageSize,
     chains,
     idle: [],
-    brake: brakeOf(config),
-    parties: partiesOf(context),
     requested: runnable.flatMap(({ name }) =>
       [...new Set(asked.legacyIds?.[name])].map((k) => ({ entity: name, k, reason: dependants ? "dependants" : "requested" })),
     ),
     contract: { paused, warnings },
   });
-  await sendPages(context, begun.dispatch);
   const byKeys = runnable.filter(({ name }) => Object.hasOwn(asked.legacyIds ?? {}, name));
   return {
-    execution: begun.execution,
+    execution,
     entities: names,
     chains: [
       ...byKeys.map(({ name }) => ({ entity: name, capture: "keys" })),

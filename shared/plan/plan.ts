@@ -1,26 +1,22 @@
 import type { Entity, Strategy } from "../entity/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
-import type { Context } from "../page/types.ts";
-import { sendPages } from "../queue/send-pages.ts";
+import type { Context } from "../context.ts";
 import {
   activeExecution,
-  beginExecution,
   beginSource,
   checkpoints,
   noticeTarget,
   openEntities,
   noteDefinitions,
   registerEntities,
-  type Plan,
 } from "../target/plan.ts";
 import { lookAtShapes } from "../target/entity-shapes.ts";
 import { sourcePosition } from "../source/position.ts";
 import { assertBacked } from "./backed.ts";
+import { admit, begin, type BegunExecution } from "./begin.ts";
 import { chooseCapture, type Choice, type RequestedCapture } from "./choose-capture.ts";
-import { keepContract, type KeptContract } from "../contract/keep-contract.ts";
-import { dependencyOrder } from "./dependency-order.ts";
+import { dependencyOrder, selectEntities } from "./dependency-order.ts";
 import { heldHorizon } from "./held-horizon.ts";
-import { assertKnown, partiesOf } from "../contract/identities.ts";
 import { changedChains, changedTables, digestChain, fullChains, modifiedChains } from "./plan-chains.ts";
 import { hasMoved, reshapedFindings } from "../contract/reshaped.ts";
 
@@ -41,15 +37,6 @@ export interface ExecutionRequest {
   readonly dryRun?: boolean | undefined;
   readonly triggeredBy: string;
   readonly jobId?: string | undefined;
-}
-
-export interface BegunExecution {
-  readonly execution: string;
-  readonly entities: readonly string[];
-  readonly chains: readonly { readonly entity: string; readonly capture: string }[];
-  /** Entities that were asked for and are left out, because a catalog does not fit them. */
-  readonly paused: KeptContract["paused"];
-  readonly warnings: KeptContract["warnings"];
 }
 
 /**
@@ -75,11 +62,16 @@ export async function startExecution(context: Context, request: ExecutionRequest
     });
   }
   if (request.capture === "modified" && !dryRun) await assertBacked(context, requested);
-  const unknown = await assertKnown(context, sourceId, dryRun);
-  if (!dryRun) await noticeRestoredTarget(context, sourceId);
-  await registerEntities(target, sourceId, [...context.entities.values()], hashes);
-  await noteDefinitions(target, sourceId, [...context.entities.keys()]);
-  const contract = await keepContract(context, sourceId, requested, dryRun ? "plan" : "sync", request.capture);
+  const { contract, unknown } = await admit(context, sourceId, {
+    requested,
+    work: dryRun ? "plan" : "sync",
+    capture: request.capture,
+    define: async () => {
+      if (!dryRun) await noticeRestoredTarget(context, sourceId);
+      await registerEntities(target, sourceId, [...context.entities.values()], hashes);
+      await noteDefinitions(target, sourceId, [...context.entities.keys()]);
+    },
+  });
   const entities = contract.runnable;
   const names = entities.map((entity) => entity.name);
   const position = await sourcePosition(source);
@@ -128,7 +120,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
     if (choice.capture === "xmin" && work.length === 0) idle.push({ entity: entity.name, horizon: choice.from });
   }
 
-  const begun = await beginExecution(target, position, {
+  const execution = await begin(context, position, {
     kind: dryRun ? "plan" : "sync",
     source_id: sourceId,
     job_id: request.jobId ?? null,
@@ -147,18 +139,14 @@ export async function startExecution(context: Context, request: ExecutionRequest
     chains,
     // What a plan has not read, the next run still has to.
     idle: dryRun ? [] : idle,
-    brake: brakeOf(config),
-    parties: partiesOf(context),
     restored,
     promoted,
     shapes: [...shapes.values()].map(({ entity, target: here, source: there }) => ({ entity, target: here, source: there })),
     horizon_held: held ? { message: `${held.finding.message} ${held.finding.remedy}`, details: held.details } : null,
     contract: { paused: contract.paused, warnings },
   });
-  if (!dryRun) await context.cache.rememberExecution(begun.ordinal);
-  await sendPages(context, begun.dispatch);
   return {
-    execution: begun.execution,
+    execution,
     entities: names,
     chains: chains as { entity: string; capture: string }[],
     paused: contract.paused,
@@ -170,15 +158,6 @@ export async function startExecution(context: Context, request: ExecutionRequest
 async function noticeRestoredTarget({ target, cache, log }: Context, sourceId: number): Promise<void> {
   const remembered = await cache.recallExecution();
   if (await noticeTarget(target, sourceId, remembered)) log.error("target.restored", { remembered });
-}
-
-export function brakeOf(config: Context["config"]): Plan["brake"] {
-  return {
-    share: config.ISTHMUS_BRAKE_SHARE,
-    records: config.ISTHMUS_BRAKE_RECORDS,
-    overwriteShare: config.ISTHMUS_BRAKE_OVERWRITE_SHARE,
-    overwriteRecords: config.ISTHMUS_BRAKE_OVERWRITE_RECORDS,
-  };
 }
 
 interface ChainOptions {
@@ -216,17 +195,4 @@ async function chainsFor(
         ...(choice.digest ? [digestChain(context)] : []),
       ];
   }
-}
-
-export function selectEntities(context: Context, names: readonly string[] | undefined): Entity[] {
-  if (names === undefined) return [...context.entities.values()];
-  return [...new Set(names)].map((name) => {
-    const entity = context.entities.get(name);
-    if (!entity) {
-      throw new IsthmusError("NOT_FOUND", `There is no entity ${JSON.stringify(name.slice(0, 60))}.`, {
-        detail: { known: [...context.entities.keys()].sort() },
-      });
-    }
-    return entity;
-  });
 }

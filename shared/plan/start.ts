@@ -1,7 +1,8 @@
 import { IsthmusError } from "../errors.ts";
-import type { Context } from "../page/types.ts";
+import type { Context } from "../context.ts";
 import { startAdoption } from "./adopt.ts";
-import { startExecution, type BegunExecution } from "./plan.ts";
+import type { BegunExecution } from "./begin.ts";
+import { startExecution } from "./plan.ts";
 import { startSelection, type SelectionRequest } from "./plan-selection.ts";
 import { isSelection } from "./selective-sync.ts";
 

@@ -1,9 +1,20 @@
 import type { Config } from "../config.ts";
-import type { PageMessage, PageQueue, RefusedPage } from "../page/types.ts";
+import type { PageMessage } from "../target/sending.ts";
 import { flowControlKey } from "./installation.ts";
 import { MESSAGE_FORMAT } from "./message-format.ts";
 import { askQstash, type QstashAnswer } from "./qstash.ts";
-import { refusalOfAnswer, refusalOfEntry, refusalOfError } from "./refusal.ts";
+import { refusalOfAnswer, refusalOfEntry, refusalOfError, type Refusal } from "./refusal.ts";
+
+export interface PageQueue {
+  /** Sends within a few seconds or not at all. @returns what the queue did not accept: nothing is lost, the sweep sends it again. */
+  send(messages: readonly PageMessage[]): Promise<readonly RefusedPage[]>;
+}
+
+/** A message that the queue did not accept. */
+export interface RefusedPage {
+  readonly message: PageMessage;
+  readonly refusal: Refusal;
+}
 
 /**
  * Sends pages through QStash, all in one request. A message is deduplicated by chain, page and attempt: the same page

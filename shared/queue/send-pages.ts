@@ -1,16 +1,27 @@
+import type { Config } from "../config.ts";
+import type { Queryable } from "../db/connect.ts";
 import { describeError } from "../errors.ts";
-import type { Context, PageMessage } from "../page/types.ts";
-import { noteSends } from "../target/sending.ts";
+import { type PageMessage, noteSends } from "../target/sending.ts";
+import type { Log } from "../log.ts";
+import type { PageQueue } from "./page-queue.ts";
 import { describeRefusal } from "./refusal.ts";
+
+/** What sending needs of the context. */
+interface Sender {
+  readonly config: Pick<Config, "ISTHMUS_LEASE_SECONDS">;
+  readonly log: Log;
+  readonly queue: PageQueue;
+  readonly target: Queryable;
+}
 
 /**
  * Sends pages that are committed to be run. A queue that does not take them costs time, not pages: their chains' rows
  * tell that, and sync-tick sends them again.
  * @returns how many the queue has accepted.
  */
-export async function sendPages(context: Context, messages: readonly PageMessage[]): Promise<number> {
+export async function sendPages(sender: Sender, messages: readonly PageMessage[]): Promise<number> {
   if (messages.length === 0) return 0;
-  const { queue, target, config, log } = context;
+  const { queue, target, config, log } = sender;
   try {
     const refused = new Map((await queue.send(messages)).map(({ message, refusal }) => [message, describeRefusal(refusal)]));
     for (const [{ chain, page }, refusal] of refused) log.error("page.not_sent", { chain, page, ...refusal });

@@ -1,6 +1,7 @@
+import type { CatalogReading } from "../sql/catalog-reading.ts";
 import type { Queryable } from "../db/connect.ts";
 import { LC_MONETARY } from "../sql/money-scale.ts";
-import { behindDomains, holdsMoney } from "../sql/types.ts";
+import { behindDomains, holdsMoney } from "../sql/catalog-types.ts";
 import { queryOne } from "../db/query.ts";
 import { ELSEWHERE, type Elsewhere } from "../sql/elsewhere.ts";
 import { SOURCE_SHAPES, type SourceTableShape } from "./shapes.ts";
@@ -35,11 +36,6 @@ export interface SourceCatalog {
   readonly elsewhere?: Elsewhere;
 }
 
-/** A catalog, and its fingerprint; no catalog when it has the fingerprint that is known already. */
-export interface CatalogReading<Catalog> {
-  readonly fingerprint: string;
-  readonly catalog: Catalog | null;
-}
 export interface SourceReading extends CatalogReading<SourceCatalog> {
   /** Of each table, whether the catalog is known or not. */
   readonly shapes: Readonly<Record<string, SourceTableShape>>;

@@ -9,13 +9,6 @@ import type { KeyQuery } from "./keys.ts";
 import type { Scan, Written } from "./scan.ts";
 import { changedParameters, changedSql } from "../sql/xid.ts";
 
-/** What an entity consumes of a joined row. A row whose link is NULL belongs to no record, and nothing of it counts. */
-export interface JoinRow {
-  readonly id: string;
-  readonly link: string | null;
-  readonly digest: string | null;
-}
-
 /** Keyset page over the rows of a joined table. Gives JoinRow. */
 export function joinRows(join: ConsumedJoin, after: string | null, limit: number): KeyQuery {
   const key = `w.${ident(join.key)}`;

@@ -1,4 +1,4 @@
-import type { Shape } from "../target/entity-shapes.ts";
+import type { Shape, SourceShape } from "../sql/shape.ts";
 
 /** Of one table with its partitions and children: the identities of each column, and the files. */
 export interface SourceTableShape {
@@ -10,12 +10,6 @@ export interface SourceTableShape {
   readonly padded: Readonly<Record<string, readonly string[]>>;
   /** The other parts that have none of their own, of columns that have any. */
   readonly unpadded: Readonly<Record<string, readonly string[]>>;
-}
-
-/** What of its tables' shapes concerns an entity. */
-export interface SourceShape extends Shape {
-  /** Of each field that reads one column: which parts of its value are padded, as sync.fits_sql takes it. Nothing is known of the others. */
-  readonly padded: Readonly<Record<string, readonly string[]>>;
 }
 
 /** A name in the body of a function, and one in quotes. What stands in comments or texts counts, too: more is looked at than is called. */

@@ -2,7 +2,8 @@ import type { Queryable } from "../db/connect.ts";
 import { ident } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entity/define-entity.ts";
-import type { Claim, PageMessage } from "../page/types.ts";
+import type { Claim } from "./claims.ts";
+import type { PageMessage } from "./sending.ts";
 import { IF_FITTING } from "../sql/fitting.ts";
 
 export interface AdoptedPage {

@@ -1,6 +1,6 @@
 import { ELSEWHERE, type Elsewhere } from "../sql/elsewhere.ts";
 import { LC_MONETARY } from "../sql/money-scale.ts";
-import { behindDomains, holdsMoney } from "../sql/types.ts";
+import { behindDomains, holdsMoney } from "../sql/catalog-types.ts";
 
 export interface TargetCatalogColumn {
   /** As PostgreSQL writes it, without a length or a precision; what stands behind domains. */

@@ -1,7 +1,7 @@
 import type { Queryable } from "../db/connect.ts";
 import { query, queryOne } from "../db/query.ts";
 import { TARGET_CATALOG, type TargetCatalog } from "./catalog.ts";
-import type { CatalogReading } from "../source/catalog.ts";
+import type { CatalogReading } from "../sql/catalog-reading.ts";
 
 /** Something that a write to an application table sets off. */
 export interface SideEffect {

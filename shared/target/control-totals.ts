@@ -2,7 +2,8 @@ import type { Queryable } from "../db/connect.ts";
 import { ident, integerArray } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entity/define-entity.ts";
-import type { Claim, PageMessage } from "../page/types.ts";
+import type { Claim } from "./claims.ts";
+import type { PageMessage } from "./sending.ts";
 import { IF_FITTING } from "../sql/fitting.ts";
 import { BUCKET_BITS, type BucketTotals, moneyColumns, queryAmounts } from "../sql/amounts.ts";
 
@@ -13,7 +14,7 @@ export async function unsettledKeys(target: Queryable, entityId: number, entity:
     target,
     "target",
     `select source_record_id::text as id from public.sync_conflicts where entity_id = $1 and (state in ('waiting', 'open') or standing)
-     union select legacy_id::text from public.sync_pending_keys where entity_id = $1
+     union select legacy_id::text from public.sync_pending_keys where execution_id is null and entity_id = $1
      union select k::text from sync.edited_records($1::integer::smallint, array(select jsonb_array_elements_text($2::text::jsonb))) k`,
     [entityId, JSON.stringify(columns)],
   );

@@ -1,7 +1,8 @@
 import type { Queryable } from "../db/connect.ts";
 import { integerArray } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
-import type { Claim, PageMessage } from "../page/types.ts";
+import type { Claim } from "./claims.ts";
+import type { PageMessage } from "./sending.ts";
 import { IF_FITTING } from "../sql/fitting.ts";
 import { type Span, type Bucket, type KeyDigest, arraysOf } from "../sql/spans.ts";
 

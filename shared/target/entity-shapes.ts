@@ -1,15 +1,6 @@
 import type { Queryable } from "../db/connect.ts";
 import { query } from "../db/query.ts";
-import type { SourceShape } from "../source/shapes.ts";
-
-/**
- * Where values stand, by the numbers of the catalog: {column: {what: identity}}, and in which files. What changes rows without
- * writing them changes it.
- */
-export interface Shape {
-  readonly columns: Readonly<Record<string, Readonly<Record<string, string>>>>;
-  readonly files: Readonly<Record<string, string>>;
-}
+import type { Shape, SourceShape } from "../sql/shape.ts";
 
 export interface EntityShapes {
   readonly entity: string;

@@ -1,9 +1,9 @@
 import type { Queryable } from "../db/connect.ts";
 import { integerArray } from "../db/ident.ts";
 import { queryOne } from "../db/query.ts";
-import type { ConsumedJoin } from "../entity/consumed-joins.ts";
-import type { Claim, PageMessage } from "../page/types.ts";
-import type { JoinRow } from "../source/joins.ts";
+import type { ConsumedJoin, JoinRow } from "../entity/consumed-joins.ts";
+import type { Claim } from "./claims.ts";
+import type { PageMessage } from "./sending.ts";
 import { IF_FITTING } from "../sql/fitting.ts";
 
 /** The links, new and old, of rows that differ from what was consumed last, and how many records are listed for it already. */

@@ -2,6 +2,14 @@ import type { Queryable } from "../db/connect.ts";
 import { query } from "../db/query.ts";
 import { keysBehind, keysUpTo, type KeyRange } from "../sql/key-range.ts";
 
+export interface RecordId {
+  readonly entity: string;
+  readonly legacyId: string;
+}
+export interface MappedRecord extends RecordId {
+  readonly uuid: string;
+}
+
 export interface Mapping {
   readonly entity: string;
   readonly legacyId: string;

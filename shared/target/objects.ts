@@ -13,6 +13,11 @@ export interface FoundObject {
   readonly byDefault: readonly string[];
 }
 
+/** A thing of ours as the release declares it, and the file of supabase/ where it stands; null: PostgreSQL makes it by itself. */
+export interface DeclaredObject extends Pick<FoundObject, "object" | "digest" | "rights"> {
+  readonly file: string | null;
+}
+
 export interface FoundObjects {
   /** The version that the database says of itself, read where it stands. null: it says none. */
   readonly version: string | null;

@@ -1,41 +1,61 @@
-import type { addressesOf, Queryable } from "../db/connect.ts";
+import type { Queryable } from "../db/connect.ts";
 import { integerArray } from "../db/ident.ts";
 import { query, queryOne } from "../db/query.ts";
-import type {
-  Claim,
-  CommittedPage,
-  Delivery,
-  Dependant,
-  Issue,
-  LoadRecord,
-  NoClaim,
-  PageMessage,
-  PendingKey,
-  Warning,
-} from "../page/types.ts";
+import type { Claim } from "./claims.ts";
+import type { PageMessage } from "./sending.ts";
+import type { PendingKey } from "./pending-keys.ts";
 import { IF_FITTING } from "../sql/fitting.ts";
 
-/**
- * Claims the next page of a chain under a new lease. A later attempt of the message that has the lease takes the page over.
- * `addresses`: where this installation looks for the databases.
- * @throws IsthmusError TARGET_UNKNOWN, SOURCE_UNKNOWN, SCHEMA_OUTDATED, SCHEMA_AHEAD.
- */
-export async function claimPage(
-  target: Queryable,
-  message: PageMessage & { readonly delivery?: Delivery },
-  leaseSeconds: number,
-  addresses: ReturnType<typeof addressesOf>,
-): Promise<Claim | NoClaim> {
-  const row = await queryOne<{ claim: Claim | NoClaim }>(
-    target,
-    "target",
-    `select sync.claim_page($1, $2, $3, $4::text::jsonb, $5, $6) as claim ${IF_FITTING}`,
-    [
-      ...[message.chain, message.page, leaseSeconds, JSON.stringify(addresses)],
-      ...[message.delivery?.id ?? null, message.delivery?.attempt ?? null],
-    ],
-  );
-  return row.claim;
+/** A record that refers to a selected one. */
+export interface Dependant {
+  readonly entity: string;
+  readonly k: string;
+}
+
+/** A record ready to load, with its key, UUID and raw codes. */
+export interface LoadRecord {
+  readonly _key: string;
+  readonly _uuid: string | null;
+  readonly _raw: Readonly<Record<string, string | null>> | null;
+  /** Hash of the record as the source has it. */
+  readonly _digest: string | null;
+  /** Legacy ids of records on the same page without which it does not land, by the field that refers to them. */
+  readonly _together?: Readonly<Record<string, string>>;
+  /** Target column → text. */
+  readonly _values: Readonly<Record<string, string | null>>;
+}
+
+/** A record that does not land with this page. */
+export interface Issue {
+  readonly k: string;
+  readonly state: "waiting" | "open";
+  readonly type: "foreign_key_violation" | "business_rule_violation" | "schema_mismatch" | "uuid_mapping_conflict";
+  readonly field: string | null;
+  readonly rule: string;
+  readonly remedy: string;
+  readonly data: Readonly<Record<string, unknown>>;
+  /** What has the record read again; default: parent, rule or source, by what stops it. */
+  readonly retry?: "source" | "target";
+  readonly parent?: string;
+  readonly parentId?: string;
+  /** Hash of the record as the source has it. */
+  readonly digest?: string | null;
+}
+
+/** A record that lands although it breaks a rule. */
+export interface Warning {
+  readonly k: string;
+  readonly rule: string;
+}
+
+export interface CommittedPage {
+  readonly counts: Readonly<
+    Record<"inserted" | "updated" | "unchanged" | "deleted" | "waiting" | "in_conflict" | "waived", number>
+  >;
+  /** Legacy ids of the records that landed for the first time. */
+  readonly landed: readonly string[];
+  readonly surplus: number;
+  readonly dispatch: readonly PageMessage[];
 }
 
 /** How often records of the slots of a page's records were committed: what is read later is at least as new as these commits. */
@@ -157,30 +177,4 @@ export async function commitPage(target: Queryable, claim: Claim, sent: SentPage
     [claim.chain.id, claim.chain.lease, sent.records, sent.issues, JSON.stringify(facts)],
   );
   return row.page;
-}
-
-/** What becomes of a page that ended with an error: tried again after a pause, at once with fewer records, or its chain fails. */
-export type GivenBack = { readonly retrySeconds: number | null } | { readonly pageSize: number; readonly leaseSeconds: number };
-
-/** Gives a page back after an error. Returns what can run now. */
-export async function giveBackPage(target: Queryable, claim: Claim, error: object, given: GivenBack): Promise<PageMessage[]> {
-  const [seconds, size] = "pageSize" in given ? [given.leaseSeconds, given.pageSize] : [given.retrySeconds, null];
-  const row = await queryOne<{ messages: PageMessage[] }>(
-    target,
-    "target",
-    "select sync.give_back_page($1, $2, $3::text::jsonb, $4, $5) as messages",
-    [claim.chain.id, claim.chain.lease, JSON.stringify(error), seconds, size],
-  );
-  return row.messages;
-}
-
-/** The chain's open page, or nothing when it is closed: how an unknown outcome of a commit is settled. */
-export async function openPage(target: Queryable, chain: string): Promise<PageMessage | undefined> {
-  const rows = await query<{ chain: string; page: number; execution: string }>(
-    target,
-    "target",
-    "select id as chain, page, execution_id as execution from public.sync_chains where id = $1 and state = 'open'",
-    [chain],
-  );
-  return rows[0];
 }

@@ -3,9 +3,9 @@ import type { Queryable } from "../db/connect.ts";
 import { query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entity/define-entity.ts";
 import { ruleName } from "../entity/rules.ts";
-import type { PageMessage } from "../page/types.ts";
+import type { PageMessage } from "./sending.ts";
 import type { EntityShapes } from "./entity-shapes.ts";
-import type { SourcePosition } from "../source/position.ts";
+import type { SourcePosition } from "../sql/position.ts";
 import { IF_FITTING } from "../sql/fitting.ts";
 
 export interface Checkpoint {
@@ -137,7 +137,8 @@ export async function checkpoints(target: Queryable, sourceId: number): Promise<
   );
 }
 
-export interface Plan {
+/** An execution to begin, with its first chains. */
+export interface NewExecution {
   /** `release` reads what is pending, `adopt` takes ids over: neither compares both sides or moves a checkpoint. `plan`: dry run. */
   readonly kind: "sync" | "plan" | "release" | "adopt";
   readonly source_id: number;
@@ -173,7 +174,8 @@ export interface Plan {
   readonly contract?: { readonly paused: readonly object[]; readonly warnings: readonly object[] };
 }
 
-export interface BegunPlan {
+/** An execution that has begun, and its first messages. */
+export interface Begun {
   readonly execution: string;
   /** Counts executions. */
   readonly ordinal: number;
@@ -181,12 +183,16 @@ export interface BegunPlan {
 }
 
 /** Begins the execution at the source's position, in one statement. @throws IsthmusError EXECUTION_ACTIVE. */
-export async function beginExecution(target: Queryable, { xmin, xmax, ...node }: SourcePosition, plan: Plan): Promise<BegunPlan> {
-  const row = await queryOne<{ begun: BegunPlan }>(
+export async function beginExecution(
+  target: Queryable,
+  { xmin, xmax, ...node }: SourcePosition,
+  execution: NewExecution,
+): Promise<Begun> {
+  const row = await queryOne<{ begun: Begun }>(
     target,
     "target",
     `select sync.begin_execution($1::text::jsonb) as begun ${IF_FITTING}`,
-    [JSON.stringify({ ...plan, ...node, horizon: xmin, snapshot_xmax: xmax })],
+    [JSON.stringify({ ...execution, ...node, horizon: xmin, snapshot_xmax: xmax })],
   );
   return row.begun;
 }

@@ -1,8 +1,8 @@
 import type { Queryable } from "../db/connect.ts";
 import { query, queryOne } from "../db/query.ts";
-import type { Claim, PageMessage, RecordId } from "../page/types.ts";
-import type { Mapping } from "./mappings.ts";
-import { pageOfKeys, type FoundKey } from "./pending-keys.ts";
+import type { Claim } from "./claims.ts";
+import type { PageMessage } from "./sending.ts";
+import type { RecordId, Mapping } from "./mappings.ts";
 import { IF_FITTING } from "../sql/fitting.ts";
 
 /** Of these records, those that the dry run has planned to land or to delete. */
@@ -19,20 +19,6 @@ export async function findPlanned(target: Queryable, claim: Claim, keys: readonl
                             where r.execution_id = $2 and r.entity_id = e.id and r.legacy_id = k."legacyId" and r.lands is not null limit 1) r`,
     [claim.source.id, claim.execution.id, JSON.stringify(keys)],
   );
-}
-
-/** The next keys that the dry run looks at once more, as pendingKeys has them. */
-export async function plannedKeys(
-  target: Queryable,
-  execution: string,
-  entityId: number,
-  after: string | null,
-  limit: number,
-  upTo: string | null,
-): Promise<FoundKey[]> {
-  const owner = { execution_id: execution, entity_id: entityId };
-  const { text, parameters } = pageOfKeys("public.sync_planned_keys", owner, after, limit, upTo);
-  return query(target, "target", text, parameters);
 }
 
 /** Writes the report of one entity and forgets up to `rows` of its planned records. */

@@ -30,7 +30,7 @@ export async function entitiesWithPendingKeys(target: Queryable, sourceId: numbe
     `select e.entity_type as entity
        from public.sync_entities e
       where e.source_id = $1 and e.adoption_epoch > 0
-        and exists (select from public.sync_pending_keys k where k.entity_id = e.id and not k.gone)
+        and exists (select from public.sync_pending_keys k where k.execution_id is null and k.entity_id = e.id and not k.gone)
         -- After a page of such keys made no progress, the pauses grow: an hour, two, four, ... a day.
         and not exists (select from public.sync_alerts a
                          where a.entity_id = e.id and a.kind = 'page_stalled' and a.closed_at is null and a.details ->> 'capture' = 'keys'

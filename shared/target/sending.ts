@@ -1,7 +1,17 @@
 import type { Queryable } from "../db/connect.ts";
 import { query, queryOne } from "../db/query.ts";
 import type { DescribedError } from "../errors.ts";
-import type { PageMessage } from "../page/types.ts";
+
+/** The message that triggers a page: ids only. */
+export interface PageMessage {
+  readonly execution: string;
+  readonly chain: string;
+  readonly page: number;
+  /** Which attempt to send this page: a repeated id would be swallowed by the queue's deduplication. */
+  readonly sends?: number | undefined;
+  /** MESSAGE_FORMAT of whoever sent it; undefined: a person did. */
+  readonly format?: number | undefined;
+}
 
 /** What the queue said of a message. */
 export interface SendNote extends PageMessage {

@@ -1,6 +1,6 @@
 import { Cron } from "croner";
 import { describeError, describeIssues, ERRORS, IsthmusError } from "../errors.ts";
-import type { Context } from "../page/types.ts";
+import type { Context } from "../context.ts";
 import { failJob, putOffJob, setNextExecution, takeDueJobs, type DueJob } from "../target/jobs.ts";
 import { selectiveSync, type SelectiveSyncConfig } from "../plan/selective-sync.ts";
 import { start } from "../plan/start.ts";

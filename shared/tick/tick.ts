@@ -1,18 +1,14 @@
 import { describeError } from "../errors.ts";
-import type { Context } from "../page/types.ts";
+import type { Context } from "../context.ts";
 import { sendPages } from "../queue/send-pages.ts";
 import { settleCancelled, stopStalled } from "../target/ends.ts";
-import { lookAtShapes } from "../target/entity-shapes.ts";
-import { beginExecution, beginSource, checkpoints } from "../target/plan.ts";
-import { advanceExecutions, entitiesWithPendingKeys, releaseWaiting, tendQueue } from "../target/release.ts";
+import { beginSource } from "../target/plan.ts";
+import { advanceExecutions, tendQueue } from "../target/release.ts";
 import { forgetClosedPlans } from "../target/planned-records.ts";
 import { overduePages, tellRefusedSends, tellRetriedPages, tellUnrunPages } from "../target/sending.ts";
-import { sourcePosition } from "../source/position.ts";
 import { beginTick, endTick, undelivered } from "../target/ticks.ts";
-import { holdsWhatWasRead } from "../plan/choose-capture.ts";
-import { keepContract } from "../contract/keep-contract.ts";
-import { assertKnown, partiesOf, isAtHome } from "../contract/identities.ts";
-import { brakeOf } from "../plan/plan.ts";
+import { isAtHome } from "../contract/identities.ts";
+import { startRelease } from "../plan/start-release.ts";
 import { FORGET_ROWS } from "../page/report-plan.ts";
 import { startDueJobs } from "./start-jobs.ts";
 import { watchDeadLetters, watchRefusals } from "./watch-deliveries.ts";
@@ -65,7 +61,7 @@ export async function tick(
   const resent = await part("sweep", () => sweep(context), 0);
   const started = await part("jobs", () => startDueJobs(context), []);
   await part("queue", () => tend(context), undefined);
-  const released = await part("release", () => release(context), []);
+  const released = await part("release", () => startRelease(context), []);
   // These ask QStash every few minutes: a tick in which they do not is no success of theirs.
   if (!(await part("refusals", () => asSource(context, watchRefusals), true))) idle.push("refusals");
   if (!(await part("deliveries", () => asSource(context, watchDeadLetters), true))) idle.push("deliveries");
@@ -130,38 +126,6 @@ async function asSource<T>(context: Context, look: (context: Context, sourceId: 
 async function tellUndelivered({ target, log }: Context): Promise<void> {
   const message = await undelivered(target);
   if (message !== null) log.error("alerts.undelivered", { message });
-}
-
-/** Waiting records whose parents have landed since, outside of any running execution. */
-async function release(context: Context): Promise<string[]> {
-  const { target, source, config } = context;
-  const sourceId = await beginSource(target, config.SOURCE_NAME);
-  await releaseWaiting(target, sourceId);
-  const pending = (await entitiesWithPendingKeys(target, sourceId)).flatMap((name) => context.entities.get(name) ?? []);
-  if (pending.length === 0) return [];
-  await assertKnown(context, sourceId);
-  const { runnable, sourceShapes } = await keepContract(context, sourceId, pending, "sync", "keys");
-  const position = await sourcePosition(source);
-  const known = new Map((await checkpoints(target, sourceId)).map((checkpoint) => [checkpoint.entity, checkpoint]));
-  // Another source, or an older state of it, is for an execution that reads everything.
-  const entities = runnable.map((entity) => entity.name).filter((name) => holdsWhatWasRead(known.get(name), position));
-  if (entities.length === 0) return [];
-  await lookAtShapes(target, sourceId, entities, sourceShapes);
-  const begun = await beginExecution(target, position, {
-    kind: "release",
-    source_id: sourceId,
-    job_id: null,
-    triggered_by: "release",
-    request: { entities, page_size: config.ISTHMUS_PAGE_SIZE },
-    entities,
-    page_size: config.ISTHMUS_PAGE_SIZE,
-    chains: [],
-    idle: [],
-    brake: brakeOf(config),
-    parties: partiesOf(context),
-  });
-  await sendPages(context, begun.dispatch);
-  return entities;
 }
 
 async function guarded<T>(

@@ -1,5 +1,5 @@
 import { describeError } from "../errors.ts";
-import type { Context } from "../page/types.ts";
+import type { Context } from "../context.ts";
 import { query } from "../db/query.ts";
 import { closeAlert, openAlert, sourceRefused } from "../target/sending.ts";
 

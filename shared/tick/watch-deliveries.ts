@@ -1,4 +1,4 @@
-import type { Context } from "../page/types.ts";
+import type { Context } from "../context.ts";
 import { countStatuses, deadLetters, failedDeliveries, knowsSigningKeys, type FailedDeliveries } from "../queue/deliveries.ts";
 import { closeAlert, lookAtDeadLetters, newDeadLetters, noteDeadLetters, openAlert, unclaimedChains } from "../target/sending.ts";
 

@@ -1,5 +1,5 @@
 import { Cron } from "croner";
-import type { Context } from "../page/types.ts";
+import type { Context } from "../context.ts";
 import { tellWork, workAt, type Told, type WatchedJob, type Work } from "../target/work.ts";
 
 const MINUTE = 60_000;

@@ -1,6 +1,7 @@
 import { startAdoption } from "../../shared/plan/adopt.ts";
 import type { Sql } from "../../shared/db/connect.ts";
-import type { Context, PageOutcome } from "../../shared/page/types.ts";
+import type { Context } from "../../shared/context.ts";
+import type { PageOutcome } from "../../shared/page/page-outcome.ts";
 import { overduePages } from "../../shared/target/sending.ts";
 import type { InProcess } from "./in-process.ts";
 

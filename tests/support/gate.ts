@@ -1,5 +1,5 @@
 import type { Sql, Transaction } from "../../shared/db/connect.ts";
-import type { Context } from "../../shared/page/types.ts";
+import type { Context } from "../../shared/context.ts";
 
 /** Statements of a page, on both sides, what a scan asks of the source first included: no step of it lies beyond. Its commit is one. */
 export const PAGE_STATEMENTS = 8;

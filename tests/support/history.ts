@@ -1,6 +1,8 @@
 import type { Sql } from "postgres";
 import type { IsthmusError } from "../../shared/errors.ts";
-import type { Context, PageMessage, PageOutcome } from "../../shared/page/types.ts";
+import type { Context } from "../../shared/context.ts";
+import type { PageMessage } from "../../shared/target/sending.ts";
+import type { PageOutcome } from "../../shared/page/page-outcome.ts";
 import { Gate, gated } from "./gate.ts";
 import { assertKept, NOTHING_WRONG, reports, wronglyLeft, type Ended, type HistoryCapture } from "./history-oracle.ts";
 import type { History, Node, Step } from "./history-steps.ts";

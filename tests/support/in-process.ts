@@ -1,16 +1,17 @@
 import { loadLegacy } from "../../clinic/dataset/load.ts";
 import { installation as clinic } from "../../clinic/installation.ts";
-import { createContext } from "../../shared/context.ts";
+import { createContext, type Context } from "../../shared/context.ts";
 import type { Installation } from "../../shared/entity/installation.ts";
 import type { Entity } from "../../shared/entity/define-entity.ts";
 import { definitionHash } from "../../shared/entity/validate-registry.ts";
-import type { BegunExecution } from "../../shared/plan/plan.ts";
+import type { BegunExecution } from "../../shared/plan/begin.ts";
 import type { SelectionRequest } from "../../shared/plan/plan-selection.ts";
 import { start as startSync } from "../../shared/plan/start.ts";
 import { validate } from "../../shared/page/validate.ts";
 import { createLog } from "../../shared/log.ts";
 import { runPage } from "../../shared/page/run-page.ts";
-import type { Context, PageMessage, PageOutcome } from "../../shared/page/types.ts";
+import type { PageMessage } from "../../shared/target/sending.ts";
+import type { PageOutcome } from "../../shared/page/page-outcome.ts";
 import { clearSocket } from "./sockets.ts";
 import { createTestSource, createTestTarget, readerUrl, workerUrl, type TestDatabase } from "./databases.ts";
 

@@ -1,6 +1,7 @@
 import type { Entity } from "../../shared/entity/define-entity.ts";
 import { offices } from "../../clinic/entities/offices.ts";
-import type { Context, PageOutcome } from "../../shared/page/types.ts";
+import type { Context } from "../../shared/context.ts";
+import type { PageOutcome } from "../../shared/page/page-outcome.ts";
 import { createPipeline, type Pipeline } from "./pipeline.ts";
 import type { TestDatabase } from "./databases.ts";
 

@@ -1,10 +1,11 @@
 import type { Sql as AdminSql } from "postgres";
 import type { Sql } from "../../shared/db/connect.ts";
 import { offices } from "../../clinic/entities/offices.ts";
-import type { Context, PageMessage, PageOutcome } from "../../shared/page/types.ts";
+import type { Context } from "../../shared/context.ts";
+import { type PageMessage, overduePages } from "../../shared/target/sending.ts";
+import type { PageOutcome } from "../../shared/page/page-outcome.ts";
 import { sendPages } from "../../shared/queue/send-pages.ts";
 import { stopStalled } from "../../shared/target/ends.ts";
-import { overduePages } from "../../shared/target/sending.ts";
 import { readerUrl, workerUrl, type TestDatabase } from "./databases.ts";
 import { Killed, seedOffices } from "./limits.ts";
 import { createPipeline, type Pipeline } from "./pipeline.ts";

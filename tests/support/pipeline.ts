@@ -1,4 +1,5 @@
-import type { PageMessage, PageOutcome } from "../../shared/page/types.ts";
+import type { PageMessage } from "../../shared/target/sending.ts";
+import type { PageOutcome } from "../../shared/page/page-outcome.ts";
 import { createInProcess, type InProcess } from "./in-process.ts";
 import { createSeeds, type Seeds } from "./legacy-seeds.ts";
 

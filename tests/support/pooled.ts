@@ -1,5 +1,6 @@
 import { connect } from "../../shared/db/connect.ts";
-import type { Context, PageOutcome } from "../../shared/page/types.ts";
+import type { Context } from "../../shared/context.ts";
+import type { PageOutcome } from "../../shared/page/page-outcome.ts";
 import { describeError } from "../../shared/errors.ts";
 import { readerUrl, workerUrl } from "./databases.ts";
 import { seedOffices, toItsEnd } from "./limits.ts";

@@ -45,7 +45,7 @@ begin
    where id = p_conflict;
   insert into public.sync_pending_keys (entity_id, legacy_id, reason)
   values (v_entity.id, v_conflict.source_record_id, 'adopted')
-  on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+  on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
 end
 $$;
 comment on function sync.adopt_as(uuid, uuid) is

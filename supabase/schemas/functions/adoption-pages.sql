@@ -63,7 +63,7 @@ begin
   )
   insert into public.sync_pending_keys (entity_id, legacy_id, reason)
   select p_entity.id, source_record_id, 'adopted' from settled order by source_record_id
-  on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+  on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
 end
 $$;
 comment on function sync.keep_verdicts(public.sync_entities, public.sync_chains, bigint) is

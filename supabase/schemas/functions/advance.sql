@@ -28,14 +28,14 @@ begin
      where e.source_id = p_execution.source_id and e.entity_type = any (p_execution.entities) order by e.id
   loop
     if p_execution.dry_run then
-      select count(*), max(generation) into v_gone, v_up_to from public.sync_planned_keys k
+      select count(*), max(generation) into v_gone, v_up_to from public.sync_pending_keys k
        where k.execution_id = p_execution.id and k.entity_id = v_entity.id and k.gone;
     else
       -- A delete that was refused before, and is only asked about again, does not count: nothing was read when that was queued.
       select count(*) filter (where not exists (
                select from public.sync_conflicts c where c.entity_id = k.entity_id and c.source_record_id = k.legacy_id and c.state = 'open' and c.source_digest is null)),
              max(generation)
-        into v_gone, v_up_to from public.sync_pending_keys k where k.entity_id = v_entity.id and k.gone;
+        into v_gone, v_up_to from public.sync_pending_keys k where k.execution_id is null and k.entity_id = v_entity.id and k.gone;
     end if;
     continue when v_up_to is null;
     v_chains := v_chains || jsonb_build_object('id', v_entity.id, 'up_to', v_up_to);
@@ -83,8 +83,9 @@ begin
     from public.sync_entities e
    where e.source_id = v_execution.source_id and e.entity_type = any (v_execution.entities)
      and case when v_execution.dry_run
-           then exists (select from public.sync_planned_keys k where k.execution_id = p_execution and k.entity_id = e.id and not k.gone)
-           else e.adoption_epoch > 0 and exists (select from public.sync_pending_keys k where k.entity_id = e.id and not k.gone) end
+           then exists (select from public.sync_pending_keys k where k.execution_id = p_execution and k.entity_id = e.id and not k.gone)
+           else e.adoption_epoch > 0 and exists (
+             select from public.sync_pending_keys k where k.execution_id is null and k.entity_id = e.id and not k.gone) end
      and not exists (select from public.sync_chains c where c.execution_id = p_execution and c.capture = 'adopt')
      and not exists (select from public.sync_chains c
                       where c.execution_id = p_execution and c.entity_id = e.id and c.state <> 'done')

@@ -125,32 +125,23 @@ begin
   if p_plan ->> 'kind' = 'sync' then
     -- What was held back, or left over, may have come back since: it is looked at once more before it is deleted.
     update public.sync_pending_keys k set gone = false from public.sync_entities e
-     where e.id = k.entity_id and e.source_id = v_source.id and e.entity_type = any (v_entities) and k.gone;
+     where e.id = k.entity_id and e.source_id = v_source.id and e.entity_type = any (v_entities) and k.execution_id is null and k.gone;
   end if;
   if v_dry_run then
     -- A run would read these too.
-    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+    insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason)
     select v_execution.id, k.entity_id, k.legacy_id, k.reason
       from public.sync_pending_keys k join public.sync_entities e on e.id = k.entity_id
-     where e.source_id = v_source.id and e.entity_type = any (v_entities);
+     where e.source_id = v_source.id and e.entity_type = any (v_entities) and k.execution_id is null;
   end if;
 
-  if v_dry_run then
-    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
-    select v_execution.id, e.id, r.k, r.reason
-      from jsonb_to_recordset(p_plan -> 'requested') as r (entity text, k bigint, reason text)
-      join public.sync_entities e on e.source_id = v_source.id and e.entity_type = r.entity
-     order by e.id, r.k
-    on conflict (execution_id, entity_id, legacy_id) do update set reason = excluded.reason, gone = false;
-  else
-    insert into public.sync_pending_keys as k (entity_id, legacy_id, reason)
-    select e.id, r.k, r.reason
-      from jsonb_to_recordset(p_plan -> 'requested') as r (entity text, k bigint, reason text)
-      join public.sync_entities e on e.source_id = v_source.id and e.entity_type = r.entity
-     order by e.id, r.k
-    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false,
-       reason = case when k.reason = 'dependants' then k.reason else excluded.reason end;
-  end if;
+  insert into public.sync_pending_keys as k (execution_id, entity_id, legacy_id, reason)
+  select case when v_dry_run then v_execution.id end, e.id, r.k, r.reason
+    from jsonb_to_recordset(p_plan -> 'requested') as r (entity text, k bigint, reason text)
+    join public.sync_entities e on e.source_id = v_source.id and e.entity_type = r.entity
+   order by e.id, r.k
+  on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false,
+     reason = case when k.reason = 'dependants' then k.reason else excluded.reason end;
 
   -- Nothing was written there since the last horizon: the plan itself has looked.
   update public.sync_checkpoints k

@@ -39,7 +39,7 @@ begin
       when exists (select from public.uuid_mappings_enhanced m
                     where m.source_id = v_source and m.entity_type = v_entity and m.legacy_id = v_record and m.sync_status = 'active') then 'landed'
       when v_removed then 'removed'
-      when exists (select from public.sync_pending_keys k where k.entity_id = v_at and k.legacy_id = v_record and not k.gone) then 'asked'
+      when exists (select from public.sync_pending_keys k where k.execution_id is null and k.entity_id = v_at and k.legacy_id = v_record and not k.gone) then 'asked'
       else 'missing' end;
   end if;
   return jsonb_strip_nulls(jsonb_build_object('kind', v_kind, 'entity', v_entity, 'legacyId', v_record::text, 'rule', v_found.rule,

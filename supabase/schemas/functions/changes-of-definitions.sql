@@ -81,8 +81,9 @@ begin
       update public.sync_checkpoints set definition_hash = 'reread' where source_id = v_entity.source_id and entity_type = v_entity.entity_type;
     end if;
     delete from public.sync_pending_keys k
-     where k.entity_id = v_entity.id and k.legacy_id = any (array(
-       select p.legacy_id from public.sync_pending_keys p where p.entity_id = v_entity.id order by p.legacy_id limit p_rows for update skip locked));
+     where k.execution_id is null and k.entity_id = v_entity.id and k.legacy_id = any (array(
+       select p.legacy_id from public.sync_pending_keys p where p.execution_id is null and p.entity_id = v_entity.id
+        order by p.execution_id, p.legacy_id limit p_rows for update skip locked));
   end loop;
 end
 $$;

@@ -59,7 +59,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
   -- Whoever was to read it already compares the texts in a commit after this one.
   insert into public.sync_pending_keys (entity_id, legacy_id, reason, generation)
   select distinct p_entity.id, k, 'decided', 0 from pg_catalog.unnest(p_keys) k order by k
-  on conflict (entity_id, legacy_id) do nothing;
+  on conflict (entity_id, execution_id, legacy_id) do nothing;
 $$;
 comment on function sync.read_for_text(public.sync_entities, bigint[]) is
   'Has records read again of which a decision has written the source''s value: what the next execution reads has its text, too.';

@@ -127,9 +127,6 @@ begin
   v_entity := sync.with_types(v_entity);
   select dry_run into v_dry from public.sync_executions where id = v_chain.execution_id for no key update;
   if v_dry then
-    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
-    select v_chain.execution_id, v_entity.id, k, 'digest' from unnest(p_keys) k order by k
-    on conflict (execution_id, entity_id, legacy_id) do update set generation = default, gone = false;
     perform sync.plan_found(v_chain.execution_id, v_entity, p_mapped);
   else
     perform sync.map_found(v_entity, p_mapped);
@@ -138,10 +135,10 @@ begin
      where s.entity_id = v_entity.id and s.legacy_id = any (array(select e::bigint from jsonb_array_elements_text(p_found -> 'edited') e)) and s.written_by is not null
        and not exists (select from public.sync_entity_shapes h cross join lateral jsonb_each(h.reshaped) r
                         where h.entity_id = v_entity.id and s.synced_at < (r.value ->> 'at')::timestamptz);
-    insert into public.sync_pending_keys (entity_id, legacy_id, reason)
-    select v_entity.id, k, 'digest' from unnest(p_keys) k order by k
-    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   end if;
+  insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason)
+  select case when v_dry then v_chain.execution_id end, v_entity.id, k, 'digest' from unnest(p_keys) k order by k
+  on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   insert into public.sync_reports as r (execution_id, kind, body)
   values (v_chain.execution_id, 'digest:' || v_entity.entity_type, sync.merge_found(null, p_found))
   on conflict (execution_id, kind, round) do update set body = sync.merge_found(r.body, p_found);

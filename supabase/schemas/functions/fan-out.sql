@@ -17,8 +17,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                 from (select new as l from differing where new is not null
                        union select old from differing where old is not null) x),
     'listed', case
-      when p_plan is null then (select count(*) from public.sync_pending_keys where entity_id = p_entity_id and reason = 'fan_out')
-      else (select count(*) from public.sync_planned_keys
+      when p_plan is null then (select count(*) from public.sync_pending_keys
+                               where execution_id is null and entity_id = p_entity_id and reason = 'fan_out')
+      else (select count(*) from public.sync_pending_keys
              where execution_id = p_plan and entity_id = p_entity_id and reason = 'fan_out') end)
 $$;
 comment on function sync.compare_join_rows(smallint, integer, bigint[], bigint[], bigint[], uuid) is
@@ -125,14 +126,14 @@ begin
   if p_page -> 'range' <> 'null' then
     perform from public.sync_executions where id = v_chain.execution_id for no key update;
     delete from public.sync_pending_keys
-     where entity_id = v_entity.id and reason = 'fan_out'
+     where execution_id is null and entity_id = v_entity.id and reason = 'fan_out'
        and legacy_id between (p_page -> 'range' ->> 'lowest')::bigint and (p_page -> 'range' ->> 'highest')::bigint;
     perform sync.add_range(v_chain, p_page -> 'range');
   elsif cardinality(p_keys) > 0 then
     perform from public.sync_executions where id = v_chain.execution_id for no key update;
     insert into public.sync_pending_keys (entity_id, legacy_id, reason)
     select v_entity.id, k, 'fan_out' from sync.keys_to_list(v_chain, p_keys) k
-    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+    on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   end if;
   if v_full or p_page -> 'range' <> 'null' then
     -- From here on the digests are ahead of the records. Only the commit that closes the entity's last chain says otherwise.

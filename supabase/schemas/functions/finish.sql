@@ -76,7 +76,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
        -- The same kind of page has come through. Other keys than those of the page tell nothing of them: none of these may be left.
        or exists (select from public.sync_chains c where c.execution_id = x.id and c.entity_id = a.entity_id and c.capture::text = a.subject)
          and (a.subject <> 'keys' or not exists (
-           select from public.sync_pending_keys k where k.entity_id = a.entity_id and not k.gone and k.requested_at <= a.last_seen_at)))))
+           select from public.sync_pending_keys k where k.execution_id is null and k.entity_id = a.entity_id and not k.gone and k.requested_at <= a.last_seen_at)))))
 $$;
 comment on function sync.close_stalled_alerts(uuid) is 'Closes the alerts about pages that made no progress, of entities that have come through.';
 
@@ -153,7 +153,7 @@ begin
       from public.sync_executions x join public.sync_entities e on e.source_id = x.source_id and e.entity_type = any (x.entities)
      where x.id = p_execution and not x.dry_run and x.request ->> 'capture' is distinct from 'modified' and b.entity_id = e.id and b.closed_at is null
        and exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'validate')
-       and not exists (select from public.sync_pending_keys k where k.entity_id = e.id and k.gone);
+       and not exists (select from public.sync_pending_keys k where k.execution_id is null and k.entity_id = e.id and k.gone);
     perform sync.close_alerts(array(
       select a.id from public.sync_alerts a
        where a.kind = 'brake' and a.closed_at is null

@@ -148,10 +148,10 @@ begin
         cross join lateral (select m.legacy_id, m.entity_uuid from public.uuid_mappings_enhanced m
                              where m.entity_type = $2 and m.entity_uuid = t.id and m.source_id = $1 limit 1) m
         cross join lateral (select from public.sync_pending_keys k
-                             where k.entity_id = $4 and k.legacy_id = m.legacy_id and k.gone and k.generation <= $5 limit 1) gone)
+                             where k.execution_id is null and k.entity_id = $4 and k.legacy_id = m.legacy_id and k.gone and k.generation <= $5 limit 1) gone)
     select k.legacy_id, k.generation, k.reason
       from (select family.legacy_id from family limit $6) f
-      cross join lateral (select k.* from public.sync_pending_keys k where k.entity_id = $4 and k.legacy_id = f.legacy_id limit 1) k
+      cross join lateral (select k.* from public.sync_pending_keys k where k.execution_id is null and k.entity_id = $4 and k.legacy_id = f.legacy_id limit 1) k
      where f.legacy_id <> all ($3)
   $q$, v_refers) using v_entity.source_id, v_entity.entity_type, p_keys, v_entity.id, p_up_to, p_limit;
 end

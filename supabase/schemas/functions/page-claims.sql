@@ -162,7 +162,7 @@ begin
   end if;
   if p_error ->> 'code' = 'SELECTION_TOO_LARGE' then
     -- Asked for without them, or every later execution would fail on it.
-    update public.sync_pending_keys set reason = 'requested' where entity_id = v_chain.entity_id and reason = 'dependants';
+    update public.sync_pending_keys set reason = 'requested' where execution_id is null and entity_id = v_chain.entity_id and reason = 'dependants';
   end if;
   v_dispatch := array(select sync.advance_execution(v_chain.execution_id));
   return (select coalesce(jsonb_agg(jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id)), '[]')

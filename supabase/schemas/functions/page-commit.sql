@@ -37,20 +37,14 @@ begin
     end;
   end loop;
 
-  if p_execution.dry_run then
-    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
-    select distinct on (entity_id, legacy_id) p_execution.id, entity_id, legacy_id, reason from pg_temp.page_requests
-     order by entity_id, legacy_id, reason
-    on conflict (execution_id, entity_id, legacy_id) do update set gone = false;
-  else
-    insert into public.sync_pending_keys as k (entity_id, legacy_id, reason)
-    select distinct on (entity_id, legacy_id) entity_id, legacy_id, reason from pg_temp.page_requests
-     order by entity_id, legacy_id, reason
-    on conflict (entity_id, legacy_id) do update
-       set generation = default, requested_at = now(), gone = false,
-           -- What was asked for with its dependants stays so.
-           reason = case when k.reason = 'dependants' then k.reason else excluded.reason end;
-  end if;
+  insert into public.sync_pending_keys as k (execution_id, entity_id, legacy_id, reason)
+  select distinct on (entity_id, legacy_id) case when p_execution.dry_run then p_execution.id end, entity_id, legacy_id, reason
+    from pg_temp.page_requests
+   order by entity_id, legacy_id, reason
+  on conflict (entity_id, execution_id, legacy_id) do update
+     set generation = default, requested_at = now(), gone = false,
+         -- What was asked for with its dependants stays so.
+         reason = case when k.reason = 'dependants' then k.reason else excluded.reason end;
 end
 $$;
 comment on function sync.request_keys(public.sync_executions, public.sync_chains, jsonb) is
@@ -137,15 +131,15 @@ begin
               where c.state = 'waiting' and c.parent_entity_id = v_entity.id and c.parent_legacy_id = q.legacy_id offset 0) w
            where q.action = 'insert' limit 10000) c
    order by c.entity_id, c.source_record_id
-  on conflict (entity_id, legacy_id) do nothing;
+  on conflict (entity_id, execution_id, legacy_id) do nothing;
 
   if v_chain.capture = 'keys' then
     delete from public.sync_pending_keys k
      using jsonb_to_recordset(p_page -> 'pending') as a (k bigint, g bigint)
-     where k.entity_id = v_entity.id and k.legacy_id = a.k and k.generation = a.g;
+     where k.execution_id is null and k.entity_id = v_entity.id and k.legacy_id = a.k and k.generation = a.g;
   end if;
   perform sync.keep_gone(v_entity, v_outside, v_gone);
-  perform sync.ask_for_missing(v_chain, v_entity, p_page, v_gone);
+  perform sync.ask_for_missing(v_chain, v_entity, p_page, v_gone, null);
 
   perform sync.request_keys(x, v_chain, p_page) from public.sync_executions x where x.id = v_chain.execution_id;
 

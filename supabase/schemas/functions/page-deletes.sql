@@ -115,23 +115,24 @@ $$;
 comment on function sync.missing_keys(public.sync_chains, public.sync_entities, jsonb) is
   'Records that landed, of which anything is known, in the key range of a full pass''s page, and that are not among its records.';
 
-create function sync.ask_for_missing(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_gone bigint[]) returns void
+create function sync.ask_for_missing(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_gone bigint[], p_plan uuid)
+returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   -- Looked at under its lock and gone: deleted at the end of the execution, when its children are.
   if not p_chain.deletes and p_entity.on_delete ->> 'policy' <> 'ignore' then
-    insert into public.sync_pending_keys (entity_id, legacy_id, reason, gone)
-    select p_entity.id, k, 'gone', true from unnest(p_gone) k order by k
-    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = true;
+    insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason, gone)
+    select p_plan, p_entity.id, k, 'gone', true from unnest(p_gone) k order by k
+    on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = true;
   end if;
   -- Landed in the key range of a full pass that did not meet it: to be looked at.
-  insert into public.sync_pending_keys (entity_id, legacy_id, reason)
-  select p_entity.id, k, 'missing' from sync.missing_keys(p_chain, p_entity, p_page) k order by k
-  on conflict (entity_id, legacy_id) do nothing;
+  insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason)
+  select p_plan, p_entity.id, k, 'missing' from sync.missing_keys(p_chain, p_entity, p_page) k order by k
+  on conflict (entity_id, execution_id, legacy_id) do nothing;
 end
 $$;
-comment on function sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]) is
-  'Has landed records that the source does not have deleted, and those that a full pass did not meet looked at.';
+comment on function sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[], uuid) is
+  'Has landed records that the source does not have deleted, and those that a full pass did not meet looked at. p_plan: the dry run that asks.';
 
 create function sync.page_surplus(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb) returns jsonb
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -149,12 +150,12 @@ comment on function sync.page_surplus(public.sync_chains, public.sync_entities, 
 revoke all on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync.without_row(public.sync_entities, bigint[]),
   sync.asked_to_delete(public.sync_entities, bigint[]), sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
   sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]), sync.keep_gone(public.sync_entities, bigint[], bigint[]),
-  sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]),
+  sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[], uuid),
   sync.missing_keys(public.sync_chains, public.sync_entities, jsonb), sync.leaving(public.sync_entities, bigint[]),
   sync.page_surplus(public.sync_chains, public.sync_entities, jsonb) from public;
 grant execute on function sync.gone_landed(public.sync_entities, jsonb, uuid), sync.without_row(public.sync_entities, bigint[]),
   sync.asked_to_delete(public.sync_entities, bigint[]), sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]),
   sync.deletes_to_review(public.sync_chains, public.sync_entities, bigint[]), sync.keep_gone(public.sync_entities, bigint[], bigint[]),
-  sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[]),
+  sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[], uuid),
   sync.missing_keys(public.sync_chains, public.sync_entities, jsonb), sync.leaving(public.sync_entities, bigint[]),
   sync.page_surplus(public.sync_chains, public.sync_entities, jsonb) to isthmus_worker;

@@ -54,7 +54,7 @@ begin
     select * from public.sync_entities e where e.source_id = p_execution.source_id and e.id = coalesce(p_parent, e.id) order by e.id
   loop
     v_parents := sync.planned_to_land(p_execution.id, v_parent, coalesce(p_parents, sync.waited_for(p_execution.id, v_parent.id)));
-    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+    insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason)
     select p_execution.id, w.entity_id, w.legacy_id, 'released'
       from (select c.entity_id, c.legacy_id
               from unnest(v_parents) p
@@ -68,11 +68,11 @@ begin
                          where r.execution_id = p_execution.id and r.entity_id = q.entity_id and r.legacy_id = q.source_record_id) is null
                 offset 0) c
              where c.entity_id = any (v_children)
-               and (select k.legacy_id from public.sync_planned_keys k
+               and (select k.legacy_id from public.sync_pending_keys k
                      where k.execution_id = p_execution.id and k.entity_id = c.entity_id and k.legacy_id = c.legacy_id) is null
              limit c_at_once - v_total) w
      order by w.entity_id, w.legacy_id
-    on conflict (execution_id, entity_id, legacy_id) do nothing;
+    on conflict (entity_id, execution_id, legacy_id) do nothing;
     get diagnostics v_count = row_count;
     v_total := v_total + v_count;
     exit when v_total >= c_at_once;

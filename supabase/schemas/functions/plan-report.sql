@@ -61,7 +61,7 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_count integer;
 begin
-  delete from public.sync_planned_keys where execution_id = p_execution and entity_id = p_entity_id;
+  delete from public.sync_pending_keys where execution_id = p_execution and entity_id = p_entity_id;
   delete from public.sync_planned_records
    where ctid = any (array(select ctid from public.sync_planned_records where execution_id = p_execution and entity_id = p_entity_id limit p_rows));
   get diagnostics v_count = row_count;
@@ -80,9 +80,9 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
     select (select r.execution_id from public.sync_planned_records r where r.execution_id > p.id order by r.execution_id limit 1)
       from records p where p.id is not null
   ), keys as (
-    (select k.execution_id as id from public.sync_planned_keys k order by k.execution_id limit 1)
+    (select k.execution_id as id from public.sync_pending_keys k where k.execution_id is not null order by k.execution_id limit 1)
     union all
-    select (select k.execution_id from public.sync_planned_keys k where k.execution_id > p.id order by k.execution_id limit 1)
+    select (select k.execution_id from public.sync_pending_keys k where k.execution_id > p.id order by k.execution_id limit 1)
       from keys p where p.id is not null
   )
   select sync.forget_plan(x.id, e.id, p_rows)
@@ -90,7 +90,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
    cross join lateral (select y.id, y.source_id from public.sync_executions y where y.id = n.id and y.status <> 'running' offset 0) x
     join public.sync_entities e on e.source_id = x.source_id
    where (exists (select from public.sync_planned_records r where r.execution_id = x.id and r.entity_id = e.id)
-       or exists (select from public.sync_planned_keys k where k.execution_id = x.id and k.entity_id = e.id))
+       or exists (select from public.sync_pending_keys k where k.execution_id = x.id and k.entity_id = e.id))
    limit 1
 $$;
 comment on function sync.forget_closed_plans(integer) is 'Deletes some of what dry runs that failed have left behind.';

@@ -1,4 +1,4 @@
--- Purpose: the pages of a dry run: what a page would do goes to sync_planned_records, what it would release to sync_planned_keys.
+-- Purpose: the pages of a dry run: what a page would do goes to sync_planned_records, what it would ask for to sync_pending_keys, for this execution alone.
 -- Locks:   the chain's row; the execution's row when a chain closes.
 
 create function sync.is_known(p_execution uuid, p_entity_id smallint, p_legacy_id bigint) returns boolean
@@ -137,7 +137,7 @@ begin
   perform sync.collect_issues(v_entity, p_issues || sync.page_rejections(v_entity, v_chain.execution_id, v_request) || sync.deletes_to_review(v_chain, v_entity, v_gone));
   v_surplus := sync.page_surplus(v_chain, v_entity, p_page);
   v_new := sync.newly_stopped(v_chain.execution_id, v_entity.id);
-  insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+  insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason)
   select v_chain.execution_id, v_entity.id, k, 'clash'
     from sync.clash_keys(array(
       select i.k from pg_temp.page_issues i
@@ -147,22 +147,15 @@ begin
             where r.execution_id = v_chain.execution_id and r.entity_id = v_entity.id and r.legacy_id = i.k
               and (i.data #>> '{clashes_with,legacy_id}')::bigint = any (r.met)))) k
    order by k
-  on conflict (execution_id, entity_id, legacy_id) do update set generation = default;
+  on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   perform sync.note_planned(v_chain.execution_id, v_entity, v_outside, v_gone, p_page);
   perform sync.ask_for_circles(v_entity, v_chain.execution_id, v_new, 10 * v_chain.page_size);
   perform sync.plan_released(x, v_entity.id, array(select legacy_id from pg_temp.page_plan where action = 'insert'))
     from public.sync_executions x where x.id = v_chain.execution_id;
-  delete from public.sync_planned_keys k
+  delete from public.sync_pending_keys k
    using jsonb_to_recordset(p_page -> 'pending') as a (k bigint, g bigint)
    where k.execution_id = v_chain.execution_id and k.entity_id = v_entity.id and k.legacy_id = a.k and k.generation = a.g;
-  if not v_chain.deletes and v_entity.on_delete ->> 'policy' <> 'ignore' then
-    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason, gone)
-    select v_chain.execution_id, v_entity.id, k, 'gone', true from unnest(v_gone) k order by k
-    on conflict (execution_id, entity_id, legacy_id) do update set generation = default, gone = true;
-  end if;
-  insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
-  select v_chain.execution_id, v_entity.id, k, 'missing' from sync.missing_keys(v_chain, v_entity, p_page) k order by k
-  on conflict (execution_id, entity_id, legacy_id) do nothing;
+  perform sync.ask_for_missing(v_chain, v_entity, p_page, v_gone, v_chain.execution_id);
   perform sync.request_keys(x, v_chain, p_page) from public.sync_executions x where x.id = v_chain.execution_id;
   return sync.end_page(v_chain, v_entity, p_page, v_surplus, v_begun);
 end
@@ -181,15 +174,15 @@ begin
   v_entity := sync.with_types(v_entity);
   if p_page -> 'range' <> 'null' then
     perform from public.sync_executions where id = v_chain.execution_id for no key update;
-    delete from public.sync_planned_keys
+    delete from public.sync_pending_keys
      where execution_id = v_chain.execution_id and entity_id = v_entity.id and reason = 'fan_out'
        and legacy_id between (p_page -> 'range' ->> 'lowest')::bigint and (p_page -> 'range' ->> 'highest')::bigint;
     perform sync.add_range(v_chain, p_page -> 'range');
   elsif cardinality(p_keys) > 0 then
     perform from public.sync_executions where id = v_chain.execution_id for no key update;
-    insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason)
+    insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason)
     select v_chain.execution_id, v_entity.id, k, 'fan_out' from sync.keys_to_list(v_chain, p_keys) k
-    on conflict (execution_id, entity_id, legacy_id) do update set generation = default;
+    on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   end if;
   return sync.end_join_page(v_chain, v_entity, p_page, v_begun);
 end

@@ -9,7 +9,7 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
       from public.sync_conflicts c join public.sync_entities e on e.id = c.entity_id and e.source_id = p_source_id
      where c.state = 'open' and c.next_attempt_at <= now()
      order by c.entity_id, c.source_record_id
-    on conflict (entity_id, legacy_id) do nothing
+    on conflict (entity_id, execution_id, legacy_id) do nothing
     returning 1)
   select count(*) from due
 $$;
@@ -58,7 +58,7 @@ begin
    where state in ('waiting', 'open')
      and entity_type = coalesce(p_entity_type, entity_type) and rule = coalesce(p_rule, rule) and conflict_type = coalesce(p_type, conflict_type)
    order by entity_id, source_record_id
-  on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+  on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   get diagnostics v_count = row_count;
   return v_count;
 end
@@ -107,11 +107,11 @@ begin
              where c.state = 'waiting' and c.parent_entity_id = v_entity.id and c.parent_legacy_id = p.id
                -- A key that a page is about to settle is not waited for: that page may be waiting for a lock of ours.
                and (select k.legacy_id from public.sync_pending_keys k
-                     where k.entity_id = c.entity_id and k.legacy_id = c.source_record_id) is null
+                     where k.execution_id is null and k.entity_id = c.entity_id and k.legacy_id = c.source_record_id) is null
              offset 0) w
          limit c_at_once - v_total) r
      order by r.entity_id, r.source_record_id
-    on conflict (entity_id, legacy_id) do nothing;
+    on conflict (entity_id, execution_id, legacy_id) do nothing;
     get diagnostics v_count = row_count;
     v_total := v_total + v_count;
     exit when v_total >= c_at_once;

@@ -137,14 +137,11 @@ begin
     elsif v_too_long is not null then
       update public.sync_conflicts c set remedy = v_too_long
        where c.id = any (sync.queue_rows(p_entity.id, v_circle)) and c.state in ('waiting', 'open');
-    elsif p_plan is not null then
-      insert into public.sync_planned_keys (execution_id, entity_id, legacy_id, reason, circle)
-      select p_plan, p_entity.id, k, 'circle', (select min(x) from unnest(v_circle) x) from unnest(v_circle) k order by k
-      on conflict (execution_id, entity_id, legacy_id) do update set generation = default, gone = false, circle = excluded.circle;
     else
-      insert into public.sync_pending_keys (entity_id, legacy_id, reason, circle)
-      select p_entity.id, k, 'circle', (select min(x) from unnest(v_circle) x) from unnest(v_circle) k order by k
-      on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false, circle = excluded.circle;
+      insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason, circle)
+      select p_plan, p_entity.id, k, 'circle', (select min(x) from unnest(v_circle) x) from unnest(v_circle) k order by k
+      on conflict (entity_id, execution_id, legacy_id) do update
+        set generation = default, requested_at = now(), gone = false, circle = excluded.circle;
     end if;
   end loop;
 end
@@ -243,7 +240,7 @@ begin
             where c.entity_id = p_entity.id and c.source_record_id = q.k and c.state = 'superseded' and c.execution_id = p_execution
               and c.conflict_data #> '{clashes_with,legacy_id}' = i.data #> '{clashes_with,legacy_id}'))) k
    order by k
-  on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+  on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   v_changed := v_changed || array(select sync.name_causes_of_relatives(p_entity.id));
   perform sync.ask_for_circles(p_entity, null, array(select q.k from pg_temp.page_queued q where q.added order by q.k), 10 * p_page_size);
   perform sync.note_changed_causes(p_entity.id, v_changed || array(select q.k from pg_temp.page_queued q where q.added));

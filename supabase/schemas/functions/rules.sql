@@ -37,7 +37,7 @@ begin
           union select entity_id, legacy_id, rule from public.sync_warnings) concerned
    where rule in (old.rule, new.rule)
    order by entity_id, legacy_id
-  on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+  on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   return null;
 end
 $$;

@@ -140,7 +140,7 @@ begin
      and (select m.legacy_id from public.sync_entities e, public.uuid_mappings_enhanced m
            where e.id = i.parent_entity_id and m.source_id = e.source_id and m.entity_type = e.entity_type and m.legacy_id = i."parentId" and m.sync_status = 'active') is null
    order by 1, 2
-  on conflict (entity_id, legacy_id) do nothing;
+  on conflict (entity_id, execution_id, legacy_id) do nothing;
 end
 $$;
 comment on function sync.ask_for_unmapped_parents() is

@@ -74,7 +74,7 @@ begin
     on conflict (execution_id, kind, round) do update set body = excluded.body, created_at = now();
     insert into public.sync_pending_keys (entity_id, legacy_id, reason)
     select p_entity_id, k, 'control_total' from pg_catalog.unnest(p_recheck) k order by k
-    on conflict (entity_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
+    on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   end if;
 
   if not p_last then

@@ -48,27 +48,3 @@ alter table public.sync_planned_records enable row level security;
 create policy nobody_reads on public.sync_planned_records for select to authenticated using (false);
 revoke all on public.sync_planned_records from anon, authenticated, service_role;
 grant select, insert, update, delete on public.sync_planned_records to isthmus_worker;
-
-create table public.sync_planned_keys (
-  execution_id uuid not null references public.sync_executions (id) on delete cascade,
-  entity_id    smallint not null references public.sync_entities (id),
-  legacy_id    bigint not null,
-  reason       text not null,
-  generation   bigint not null generated always as identity,
-  gone         boolean not null default false,
-  circle       bigint,
-  primary key (execution_id, entity_id, legacy_id)
-);
-create index sync_planned_keys_circle_idx on public.sync_planned_keys (execution_id, entity_id, circle) where circle is not null;
-comment on column public.sync_planned_keys.circle is 'As in sync_pending_keys.';
-comment on table public.sync_planned_keys is 'sync_pending_keys of a dry run: what was pending when it began, and what it would ask for: released, or changed through a joined row.';
-comment on column public.sync_planned_keys.reason is 'As in sync_pending_keys.';
-comment on column public.sync_planned_keys.generation is 'As in sync_pending_keys.';
-comment on column public.sync_planned_keys.gone is 'As in sync_pending_keys.';
-create index sync_planned_keys_entity_id_idx on public.sync_planned_keys (entity_id, execution_id, legacy_id);
-
-alter table public.sync_planned_keys enable row level security;
-create policy nobody_reads on public.sync_planned_keys for select to authenticated using (false);
-revoke all on public.sync_planned_keys from anon, authenticated, service_role;
-revoke all on sequence public.sync_planned_keys_generation_seq from anon, authenticated, service_role;
-grant select, insert, update, delete on public.sync_planned_keys to isthmus_worker;

@@ -133,10 +133,15 @@ create table public.sync_pending_keys (
   generation   bigint not null default nextval('public.sync_pending_keys_generation_seq'),
   gone         boolean not null default false,
   circle       bigint,
-  primary key (entity_id, legacy_id)
+  execution_id uuid references public.sync_executions (id) on delete cascade,
+  -- What an execution may read is one range of the index, in the order of the keys.
+  unique nulls not distinct (entity_id, execution_id, legacy_id)
 );
-create index sync_pending_keys_circle_idx on public.sync_pending_keys (entity_id, circle) where circle is not null;
+create index sync_pending_keys_circle_idx on public.sync_pending_keys (entity_id, execution_id, circle) where circle is not null;
+create index sync_pending_keys_execution_id_idx on public.sync_pending_keys (execution_id) where execution_id is not null;
 comment on table public.sync_pending_keys is 'Records to read again: released, requested, found different by a control total or a digest, or changed through a joined row (fan_out).';
+comment on column public.sync_pending_keys.execution_id is
+  'The dry run that would ask for the record, and that alone reads this row. Null: asked for in earnest, for the next execution that covers the entity.';
 comment on column public.sync_pending_keys.gone is 'The source no longer has it, but it has landed: the end of an execution deletes it, children before parents, as its entity says.';
 comment on column public.sync_pending_keys.circle is
   'The least key of records that wait for each other in a circle: a page reads all of them, or they would wait for ever.';
@@ -147,7 +152,7 @@ comment on column public.sync_pending_keys.generation is
 
 alter table public.sync_pending_keys enable row level security;
 create policy team_reads on public.sync_pending_keys for select to authenticated
-  using ((select sync.caller_role()) in ('operator', 'reviewer'));
+  using (execution_id is null and (select sync.caller_role()) in ('operator', 'reviewer'));
 revoke all on public.sync_pending_keys from anon, authenticated, service_role;
 revoke all on sequence public.sync_pending_keys_generation_seq from anon, authenticated, service_role;
 grant select on public.sync_pending_keys to authenticated;

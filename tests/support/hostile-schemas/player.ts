@@ -7,7 +7,7 @@ import { IsthmusError } from "../../../shared/errors.ts";
 import { acknowledge } from "../../../shared/contract/check.ts";
 import { workerGrants } from "../../../shared/operate/grants.ts";
 import { tick } from "../../../shared/tick/tick.ts";
-import type { BegunExecution } from "../../../shared/plan/plan.ts";
+import type { BegunExecution } from "../../../shared/plan/begin.ts";
 import { setHostile } from "../hostile-settings.ts";
 import { createPipeline, type Pipeline } from "../pipeline.ts";
 import { drawDdl } from "./ddl.ts";

@@ -1,9 +1,21 @@
+import type { MappedRecord, RecordId } from "../target/mappings.ts";
 import { Redis } from "@upstash/redis";
 import type { Config } from "../config.ts";
 import type { Log } from "../log.ts";
 import { SET_MANY_SCRIPT } from "./cache-script.ts";
 import { reasonOf } from "../net-reason.ts";
-import type { MappingCache } from "./types.ts";
+
+/** A cache of mappings. It may forget, fail or lie: a lie is recognised and read as nothing. */
+export interface MappingCache {
+  /** @returns UUIDs by `entity:legacyId`; what is not in it is not known. */
+  read(keyOf: CacheKeyOf, ids: readonly RecordId[]): Promise<ReadonlyMap<string, string>>;
+  write(keyOf: CacheKeyOf, entries: readonly MappedRecord[]): Promise<void>;
+  /** The ordinal of the latest execution that was begun: what a target that is put back to an older state has forgotten. */
+  recallExecution(): Promise<number | null>;
+  rememberExecution(ordinal: number): Promise<void>;
+}
+
+export type CacheKeyOf = (id: RecordId) => string;
 
 /** How long a page waits for the cache before it goes on without it. */
 const TIMEOUT_MS = 1_000;

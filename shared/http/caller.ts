@@ -1,0 +1,17 @@
+/** Who has called a function. */
+export type Caller =
+  | { readonly kind: "machine"; readonly name: string }
+  | { readonly kind: "qstash" }
+  | { readonly kind: "user"; readonly id: string; readonly role: "operator" | "reviewer" };
+
+/** How the caller is written down: ids and names only. */
+export function callerName(caller: Caller): string {
+  switch (caller.kind) {
+    case "machine":
+      return `http:machine:${caller.name}`;
+    case "qstash":
+      return "qstash";
+    case "user":
+      return `http:user:${caller.id}`;
+  }
+}
