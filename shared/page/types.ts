@@ -137,7 +137,7 @@ export interface Claim {
   readonly target: string;
 }
 export interface NoClaim {
-  readonly outcome: "closed" | "stale" | "leased";
+  readonly outcome: "closed" | "stale" | "leased" | "source_refuses";
 }
 
 /** The keys of a page, ascending. */
