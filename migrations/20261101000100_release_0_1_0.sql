@@ -165,7 +165,9 @@ create table public.sync_sources (
   created_at        timestamptz not null default now(),
   updated_at        timestamptz not null default now(),
   put_back_until    timestamptz not null default '-infinity',
-  forgotten_at      timestamptz not null default '-infinity'
+  forgotten_at      timestamptz not null default '-infinity',
+  refused_since     timestamptz,
+  refusal           jsonb
 );
 comment on table public.sync_sources is 'A legacy PostgreSQL that is read.';
 comment on column public.sync_sources.name is 'The name under which configuration refers to it.';
@@ -181,6 +183,9 @@ comment on column public.sync_sources.written_since is
 comment on column public.sync_sources.put_back_until is
   'The restores of this database that a person accepted up to then have been answered by comparing both sides.';
 comment on column public.sync_sources.forgotten_at is 'When somebody last deleted executions: pages of theirs may still be in flight.';
+comment on column public.sync_sources.refused_since is
+  'Since when it refuses connections or does not answer: but for one look of each tick, nobody asks it then. Null: it answers.';
+comment on column public.sync_sources.refusal is 'Why it refused last: an error with code, message and remedy.';
 comment on column public.sync_sources.in_recovery is 'True when the server read last was a replica.';
 comment on column public.sync_sources.database_oid is 'Which database of that server; one that was dropped and restored under its name has another.';
 comment on column public.sync_sources.server_start is 'Since when that server runs. One that was put back to an older state has started since.';
@@ -190,7 +195,7 @@ create policy team_reads on public.sync_sources for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
 revoke all on public.sync_sources from anon, authenticated, service_role;
 revoke all on sequence public.sync_sources_id_seq from anon, authenticated, service_role;
-grant select (id, name, system_identifier, timeline, in_recovery, database_oid, server_start, capabilities, created_at, updated_at)
+grant select (id, name, system_identifier, timeline, in_recovery, database_oid, server_start, capabilities, created_at, updated_at, refused_since, refusal)
   on public.sync_sources to authenticated;
 grant select, insert, update on public.sync_sources to isthmus_worker;
 
@@ -442,6 +447,7 @@ create table public.sync_chains (
   counts       jsonb not null default '{}',
   landed       bigint not null default 0,
   landed_up_to bigint,
+  refusal      jsonb,
   check ((capture = 'validate') = (entity_id is null)),
   check ((capture = 'joins') = (join_id is not null)),
   check ((capture = 'modified') = (until_at is not null)),
@@ -477,11 +483,12 @@ comment on column public.sync_chains.attempt is 'Which attempt of that message t
 comment on column public.sync_chains.due_at is 'When sync-tick sends the next page again if nobody has committed it.';
 comment on column public.sync_chains.sends is 'How often sync-tick has sent the next page again: part of the message''s deduplication id.';
 comment on column public.sync_chains.unclaimed is 'Messages that the queue accepted from sync-tick and no function has answered by taking the page.';
-comment on column public.sync_chains.refusals is 'How often in a row the queue did not accept the message; last_error says why.';
+comment on column public.sync_chains.refusals is 'How often in a row the queue did not accept the message; refusal says why.';
 comment on column public.sync_chains.waits_since is 'Since when the next page is due and no function has taken it; null: it is not, or it is under way.';
 comment on column public.sync_chains.failures is 'Tries of the page since the last progress: failed, or never told of.';
 comment on column public.sync_chains.moved_at is 'The last progress: it was opened or closed, a page was committed, or given back to be tried smaller.';
-comment on column public.sync_chains.last_error is 'Code and remedy of the last failure; never values of a row.';
+comment on column public.sync_chains.last_error is 'Code and remedy of the last failure of the page; never values of a row.';
+comment on column public.sync_chains.refusal is 'Why the queue did not accept the message last; null: it did, or the page has begun since.';
 comment on column public.sync_chains.counts is 'What its pages have counted so far, added up as each is logged: see sync.counted. Brakes, reports and the state of an execution go by these; rows of sync_page_log that are deleted later change nothing.';
 comment on column public.sync_chains.landed is 'So many records of the entity at least had landed, as the brake has counted them for this chain, and up to which key (landed_up_to).';
 comment on column public.sync_chains.landed_up_to is 'How far the brake has counted; it goes on from here.';
@@ -1621,10 +1628,10 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'details.entities of the alert.',
      'Nothing: everything is read again. Find out whether the source lost its last transactions, and tell those who work in it.',
      'An execution of these entities has come through (sync.close_ended_alerts).'),
-    ('source_refuses', 'The source refuses connections, or does not answer: refused, a password that is not taken, TLS, too many connections, no route. Pages and jobs wait, and are tried again.',
-     'details.reason of the alert; last_error in sync_chains and sync_jobs.',
-     'Do what the message says: the address and password of SOURCE_DB_URL, SOURCE_DB_TLS and SOURCE_DB_CA, the connections that the server allows its role, its firewall. A page is stopped after ISTHMUS_PAGE_TRIES; a job is tried every half hour.',
-     'A tick has reached the source (watchSource).'),
+    ('source_refuses', 'The source refuses connections, or does not answer: refused, a password that is not taken, TLS, too many connections, no route. While it does, one look of each tick asks it, and nothing else: pages are not sent, jobs do not begin.',
+     'details.reason of the alert; refused_since and refusal in sync_sources; last_error in sync_jobs.',
+     'Do what the message says: the address and password of SOURCE_DB_URL, SOURCE_DB_TLS and SOURCE_DB_CA, the connections that the server allows its role, its firewall. Pages and jobs go on by themselves when it answers; after ISTHMUS_STALLED_MINUTES the executions that wait for it end as failed.',
+     'Two ticks in a row have reached the source (sync.note_source).'),
     ('source_restored', 'The source stands before what was read from it already: a backup, a point in time, or transactions lost in a crash or failover.',
      'details.entities of the alert.',
      'Nothing: everything is read again. Tell those who work in the source what they may have lost.',
@@ -1892,6 +1899,63 @@ grant execute on function sync.escalation_time(), sync.calm_time(), sync.subject
   sync.count_alert(uuid, text, uuid, uuid, text, jsonb), sync.put_alert(text, text, smallint, smallint, uuid, uuid, text, text, jsonb), sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb, text) to isthmus_worker, isthmus_decisions;
 grant execute on function sync.close_alerts(uuid[]), sync.close_alert(text, smallint), sync.apply_alert_notes() to isthmus_worker;
 
+-- supabase/schemas/functions/source-breaker.sql
+
+-- Purpose: the circuit breaker of the source: while it refuses, one look of each tick asks it, and nothing else.
+-- Locks:   the row of the source; chains and jobs that have waited for it; the open alert.
+
+create function sync.asks_source(p_source_id smallint) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select exists (select from public.sync_sources where id = p_source_id and refused_since is not null)
+      or exists (select from public.sync_alerts where kind = 'source_refuses' and source_id = p_source_id and closed_at is null)
+      or exists (select from public.sync_jobs where enabled and cron_expression is not null and next_execution_at <= clock_timestamp())
+      or exists (select from public.sync_chains c join public.sync_executions x on x.id = c.execution_id
+                  where c.state = 'open' and c.failures > 0 and c.last_error ->> 'code' = 'SOURCE_UNAVAILABLE' and x.source_id = p_source_id)
+      or exists (select from public.sync_jobs where enabled and waits_since is not null and last_error ->> 'code' = 'SOURCE_UNAVAILABLE')
+      or exists (select from (select failed from public.sync_ticks where ended_at is not null order by created_at desc limit 1) t cross join unnest(t.failed) f
+                  where f like '%: SOURCE_UNAVAILABLE')
+$$;
+comment on function sync.asks_source(smallint) is
+  'Whether a tick looks at the source before all else: a job is due, or a page, a job or the tick before has met a source that does not answer, or that is told.';
+
+create function sync.refuses(p_source_id smallint) returns jsonb
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select refusal from public.sync_sources where id = p_source_id and refused_since is not null
+$$;
+comment on function sync.refuses(smallint) is 'Why nobody asks the source now; null: it answers.';
+
+create function sync.note_source(p_source_id smallint, p_refusal jsonb, p_message text) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if p_refusal is not null then
+    update public.sync_sources set refused_since = coalesce(refused_since, clock_timestamp()), refusal = p_refusal where id = p_source_id;
+    perform sync.raise_alert('source_refuses', 'critical', p_source_id, null, null, p_message, p_refusal);
+    return;
+  end if;
+  update public.sync_sources set refused_since = null where id = p_source_id and refused_since is not null;
+  if not found then
+    -- At the limit of its connections a source lets one in now and then: two looks in a row are an answer.
+    perform sync.close_alert('source_refuses', p_source_id);
+    return;
+  end if;
+  update public.sync_chains c set due_at = clock_timestamp()
+    from (select o.id from public.sync_chains o join public.sync_executions x on x.id = o.execution_id
+           where o.state = 'open' and o.last_error ->> 'code' = 'SOURCE_UNAVAILABLE' and o.due_at > clock_timestamp()
+             and (o.lease_until is null or o.lease_until <= clock_timestamp()) and x.source_id = p_source_id
+           order by o.id for no key update of o skip locked) w
+   where c.id = w.id;
+  update public.sync_jobs j set next_execution_at = least(j.next_execution_at, clock_timestamp())
+    from (select id from public.sync_jobs
+           where enabled and waits_since is not null and last_error ->> 'code' = 'SOURCE_UNAVAILABLE' and taken_at is null order by id for update skip locked) w
+   where j.id = w.id;
+end
+$$;
+comment on function sync.note_source(smallint, jsonb, text) is
+  'What a look at the source has found: p_refusal, or that it answers. The first look that it answers lets pages and jobs go on at once; the alert source_refuses closes by the second in a row.';
+
+revoke all on function sync.asks_source(smallint), sync.refuses(smallint), sync.note_source(smallint, jsonb, text) from public;
+grant execute on function sync.asks_source(smallint), sync.refuses(smallint), sync.note_source(smallint, jsonb, text) to isthmus_worker;
+
 -- supabase/schemas/functions/table-guards.sql
 
 -- Purpose: what nobody changes by hand, and what an edit by hand has to bring with it.
@@ -2020,7 +2084,7 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   -- Who has a page, when it is tried again, and how large it is. All else says what is read.
   v_theirs constant text[] := array['state', 'closed_at', 'due_at', 'lease', 'lease_until', 'delivery', 'attempt', 'page_size', 'slow_growth', 'sends', 'failures', 'crashes', 'refusals',
-                                    'unclaimed', 'waits_since', 'last_error', 'moved_at'];
+                                    'unclaimed', 'waits_since', 'last_error', 'refusal', 'moved_at'];
 begin
   -- What goes with its execution is deleted by a trigger of the foreign key.
   if pg_trigger_depth() > 1 or not exists (select from public.sync_executions where id = old.execution_id and status = 'running') then
@@ -8538,7 +8602,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
              || ' Then start again: what was committed stays.'
              || case when p_chain.capture = 'keys' and not p_chain.deletes then ' The keys of the page stay in sync_pending_keys and are read again.' else '' end))
     from (select (select e.entity_type from public.sync_entities e where e.id = p_chain.entity_id) as entity,
-                 p_chain.last_error as cause, p_chain.lease_until is not null as killed) n
+                 coalesce(p_chain.refusal, p_chain.last_error, (select sync.refuses(x.source_id) from public.sync_executions x where x.id = p_chain.execution_id)) as cause,
+                 p_chain.lease_until is not null as killed) n
 $$;
 comment on function sync.stalled_error(public.sync_chains, text, integer) is 'Why a page made no progress, and what to do. passes: by itself, perhaps, so that a job tries again.';
 
@@ -8578,7 +8643,10 @@ begin
             when c.unclaimed >= p_tries and v_latest <= clock_timestamp() - make_interval(mins => least(p_tries, p_minutes)) then 'unclaimed'
             -- Nothing of this execution moves. After a time without ticks, or a restored database, it is tried before it is judged.
             when v_moved_at <= clock_timestamp() - make_interval(mins => p_minutes)
-             and (greatest(c.unclaimed, c.refusals, c.failures) >= 3 or c.due_at > clock_timestamp() + make_interval(mins => p_minutes)) then 'minutes' end as why) w
+             and (greatest(c.unclaimed, c.refusals, c.failures) >= 3 or c.due_at > clock_timestamp() + make_interval(mins => p_minutes)
+                  -- Its pages wait for a source that refuses, and for that without an end.
+                  or (select s.refused_since from public.sync_sources s where s.id = v_execution.source_id) <= clock_timestamp() - make_interval(mins => p_minutes))
+             then 'minutes' end as why) w
          where c.execution_id = v_execution.id and c.state = 'open' and (c.lease_until is null or c.lease_until <= clock_timestamp())
            and w.why is not null
          order by c.id for update of c skip locked
@@ -8886,14 +8954,17 @@ declare
   v_kept    uuid[] := '{}';
 begin
   for v_page in
-    select c.entity_id, e.entity_type, c.capture::text as capture, count(*) as chains, max(c.tries) as tries, (array_agg(c.page order by c.tries desc, c.id))[1] as page,
+    select c.entity_id, e.entity_type, c.capture::text as capture, count(*) filter (where c.tries >= r.told) as chains, max(c.tries) as tries,
+           bool_or(c.tries >= r.told) as is_told, (array_agg(c.page order by c.tries desc, c.id))[1] as page,
            (array_agg(c.execution_id order by c.tries desc, c.id))[1] as execution, (array_agg(c.last_error order by c.tries desc, c.id))[1] as error
       from (select o.*, o.failures + coalesce(o.lease_until <= clock_timestamp(), false)::integer as tries from public.sync_chains o where o.state = 'open') c
       join public.sync_executions x on x.id = c.execution_id
       left join public.sync_entities e on e.id = c.entity_id
       left join public.sync_jobs j on j.id = x.job_id
+     cross join lateral (select least(coalesce((j.alarms ->> 'retries')::numeric, c_retries), greatest(p_tries - 1, 1)) as told) r
      where x.source_id = p_source_id and x.status = 'running' and not x.dry_run
-       and c.tries >= least(coalesce((j.alarms ->> 'retries')::numeric, c_retries), greatest(p_tries - 1, 1))
+       -- Of a page that is being tried again nothing is over, and nothing new is known.
+       and c.failures + (c.lease_until is not null)::integer >= r.told
        -- What nobody has expected is told by itself.
        and c.last_error ->> 'code' is distinct from 'INTERNAL'
        -- What waits for a source that refuses is told by that.
@@ -8910,7 +8981,7 @@ begin
                  || coalesce(', ' || nullif(v_page.error ->> 'reason', v_page.error ->> 'sqlstate'), ''), ': whoever takes it is killed'), p_tries,
         coalesce(v_page.error ->> 'remedy', 'See the log of sync-page.')),
       jsonb_build_object('entity', v_page.entity_type, 'capture', v_page.capture, 'page', v_page.page, 'tries', v_page.tries, 'chains', v_page.chains, 'error', v_page.error),
-      v_page.capture);
+      v_page.capture) where v_page.is_told;
     v_kept := v_kept || array(select a.id from public.sync_alerts a
                                where a.kind = 'page_retried' and a.source_id = p_source_id and a.entity_id is not distinct from v_page.entity_id
                                  and a.subject = v_page.capture and a.closed_at is null);
@@ -8922,20 +8993,8 @@ $$;
 comment on function sync.tell_retried_pages(smallint, integer) is
   'Opens or counts the alert page_retried for pages that were tried in vain seven times, or as often as their job says (retries), and closes it where none is any more: the page has landed, or its chain has ended. p_tries: after how many a chain is stopped.';
 
-create function sync.source_refused(p_source_id smallint) returns boolean
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select exists (select from public.sync_alerts where kind = 'source_refuses' and source_id = p_source_id and closed_at is null)
-      or exists (select from public.sync_chains c join public.sync_executions x on x.id = c.execution_id
-                  where c.state = 'open' and c.failures > 0 and c.last_error ->> 'code' = 'SOURCE_UNAVAILABLE' and x.source_id = p_source_id)
-      or exists (select from public.sync_jobs where enabled and waits_since is not null and last_error ->> 'code' = 'SOURCE_UNAVAILABLE')
-      or exists (select from (select failed from public.sync_ticks where ended_at is not null order by created_at desc limit 1) t cross join unnest(t.failed) f
-                  where f like '%: SOURCE_UNAVAILABLE')
-$$;
-comment on function sync.source_refused(smallint) is
-  'Whether a page, a job or the tick before has met a source that does not answer, or that is told: sync-tick asks it then.';
-
-revoke all on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer), sync.source_refused(smallint) from public;
-grant execute on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer), sync.source_refused(smallint) to isthmus_worker;
+revoke all on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer) from public;
+grant execute on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer) to isthmus_worker;
 
 -- supabase/schemas/functions/page-claims.sql
 
@@ -8968,6 +9027,11 @@ begin
     return jsonb_build_object('outcome', 'closed');
   end if;
   perform sync.check_parties(x, p_parties) from public.sync_executions x where x.id = v_chain.execution_id;
+  -- The sweep sends it again when the source answers. An adoption does not ask the source.
+  if v_chain.capture <> 'adopt' and (select sync.refuses(x.source_id) from public.sync_executions x where x.id = v_chain.execution_id) is not null then
+    update public.sync_chains set unclaimed = 0, refusals = 0, refusal = null, waits_since = null where id = p_chain;
+    return jsonb_build_object('outcome', 'source_refuses');
+  end if;
   -- A lease that was never given back: the function was killed, perhaps for its memory. An eighth is tried, for each try costs a
   -- delivery or a lease. A page of one record that kills its worker again is told to the function, which puts the record into the queue.
   v_crashed := v_chain.lease_until is not null;
@@ -8981,7 +9045,7 @@ begin
          slow_growth = slow_growth or v_crashed,
          crashes = crashes + (v_crashed and page_size = 1)::integer,
          failures = failures + (v_crashed and page_size = 1)::integer,
-         unclaimed = 0, refusals = 0, waits_since = null
+         unclaimed = 0, refusals = 0, refusal = null, waits_since = null
    where id = p_chain
   returning * into v_chain;
   return jsonb_build_object(
@@ -9016,7 +9080,7 @@ begin
 end
 $$;
 comment on function sync.claim_page(uuid, integer, integer, jsonb, text, integer) is
-  'Claims the next page of a chain. outcome: claimed, or closed, stale, leased: nothing to do for this message.';
+  'Claims the next page of a chain. outcome: claimed, or closed, stale, leased, source_refuses: nothing to do for this message.';
 
 create function sync.unreferenced_parents(p_entity public.sync_entities) returns table (slot text, parent text)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9927,6 +9991,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id, 'sends', c.sends + 1)
     from public.sync_chains c
    where c.state = 'open' and c.due_at <= clock_timestamp()
+     -- Pages of a source that refuses wait until it answers.
+     and (c.capture = 'adopt' or not exists (select from public.sync_executions x join public.sync_sources s on s.id = x.source_id
+                                              where x.id = c.execution_id and s.refused_since is not null))
    order by c.due_at limit p_limit
 $$;
 comment on function sync.overdue_chains(integer) is
@@ -9944,8 +10011,8 @@ begin
      set sends = c.sends + (s.refusal is null)::integer,
          unclaimed = c.unclaimed + (s.refusal is null)::integer,
          refusals = case when s.refusal is null then 0 else c.refusals + 1 end,
-         last_error = case when s.refusal is not null then s.refusal
-                           when c.last_error ->> 'code' not in ('QUEUE_REFUSED', 'QUEUE_UNAVAILABLE') then c.last_error end,
+         -- What the page failed with stays what it failed with.
+         refusal = s.refusal,
          waits_since = coalesce(c.waits_since, least(c.due_at, clock_timestamp())),
          due_at = clock_timestamp() + make_interval(secs => least(c_longest, p_lease_seconds
                     * 2 ^ least(30, case when s.refusal is null then c.unclaimed else c.refusals end)))
@@ -9966,11 +10033,11 @@ declare
   v_told jsonb;
 begin
   -- A blip of a minute is nobody's work. What QStash refuses with a reason stays until somebody acts, or the day is over.
-  select jsonb_build_object('chains', count(*), 'since', min(c.waits_since), 'error', (array_agg(c.last_error order by c.refusals desc))[1])
+  select jsonb_build_object('chains', count(*), 'since', min(c.waits_since), 'error', (array_agg(c.refusal order by c.refusals desc))[1])
     into v_told
     from public.sync_chains c join public.sync_executions e on e.id = c.execution_id
    where c.state = 'open' and c.refusals > 0 and e.source_id = p_source_id
-  having bool_or(c.refusals > 1 or c.last_error ->> 'code' = 'QUEUE_REFUSED');
+  having bool_or(c.refusals > 1 or c.refusal ->> 'code' = 'QUEUE_REFUSED');
   if v_told is null then
     perform sync.close_alert('queue_refused', p_source_id);
     return;
@@ -11660,6 +11727,11 @@ begin
       'message', format('The calls of sync-tick are refused%s, %s', v_since, sync.refused_tick(v_last.status_code, v_last.error)),
       'details', jsonb_build_object('since', v_worked, 'status', v_last.status_code, 'error', v_last.error));
   elsif coalesce(v_worked, v_calls.first) > now() - c_patience then
+    return null;
+  elsif exists (select from public.sync_ticks
+                 where request_id is not null and created_at > greatest(coalesce(v_worked, '-infinity'), now() - interval '10 minutes') and error like 'TARGET_UNAVAILABLE%')
+    and exists (select from public.sync_alerts where kind = 'target_refuses' and closed_at is null) then
+    -- A target that refuses lets some calls wait for longer than their answer does.
     return null;
   end if;
 

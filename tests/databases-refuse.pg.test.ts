@@ -1,3 +1,4 @@
+import { createServer, type AddressInfo, type Socket } from "node:net";
 import { describe, expect, it } from "vitest";
 import { connect } from "../shared/db/connect.ts";
 import type { Side } from "../shared/db/settings.ts";
@@ -6,21 +7,30 @@ import type { Context } from "../shared/context.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 import { createStranger, type Stranger } from "./support/stranger.ts";
 import { clearSocket } from "./support/sockets.ts";
+import { startTlsServer, type TlsServer } from "./support/tls-server.ts";
 
 const TABLES: Stranger = { source: "old", target: "new", columns: { name: { type: "text" } } };
 
+const pool = { poolSize: 1, idleTimeoutSeconds: 1, connectTimeoutSeconds: 2, applicationName: "isthmus" };
+const at = (url: string, side: Side = "source") => connect({ side, url, tls: "disable", socket: clearSocket, ...pool });
 /** Where nobody listens. */
-const nowhere = (side: Side) =>
-  connect({
-    side,
-    url: "postgres://reader:secret@127.0.0.1:1/legacy",
-    tls: "disable",
-    poolSize: 1,
-    idleTimeoutSeconds: 1,
-    connectTimeoutSeconds: 2,
-    applicationName: "isthmus",
-    socket: clearSocket,
-  });
+const nowhere = (side: Side) => at("postgres://reader:secret@127.0.0.1:1/legacy", side);
+
+/** A server that takes connections and says nothing, as behind a firewall that swallows packets. */
+async function silentServer() {
+  const sockets: Socket[] = [];
+  const server = createServer((socket) => sockets.push(socket.on("error", () => undefined))).listen(0, "127.0.0.1");
+  await new Promise((ready) => server.once("listening", ready));
+  const { port } = server.address() as AddressInfo;
+  return {
+    url: `postgres://reader:secret@127.0.0.1:${port}/legacy`,
+    asked: () => sockets.length,
+    [Symbol.asyncDispose]: async () => {
+      for (const socket of sockets) socket.destroy();
+      await new Promise((closed) => server.close(closed));
+    },
+  };
+}
 async function loaded(): Promise<Pipeline> {
   const test = await createStranger(TABLES);
   await test.source.admin`insert into public.old values (1, 'x')`;
@@ -62,10 +72,28 @@ describe("a source that refuses", () => {
       refuse: (test) => Promise.resolve({ ...test.context, source: nowhere("source") }),
       end: () => Promise.resolve(),
     },
+    {
+      way: "the reader's password",
+      says: /^The source refuses connections, or does not answer \(credentials_refused, SQLSTATE 28P01\)\. .*is the password in the address right/,
+      refuse: (test) => Promise.resolve({ ...test.context, source: at(test.source.url("isthmus_reader", "secret")) }),
+      end: () => Promise.resolve(),
+    },
+    {
+      way: "a TLS handshake: its certificate is of an authority that nobody knows here",
+      says: /^The source refuses connections, or does not answer \(UNABLE_TO_VERIFY_LEAF_SIGNATURE\)\. .*SOURCE_DB_URL/,
+      refuse: async (test) => {
+        server = await startTlsServer();
+        await server.present({ names: "DNS:localhost" });
+        const url = `postgres://postgres:secret@localhost:${server.port}/postgres`;
+        return { ...test.context, source: connect({ side: "source", url, tls: "verify-full", ca: server.otherCa, ...pool }) };
+      },
+      end: async () => server?.[Symbol.asyncDispose](),
+    },
   ];
+  let server: TlsServer | undefined;
 
   it.each(ways)(
-    "$way is told by the next tick, and that it is over by the first that reaches it",
+    "$way is told by the next tick, and that it is over by the second in a row that reaches it",
     async ({ says, refuse, end }) => {
       await using test = await loaded();
       await test.start();
@@ -82,14 +110,80 @@ describe("a source that refuses", () => {
       expect(JSON.stringify(await told(test))).not.toContain("secret");
       await end(test);
       await tick(test.context);
-      expect((await told(test)).filter(({ kind }) => kind === "source_refuses")).toEqual([]);
-      await test.target.admin`update public.sync_chains set due_at = now() where state = 'open'`;
+      await tick({ ...test.context, source: nowhere("source") });
       await tick(test.context);
+      expect(await told(test)).toMatchObject([{ kind: "source_refuses", occurrences: 3 }]);
+      await tick(test.context);
+      expect(await told(test)).toEqual([]);
       await test.drain();
       await tick(test.context);
       expect(await told(test)).toEqual([]);
     },
   );
+
+  it("asks nobody else while it refuses: no page of it is sent or run, no job begins, and all go on with the first look that it answers", async () => {
+    await using test = await loaded();
+    await test.target.admin`delete from public.sync_jobs`;
+    const { execution } = await test.start();
+    const refused = { ...test.context, source: nowhere("source") };
+    const [message] = test.queue.splice(0);
+    if (!message) throw new Error("no page");
+    await test.run(message, refused);
+    await test.target.admin`
+      insert into public.sync_jobs (name, schedule_type, cron_expression, next_execution_at, configuration)
+      values ('one', 'daily', '0 2 * * *', now() - interval '1 minute', '{}'), ('two', 'daily', '0 2 * * *', now() - interval '1 minute', '{}')`;
+    const due = () => test.target.admin`update public.sync_chains set due_at = now() - interval '1 second' where state = 'open'`;
+    await due();
+    await tick(refused);
+    expect(test.queue).toEqual([]);
+    expect(await test.run(message)).toEqual({ outcome: "source_refuses" });
+    const jobs = () => test.target.admin<{ code: string; later: boolean }[]>`
+      select last_error ->> 'code' as code, next_execution_at > now() + interval '10 seconds' as later from public.sync_jobs order by name`;
+    expect([...(await jobs())]).toEqual([
+      { code: "SOURCE_UNAVAILABLE", later: true },
+      { code: "SOURCE_UNAVAILABLE", later: true },
+    ]);
+    await test.target.admin`update public.sync_chains set due_at = now() + interval '4 minutes' where state = 'open'`;
+    expect(await tick(test.context)).toMatchObject({ resent: 1 });
+    // Both jobs are tried; what runs already is in their way.
+    expect((await jobs()).map(({ code }) => code)).toEqual(["EXECUTION_ACTIVE", "EXECUTION_ACTIVE"]);
+    await test.drain();
+    expect((await test.status(execution)).status).toBe("succeeded");
+  });
+
+  it("for longer than ISTHMUS_STALLED_MINUTES ends the executions that wait for it, with why", async () => {
+    await using test = await loaded();
+    const { execution } = await test.start();
+    test.queue.length = 0;
+    await test.target.admin`update public.sync_jobs set next_execution_at = now() - interval '1 minute'`;
+    const refused = { ...test.context, source: nowhere("source") };
+    await tick(refused);
+    await test.target.admin`
+      update public.sync_sources set refused_since = now() - interval '61 minutes'`;
+    await tick(refused);
+    expect((await test.status(execution)).status).toBe("running");
+    await test.target.admin`update public.sync_executions set started_at = now() - interval '61 minutes'`;
+    await test.target.admin`update public.sync_chains set moved_at = now() - interval '61 minutes'`;
+    await tick(refused);
+    const { status, errors } = await test.status(execution);
+    expect(status).toBe("failed");
+    expect(errors).toMatchObject([
+      { code: "PAGE_STALLED", cause: { code: "SOURCE_UNAVAILABLE", reason: "ECONNREFUSED" }, passes: true },
+    ]);
+  });
+
+  it("by saying nothing is asked once by a tick, however many jobs are due", async () => {
+    await using test = await loaded();
+    await using silent = await silentServer();
+    await test.target.admin`
+      insert into public.sync_jobs (name, schedule_type, cron_expression, next_execution_at, configuration)
+      select 'job ' || n, 'daily', '0 2 * * *', now() - interval '1 minute', '{}' from generate_series(1, 3) n`;
+    await tick({ ...test.context, source: at(silent.url) });
+    expect(silent.asked()).toBe(1);
+    expect(await told(test)).toMatchObject([
+      { kind: "source_refuses", message: expect.stringContaining("(CONNECT_TIMEOUT)") as string },
+    ]);
+  });
 
   it("for one page, and answers the next tick, is no news", async () => {
     await using test = await loaded();

@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { startDueJobs } from "../shared/tick/start-jobs.ts";
+import { addressesOf } from "../shared/db/connect.ts";
+import { claimPage } from "../shared/target/claims.ts";
 import { tick } from "../shared/tick/tick.ts";
 import type { Context } from "../shared/context.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
@@ -78,6 +80,35 @@ describe("a page that is tried in vain", () => {
     expect((await test.status(execution)).status).toBe("succeeded");
   });
 
+  it("is one alert while whoever takes it is killed, until it lands", async () => {
+    await using test = await two();
+    await refused(test);
+    await test.start();
+    const [message] = test.queue.splice(0);
+    if (!message) throw new Error("no page");
+    // Six times in vain, and the seventh is killed: its lease has run out.
+    await test.target.admin`update public.sync_chains set failures = 6 where id = ${message.chain}`;
+    const take = () => claimPage(test.context.target, message, 60, addressesOf(test.context.config));
+    const kill = () =>
+      test.target.admin`update public.sync_chains set lease_until = now() - interval '1 second' where id = ${message.chain}`;
+    expect((await take()).outcome).toBe("claimed");
+    await tick(test.context);
+    expect(await told(test)).toEqual([]);
+    for (const occurrences of [1, 2]) {
+      await kill();
+      await tick(test.context);
+      expect(await told(test)).toMatchObject([{ kind: "page_retried", occurrences }]);
+      expect((await take()).outcome).toBe("claimed");
+      await tick(test.context);
+      expect(await told(test)).toMatchObject([{ kind: "page_retried", occurrences }]);
+    }
+    await test.target.admin`drop trigger wait on public.new`;
+    await kill();
+    await test.run(message);
+    await tick(test.context);
+    expect(await told(test)).toEqual([]);
+  });
+
   it("is told when its job says so, and no more when its chain ends", async () => {
     await using test = await two();
     await refused(test);
@@ -142,6 +173,17 @@ describe("an error that nobody has expected", () => {
     await test.target.admin`update public.sync_alerts set last_seen_at = now() - interval '11 minutes'`;
     await tick(broken);
     expect(await told(test)).toMatchObject([{ occurrences: 2 }, { occurrences: 2 }]);
+    await test.target.admin`update public.sync_alerts set last_seen_at = now() - interval '11 minutes'`;
+    await tick(test.context);
+    expect(await told(test)).toEqual([]);
+  });
+
+  it("of what a tick asks before all else is told, too", async () => {
+    await using test = await two();
+    await tick(test.context, null, Promise.reject(new TypeError("a defect")));
+    expect(await told(test)).toMatchObject([
+      { kind: "internal_error", severity: "critical", subject: "tick identity", occurrences: 1 },
+    ]);
     await test.target.admin`update public.sync_alerts set last_seen_at = now() - interval '11 minutes'`;
     await tick(test.context);
     expect(await told(test)).toEqual([]);

@@ -50,7 +50,7 @@ describe("sending pages through QStash", () => {
     test.target.admin<
       { id: string; sends: number; unclaimed: number; refusals: number; code: string | null; reason: string; pause: number }[]
     >`
-      select id, sends, unclaimed, refusals, last_error ->> 'code' as code, last_error ->> 'reason' as reason,
+      select id, sends, unclaimed, refusals, refusal ->> 'code' as code, refusal ->> 'reason' as reason,
              round(extract(epoch from due_at - now()))::integer as pause
         from public.sync_chains where state = 'open' order by id`;
   const alerts = () =>
@@ -130,6 +130,24 @@ describe("sending pages through QStash", () => {
     qstash.faults.quota = null;
     expect(await sweep()).toBe(3);
     expect(await alerts()).toMatchObject([{ kind: "queue_refused", open: false }]);
+  });
+
+  it("says of a page that had failed both why the queue did not take it and, when it has, what the page had failed with", async () => {
+    const failed = { code: "SOURCE_UNAVAILABLE", remedy: "the page's own" };
+    await test.target.admin`update public.sync_chains set failures = 5, last_error = ${test.target.admin.json(failed)}`;
+    qstash.faults.quota = { left: 0, resetsAt: TOMORROW };
+    expect(await sweep()).toBe(0);
+    const errors = async () => [
+      ...(await test.target.admin<{ page: string; queue: string | null }[]>`
+        select distinct last_error ->> 'code' as page, refusal ->> 'code' as queue from public.sync_chains where state = 'open'`),
+    ];
+    expect(await errors()).toEqual([{ page: "SOURCE_UNAVAILABLE", queue: "QUEUE_REFUSED" }]);
+    expect(await alerts()).toMatchObject([
+      { kind: "queue_refused", details: { error: { code: "QUEUE_REFUSED", reason: "quota" } } },
+    ]);
+    qstash.faults.quota = null;
+    await sweep();
+    expect(await errors()).toEqual([{ page: "SOURCE_UNAVAILABLE", queue: null }]);
   });
 
   it("knows a quota that ends within a batch, although the entries do not say so", async () => {

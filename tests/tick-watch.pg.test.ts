@@ -272,6 +272,19 @@ describe("the watch over the ticks", () => {
     expect(await open()).toEqual([]);
   });
 
+  it("a target that refuses some calls, and lets others wait, is one alert, and none of its silence", async () => {
+    await minutes("works", "TARGET_UNAVAILABLE", "TARGET_UNAVAILABLE", "elsewhere", "elsewhere", "TARGET_UNAVAILABLE", "silent");
+    await minutes("TARGET_UNAVAILABLE", "TARGET_UNAVAILABLE", "elsewhere");
+    expect([...(await hosted.admin`select kind, closed_at from public.sync_alerts`)]).toEqual([
+      { kind: "target_refuses", closed_at: null },
+    ]);
+    await pass(10);
+    await minute("elsewhere");
+    expect(await kinds()).toEqual(["tick_missing"]);
+    await minute("works");
+    expect(await open()).toEqual([]);
+  });
+
   it("a wrong key is told from the beginning", async () => {
     await minute("401");
     expect(await kinds()).toEqual([]);

@@ -90,7 +90,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.alert_kinds()",
-    digest: "c2245eff14",
+    digest: "90227aafa5",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/alert-kinds.sql",
   },
@@ -162,6 +162,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "8ec88bd42e",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-deletes.sql",
+  },
+  {
+    object: "function sync.asks_source(smallint)",
+    digest: "5d508a2e0e",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/source-breaker.sql",
   },
   { object: "function sync.beat()", digest: "7b3f20e4c1", rights: [], file: "schemas/functions/deliver-alerts.sql" },
   {
@@ -302,7 +308,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.claim_page(uuid,integer,integer,jsonb,text,integer)",
-    digest: "ce6704f8b3",
+    digest: "b807169ed3",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-claims.sql",
   },
@@ -802,7 +808,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: [],
     file: "schemas/functions/released-entities.sql",
   },
-  { object: "function sync.guard_chain()", digest: "b79444b366", rights: [], file: "schemas/functions/table-guards.sql" },
+  { object: "function sync.guard_chain()", digest: "f3206f47d8", rights: [], file: "schemas/functions/table-guards.sql" },
   { object: "function sync.guard_states()", digest: "e488b6d7af", rights: [], file: "schemas/functions/table-guards.sql" },
   { object: "function sync.guard_status()", digest: "24353fe479", rights: [], file: "schemas/functions/table-guards.sql" },
   {
@@ -937,7 +943,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
   },
-  { object: "function sync.judge_ticks()", digest: "a947dd137c", rights: [], file: "schemas/functions/tick-watch.sql" },
+  { object: "function sync.judge_ticks()", digest: "2d84d5a51e", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.keep_compared(uuid)",
     digest: "727844455e",
@@ -1353,9 +1359,15 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.note_sends(integer,jsonb)",
-    digest: "d0f12402f0",
+    digest: "87288984ce",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sending.sql",
+  },
+  {
+    object: "function sync.note_source(smallint,jsonb,text)",
+    digest: "236e2014a5",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/source-breaker.sql",
   },
   {
     object: "function sync.nothing_known(public.sync_entities)",
@@ -1395,7 +1407,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.overdue_chains(integer)",
-    digest: "607fc51912",
+    digest: "b0aa9c4d6b",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sending.sql",
   },
@@ -1698,6 +1710,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/tick-watch.sql",
   },
   {
+    object: "function sync.refuses(smallint)",
+    digest: "a9df456598",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/source-breaker.sql",
+  },
+  {
     object: "function sync.refuses_message(integer)",
     digest: "f04bbdb959",
     rights: [],
@@ -1954,14 +1972,8 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/soft-deletes.sql",
   },
   {
-    object: "function sync.source_refused(smallint)",
-    digest: "ca3cb36ed0",
-    rights: ["isthmus_worker EXECUTE"],
-    file: "schemas/functions/page-errors.sql",
-  },
-  {
     object: "function sync.stalled_error(public.sync_chains,text,integer)",
-    digest: "c6982596dc",
+    digest: "5bcab8e6c6",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ends-of-executions.sql",
   },
@@ -2000,7 +2012,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.stop_stalled(integer,integer)",
-    digest: "9d0a79e64d",
+    digest: "534950c5bc",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ends-of-executions.sql",
   },
@@ -2126,13 +2138,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.tell_refused_sends(smallint)",
-    digest: "20d5bfbc59",
+    digest: "4c2816f617",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sending.sql",
   },
   {
     object: "function sync.tell_retried_pages(smallint,integer)",
-    digest: "73d76deed9",
+    digest: "5d07270f31",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-errors.sql",
   },
@@ -3190,6 +3202,8 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
       "authenticated SELECT (id)",
       "authenticated SELECT (in_recovery)",
       "authenticated SELECT (name)",
+      "authenticated SELECT (refusal)",
+      "authenticated SELECT (refused_since)",
       "authenticated SELECT (server_start)",
       "authenticated SELECT (system_identifier)",
       "authenticated SELECT (timeline)",

@@ -84,7 +84,7 @@ export interface Claim {
 export type ClaimOf<Kind extends ChainKind> = Claim & { readonly chain: { readonly capture: Kind } };
 
 export interface NoClaim {
-  readonly outcome: "closed" | "stale" | "leased";
+  readonly outcome: "closed" | "stale" | "leased" | "source_refuses";
 }
 
 /**

@@ -16,8 +16,8 @@ export async function executionState(target: Queryable, id: string): Promise<Rec
          'idleSeconds', case when x.status = 'running' then (
            select floor(extract(epoch from clock_timestamp() - greatest(x.started_at, max(c.moved_at)))) from public.sync_chains c where c.execution_id = x.id) end,
          'troubles', case when x.status = 'running' then (
-           select coalesce(pg_catalog.jsonb_agg(jsonb_build_object('entity', e.entity_type, 'tries', c.failures, 'sends', c.unclaimed, 'code', c.last_error ->> 'code',
-                    'message', c.last_error ->> 'message', 'remedy', c.last_error ->> 'remedy') order by e.id, c.id), '[]')
+           select coalesce(pg_catalog.jsonb_agg(jsonb_build_object('entity', e.entity_type, 'tries', c.failures, 'sends', c.unclaimed, 'code', coalesce(c.refusal, c.last_error) ->> 'code',
+                    'message', coalesce(c.refusal, c.last_error) ->> 'message', 'remedy', coalesce(c.refusal, c.last_error) ->> 'remedy') order by e.id, c.id), '[]')
              from public.sync_chains c left join public.sync_entities e on e.id = c.entity_id
             where c.execution_id = x.id and c.state = 'open' and (c.failures > 0 or c.unclaimed > 1 or c.refusals > 0)) else '[]' end,
          'metrics', sync.execution_metrics(x.id),

@@ -97,17 +97,6 @@ export async function tellRetriedPages(target: Queryable, sourceId: number, trie
   await query(target, "target", "select sync.tell_retried_pages($1::integer::smallint, $2)", [sourceId, tries]);
 }
 
-/** Whether the source has refused a page, a job or the tick before, or is told to. */
-export async function sourceRefused(target: Queryable, sourceId: number): Promise<boolean> {
-  const row = await queryOne<{ refused: boolean }>(
-    target,
-    "target",
-    "select sync.source_refused($1::integer::smallint) as refused",
-    [sourceId],
-  );
-  return row.refused;
-}
-
 export interface Alert {
   readonly kind: string;
   readonly severity: "warning" | "critical";

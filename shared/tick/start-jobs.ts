@@ -1,5 +1,5 @@
 import { Cron } from "croner";
-import { describeError, describeIssues, ERRORS, IsthmusError } from "../errors.ts";
+import { describeError, describeIssues, ERRORS, IsthmusError, type DescribedError } from "../errors.ts";
 import type { Context } from "../context.ts";
 import { failJob, putOffJob, setNextExecution, takeDueJobs, type DueJob } from "../target/jobs.ts";
 import { selectiveSync, type SelectiveSyncConfig } from "../plan/selective-sync.ts";
@@ -13,8 +13,11 @@ const PAUSE_MINUTES = [1, 2, 5, 10, 30] as const;
 /** So often a job is tried that ends with an error which nobody has expected. */
 const DEFECT_TRIES = 5;
 
-/** Starts every job that is due. One that cannot begin keeps the reason in sync_jobs, and holds up no other. */
-export async function startDueJobs(context: Context): Promise<string[]> {
+/**
+ * Starts every job that is due. One that cannot begin keeps the reason in sync_jobs, and holds up no other.
+ * @param refusal why the source refuses: then no job asks it.
+ */
+export async function startDueJobs(context: Context, refusal: DescribedError | null = null): Promise<string[]> {
   const now = new Date(context.clock());
   const started: string[] = [];
   for (const job of await takeDueJobs(context.target, now, HOLD_SECONDS)) {
@@ -23,12 +26,16 @@ export async function startDueJobs(context: Context): Promise<string[]> {
       if (job.killed) throw new IsthmusError("TICK_KILLED");
       const next = nextTime(job, now);
       if (job.next_execution_at !== null) {
+        if (refusal !== null) {
+          await keepReason(context, job, now, refusal);
+          continue;
+        }
         const begun = await start(context, { ...requestOf(context, job), triggeredBy: `job:${job.name}`, jobId: job.id });
         started.push(begun.execution);
       }
       await setNextExecution(context.target, job.id, next);
     } catch (error) {
-      await keepReason(context, job, now, error);
+      await keepReason(context, job, now, describeError(error));
     }
   }
   return started;
@@ -54,8 +61,7 @@ export function nextTry(attempts: number, now: Date, next: Date | null): Date {
   return new Date(next === null ? again : Math.min(again, next.getTime()));
 }
 
-async function keepReason(context: Context, job: DueJob, now: Date, error: unknown): Promise<void> {
-  const described = describeError(error);
+async function keepReason(context: Context, job: DueJob, now: Date, described: DescribedError): Promise<void> {
   // A defect that stays is not tried for ever: the job has failed until its next time.
   const defect = described.code === "INTERNAL" && (job.defects + 1) % DEFECT_TRIES === 0;
   const passing = (ERRORS[described.code].retryable && !defect) || described.code === "EXECUTION_ACTIVE";

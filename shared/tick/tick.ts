@@ -12,7 +12,7 @@ import { startRelease } from "../plan/start-release.ts";
 import { FORGET_ROWS } from "../page/report-plan.ts";
 import { startDueJobs } from "./start-jobs.ts";
 import { watchDeadLetters, watchRefusals } from "./watch-deliveries.ts";
-import { watchSource } from "./watch-databases.ts";
+import { lookAtSource } from "./watch-databases.ts";
 import { watchWork } from "./watch-work.ts";
 
 /** Pages that one tick sends again at most; the rest follows with the next tick. */
@@ -47,9 +47,13 @@ export async function tick(
 ): Promise<TickReport> {
   // At a target that is a copy, or another installation's, not one message is sent before a person has accepted that.
   // Of a target that does not answer each part would wait as long as the first; of one that has another version each would be refused.
-  const goesOn = (error: unknown) => !TOLD.includes(describeError(error).code);
-  if (!(await guarded(context, "identity", () => begins, goesOn))) return { started: [], resent: 0, stopped: [], released: [] };
   const failed: string[] = [];
+  const goesOn = (error: unknown) => {
+    const { code } = describeError(error);
+    failed.push(`identity: ${code}`);
+    return !TOLD.includes(code);
+  };
+  if (!(await guarded(context, "identity", () => begins, goesOn))) return { started: [], resent: 0, stopped: [], released: [] };
   const idle: string[] = [];
   const part = <T>(name: string, work: () => Promise<T>, otherwise: T) =>
     guarded(context, name, work, (error) => {
@@ -58,14 +62,15 @@ export async function tick(
     });
   const begun = await part("begin", () => beginTick(context.target, call), null);
   const stopped = await part("ends", () => endWhatEnds(context), []);
+  // Before all that asks the source: of one that says nothing each would wait as long as the first.
+  const refusal = await part("source", () => asSource(context, lookAtSource), null);
   const resent = await part("sweep", () => sweep(context), 0);
-  const started = await part("jobs", () => startDueJobs(context), []);
+  const started = await part("jobs", () => startDueJobs(context, refusal), []);
   await part("queue", () => tend(context), undefined);
-  const released = await part("release", () => startRelease(context), []);
+  const released = refusal === null ? await part("release", () => startRelease(context), []) : [];
   // These ask QStash every few minutes: a tick in which they do not is no success of theirs.
   if (!(await part("refusals", () => asSource(context, watchRefusals), true))) idle.push("refusals");
   if (!(await part("deliveries", () => asSource(context, watchDeadLetters), true))) idle.push("deliveries");
-  await part("source", () => asSource(context, watchSource), undefined);
   await part("work", () => asSource(context, watchWork), undefined);
   await part("forget", () => forgetClosedPlans(context.target, FORGET_ROWS), undefined);
   await part("alerts", () => tellUndelivered(context), undefined);

@@ -1,29 +1,28 @@
-import { describeError } from "../errors.ts";
+import { describeError, type DescribedError } from "../errors.ts";
 import type { Context } from "../context.ts";
 import { query } from "../db/query.ts";
-import { closeAlert, openAlert, sourceRefused } from "../target/sending.ts";
+import { asksSource, noteSource } from "../target/source-breaker.ts";
 
 /**
- * Tells of a source that refuses connections, until it answers again. It is asked only while a page, a job or the tick before says that it did
- * not answer, or while that is told.
+ * Looks, once for all of a tick, whether the source answers: while a job is due, or a page, a job or the tick before says that it did not
+ * answer, or that is told. While it refuses nothing else asks it: pages are not sent, jobs do not begin.
+ * @returns why it refuses; null: it answers, or nobody needs it now.
  */
-export async function watchSource({ target, source }: Context, sourceId: number): Promise<void> {
-  if (!(await sourceRefused(target, sourceId))) return;
+export async function lookAtSource({ target, source }: Context, sourceId: number): Promise<DescribedError | null> {
+  if (!(await asksSource(target, sourceId))) return null;
   const refusal = await refusalOf(() => query(source, "source", "select 1"));
-  if (refusal === null) return closeAlert(target, sourceId, "source_refuses");
-  const { reason, sqlstate, remedy } = refusal;
+  await noteSource(target, sourceId, refusal, refusal === null ? "" : told(refusal));
+  return refusal;
+}
+
+function told({ reason, sqlstate, remedy }: DescribedError): string {
   const state = typeof sqlstate === "string" && sqlstate !== reason ? `SQLSTATE ${sqlstate}` : "";
   const why = [typeof reason === "string" ? reason : "", state].filter((part) => part !== "").join(", ");
-  return openAlert(target, sourceId, {
-    kind: "source_refuses",
-    severity: "critical",
-    message: `The source refuses connections, or does not answer (${why}). Pages and jobs wait and are tried again. ${remedy}`,
-    details: refusal,
-  });
+  return `The source refuses connections, or does not answer (${why}). Pages and jobs wait, and go on by themselves when it answers. ${remedy}`;
 }
 
 /** Why a database cannot be reached; null: it answers, be it with an error of another kind. */
-async function refusalOf(ask: () => Promise<unknown>): Promise<ReturnType<typeof describeError> | null> {
+async function refusalOf(ask: () => Promise<unknown>): Promise<DescribedError | null> {
   try {
     await ask();
     return null;

@@ -83,7 +83,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
              || ' Then start again: what was committed stays.'
              || case when p_chain.capture = 'keys' and not p_chain.deletes then ' The keys of the page stay in sync_pending_keys and are read again.' else '' end))
     from (select (select e.entity_type from public.sync_entities e where e.id = p_chain.entity_id) as entity,
-                 p_chain.last_error as cause, p_chain.lease_until is not null as killed) n
+                 coalesce(p_chain.refusal, p_chain.last_error, (select sync.refuses(x.source_id) from public.sync_executions x where x.id = p_chain.execution_id)) as cause,
+                 p_chain.lease_until is not null as killed) n
 $$;
 comment on function sync.stalled_error(public.sync_chains, text, integer) is 'Why a page made no progress, and what to do. passes: by itself, perhaps, so that a job tries again.';
 
@@ -123,7 +124,10 @@ begin
             when c.unclaimed >= p_tries and v_latest <= clock_timestamp() - make_interval(mins => least(p_tries, p_minutes)) then 'unclaimed'
             -- Nothing of this execution moves. After a time without ticks, or a restored database, it is tried before it is judged.
             when v_moved_at <= clock_timestamp() - make_interval(mins => p_minutes)
-             and (greatest(c.unclaimed, c.refusals, c.failures) >= 3 or c.due_at > clock_timestamp() + make_interval(mins => p_minutes)) then 'minutes' end as why) w
+             and (greatest(c.unclaimed, c.refusals, c.failures) >= 3 or c.due_at > clock_timestamp() + make_interval(mins => p_minutes)
+                  -- Its pages wait for a source that refuses, and for that without an end.
+                  or (select s.refused_since from public.sync_sources s where s.id = v_execution.source_id) <= clock_timestamp() - make_interval(mins => p_minutes))
+             then 'minutes' end as why) w
          where c.execution_id = v_execution.id and c.state = 'open' and (c.lease_until is null or c.lease_until <= clock_timestamp())
            and w.why is not null
          order by c.id for update of c skip locked

@@ -27,6 +27,11 @@ begin
     return jsonb_build_object('outcome', 'closed');
   end if;
   perform sync.check_parties(x, p_parties) from public.sync_executions x where x.id = v_chain.execution_id;
+  -- The sweep sends it again when the source answers. An adoption does not ask the source.
+  if v_chain.capture <> 'adopt' and (select sync.refuses(x.source_id) from public.sync_executions x where x.id = v_chain.execution_id) is not null then
+    update public.sync_chains set unclaimed = 0, refusals = 0, refusal = null, waits_since = null where id = p_chain;
+    return jsonb_build_object('outcome', 'source_refuses');
+  end if;
   -- A lease that was never given back: the function was killed, perhaps for its memory. An eighth is tried, for each try costs a
   -- delivery or a lease. A page of one record that kills its worker again is told to the function, which puts the record into the queue.
   v_crashed := v_chain.lease_until is not null;
@@ -40,7 +45,7 @@ begin
          slow_growth = slow_growth or v_crashed,
          crashes = crashes + (v_crashed and page_size = 1)::integer,
          failures = failures + (v_crashed and page_size = 1)::integer,
-         unclaimed = 0, refusals = 0, waits_since = null
+         unclaimed = 0, refusals = 0, refusal = null, waits_since = null
    where id = p_chain
   returning * into v_chain;
   return jsonb_build_object(
@@ -75,7 +80,7 @@ begin
 end
 $$;
 comment on function sync.claim_page(uuid, integer, integer, jsonb, text, integer) is
-  'Claims the next page of a chain. outcome: claimed, or closed, stale, leased: nothing to do for this message.';
+  'Claims the next page of a chain. outcome: claimed, or closed, stale, leased, source_refuses: nothing to do for this message.';
 
 create function sync.unreferenced_parents(p_entity public.sync_entities) returns table (slot text, parent text)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$

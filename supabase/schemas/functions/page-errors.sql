@@ -23,14 +23,17 @@ declare
   v_kept    uuid[] := '{}';
 begin
   for v_page in
-    select c.entity_id, e.entity_type, c.capture::text as capture, count(*) as chains, max(c.tries) as tries, (array_agg(c.page order by c.tries desc, c.id))[1] as page,
+    select c.entity_id, e.entity_type, c.capture::text as capture, count(*) filter (where c.tries >= r.told) as chains, max(c.tries) as tries,
+           bool_or(c.tries >= r.told) as is_told, (array_agg(c.page order by c.tries desc, c.id))[1] as page,
            (array_agg(c.execution_id order by c.tries desc, c.id))[1] as execution, (array_agg(c.last_error order by c.tries desc, c.id))[1] as error
       from (select o.*, o.failures + coalesce(o.lease_until <= clock_timestamp(), false)::integer as tries from public.sync_chains o where o.state = 'open') c
       join public.sync_executions x on x.id = c.execution_id
       left join public.sync_entities e on e.id = c.entity_id
       left join public.sync_jobs j on j.id = x.job_id
+     cross join lateral (select least(coalesce((j.alarms ->> 'retries')::numeric, c_retries), greatest(p_tries - 1, 1)) as told) r
      where x.source_id = p_source_id and x.status = 'running' and not x.dry_run
-       and c.tries >= least(coalesce((j.alarms ->> 'retries')::numeric, c_retries), greatest(p_tries - 1, 1))
+       -- Of a page that is being tried again nothing is over, and nothing new is known.
+       and c.failures + (c.lease_until is not null)::integer >= r.told
        -- What nobody has expected is told by itself.
        and c.last_error ->> 'code' is distinct from 'INTERNAL'
        -- What waits for a source that refuses is told by that.
@@ -47,7 +50,7 @@ begin
                  || coalesce(', ' || nullif(v_page.error ->> 'reason', v_page.error ->> 'sqlstate'), ''), ': whoever takes it is killed'), p_tries,
         coalesce(v_page.error ->> 'remedy', 'See the log of sync-page.')),
       jsonb_build_object('entity', v_page.entity_type, 'capture', v_page.capture, 'page', v_page.page, 'tries', v_page.tries, 'chains', v_page.chains, 'error', v_page.error),
-      v_page.capture);
+      v_page.capture) where v_page.is_told;
     v_kept := v_kept || array(select a.id from public.sync_alerts a
                                where a.kind = 'page_retried' and a.source_id = p_source_id and a.entity_id is not distinct from v_page.entity_id
                                  and a.subject = v_page.capture and a.closed_at is null);
@@ -59,17 +62,5 @@ $$;
 comment on function sync.tell_retried_pages(smallint, integer) is
   'Opens or counts the alert page_retried for pages that were tried in vain seven times, or as often as their job says (retries), and closes it where none is any more: the page has landed, or its chain has ended. p_tries: after how many a chain is stopped.';
 
-create function sync.source_refused(p_source_id smallint) returns boolean
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select exists (select from public.sync_alerts where kind = 'source_refuses' and source_id = p_source_id and closed_at is null)
-      or exists (select from public.sync_chains c join public.sync_executions x on x.id = c.execution_id
-                  where c.state = 'open' and c.failures > 0 and c.last_error ->> 'code' = 'SOURCE_UNAVAILABLE' and x.source_id = p_source_id)
-      or exists (select from public.sync_jobs where enabled and waits_since is not null and last_error ->> 'code' = 'SOURCE_UNAVAILABLE')
-      or exists (select from (select failed from public.sync_ticks where ended_at is not null order by created_at desc limit 1) t cross join unnest(t.failed) f
-                  where f like '%: SOURCE_UNAVAILABLE')
-$$;
-comment on function sync.source_refused(smallint) is
-  'Whether a page, a job or the tick before has met a source that does not answer, or that is told: sync-tick asks it then.';
-
-revoke all on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer), sync.source_refused(smallint) from public;
-grant execute on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer), sync.source_refused(smallint) to isthmus_worker;
+revoke all on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer) from public;
+grant execute on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer) to isthmus_worker;

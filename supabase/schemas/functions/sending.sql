@@ -6,6 +6,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id, 'sends', c.sends + 1)
     from public.sync_chains c
    where c.state = 'open' and c.due_at <= clock_timestamp()
+     -- Pages of a source that refuses wait until it answers.
+     and (c.capture = 'adopt' or not exists (select from public.sync_executions x join public.sync_sources s on s.id = x.source_id
+                                              where x.id = c.execution_id and s.refused_since is not null))
    order by c.due_at limit p_limit
 $$;
 comment on function sync.overdue_chains(integer) is
@@ -23,8 +26,8 @@ begin
      set sends = c.sends + (s.refusal is null)::integer,
          unclaimed = c.unclaimed + (s.refusal is null)::integer,
          refusals = case when s.refusal is null then 0 else c.refusals + 1 end,
-         last_error = case when s.refusal is not null then s.refusal
-                           when c.last_error ->> 'code' not in ('QUEUE_REFUSED', 'QUEUE_UNAVAILABLE') then c.last_error end,
+         -- What the page failed with stays what it failed with.
+         refusal = s.refusal,
          waits_since = coalesce(c.waits_since, least(c.due_at, clock_timestamp())),
          due_at = clock_timestamp() + make_interval(secs => least(c_longest, p_lease_seconds
                     * 2 ^ least(30, case when s.refusal is null then c.unclaimed else c.refusals end)))
@@ -45,11 +48,11 @@ declare
   v_told jsonb;
 begin
   -- A blip of a minute is nobody's work. What QStash refuses with a reason stays until somebody acts, or the day is over.
-  select jsonb_build_object('chains', count(*), 'since', min(c.waits_since), 'error', (array_agg(c.last_error order by c.refusals desc))[1])
+  select jsonb_build_object('chains', count(*), 'since', min(c.waits_since), 'error', (array_agg(c.refusal order by c.refusals desc))[1])
     into v_told
     from public.sync_chains c join public.sync_executions e on e.id = c.execution_id
    where c.state = 'open' and c.refusals > 0 and e.source_id = p_source_id
-  having bool_or(c.refusals > 1 or c.last_error ->> 'code' = 'QUEUE_REFUSED');
+  having bool_or(c.refusals > 1 or c.refusal ->> 'code' = 'QUEUE_REFUSED');
   if v_told is null then
     perform sync.close_alert('queue_refused', p_source_id);
     return;

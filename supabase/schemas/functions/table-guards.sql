@@ -124,7 +124,7 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   -- Who has a page, when it is tried again, and how large it is. All else says what is read.
   v_theirs constant text[] := array['state', 'closed_at', 'due_at', 'lease', 'lease_until', 'delivery', 'attempt', 'page_size', 'slow_growth', 'sends', 'failures', 'crashes', 'refusals',
-                                    'unclaimed', 'waits_since', 'last_error', 'moved_at'];
+                                    'unclaimed', 'waits_since', 'last_error', 'refusal', 'moved_at'];
 begin
   -- What goes with its execution is deleted by a trigger of the foreign key.
   if pg_trigger_depth() > 1 or not exists (select from public.sync_executions where id = old.execution_id and status = 'running') then

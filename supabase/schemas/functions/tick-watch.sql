@@ -184,6 +184,11 @@ begin
       'details', jsonb_build_object('since', v_worked, 'status', v_last.status_code, 'error', v_last.error));
   elsif coalesce(v_worked, v_calls.first) > now() - c_patience then
     return null;
+  elsif exists (select from public.sync_ticks
+                 where request_id is not null and created_at > greatest(coalesce(v_worked, '-infinity'), now() - interval '10 minutes') and error like 'TARGET_UNAVAILABLE%')
+    and exists (select from public.sync_alerts where kind = 'target_refuses' and closed_at is null) then
+    -- A target that refuses lets some calls wait for longer than their answer does.
+    return null;
   end if;
 
   select * into v_last from public.sync_ticks

@@ -166,6 +166,7 @@ create table public.sync_chains (
   counts       jsonb not null default '{}',
   landed       bigint not null default 0,
   landed_up_to bigint,
+  refusal      jsonb,
   check ((capture = 'validate') = (entity_id is null)),
   check ((capture = 'joins') = (join_id is not null)),
   check ((capture = 'modified') = (until_at is not null)),
@@ -201,11 +202,12 @@ comment on column public.sync_chains.attempt is 'Which attempt of that message t
 comment on column public.sync_chains.due_at is 'When sync-tick sends the next page again if nobody has committed it.';
 comment on column public.sync_chains.sends is 'How often sync-tick has sent the next page again: part of the message''s deduplication id.';
 comment on column public.sync_chains.unclaimed is 'Messages that the queue accepted from sync-tick and no function has answered by taking the page.';
-comment on column public.sync_chains.refusals is 'How often in a row the queue did not accept the message; last_error says why.';
+comment on column public.sync_chains.refusals is 'How often in a row the queue did not accept the message; refusal says why.';
 comment on column public.sync_chains.waits_since is 'Since when the next page is due and no function has taken it; null: it is not, or it is under way.';
 comment on column public.sync_chains.failures is 'Tries of the page since the last progress: failed, or never told of.';
 comment on column public.sync_chains.moved_at is 'The last progress: it was opened or closed, a page was committed, or given back to be tried smaller.';
-comment on column public.sync_chains.last_error is 'Code and remedy of the last failure; never values of a row.';
+comment on column public.sync_chains.last_error is 'Code and remedy of the last failure of the page; never values of a row.';
+comment on column public.sync_chains.refusal is 'Why the queue did not accept the message last; null: it did, or the page has begun since.';
 comment on column public.sync_chains.counts is 'What its pages have counted so far, added up as each is logged: see sync.counted. Brakes, reports and the state of an execution go by these; rows of sync_page_log that are deleted later change nothing.';
 comment on column public.sync_chains.landed is 'So many records of the entity at least had landed, as the brake has counted them for this chain, and up to which key (landed_up_to).';
 comment on column public.sync_chains.landed_up_to is 'How far the brake has counted; it goes on from here.';

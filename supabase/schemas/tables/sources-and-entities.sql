@@ -15,7 +15,9 @@ create table public.sync_sources (
   created_at        timestamptz not null default now(),
   updated_at        timestamptz not null default now(),
   put_back_until    timestamptz not null default '-infinity',
-  forgotten_at      timestamptz not null default '-infinity'
+  forgotten_at      timestamptz not null default '-infinity',
+  refused_since     timestamptz,
+  refusal           jsonb
 );
 comment on table public.sync_sources is 'A legacy PostgreSQL that is read.';
 comment on column public.sync_sources.name is 'The name under which configuration refers to it.';
@@ -31,6 +33,9 @@ comment on column public.sync_sources.written_since is
 comment on column public.sync_sources.put_back_until is
   'The restores of this database that a person accepted up to then have been answered by comparing both sides.';
 comment on column public.sync_sources.forgotten_at is 'When somebody last deleted executions: pages of theirs may still be in flight.';
+comment on column public.sync_sources.refused_since is
+  'Since when it refuses connections or does not answer: but for one look of each tick, nobody asks it then. Null: it answers.';
+comment on column public.sync_sources.refusal is 'Why it refused last: an error with code, message and remedy.';
 comment on column public.sync_sources.in_recovery is 'True when the server read last was a replica.';
 comment on column public.sync_sources.database_oid is 'Which database of that server; one that was dropped and restored under its name has another.';
 comment on column public.sync_sources.server_start is 'Since when that server runs. One that was put back to an older state has started since.';
@@ -40,7 +45,7 @@ create policy team_reads on public.sync_sources for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
 revoke all on public.sync_sources from anon, authenticated, service_role;
 revoke all on sequence public.sync_sources_id_seq from anon, authenticated, service_role;
-grant select (id, name, system_identifier, timeline, in_recovery, database_oid, server_start, capabilities, created_at, updated_at)
+grant select (id, name, system_identifier, timeline, in_recovery, database_oid, server_start, capabilities, created_at, updated_at, refused_since, refusal)
   on public.sync_sources to authenticated;
 grant select, insert, update on public.sync_sources to isthmus_worker;
 
