@@ -1,4 +1,4 @@
-import { expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { workerGrants } from "../shared/operate/grants.ts";
 import { checkContract } from "../shared/contract/check-contract.ts";
 import { beginSource } from "../shared/target/plan.ts";
@@ -93,4 +93,72 @@ it("a schema that the sync's roles may not use is told by the check with the gra
   await test.target.admin`revoke usage on schema extensions from isthmus_worker, isthmus_decisions`;
   await test.target.admin.unsafe(workerGrants([...test.context.entities.values()]));
   expect(await check()).toEqual([]);
+});
+
+/** A type as an extension would bring it, with a modifier: a text of at most so many letters, cut by a cast and with an `=` of its own. */
+const labelIn = (schema: string) => `
+  create schema if not exists ${schema}; create type ${schema}.label;
+  create function ${schema}.label_in(cstring, oid, integer) returns ${schema}.label language internal immutable strict as 'varcharin';
+  create function ${schema}.label_out(${schema}.label) returns cstring language internal immutable strict as 'varcharout';
+  create function ${schema}.label_receive(internal, oid, integer) returns ${schema}.label language internal stable strict as 'varcharrecv';
+  create function ${schema}.label_send(${schema}.label) returns bytea language internal stable strict as 'varcharsend';
+  create function ${schema}.label_modifier(cstring[]) returns integer language internal immutable strict as 'varchartypmodin';
+  create function ${schema}.label_modifier_out(integer) returns cstring language internal immutable strict as 'varchartypmodout';
+  create type ${schema}.label (input = ${schema}.label_in, output = ${schema}.label_out, receive = ${schema}.label_receive, send = ${schema}.label_send, typmod_in = ${schema}.label_modifier,
+    typmod_out = ${schema}.label_modifier_out, like = text, collatable = true);
+  create function ${schema}.label(${schema}.label, integer, boolean) returns ${schema}.label language internal immutable strict as 'varchar';
+  create cast (${schema}.label as ${schema}.label) with function ${schema}.label(${schema}.label, integer, boolean) as implicit;
+  create function ${schema}.label_eq(${schema}.label, ${schema}.label) returns boolean language internal immutable strict as 'texteq';
+  create operator ${schema}.= (leftarg = ${schema}.label, rightarg = ${schema}.label, function = ${schema}.label_eq, commutator = operator(${schema}.=));
+  create domain ${schema}.short as ${schema}.label(3)`;
+
+describe("a type with a modifier is compared whatever its schema", () => {
+  it.each(["public", "extensions", '"crm types"'])("%s", async (schema) => {
+    const label = (of: string) => `${schema}.${of}`;
+    await using test = await createStranger(
+      {
+        source: "old",
+        target: "fresh",
+        columns: {
+          tag: { type: label("label(3)"), sourceType: "text" },
+          short: { type: label("short"), sourceType: "text" },
+          tags: { type: label("label(3)[]"), sourceType: "text" },
+          n: { type: "integer", sourceType: "text" },
+        },
+        computed: true,
+      },
+      { conflicts: { strategy: "manual_review" } },
+      {},
+      async ({ target }) => {
+        await target.admin.unsafe(labelIn(schema)).simple();
+        await target.admin.unsafe(`grant usage on schema ${schema} to isthmus_worker, isthmus_decisions`);
+      },
+    );
+    await test.source.admin`insert into public.old values
+      (1, 'abc', 'ab', '{abc,a}', '1'), (2, 'abcd', null, null, '1'), (3, null, 'abcd', null, '1'), (4, null, null, '{abcd}', '1'),
+      (5, 'abc', null, null, 'x'), (6, 'ab ', null, '{}', null)`;
+    for (const dryRun of [true, false]) await test.sync({ dryRun });
+    const queued = async () => (await test.live(ENTITY)).map(({ id, type, field }) => [id, type, field]);
+    expect(await queued()).toEqual(["tag", "short", "tags", "n"].map((field, at) => [at + 2, "schema_mismatch", field]));
+    const landed = async () => [
+      ...(await test.target.admin`
+        select legacy_id::integer as id, tag::text, short::text, tags::text, n from public.fresh order by legacy_id`),
+    ];
+    expect(await landed()).toEqual([
+      { id: 1, tag: "abc", short: "ab", tags: "{abc,a}", n: 1 },
+      { id: 6, tag: "ab ", short: null, tags: "{}", n: null },
+    ]);
+
+    await test.source.admin`update public.old set tag = 'cba', short = 'x' where id = 1`;
+    await test.target.admin`update public.fresh set tag = 'me', short = 'me' where legacy_id = 1`;
+    await test.sync();
+    const decide = (tag: string) => test.target.admin`
+      update public.sync_conflicts set resolution_strategy = 'merge', resolution_data = ${test.target.admin.json({ tag, short: "x" })}
+       where state = 'open' and source_record_id = 1`;
+    await expect(decide("abcd")).rejects.toMatchObject({ code: "IS022" });
+    await decide("abc");
+    expect((await landed())[0]).toMatchObject({ tag: "abc", short: "x" });
+    await test.sync({ capture: "digest" });
+    expect((await landed())[0]).toMatchObject({ tag: "abc", short: "x" });
+  });
 });

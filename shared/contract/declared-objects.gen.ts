@@ -725,7 +725,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.fits_scalar_sql(text,text,text,text)",
-    digest: "848b334adc",
+    digest: "4ef8beeab0",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/columns.sql",
   },

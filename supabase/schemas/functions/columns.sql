@@ -149,9 +149,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       -- Blanks at the end would be lost among those that the type pads with, where they are not such themselves.
       (p_exact <> p_type and p_type = 'bpchar' and p_padded = 'no', 'right(p.%1$I, 1) <> '' '''),
       (p_exact <> p_type and p_type = 'bpchar' and p_padded = 'perhaps', format('length(p.%%1$I) <= %s', substring(p_exact from '\d+'))),
-      -- What a modifier would cut, round or pad. Two texts may be equal but for blanks at their end.
-      (p_exact <> p_type and p_type = 'character varying', '(p.%1$I)::%2$s::text = (p.%1$I)::%3$s::text'),
-      (p_exact <> p_type and p_type <> 'character varying', '(p.%1$I)::%2$s = (p.%1$I)::%2$s::%3$s')) c (applies, condition)
+      -- What a modifier would cut, round or pad. Texts need no operator of the type, whose schema no search path of ours may have; only a number has more than one.
+      (p_exact <> p_type and p_type <> 'numeric', '(p.%1$I)::%2$s::text = (p.%1$I)::%2$s::%3$s::text'),
+      (p_exact <> p_type and p_type = 'numeric', '(p.%1$I)::%2$s = (p.%1$I)::%2$s::%3$s')) c (applies, condition)
    where c.applies
 $$;
 comment on function sync.fits_scalar_sql(text, text, text, text) is 'What sync.fits_sql returns of a type that has no parts. p_padded: whether blanks at the end of the text are those with which a char(n) pads: no, yes, perhaps.';
