@@ -2,9 +2,10 @@ import { describe, expect, it } from "vitest";
 import { previewAdoptions } from "../shared/plan/adopt.ts";
 import { adopt } from "./support/adoption.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
+import { wholeSet } from "./support/number-set.ts";
 
 /** Thousands. 2,000,000 with `npm run test:adoption`; in every run a fraction of it. */
-const ROWS = Number(process.env["ISTHMUS_ADOPTION_ROWS"] ?? 20_000);
+const ROWS = wholeSet("ISTHMUS_ADOPTION_ROWS", 20_000);
 const PATIENT = "00000000-0000-4000-8000-000000000001";
 
 /** Orders under random ids, every hundredth imported twice, every thousandth without its legacy id, in no order of theirs. */

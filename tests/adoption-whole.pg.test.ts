@@ -6,9 +6,10 @@ import { registry } from "../clinic/entities/registry.gen.ts";
 import { adopt } from "./support/adoption.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
 import { pinnedSession, recomputed, verify } from "./verifier/verify.ts";
+import { wholeSet } from "./support/number-set.ts";
 
 /** User actions. 2,000,000 with `npm run test:adoption`; in every run a fraction of them. */
-const ROWS = Number(process.env["ISTHMUS_ADOPTION_ROWS"] ?? 4_000);
+const ROWS = wholeSet("ISTHMUS_ADOPTION_ROWS", 4_000);
 const LOG_SCALE = ROWS / largeCounts(1).actions;
 const SCALE = Math.min(1, Math.max(0.02, LOG_SCALE));
 const NAMES = ["offices", "profiles", "doctors", "patients", "orders", "payments", "operations", ...MIGRATED_LOGS];

@@ -4,9 +4,10 @@ import { operations } from "../clinic/entities/operations.ts";
 import type { RequestedCapture } from "../shared/plan/choose-capture.ts";
 import { workerGrants } from "../shared/operate/grants.ts";
 import { createInProcess, type InProcess } from "./support/in-process.ts";
+import { wholeSet } from "./support/number-set.ts";
 
 /** `npm run test:captures`: two million. */
-const ROWS = Number(process.env["ISTHMUS_CAPTURE_ROWS"] ?? 5_000);
+const ROWS = wholeSet("ISTHMUS_CAPTURE_ROWS", 5_000);
 const CHANGES = [0, 10, ROWS / 100];
 
 const stamped: Entity = {

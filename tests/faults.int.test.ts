@@ -2,10 +2,11 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { endState, resetTarget } from "./support/digest.ts";
 import { injectFaults } from "./support/faults.ts";
 import { startTestPlatform, type TestPlatform } from "./support/platform.ts";
+import { wholeSet } from "./support/number-set.ts";
 
 /** In every run of the tests; hundreds, and all entities, with `ISTHMUS_FAULT_RUNS=300 npm run test:faults`. */
-const RUNS = Number(process.env["ISTHMUS_FAULT_RUNS"] ?? 12);
-const FIRST_SEED = Number(process.env["ISTHMUS_FAULT_SEED"] ?? 1);
+const RUNS = wholeSet("ISTHMUS_FAULT_RUNS", 12);
+const FIRST_SEED = wholeSet("ISTHMUS_FAULT_SEED", 1, 0);
 /** A family of each kind: parents, children, dependants of joined rows, and records of their own entity. */
 const FAMILIES = {
   entities: [

@@ -4,13 +4,14 @@ import { createTestSource, createTestTarget } from "./support/databases.ts";
 import { Player } from "./support/hostile-schemas/player.ts";
 import { drawSchema } from "./support/hostile-schemas/schema.ts";
 import { sqlNames, type SqlNames } from "./support/sql-names.ts";
+import { wholeSet } from "./support/number-set.ts";
 
 // From a seed a schema and its history (support/hostile-schemas/), in which the sync may leave nothing out without a word: not a
 // difference, not a crash, not an end that does not come. A failure prints the seed, the schema and what was done
 // (ISTHMUS_HOSTILE_SEED begins there); `npm run test:hostile-schemas` plays 200.
 
-const RUNS = Number(process.env["ISTHMUS_HOSTILE_SCHEMAS"] ?? 20);
-const FIRST = Number(process.env["ISTHMUS_HOSTILE_SEED"] ?? 1);
+const RUNS = wholeSet("ISTHMUS_HOSTILE_SCHEMAS", 20);
+const FIRST = wholeSet("ISTHMUS_HOSTILE_SEED", 1, 0);
 const SEEDS = Array.from({ length: RUNS }, (_, n) => FIRST + n);
 
 let ours: SqlNames;

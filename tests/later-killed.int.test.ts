@@ -6,8 +6,9 @@ import { applicationState } from "./support/application-state.ts";
 import { checkout } from "./support/checkout.ts";
 import { commandLineOf, killedAtRequest, killedInEach, type Moment } from "./support/killed-command.ts";
 import { startRehearsal, type Rehearsal } from "./support/rehearsal.ts";
+import { wholeSet } from "./support/number-set.ts";
 
-const SEED = Number(process.env["ISTHMUS_KILL_SEED"] ?? 1);
+const SEED = wholeSet("ISTHMUS_KILL_SEED", 1, 0);
 
 /** The lock that holds ticks back. */
 const TICKS = 4_973_118_223;

@@ -4,6 +4,7 @@ import { payments } from "../clinic/entities/payments.ts";
 import { workerGrants } from "../shared/operate/grants.ts";
 import { median, workerCpuMs } from "./support/cpu.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
+import { wholeSet } from "./support/number-set.ts";
 
 const ROWS = 1_000;
 
@@ -60,7 +61,7 @@ describe("the queue of an entity", () => {
 });
 
 /** 200,000 with the environment variable: some minutes. */
-const WAITING = Number(process.env["ISTHMUS_RELEASE_ROWS"] ?? 30_000);
+const WAITING = wholeSet("ISTHMUS_RELEASE_ROWS", 30_000);
 
 describe("records that wait for one parent", () => {
   it.each([

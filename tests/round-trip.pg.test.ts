@@ -6,8 +6,9 @@ import { COMBINATIONS, neutralText, setHostile } from "./support/hostile-setting
 import type { Pipeline } from "./support/pipeline.ts";
 import { createStranger, createStrangers, type Stranger } from "./support/stranger.ts";
 import { BUILT_IN, NOT_FOR_COLUMNS, NARROWED, valuesOf } from "./support/typed-values.ts";
+import { wholeSet } from "./support/number-set.ts";
 
-const SEED = Number(process.env["ISTHMUS_SEED"] ?? 20261128);
+const SEED = wholeSet("ISTHMUS_SEED", 20261128, 0);
 const ROWS = 40;
 
 /** Texts of one value, or of values that JSON calls equal. In the first rows each is followed by the next. */

@@ -13,8 +13,9 @@ import { HOSTILE, localeOf, neutralText } from "./support/hostile-settings.ts";
 import type { Pipeline } from "./support/pipeline.ts";
 import { createStranger, ENTITY } from "./support/stranger.ts";
 import { BUILT_IN, valuesOf } from "./support/typed-values.ts";
+import { wholeSet } from "./support/number-set.ts";
 
-const SEED = Number(process.env["ISTHMUS_SEED"] ?? 20261128);
+const SEED = wholeSet("ISTHMUS_SEED", 20261128, 0);
 const ROWS = 4;
 
 /** Categories of pg_settings with settings that shape the text of values, the reading of it, or which rows and names a statement sees. */

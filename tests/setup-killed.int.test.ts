@@ -4,8 +4,9 @@ import { migrations } from "../cli/setup/schema-history.ts";
 import { applicationState } from "./support/application-state.ts";
 import { killedInEach, type Moment } from "./support/killed-command.ts";
 import { startRehearsal } from "./support/rehearsal.ts";
+import { wholeSet } from "./support/number-set.ts";
 
-const SEED = Number(process.env["ISTHMUS_KILL_SEED"] ?? 1);
+const SEED = wholeSet("ISTHMUS_KILL_SEED", 1, 0);
 /** Every step that does something in a project that has nothing of ours. */
 const STEPS: readonly Moment[] = [
   { step: "queue and cache", longMs: 50 },

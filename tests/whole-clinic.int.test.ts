@@ -9,10 +9,11 @@ import { killedTwice } from "./support/killed-pages.ts";
 import { startTestPlatform, type TestPlatform } from "./support/platform.ts";
 import { changesSince, rememberRows } from "./support/target-changes.ts";
 import { pinnedSession, recomputed, verify } from "./verifier/verify.ts";
+import { numberSet } from "./support/number-set.ts";
 
 /** A small clinic in every run; the real numbers of rows with `npm run test:scale`. */
-const SCALE = Number(process.env["ISTHMUS_SCALE"] ?? 0.05);
-const LOG_SCALE = Number(process.env["ISTHMUS_LOG_SCALE"] ?? 0.002);
+const SCALE = numberSet("ISTHMUS_SCALE", 0.05, 0.001);
+const LOG_SCALE = numberSet("ISTHMUS_LOG_SCALE", 0.002, 0);
 const LARGE = process.env["ISTHMUS_SCALE"] !== undefined;
 const HOURS = 4 * 3_600_000;
 

@@ -5,12 +5,13 @@ import { median } from "../support/cpu.ts";
 import { keepPristine, startTestPlatform } from "../support/platform.ts";
 import { scratchFolder } from "../support/scratch.ts";
 import { startTransactionPooler, type TransactionPooler } from "../support/transaction-pooler.ts";
+import { numberSet } from "../support/number-set.ts";
 
 // npm run compare:tls: a first load of the whole clinic with both databases behind poolers that encrypt (verify-full on both sides) and behind the same poolers in
 // clear, in turns. Says what CPU each took: of the functions that ran pages, and of the poolers, which do the server's part.
 
-const SCALE = Number(process.env["ISTHMUS_SCALE"] ?? 0.05);
-const LOG_SCALE = Number(process.env["ISTHMUS_LOG_SCALE"] ?? 0.002);
+const SCALE = numberSet("ISTHMUS_SCALE", 0.05, 0.001);
+const LOG_SCALE = numberSet("ISTHMUS_LOG_SCALE", 0.002, 0);
 const WAYS = ["clear", "tls"] as const;
 type Way = (typeof WAYS)[number];
 /** What slows the machine down from the first turn to the last weighs on both alike. */
