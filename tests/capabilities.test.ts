@@ -16,7 +16,7 @@ import type { SourceServerFacts } from "../shared/source/capabilities.ts";
 const SERVER = { serverVersion: 150_004, role: "reader" };
 const USE: TableUse = { table: "book", entities: ["books"], keys: ["id"], modified: undefined };
 const STAMPED: TableUse = { ...USE, modified: "updated_at" };
-const column = (type: string) => ({ type, money: false, enum: false, readable: true });
+const column = (type: string) => ({ type, money: false, parts: null, enum: false, readable: true });
 const index = (name: string, ...columns: (string | null)[]) => ({ name, columns, usable: true });
 const KEY = index("book_pkey", "id");
 const STAMP = index("book_updated", "updated_at", "id");

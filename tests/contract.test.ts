@@ -87,10 +87,11 @@ interface Catalogs {
 }
 
 function fitting(): Catalogs {
-  const read = (type: string) => ({ type, money: false, enum: false, readable: true });
+  const read = (type: string) => ({ type, money: false, parts: null, enum: false, readable: true });
   const column = (type: string, required = false, members: string[] | null = null) => ({
     type,
     money: false,
+    parts: null,
     members,
     required,
     generated: false,

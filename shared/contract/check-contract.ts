@@ -22,7 +22,7 @@ import { hiddenFindings, moneyColumns, moneyFindings } from "./money-decimals.ts
 import { effectFindings, sideEffects } from "./side-effects.ts";
 
 /** Raise it when the comparison changes: what it found before is then worth nothing. */
-const COMPARISON = 7;
+const COMPARISON = 8;
 
 /** How long the rows of source tables are asked in one comparison, and of one table, for what no catalog says. */
 const ASK_MS = 30_000;

@@ -48,11 +48,24 @@ function misfit(
     };
   }
   const read = typeRead(entity, field, source);
-  if (read && yields === "other" && kindOf(found.type, found.members !== null) === "other" && !sameType(read.type, found.type)) {
+  const copied = read && yields === "other" && kindOf(found.type, found.members !== null) === "other" ? read : undefined;
+  if (copied && !sameType(copied.type, found.type)) {
     return {
       code: "target_column_type",
-      message: `${own}, and what the field copies is ${read.type}: whether the one holds the other exactly nobody knows.`,
+      message: `${own}, and what the field copies is ${copied.type}: whether the one holds the other exactly nobody knows.`,
       remedy: "Give both columns one type, or compute the value in the entity file.",
+    };
+  }
+  // Values travel as texts, in which an attribute has a place and no name.
+  const [there, here] = [copied?.parts ?? [], found.parts ?? []];
+  if (copied && JSON.stringify(there) !== JSON.stringify(here)) {
+    const apart = there.findIndex((part, at) => part !== here[at]);
+    const [one, other] = [there, here].map((parts) => parts[apart < 0 ? there.length : apart] ?? "nothing more");
+    return {
+      code: "target_column_type",
+      message: `${own}, which is made of other parts than in the source: there ${one}, here ${other} at the same place.`,
+      remedy:
+        "Give both types the same attributes in the same order, and ranges the same bounds; or compute the value in the entity file.",
     };
   }
   if (read && otherwiseZoned(read.type, found.type)) {
@@ -122,13 +135,18 @@ function otherwiseZoned(from: string, to: string): boolean {
 }
 
 /** The type of the values that a field copies, as they arrive; undefined: it computes, or nobody knows. */
-function typeRead(entity: Entity, field: Field, source: SourceCatalog): { column: string; type: string } | undefined {
+function typeRead(
+  entity: Entity,
+  field: Field,
+  source: SourceCatalog,
+): { column: string; type: string; parts: readonly string[] | null } | undefined {
   const column = field.kind === "direct_copy" ? entity.source.columns[field.columns[0] ?? ""] : undefined;
   const read = typeof column === "string" ? column : column?.inZone;
-  const type = read === undefined ? undefined : columnRead(entity, read, source)?.type;
-  if (read === undefined || type === undefined) return undefined;
-  if (typeof column === "string" || type === "date") return { column: read, type };
-  return { column: read, type: type === WALL_TIME ? MOMENT : WALL_TIME };
+  const known = read === undefined ? undefined : columnRead(entity, read, source);
+  if (read === undefined || known === undefined) return undefined;
+  const { type, parts } = known;
+  if (typeof column === "string" || type === "date") return { column: read, type, parts };
+  return { column: read, type: type === WALL_TIME ? MOMENT : WALL_TIME, parts };
 }
 
 /** The column of times in a zone that a field copies, of which it is not said what skipped and repeated times become. */

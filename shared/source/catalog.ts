@@ -1,7 +1,7 @@
 import type { CatalogReading } from "../sql/catalog-reading.ts";
 import type { Queryable } from "../db/connect.ts";
 import { LC_MONETARY } from "../sql/money-scale.ts";
-import { behindDomains, holdsMoney } from "../sql/catalog-types.ts";
+import { behindDomains, holdsMoney, partsOf } from "../sql/catalog-types.ts";
 import { queryOne } from "../db/query.ts";
 import { ELSEWHERE, type Elsewhere } from "../sql/elsewhere.ts";
 import { SOURCE_SHAPES, type SourceTableShape } from "./shapes.ts";
@@ -11,6 +11,8 @@ export interface SourceCatalogColumn {
   readonly type: string;
   /** Amounts of the type money, or values that have such in them. */
   readonly money: boolean;
+  /** What its values are made of, by place (partsOf); null: they have no parts. */
+  readonly parts: readonly string[] | null;
   readonly enum: boolean;
   readonly readable: boolean;
 }
@@ -84,7 +86,7 @@ export async function readSourceCatalog(
                       and i.indisvalid and i.indisready and i.indpred is null and i.indexprs is null) u)),
              'columns', (
                select jsonb_object_agg(a.attname, jsonb_build_object(
-                 'type', format_type(t.oid, null), 'money', ${holdsMoney("d")}, 'enum', t.typtype = 'e',
+                 'type', format_type(t.oid, null), 'money', ${holdsMoney("d")}, 'parts', ${partsOf("d")}, 'enum', t.typtype = 'e',
                  'readable', has_schema_privilege(c.relnamespace, 'usage') and has_column_privilege(c.oid, a.attnum, 'select')))
                  from pg_attribute a
                  join pg_type d on d.oid = a.atttypid

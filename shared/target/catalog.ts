@@ -1,12 +1,14 @@
 import { ELSEWHERE, type Elsewhere } from "../sql/elsewhere.ts";
 import { LC_MONETARY } from "../sql/money-scale.ts";
-import { behindDomains, holdsMoney } from "../sql/catalog-types.ts";
+import { behindDomains, holdsMoney, partsOf } from "../sql/catalog-types.ts";
 
 export interface TargetCatalogColumn {
   /** As PostgreSQL writes it, without a length or a precision; what stands behind domains. */
   readonly type: string;
   /** Amounts of the type money, or values that have such in them. */
   readonly money: boolean;
+  /** What its values are made of, by place (partsOf); null: they have no parts. */
+  readonly parts: readonly string[] | null;
   /** Of an enum: its members, in their order. */
   readonly members: readonly string[] | null;
   /** Where the type stands when the sync's roles may not name it: a schema that they have no right to use. */
@@ -86,7 +88,7 @@ export const TARGET_CATALOG = `
                from public.sync_released_entities r where r.target_table = c.relname),
            'columns', (
              select jsonb_object_agg(a.attname, jsonb_build_object(
-               'type', format_type(t.oid, null), 'money', ${holdsMoney("d")},
+               'type', format_type(t.oid, null), 'money', ${holdsMoney("d")}, 'parts', ${partsOf("d")},
                'typeSchema', (select n.nspname from pg_namespace n
                                where n.oid = t.typnamespace and not (has_schema_privilege(n.oid, 'usage') and has_schema_privilege('isthmus_decisions', n.oid, 'usage'))),
                'members', (select pg_catalog.jsonb_agg(e.enumlabel order by e.enumsortorder) from pg_enum e where e.enumtypid = t.oid),
