@@ -42,9 +42,26 @@ const TYPES: readonly { type: string; from: string; holds: readonly string[]; al
     holds: ["2026-01-02 03:04:05", "2026-01-02", "0044-03-15 12:00:00 BC"],
     alters: ["2026-01-02 03:04:05+00", "2026-01-02 03:04:05+02", "now", "today"],
   },
-  { type: "timetz", from: "text", holds: ["03:04:05+02", "24:00:00-12"], alters: ["03:04:05"] },
+  { type: "timetz", from: "text", holds: ["03:04:05+02", "24:00:00-12"], alters: ["03:04:05", "2026-01-02 03:04:05+02"] },
   { type: "date", from: "timestamptz", holds: ["infinity"], alters: ["2026-01-02 00:00:00+00"] },
-  { type: "date", from: "text", holds: ["2026-01-02", "infinity"], alters: ["tomorrow", "yesterday"] },
+  {
+    type: "date",
+    from: "text",
+    holds: ["2026-01-02", "infinity", "20260102", "2026-1-2", "0044-03-15 BC"],
+    alters: ["tomorrow", "yesterday", "03/04/25", "3.4.2025", "990108", "Jan 8 99", "J2451187", "epoch"],
+  },
+  {
+    type: "timestamp",
+    from: "text",
+    holds: ["20260102T03:04"],
+    alters: ["03/04/25 10:00", "2026-01-02 03:04:60", "2026-01-02 03:04:05 PST"],
+  },
+  {
+    type: "timestamptz",
+    from: "text",
+    holds: ["20260102 03:04+00"],
+    alters: ["03/04/25 10:00+00", "2026-01-02 03:04:60Z", "epoch"],
+  },
   { type: "time(0)", from: "time", holds: ["03:04:05"], alters: ["03:04:05.6"] },
   { type: "interval(0)", from: "interval", holds: ["-1 days -02:03:04"], alters: ["1.6 seconds"] },
   { type: "interval hour to minute", from: "interval", holds: ["02:03:00"], alters: ["02:03:04"] },
@@ -69,8 +86,36 @@ const TYPES: readonly { type: string; from: string; holds: readonly string[]; al
   { type: "timestamptz", from: "text", holds: ["2026-01-02 03:04:05.123456000Z"], alters: ["2026-01-02 03:04:05.123456789Z"] },
   { type: "time", from: "text", holds: ["03:04:05.123456"], alters: ["03:04:05.1234567"] },
   { type: "interval", from: "text", holds: ["1.123456 seconds"], alters: ["1.1234567 seconds"] },
-  { type: "money", from: "text", holds: ["1.50", "$1,234.500"], alters: ["1.005"] },
+  {
+    type: "interval",
+    from: "text",
+    holds: ["1.5 seconds", "00:00:01.5 ago", "PT1.5S", "1.0 years", "2 mons 3 days"],
+    alters: ["1.04 years", "0.333 months", "P1.04Y"],
+  },
+  {
+    type: "money",
+    from: "text",
+    holds: ["1.50", "$1,234.500", "-$12,345,678.9"],
+    alters: ["1.005", "1,50", "12,34.5", "1,234,5"],
+  },
   { type: "oid", from: "text", holds: ["7"], alters: ["-7"] },
+  { type: "xid", from: "text", holds: ["7"], alters: ["-7", "010", "0x10"] },
+  { type: "tid", from: "text", holds: ["(1,2)"], alters: ["(-1,2)"] },
+  { type: "point", from: "text", holds: ["(0.10,1)", "1e3 , -.5"], alters: ["(0.12345678901234567890,1)"] },
+  { type: "line", from: "text", holds: ["{1,-1,0}"], alters: ["{0.12345678901234567890,1,0}", "(0,0),(0.1,0.7)"] },
+  { type: "lseg", from: "text", holds: ["[(0.10,1),(2,3)]"], alters: ["[(0,1),(2,0.12345678901234567890)]"] },
+  { type: "box", from: "text", holds: ["(2,3),(0.10,1)"], alters: ["(2,0.12345678901234567890),(0,1)"] },
+  {
+    type: "box[]",
+    from: "text",
+    holds: ["{(2,3),(0.10,1);(1,1),(0,0)}"],
+    alters: ["{(2,3),(0,1);(1,0.12345678901234567890),(0,0)}"],
+  },
+  { type: "path", from: "text", holds: ["[(0.10,1),(2,3)]"], alters: ["((0,1),(2,0.12345678901234567890))"] },
+  { type: "polygon", from: "text", holds: ["((0.10,1),(2,3))"], alters: ["((0,1),(2,0.12345678901234567890))"] },
+  { type: "circle", from: "text", holds: ["<(0.10,1),2>"], alters: ["<(0,1),0.12345678901234567890>"] },
+  { type: "tsvector", from: "text", holds: ["'a':1 'b':2B"], alters: ["'a':16384", "'a':1,1", "a b a"] },
+  { type: "macaddr8", from: "text", holds: ["08:00:2b:01:02:03:04:05"], alters: ["08:00:2b:01:02:03"] },
   {
     type: "tstzrange",
     from: "text",
@@ -83,8 +128,20 @@ const TYPES: readonly { type: string; from: string; holds: readonly string[]; al
     holds: ['["2026-01-02 03:04:05","2026-01-03")'],
     alters: ['["2026-01-02 03:04:05","2026-01-03 00:00:00+02")', "[now,)"],
   },
-  { type: "daterange", from: "text", holds: ["[2026-01-02,2026-01-03]"], alters: ['[2026-01-02,"2026-01-03 04:05")'] },
-  { type: "cidr", from: "text", holds: ["10.0.0.0/8"], alters: ["10.0.0.1/8"] },
+  {
+    type: "daterange",
+    from: "text",
+    holds: ["[2026-01-02,2026-01-03]", "(,20260103)"],
+    alters: ['[2026-01-02,"2026-01-03 04:05")', "[03/04/25,)", "[2026-01-02\\ 04:05,)"],
+  },
+  {
+    type: "datemultirange",
+    from: "text",
+    holds: ['{[2026-01-02,"2026-01-03"),[2026-02-01,)}', "{}"],
+    alters: ["{[2026-01-02,2026-01-03),[tomorrow,)}"],
+  },
+  { type: "numrange", from: "text", holds: ["[ 1.50,2)"], alters: [] },
+  { type: "cidr", from: "text", holds: ["10.0.0.0/8", "10.1.2.3", "::1"], alters: ["10.0.0.1/8", "10", "10.1.2"] },
 ];
 
 describe("a value lands exactly as the source has it, or the record is in the queue", () => {
@@ -454,5 +511,88 @@ it("what is cut or rounded within a composite type, an array of a domain, or a c
     pairs: '{"(1.50,)","(2.25,\\"\\")"}',
     prices: "{1.50,2.25,NULL}",
     copied: "{0.1}",
+  });
+});
+
+describe("composite values are written by place: a copy between types with other parts is refused before anything lands", () => {
+  /** What both databases are given, and what the check says where it refuses. */
+  const TYPES: readonly { what: string; type: string; source: string; target: string; apart?: readonly [string, string] }[] = [
+    {
+      what: "attributes in another order",
+      type: "public.home",
+      source: "create type public.home as (street text, zip text)",
+      target: "create type public.home as (zip text, street text)",
+      apart: [".street", ".zip"],
+    },
+    {
+      what: "within a composite type",
+      type: "public.person",
+      source: "create type public.home as (street text, zip text); create type public.person as (name text, home public.home)",
+      target: "create type public.home as (zip text, street text); create type public.person as (name text, home public.home)",
+      apart: [".home.street", ".home.zip"],
+    },
+    {
+      what: "in an array of a domain",
+      type: "public.place[]",
+      source: "create type public.home as (street text, zip text); create domain public.place as public.home",
+      target: "create type public.home as (zip text, street text); create domain public.place as public.home",
+      apart: ["[].street", "[].zip"],
+    },
+    {
+      what: "an attribute more",
+      type: "public.home",
+      source: "create type public.home as (street text)",
+      target: "create type public.home as (street text, zip text)",
+      apart: ["nothing more", ".zip"],
+    },
+    {
+      what: "ranges of other bounds",
+      type: "public.span",
+      source: "create type public.span as range (subtype = date)",
+      target: "create type public.span as range (subtype = timestamp)",
+      apart: ["(date)", "(timestamp)"],
+    },
+    {
+      what: "the same parts, one side behind a domain and with a dropped attribute",
+      type: "public.home",
+      source: "create type public.home as (street text, zip text)",
+      target:
+        "create domain public.code as text; create type public.home as (gone int, street text, zip public.code); alter type public.home drop attribute gone",
+    },
+  ];
+  it.each(TYPES)("$what", async ({ type, source, target, apart }) => {
+    await using test = await createStranger(
+      { source: "old", target: "fresh", columns: { value: { type } } },
+      {},
+      {},
+      async (both) => {
+        await both.source.admin.unsafe(source).simple();
+        await both.target.admin.unsafe(target).simple();
+      },
+    );
+    const refusal: unknown = await test.start().catch((error: unknown) => error);
+    if (apart === undefined) {
+      expect(refusal).toMatchObject({ paused: [] });
+      return;
+    }
+    expect(refusal).toMatchObject({ code: "CONTRACT_BROKEN" });
+    expect(JSON.stringify((refusal as IsthmusError).detail)).toContain(`there ${apart[0]}, here ${apart[1]} at the same place`);
+  });
+
+  it("names that DDL of one side exchanges between runs", async () => {
+    await using test = await createStranger(
+      { source: "old", target: "fresh", columns: { value: { type: "public.home" } } },
+      {},
+      {},
+      async ({ source, target }) => {
+        for (const { admin } of [source, target]) await admin`create type public.home as (street text, zip text)`;
+      },
+    );
+    await test.source.admin`insert into public.old values (1, row('High Street', '8001')::public.home)`;
+    await test.sync();
+    for (const [from, to] of ["street, was", "zip, street", "was, zip"].map((names) => names.split(", ")))
+      await test.source.admin.unsafe(`alter type public.home rename attribute ${from} to ${to}`);
+    await expect(test.start()).rejects.toMatchObject({ code: "CONTRACT_BROKEN" });
+    expect(await test.target.admin`select value::text from public.fresh`).toEqual([{ value: '("High Street",8001)' }]);
   });
 });

@@ -162,3 +162,32 @@ describe("a type with a modifier is compared whatever its schema", () => {
     expect((await landed())[0]).toMatchObject({ tag: "abc", short: "x" });
   });
 });
+
+it("a text that an extension's type would read otherwise, and write back in other letters, is in the queue", async () => {
+  const types = { spot: "cube", bag: "hstore", book: "isbn13", place: "ltree" };
+  await using test = await createStranger(
+    {
+      source: "old",
+      target: "fresh",
+      columns: Object.fromEntries(
+        Object.entries(types).map(([name, type]) => [name, { type: `extensions.${type}`, sourceType: "text" }]),
+      ),
+      computed: true,
+    },
+    {},
+    {},
+    withExtensions,
+  );
+  await test.source.admin`insert into public.old values
+    (1, '(0.1, 2)', '"a"=>"1"', '978-0-393-04002-9', 'Top.Science'), (2, '(0.12345678901234567890)', null, null, null),
+    (3, null, 'a=>1, a=>2', null, null), (4, null, null, '978-0-393-04002-?', null)`;
+  await test.sync();
+  expect((await test.live(ENTITY)).map(({ id, type, field }) => [id, type, field])).toEqual([
+    [2, "schema_mismatch", "spot"],
+    [3, "schema_mismatch", "bag"],
+    [4, "schema_mismatch", "book"],
+  ]);
+  expect(await test.target.admin`select spot::text, bag::text, book::text, place::text from public.fresh`).toEqual([
+    { spot: "(0.1, 2)", bag: '"a"=>"1"', book: "978-0-393-04002-9", place: "Top.Science" },
+  ]);
+});

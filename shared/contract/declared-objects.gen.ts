@@ -631,7 +631,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     object: "function sync.exact_type(oid,integer)",
     digest: "1b583a3233",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
-    file: "schemas/functions/columns.sql",
+    file: "schemas/functions/exact-values.sql",
   },
   {
     object: "function sync.exceeds_brake(public.sync_executions,smallint,text,text,bigint)",
@@ -719,21 +719,21 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.fits_range_sql(text,text)",
-    digest: "7b88f55449",
+    digest: "028e99d53c",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
-    file: "schemas/functions/columns.sql",
+    file: "schemas/functions/exact-values.sql",
   },
   {
     object: "function sync.fits_scalar_sql(text,text,text,text)",
-    digest: "4ef8beeab0",
+    digest: "db45fcc01d",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
-    file: "schemas/functions/columns.sql",
+    file: "schemas/functions/exact-values.sql",
   },
   {
     object: "function sync.fits_sql(text,text,text,jsonb,text)",
     digest: "98e8d1b39b",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
-    file: "schemas/functions/columns.sql",
+    file: "schemas/functions/exact-values.sql",
   },
   {
     object: "function sync.foretold_brakes(uuid,public.sync_entities)",
@@ -827,7 +827,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     object: "function sync.has_unique_keys(json)",
     digest: "01859044cb",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
-    file: "schemas/functions/columns.sql",
+    file: "schemas/functions/exact-values.sql",
   },
   {
     object: "function sync.held_keys_sql(public.sync_entities,text)",
@@ -1422,7 +1422,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     object: "function sync.padded_parts(public.sync_entities)",
     digest: "7220925366",
     rights: ["isthmus_worker EXECUTE"],
-    file: "schemas/functions/columns.sql",
+    file: "schemas/functions/exact-values.sql",
   },
   {
     object: "function sync.page_nulled(public.sync_entities)",
@@ -1609,6 +1609,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/record-slots.sql",
   },
   {
+    object: "function sync.range_bounds(text)",
+    digest: "555967329f",
+    rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
+    file: "schemas/functions/exact-values.sql",
+  },
+  {
     object: "function sync.read_for_text(public.sync_entities,bigint[])",
     digest: "cc3fad95b6",
     rights: ["isthmus_decisions EXECUTE"],
@@ -1630,9 +1636,9 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.record_texts(text)",
-    digest: "be295971b0",
+    digest: "463bd28647",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
-    file: "schemas/functions/columns.sql",
+    file: "schemas/functions/exact-values.sql",
   },
   {
     object: "function sync.record_warnings(smallint,uuid,jsonb)",

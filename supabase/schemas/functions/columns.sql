@@ -82,145 +82,6 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp
 return format('lateral (select r.* from %I.sync_row_states r where r.entity_id = %s and r.legacy_id = p._key offset 0) s', p_schema, p_entity.id);
 comment on function sync.state_probe(public.sync_entities, text) is 'SQL, for a join: one index probe for the row state s of the record p. p_schema: as for sync.target_sql.';
 
-create function sync.has_unique_keys(p_value json) returns boolean
-language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  with recursive parts (value) as (
-    select p_value
-    union all
-    select c.value from parts p cross join lateral (
-      select value from json_each(case json_typeof(p.value) when 'object' then p.value else '{}' end)
-      union all
-      select value from json_array_elements(case json_typeof(p.value) when 'array' then p.value else '[]' end)) c
-  )
-  select bool_and((select count(*) = count(distinct k) from json_object_keys(case json_typeof(value) when 'object' then value else '{}' end) k)) from parts
-$$;
-comment on function sync.has_unique_keys(json) is 'Whether no object within has a key twice. From PostgreSQL 16 on the server tells that itself: is json with unique keys.';
-
-create function sync.exact_type(p_type oid, p_modifier integer, out type text, out exact text)
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  with recursive step as (
-    select p_type as type, p_modifier as modifier
-    union all
-    select t.typbasetype, greatest(s.modifier, t.typtypmod) from step s cross join lateral (select t.* from pg_catalog.pg_type t where t.oid = s.type offset 0) t where t.typtype = 'd'
-  )
-  select format_type(s.type, -1), format_type(s.type, s.modifier)
-    from step s cross join lateral (select t.* from pg_catalog.pg_type t where t.oid = s.type offset 0) t where t.typtype <> 'd'
-$$;
-comment on function sync.exact_type(oid, integer) is 'What stands behind a domain: the type without a modifier, and with the one that counts.';
-
-create function sync.record_texts(p_record text) returns text[]
-language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  select pg_catalog.array_agg(case when f.field = '' then null
-                        when left(f.field, 1) = '"' then regexp_replace(replace(substr(f.field, 2, length(f.field) - 2), '""', '"'), '\\(.)', '\1', 'g')
-                        else f.field end order by m.n)
-    from regexp_matches(',' || substr(p_record, 2, length(p_record) - 2), ',((?:"(?:[^"\\]|""|\\.)*"|[^,"\\])*)', 'g') with ordinality m (parts, n)
-    cross join lateral (select m.parts[1] as field) f
-$$;
-comment on function sync.record_texts(text) is 'The attributes of a composite value, each as text, from the value as PostgreSQL writes it.';
-
-create function sync.fits_scalar_sql(p_name text, p_type text, p_exact text, p_padded text) returns text
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select '(' || string_agg(format(c.condition, p_name, p_type, p_exact), ' and ') || ')'
-    from (values
-      -- What these types read from a text they cut, round or move to another zone without an error.
-      (p_type = 'real', '(p.%1$I)::real::text::numeric = (p.%1$I)::numeric'),
-      (p_type = 'double precision', '(p.%1$I)::double precision::text::numeric = (p.%1$I)::numeric'),
-      (p_type = 'money', $c$p.%1$I !~ '\.\d\d\d*[1-9]'$c$),
-      -- A negative number is read as a very large one.
-      (p_type in ('oid', 'xid', 'xid8', 'cid'), $c$p.%1$I !~ '-'$c$),
-      (p_type = 'name', '(p.%1$I)::name::text = p.%1$I'),
-      (p_type = '"char"', '(p.%1$I)::"char"::text = p.%1$I'),
-      (p_type = 'time without time zone', $c$p.%1$I ~ '^\d\d?:\d\d(:\d\d(\.\d+)?)?$'$c$),
-      -- No time is finer than a microsecond.
-      (p_type in ('timestamp without time zone', 'timestamp with time zone', 'time without time zone', 'time with time zone', 'interval'),
-       $c$p.%1$I !~ '\.\d{6}\d*[1-9]'$c$),
-      -- Of a key that stands twice one value is dropped.
-      (p_type = 'jsonb' and current_setting('server_version_num')::integer >= 160000, 'p.%1$I is json with unique keys'),
-      (p_type = 'jsonb' and current_setting('server_version_num')::integer < 160000, 'sync.has_unique_keys((p.%1$I)::json)'),
-      -- Nothing says of which zone a time without one would be, nor where a moment's time is meant.
-      (p_type = 'timestamp with time zone', $c$p.%1$I ~* '^\s*[-+]?infinity\s*$|:\d\d(\.\d+)? ?([-+]\d\d(:?\d\d){0,2}|z|utc|gmt)( (bc|ad))?$'$c$),
-      (p_type = 'time with time zone', $c$p.%1$I ~* '([-+]\d\d(:?\d\d){0,2}|z|utc|gmt)$'$c$),
-      (p_type = 'timestamp without time zone', '(p.%1$I)::timestamptz = (p.%1$I)::timestamp::timestamptz'),
-      -- A date may lie beyond what a timestamp holds.
-      (p_type = 'date', $c$case when p.%1$I ~ '^\d{4,7}-\d\d-\d\d( BC)?$' then true else (p.%1$I)::timestamptz = (p.%1$I)::date::timestamptz end$c$),
-      -- Words that are another day at each reading.
-      (p_type in ('date', 'timestamp without time zone'), $c$p.%1$I !~* '\m(now|today|tomorrow|yesterday)\M'$c$),
-      (p_type in ('date', 'timestamp without time zone'), $c$p.%1$I !~* ':\d\d(\.\d+)? ?([-+]\d\d(:?\d\d){0,2}|z|utc|gmt)( (bc|ad))?$'$c$),
-      -- Blanks at the end would be lost among those that the type pads with, where they are not such themselves.
-      (p_exact <> p_type and p_type = 'bpchar' and p_padded = 'no', 'right(p.%1$I, 1) <> '' '''),
-      (p_exact <> p_type and p_type = 'bpchar' and p_padded = 'perhaps', format('length(p.%%1$I) <= %s', substring(p_exact from '\d+'))),
-      -- What a modifier would cut, round or pad. Texts need no operator of the type, whose schema no search path of ours may have; only a number has more than one.
-      (p_exact <> p_type and p_type <> 'numeric', '(p.%1$I)::%2$s::text = (p.%1$I)::%2$s::%3$s::text'),
-      (p_exact <> p_type and p_type = 'numeric', '(p.%1$I)::%2$s = (p.%1$I)::%2$s::%3$s')) c (applies, condition)
-   where c.applies
-$$;
-comment on function sync.fits_scalar_sql(text, text, text, text) is 'What sync.fits_sql returns of a type that has no parts. p_padded: whether blanks at the end of the text are those with which a char(n) pads: no, yes, perhaps.';
-
-create function sync.fits_range_sql(p_name text, p_type text) returns text
-language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  c_zone  constant text := ':\d\d(\.\d+)? ?([-+]\d\d(:?\d\d){0,2}|z|utc|gmt)( (bc|ad))?';
-  c_bound constant text := '\s*"?([-+]?infinity|[^",]*' || c_zone || ')?"?\s*';
-  c_range constant text := '\s*(empty|[[(]' || c_bound || ',' || c_bound || '[])])\s*';
-  v_of    record;
-begin
-  select d.type, d.exact into v_of from pg_catalog.pg_range r cross join lateral sync.exact_type(r.rngsubtype, -1) d
-   where to_regtype(p_type) in (r.rngtypid, r.rngmultitypid);
-  return case v_of.type
-    when 'timestamp with time zone' then format('(p.%1$I ~* %2$L and p.%1$I !~ %3$L)', p_name,
-      '^(' || c_range || '|\s*\{(' || c_range || '(,' || c_range || ')*)?\s*\}\s*)$', '\.\d{6}\d*[1-9]')
-    when 'timestamp without time zone' then format('(p.%1$I !~* %2$L and p.%1$I !~ %3$L)', p_name,
-      c_zone || '|\m(now|today|tomorrow|yesterday)\M', '\.\d{6}\d*[1-9]')
-    when 'date' then format('(p.%1$I !~* %2$L)', p_name, '\d:\d|\m(now|today|tomorrow|yesterday)\M')
-    else case when sync.fits_sql('value', v_of.type, v_of.exact, 'true') is not null then format('((p.%1$I)::%2$s::text = p.%1$I)', p_name, p_type) end
-  end;
-end
-$$;
-comment on function sync.fits_range_sql(text, text) is
-  'What sync.fits_sql returns of ranges and multiranges: bounds say of which zone a moment is, and are nothing finer than the type. Of other bounds that may be cut the range has to be written as PostgreSQL writes it.';
-
-create function sync.fits_sql(p_name text, p_type text, p_exact text, p_padded jsonb default null, p_path text default '') returns text
-language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
-declare
-  v_type    pg_catalog.pg_type;
-  v_element record;
-  v_part    text;
-begin
-  select * into v_type from pg_catalog.pg_type where oid = to_regtype(p_type);
-  if v_type.typtype = 'c' then
-    select string_agg(format('(select coalesce(%s, true) from (select (sync.record_texts(p.%I))[%s] as value) p)', a.fits, p_name, a.n), ' and ') into v_part
-      from (select a.n, sync.fits_sql('value', d.type, d.exact, p_padded, p_path || '.' || a.n) as fits
-              from (select a.atttypid, a.atttypmod, row_number() over (order by a.attnum) as n from pg_catalog.pg_attribute a
-                     where a.attrelid = v_type.typrelid and a.attnum > 0 and not a.attisdropped) a
-              cross join lateral sync.exact_type(a.atttypid, a.atttypmod) d) a
-     where a.fits is not null;
-    return '(' || v_part || ')';
-  end if;
-  select e.oid, e.typtype into v_element from pg_catalog.pg_type e where e.oid = v_type.typelem and e.typarray = v_type.oid and e.typdelim = ',' and v_type.typtype = 'b';
-  if found then
-    select coalesce(sync.fits_sql('value', x.type, x.exact, p_padded, p_path || '[]'), 'true') into v_part
-      from (select case when v_element.typtype = 'd' then d.type else left(p_type, -2) end as type,
-                   case when v_element.typtype = 'd' then d.exact else left(p_exact, -2) end as exact
-              from sync.exact_type(v_element.oid, -1) d) x;
-    return case when v_part <> 'true' then
-      format('(select coalesce(bool_and(%s is not false), true) from (select pg_catalog.unnest((p.%I)::text[]) as value) p)', v_part, p_name) end;
-  elsif v_type.typtype in ('r', 'm') then
-    return sync.fits_range_sql(p_name, p_type);
-  end if;
-  return sync.fits_scalar_sql(p_name, p_type, p_exact,
-    case when jsonb_typeof(p_padded) = 'array' then case when p_padded ? p_path then 'yes' when p_padded ? '*' and not p_padded ? ('!' || p_path) then 'perhaps' else 'no' end
-         when p_padded = 'true' or p_path <> '' then 'perhaps' else 'no' end);
-end
-$$;
-comment on function sync.fits_sql(text, text, text, jsonb, text) is
-  'SQL over the text p.<p_name>: whether a column of that type holds the value exactly, its elements and attributes, too; null where every value that can be read as the type fits. p_padded: the parts of the text (at p_path: [] elements, .n attributes) that have the blanks with which a char(n) pads, as sync.padded_parts has them, *: any other may have them, too, but for those with a ! before them, because the value is computed from such parts; null: nobody knows of any part; true: the whole text may have them, as in JSON. A char(n) of the source that is no part is read without its own. Time zone UTC.';
-
-create function sync.padded_parts(p_entity public.sync_entities) returns jsonb
-language sql stable security invoker set search_path = pg_catalog, pg_temp
-return (select h.padded from public.sync_entity_shapes h where h.entity_id = p_entity.id);
-comment on function sync.padded_parts(public.sync_entities) is
-  'Which parts of the source''s values are char(n), by field, for sync.fits_sql; of a field that is missing nobody knows.';
-
 create function sync.hidden_fields(p_columns jsonb) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 return array(select c ->> 'name' from jsonb_array_elements(p_columns) c where (c ->> 'sensitive')::boolean);
@@ -278,17 +139,13 @@ comment on function sync.finds_legacy_ids(public.sync_entities) is 'Whether an i
 revoke all on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb),
   sync.kept_sql(text, text, boolean),
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.row_probe(public.sync_entities, text, text), sync.state_probe(public.sync_entities, text),
-  sync.fits_sql(text, text, text, jsonb, text), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, text), sync.exact_type(oid, integer), sync.record_texts(text),
-  sync.has_unique_keys(json), sync.padded_parts(public.sync_entities), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
+  sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text), sync.finds_legacy_ids(public.sync_entities) from public;
 grant execute on function sync.kept_sql(text, text, boolean),
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.row_probe(public.sync_entities, text, text), sync.state_probe(public.sync_entities, text),
-  sync.fits_sql(text, text, text, jsonb, text), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, text), sync.exact_type(oid, integer), sync.record_texts(text),
-  sync.has_unique_keys(json), sync.padded_parts(public.sync_entities), sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
+  sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text) to isthmus_worker;
 grant execute on function sync.kept_sql(text, text, boolean),
-  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.fits_sql(text, text, text, jsonb, text), sync.fits_range_sql(text, text), sync.fits_scalar_sql(text, text, text, text), sync.exact_type(oid, integer), sync.record_texts(text),
-  sync.has_unique_keys(json),
-  sync.owned_columns(public.sync_entities) to isthmus_decisions;
+  sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.owned_columns(public.sync_entities) to isthmus_decisions;
 grant execute on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb), sync.prints_sql(public.sync_entities) to isthmus_decisions;
 grant execute on function sync.finds_legacy_ids(public.sync_entities) to isthmus_worker, isthmus_decisions;
