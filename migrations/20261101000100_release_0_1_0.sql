@@ -2586,6 +2586,11 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp
 return array(select c ->> 'name' from jsonb_array_elements(p_columns) c where (c ->> 'sensitive')::boolean);
 comment on function sync.hidden_fields(jsonb) is 'The fields of an entity, by sync_entities.columns, that are sensitive.';
 
+create function sync.hidden_columns(p_columns jsonb) returns text[]
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+return array(select distinct h.name from jsonb_array_elements(p_columns) c cross join lateral jsonb_array_elements_text(c -> 'hides') h (name) order by h.name);
+comment on function sync.hidden_columns(jsonb) is 'What is read of the source, by sync_entities.columns, that nobody is shown: evidence is kept under these names.';
+
 create function sync.owned_columns(p_entity public.sync_entities) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select string_agg(format('%s as %I', sync.kept_sql(format('t.%I', c.name), c.type, c.recast), c.name), ', ') from sync.field_slots(p_entity) c
@@ -2638,11 +2643,11 @@ comment on function sync.finds_legacy_ids(public.sync_entities) is 'Whether an i
 revoke all on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb),
   sync.kept_sql(text, text, boolean),
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.row_probe(public.sync_entities, text, text), sync.state_probe(public.sync_entities, text),
-  sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
+  sync.hidden_fields(jsonb), sync.hidden_columns(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text), sync.finds_legacy_ids(public.sync_entities) from public;
 grant execute on function sync.kept_sql(text, text, boolean),
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.row_probe(public.sync_entities, text, text), sync.state_probe(public.sync_entities, text),
-  sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
+  sync.hidden_fields(jsonb), sync.hidden_columns(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text) to isthmus_worker;
 grant execute on function sync.kept_sql(text, text, boolean),
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.owned_columns(public.sync_entities) to isthmus_decisions;
@@ -2843,7 +2848,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
          legacy_key = excluded.legacy_key, depends_on = excluded.depends_on, columns = excluded.columns, rules = excluded.rules,
          on_delete = excluded.on_delete, conflicts = excluded.conflicts, predicate = excluded.predicate, history = excluded.history,
          definition_hash = excluded.definition_hash, updated_at = now(),
-         mask_from = case when sync.hidden_fields(excluded.columns) <@ sync.hidden_fields(e.columns) then e.mask_from else -9223372036854775808 end
+         mask_from = case when sync.hidden_fields(excluded.columns) <@ sync.hidden_fields(e.columns)
+                           and sync.hidden_columns(excluded.columns) <@ sync.hidden_columns(e.columns) then e.mask_from else -9223372036854775808 end
    where e.definition_hash is distinct from excluded.definition_hash or e.columns is distinct from excluded.columns
 $$;
 comment on function sync.register_entities(smallint, jsonb) is
@@ -7770,6 +7776,7 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan
 declare
   v_entity public.sync_entities;
   v_hidden text[];
+  v_read   text[];
   v_last   bigint;
   v_rows   bigint;
 begin
@@ -7777,16 +7784,22 @@ begin
     select * from public.sync_entities e where e.source_id = p_source_id and e.mask_from is not null order by e.id for update skip locked
   loop
     v_hidden := sync.hidden_fields(v_entity.columns);
+    v_read := sync.hidden_columns(v_entity.columns);
     select max(x.k), count(*) into v_last, v_rows
       from (select c.source_record_id as k from public.sync_conflicts c
              where c.entity_id = v_entity.id and c.source_record_id >= v_entity.mask_from
              order by c.entity_id, c.source_record_id limit p_rows) x;
     update public.sync_conflicts c
        set differences = sync.mask(c.differences, v_hidden, '{"seen": "•••", "source": "•••", "target": "•••"}'),
+           -- Evidence of a rule names columns, one by one or as {column, raw}.
+           conflict_data = case when c.conflict_type <> 'business_rule_violation' then c.conflict_data else
+             sync.mask(c.conflict_data, v_read || case when c.conflict_data ->> 'column' = any (v_read) then array['raw'] end, '"•••"') end,
            -- What a reviewer is about to decide stays as it was typed.
            resolution_data = case when c.state = 'open' then c.resolution_data else sync.mask(c.resolution_data, v_hidden, '"•••"') end
      where c.entity_id = v_entity.id and c.source_record_id between v_entity.mask_from and v_last
-       and (c.differences ?| v_hidden or c.state <> 'open' and jsonb_typeof(c.resolution_data) = 'object' and c.resolution_data ?| v_hidden);
+       and (c.differences ?| v_hidden
+            or c.conflict_type = 'business_rule_violation' and (c.conflict_data ?| v_read or c.conflict_data ->> 'column' = any (v_read))
+            or c.state <> 'open' and jsonb_typeof(c.resolution_data) = 'object' and c.resolution_data ?| v_hidden);
     update public.sync_entities set mask_from = case when v_rows = p_rows and v_last < 9223372036854775807 then v_last + 1 end where id = v_entity.id;
   end loop;
 end

@@ -1,9 +1,10 @@
 import { describe, expect, it } from "vitest";
 import type { Entity } from "../shared/entity/define-entity.ts";
+import { createBuilders } from "../shared/entity/fields.ts";
 import { definitionHash } from "../shared/entity/validate-registry.ts";
 import { tick } from "../shared/tick/tick.ts";
 import type { Pipeline } from "./support/pipeline.ts";
-import { createStranger, createStrangers, ENTITY } from "./support/stranger.ts";
+import { createStranger, createStrangers, ENTITY, entityOf } from "./support/stranger.ts";
 
 const TABLES = { source: "old", target: "fresh", columns: { name: { type: "text" }, note: { type: "text" } } } as const;
 const SECRET = "secret-of-this-test";
@@ -90,6 +91,43 @@ describe("a field that becomes sensitive", () => {
     expect(row?.data).toBe(data);
     expect(row?.differences).toContain("•••");
     expect(row?.differences).not.toContain(SECRET);
+  });
+
+  it("is masked in the evidence of rules, whatever column this was taken from", async () => {
+    const f = createBuilders(ENTITY);
+    const says = (evidence: Record<string, string | null>) => ({
+      problem: { rule: "things.note.odd@1", remedy: "Mend it.", evidence },
+    });
+    await using test = await createStranger(TABLES, {
+      fields: {
+        ...entityOf(TABLES).fields,
+        // Reads its own column alone, and tells of another one.
+        note: f.decide(["c1"], ({ c0 = null, c1 = null }) =>
+          c1 === "by name" ? says({ c0, c1 }) : c1 === "raw" ? says({ column: "c0", raw: c0 }) : { value: c1 },
+        ),
+      },
+    });
+    await test.source.admin`insert into public.old values (1, ${SECRET}, 'by name'), (2, ${SECRET}, 'raw'), (3, 'x', 'fine')`;
+    await test.sync();
+    const told = async () =>
+      (
+        await test.target.admin<
+          { data: object }[]
+        >`select conflict_data as data from public.sync_conflicts order by source_record_id`
+      ).map(({ data }) => data);
+    expect(await told()).toEqual([
+      { c0: SECRET, c1: "by name" },
+      { column: "c0", raw: SECRET },
+    ]);
+    await test.target.admin`update public.sync_conflicts set state = 'resolved', resolved_at = now(), resolved_by = 'test'`;
+    hide(test, "name");
+    // The records themselves are gone from the source: nothing is told of them anew.
+    await test.source.admin`delete from public.old where id < 3`;
+    await test.sync();
+    expect(await told()).toEqual([
+      { c0: "•••", c1: "by name" },
+      { column: "c0", raw: "•••" },
+    ]);
   });
 
   it("is masked a part at a time in a long queue, by the start and then by every tick", async () => {

@@ -842,6 +842,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/ticks.sql",
   },
   {
+    object: "function sync.hidden_columns(jsonb)",
+    digest: "376dba157a",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/columns.sql",
+  },
+  {
     object: "function sync.hidden_fields(jsonb)",
     digest: "c981fddbc5",
     rights: ["isthmus_worker EXECUTE"],
@@ -1186,7 +1192,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.mask_queue(smallint,integer)",
-    digest: "e777e21b8a",
+    digest: "a5a75e56de",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/changes-of-definitions.sql",
   },
@@ -1735,7 +1741,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.register_entities(smallint,jsonb)",
-    digest: "226874b877",
+    digest: "f94ed8786b",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/registration.sql",
   },

@@ -2,6 +2,7 @@ import type { Parties } from "./identities.ts";
 import type { Queryable } from "../db/connect.ts";
 import { query, queryOne } from "../db/query.ts";
 import type { Entity } from "../entity/define-entity.ts";
+import { sensitiveColumns } from "../entity/sensitive.ts";
 import { ruleName } from "../entity/rules.ts";
 import type { PageMessage } from "./sending.ts";
 import type { EntityShapes } from "./entity-shapes.ts";
@@ -72,6 +73,7 @@ export async function registerEntities(
       name,
       money: field.money,
       sensitive: field.sensitive,
+      hides: field.sensitive ? field.columns.filter((column) => sensitiveColumns(entity).has(column)) : [],
       parent: field.parent ?? null,
     })),
   }));

@@ -15,6 +15,7 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan
 declare
   v_entity public.sync_entities;
   v_hidden text[];
+  v_read   text[];
   v_last   bigint;
   v_rows   bigint;
 begin
@@ -22,16 +23,22 @@ begin
     select * from public.sync_entities e where e.source_id = p_source_id and e.mask_from is not null order by e.id for update skip locked
   loop
     v_hidden := sync.hidden_fields(v_entity.columns);
+    v_read := sync.hidden_columns(v_entity.columns);
     select max(x.k), count(*) into v_last, v_rows
       from (select c.source_record_id as k from public.sync_conflicts c
              where c.entity_id = v_entity.id and c.source_record_id >= v_entity.mask_from
              order by c.entity_id, c.source_record_id limit p_rows) x;
     update public.sync_conflicts c
        set differences = sync.mask(c.differences, v_hidden, '{"seen": "•••", "source": "•••", "target": "•••"}'),
+           -- Evidence of a rule names columns, one by one or as {column, raw}.
+           conflict_data = case when c.conflict_type <> 'business_rule_violation' then c.conflict_data else
+             sync.mask(c.conflict_data, v_read || case when c.conflict_data ->> 'column' = any (v_read) then array['raw'] end, '"•••"') end,
            -- What a reviewer is about to decide stays as it was typed.
            resolution_data = case when c.state = 'open' then c.resolution_data else sync.mask(c.resolution_data, v_hidden, '"•••"') end
      where c.entity_id = v_entity.id and c.source_record_id between v_entity.mask_from and v_last
-       and (c.differences ?| v_hidden or c.state <> 'open' and jsonb_typeof(c.resolution_data) = 'object' and c.resolution_data ?| v_hidden);
+       and (c.differences ?| v_hidden
+            or c.conflict_type = 'business_rule_violation' and (c.conflict_data ?| v_read or c.conflict_data ->> 'column' = any (v_read))
+            or c.state <> 'open' and jsonb_typeof(c.resolution_data) = 'object' and c.resolution_data ?| v_hidden);
     update public.sync_entities set mask_from = case when v_rows = p_rows and v_last < 9223372036854775807 then v_last + 1 end where id = v_entity.id;
   end loop;
 end

@@ -87,6 +87,11 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp
 return array(select c ->> 'name' from jsonb_array_elements(p_columns) c where (c ->> 'sensitive')::boolean);
 comment on function sync.hidden_fields(jsonb) is 'The fields of an entity, by sync_entities.columns, that are sensitive.';
 
+create function sync.hidden_columns(p_columns jsonb) returns text[]
+language sql immutable security invoker set search_path = pg_catalog, pg_temp
+return array(select distinct h.name from jsonb_array_elements(p_columns) c cross join lateral jsonb_array_elements_text(c -> 'hides') h (name) order by h.name);
+comment on function sync.hidden_columns(jsonb) is 'What is read of the source, by sync_entities.columns, that nobody is shown: evidence is kept under these names.';
+
 create function sync.owned_columns(p_entity public.sync_entities) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select string_agg(format('%s as %I', sync.kept_sql(format('t.%I', c.name), c.type, c.recast), c.name), ', ') from sync.field_slots(p_entity) c
@@ -139,11 +144,11 @@ comment on function sync.finds_legacy_ids(public.sync_entities) is 'Whether an i
 revoke all on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb),
   sync.kept_sql(text, text, boolean),
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.row_probe(public.sync_entities, text, text), sync.state_probe(public.sync_entities, text),
-  sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
+  sync.hidden_fields(jsonb), sync.hidden_columns(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text), sync.finds_legacy_ids(public.sync_entities) from public;
 grant execute on function sync.kept_sql(text, text, boolean),
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.json_fields(public.sync_entities), sync.reworded_sql(public.sync_entities), sync.prints_sql(public.sync_entities), sync.target_sql(public.sync_entities, text), sync.row_probe(public.sync_entities, text, text), sync.state_probe(public.sync_entities, text),
-  sync.hidden_fields(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
+  sync.hidden_fields(jsonb), sync.hidden_columns(jsonb), sync.owned_columns(public.sync_entities), sync.seen_sql(),
   sync.left_sql(), sync.decided_fields(jsonb, text) to isthmus_worker;
 grant execute on function sync.kept_sql(text, text, boolean),
   sync.texts_kept(text), sync.filled_sql(text, text, text, boolean, text), sync.owned_columns(public.sync_entities) to isthmus_decisions;

@@ -25,7 +25,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
          legacy_key = excluded.legacy_key, depends_on = excluded.depends_on, columns = excluded.columns, rules = excluded.rules,
          on_delete = excluded.on_delete, conflicts = excluded.conflicts, predicate = excluded.predicate, history = excluded.history,
          definition_hash = excluded.definition_hash, updated_at = now(),
-         mask_from = case when sync.hidden_fields(excluded.columns) <@ sync.hidden_fields(e.columns) then e.mask_from else -9223372036854775808 end
+         mask_from = case when sync.hidden_fields(excluded.columns) <@ sync.hidden_fields(e.columns)
+                           and sync.hidden_columns(excluded.columns) <@ sync.hidden_columns(e.columns) then e.mask_from else -9223372036854775808 end
    where e.definition_hash is distinct from excluded.definition_hash or e.columns is distinct from excluded.columns
 $$;
 comment on function sync.register_entities(smallint, jsonb) is
