@@ -684,3 +684,34 @@ describe("a value that does not fit, beside one that a trigger changes", () => {
     );
   });
 });
+
+describe("what a trigger writes into the row of another record", () => {
+  /** Whoever renames record 1 has its trigger write the number of record 2. */
+  const REACHES =
+    "if new.legacy_id = 1 and new.name like 'changed%' then update public.fresh set n = 9 where legacy_id = 2; end if; return null;";
+
+  it("is told where one slice writes both rows", async () => {
+    await using test = await strange();
+    await test.sync();
+    await trigger(test, "reaches", "after update of name", REACHES);
+    await test.source.admin`update public.old set name = 'changed ' || id where id <= 2`;
+    await test.sync();
+    expect(await warnings(test)).toEqual(["2 written_otherwise: n"]);
+  });
+
+  it("counts as a person's edit where nothing else of the slice writes that row, as docs/invariants.md says among the gaps", async () => {
+    await using test = await strange({ conflicts: { strategy: "manual_review" } });
+    await test.sync();
+    await trigger(test, "reaches", "after update of name", REACHES);
+    await test.source.admin`update public.old set name = 'changed' where id = 1`;
+    await test.sync();
+    expect([await warnings(test), await test.live(ENTITY)]).toEqual([[], []]);
+    const { execution } = await test.sync({ capture: "digest" });
+    const [report] = await test.target.admin<{ edited: unknown }[]>`
+      select body #> '{edited,legacy_ids}' as edited from public.sync_reports where execution_id = ${execution} and kind = ${`digest:${ENTITY}`}`;
+    expect(report?.edited).toEqual(["2"]);
+    await test.source.admin`update public.old set n = 5 where id = 2`;
+    await test.sync();
+    expect((await test.live(ENTITY)).map(({ id, rule, field }) => [id, rule, field])).toEqual([[2, "both_changed", "n"]]);
+  });
+});
