@@ -5760,23 +5760,23 @@ $$;
 comment on function sync.leaving_rows(public.sync_entities, text, integer, bigint[]) is
   'Puts landed records that leave behind the others of pg_temp.page_rows; returns how many.';
 
-create function sync.referenced_sql(p_entity public.sync_entities, p_plan uuid) returns text
+create function sync.referenced_sql(p_entity public.sync_entities, p_dry_run uuid) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select coalesce(string_agg(format(
       case when has_column_privilege(c.conrelid, child.attnum, 'select') and has_column_privilege(c.confrelid, parent.attnum, 'select') then
         'exists (select from %s r where r.%I = t.%I' || case
-          when p_plan is null or not exists (select from pg_catalog.pg_attribute a where a.attrelid = c.conrelid and a.attname = 'id' and a.atttypid = 'uuid'::regtype)
+          when p_dry_run is null or not exists (select from pg_catalog.pg_attribute a where a.attrelid = c.conrelid and a.attname = 'id' and a.atttypid = 'uuid'::regtype)
             then ')' else
           ' and not exists (select from public.sync_planned_records n join public.sync_entities e on e.id = n.entity_id
                              where n.execution_id = %4$L and e.target_table = %5$L and n.id = r.id and n.lands is false))' end
       else 'true' end,
-      c.conrelid::regclass, child.attname, parent.attname, p_plan, k.relname), ' or '), 'false')
+      c.conrelid::regclass, child.attname, parent.attname, p_dry_run, k.relname), ' or '), 'false')
     from pg_catalog.pg_constraint c
     join pg_catalog.pg_class k on k.oid = c.conrelid
     join pg_catalog.pg_attribute child on child.attrelid = c.conrelid and child.attnum = c.conkey[1]
     join pg_catalog.pg_attribute parent on parent.attrelid = c.confrelid and parent.attnum = c.confkey[1]
    where c.contype = 'f' and c.confrelid = to_regclass(format('public.%I', p_entity.target_table)) and c.conparentid = 0
-     and (p_plan is not null and c.conrelid <> c.confrelid or c.confdeltype in ('c', 'n', 'd'))
+     and (p_dry_run is not null and c.conrelid <> c.confrelid or c.confdeltype in ('c', 'n', 'd'))
 $$;
 comment on function sync.referenced_sql(public.sync_entities, uuid) is
   'SQL: whether rows refer to the target row t by a foreign key that would delete or empty them without a word (in a plan: by any). A table that the sync may not look into counts as referring.';
@@ -5802,10 +5802,10 @@ $$;
 comment on function sync.tombstone_statements(public.sync_entities, text) is
   'The statements that forget the records of a slice whose rows are gone, but for their ids.';
 
-create function sync.leave_statements(p_entity public.sync_entities, p_plan uuid) returns text[]
+create function sync.leave_statements(p_entity public.sync_entities, p_dry_run uuid) returns text[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
+  v_schema text := case when p_dry_run is null then 'public' else 'pg_temp' end;
   v_target text := sync.target_sql(p_entity, v_schema);
   v_reshape text := sync.reshaped_sql(p_entity, v_schema);
 begin
@@ -5831,7 +5831,7 @@ begin
           select sync.listed(pg_catalog.array_agg(f.key order by f.key)) as fields from jsonb_each(l.now) f
            where f.value is distinct from coalesce(g."left" -> f.key, 'null')) e
        where p.n between $1 and $2
-    $q$, sync.row_probe(p_entity, v_schema, 'p._uuid'), p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), sync.state_probe(p_entity, v_schema), sync.referenced_sql(p_entity, p_plan),
+    $q$, sync.row_probe(p_entity, v_schema, 'p._uuid'), p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), sync.state_probe(p_entity, v_schema), sync.referenced_sql(p_entity, p_dry_run),
       coalesce(v_reshape, ''), case when v_reshape is null then 'l."left"' else sync.left_or_reshaped_sql() end),
     format('delete from %s t where t.id = any (%s)', v_target, sync.planned_list('id', 'delete')),
     -- A trigger may have kept it, without a word.
@@ -5843,7 +5843,7 @@ begin
 end
 $$;
 comment on function sync.leave_statements(public.sync_entities, uuid) is
-  'The statements that delete a slice of the records that have left: plan, delete, row states, mappings. $1, $2: the slice. p_plan: the execution whose plan it is; then over shadows.';
+  'The statements that delete a slice of the records that have left: plan, delete, row states, mappings. $1, $2: the slice. p_dry_run: the execution whose plan it is; then over shadows.';
 
 
 create function sync.references_to_itself(p_entity public.sync_entities) returns table (name text, field text)
@@ -5975,10 +5975,10 @@ $$;
 comment on function sync.kept_marks(public.sync_entities) is
   'How an entity marks deleted records: the values as its columns keep them, and whether these hold them exactly (if not, the values as they are given). Null: it marks nothing.';
 
-create function sync.soft_statements(p_entity public.sync_entities, p_plan uuid) returns text[]
+create function sync.soft_statements(p_entity public.sync_entities, p_dry_run uuid) returns text[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
+  v_schema text := case when p_dry_run is null then 'public' else 'pg_temp' end;
   v_target text := sync.target_sql(p_entity, v_schema);
   v_sets   text := (select string_agg(format('%1$I = %2$L', k, v), ', ' order by k) from jsonb_each_text(p_entity.on_delete -> 'set') x (k, v));
   v_prints text := coalesce(sync.prints_sql(p_entity), 'null::jsonb');
@@ -6038,7 +6038,7 @@ begin
 end
 $$;
 comment on function sync.soft_statements(public.sync_entities, uuid) is
-  'The statements that mark a slice of deleted records in their rows, and forget those whose rows are gone: plan, mark, row states. $1, $2: the slice. p_plan: as for leave_statements.';
+  'The statements that mark a slice of deleted records in their rows, and forget those whose rows are gone: plan, mark, row states. $1, $2: the slice. p_dry_run: as for leave_statements.';
 
 revoke all on function sync.kept_marks(public.sync_entities), sync.soft_statements(public.sync_entities, uuid) from public;
 grant execute on function sync.kept_marks(public.sync_entities), sync.soft_statements(public.sync_entities, uuid) to isthmus_worker;
@@ -6443,14 +6443,14 @@ grant execute on function sync.nothing_known(public.sync_entities), sync.refuse_
 -- Locks:   the target rows of the page, in id order, until the page commits.
 
 -- Settings are pinned, so that a comparison never depends on the session.
-create function sync.load_records(p_entity public.sync_entities, p_records json, p_left bigint[], p_soft bigint[], p_plan uuid, p_of_request text)
+create function sync.load_records(p_entity public.sync_entities, p_records json, p_left bigint[], p_soft bigint[], p_dry_run uuid, p_of_request text)
 returns void
 language plpgsql security invoker
 set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbreviations = 'Default' set datestyle = 'ISO, YMD'
 set intervalstyle = 'iso_8601' set extra_float_digits = 3 set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
 set array_nulls = on set standard_conforming_strings = on set quote_all_identifiers = off set transform_null_equals = off as $$
 declare
-  v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
+  v_schema text := case when p_dry_run is null then 'public' else 'pg_temp' end;
   v_count  integer;
   v_apart  integer;
   v_left   integer;
@@ -6458,7 +6458,7 @@ declare
   v_reads  text[];
   v_writes text[];
 begin
-  if p_entity.adoption_epoch = 0 and p_plan is null then
+  if p_entity.adoption_epoch = 0 and p_dry_run is null then
     raise exception 'entity %: nothing may be minted before the target''s ids are adopted', p_entity.entity_type
       using errcode = 'IS021', hint = 'Start the execution through sync-trigger, which checks the target first.';
   end if;
@@ -6486,11 +6486,11 @@ begin
       from sync.field_slots(p_entity) c)
     using p_records;
   get diagnostics v_count = row_count;
-  if p_plan is null and v_count > 0 and cardinality(p_left || p_soft) = 0 and sync.load_new(p_entity, v_count) then
+  if p_dry_run is null and v_count > 0 and cardinality(p_left || p_soft) = 0 and sync.load_new(p_entity, v_count) then
     return;
   end if;
-  if p_plan is not null then
-    perform sync.shadow_page(p_plan, p_entity, p_left || p_soft);
+  if p_dry_run is not null then
+    perform sync.shadow_page(p_dry_run, p_entity, p_left || p_soft);
   end if;
   v_left := sync.leaving_rows(p_entity, v_schema, v_count, p_left);
   v_soft := sync.leaving_rows(p_entity, v_schema, v_count + v_left, p_soft);
@@ -6500,12 +6500,12 @@ begin
   create unique index on pg_temp.page_rows (n);
   analyze pg_temp.page_rows;
 
-  if p_plan is null then
+  if p_dry_run is null then
     execute format(
       'select count(*) from (select _uuid from pg_temp.page_rows order by _uuid offset 0) p cross join lateral (select 1 from public.%I t where t.id = p._uuid for no key update of t) l',
       p_entity.target_table);
   end if;
-  if p_plan is null and v_left > 0 then
+  if p_dry_run is null and v_left > 0 then
     -- Against rows that begin to refer to them: whether there are any is asked by the statement after this one.
     execute format(
       'select count(*) from (select _uuid from pg_temp.page_rows where _leaves order by _uuid offset 0) p cross join lateral (select 1 from public.%I t where t.id = p._uuid for update of t) l',
@@ -6514,8 +6514,8 @@ begin
   select count(*) into v_apart from pg_temp.page_rows where _together is not null;
   if v_count > 0 then
     v_reads := array[sync.classify_statement(p_entity, v_schema, p_of_request)] || sync.twin_statements(p_entity)
-      || case when p_plan is not null then sync.clash_statements(p_plan, p_entity) else '{}' end;
-    v_writes := sync.write_statements(p_entity, v_schema) || case when p_plan is not null then sync.reference_statements(p_plan, p_entity) else '{}' end;
+      || case when p_dry_run is not null then sync.clash_statements(p_dry_run, p_entity) else '{}' end;
+    v_writes := sync.write_statements(p_entity, v_schema) || case when p_dry_run is not null then sync.reference_statements(p_dry_run, p_entity) else '{}' end;
     if v_count > v_apart then
       perform sync.load_slice(p_entity, v_schema, v_reads, v_writes, 1, v_count - v_apart);
       perform sync.load_circles(p_entity, v_schema, v_reads, v_writes);
@@ -6525,20 +6525,20 @@ begin
     end if;
   end if;
   if v_left > 0 then
-    v_writes := sync.leave_statements(p_entity, p_plan);
+    v_writes := sync.leave_statements(p_entity, p_dry_run);
     perform sync.load_slice(p_entity, v_schema, v_writes[:1], v_writes[2:], v_count + 1, v_count + v_left);
-    if p_plan is null then
+    if p_dry_run is null then
       perform sync.delete_relatives(p_entity, v_writes[:1], v_writes[2:]);
     end if;
   end if;
   if v_soft > 0 then
-    v_writes := sync.soft_statements(p_entity, p_plan);
+    v_writes := sync.soft_statements(p_entity, p_dry_run);
     perform sync.load_slice(p_entity, v_schema, v_writes[:1], v_writes[2:], v_count + v_left + 1, v_count + v_left + v_soft);
   end if;
 end
 $$;
 comment on function sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) is
-  'Loads the records of a page: [{_key, _uuid, _raw, _digest, _together, _values: {<column>: text}}], deletes those of the legacy ids p_left that have landed, and marks those of p_soft. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit. p_plan: the execution whose plan it is; then everything is written to shadows. p_of_request: as for sync.field_strategies.';
+  'Loads the records of a page: [{_key, _uuid, _raw, _digest, _together, _values: {<column>: text}}], deletes those of the legacy ids p_left that have landed, and marks those of p_soft. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit. p_dry_run: the execution whose plan it is; then everything is written to shadows. p_of_request: as for sync.field_strategies.';
 
 revoke all on function sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) from public;
 grant execute on function sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) to isthmus_worker;
@@ -6682,13 +6682,13 @@ $$;
 comment on function sync.enter_queue(smallint) is
   'Said by a page before it opens rows of the queue, which nobody sees until its commit: no decision is put back meanwhile (sync.check_decision).';
 
-create function sync.waits_for(p_entity_id smallint, p_plan uuid, p_legacy_id bigint) returns bigint
+create function sync.waits_for(p_entity_id smallint, p_dry_run uuid, p_legacy_id bigint) returns bigint
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select w.next
     from (select 1 as rank, case when r.outcome = 'in_conflict' then r.clashes_with
                                  when r.outcome = 'waiting' and r.parent_entity_id = p_entity_id then r.parent_legacy_id end as next
             from public.sync_planned_records r
-           where r.execution_id = p_plan and r.entity_id = p_entity_id and r.legacy_id = p_legacy_id
+           where r.execution_id = p_dry_run and r.entity_id = p_entity_id and r.legacy_id = p_legacy_id
           union all
           select 2, case when c.state = 'open' then (c.conflict_data #>> '{clashes_with,legacy_id}')::bigint
                          when c.parent_entity_id = p_entity_id then c.parent_legacy_id end
@@ -6698,7 +6698,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    order by w.rank limit 1
 $$;
 comment on function sync.waits_for(smallint, uuid, bigint) is
-  'The record of the same entity that a record of the queue waits for: its parent, or the one that holds its unique value. Null: none. p_plan: as this dry run has planned it.';
+  'The record of the same entity that a record of the queue waits for: its parent, or the one that holds its unique value. Null: none. p_dry_run: as this dry run has planned it.';
 
 create function sync.queue_rows(p_entity_id smallint, p_legacy_ids bigint[]) returns uuid[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -6727,7 +6727,7 @@ $$;
 comment on function sync.clash_keys(bigint[]) is
   'Of records that a page puts into the queue anew, those that clash for a unique value, with the records that hold it.';
 
-create function sync.ask_for_circles(p_entity public.sync_entities, p_plan uuid, p_new bigint[], p_longest integer) returns void
+create function sync.ask_for_circles(p_entity public.sync_entities, p_dry_run uuid, p_new bigint[], p_longest integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
 declare
   v_keys   bigint[];
@@ -6739,10 +6739,10 @@ begin
   with recursive met as (
     select k from unnest(p_new) k
     union
-    select w.next from met cross join lateral sync.waits_for(p_entity.id, p_plan, met.k) w (next) where w.next is not null
+    select w.next from met cross join lateral sync.waits_for(p_entity.id, p_dry_run, met.k) w (next) where w.next is not null
   ), numbered as materialized (
     select m.k, w.next, (row_number() over ())::integer as i
-      from (select k from met limit cardinality(p_new) + 100000) m cross join lateral sync.waits_for(p_entity.id, p_plan, m.k) w (next))
+      from (select k from met limit cardinality(p_new) + 100000) m cross join lateral sync.waits_for(p_entity.id, p_dry_run, m.k) w (next))
   select array_agg(n.k order by n.i), array_agg(t.i order by n.i) into v_keys, v_next
     from numbered n left join numbered t on t.k = n.next;
   if v_keys is null then
@@ -6752,15 +6752,15 @@ begin
     v_too_long := case when cardinality(v_circle) > p_longest then
       format('%s records wait for each other in a circle, and a page takes at most %s such records: change one of them in the source, or raise the page size.',
              cardinality(v_circle), p_longest) end;
-    if v_too_long is not null and p_plan is not null then
+    if v_too_long is not null and p_dry_run is not null then
       update public.sync_planned_records r set remedy = v_too_long
-       where r.execution_id = p_plan and r.entity_id = p_entity.id and r.legacy_id = any (v_circle) and r.outcome in ('waiting', 'in_conflict');
+       where r.execution_id = p_dry_run and r.entity_id = p_entity.id and r.legacy_id = any (v_circle) and r.outcome in ('waiting', 'in_conflict');
     elsif v_too_long is not null then
       update public.sync_conflicts c set remedy = v_too_long
        where c.id = any (sync.queue_rows(p_entity.id, v_circle)) and c.state in ('waiting', 'open');
     else
       insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason, circle)
-      select p_plan, p_entity.id, k, 'circle', (select min(x) from unnest(v_circle) x) from unnest(v_circle) k order by k
+      select p_dry_run, p_entity.id, k, 'circle', (select min(x) from unnest(v_circle) x) from unnest(v_circle) k order by k
       on conflict (entity_id, execution_id, legacy_id) do update
         set generation = default, requested_at = now(), gone = false, circle = excluded.circle;
     end if;
@@ -6768,7 +6768,7 @@ begin
 end
 $$;
 comment on function sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer) is
-  'Asks for the records that wait for each other in a circle, for their parent or for a unique value, to be read in one page: the circles that the records p_new have closed. p_longest: how many records a page takes. p_plan: the dry run that asks.';
+  'Asks for the records that wait for each other in a circle, for their parent or for a unique value, to be read in one page: the circles that the records p_new have closed. p_longest: how many records a page takes. p_dry_run: the dry run that asks.';
 
 create function sync.queue_records(p_entity public.sync_entities, p_execution uuid, p_page_size integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -6870,7 +6870,7 @@ $$;
 comment on function sync.queue_records(public.sync_entities, uuid, integer) is
   'Puts the records of pg_temp.page_issues into sync_conflicts. p_page_size: of the chain.';
 
-create function sync.hold_queue(p_entity_id smallint, p_legacy_ids bigint[]) returns void
+create function sync.lock_queued(p_entity_id smallint, p_legacy_ids bigint[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
 declare
   v_queued uuid[] := sync.queue_rows(p_entity_id, p_legacy_ids);
@@ -6886,17 +6886,17 @@ begin
   end if;
 end
 $$;
-comment on function sync.hold_queue(smallint, bigint[]) is
+comment on function sync.lock_queued(smallint, bigint[]) is
   'Locks what the queue has of a page''s records: a decision under way is waited for, and one that follows sees what the page has done.';
 
 revoke all on function sync.enter_queue(smallint), sync.queue_rows(smallint, bigint[]),
   sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer), sync.waits_for(smallint, uuid, bigint),
   sync.collect_issues(public.sync_entities, jsonb), sync.next_attempt(text, integer), sync.queue_records(public.sync_entities, uuid, integer),
-  sync.clash_keys(bigint[]), sync.hold_queue(smallint, bigint[]) from public;
+  sync.clash_keys(bigint[]), sync.lock_queued(smallint, bigint[]) from public;
 grant execute on function sync.enter_queue(smallint), sync.queue_rows(smallint, bigint[]),
   sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer), sync.waits_for(smallint, uuid, bigint),
   sync.collect_issues(public.sync_entities, jsonb), sync.next_attempt(text, integer), sync.queue_records(public.sync_entities, uuid, integer),
-  sync.clash_keys(bigint[]), sync.hold_queue(smallint, bigint[]) to isthmus_worker;
+  sync.clash_keys(bigint[]), sync.lock_queued(smallint, bigint[]) to isthmus_worker;
 
 -- supabase/schemas/functions/queue-care.sql
 
@@ -9292,20 +9292,20 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$ select case when p_entity.predicate ->> 'on_leave' = 'delete' then p_outside else '{}' end $$;
 comment on function sync.leaving(public.sync_entities, bigint[]) is 'Of the records outside the predicate, those that are deleted where they have landed.';
 
-create function sync.gone_landed(p_entity public.sync_entities, p_page jsonb, p_plan uuid) returns bigint[]
+create function sync.gone_landed(p_entity public.sync_entities, p_page jsonb, p_dry_run uuid) returns bigint[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select coalesce(array_agg(g::bigint order by g::bigint), '{}')
     from jsonb_array_elements_text(p_page -> 'gone') g
     left join lateral (select m.legacy_id from public.uuid_mappings_enhanced m
                         where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = g::bigint and m.sync_status = 'active' limit 1) m on true
     left join lateral (select r.lands from public.sync_planned_records r
-                        where r.execution_id = p_plan and r.entity_id = p_entity.id and r.legacy_id = g::bigint and r.lands is not null limit 1) r on true
+                        where r.execution_id = p_dry_run and r.entity_id = p_entity.id and r.legacy_id = g::bigint and r.lands is not null limit 1) r on true
    where coalesce(r.lands, m.legacy_id is not null)
      and (r.lands is true
           or (select s.gone_at from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id = g::bigint and s.outside is null) is null)
 $$;
 comment on function sync.gone_landed(public.sync_entities, jsonb, uuid) is
-  'Of the keys of a page that have no record, those that had landed, kept outside their predicate or not, and are not known to be gone. p_plan: as this dry run has planned it.';
+  'Of the keys of a page that have no record, those that had landed, kept outside their predicate or not, and are not known to be gone. p_dry_run: as this dry run has planned it.';
 
 create function sync.without_row(p_entity public.sync_entities, p_ids bigint[]) returns bigint[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9402,24 +9402,24 @@ $$;
 comment on function sync.missing_keys(public.sync_chains, public.sync_entities, jsonb) is
   'Records that landed, of which anything is known, in the key range of a full pass''s page, and that are not among its records.';
 
-create function sync.ask_for_missing(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_gone bigint[], p_plan uuid)
+create function sync.ask_for_missing(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_gone bigint[], p_dry_run uuid)
 returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   -- Looked at under its lock and gone: deleted at the end of the execution, when its children are.
   if not p_chain.deletes and p_entity.on_delete ->> 'policy' <> 'ignore' then
     insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason, gone)
-    select p_plan, p_entity.id, k, 'gone', true from unnest(p_gone) k order by k
+    select p_dry_run, p_entity.id, k, 'gone', true from unnest(p_gone) k order by k
     on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = true;
   end if;
   -- Landed in the key range of a full pass that did not meet it: to be looked at.
   insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason)
-  select p_plan, p_entity.id, k, 'missing' from sync.missing_keys(p_chain, p_entity, p_page) k order by k
+  select p_dry_run, p_entity.id, k, 'missing' from sync.missing_keys(p_chain, p_entity, p_page) k order by k
   on conflict (entity_id, execution_id, legacy_id) do nothing;
 end
 $$;
 comment on function sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[], uuid) is
-  'Has landed records that the source does not have deleted, and those that a full pass did not meet looked at. p_plan: the dry run that asks.';
+  'Has landed records that the source does not have deleted, and those that a full pass did not meet looked at. p_dry_run: the dry run that asks.';
 
 create function sync.page_surplus(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb) returns jsonb
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9464,7 +9464,7 @@ end
 $$;
 comment on function sync.page_overwritten() is 'Edits by people that the updates of a page overwrite.';
 
-create function sync.page_rejections(p_entity public.sync_entities, p_plan uuid, p_of_request text) returns jsonb
+create function sync.page_rejections(p_entity public.sync_entities, p_dry_run uuid, p_of_request text) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_table      regclass := to_regclass(format('public.%I', p_entity.target_table));
@@ -9510,7 +9510,7 @@ begin
       left join lateral (
         select m.legacy_id from public.uuid_mappings_enhanced m
          where m.entity_type = p_entity.entity_type and m.entity_uuid = j.other limit 1) m on true
-      left join public.sync_planned_records r on r.execution_id = p_plan and r.entity_id = p_entity.id and r.id = j.other
+      left join public.sync_planned_records r on r.execution_id = p_dry_run and r.entity_id = p_entity.id and r.id = j.other
       -- What is told of a circle is told of the pages before, too.
       left join lateral (
         select (c.conflict_data ->> 'tried')::integer as tried from public.sync_conflicts c
@@ -9551,7 +9551,7 @@ begin
 end
 $$;
 comment on function sync.page_rejections(public.sync_entities, uuid, text) is
-  'What the database, the present state of the target or a policy stopped of a page, as issues. p_plan, p_of_request: as for sync.load_records.';
+  'What the database, the present state of the target or a policy stopped of a page, as issues. p_dry_run, p_of_request: as for sync.load_records.';
 
 create function sync.keep_decided(p_entity public.sync_entities, p_execution uuid, p_of_request text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9651,7 +9651,7 @@ comment on function sync.differing_sides(public.sync_entities, bigint, bigint) i
   'Buckets of 4,096 legacy ids in which mappings, row states and target rows are not the same records. Sums are compared: nothing is joined.';
 
 -- Settings are pinned as they are where rows are loaded.
-create function sync.strayed_records(p_entity_id smallint, p_from bigint, p_to bigint, p_limit integer, p_plan uuid)
+create function sync.strayed_records(p_entity_id smallint, p_from bigint, p_to bigint, p_limit integer, p_dry_run uuid)
 returns table (legacy_id bigint, finding text, id uuid, as_left boolean, taken boolean)
 language plpgsql stable security invoker
 set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbreviations = 'Default' set datestyle = 'ISO, YMD'
@@ -9705,11 +9705,11 @@ begin
                                    else r.lands is not null or r.outcome in ('waiting', 'in_conflict', 'waived') end) is null end
      order by 1, 2 limit $4
   $q$, v_entity.target_table, v_entity.legacy_key, v_entity.source_id, v_entity.entity_type, v_entity.id, sync.owned_columns(v_entity))
-    using v_buckets, p_from, p_to, p_limit, p_plan;
+    using v_buckets, p_from, p_to, p_limit, p_dry_run;
 end
 $$;
 comment on function sync.strayed_records(smallint, bigint, bigint, integer, uuid) is
-  'Records in a key range of which the target''s own sides do not agree. state_lost: mapped, and nothing else is known. mapping_lost: known, and not mapped as landed. returned: deleted, and the row is there. unmapped: a row with a legacy id that nothing maps (as_left: it holds what the sync left; taken: its legacy id is mapped to another row). p_plan: as for sync.known_records.';
+  'Records in a key range of which the target''s own sides do not agree. state_lost: mapped, and nothing else is known. mapping_lost: known, and not mapped as landed. returned: deleted, and the row is there. unmapped: a row with a legacy id that nothing maps (as_left: it holds what the sync left; taken: its legacy id is mapped to another row). p_dry_run: as for sync.known_records.';
 
 create function sync.map_found(p_entity public.sync_entities, p_mapped jsonb) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9927,7 +9927,7 @@ begin
   select sync.strategy_of_request(request) into v_request from public.sync_executions where id = v_chain.execution_id;
   perform sync.find_again(v_entity, v_absent, array(select m::uuid from jsonb_array_elements_text(p_page -> 'gone_ids') m));
   v_gone := sync.gone_landed(v_entity, p_page, null);
-  perform sync.hold_queue(v_entity.id, array(select k::bigint from jsonb_array_elements_text(p_page -> 'keys') k));
+  perform sync.lock_queued(v_entity.id, array(select k::bigint from jsonb_array_elements_text(p_page -> 'keys') k));
   perform sync.check_leaving(v_chain, v_entity, sync.leaving(v_entity, v_outside));
   perform sync.load_records(v_entity, p_records::json, sync.leaving(v_entity, v_outside) || sync.deleting(v_chain, v_entity, 'hard', v_gone),
     sync.deleting(v_chain, v_entity, 'soft', v_gone), null, v_request);
@@ -10337,7 +10337,7 @@ grant execute on function sync.adopt_page(uuid, bigint, integer), sync.find_rows
 -- Locks:   the chain's row; the execution's row when records are asked for or a chain closes.
 
 create function sync.compare_join_rows(p_entity_id smallint, p_join_id integer, p_rows bigint[], p_links bigint[], p_digests bigint[],
-  p_plan uuid) returns jsonb
+  p_dry_run uuid) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with differing as (
     select r.link as new, s.link as old
@@ -10352,13 +10352,13 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                 from (select new as l from differing where new is not null
                        union select old from differing where old is not null) x),
     'listed', case
-      when p_plan is null then (select count(*) from public.sync_pending_keys
+      when p_dry_run is null then (select count(*) from public.sync_pending_keys
                                where execution_id is null and entity_id = p_entity_id and reason = 'fan_out')
       else (select count(*) from public.sync_pending_keys
-             where execution_id = p_plan and entity_id = p_entity_id and reason = 'fan_out') end)
+             where execution_id = p_dry_run and entity_id = p_entity_id and reason = 'fan_out') end)
 $$;
 comment on function sync.compare_join_rows(smallint, integer, bigint[], bigint[], bigint[], uuid) is
-  'The links, new and old, of joined rows that differ from what was last consumed, and how many records are listed for it already: by this dry run (p_plan), or in earnest.';
+  'The links, new and old, of joined rows that differ from what was last consumed, and how many records are listed for it already: by this dry run (p_dry_run), or in earnest.';
 
 create function sync.keys_to_list(p_chain public.sync_chains, p_keys bigint[]) returns setof bigint
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10563,7 +10563,7 @@ grant execute on function sync.plan_landed(uuid, public.sync_entities, jsonb), s
 -- Purpose: summaries of what is known of an entity's records, to be compared with the source's own; the page of a digest.
 -- Locks:   the chain's row; the execution's row when keys are asked for or a chain closes. Application rows are read, never locked.
 
-create function sync.known_records(p_entity_id smallint, p_from bigint, p_to bigint, p_plan uuid) returns table (legacy_id bigint, digest bigint)
+create function sync.known_records(p_entity_id smallint, p_from bigint, p_to bigint, p_dry_run uuid) returns table (legacy_id bigint, digest bigint)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with known as (
   -- What was stopped last counts for a record in the queue, whether it had landed before or not.
@@ -10583,19 +10583,19 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
      and not (c.state = 'open' and c.retry_class = 'parent')
   )
   select k.legacy_id, k.source_digest from known k
-   where case when p_plan is null then true else (
+   where case when p_dry_run is null then true else (
            select r.legacy_id from public.sync_planned_records r
-            where r.execution_id = p_plan and r.entity_id = p_entity_id and r.legacy_id = k.legacy_id) is null end
+            where r.execution_id = p_dry_run and r.entity_id = p_entity_id and r.legacy_id = k.legacy_id) is null end
   union all
   select r.legacy_id, r.source_digest from public.sync_planned_records r
-   where r.execution_id = p_plan and r.entity_id = p_entity_id and r.legacy_id between p_from and p_to and r.source_digest is not null
+   where r.execution_id = p_dry_run and r.entity_id = p_entity_id and r.legacy_id between p_from and p_to and r.source_digest is not null
 $$;
 comment on function sync.known_records(smallint, bigint, bigint, uuid) is
-  'Landed and queued records in a key range, each with the hash of the projected record as it was read last. p_plan: as this dry run has read and planned it.';
+  'Landed and queued records in a key range, each with the hash of the projected record as it was read last. p_dry_run: as this dry run has read and planned it.';
 
-create function sync.known_buckets(p_entity_id smallint, p_from bigint, p_to bigint, p_bits integer, p_plan uuid) returns table (bucket bigint, n bigint, digest numeric)
+create function sync.known_buckets(p_entity_id smallint, p_from bigint, p_to bigint, p_bits integer, p_dry_run uuid) returns table (bucket bigint, n bigint, digest numeric)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select k.legacy_id >> p_bits, count(*), coalesce(sum(k.digest), 0) from sync.known_records(p_entity_id, p_from, p_to, p_plan) k group by 1
+  select k.legacy_id >> p_bits, count(*), coalesce(sum(k.digest), 0) from sync.known_records(p_entity_id, p_from, p_to, p_dry_run) k group by 1
 $$;
 comment on function sync.known_buckets(smallint, bigint, bigint, integer, uuid) is
   'How many records each bucket of 2^p_bits neighbouring keys has, and the sum of their hashes.';
@@ -10614,7 +10614,7 @@ comment on function sync.kept_outside(smallint, bigint, bigint, integer) is
   'The first records of a key range whose rows stay although their predicate no longer lets them in: the source may have deleted them since, and no comparison of records tells.';
 
 -- Settings are pinned as they are where rows are loaded.
-create function sync.drifted_rows(p_entity_id smallint, p_from bigint, p_to bigint, p_limit integer, p_plan uuid)
+create function sync.drifted_rows(p_entity_id smallint, p_from bigint, p_to bigint, p_limit integer, p_dry_run uuid)
 returns table (legacy_id bigint, finding text)
 language plpgsql stable security invoker
 set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbreviations = 'Default' set datestyle = 'ISO, YMD'
@@ -10649,11 +10649,11 @@ begin
      order by s.legacy_id limit %8$s
   $q$, v_entity.target_table, v_entity.source_id, v_entity.entity_type, v_entity.id, v_differs, p_from, p_to, p_limit,
     sync.as_left_sql(v_entity), sync.unmarked_sql(v_entity),
-    case when p_plan is null then '' else format('left join lateral (
+    case when p_dry_run is null then '' else format('left join lateral (
         select r.lands, r.row_after, r.state_after, r.outcome, r.rule from public.sync_planned_records r
-         where r.execution_id = %L and r.entity_id = %s and r.legacy_id = s.legacy_id limit 1) r on true', p_plan, p_entity_id) end,
-    case when p_plan is null then 'false' else 'r.lands is true' end,
-    case when p_plan is null then '' else $p$
+         where r.execution_id = %L and r.entity_id = %s and r.legacy_id = s.legacy_id limit 1) r on true', p_dry_run, p_entity_id) end,
+    case when p_dry_run is null then 'false' else 'r.lands is true' end,
+    case when p_dry_run is null then '' else $p$
                 when r.lands then case when r.state_after -> 'left_hash' = 'null' then r.row_after - 'id' <> r.state_after -> 'left'
                                        else (r.state_after ->> 'left_hash')::bigint <> hashtextextended((r.row_after - 'id')::text, 0) end
                 when r.lands is not null or r.outcome = 'in_conflict' and r.rule = 'target_deleted' then false $p$ end,
@@ -10662,7 +10662,7 @@ begin
 end
 $$;
 comment on function sync.drifted_rows(smallint, bigint, bigint, integer, uuid) is
-  'Landed records in a key range whose target row is gone (target_deleted) or no longer what the sync left (edited), or written by DDL that may have changed texts of equal values (rewritten), and deleted ones whose mark is gone (returned). p_plan: as for sync.known_records.';
+  'Landed records in a key range whose target row is gone (target_deleted) or no longer what the sync left (edited), or written by DDL that may have changed texts of equal values (rewritten), and deleted ones whose mark is gone (returned). p_dry_run: as for sync.known_records.';
 
 create function sync.merge_found(p_before jsonb, p_found jsonb) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -11227,22 +11227,22 @@ $$;
 comment on function sync.notice_target(smallint, bigint) is
   'True: this database was put back since the last execution, as a person has accepted; then both sides are compared. p_witness: the last execution that the cache remembers.';
 
-create function sync.begin_execution(p_plan jsonb) returns jsonb
+create function sync.begin_execution(p_start jsonb) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_source    public.sync_sources;
-  v_entities  text[] := array(select jsonb_array_elements_text(p_plan -> 'entities'));
-  v_dry_run   boolean := p_plan ->> 'kind' = 'plan';
-  v_selective boolean := coalesce((p_plan ->> 'selective')::boolean, false);
+  v_entities  text[] := array(select jsonb_array_elements_text(p_start -> 'entities'));
+  v_dry_run   boolean := p_start ->> 'kind' = 'plan';
+  v_selective boolean := coalesce((p_start ->> 'selective')::boolean, false);
   v_active    uuid;
   v_execution public.sync_executions;
   v_dispatch  uuid[];
 begin
-  select * into strict v_source from public.sync_sources where id = (p_plan ->> 'source_id')::smallint for no key update;
+  select * into strict v_source from public.sync_sources where id = (p_start ->> 'source_id')::smallint for no key update;
   -- What reads a selection runs beside others: the locks of the records order their pages. But ids are taken over alone.
   select x.id into v_active from public.sync_executions x
    where x.source_id = v_source.id and x.status = 'running' and x.entities && v_entities
-     and (not (v_selective or x.selective) or p_plan ->> 'kind' = 'adopt'
+     and (not (v_selective or x.selective) or p_start ->> 'kind' = 'adopt'
           or exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'adopt'))
    order by x.started_at limit 1;
   if found then
@@ -11251,24 +11251,24 @@ begin
   end if;
 
   if not v_dry_run then
-    perform sync.keep_identities(v_source.id, coalesce(p_plan -> 'parties', '{}')
-      || jsonb_build_object('source', (p_plan ->> 'system_identifier') || '/' || (p_plan ->> 'database_oid')));
+    perform sync.keep_identities(v_source.id, coalesce(p_start -> 'parties', '{}')
+      || jsonb_build_object('source', (p_start ->> 'system_identifier') || '/' || (p_start ->> 'database_oid')));
   end if;
   update public.sync_sources
-     set system_identifier = p_plan ->> 'system_identifier', timeline = (p_plan ->> 'timeline')::integer,
-         in_recovery = (p_plan ->> 'in_recovery')::boolean, database_oid = (p_plan ->> 'database_oid')::bigint,
-         server_start = p_plan ->> 'server_start',
-         capabilities = capabilities || jsonb_build_object('server_version', (p_plan ->> 'server_version')::integer), updated_at = now()
+     set system_identifier = p_start ->> 'system_identifier', timeline = (p_start ->> 'timeline')::integer,
+         in_recovery = (p_start ->> 'in_recovery')::boolean, database_oid = (p_start ->> 'database_oid')::bigint,
+         server_start = p_start ->> 'server_start',
+         capabilities = capabilities || jsonb_build_object('server_version', (p_start ->> 'server_version')::integer), updated_at = now()
    where id = v_source.id and not v_dry_run;
 
   insert into public.sync_executions
     (job_id, source_id, triggered_by, request, entities, horizon, snapshot_xmax, system_identifier, timeline, database_oid,
      server_start, source_time, dry_run, selective, brake_share, brake_records, brake_overwrite_share, brake_overwrite_records)
-  values ((p_plan ->> 'job_id')::uuid, v_source.id, p_plan ->> 'triggered_by', p_plan -> 'request', v_entities,
-          (p_plan ->> 'horizon')::xid8, (p_plan ->> 'snapshot_xmax')::xid8, p_plan ->> 'system_identifier',
-          (p_plan ->> 'timeline')::integer, (p_plan ->> 'database_oid')::bigint, p_plan ->> 'server_start', p_plan ->> 'source_time', v_dry_run, v_selective,
-          (p_plan -> 'brake' ->> 'share')::numeric, (p_plan -> 'brake' ->> 'records')::integer,
-          coalesce((p_plan -> 'brake' ->> 'overwriteShare')::numeric, 0.25), coalesce((p_plan -> 'brake' ->> 'overwriteRecords')::integer, 1000))
+  values ((p_start ->> 'job_id')::uuid, v_source.id, p_start ->> 'triggered_by', p_start -> 'request', v_entities,
+          (p_start ->> 'horizon')::xid8, (p_start ->> 'snapshot_xmax')::xid8, p_start ->> 'system_identifier',
+          (p_start ->> 'timeline')::integer, (p_start ->> 'database_oid')::bigint, p_start ->> 'server_start', p_start ->> 'source_time', v_dry_run, v_selective,
+          (p_start -> 'brake' ->> 'share')::numeric, (p_start -> 'brake' ->> 'records')::integer,
+          coalesce((p_start -> 'brake' ->> 'overwriteShare')::numeric, 0.25), coalesce((p_start -> 'brake' ->> 'overwriteRecords')::integer, 1000))
   returning * into v_execution;
 
   insert into public.sync_chains
@@ -11279,37 +11279,37 @@ begin
          c.capture = 'full' and exists (
            select from public.sync_checkpoints k
             where k.source_id = v_source.id and k.entity_type = e.entity_type and k.definition_hash = e.definition_hash),
-         coalesce(c.page_size, (p_plan ->> 'page_size')::integer)
-    from jsonb_to_recordset(p_plan -> 'chains') as c
+         coalesce(c.page_size, (p_start ->> 'page_size')::integer)
+    from jsonb_to_recordset(p_start -> 'chains') as c
            (entity text, capture public.sync_capture, range_from bigint, range_to bigint, changed_from text, seen_before text,
             join_id integer, selection jsonb, "cursor" bigint, cursor_at text, until_at text, page_size integer)
     join public.sync_entities e on e.source_id = v_source.id and e.entity_type = c.entity;
-  if p_plan ->> 'kind' in ('sync', 'plan') then
-    insert into public.sync_chains (execution_id, capture, page_size) values (v_execution.id, 'validate', (p_plan ->> 'page_size')::integer);
+  if p_start ->> 'kind' in ('sync', 'plan') then
+    insert into public.sync_chains (execution_id, capture, page_size) values (v_execution.id, 'validate', (p_start ->> 'page_size')::integer);
   end if;
 
-  if jsonb_path_exists(p_plan, '$.contract.*[*]') then
-    insert into public.sync_reports (execution_id, kind, body) values (v_execution.id, 'contract', p_plan -> 'contract');
+  if jsonb_path_exists(p_start, '$.contract.*[*]') then
+    insert into public.sync_reports (execution_id, kind, body) values (v_execution.id, 'contract', p_start -> 'contract');
   end if;
 
-  perform sync.raise_alert(k.kind, k.severity, null, v_execution.id, null, k.message, jsonb_build_object('entities', p_plan -> k.part),
-      sync.subject_of((select string_agg(r, ', ' order by r) from jsonb_array_elements_text(p_plan -> k.part) r)))
+  perform sync.raise_alert(k.kind, k.severity, null, v_execution.id, null, k.message, jsonb_build_object('entities', p_start -> k.part),
+      sync.subject_of((select string_agg(r, ', ' order by r) from jsonb_array_elements_text(p_start -> k.part) r)))
     from (values
       ('restored', 'source_restored', 'critical', 'The source is a primary and stands before what was read from it already: it was restored from a backup or to a point in time, a replica was promoted that had not all of it, or it lost its last transactions in a crash. Everything is read again; records that it no longer has are deleted as their entities say.'),
       ('promoted', 'source_promoted', 'warning', 'The source is on another timeline: a replica was promoted, or the source was restored to a point in time and has moved on since. Its last transactions before that may be lost. Everything is read again; records that it no longer has are deleted as their entities say.')
     ) as k (part, kind, severity, message)
-   where not v_dry_run and p_plan -> k.part <> '[]';
+   where not v_dry_run and p_start -> k.part <> '[]';
 
-  if p_plan ->> 'kind' = 'sync' and not v_selective then
-    perform sync.plan_shapes(v_source.id, v_execution.id, p_plan -> 'shapes');
-    if jsonb_typeof(p_plan -> 'horizon_held') = 'object' then
-      perform sync.raise_alert('horizon_held', 'warning', null, v_execution.id, null, p_plan -> 'horizon_held' ->> 'message', p_plan -> 'horizon_held' -> 'details');
+  if p_start ->> 'kind' = 'sync' and not v_selective then
+    perform sync.plan_shapes(v_source.id, v_execution.id, p_start -> 'shapes');
+    if jsonb_typeof(p_start -> 'horizon_held') = 'object' then
+      perform sync.raise_alert('horizon_held', 'warning', null, v_execution.id, null, p_start -> 'horizon_held' ->> 'message', p_start -> 'horizon_held' -> 'details');
     else
       perform sync.close_alert('horizon_held', v_source.id);
     end if;
   end if;
 
-  if p_plan ->> 'kind' = 'sync' then
+  if p_start ->> 'kind' = 'sync' then
     -- What was held back, or left over, may have come back since: it is looked at once more before it is deleted.
     update public.sync_pending_keys k set gone = false from public.sync_entities e
      where e.id = k.entity_id and e.source_id = v_source.id and e.entity_type = any (v_entities) and k.execution_id is null and k.gone;
@@ -11324,7 +11324,7 @@ begin
 
   insert into public.sync_pending_keys as k (execution_id, entity_id, legacy_id, reason)
   select case when v_dry_run then v_execution.id end, e.id, r.k, r.reason
-    from jsonb_to_recordset(p_plan -> 'requested') as r (entity text, k bigint, reason text)
+    from jsonb_to_recordset(p_start -> 'requested') as r (entity text, k bigint, reason text)
     join public.sync_entities e on e.source_id = v_source.id and e.entity_type = r.entity
    order by e.id, r.k
   on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false,
@@ -11334,7 +11334,7 @@ begin
   update public.sync_checkpoints k
      set horizon = v_execution.horizon, snapshot_xmax = v_execution.snapshot_xmax, watermark_at = v_execution.source_time, watermark_id = null, execution_id = v_execution.id,
          server_starts = sync.latest_starts(k.server_starts, v_execution.server_start), updated_at = now()
-    from jsonb_to_recordset(p_plan -> 'idle') as i (entity text, horizon text)
+    from jsonb_to_recordset(p_start -> 'idle') as i (entity text, horizon text)
    where k.source_id = v_source.id and k.entity_type = i.entity and k.horizon = i.horizon::xid8;
 
   perform sync.begin_job(v_execution.job_id);

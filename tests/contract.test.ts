@@ -8,7 +8,7 @@ import { compareTarget } from "../shared/contract/compare-target.ts";
 import { compareTypes } from "../shared/contract/compare-types.ts";
 import { FINDINGS, findingsOn, type FindingCode } from "../shared/contract/finding.ts";
 import { moneyColumns, moneyFindings } from "../shared/contract/money-decimals.ts";
-import { pauseBroken } from "../shared/contract/keep-contract.ts";
+import { pauseBroken } from "../shared/contract/leave-out-unfit.ts";
 import { effectFindings, sideEffects } from "../shared/contract/side-effects.ts";
 import { denied } from "../clinic/denied.ts";
 import type { ColumnKinds, KnownColumns } from "../shared/entity/kinds.ts";

@@ -265,7 +265,7 @@ describe("imports run one way", () => {
     ["shared/target/pages.ts", "shared/page/read.ts", "shared/db/ident.ts", "target imports"],
     ["shared/target/pages.ts", "shared/source/keys.ts", "shared/sql/catalog-types.ts", "target imports"],
     ["shared/source/keys.ts", "shared/target/pages.ts", "shared/sql/catalog-types.ts", "source imports"],
-    ["shared/plan/plan.ts", "shared/tick/tick.ts", "shared/contract/keep-contract.ts", "plan imports"],
+    ["shared/plan/plan.ts", "shared/tick/tick.ts", "shared/contract/leave-out-unfit.ts", "plan imports"],
     ["shared/db/query.ts", "shared/target/pages.ts", "shared/errors.ts", "db imports"],
     ["clinic/entities/patients.ts", "shared/entity/define-entity.ts", "clinic/entities/define-entity.ts", "only define-entity"],
     ["clinic/entities/patients.ts", "zod", "clinic/entities/define-entity.ts", "only define-entity"],

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { query } from "../shared/db/query.ts";
 import { IsthmusError } from "../shared/errors.ts";
-import { unbackedBy } from "../shared/plan/backed.ts";
+import { withoutOtherCapture } from "../shared/plan/other-capture.ts";
 import { modifiedKeys } from "../shared/source/keys.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
@@ -161,6 +161,6 @@ describe("the modified capture", () => {
     ["a plan", { dryRun: true }, ["orders", "patients"]],
     ["one that is not valid", { entities: ["patients"], capture: "quick" }, ["orders", "patients"]],
   ])("%s backs what it covers", (_, configuration, unbacked) => {
-    expect(unbackedBy([configuration], ["orders", "patients"], test.context)).toEqual(unbacked);
+    expect(withoutOtherCapture([configuration], ["orders", "patients"], test.context)).toEqual(unbacked);
   });
 });

@@ -5,7 +5,7 @@ import { operations } from "../clinic/entities/operations.ts";
 import { orders } from "../clinic/entities/orders.ts";
 import { patients } from "../clinic/entities/patients.ts";
 import { profiles } from "../clinic/entities/profiles.ts";
-import { parentsOf, transform, twinsOf } from "../shared/page/transform.ts";
+import { parentsOf, transform, counterpartsOf } from "../shared/page/transform.ts";
 
 const UUID = "00000000-0000-5000-8000-000000000001";
 
@@ -156,11 +156,11 @@ describe("profile type", () => {
       expect(profiles.fields["profile_type"]?.decide(row({ ...none, ...flags }), new Set(landed))).toEqual({ value: type });
   });
   it("is asked with those entities in which the record itself has landed", () => {
-    expect(twinsOf(profiles, [row(none)])).toEqual([
+    expect(counterpartsOf(profiles, [row(none)])).toEqual([
       { entity: "technicians", legacyId: "7" },
       { entity: "doctors", legacyId: "7" },
     ]);
-    expect(twinsOf(patients, [patient])).toEqual([]);
+    expect(counterpartsOf(patients, [patient])).toEqual([]);
     const type = (...landed: string[]) =>
       transform(profiles, [row(none)], new Map(landed.map((key) => [key, UUID])), own).records[0]?._values["profile_type"];
     expect([type("doctors:7"), type("technicians:7"), type("doctors:8"), type("patients:7")]).toEqual([

@@ -141,7 +141,7 @@ function checkRights(
   ];
 }
 
-/** Captures that need no xmin run in spite of it: keepContract knows which is asked for. */
+/** Captures that need no xmin run in spite of it: leaveOutUnfit knows which is asked for. */
 function checkCapture(find: Find, name: string, table: SourceCatalogTable, role: string): Finding[] {
   const without = withoutXmin(name, table, role);
   if (!without) return [];

@@ -135,7 +135,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.ask_for_circles(public.sync_entities,uuid,bigint[],integer)",
-    digest: "d96d77a758",
+    digest: "0b3aee677d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue.sql",
   },
@@ -147,7 +147,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.ask_for_missing(public.sync_chains,public.sync_entities,jsonb,bigint[],uuid)",
-    digest: "f60187b8b7",
+    digest: "c7e395a48f",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-deletes.sql",
   },
@@ -172,7 +172,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.beat()", digest: "7b3f20e4c1", rights: [], file: "schemas/functions/deliver-alerts.sql" },
   {
     object: "function sync.begin_execution(jsonb)",
-    digest: "df89718dc7",
+    digest: "923c041001",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/begin.sql",
   },
@@ -416,7 +416,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.commit_page(uuid,bigint,text,jsonb,jsonb)",
-    digest: "24406ad154",
+    digest: "c92314db6b",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-commit.sql",
   },
@@ -434,7 +434,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.compare_join_rows(smallint,integer,bigint[],bigint[],bigint[],uuid)",
-    digest: "f994875a8c",
+    digest: "e18b6409e5",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/fan-out.sql",
   },
@@ -568,7 +568,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.drifted_rows(smallint,bigint,bigint,integer,uuid)",
-    digest: "a569e1ac1a",
+    digest: "fdb5158b71",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/digest.sql",
   },
@@ -792,7 +792,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.gone_landed(public.sync_entities,jsonb,uuid)",
-    digest: "e8c9ae859c",
+    digest: "7cba7de6d6",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-deletes.sql",
   },
@@ -870,12 +870,6 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "aab0d1bb9d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/chains.sql",
-  },
-  {
-    object: "function sync.hold_queue(smallint,bigint[])",
-    digest: "d2c3966e6b",
-    rights: ["isthmus_worker EXECUTE"],
-    file: "schemas/functions/queue.sql",
   },
   {
     object: "function sync.hold_records(smallint,jsonb)",
@@ -1030,7 +1024,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.known_buckets(smallint,bigint,bigint,integer,uuid)",
-    digest: "57ff45b890",
+    digest: "dd7f68ffe6",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/digest.sql",
   },
@@ -1042,7 +1036,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.known_records(smallint,bigint,bigint,uuid)",
-    digest: "2405ffa5bd",
+    digest: "5cf7db924e",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/digest.sql",
   },
@@ -1066,7 +1060,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.leave_statements(public.sync_entities,uuid)",
-    digest: "c918fe3268",
+    digest: "db35a1d91d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/leave.sql",
   },
@@ -1120,7 +1114,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.load_records(public.sync_entities,json,bigint[],bigint[],uuid,text)",
-    digest: "07eb4eedf6",
+    digest: "66f52171a9",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load.sql",
   },
@@ -1135,6 +1129,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "5cec4d1caa",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-slices.sql",
+  },
+  {
+    object: "function sync.lock_queued(smallint,bigint[])",
+    digest: "c15d02317a",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/queue.sql",
   },
   {
     object: "function sync.lock_records(smallint,bigint[],integer)",
@@ -1450,7 +1450,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.page_rejections(public.sync_entities,uuid,text)",
-    digest: "1af1b501ae",
+    digest: "b8d760bc0b",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-issues.sql",
   },
@@ -1660,7 +1660,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.referenced_sql(public.sync_entities,uuid)",
-    digest: "7d280a1a2c",
+    digest: "c2c084163e",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/leave.sql",
   },
@@ -1979,7 +1979,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.slots_past_bound()", digest: "1522e4772e", rights: [], file: "schemas/functions/alert-outbox.sql" },
   {
     object: "function sync.soft_statements(public.sync_entities,uuid)",
-    digest: "0464b8c23f",
+    digest: "cf64ceb13e",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/soft-deletes.sql",
   },
@@ -2048,7 +2048,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.strayed_records(smallint,bigint,bigint,integer,uuid)",
-    digest: "4d8ad479fd",
+    digest: "b34361033b",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sides.sql",
   },
@@ -2327,7 +2327,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.waits_for(smallint,uuid,bigint)",
-    digest: "e31f120ac6",
+    digest: "c26d7cacc9",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue.sql",
   },

@@ -24,7 +24,7 @@ import { endedBy } from "./page-ending.ts";
 import { nextPageSize, PAGE_BYTES, RECORD_BYTES, smallerPageSize } from "./page-size.ts";
 import { readProjection, type Projected } from "./read.ts";
 import { overweightIssue, refusedIssue, type Overweight } from "./set-aside.ts";
-import { parentsOf, transform, twinsOf } from "./transform.ts";
+import { parentsOf, transform, counterpartsOf } from "./transform.ts";
 import type { Claim, ClaimOf, RecordCapture } from "../target/claims.ts";
 import type { Context } from "../context.ts";
 import type { MappedRecord } from "../target/mappings.ts";
@@ -178,8 +178,8 @@ interface ToRead {
 /** Whether a page may leave records unread that neither side has changed. */
 function maySkip({ chain }: Claim, entity: Entity): boolean {
   // Whether a record has landed as another entity too, its own hash does not tell.
-  const twins = Object.values(entity.fields).some(({ landedAs }) => landedAs !== undefined);
-  return chain.capture === "full" && chain.skips_unchanged && !twins;
+  const counterparts = Object.values(entity.fields).some(({ landedAs }) => landedAs !== undefined);
+  return chain.capture === "full" && chain.skips_unchanged && !counterparts;
 }
 
 /** How many of its keys a page may read. Of other captures the keys are never more than the page has. */
@@ -236,7 +236,15 @@ async function readAndCommit(
     return { window: keys.ids.indexOf(toRead[read.fits] ?? ""), fits: { records: read.fits, bytes: read.bytes } };
   const found = { ...read, unchanged };
   const own = found.rows.map((row) => row[KEY] ?? "");
-  const ids = await mapIds(target, cache, claim, entity.name, own, parentsOf(entity, found.rows), twinsOf(entity, found.rows));
+  const ids = await mapIds(
+    target,
+    cache,
+    claim,
+    entity.name,
+    own,
+    parentsOf(entity, found.rows),
+    counterpartsOf(entity, found.rows),
+  );
   const { records, issues, warnings } = transform(entity, found.rows, ids.parents, ids.own, claim.severities);
   const refused = found.refused.map(({ id, sqlstate, column }) => refusedIssue(entity, id, sqlstate, column));
   const sent = encodePage(records, [...issues, ...refused]);

@@ -6,7 +6,7 @@ import type { CacheKeyOf, MappingCache } from "../cache/mapping-cache.ts";
 import type { Claim } from "../target/claims.ts";
 
 export interface MappedIds {
-  /** UUIDs of landed parents and twins by `entity:legacyId`. */
+  /** UUIDs of landed parents and counterparts by `entity:legacyId`. */
   readonly parents: ReadonlyMap<string, string>;
   /** UUIDs of the page's own records by legacy id: the landed one, else the one it will get. */
   readonly own: ReadonlyMap<string, string>;
@@ -39,11 +39,11 @@ export async function mapIds(
   entity: string,
   ownLegacyIds: readonly string[],
   parents: readonly RecordId[],
-  twins: readonly RecordId[],
+  counterparts: readonly RecordId[],
 ): Promise<MappedIds> {
   const cached = await cache.read(cacheKeys(claim), parents);
   const missing = parents.filter((id) => !cached.has(`${id.entity}:${id.legacyId}`));
-  const asked = [...missing, ...twins, ...ownLegacyIds.map((legacyId) => ({ entity, legacyId }))];
+  const asked = [...missing, ...counterparts, ...ownLegacyIds.map((legacyId) => ({ entity, legacyId }))];
   const found = await findMappings(target, claim.source.id, asked);
   // What this execution would land or delete already counts as done.
   if (claim.execution.dry_run) found.push(...(await findPlanned(target, claim, asked)));

@@ -15,7 +15,7 @@ import {
   type GivenBack,
   type Delivery,
 } from "../target/claims.ts";
-import { compareSource, sourcePosition } from "../source/position.ts";
+import { whereaboutsOf, sourcePosition } from "../source/position.ts";
 import { digest } from "./digest.ts";
 import { fanOut } from "./fan-out.ts";
 import { loadPage, PageTooLarge } from "./load-page.ts";
@@ -123,7 +123,7 @@ function entityOf(context: Context, claim: Claim): Entity {
 async function assertSameSource(context: Context, claim: Claim): Promise<void> {
   const position = await sourcePosition(context.source);
   const { execution } = claim;
-  const whereabouts = compareSource(execution, execution.not_before, position);
+  const whereabouts = whereaboutsOf(execution, execution.not_before, position);
   if (whereabouts === "behind") throw new IsthmusError("SOURCE_BEHIND");
   if (whereabouts !== "same") throw new IsthmusError("SOURCE_CHANGED");
 }

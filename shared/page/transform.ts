@@ -4,7 +4,7 @@ import { MASK, sensitiveColumns } from "../entity/sensitive.ts";
 import { DIGEST } from "../source/projection.ts";
 import type { Issue, LoadRecord, Warning } from "../target/pages.ts";
 
-/** UUIDs of landed parents and twins, by `entity:legacyId`. */
+/** UUIDs of landed parents and counterparts, by `entity:legacyId`. */
 export type ParentIds = ReadonlyMap<string, string>;
 
 export interface Transformed {
@@ -34,7 +34,7 @@ export function parentsOf(entity: Entity, rows: readonly SourceRow[]): { entity:
 }
 
 /** The same records in the other entities as which a field asks whether they have landed. */
-export function twinsOf(entity: Entity, rows: readonly SourceRow[]): { entity: string; legacyId: string }[] {
+export function counterpartsOf(entity: Entity, rows: readonly SourceRow[]): { entity: string; legacyId: string }[] {
   const others = new Set(Object.values(entity.fields).flatMap((field) => field.landedAs ?? []));
   return [...others].flatMap((other) => rows.map((row) => ({ entity: other, legacyId: row[KEY] ?? "" })));
 }

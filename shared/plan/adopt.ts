@@ -1,4 +1,4 @@
-import type { KeptContract } from "../contract/keep-contract.ts";
+import type { FitEntities } from "../contract/leave-out-unfit.ts";
 import type { Context } from "../context.ts";
 import { previewAdoption, type AdoptionPreview } from "../target/adoption.ts";
 import { beginSource, registerEntities } from "../target/plan.ts";
@@ -41,7 +41,7 @@ export async function startAdoption(context: Context, request: AdoptionRequest):
 export async function previewAdoptions(
   context: Context,
   entities: readonly string[] | undefined,
-): Promise<{ readonly preview: readonly AdoptionPreview[]; readonly paused: KeptContract["paused"] }> {
+): Promise<{ readonly preview: readonly AdoptionPreview[]; readonly paused: FitEntities["paused"] }> {
   const { sourceId, names, contract } = await register(context, entities);
   const preview: AdoptionPreview[] = [];
   for (const entity of selectEntities(context, names)) preview.push(await previewAdoption(context.target, sourceId, entity));

@@ -1,7 +1,7 @@
 // What every start has in common, whatever it reads: a request's, a job's, an adoption's, and the release of waiting records.
 import { assertKnown, partiesOf } from "../contract/identities.ts";
 import type { Finding } from "../contract/finding.ts";
-import { keepContract, type KeptContract } from "../contract/keep-contract.ts";
+import { leaveOutUnfit, type FitEntities } from "../contract/leave-out-unfit.ts";
 import type { Context } from "../context.ts";
 import type { Entity } from "../entity/define-entity.ts";
 import { sendPages } from "../queue/send-pages.ts";
@@ -13,14 +13,14 @@ export interface BegunExecution {
   readonly entities: readonly string[];
   readonly chains: readonly { readonly entity: string; readonly capture: string }[];
   /** Entities that were asked for and are left out, because a catalog does not fit them. */
-  readonly paused: KeptContract["paused"];
-  readonly warnings: KeptContract["warnings"];
+  readonly paused: FitEntities["paused"];
+  readonly warnings: FitEntities["warnings"];
 }
 
 /** What is to be checked before anything is read. */
 export interface Undertaking {
   readonly requested: readonly Entity[];
-  readonly work: NonNullable<Parameters<typeof keepContract>[3]>;
+  readonly work: NonNullable<Parameters<typeof leaveOutUnfit>[3]>;
   readonly capture: string;
   /** Writes down what the target has to know of the entities, once it is known that this is the target. */
   readonly define: () => Promise<void>;
@@ -28,7 +28,7 @@ export interface Undertaking {
 
 /** Which of the requested entities may run, and what of that has to be told. */
 export interface Admitted {
-  readonly contract: KeptContract;
+  readonly contract: FitEntities;
   /** Sources that nobody has accepted yet, and that a dry run may read. */
   readonly unknown: readonly Finding[];
 }
@@ -45,7 +45,7 @@ export async function admit(
 ): Promise<Admitted> {
   const unknown = await assertKnown(context, sourceId, work === "plan");
   await define();
-  return { contract: await keepContract(context, sourceId, requested, work, capture), unknown };
+  return { contract: await leaveOutUnfit(context, sourceId, requested, work, capture), unknown };
 }
 
 /**

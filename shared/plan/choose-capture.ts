@@ -1,7 +1,7 @@
 import type { Checkpoint } from "../target/plan.ts";
 import type { Watermark } from "../source/keys.ts";
 import type { SourcePosition } from "../sql/position.ts";
-import { compareSource } from "../source/position.ts";
+import { whereaboutsOf } from "../source/position.ts";
 import { spanIsComparable } from "../sql/xid.ts";
 
 /** What a request may ask for. auto: the cheapest capture that finds every insert and update. */
@@ -42,7 +42,7 @@ export function chooseCapture(
   moved = false,
 ): Choice {
   if (!checkpoint) return { capture: "full", reason: "first_time" };
-  const whereabouts = compareSource(checkpoint, checkpoint.horizon, position);
+  const whereabouts = whereaboutsOf(checkpoint, checkpoint.horizon, position);
   // An older state must not be taken for the current one; a replica will catch up with it.
   if (whereabouts === "behind") return { capture: "wait" };
   if (whereabouts !== "same") return { capture: "full", reason: `source_${whereabouts}` };
@@ -58,7 +58,7 @@ export function chooseCapture(
 
 /** Whether the node that answers holds what was read of an entity, as far as its checkpoint tells: else nothing may be read of it. */
 export function holdsWhatWasRead(checkpoint: Checkpoint | undefined, position: SourcePosition): boolean {
-  return checkpoint === undefined || compareSource(checkpoint, checkpoint.horizon, position) === "same";
+  return checkpoint === undefined || whereaboutsOf(checkpoint, checkpoint.horizon, position) === "same";
 }
 
 export interface Range {

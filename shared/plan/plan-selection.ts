@@ -5,7 +5,7 @@ import type { ColumnKinds } from "../entity/kinds.ts";
 import { beginSource, checkpoints, openEntities, registerEntities } from "../target/plan.ts";
 import { lookAtShapes } from "../target/entity-shapes.ts";
 import { sourcePosition } from "../source/position.ts";
-import { allPaused } from "../contract/keep-contract.ts";
+import { allPaused } from "../contract/leave-out-unfit.ts";
 import { admit, begin, type BegunExecution } from "./begin.ts";
 import { holdsWhatWasRead } from "./choose-capture.ts";
 import { dependencyOrder, selectEntities, withAncestors, withDescendants } from "./dependency-order.ts";

@@ -12,7 +12,7 @@ import {
 } from "../target/plan.ts";
 import { lookAtShapes } from "../target/entity-shapes.ts";
 import { sourcePosition } from "../source/position.ts";
-import { assertBacked } from "./backed.ts";
+import { assertOtherCapture } from "./other-capture.ts";
 import { admit, begin, type BegunExecution } from "./begin.ts";
 import { chooseCapture, type Choice, type RequestedCapture } from "./choose-capture.ts";
 import { dependencyOrder, selectEntities } from "./dependency-order.ts";
@@ -61,7 +61,7 @@ export async function startExecution(context: Context, request: ExecutionRequest
       detail: { execution: active },
     });
   }
-  if (request.capture === "modified" && !dryRun) await assertBacked(context, requested);
+  if (request.capture === "modified" && !dryRun) await assertOtherCapture(context, requested);
   const { contract, unknown } = await admit(context, sourceId, {
     requested,
     work: dryRun ? "plan" : "sync",

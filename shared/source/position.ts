@@ -47,7 +47,7 @@ export interface KnownSource {
  * that does not was put back, from a backup, to a point in time, by a failover or by a crash that took its last transactions: it gives
  * their ids away again. One on another timeline (`promoted`) may have lost some and be past the horizon with others.
  */
-export function compareSource(
+export function whereaboutsOf(
   known: KnownSource,
   horizon: string,
   position: SourcePosition,

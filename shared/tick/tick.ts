@@ -3,7 +3,7 @@ import type { Context } from "../context.ts";
 import { sendPages } from "../queue/send-pages.ts";
 import { settleCancelled, stopStalled } from "../target/ends.ts";
 import { beginSource } from "../target/plan.ts";
-import { advanceExecutions, tendQueue } from "../target/release.ts";
+import { advanceExecutions, maintainQueue } from "../target/release.ts";
 import { forgetClosedPlans } from "../target/planned-records.ts";
 import { overduePages, tellRefusedSends, tellRetriedPages, tellUnrunPages } from "../target/sending.ts";
 import { beginTick, endTick, undelivered } from "../target/ticks.ts";
@@ -66,7 +66,7 @@ export async function tick(
   const refusal = await part("source", () => asSource(context, lookAtSource), null);
   const resent = await part("sweep", () => sweep(context), 0);
   const started = await part("jobs", () => startDueJobs(context, refusal), []);
-  await part("queue", () => tend(context), undefined);
+  await part("queue", () => maintain(context), undefined);
   const released = refusal === null ? await part("release", () => startRelease(context), []) : [];
   // These ask QStash every few minutes: a tick in which they do not is no success of theirs.
   if (!(await part("refusals", () => asSource(context, watchRefusals), true))) idle.push("refusals");
@@ -119,8 +119,8 @@ async function sweep(context: Context): Promise<number> {
   return sent;
 }
 
-async function tend({ target, config }: Context): Promise<void> {
-  await tendQueue(target, await beginSource(target, config.SOURCE_NAME), config.ISTHMUS_QUEUE_AGE_HOURS);
+async function maintain({ target, config }: Context): Promise<void> {
+  await maintainQueue(target, await beginSource(target, config.SOURCE_NAME), config.ISTHMUS_QUEUE_AGE_HOURS);
 }
 
 async function asSource<T>(context: Context, look: (context: Context, sourceId: number) => Promise<T>): Promise<T> {

@@ -40,22 +40,22 @@ $$;
 comment on function sync.notice_target(smallint, bigint) is
   'True: this database was put back since the last execution, as a person has accepted; then both sides are compared. p_witness: the last execution that the cache remembers.';
 
-create function sync.begin_execution(p_plan jsonb) returns jsonb
+create function sync.begin_execution(p_start jsonb) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_source    public.sync_sources;
-  v_entities  text[] := array(select jsonb_array_elements_text(p_plan -> 'entities'));
-  v_dry_run   boolean := p_plan ->> 'kind' = 'plan';
-  v_selective boolean := coalesce((p_plan ->> 'selective')::boolean, false);
+  v_entities  text[] := array(select jsonb_array_elements_text(p_start -> 'entities'));
+  v_dry_run   boolean := p_start ->> 'kind' = 'plan';
+  v_selective boolean := coalesce((p_start ->> 'selective')::boolean, false);
   v_active    uuid;
   v_execution public.sync_executions;
   v_dispatch  uuid[];
 begin
-  select * into strict v_source from public.sync_sources where id = (p_plan ->> 'source_id')::smallint for no key update;
+  select * into strict v_source from public.sync_sources where id = (p_start ->> 'source_id')::smallint for no key update;
   -- What reads a selection runs beside others: the locks of the records order their pages. But ids are taken over alone.
   select x.id into v_active from public.sync_executions x
    where x.source_id = v_source.id and x.status = 'running' and x.entities && v_entities
-     and (not (v_selective or x.selective) or p_plan ->> 'kind' = 'adopt'
+     and (not (v_selective or x.selective) or p_start ->> 'kind' = 'adopt'
           or exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'adopt'))
    order by x.started_at limit 1;
   if found then
@@ -64,24 +64,24 @@ begin
   end if;
 
   if not v_dry_run then
-    perform sync.keep_identities(v_source.id, coalesce(p_plan -> 'parties', '{}')
-      || jsonb_build_object('source', (p_plan ->> 'system_identifier') || '/' || (p_plan ->> 'database_oid')));
+    perform sync.keep_identities(v_source.id, coalesce(p_start -> 'parties', '{}')
+      || jsonb_build_object('source', (p_start ->> 'system_identifier') || '/' || (p_start ->> 'database_oid')));
   end if;
   update public.sync_sources
-     set system_identifier = p_plan ->> 'system_identifier', timeline = (p_plan ->> 'timeline')::integer,
-         in_recovery = (p_plan ->> 'in_recovery')::boolean, database_oid = (p_plan ->> 'database_oid')::bigint,
-         server_start = p_plan ->> 'server_start',
-         capabilities = capabilities || jsonb_build_object('server_version', (p_plan ->> 'server_version')::integer), updated_at = now()
+     set system_identifier = p_start ->> 'system_identifier', timeline = (p_start ->> 'timeline')::integer,
+         in_recovery = (p_start ->> 'in_recovery')::boolean, database_oid = (p_start ->> 'database_oid')::bigint,
+         server_start = p_start ->> 'server_start',
+         capabilities = capabilities || jsonb_build_object('server_version', (p_start ->> 'server_version')::integer), updated_at = now()
    where id = v_source.id and not v_dry_run;
 
   insert into public.sync_executions
     (job_id, source_id, triggered_by, request, entities, horizon, snapshot_xmax, system_identifier, timeline, database_oid,
      server_start, source_time, dry_run, selective, brake_share, brake_records, brake_overwrite_share, brake_overwrite_records)
-  values ((p_plan ->> 'job_id')::uuid, v_source.id, p_plan ->> 'triggered_by', p_plan -> 'request', v_entities,
-          (p_plan ->> 'horizon')::xid8, (p_plan ->> 'snapshot_xmax')::xid8, p_plan ->> 'system_identifier',
-          (p_plan ->> 'timeline')::integer, (p_plan ->> 'database_oid')::bigint, p_plan ->> 'server_start', p_plan ->> 'source_time', v_dry_run, v_selective,
-          (p_plan -> 'brake' ->> 'share')::numeric, (p_plan -> 'brake' ->> 'records')::integer,
-          coalesce((p_plan -> 'brake' ->> 'overwriteShare')::numeric, 0.25), coalesce((p_plan -> 'brake' ->> 'overwriteRecords')::integer, 1000))
+  values ((p_start ->> 'job_id')::uuid, v_source.id, p_start ->> 'triggered_by', p_start -> 'request', v_entities,
+          (p_start ->> 'horizon')::xid8, (p_start ->> 'snapshot_xmax')::xid8, p_start ->> 'system_identifier',
+          (p_start ->> 'timeline')::integer, (p_start ->> 'database_oid')::bigint, p_start ->> 'server_start', p_start ->> 'source_time', v_dry_run, v_selective,
+          (p_start -> 'brake' ->> 'share')::numeric, (p_start -> 'brake' ->> 'records')::integer,
+          coalesce((p_start -> 'brake' ->> 'overwriteShare')::numeric, 0.25), coalesce((p_start -> 'brake' ->> 'overwriteRecords')::integer, 1000))
   returning * into v_execution;
 
   insert into public.sync_chains
@@ -92,37 +92,37 @@ begin
          c.capture = 'full' and exists (
            select from public.sync_checkpoints k
             where k.source_id = v_source.id and k.entity_type = e.entity_type and k.definition_hash = e.definition_hash),
-         coalesce(c.page_size, (p_plan ->> 'page_size')::integer)
-    from jsonb_to_recordset(p_plan -> 'chains') as c
+         coalesce(c.page_size, (p_start ->> 'page_size')::integer)
+    from jsonb_to_recordset(p_start -> 'chains') as c
            (entity text, capture public.sync_capture, range_from bigint, range_to bigint, changed_from text, seen_before text,
             join_id integer, selection jsonb, "cursor" bigint, cursor_at text, until_at text, page_size integer)
     join public.sync_entities e on e.source_id = v_source.id and e.entity_type = c.entity;
-  if p_plan ->> 'kind' in ('sync', 'plan') then
-    insert into public.sync_chains (execution_id, capture, page_size) values (v_execution.id, 'validate', (p_plan ->> 'page_size')::integer);
+  if p_start ->> 'kind' in ('sync', 'plan') then
+    insert into public.sync_chains (execution_id, capture, page_size) values (v_execution.id, 'validate', (p_start ->> 'page_size')::integer);
   end if;
 
-  if jsonb_path_exists(p_plan, '$.contract.*[*]') then
-    insert into public.sync_reports (execution_id, kind, body) values (v_execution.id, 'contract', p_plan -> 'contract');
+  if jsonb_path_exists(p_start, '$.contract.*[*]') then
+    insert into public.sync_reports (execution_id, kind, body) values (v_execution.id, 'contract', p_start -> 'contract');
   end if;
 
-  perform sync.raise_alert(k.kind, k.severity, null, v_execution.id, null, k.message, jsonb_build_object('entities', p_plan -> k.part),
-      sync.subject_of((select string_agg(r, ', ' order by r) from jsonb_array_elements_text(p_plan -> k.part) r)))
+  perform sync.raise_alert(k.kind, k.severity, null, v_execution.id, null, k.message, jsonb_build_object('entities', p_start -> k.part),
+      sync.subject_of((select string_agg(r, ', ' order by r) from jsonb_array_elements_text(p_start -> k.part) r)))
     from (values
       ('restored', 'source_restored', 'critical', 'The source is a primary and stands before what was read from it already: it was restored from a backup or to a point in time, a replica was promoted that had not all of it, or it lost its last transactions in a crash. Everything is read again; records that it no longer has are deleted as their entities say.'),
       ('promoted', 'source_promoted', 'warning', 'The source is on another timeline: a replica was promoted, or the source was restored to a point in time and has moved on since. Its last transactions before that may be lost. Everything is read again; records that it no longer has are deleted as their entities say.')
     ) as k (part, kind, severity, message)
-   where not v_dry_run and p_plan -> k.part <> '[]';
+   where not v_dry_run and p_start -> k.part <> '[]';
 
-  if p_plan ->> 'kind' = 'sync' and not v_selective then
-    perform sync.plan_shapes(v_source.id, v_execution.id, p_plan -> 'shapes');
-    if jsonb_typeof(p_plan -> 'horizon_held') = 'object' then
-      perform sync.raise_alert('horizon_held', 'warning', null, v_execution.id, null, p_plan -> 'horizon_held' ->> 'message', p_plan -> 'horizon_held' -> 'details');
+  if p_start ->> 'kind' = 'sync' and not v_selective then
+    perform sync.plan_shapes(v_source.id, v_execution.id, p_start -> 'shapes');
+    if jsonb_typeof(p_start -> 'horizon_held') = 'object' then
+      perform sync.raise_alert('horizon_held', 'warning', null, v_execution.id, null, p_start -> 'horizon_held' ->> 'message', p_start -> 'horizon_held' -> 'details');
     else
       perform sync.close_alert('horizon_held', v_source.id);
     end if;
   end if;
 
-  if p_plan ->> 'kind' = 'sync' then
+  if p_start ->> 'kind' = 'sync' then
     -- What was held back, or left over, may have come back since: it is looked at once more before it is deleted.
     update public.sync_pending_keys k set gone = false from public.sync_entities e
      where e.id = k.entity_id and e.source_id = v_source.id and e.entity_type = any (v_entities) and k.execution_id is null and k.gone;
@@ -137,7 +137,7 @@ begin
 
   insert into public.sync_pending_keys as k (execution_id, entity_id, legacy_id, reason)
   select case when v_dry_run then v_execution.id end, e.id, r.k, r.reason
-    from jsonb_to_recordset(p_plan -> 'requested') as r (entity text, k bigint, reason text)
+    from jsonb_to_recordset(p_start -> 'requested') as r (entity text, k bigint, reason text)
     join public.sync_entities e on e.source_id = v_source.id and e.entity_type = r.entity
    order by e.id, r.k
   on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false,
@@ -147,7 +147,7 @@ begin
   update public.sync_checkpoints k
      set horizon = v_execution.horizon, snapshot_xmax = v_execution.snapshot_xmax, watermark_at = v_execution.source_time, watermark_id = null, execution_id = v_execution.id,
          server_starts = sync.latest_starts(k.server_starts, v_execution.server_start), updated_at = now()
-    from jsonb_to_recordset(p_plan -> 'idle') as i (entity text, horizon text)
+    from jsonb_to_recordset(p_start -> 'idle') as i (entity text, horizon text)
    where k.source_id = v_source.id and k.entity_type = i.entity and k.horizon = i.horizon::xid8;
 
   perform sync.begin_job(v_execution.job_id);

@@ -1,7 +1,7 @@
 -- Purpose: summaries of what is known of an entity's records, to be compared with the source's own; the page of a digest.
 -- Locks:   the chain's row; the execution's row when keys are asked for or a chain closes. Application rows are read, never locked.
 
-create function sync.known_records(p_entity_id smallint, p_from bigint, p_to bigint, p_plan uuid) returns table (legacy_id bigint, digest bigint)
+create function sync.known_records(p_entity_id smallint, p_from bigint, p_to bigint, p_dry_run uuid) returns table (legacy_id bigint, digest bigint)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with known as (
   -- What was stopped last counts for a record in the queue, whether it had landed before or not.
@@ -21,19 +21,19 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
      and not (c.state = 'open' and c.retry_class = 'parent')
   )
   select k.legacy_id, k.source_digest from known k
-   where case when p_plan is null then true else (
+   where case when p_dry_run is null then true else (
            select r.legacy_id from public.sync_planned_records r
-            where r.execution_id = p_plan and r.entity_id = p_entity_id and r.legacy_id = k.legacy_id) is null end
+            where r.execution_id = p_dry_run and r.entity_id = p_entity_id and r.legacy_id = k.legacy_id) is null end
   union all
   select r.legacy_id, r.source_digest from public.sync_planned_records r
-   where r.execution_id = p_plan and r.entity_id = p_entity_id and r.legacy_id between p_from and p_to and r.source_digest is not null
+   where r.execution_id = p_dry_run and r.entity_id = p_entity_id and r.legacy_id between p_from and p_to and r.source_digest is not null
 $$;
 comment on function sync.known_records(smallint, bigint, bigint, uuid) is
-  'Landed and queued records in a key range, each with the hash of the projected record as it was read last. p_plan: as this dry run has read and planned it.';
+  'Landed and queued records in a key range, each with the hash of the projected record as it was read last. p_dry_run: as this dry run has read and planned it.';
 
-create function sync.known_buckets(p_entity_id smallint, p_from bigint, p_to bigint, p_bits integer, p_plan uuid) returns table (bucket bigint, n bigint, digest numeric)
+create function sync.known_buckets(p_entity_id smallint, p_from bigint, p_to bigint, p_bits integer, p_dry_run uuid) returns table (bucket bigint, n bigint, digest numeric)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  select k.legacy_id >> p_bits, count(*), coalesce(sum(k.digest), 0) from sync.known_records(p_entity_id, p_from, p_to, p_plan) k group by 1
+  select k.legacy_id >> p_bits, count(*), coalesce(sum(k.digest), 0) from sync.known_records(p_entity_id, p_from, p_to, p_dry_run) k group by 1
 $$;
 comment on function sync.known_buckets(smallint, bigint, bigint, integer, uuid) is
   'How many records each bucket of 2^p_bits neighbouring keys has, and the sum of their hashes.';
@@ -52,7 +52,7 @@ comment on function sync.kept_outside(smallint, bigint, bigint, integer) is
   'The first records of a key range whose rows stay although their predicate no longer lets them in: the source may have deleted them since, and no comparison of records tells.';
 
 -- Settings are pinned as they are where rows are loaded.
-create function sync.drifted_rows(p_entity_id smallint, p_from bigint, p_to bigint, p_limit integer, p_plan uuid)
+create function sync.drifted_rows(p_entity_id smallint, p_from bigint, p_to bigint, p_limit integer, p_dry_run uuid)
 returns table (legacy_id bigint, finding text)
 language plpgsql stable security invoker
 set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbreviations = 'Default' set datestyle = 'ISO, YMD'
@@ -87,11 +87,11 @@ begin
      order by s.legacy_id limit %8$s
   $q$, v_entity.target_table, v_entity.source_id, v_entity.entity_type, v_entity.id, v_differs, p_from, p_to, p_limit,
     sync.as_left_sql(v_entity), sync.unmarked_sql(v_entity),
-    case when p_plan is null then '' else format('left join lateral (
+    case when p_dry_run is null then '' else format('left join lateral (
         select r.lands, r.row_after, r.state_after, r.outcome, r.rule from public.sync_planned_records r
-         where r.execution_id = %L and r.entity_id = %s and r.legacy_id = s.legacy_id limit 1) r on true', p_plan, p_entity_id) end,
-    case when p_plan is null then 'false' else 'r.lands is true' end,
-    case when p_plan is null then '' else $p$
+         where r.execution_id = %L and r.entity_id = %s and r.legacy_id = s.legacy_id limit 1) r on true', p_dry_run, p_entity_id) end,
+    case when p_dry_run is null then 'false' else 'r.lands is true' end,
+    case when p_dry_run is null then '' else $p$
                 when r.lands then case when r.state_after -> 'left_hash' = 'null' then r.row_after - 'id' <> r.state_after -> 'left'
                                        else (r.state_after ->> 'left_hash')::bigint <> hashtextextended((r.row_after - 'id')::text, 0) end
                 when r.lands is not null or r.outcome = 'in_conflict' and r.rule = 'target_deleted' then false $p$ end,
@@ -100,7 +100,7 @@ begin
 end
 $$;
 comment on function sync.drifted_rows(smallint, bigint, bigint, integer, uuid) is
-  'Landed records in a key range whose target row is gone (target_deleted) or no longer what the sync left (edited), or written by DDL that may have changed texts of equal values (rewritten), and deleted ones whose mark is gone (returned). p_plan: as for sync.known_records.';
+  'Landed records in a key range whose target row is gone (target_deleted) or no longer what the sync left (edited), or written by DDL that may have changed texts of equal values (rewritten), and deleted ones whose mark is gone (returned). p_dry_run: as for sync.known_records.';
 
 create function sync.merge_found(p_before jsonb, p_found jsonb) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$

@@ -2,7 +2,7 @@
 -- Locks:   the chain's row; the execution's row when records are asked for or a chain closes.
 
 create function sync.compare_join_rows(p_entity_id smallint, p_join_id integer, p_rows bigint[], p_links bigint[], p_digests bigint[],
-  p_plan uuid) returns jsonb
+  p_dry_run uuid) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with differing as (
     select r.link as new, s.link as old
@@ -17,13 +17,13 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                 from (select new as l from differing where new is not null
                        union select old from differing where old is not null) x),
     'listed', case
-      when p_plan is null then (select count(*) from public.sync_pending_keys
+      when p_dry_run is null then (select count(*) from public.sync_pending_keys
                                where execution_id is null and entity_id = p_entity_id and reason = 'fan_out')
       else (select count(*) from public.sync_pending_keys
-             where execution_id = p_plan and entity_id = p_entity_id and reason = 'fan_out') end)
+             where execution_id = p_dry_run and entity_id = p_entity_id and reason = 'fan_out') end)
 $$;
 comment on function sync.compare_join_rows(smallint, integer, bigint[], bigint[], bigint[], uuid) is
-  'The links, new and old, of joined rows that differ from what was last consumed, and how many records are listed for it already: by this dry run (p_plan), or in earnest.';
+  'The links, new and old, of joined rows that differ from what was last consumed, and how many records are listed for it already: by this dry run (p_dry_run), or in earnest.';
 
 create function sync.keys_to_list(p_chain public.sync_chains, p_keys bigint[]) returns setof bigint
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$

@@ -27,23 +27,23 @@ $$;
 comment on function sync.leaving_rows(public.sync_entities, text, integer, bigint[]) is
   'Puts landed records that leave behind the others of pg_temp.page_rows; returns how many.';
 
-create function sync.referenced_sql(p_entity public.sync_entities, p_plan uuid) returns text
+create function sync.referenced_sql(p_entity public.sync_entities, p_dry_run uuid) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select coalesce(string_agg(format(
       case when has_column_privilege(c.conrelid, child.attnum, 'select') and has_column_privilege(c.confrelid, parent.attnum, 'select') then
         'exists (select from %s r where r.%I = t.%I' || case
-          when p_plan is null or not exists (select from pg_catalog.pg_attribute a where a.attrelid = c.conrelid and a.attname = 'id' and a.atttypid = 'uuid'::regtype)
+          when p_dry_run is null or not exists (select from pg_catalog.pg_attribute a where a.attrelid = c.conrelid and a.attname = 'id' and a.atttypid = 'uuid'::regtype)
             then ')' else
           ' and not exists (select from public.sync_planned_records n join public.sync_entities e on e.id = n.entity_id
                              where n.execution_id = %4$L and e.target_table = %5$L and n.id = r.id and n.lands is false))' end
       else 'true' end,
-      c.conrelid::regclass, child.attname, parent.attname, p_plan, k.relname), ' or '), 'false')
+      c.conrelid::regclass, child.attname, parent.attname, p_dry_run, k.relname), ' or '), 'false')
     from pg_catalog.pg_constraint c
     join pg_catalog.pg_class k on k.oid = c.conrelid
     join pg_catalog.pg_attribute child on child.attrelid = c.conrelid and child.attnum = c.conkey[1]
     join pg_catalog.pg_attribute parent on parent.attrelid = c.confrelid and parent.attnum = c.confkey[1]
    where c.contype = 'f' and c.confrelid = to_regclass(format('public.%I', p_entity.target_table)) and c.conparentid = 0
-     and (p_plan is not null and c.conrelid <> c.confrelid or c.confdeltype in ('c', 'n', 'd'))
+     and (p_dry_run is not null and c.conrelid <> c.confrelid or c.confdeltype in ('c', 'n', 'd'))
 $$;
 comment on function sync.referenced_sql(public.sync_entities, uuid) is
   'SQL: whether rows refer to the target row t by a foreign key that would delete or empty them without a word (in a plan: by any). A table that the sync may not look into counts as referring.';
@@ -69,10 +69,10 @@ $$;
 comment on function sync.tombstone_statements(public.sync_entities, text) is
   'The statements that forget the records of a slice whose rows are gone, but for their ids.';
 
-create function sync.leave_statements(p_entity public.sync_entities, p_plan uuid) returns text[]
+create function sync.leave_statements(p_entity public.sync_entities, p_dry_run uuid) returns text[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
+  v_schema text := case when p_dry_run is null then 'public' else 'pg_temp' end;
   v_target text := sync.target_sql(p_entity, v_schema);
   v_reshape text := sync.reshaped_sql(p_entity, v_schema);
 begin
@@ -98,7 +98,7 @@ begin
           select sync.listed(pg_catalog.array_agg(f.key order by f.key)) as fields from jsonb_each(l.now) f
            where f.value is distinct from coalesce(g."left" -> f.key, 'null')) e
        where p.n between $1 and $2
-    $q$, sync.row_probe(p_entity, v_schema, 'p._uuid'), p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), sync.state_probe(p_entity, v_schema), sync.referenced_sql(p_entity, p_plan),
+    $q$, sync.row_probe(p_entity, v_schema, 'p._uuid'), p_entity.id, sync.owned_columns(p_entity), sync.left_sql(), sync.state_probe(p_entity, v_schema), sync.referenced_sql(p_entity, p_dry_run),
       coalesce(v_reshape, ''), case when v_reshape is null then 'l."left"' else sync.left_or_reshaped_sql() end),
     format('delete from %s t where t.id = any (%s)', v_target, sync.planned_list('id', 'delete')),
     -- A trigger may have kept it, without a word.
@@ -110,7 +110,7 @@ begin
 end
 $$;
 comment on function sync.leave_statements(public.sync_entities, uuid) is
-  'The statements that delete a slice of the records that have left: plan, delete, row states, mappings. $1, $2: the slice. p_plan: the execution whose plan it is; then over shadows.';
+  'The statements that delete a slice of the records that have left: plan, delete, row states, mappings. $1, $2: the slice. p_dry_run: the execution whose plan it is; then over shadows.';
 
 
 create function sync.references_to_itself(p_entity public.sync_entities) returns table (name text, field text)

@@ -2,14 +2,14 @@
 -- Locks:   the target rows of the page, in id order, until the page commits.
 
 -- Settings are pinned, so that a comparison never depends on the session.
-create function sync.load_records(p_entity public.sync_entities, p_records json, p_left bigint[], p_soft bigint[], p_plan uuid, p_of_request text)
+create function sync.load_records(p_entity public.sync_entities, p_records json, p_left bigint[], p_soft bigint[], p_dry_run uuid, p_of_request text)
 returns void
 language plpgsql security invoker
 set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbreviations = 'Default' set datestyle = 'ISO, YMD'
 set intervalstyle = 'iso_8601' set extra_float_digits = 3 set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
 set array_nulls = on set standard_conforming_strings = on set quote_all_identifiers = off set transform_null_equals = off as $$
 declare
-  v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
+  v_schema text := case when p_dry_run is null then 'public' else 'pg_temp' end;
   v_count  integer;
   v_apart  integer;
   v_left   integer;
@@ -17,7 +17,7 @@ declare
   v_reads  text[];
   v_writes text[];
 begin
-  if p_entity.adoption_epoch = 0 and p_plan is null then
+  if p_entity.adoption_epoch = 0 and p_dry_run is null then
     raise exception 'entity %: nothing may be minted before the target''s ids are adopted', p_entity.entity_type
       using errcode = 'IS021', hint = 'Start the execution through sync-trigger, which checks the target first.';
   end if;
@@ -45,11 +45,11 @@ begin
       from sync.field_slots(p_entity) c)
     using p_records;
   get diagnostics v_count = row_count;
-  if p_plan is null and v_count > 0 and cardinality(p_left || p_soft) = 0 and sync.load_new(p_entity, v_count) then
+  if p_dry_run is null and v_count > 0 and cardinality(p_left || p_soft) = 0 and sync.load_new(p_entity, v_count) then
     return;
   end if;
-  if p_plan is not null then
-    perform sync.shadow_page(p_plan, p_entity, p_left || p_soft);
+  if p_dry_run is not null then
+    perform sync.shadow_page(p_dry_run, p_entity, p_left || p_soft);
   end if;
   v_left := sync.leaving_rows(p_entity, v_schema, v_count, p_left);
   v_soft := sync.leaving_rows(p_entity, v_schema, v_count + v_left, p_soft);
@@ -59,12 +59,12 @@ begin
   create unique index on pg_temp.page_rows (n);
   analyze pg_temp.page_rows;
 
-  if p_plan is null then
+  if p_dry_run is null then
     execute format(
       'select count(*) from (select _uuid from pg_temp.page_rows order by _uuid offset 0) p cross join lateral (select 1 from public.%I t where t.id = p._uuid for no key update of t) l',
       p_entity.target_table);
   end if;
-  if p_plan is null and v_left > 0 then
+  if p_dry_run is null and v_left > 0 then
     -- Against rows that begin to refer to them: whether there are any is asked by the statement after this one.
     execute format(
       'select count(*) from (select _uuid from pg_temp.page_rows where _leaves order by _uuid offset 0) p cross join lateral (select 1 from public.%I t where t.id = p._uuid for update of t) l',
@@ -73,8 +73,8 @@ begin
   select count(*) into v_apart from pg_temp.page_rows where _together is not null;
   if v_count > 0 then
     v_reads := array[sync.classify_statement(p_entity, v_schema, p_of_request)] || sync.twin_statements(p_entity)
-      || case when p_plan is not null then sync.clash_statements(p_plan, p_entity) else '{}' end;
-    v_writes := sync.write_statements(p_entity, v_schema) || case when p_plan is not null then sync.reference_statements(p_plan, p_entity) else '{}' end;
+      || case when p_dry_run is not null then sync.clash_statements(p_dry_run, p_entity) else '{}' end;
+    v_writes := sync.write_statements(p_entity, v_schema) || case when p_dry_run is not null then sync.reference_statements(p_dry_run, p_entity) else '{}' end;
     if v_count > v_apart then
       perform sync.load_slice(p_entity, v_schema, v_reads, v_writes, 1, v_count - v_apart);
       perform sync.load_circles(p_entity, v_schema, v_reads, v_writes);
@@ -84,20 +84,20 @@ begin
     end if;
   end if;
   if v_left > 0 then
-    v_writes := sync.leave_statements(p_entity, p_plan);
+    v_writes := sync.leave_statements(p_entity, p_dry_run);
     perform sync.load_slice(p_entity, v_schema, v_writes[:1], v_writes[2:], v_count + 1, v_count + v_left);
-    if p_plan is null then
+    if p_dry_run is null then
       perform sync.delete_relatives(p_entity, v_writes[:1], v_writes[2:]);
     end if;
   end if;
   if v_soft > 0 then
-    v_writes := sync.soft_statements(p_entity, p_plan);
+    v_writes := sync.soft_statements(p_entity, p_dry_run);
     perform sync.load_slice(p_entity, v_schema, v_writes[:1], v_writes[2:], v_count + v_left + 1, v_count + v_left + v_soft);
   end if;
 end
 $$;
 comment on function sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) is
-  'Loads the records of a page: [{_key, _uuid, _raw, _digest, _together, _values: {<column>: text}}], deletes those of the legacy ids p_left that have landed, and marks those of p_soft. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit. p_plan: the execution whose plan it is; then everything is written to shadows. p_of_request: as for sync.field_strategies.';
+  'Loads the records of a page: [{_key, _uuid, _raw, _digest, _together, _values: {<column>: text}}], deletes those of the legacy ids p_left that have landed, and marks those of p_soft. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit. p_dry_run: the execution whose plan it is; then everything is written to shadows. p_of_request: as for sync.field_strategies.';
 
 revoke all on function sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) from public;
 grant execute on function sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) to isthmus_worker;

@@ -70,7 +70,7 @@ begin
   select sync.strategy_of_request(request) into v_request from public.sync_executions where id = v_chain.execution_id;
   perform sync.find_again(v_entity, v_absent, array(select m::uuid from jsonb_array_elements_text(p_page -> 'gone_ids') m));
   v_gone := sync.gone_landed(v_entity, p_page, null);
-  perform sync.hold_queue(v_entity.id, array(select k::bigint from jsonb_array_elements_text(p_page -> 'keys') k));
+  perform sync.lock_queued(v_entity.id, array(select k::bigint from jsonb_array_elements_text(p_page -> 'keys') k));
   perform sync.check_leaving(v_chain, v_entity, sync.leaving(v_entity, v_outside));
   perform sync.load_records(v_entity, p_records::json, sync.leaving(v_entity, v_outside) || sync.deleting(v_chain, v_entity, 'hard', v_gone),
     sync.deleting(v_chain, v_entity, 'soft', v_gone), null, v_request);

@@ -5,20 +5,20 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$ select case when p_entity.predicate ->> 'on_leave' = 'delete' then p_outside else '{}' end $$;
 comment on function sync.leaving(public.sync_entities, bigint[]) is 'Of the records outside the predicate, those that are deleted where they have landed.';
 
-create function sync.gone_landed(p_entity public.sync_entities, p_page jsonb, p_plan uuid) returns bigint[]
+create function sync.gone_landed(p_entity public.sync_entities, p_page jsonb, p_dry_run uuid) returns bigint[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select coalesce(array_agg(g::bigint order by g::bigint), '{}')
     from jsonb_array_elements_text(p_page -> 'gone') g
     left join lateral (select m.legacy_id from public.uuid_mappings_enhanced m
                         where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = g::bigint and m.sync_status = 'active' limit 1) m on true
     left join lateral (select r.lands from public.sync_planned_records r
-                        where r.execution_id = p_plan and r.entity_id = p_entity.id and r.legacy_id = g::bigint and r.lands is not null limit 1) r on true
+                        where r.execution_id = p_dry_run and r.entity_id = p_entity.id and r.legacy_id = g::bigint and r.lands is not null limit 1) r on true
    where coalesce(r.lands, m.legacy_id is not null)
      and (r.lands is true
           or (select s.gone_at from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id = g::bigint and s.outside is null) is null)
 $$;
 comment on function sync.gone_landed(public.sync_entities, jsonb, uuid) is
-  'Of the keys of a page that have no record, those that had landed, kept outside their predicate or not, and are not known to be gone. p_plan: as this dry run has planned it.';
+  'Of the keys of a page that have no record, those that had landed, kept outside their predicate or not, and are not known to be gone. p_dry_run: as this dry run has planned it.';
 
 create function sync.without_row(p_entity public.sync_entities, p_ids bigint[]) returns bigint[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -115,24 +115,24 @@ $$;
 comment on function sync.missing_keys(public.sync_chains, public.sync_entities, jsonb) is
   'Records that landed, of which anything is known, in the key range of a full pass''s page, and that are not among its records.';
 
-create function sync.ask_for_missing(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_gone bigint[], p_plan uuid)
+create function sync.ask_for_missing(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_gone bigint[], p_dry_run uuid)
 returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
   -- Looked at under its lock and gone: deleted at the end of the execution, when its children are.
   if not p_chain.deletes and p_entity.on_delete ->> 'policy' <> 'ignore' then
     insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason, gone)
-    select p_plan, p_entity.id, k, 'gone', true from unnest(p_gone) k order by k
+    select p_dry_run, p_entity.id, k, 'gone', true from unnest(p_gone) k order by k
     on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = true;
   end if;
   -- Landed in the key range of a full pass that did not meet it: to be looked at.
   insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason)
-  select p_plan, p_entity.id, k, 'missing' from sync.missing_keys(p_chain, p_entity, p_page) k order by k
+  select p_dry_run, p_entity.id, k, 'missing' from sync.missing_keys(p_chain, p_entity, p_page) k order by k
   on conflict (entity_id, execution_id, legacy_id) do nothing;
 end
 $$;
 comment on function sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[], uuid) is
-  'Has landed records that the source does not have deleted, and those that a full pass did not meet looked at. p_plan: the dry run that asks.';
+  'Has landed records that the source does not have deleted, and those that a full pass did not meet looked at. p_dry_run: the dry run that asks.';
 
 create function sync.page_surplus(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb) returns jsonb
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$

@@ -13,7 +13,7 @@ end
 $$;
 comment on function sync.page_overwritten() is 'Edits by people that the updates of a page overwrite.';
 
-create function sync.page_rejections(p_entity public.sync_entities, p_plan uuid, p_of_request text) returns jsonb
+create function sync.page_rejections(p_entity public.sync_entities, p_dry_run uuid, p_of_request text) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_table      regclass := to_regclass(format('public.%I', p_entity.target_table));
@@ -59,7 +59,7 @@ begin
       left join lateral (
         select m.legacy_id from public.uuid_mappings_enhanced m
          where m.entity_type = p_entity.entity_type and m.entity_uuid = j.other limit 1) m on true
-      left join public.sync_planned_records r on r.execution_id = p_plan and r.entity_id = p_entity.id and r.id = j.other
+      left join public.sync_planned_records r on r.execution_id = p_dry_run and r.entity_id = p_entity.id and r.id = j.other
       -- What is told of a circle is told of the pages before, too.
       left join lateral (
         select (c.conflict_data ->> 'tried')::integer as tried from public.sync_conflicts c
@@ -100,7 +100,7 @@ begin
 end
 $$;
 comment on function sync.page_rejections(public.sync_entities, uuid, text) is
-  'What the database, the present state of the target or a policy stopped of a page, as issues. p_plan, p_of_request: as for sync.load_records.';
+  'What the database, the present state of the target or a policy stopped of a page, as issues. p_dry_run, p_of_request: as for sync.load_records.';
 
 create function sync.keep_decided(p_entity public.sync_entities, p_execution uuid, p_of_request text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$

@@ -61,13 +61,13 @@ $$;
 comment on function sync.enter_queue(smallint) is
   'Said by a page before it opens rows of the queue, which nobody sees until its commit: no decision is put back meanwhile (sync.check_decision).';
 
-create function sync.waits_for(p_entity_id smallint, p_plan uuid, p_legacy_id bigint) returns bigint
+create function sync.waits_for(p_entity_id smallint, p_dry_run uuid, p_legacy_id bigint) returns bigint
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select w.next
     from (select 1 as rank, case when r.outcome = 'in_conflict' then r.clashes_with
                                  when r.outcome = 'waiting' and r.parent_entity_id = p_entity_id then r.parent_legacy_id end as next
             from public.sync_planned_records r
-           where r.execution_id = p_plan and r.entity_id = p_entity_id and r.legacy_id = p_legacy_id
+           where r.execution_id = p_dry_run and r.entity_id = p_entity_id and r.legacy_id = p_legacy_id
           union all
           select 2, case when c.state = 'open' then (c.conflict_data #>> '{clashes_with,legacy_id}')::bigint
                          when c.parent_entity_id = p_entity_id then c.parent_legacy_id end
@@ -77,7 +77,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    order by w.rank limit 1
 $$;
 comment on function sync.waits_for(smallint, uuid, bigint) is
-  'The record of the same entity that a record of the queue waits for: its parent, or the one that holds its unique value. Null: none. p_plan: as this dry run has planned it.';
+  'The record of the same entity that a record of the queue waits for: its parent, or the one that holds its unique value. Null: none. p_dry_run: as this dry run has planned it.';
 
 create function sync.queue_rows(p_entity_id smallint, p_legacy_ids bigint[]) returns uuid[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -106,7 +106,7 @@ $$;
 comment on function sync.clash_keys(bigint[]) is
   'Of records that a page puts into the queue anew, those that clash for a unique value, with the records that hold it.';
 
-create function sync.ask_for_circles(p_entity public.sync_entities, p_plan uuid, p_new bigint[], p_longest integer) returns void
+create function sync.ask_for_circles(p_entity public.sync_entities, p_dry_run uuid, p_new bigint[], p_longest integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
 declare
   v_keys   bigint[];
@@ -118,10 +118,10 @@ begin
   with recursive met as (
     select k from unnest(p_new) k
     union
-    select w.next from met cross join lateral sync.waits_for(p_entity.id, p_plan, met.k) w (next) where w.next is not null
+    select w.next from met cross join lateral sync.waits_for(p_entity.id, p_dry_run, met.k) w (next) where w.next is not null
   ), numbered as materialized (
     select m.k, w.next, (row_number() over ())::integer as i
-      from (select k from met limit cardinality(p_new) + 100000) m cross join lateral sync.waits_for(p_entity.id, p_plan, m.k) w (next))
+      from (select k from met limit cardinality(p_new) + 100000) m cross join lateral sync.waits_for(p_entity.id, p_dry_run, m.k) w (next))
   select array_agg(n.k order by n.i), array_agg(t.i order by n.i) into v_keys, v_next
     from numbered n left join numbered t on t.k = n.next;
   if v_keys is null then
@@ -131,15 +131,15 @@ begin
     v_too_long := case when cardinality(v_circle) > p_longest then
       format('%s records wait for each other in a circle, and a page takes at most %s such records: change one of them in the source, or raise the page size.',
              cardinality(v_circle), p_longest) end;
-    if v_too_long is not null and p_plan is not null then
+    if v_too_long is not null and p_dry_run is not null then
       update public.sync_planned_records r set remedy = v_too_long
-       where r.execution_id = p_plan and r.entity_id = p_entity.id and r.legacy_id = any (v_circle) and r.outcome in ('waiting', 'in_conflict');
+       where r.execution_id = p_dry_run and r.entity_id = p_entity.id and r.legacy_id = any (v_circle) and r.outcome in ('waiting', 'in_conflict');
     elsif v_too_long is not null then
       update public.sync_conflicts c set remedy = v_too_long
        where c.id = any (sync.queue_rows(p_entity.id, v_circle)) and c.state in ('waiting', 'open');
     else
       insert into public.sync_pending_keys (execution_id, entity_id, legacy_id, reason, circle)
-      select p_plan, p_entity.id, k, 'circle', (select min(x) from unnest(v_circle) x) from unnest(v_circle) k order by k
+      select p_dry_run, p_entity.id, k, 'circle', (select min(x) from unnest(v_circle) x) from unnest(v_circle) k order by k
       on conflict (entity_id, execution_id, legacy_id) do update
         set generation = default, requested_at = now(), gone = false, circle = excluded.circle;
     end if;
@@ -147,7 +147,7 @@ begin
 end
 $$;
 comment on function sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer) is
-  'Asks for the records that wait for each other in a circle, for their parent or for a unique value, to be read in one page: the circles that the records p_new have closed. p_longest: how many records a page takes. p_plan: the dry run that asks.';
+  'Asks for the records that wait for each other in a circle, for their parent or for a unique value, to be read in one page: the circles that the records p_new have closed. p_longest: how many records a page takes. p_dry_run: the dry run that asks.';
 
 create function sync.queue_records(p_entity public.sync_entities, p_execution uuid, p_page_size integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -249,7 +249,7 @@ $$;
 comment on function sync.queue_records(public.sync_entities, uuid, integer) is
   'Puts the records of pg_temp.page_issues into sync_conflicts. p_page_size: of the chain.';
 
-create function sync.hold_queue(p_entity_id smallint, p_legacy_ids bigint[]) returns void
+create function sync.lock_queued(p_entity_id smallint, p_legacy_ids bigint[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
 declare
   v_queued uuid[] := sync.queue_rows(p_entity_id, p_legacy_ids);
@@ -265,14 +265,14 @@ begin
   end if;
 end
 $$;
-comment on function sync.hold_queue(smallint, bigint[]) is
+comment on function sync.lock_queued(smallint, bigint[]) is
   'Locks what the queue has of a page''s records: a decision under way is waited for, and one that follows sees what the page has done.';
 
 revoke all on function sync.enter_queue(smallint), sync.queue_rows(smallint, bigint[]),
   sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer), sync.waits_for(smallint, uuid, bigint),
   sync.collect_issues(public.sync_entities, jsonb), sync.next_attempt(text, integer), sync.queue_records(public.sync_entities, uuid, integer),
-  sync.clash_keys(bigint[]), sync.hold_queue(smallint, bigint[]) from public;
+  sync.clash_keys(bigint[]), sync.lock_queued(smallint, bigint[]) from public;
 grant execute on function sync.enter_queue(smallint), sync.queue_rows(smallint, bigint[]),
   sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer), sync.waits_for(smallint, uuid, bigint),
   sync.collect_issues(public.sync_entities, jsonb), sync.next_attempt(text, integer), sync.queue_records(public.sync_entities, uuid, integer),
-  sync.clash_keys(bigint[]), sync.hold_queue(smallint, bigint[]) to isthmus_worker;
+  sync.clash_keys(bigint[]), sync.lock_queued(smallint, bigint[]) to isthmus_worker;

@@ -44,7 +44,7 @@ comment on function sync.differing_sides(public.sync_entities, bigint, bigint) i
   'Buckets of 4,096 legacy ids in which mappings, row states and target rows are not the same records. Sums are compared: nothing is joined.';
 
 -- Settings are pinned as they are where rows are loaded.
-create function sync.strayed_records(p_entity_id smallint, p_from bigint, p_to bigint, p_limit integer, p_plan uuid)
+create function sync.strayed_records(p_entity_id smallint, p_from bigint, p_to bigint, p_limit integer, p_dry_run uuid)
 returns table (legacy_id bigint, finding text, id uuid, as_left boolean, taken boolean)
 language plpgsql stable security invoker
 set search_path = pg_catalog, pg_temp set timezone = 'UTC' set timezone_abbreviations = 'Default' set datestyle = 'ISO, YMD'
@@ -98,11 +98,11 @@ begin
                                    else r.lands is not null or r.outcome in ('waiting', 'in_conflict', 'waived') end) is null end
      order by 1, 2 limit $4
   $q$, v_entity.target_table, v_entity.legacy_key, v_entity.source_id, v_entity.entity_type, v_entity.id, sync.owned_columns(v_entity))
-    using v_buckets, p_from, p_to, p_limit, p_plan;
+    using v_buckets, p_from, p_to, p_limit, p_dry_run;
 end
 $$;
 comment on function sync.strayed_records(smallint, bigint, bigint, integer, uuid) is
-  'Records in a key range of which the target''s own sides do not agree. state_lost: mapped, and nothing else is known. mapping_lost: known, and not mapped as landed. returned: deleted, and the row is there. unmapped: a row with a legacy id that nothing maps (as_left: it holds what the sync left; taken: its legacy id is mapped to another row). p_plan: as for sync.known_records.';
+  'Records in a key range of which the target''s own sides do not agree. state_lost: mapped, and nothing else is known. mapping_lost: known, and not mapped as landed. returned: deleted, and the row is there. unmapped: a row with a legacy id that nothing maps (as_left: it holds what the sync left; taken: its legacy id is mapped to another row). p_dry_run: as for sync.known_records.';
 
 create function sync.map_found(p_entity public.sync_entities, p_mapped jsonb) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$

@@ -24,10 +24,10 @@ $$;
 comment on function sync.kept_marks(public.sync_entities) is
   'How an entity marks deleted records: the values as its columns keep them, and whether these hold them exactly (if not, the values as they are given). Null: it marks nothing.';
 
-create function sync.soft_statements(p_entity public.sync_entities, p_plan uuid) returns text[]
+create function sync.soft_statements(p_entity public.sync_entities, p_dry_run uuid) returns text[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_schema text := case when p_plan is null then 'public' else 'pg_temp' end;
+  v_schema text := case when p_dry_run is null then 'public' else 'pg_temp' end;
   v_target text := sync.target_sql(p_entity, v_schema);
   v_sets   text := (select string_agg(format('%1$I = %2$L', k, v), ', ' order by k) from jsonb_each_text(p_entity.on_delete -> 'set') x (k, v));
   v_prints text := coalesce(sync.prints_sql(p_entity), 'null::jsonb');
@@ -87,7 +87,7 @@ begin
 end
 $$;
 comment on function sync.soft_statements(public.sync_entities, uuid) is
-  'The statements that mark a slice of deleted records in their rows, and forget those whose rows are gone: plan, mark, row states. $1, $2: the slice. p_plan: as for leave_statements.';
+  'The statements that mark a slice of deleted records in their rows, and forget those whose rows are gone: plan, mark, row states. $1, $2: the slice. p_dry_run: as for leave_statements.';
 
 revoke all on function sync.kept_marks(public.sync_entities), sync.soft_statements(public.sync_entities, uuid) from public;
 grant execute on function sync.kept_marks(public.sync_entities), sync.soft_statements(public.sync_entities, uuid) to isthmus_worker;

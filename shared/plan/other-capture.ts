@@ -9,10 +9,10 @@ import { isSelection, selectiveSync } from "./selective-sync.ts";
  * looks through by another capture.
  * @throws IsthmusError CAPTURE_UNBACKED
  */
-export async function assertBacked(context: Context, entities: readonly Entity[]): Promise<void> {
+export async function assertOtherCapture(context: Context, entities: readonly Entity[]): Promise<void> {
   const stamped = entities.filter(({ source }) => source.modified !== undefined).map(({ name }) => name);
   if (stamped.length === 0) return;
-  const unbacked = unbackedBy(await scheduledConfigurations(context.target), stamped, context);
+  const unbacked = withoutOtherCapture(await scheduledConfigurations(context.target), stamped, context);
   if (unbacked.length === 0) return;
   throw new IsthmusError(
     "CAPTURE_UNBACKED",
@@ -24,7 +24,7 @@ export async function assertBacked(context: Context, entities: readonly Entity[]
 }
 
 /** Of these entities, those that none of the configurations covers. One that is not valid starts nothing. */
-export function unbackedBy(
+export function withoutOtherCapture(
   configurations: readonly unknown[],
   names: readonly string[],
   { entities, columns }: Pick<Context, "entities" | "columns">,

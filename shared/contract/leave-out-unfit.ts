@@ -6,7 +6,7 @@ import { checkContract, type Contract } from "./check-contract.ts";
 import { findingKey, type Finding } from "./finding.ts";
 import { needsXmin } from "./without-xmin.ts";
 
-export interface KeptContract {
+export interface FitEntities {
   /** Of the requested entities, those that may run. */
   readonly runnable: readonly Entity[];
   /** Of the requested entities, those that are left out, with every finding on them. */
@@ -22,16 +22,16 @@ export interface KeptContract {
  * has acknowledged, or of which this capture would miss changes, and alerts of them. The others run.
  * @throws IsthmusError CONTRACT_BROKEN, CAPTURE_IMPOSSIBLE or SIDE_EFFECTS_UNACKNOWLEDGED when none is left.
  */
-export async function keepContract(
+export async function leaveOutUnfit(
   context: Context,
   sourceId: number,
   requested: readonly Entity[],
   work: "sync" | "plan" | "adopt" = "sync",
   capture = "auto",
-): Promise<KeptContract> {
+): Promise<FitEntities> {
   const contract = await checkContract(context, sourceId, { requested });
   const { sourceShapes } = contract;
-  const kept = { ...pauseBroken(requested, ...weigh(work, forCapture(capture, contract.findings))), sourceShapes };
+  const kept = { ...pauseBroken(requested, ...relevantTo(work, forCapture(capture, contract.findings))), sourceShapes };
   // A plan only tells.
   if (work !== "plan") await alert(context, sourceId, kept, contract);
   if (kept.runnable.length === 0 && kept.paused.length > 0) throw allPaused(kept.paused, capture);
@@ -42,7 +42,7 @@ export async function keepContract(
  * What counts, and what of it pauses. An adoption writes nothing to the application's tables, nor does a plan; but the run
  * that a plan is of would, and it says so.
  */
-function weigh(
+function relevantTo(
   work: "sync" | "plan" | "adopt",
   findings: readonly Finding[],
 ): [readonly Finding[], (finding: Finding) => boolean] {
@@ -66,7 +66,7 @@ export function pauseBroken(
   requested: readonly Entity[],
   findings: readonly Finding[],
   pauses: (finding: Finding) => boolean = isFatal,
-): Omit<KeptContract, "sourceShapes"> {
+): Omit<FitEntities, "sourceShapes"> {
   const of = (entity: Entity) => findings.filter((finding) => finding.entity === null || finding.entity === entity.name);
   const broken = (entity: Entity) => of(entity).some(pauses);
   const runnable = requested.filter((entity) => !broken(entity));
@@ -77,7 +77,7 @@ export function pauseBroken(
   };
 }
 
-async function alert(context: Context, sourceId: number, kept: KeptContract, contract: Contract): Promise<void> {
+async function alert(context: Context, sourceId: number, kept: FitEntities, contract: Contract): Promise<void> {
   const { alerted, warned } = contract;
   const runnable = new Set(kept.runnable.map(({ name }) => name));
   // This work may pass over what another one cannot: mended is what nothing fatal is left of, whatever is asked for.
@@ -119,7 +119,7 @@ function entityOf(key: string): string {
 }
 
 /** Nothing of what was asked for is left to run. */
-export function allPaused(paused: KeptContract["paused"], capture: string): IsthmusError {
+export function allPaused(paused: FitEntities["paused"], capture: string): IsthmusError {
   const findings = paused.flatMap((one) => one.findings).filter(isFatal);
   const only = (code: Finding["code"]) => findings.every((finding) => finding.code === code);
   const code = only("side_effect")
