@@ -1,6 +1,8 @@
 import { createServer, type AddressInfo, type Socket } from "node:net";
 import { describe, expect, it } from "vitest";
 import { connect } from "../shared/db/connect.ts";
+import { query } from "../shared/db/query.ts";
+import type { IsthmusError } from "../shared/errors.ts";
 import type { Side } from "../shared/db/settings.ts";
 import { admitTick, tick, untilBegun } from "../shared/tick/tick.ts";
 import type { Context } from "../shared/context.ts";
@@ -193,6 +195,37 @@ describe("a source that refuses", () => {
     await tick(test.context);
     expect(await told(test)).toEqual([]);
   });
+});
+
+describe("the circuit breaker of a database", () => {
+  it.each(["source", "target"] as const)(
+    "asks a %s that refuses by one connection, whoever needs one, and closes by the first",
+    async (side) => {
+      await using test = await loaded();
+      const role = side === "source" ? "isthmus_reader" : "isthmus_worker";
+      let right = false;
+      let asked = 0;
+      const url = test[side].url(role, `local-${side === "source" ? "reader" : "worker"}`);
+      const sql = connect({
+        ...{ side, url, tls: "disable", ...pool, poolSize: 4 },
+        socket: (to) => {
+          asked++;
+          return clearSocket(right ? to : { ...to, port: 1 });
+        },
+      });
+      const ask = (): Promise<unknown> =>
+        query(sql, side, "select 1 as one").catch((error: unknown) => (error as IsthmusError).detail["reason"]);
+      expect(await ask()).toBe("ECONNREFUSED");
+      expect(asked).toBe(1);
+      expect(await Promise.all([ask(), ask(), ask(), ask()])).toEqual(Array.from({ length: 4 }, () => "ECONNREFUSED"));
+      expect(asked).toBe(2);
+      right = true;
+      const [first] = await Promise.all([ask(), ask(), ask(), ask()]);
+      expect(first).toEqual([{ one: 1 }]);
+      expect(await Promise.all([ask(), ask(), ask(), ask()])).toEqual(Array.from({ length: 4 }, () => [{ one: 1 }]));
+      await sql.end({ timeout: 1 });
+    },
+  );
 });
 
 it("a target that refuses is what sync-tick answers, with the reason: the watch over the ticks reads that in the target itself", async () => {

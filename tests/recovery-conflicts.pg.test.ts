@@ -1,5 +1,6 @@
 import { expect, it } from "vitest";
-import { ERRORS, IsthmusError, type ErrorCode } from "../shared/errors.ts";
+import { IsthmusError, type ErrorCode } from "../shared/errors.ts";
+import { CATEGORIES, CODES } from "../shared/recovery.ts";
 import { connect } from "../shared/db/connect.ts";
 import { query } from "../shared/db/query.ts";
 import { createTestSource, readerUrl } from "./support/databases.ts";
@@ -35,6 +36,6 @@ it.each(CONFLICTS)(
     expect(error).toBeInstanceOf(IsthmusError);
     expect((error as IsthmusError).code).toBe(code);
     expect((error as IsthmusError).detail).toEqual({ sqlstate: state, ...reason });
-    expect(ERRORS[code].retryable).toBe(true);
+    expect(CATEGORIES[CODES[code]].retried).toBe(true);
   },
 );

@@ -60,7 +60,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.advance_running(smallint)",
-    digest: "d07264b182",
+    digest: "bd77c219f4",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ends-of-executions.sql",
   },
@@ -254,6 +254,18 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "3c352770ce",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decisions.sql",
+  },
+  {
+    object: "function sync.category_of_code(text)",
+    digest: "4628de641d",
+    rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
+    file: "schemas/functions/recovery.sql",
+  },
+  {
+    object: "function sync.category_of_state(text)",
+    digest: "56792a88d4",
+    rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
+    file: "schemas/functions/recovery.sql",
   },
   {
     object: "function sync.cause_of(smallint,bigint)",
@@ -933,7 +945,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.is_record_error(text)",
-    digest: "41f09cfd9f",
+    digest: "8f6c87ca05",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/try-slices.sql",
   },
@@ -1478,6 +1490,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-relatives.sql",
   },
+  {
+    object: "function sync.passes_by_itself(text)",
+    digest: "f5518e1bf1",
+    rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
+    file: "schemas/functions/recovery.sql",
+  },
   { object: "function sync.pg_net_state()", digest: "dab9b5dcb7", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.pick(jsonb,text[])",
@@ -1735,7 +1753,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.refuses_value(text)",
-    digest: "fa79404ed0",
+    digest: "6807c6596a",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/stand-ins.sql",
   },
@@ -1985,7 +2003,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.stalled_error(public.sync_chains,text,integer)",
-    digest: "5bcab8e6c6",
+    digest: "efce82a38a",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ends-of-executions.sql",
   },
@@ -2024,7 +2042,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.stop_stalled(integer,integer)",
-    digest: "534950c5bc",
+    digest: "d48934938a",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ends-of-executions.sql",
   },

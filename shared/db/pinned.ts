@@ -1,4 +1,5 @@
 import type postgres from "postgres";
+import { Breaker } from "./breaker.ts";
 import type { SaidError } from "./last-words.ts";
 import { ISOLATION, KEY_ORDER_PINS, PINS, type Side } from "./settings.ts";
 
@@ -29,7 +30,8 @@ export const IN_KEY_ORDER: NonNullable<Parameters<Sql["unsafe"]>[2]> = {};
  * connection is a client of its own: statements of one client keep their order, and travel without waiting for each other's answers.
  */
 export function pinned(open: (onclose: () => void) => Client, { side, poolSize, connectTimeoutSeconds }: PoolOptions): Sql {
-  const connections = Array.from({ length: poolSize }, () => new Connection(open, connectTimeoutSeconds * 1_000));
+  const breaker = new Breaker();
+  const connections = Array.from({ length: poolSize }, () => new Connection(open, connectTimeoutSeconds * 1_000, breaker));
   const slots = new Slots(connections);
   const unsafe = (...statement: Parameters<Sql["unsafe"]>) =>
     slots.use((connection, done) => run(connection, side, statement, done));
@@ -141,11 +143,13 @@ function quietly(statement: { execute(): PromiseLike<unknown> }): void {
 class Connection {
   readonly #open: (onclose: () => void) => Client;
   readonly #acquireMs: number;
+  readonly #breaker: Breaker;
   #client: Used | undefined;
 
-  constructor(open: (onclose: () => void) => Client, acquireMs: number) {
+  constructor(open: (onclose: () => void) => Client, acquireMs: number, breaker: Breaker) {
     this.#open = open;
     this.#acquireMs = acquireMs;
+    this.#breaker = breaker;
   }
 
   /**
@@ -154,6 +158,10 @@ class Connection {
    */
   async ready(): Promise<Used> {
     if (this.#client?.closed === false) return this.#client;
+    return (this.#client = await this.#breaker.through(() => this.#opened()));
+  }
+
+  async #opened(): Promise<Used> {
     const client: Used = { closed: false, ...this.#open(() => (client.closed = true)) };
     try {
       const first = client.sql.unsafe("select 1").execute();
@@ -163,7 +171,7 @@ class Connection {
       discard(client);
       throw this.reasonOf(client, error);
     }
-    return (this.#client = client);
+    return client;
   }
 
   /**

@@ -1,5 +1,6 @@
 import type postgres from "postgres";
 import { IsthmusError, type ErrorCode } from "../errors.ts";
+import { categoryOfState } from "../recovery.ts";
 import type { Queryable, Sql, Transaction } from "./connect.ts";
 import type { Side } from "./settings.ts";
 import { namedAt } from "./named-at.ts";
@@ -59,11 +60,6 @@ export async function inTransaction<Result>(db: Sql, side: Side, work: (tx: Tran
   }
 }
 
-/**
- * A limit that less work would have kept: statement, lock, idle-in-transaction and transaction timeouts, memory, temporary files.
- */
-const LIMIT = /^(57014|55P03|25P03|25P04|53200|53400)$/;
-
 /** Whether a limit of the source ended a statement: one that has less to do may come through. */
 export function isSourceLimit(error: unknown): boolean {
   return error instanceof IsthmusError && error.code === "SOURCE_LIMIT";
@@ -85,7 +81,7 @@ function toIsthmusError(error: unknown, side: Side, text = ""): IsthmusError {
       },
     });
   }
-  if (LIMIT.test(state)) {
+  if (categoryOfState(state) === "limit") {
     return new IsthmusError(
       side === "source" ? "SOURCE_LIMIT" : "TARGET_LIMIT",
       `A limit of the ${side} ended a statement (SQLSTATE ${state}).`,

@@ -1,4 +1,5 @@
 import { describeError, ERRORS, IsthmusError } from "../errors.ts";
+import { CATEGORIES, CODES } from "../recovery.ts";
 import type { Log } from "../log.ts";
 
 export function respondJson(status: number, body: unknown, headers: Readonly<Record<string, string>> = {}): Response {
@@ -15,8 +16,8 @@ export async function answer(log: Log, handle: () => Promise<Response>): Promise
   } catch (error) {
     const described = describeError(error);
     log.error("request.failed", described.code === "INTERNAL" ? { ...described, cause: causeOf(error) } : described);
-    const { status, retryable } = ERRORS[described.code];
-    return respondJson(status, { error: described }, retryable ? { "retry-after": "5" } : {});
+    const { retried } = CATEGORIES[CODES[described.code]];
+    return respondJson(ERRORS[described.code].status, { error: described }, retried ? { "retry-after": "5" } : {});
   }
 }
 

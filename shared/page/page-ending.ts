@@ -1,4 +1,5 @@
 import { describeError, IsthmusError } from "../errors.ts";
+import { categoryOf, type Category } from "../recovery.ts";
 
 /**
  * What, about the records that a page held, may have ended it: time or memory, of either server or of the worker, or the
@@ -8,17 +9,16 @@ import { describeError, IsthmusError } from "../errors.ts";
 export type EndedBy = "time" | "memory" | "record" | undefined;
 
 export function endedBy(error: unknown): EndedBy {
-  const { code, sqlstate } = describeError(error) as { code: string; sqlstate?: unknown };
-  const state = typeof sqlstate === "string" ? sqlstate : "";
-  if (code === "SOURCE_LIMIT" || code === "TARGET_LIMIT") return state.startsWith("53") ? "memory" : "time";
-  if (code === "SOURCE_REFUSED" || code === "TARGET_REFUSED") {
-    if (state.startsWith("54")) return "memory";
-    return code === "TARGET_REFUSED" && OF_DATA.test(state) ? "record" : undefined;
-  }
+  const described = describeError(error);
+  const category = categoryOf(described);
+  if (category === "limit") return String(described["sqlstate"]).startsWith("53") ? "memory" : "time";
+  if (category === "size") return "memory";
+  // The load finds the guilty ones of its own statements itself; these are of a statement over the whole page.
+  if (described.code === "TARGET_REFUSED" && OF_DATA.includes(category)) return "record";
   // A string or buffer that the runtime cannot hold.
   const thrown = error instanceof IsthmusError ? error.cause : error;
   return thrown instanceof RangeError ? "memory" : undefined;
 }
 
-/** Data of a record that only a statement over the whole page met: the load finds the guilty ones of its own statements itself. */
-const OF_DATA = /^(2[0-3]|44|P0)|^XX00[12]$/;
+/** Data of a record. */
+const OF_DATA: readonly Category[] = ["record", "parent", "damage"];

@@ -1,7 +1,8 @@
 import { addressesOf } from "../db/connect.ts";
 import type { Entity } from "../entity/define-entity.ts";
-import { describeError, ERRORS, IsthmusError, type DescribedError } from "../errors.ts";
+import { describeError, IsthmusError, type DescribedError } from "../errors.ts";
 import { MESSAGE_FORMAT } from "../queue/message-format.ts";
+import { CATEGORIES, categoryOf, pauseSeconds } from "../recovery.ts";
 import { sendPages } from "../queue/send-pages.ts";
 import { adoptPage } from "../target/adoption.ts";
 import {
@@ -128,9 +129,6 @@ async function assertSameSource(context: Context, claim: Claim): Promise<void> {
   if (whereabouts !== "same") throw new IsthmusError("SOURCE_CHANGED");
 }
 
-/** Longest pause before a failed page is tried again. */
-const LONGEST_PAUSE_SECONDS = 300;
-
 async function recover(context: Context, claim: Claim, error: unknown): Promise<PageOutcome> {
   const cause = error instanceof PageTooLarge ? error.cause : error;
   const described = describedFor(claim, cause);
@@ -163,6 +161,6 @@ function whatNow({ config }: Context, { chain }: Claim, error: unknown): GivenBa
   // A comparison of totals is not cut by a page's size: it halves its ranges itself.
   if ((by === "time" || by === "memory") && chain.page_size > 1 && chain.capture !== "validate")
     return { pageSize: smallerPageSize(chain.page_size), leaseSeconds };
-  const retryable = ERRORS[describeError(error).code].retryable;
-  return { retrySeconds: retryable ? Math.min(LONGEST_PAUSE_SECONDS, 2 ** chain.failures) : null };
+  const { retried } = CATEGORIES[categoryOf(describeError(error))];
+  return { retrySeconds: retried ? pauseSeconds(chain.failures) : null };
 }

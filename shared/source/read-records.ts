@@ -4,6 +4,7 @@ import { query } from "../db/query.ts";
 import type { ColumnSource } from "../entity/columns.ts";
 import { KEY, type Entity, type SourceRow } from "../entity/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
+import { categoryOfState, type StateCategory } from "../recovery.ts";
 import { BYTES, columnProbeSql, decodeRecord, projectionSql, sizeSql } from "./projection.ts";
 
 export interface ReadRecords {
@@ -43,17 +44,14 @@ export async function recordBytes(source: Queryable, entity: Entity, id: string)
   }
 }
 
-/**
- * SQLSTATEs that the data of one record can cause while the source computes or sends it: cardinality (21), data (22: a cast,
- * bytes that are no text of the encoding), limits of one value (54), functions of the source (38, 39, P0), a damaged row.
- */
-const OF_ONE_RECORD = /^(2[0-2]|3[89]|54|P0)|^XX00[12]$/;
+/** What the data of one record can cause while the source computes or sends it: a cast, bytes that are no text of the encoding, a function, a damaged row. */
+const OF_ONE_RECORD: readonly StateCategory[] = ["record", "size", "damage"];
 
 /** The SQLSTATE of an error that one record can have caused, undefined of any other. */
 export function stateOfRecord(error: unknown): string | undefined {
   if (!(error instanceof IsthmusError) || error.code !== "SOURCE_REFUSED") return undefined;
   const state = String(error.detail["sqlstate"]);
-  return OF_ONE_RECORD.test(state) ? state : undefined;
+  return OF_ONE_RECORD.includes(categoryOfState(state)) ? state : undefined;
 }
 
 /** The column of a record that the source cannot compute, asked for one by one; `first` is asked for first. */

@@ -1,5 +1,6 @@
 import { Cron } from "croner";
-import { describeError, describeIssues, ERRORS, IsthmusError, type DescribedError } from "../errors.ts";
+import { describeError, describeIssues, IsthmusError, type DescribedError } from "../errors.ts";
+import { CATEGORIES, categoryOf } from "../recovery.ts";
 import type { Context } from "../context.ts";
 import { failJob, putOffJob, setNextExecution, takeDueJobs, type DueJob } from "../target/jobs.ts";
 import { selectiveSync, type SelectiveSyncConfig } from "../plan/selective-sync.ts";
@@ -64,7 +65,8 @@ export function nextTry(attempts: number, now: Date, next: Date | null): Date {
 async function keepReason(context: Context, job: DueJob, now: Date, described: DescribedError): Promise<void> {
   // A defect that stays is not tried for ever: the job has failed until its next time.
   const defect = described.code === "INTERNAL" && (job.defects + 1) % DEFECT_TRIES === 0;
-  const passing = (ERRORS[described.code].retryable && !defect) || described.code === "EXECUTION_ACTIVE";
+  const category = categoryOf(described);
+  const passing = (CATEGORIES[category].retried && !defect) || category === "turn";
   context.log.error("job.not_started", { job: job.name, again: passing, ...described });
   const next = nextTimeOrNull(job, now);
   if (passing) await putOffJob(context.target, job.id, described, nextTry(job.attempts, now, next));

@@ -69,7 +69,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
            'code', 'PAGE_STALLED', 'entity', n.entity, 'capture', p_chain.capture, 'page', p_chain.page,
            'tries', p_chain.failures + n.killed::integer, 'cause', n.cause,
            'passes', p_why <> 'tries' and n.cause is null
-             or not n.killed and (n.cause ->> 'code' ~ '_(UNAVAILABLE|BEHIND)$|^QUEUE_' or n.cause ->> 'sqlstate' is not distinct from '55P03'),
+             -- A limit stays what it is; a lock does not.
+             or not n.killed and (sync.category_of_code(n.cause ->> 'code') in ('transient', 'misfit') or n.cause ->> 'sqlstate' is not distinct from '55P03'),
            'message', format('%s of %s made no progress: %s.', case when p_chain.capture = 'validate' then 'The comparison' else 'Page ' || p_chain.page end,
              coalesce(n.entity, 'both sides'),
              case when n.killed then format('it was begun %s times, and the last function that took it was killed', p_chain.failures + 1)
@@ -148,7 +149,7 @@ begin
         perform sync.advance_execution(v_execution.id);
       exception when others then
         -- What was stopped stays stopped. When nothing is open any more, the execution ends all the same.
-        if sqlstate ~ '^(40|55P03|57)' then
+        if sync.passes_by_itself(sqlstate) then
           raise;
         elsif not exists (select from public.sync_chains where execution_id = v_execution.id and state = 'open') then
           perform sync.end_stuck(v_execution.id);
@@ -180,7 +181,7 @@ begin
     exception when others then
       -- It holds up no other. Where it does not move for too long, it is ended.
       v_stuck := true;
-      continue when sqlstate ~ '^(40|55P03|57)';
+      continue when sync.passes_by_itself(sqlstate);
       perform sync.raise_alert('execution_stuck', 'critical', null, v_execution, null,
         'The chains of an execution cannot be opened. It ends by itself when nothing has moved for ISTHMUS_STALLED_MINUTES.',
         jsonb_build_object('execution', v_execution, 'sqlstate', sqlstate));

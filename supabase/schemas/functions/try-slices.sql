@@ -1,13 +1,11 @@
 -- Purpose: run statements over some records of a page, and name the column of a record that the database rejects.
 -- Locks:   none beyond those of the statements.
 
--- Errors that one record causes: its data (21, 22, 23, 44, and 54000 when a value is too long for an index), or a trigger
--- that refuses it (09, 27, P0, and every class that the standard leaves to applications: 5 to 9, I to Z). PostgreSQL's own
--- classes among those concern the page (53 to 58: resources, limits, operators, disk; XX: internal), as does everything else.
 create function sync.is_record_error(p_sqlstate text) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$
-  select p_sqlstate in ('54000', '54001', 'IS001', 'IS002', 'IS003', 'IS004') or p_sqlstate ~ '^(09|21|22|23|27|44|[5-9I-Z])' and p_sqlstate !~ '^(5[3-8]|IS|XX)'
+  -- 54000: a value is too long for an index; 54001: nested too deeply, or a trigger that calls itself. IS001 to IS004: ours.
+  select p_sqlstate in ('54000', '54001', 'IS001', 'IS002', 'IS003', 'IS004') or p_sqlstate !~ '^IS' and sync.category_of_state(p_sqlstate) in ('record', 'parent')
 $$;
 
 create function sync.active_if_same(p_mapped uuid, p_id uuid) returns public.mapping_sync_status
