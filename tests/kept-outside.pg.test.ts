@@ -11,15 +11,17 @@ const only = { entities: ["operations"] };
 const full = { ...only, capture: "full" } as const;
 const POLICIES = { hard: "hard", soft: { soft: { card_brand: "gone" } }, review: "review", ignore: "ignore" } as const;
 type Policy = keyof typeof POLICIES;
+type Joins = Entity["source"]["joins"];
 /** By what the source is asked for the record. */
 const CAPTURES = ["full", "digest", "its key"] as const;
 type Capture = (typeof CAPTURES)[number];
 
 describe("a record that is kept outside its predicate, and that the source then deletes", () => {
   let test: Pipeline;
-  const define = async (predicate: Partial<Predicate> | null, policy: Policy) => {
+  const define = async (predicate: Partial<Predicate> | null, policy: Policy, joins: Joins = {}) => {
     const kept = predicate === null ? undefined : { ...SETTLED, ...predicate };
-    const entity: Entity = { ...operations, source: { ...operations.source, predicate: kept }, onDelete: POLICIES[policy] };
+    const source = { ...operations.source, joins, predicate: kept };
+    const entity: Entity = { ...operations, source, onDelete: POLICIES[policy] };
     (test.context.entities as Map<string, Entity>).set("operations", entity);
     (test.context.hashes as Map<string, string>).set("operations", definitionHash(entity));
     await test.target.admin.unsafe(workerGrants([entity]));
@@ -143,6 +145,72 @@ describe("a record that is kept outside its predicate, and that the source then 
     await define(null, "hard");
     expect(await deleted(await look(capture))).toBe(1);
     expect(await landed()).toEqual([7]);
+  });
+
+  describe("fares as one inside does when the source shows neither any more:", () => {
+    /** 7 inside and 8 outside have landed, of one partition and one kind; 9 is of others. */
+    const both = async (policy: Policy) => {
+      await define({}, policy, { g: { table: "auth_group", on: { id: "c.type" }, required: true } });
+      await test.source.admin.unsafe(`
+        alter table public.dispatch_operation rename to operations_part;
+        create table public.dispatch_operation (like public.operations_part including defaults including constraints including indexes) partition by range (id);
+        alter table public.dispatch_operation attach partition public.operations_part for values from (minvalue) to (9);
+        create table public.operations_rest partition of public.dispatch_operation for values from (9) to (maxvalue);
+        grant select on public.dispatch_operation to isthmus_reader`);
+      for (const id of [1, 2]) await test.seed.group(id, `Kind ${id}`);
+      await test.source
+        .admin`insert into public.dispatch_operation (id, type, price, attempts) values (7, 1, 10, 1), (8, 1, 10, 1), (9, 2, 10, 1)`;
+      await test.sync(only);
+      await test.source.admin`update public.dispatch_operation set attempts = 0 where id = 8`;
+      await test.sync(full);
+      expect(await landed()).toEqual([7, 8, 9]);
+      expect(await state()).toEqual({ gone: true, outside: true });
+    };
+    const HIDE = {
+      "a partition that is detached": "alter table public.dispatch_operation detach partition public.operations_part",
+      "the row of a required join": "delete from public.auth_group where id = 1",
+    };
+
+    it.each([
+      ["a partition that is detached", "auto"],
+      ["a partition that is detached", "full"],
+      ["the row of a required join", "digest"],
+      ["the row of a required join", "full"],
+    ] as const)("%s (%s)", async (what, capture) => {
+      await both("hard");
+      await test.source.admin.unsafe(HIDE[what]);
+      expect(await deleted(await test.sync({ ...only, capture }))).toBe(2);
+      expect(await landed()).toEqual([9]);
+    });
+
+    it.each(["a partition that is detached", "the row of a required join"] as const)(
+      "%s, where people are asked",
+      async (what) => {
+        await both("review");
+        await test.source.admin.unsafe(HIDE[what]);
+        await look("digest");
+        expect(await test.live("operations")).toMatchObject(
+          [7, 8].map((id) => ({ id, state: "open", rule: "deleted_in_source" })),
+        );
+        expect(await landed()).toEqual([7, 8, 9]);
+      },
+    );
+
+    it("row level security of the source has the entity left out, and nothing of either is touched", async () => {
+      await both("hard");
+      await test.source.admin`alter table public.dispatch_operation enable row level security`;
+      for (const capture of ["auto", "full", "digest"] as const)
+        await expect(test.sync({ ...only, capture })).rejects.toThrow("Row level security");
+      await expect(test.sync({ legacyIds: { operations: ["7", "8"] } })).rejects.toThrow("Row level security");
+      // Neither does a page that is under way take hidden rows for deleted ones.
+      await test.source.admin`alter table public.dispatch_operation disable row level security`;
+      const { execution } = await test.start({ ...only, capture: "digest" });
+      await test.source.admin`alter table public.dispatch_operation enable row level security`;
+      await test.drain();
+      expect((await test.status(execution)).status).toBe("failed");
+      expect(await landed()).toEqual([7, 8, 9]);
+      expect(await state()).toEqual({ gone: true, outside: true });
+    });
   });
 
   it("counts for the brake among those that have landed", async () => {
