@@ -41,7 +41,8 @@ $$;
 comment on function sync.category_of_code(text) is 'The category of an error code: what the sync does about it stands in docs/errors.md.';
 
 revoke all on function sync.category_of_state(text), sync.passes_by_itself(text), sync.category_of_code(text) from public;
-grant execute on function sync.category_of_state(text), sync.passes_by_itself(text), sync.category_of_code(text) to isthmus_worker, isthmus_decisions;
+grant execute on function sync.category_of_state(text), sync.passes_by_itself(text), sync.category_of_code(text) to isthmus_worker;
+grant execute on function sync.category_of_state(text) to isthmus_decisions;
 `;
 }
 

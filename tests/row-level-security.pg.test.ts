@@ -79,6 +79,7 @@ const OF_BOTH = [
     "fits_sql",
     "has_unique_keys",
     "holds",
+    "category_of_state",
     "is_record_error",
     "kept_sql",
     "named_triggers",

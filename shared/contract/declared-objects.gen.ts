@@ -258,7 +258,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   {
     object: "function sync.category_of_code(text)",
     digest: "4628de641d",
-    rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
+    rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/recovery.sql",
   },
   {
@@ -1493,7 +1493,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   {
     object: "function sync.passes_by_itself(text)",
     digest: "f5518e1bf1",
-    rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
+    rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/recovery.sql",
   },
   { object: "function sync.pg_net_state()", digest: "dab9b5dcb7", rights: [], file: "schemas/functions/tick-watch.sql" },
