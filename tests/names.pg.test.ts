@@ -148,13 +148,13 @@ const createModified = (
 const LIVING = { conflicts: { strategy: "manual_review" }, onDelete: "hard" } as const;
 
 describe("a column may be called like anything in our SQL", () => {
-  it("through every capture, dry runs, conflicts, decisions and deletes", { timeout: 120_000 }, async () => {
+  it("through every capture, dry runs, conflicts, decisions and deletes", { timeout: 300_000 }, async () => {
     const strangers = strangersOf(5, names.columns);
     await using test = await createModified(strangers, LIVING);
     await live(test, strangers);
   });
 
-  it("through a dry run, unique values that are exchanged, and clashes", { timeout: 120_000 }, async () => {
+  it("through a dry run, unique values that are exchanged, and clashes", { timeout: 300_000 }, async () => {
     // Each column is unique, and checked: the names that a whole row could be taken for. What a table's many indexes cost grows with their square.
     const strangers = strangersOf(
       8,
@@ -197,7 +197,7 @@ create unique index ${ident(at === 0 ? "page_plan_pkey" + target : `page_keys${t
     await expectEqual(test, strangers);
   });
 
-  it("through an adoption", { timeout: 120_000 }, async () => {
+  it("through an adoption", { timeout: 300_000 }, async () => {
     const strangers = strangersOf(4, names.columns);
     await using test = await createStrangers(strangers);
     await takeOver(test, strangers);
@@ -238,7 +238,7 @@ describe("a table, an alias and an entity may be called like any alias, table or
 });
 
 describe("an amount may be called like anything in our SQL", () => {
-  it("and its sum is compared after a load, with no other's in its place", { timeout: 120_000 }, async () => {
+  it("and its sum is compared after a load, with no other's in its place", { timeout: 300_000 }, async () => {
     const columns = names.columns.filter((name) => !KEYS.includes(name));
     // What "bucket" would be told as, which a total has a word of its own for.
     const beside = "bucket (money)";
