@@ -4601,6 +4601,30 @@ end
 $$;
 comment on function sync.forget_statements(text) is 'Forgets what sync.prepare_statements has prepared under a name.';
 
+create function sync.fails_empty(p_statements text[], p_prepared boolean) returns boolean
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_statement text;
+begin
+  perform set_config('search_path', sync.application_path(), true);
+  foreach v_statement in array p_statements loop
+    if p_prepared then
+      execute format(v_statement, 0, -1);
+    else
+      execute v_statement using 0, -1;
+    end if;
+  end loop;
+  raise exception using errcode = 'IS003', message = 'only tried';
+exception
+  when sqlstate 'IS003' then
+    return false;
+  when others or assert_failure then
+    return true;
+end
+$$;
+comment on function sync.fails_empty(text[], boolean) is
+  'Whether statements fail over no records at all, as those do that name what does not exist, or what the worker has no right to; nothing of them stays.';
+
 create function sync.try_slice(p_statements text[], p_prepared boolean, p_from integer, p_to integer) returns text[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -4620,7 +4644,8 @@ begin
   return null;
 exception when others or assert_failure then
   get stacked diagnostics v_state = returned_sqlstate, v_constraint = constraint_name, v_column = column_name;
-  if not sync.is_record_error(v_state) then
+  -- What reads a value as a name or as SQL (regclass, tsquery, ltree, in a type, an index or a trigger) fails as a statement that is wrong does; such a statement fails for no record, too.
+  if not sync.is_record_error(v_state) and (v_state !~ '^42' or v_state = '42501' or sync.fails_empty(p_statements, p_prepared)) then
     raise;
   end if;
   -- A shadow's index has a name of ours, and the real one as its comment.
@@ -4637,7 +4662,7 @@ declare
 begin
   execute format('select %s from (select $1 as value) p', p_condition) into v_holds using p_value;
   return v_holds;
-exception when data_exception or program_limit_exceeded then
+exception when data_exception or syntax_error_or_access_rule_violation or program_limit_exceeded then
   return false;
 end
 $$;
@@ -4651,7 +4676,7 @@ declare
   v_fits   text;
   v_padded jsonb;
 begin
-  if not exists (select from pg_temp.page_rejects j where j.n between p_from and p_to and j.sqlstate ~ '^(22|54001|IS001)' and j.column_name is null) then
+  if not exists (select from pg_temp.page_rejects j where j.n between p_from and p_to and j.sqlstate ~ '^(22|42|54001|IS001)' and j.column_name is null) then
     return;
   end if;
   v_padded := sync.padded_parts(p_entity);
@@ -4663,14 +4688,14 @@ begin
     -- All at once: one by one only in the columns that do not hold them all.
     begin
       execute format('select %s from (select p.%s as value from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
-                                       where j.n between $1 and $2 and j.sqlstate ~ ''^(22|54001|IS001)'' and j.column_name is null) p', v_fits, v_column.slot)
+                                       where j.n between $1 and $2 and j.sqlstate ~ ''^(22|42|54001|IS001)'' and j.column_name is null) p', v_fits, v_column.slot)
         into v_holds using p_from, p_to;
-    exception when data_exception or program_limit_exceeded then
+    exception when data_exception or syntax_error_or_access_rule_violation or program_limit_exceeded then
       v_holds := false;
     end;
     if not v_holds then
       execute format('update pg_temp.page_rejects j set column_name = %1$L from pg_temp.page_rows p
-                       where p.n = j.n and j.n between $1 and $2 and j.sqlstate ~ ''^(22|54001|IS001)'' and j.column_name is null and not sync.holds(p.%3$s, %2$L)',
+                       where p.n = j.n and j.n between $1 and $2 and j.sqlstate ~ ''^(22|42|54001|IS001)'' and j.column_name is null and not sync.holds(p.%3$s, %2$L)',
         v_column.name, v_fits, v_column.slot) using p_from, p_to;
     end if;
   end loop;
@@ -4680,12 +4705,70 @@ comment on function sync.name_unfit_columns(public.sync_entities, integer, integ
   'Names the column that cannot take a rejected record''s value: of another type, too long, out of range, no member of its enum.';
 
 revoke all on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.prepare_statements(text, text[]),
-  sync.forget_statements(text), sync.try_slice(text[], boolean, integer, integer), sync.holds(text, text),
+  sync.forget_statements(text), sync.fails_empty(text[], boolean), sync.try_slice(text[], boolean, integer, integer), sync.holds(text, text),
   sync.name_unfit_columns(public.sync_entities, integer, integer) from public;
 grant execute on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.prepare_statements(text, text[]),
-  sync.forget_statements(text), sync.try_slice(text[], boolean, integer, integer), sync.holds(text, text),
+  sync.forget_statements(text), sync.fails_empty(text[], boolean), sync.try_slice(text[], boolean, integer, integer), sync.holds(text, text),
   sync.name_unfit_columns(public.sync_entities, integer, integer) to isthmus_worker;
 grant execute on function sync.is_record_error(text), sync.holds(text, text) to isthmus_decisions;
+
+-- supabase/schemas/functions/tries.sql
+
+-- Purpose: how often, and how long, a page looks for values that could stand in for others.
+-- Locks:   none.
+--
+-- What cannot be found is looked for at length: so a page tries for all of its records together, counts, and looks at the clock.
+
+create function sync.count_tries(p_count integer) returns boolean
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  perform nextval('pg_temp.page_tries_n_seq'::text::regclass) from generate_series(1, p_count);
+  -- A try may cost a look through a table that refers to the row without an index.
+  if clock_timestamp() - (select t.begun from pg_temp.page_tries t) > interval '10 seconds' then
+    perform setval('pg_temp.page_tries_n_seq'::text::regclass, 1000000);
+  end if;
+  return sync.tries_spent();
+end
+$$;
+comment on function sync.count_tries(integer) is
+  'Counts what was tried in vain of a page, and looks how long it has tried; true: no more is to be tried. 0: only looks.';
+
+create function sync.tries_spent() returns boolean
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  -- Some two milliseconds each.
+  if to_regclass('pg_temp.page_tries') is null then
+    return false;
+  end if;
+  return (select s.last_value from pg_temp.page_tries_n_seq s) > 2000;
+end
+$$;
+comment on function sync.tries_spent() is 'Whether a page has tried in vain as often, or as long, as it may to find stand-ins, over all of its circles.';
+
+create function sync.time_spent() returns boolean
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if to_regclass('pg_temp.page_tries') is null then
+    return false;
+  end if;
+  return (select s.last_value from pg_temp.page_tries_n_seq s) >= 1000000;
+end
+$$;
+comment on function sync.time_spent() is 'Whether it was the clock that ended the tries of a page.';
+
+create function sync.renew_tries() returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if to_regclass('pg_temp.page_tries') is not null then
+    perform setval('pg_temp.page_tries_n_seq'::text::regclass, 1, false);
+    update pg_temp.page_tries set begun = clock_timestamp();
+  end if;
+end
+$$;
+comment on function sync.renew_tries() is 'Lets a page try anew: once, for the circles that its other rejects had parted.';
+
+revoke all on function sync.count_tries(integer), sync.tries_spent(), sync.time_spent(), sync.renew_tries() from public;
+grant execute on function sync.count_tries(integer), sync.tries_spent(), sync.time_spent(), sync.renew_tries() to isthmus_worker;
 
 -- supabase/schemas/functions/stand-ins.sql
 
@@ -4791,7 +4874,7 @@ create function sync.stand_in(p_now text, p_new text, p_type text, p_seed intege
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select c.read
     from (select sync.reads_as(case when p_try >= 40 then p_listed[p_try - 39] else sync.mutated(case when p_try % 3 = 2 then coalesce(p_new, p_now) else coalesce(p_now, p_new) end, p_try, p_seed) end,
-                               p_type) as read) c
+                               p_type) as read offset 0) c
    where c.read is distinct from p_now and c.read is distinct from p_new
 $$;
 comment on function sync.stand_in(text, text, text, integer, text[], integer) is
@@ -4804,12 +4887,16 @@ declare
 begin
   for v_try in 0 .. 14 loop
     v_found := sync.stand_in(p_now, p_new, p_type, p_seed, null, v_try);
-    exit when v_found is not null;
+    if v_found is not null then
+      return v_found;
+    end if;
   end loop;
-  return v_found;
+  -- The others of its slice would try in vain.
+  raise exception using errcode = '23505', message = 'nothing that looks like the value is one of its type';
 end
 $$;
-comment on function sync.first_stand_in(text, text, text, integer) is 'The first of the values of sync.stand_in that the type takes; null: none of the first tries.';
+comment on function sync.first_stand_in(text, text, text, integer) is
+  'The first of the values of sync.stand_in that the type takes. Raises 23505 where it takes none of the first tries: not all rows of a slice can give up their values at once.';
 
 revoke all on function sync.mutated(text, integer, integer), sync.other_character(text, bigint, text, text, text[]), sync.stand_in_told(text), sync.refuses_value(text), sync.reads_as(text, text),
   sync.stand_in(text, text, text, integer, text[], integer), sync.first_stand_in(text, text, text, integer) from public;
@@ -4876,7 +4963,7 @@ $$;
 comment on function sync.giving_keys(public.sync_entities) is
   'The unique indexes whose values records can exchange. held: SQL over the columns of a row, the hash of what the row holds in the index; null: nothing. fields: the columns that this depends on. generated: the SQL of those among the index''s that are generated.';
 
-create function sync.giving_fields(p_entity public.sync_entities) returns table (field text, slot text, type text, nulls boolean, empties boolean, refers boolean, referred boolean, labels text[])
+create function sync.giving_fields(p_entity public.sync_entities) returns table (field text, slot text, type text, nulls boolean, empties boolean, alters boolean, refers boolean, referred boolean, labels text[])
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select c.name, c.slot, format_type(a.atttypid, a.atttypmod), x.nulls,
          -- Not of an expression, which may make a value of what is empty, nor where two that are empty count as equal.
@@ -4887,18 +4974,19 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                     select from pg_catalog.pg_depend d
                      where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = i.indexrelid and d.refobjid = i.indrelid
                        and d.refobjsubid = a.attnum))),
-         exists (select from pg_catalog.pg_constraint f where f.contype = 'f' and f.conrelid = a.attrelid and a.attnum = any (f.conkey)),
-         x.referred,
-         array(select e.enumlabel::text from pg_catalog.pg_enum e where e.enumtypid = to_regtype(c.type) order by e.enumsortorder limit 100)
+         not o.refers and o.labels = '{}', o.refers, x.referred, o.labels
     from sync.field_slots(p_entity) c
     join pg_catalog.pg_attribute a on a.attrelid = to_regclass(format('public.%I', p_entity.target_table)) and a.attname = c.name
     cross join lateral (select exists (select from pg_catalog.pg_constraint f where f.contype = 'f' and f.confrelid = a.attrelid and a.attnum = any (f.confkey)) as referred) r
     -- ON UPDATE CASCADE makes NULL of what refers to it, which no value that follows brings back.
     cross join lateral (select not a.attnotnull and not r.referred as nulls, r.referred) x
+    cross join lateral (
+      select exists (select from pg_catalog.pg_constraint f where f.contype = 'f' and f.conrelid = a.attrelid and a.attnum = any (f.conkey)) as refers,
+             array(select e.enumlabel::text from pg_catalog.pg_enum e where e.enumtypid = to_regtype(c.type) order by e.enumsortorder limit 100) as labels) o
    where c.name in (select pg_catalog.unnest(g.fields) from sync.giving_keys(p_entity) g)
 $$;
 comment on function sync.giving_fields(public.sync_entities) is
-  'The columns that an entity fills by which a row can give up a unique value: with the type that they are declared as, whether they may be NULL for a moment (nulls) and that gives the value up under each index (empties), whether they refer to rows or are referred to, and the labels of an enum.';
+  'The columns that an entity fills by which a row can give up a unique value: with the type that they are declared as, whether they may be NULL for a moment (nulls) and that gives the value up under each index (empties), whether a value that looks like theirs may stand in (alters: of an enum none does), whether they refer to rows or are referred to, and the labels of an enum.';
 
 create function sync.kept_keys_sql(p_entity public.sync_entities, p_values text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4942,19 +5030,20 @@ begin
     create index on pg_temp.page_steps (step);
     create temp table page_stand_ins (n integer not null, field text not null, was text, stands text, restored boolean not null, primary key (n, field)) on commit drop;
     create temp table page_giving (place integer not null, name text not null, rank integer not null, field text not null, slot text not null, type text not null,
-      nulls boolean not null, empties boolean not null, refers boolean not null, referred boolean not null, labels text[] not null) on commit drop;
+      nulls boolean not null, empties boolean not null, alters boolean not null, refers boolean not null, referred boolean not null, labels text[] not null) on commit drop;
     -- One for all slices: a table that is dropped keeps its lock until the commit.
     create temp table page_order (n integer primary key, step integer not null, now integer not null) on commit drop;
     -- In whose circles this page has found nothing, in whatever slice.
     create temp table page_stuck (id uuid primary key) on commit drop;
     -- Its sequence counts what was tried: no slice that is undone takes that back.
-    create temp table page_tries (n integer generated always as identity) on commit drop;
+    create temp table page_tries (n integer generated always as identity, begun timestamptz not null) on commit drop;
+    insert into pg_temp.page_tries (begun) values (clock_timestamp());
   end if;
   delete from pg_temp.page_wanted;
   delete from pg_temp.page_givers;
   delete from pg_temp.page_giving;
   insert into pg_temp.page_giving
-  select g.place, g.name, row_number() over (partition by g.place order by not f.empties, x.n), f.field, f.slot, f.type, f.nulls, f.empties, f.refers, f.referred, f.labels
+  select g.place, g.name, row_number() over (partition by g.place order by not f.empties, x.n), f.field, f.slot, f.type, f.nulls, f.empties, f.alters, f.refers, f.referred, f.labels
     from (select row_number() over (order by k.name) as place, k.name, k.fields from sync.giving_keys(p_entity) k) g
     cross join lateral pg_catalog.unnest(g.fields) with ordinality x (field, n)
     join sync.giving_fields(p_entity) f using (field);
@@ -4975,7 +5064,7 @@ begin
   execute format($q$
     insert into pg_temp.page_givers (n, taker, place, field)
     select p.n, w.n, h.place, (
-             select f.field from pg_temp.page_giving f where f.place = h.place and q.written ? f.field and (f.empties or not f.refers) order by f.rank limit 1)
+             select f.field from pg_temp.page_giving f where f.place = h.place and q.written ? f.field and (f.empties or f.alters) order by f.rank limit 1)
       from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
       cross join %1$s
       join pg_temp.page_wanted w on w.hash = h.hash and w.place = h.place and w.n <> p.n
@@ -4984,10 +5073,10 @@ begin
        and (select o.n from pg_temp.page_wanted o where o.n = p.n and o.place = h.place and o.hash = h.hash limit 1) is null
   $q$, v_held) using p_from, p_to;
   return exists (select from pg_temp.page_givers);
--- What an index makes of a record's values may fail. Then the record is told by its write, alone.
+-- What an index makes of a record's values, of those that it holds now too, may fail. Then the record is told by its write, alone.
 exception when others or assert_failure then
   get stacked diagnostics v_state = returned_sqlstate;
-  if not sync.is_record_error(v_state) then
+  if not sync.refuses_value(v_state) then
     raise;
   end if;
   return false;
@@ -4999,7 +5088,7 @@ comment on function sync.find_givers(public.sync_entities, text, integer, intege
 create function sync.vacate_statements(p_entity public.sync_entities, p_schema text) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   -- What stands then is read from the rows: with RETURNING PostgreSQL updates no table that has further rules.
-  select 'delete from pg_temp.page_stand_ins'::text || sync.stand_in_told('new') || coalesce(pg_catalog.array_agg(v.statement order by f.field, v.n), '{}') || sync.stand_in_told('old')
+  select array['delete from pg_temp.page_stand_ins', sync.stand_in_told('new')] || coalesce(pg_catalog.array_agg(v.statement order by f.field, v.n), '{}') || sync.stand_in_told('old')
     from sync.giving_fields(p_entity) f
     cross join lateral (values (1, format($q$
       update %1$s t set %2$I = %3$s
@@ -5007,7 +5096,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
        where p.n between $1 and $2 and t.id = p._uuid
          and (select g.n from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %2$L limit 1) is not null
     $q$, sync.target_sql(p_entity, p_schema), f.field,
-      case when f.empties then 'null' else format('coalesce(sync.first_stand_in(t.%1$I::text collate "C", p.%2$s, %3$L, p.n), t.%1$I::text)::%3$s', f.field, f.slot, f.type) end)),
+      case when f.empties then 'null' else format('(sync.first_stand_in(t.%1$I::text collate "C", p.%2$s, %3$L, p.n))::%3$s', f.field, f.slot, f.type) end)),
     (2, format($q$
       insert into pg_temp.page_stand_ins (n, field, stands, restored)
       select p.n, %2$L, t.%2$I::text, false
@@ -5015,7 +5104,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
        where p.n between $1 and $2
          and (select g.n from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %2$L limit 1) is not null
     $q$, sync.target_sql(p_entity, p_schema), f.field))) v (n, statement)
-   where f.empties or not f.refers
+   where f.empties or f.alters
 $$;
 comment on function sync.vacate_statements(public.sync_entities, text) is
   'The statements by which all rows of a slice give up the unique values that others of it are to get, as pg_temp.page_givers says. $1, $2: the slice.';
@@ -5063,39 +5152,19 @@ grant execute on function sync.giving_keys(public.sync_entities), sync.giving_fi
 
 -- Purpose: have the row of one record give up unique values for stand-ins that the target takes.
 -- Locks:   none beyond those of the statements.
---
--- What cannot be found is looked for at length: so a page tries for all of its records together, and counts.
 
-create function sync.count_tries(p_count integer) returns boolean
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-begin
-  perform nextval('pg_temp.page_tries_n_seq'::text::regclass) from generate_series(1, p_count);
-  return sync.tries_spent();
-end
+create function sync.unindexed_references(p_table regclass) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select string_agg(format('%s (%s)', f.conrelid::regclass, k.columns), ', ' order by f.conname)
+    from pg_catalog.pg_constraint f
+    cross join lateral (
+      select string_agg(a.attname, ', ' order by x.n) as columns
+        from pg_catalog.unnest(f.conkey) with ordinality x (attnum, n) join pg_catalog.pg_attribute a on a.attrelid = f.conrelid and a.attnum = x.attnum) k
+   where f.contype = 'f' and f.confrelid = p_table
+     and not exists (select from pg_catalog.pg_index i where i.indrelid = f.conrelid and i.indisvalid and i.indpred is null and i.indkey[0] = any (f.conkey))
 $$;
-comment on function sync.count_tries(integer) is 'Counts what was tried in vain of a page; true: no more is to be tried.';
-
-create function sync.tries_spent() returns boolean
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-begin
-  -- Some two milliseconds each.
-  if to_regclass('pg_temp.page_tries') is null then
-    return false;
-  end if;
-  return (select s.last_value from pg_temp.page_tries_n_seq s) > 2000;
-end
-$$;
-comment on function sync.tries_spent() is 'Whether a page has tried in vain as often as it may to find stand-ins, over all of its circles.';
-
-create function sync.renew_tries() returns void
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-begin
-  if to_regclass('pg_temp.page_tries') is not null then
-    perform setval('pg_temp.page_tries_n_seq'::text::regclass, 1, false);
-  end if;
-end
-$$;
-comment on function sync.renew_tries() is 'Lets a page try anew: once, for the circles that its other rejects had parted.';
+comment on function sync.unindexed_references(regclass) is
+  'The columns that refer to rows of a table, and are the first of no index: whatever changes the value referred to looks through their table. Null: none.';
 
 create function sync.shared_keys(p_held text, p_n integer, p_from integer, p_to integer) returns integer[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5216,11 +5285,11 @@ $$;
 comment on function sync.park(public.sync_entities, text, text, integer, integer, integer) is
   'Has the row of one record give up the unique values that others of the slice are to get, for stand-ins that the target takes. False, and nothing happened: none of those tried would do. p_held: sync.held_keys_sql.';
 
-revoke all on function sync.count_tries(integer), sync.tries_spent(), sync.renew_tries(), sync.shared_keys(text, integer, integer, integer),
+revoke all on function sync.unindexed_references(regclass), sync.shared_keys(text, integer, integer, integer),
   sync.stands(text, text, integer, text, integer[], integer, integer),
   sync.listed_stand_ins(public.sync_entities, text, text, text, boolean, text[], integer, integer),
   sync.park(public.sync_entities, text, text, integer, integer, integer) from public;
-grant execute on function sync.count_tries(integer), sync.tries_spent(), sync.renew_tries(), sync.shared_keys(text, integer, integer, integer),
+grant execute on function sync.unindexed_references(regclass), sync.shared_keys(text, integer, integer, integer),
   sync.stands(text, text, integer, text, integer[], integer, integer),
   sync.listed_stand_ins(public.sync_entities, text, text, text, boolean, text[], integer, integer),
   sync.park(public.sync_entities, text, text, integer, integer, integer) to isthmus_worker;
@@ -5308,7 +5377,7 @@ begin
     loop
       v_parked := false;
       for v_at in 1 .. least(cardinality(v_circle), 4) loop
-        exit when sync.tries_spent();
+        exit when sync.count_tries(0);
         v_parked := sync.park(p_entity, p_schema, v_held, v_circle[v_at], p_from, p_to);
         if v_parked then
           delete from pg_temp.page_waits w where w.n = v_circle[v_at];
@@ -5393,7 +5462,8 @@ create function sync.try_exchange(p_entity public.sync_entities, p_schema text, 
 returns text[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_error   text[] := sync.try_stand_ins(p_vacating || p_prepared[:3] || p_restoring || p_prepared[4:] || sync.stand_in_told(''), p_from, p_to);
+  -- Where the clock has ended the tries, nothing is written in vain any more.
+  v_error   text[] := case when sync.count_tries(0) and sync.time_spent() then array['23505'] else sync.try_stand_ins(p_vacating || p_prepared[:3] || p_restoring || p_prepared[4:] || sync.stand_in_told(''), p_from, p_to) end;
   v_written text[] := '{}';
   v_stuck   integer[] := '{}';
   v_untried integer[] := '{}';
@@ -9526,7 +9596,11 @@ declare
   v_cancelling text;
   v_unmarking  text;
   v_spent      boolean := sync.tries_spent();
+  v_exchange   text := format(' If the two exchange values: this page has tried for others as %s as a page may; it is tried again by itself, these first.', case when sync.time_spent() then 'long' else 'often' end);
 begin
+  if sync.time_spent() then
+    v_exchange := v_exchange || coalesce(format(' Each try looks through what refers to such a row without an index: create one on %s.', sync.unindexed_references(v_table)), '');
+  end if;
   if exists (select from pg_temp.page_rejects where sqlstate = 'IS004') then
     v_cancelling := sync.cancelling_triggers(v_table, null);
     v_unmarking := sync.cancelling_triggers(v_table, array(select jsonb_object_keys(p_entity.on_delete -> 'set')));
@@ -9537,22 +9611,23 @@ begin
              'rule', coalesce(j.constraint_name, case when p._leaves and j.sqlstate in ('IS001', 'IS004') then 'left_kept' when j.sqlstate = 'IS004' then 'write_cancelled' else j.sqlstate end),
              'type', case when j.sqlstate = '23503' then 'foreign_key_violation'
                           when j.sqlstate = 'IS002' or j.constraint_name ~ '^uuid_mappings_enhanced_' then 'uuid_mapping_conflict'
-                          when j.sqlstate ~ '^(22|54|IS001)' then 'schema_mismatch'
+                          when j.sqlstate ~ '^(22|54|IS001)' or j.sqlstate ~ '^42' and j.column_name is not null then 'schema_mismatch'
                           else 'business_rule_violation' end,
              'retry', case when p._leaves and j.sqlstate in ('IS001', 'IS004') then 'person' when j.sqlstate = '23505' and j.other is not null then 'clash' else 'target' end,
              'remedy', case when p._leaves then sync.leave_remedy(j.sqlstate, v_unmarking)
                             when j.stuck then format('The record exchanges values of the unique index %s with others (the next is %s), and nothing can stand in for one of them meanwhile: every other value is taken, or the type, a constraint or a trigger refuses it. Make the index a DEFERRABLE constraint, or let one of the records have a free value in the source, sync, and then change it to the last one.',
                                                      j.constraint_name, coalesce('record ' || h.legacy_id, 'another row'))
                             when j.sqlstate = '23505' then coalesce('Record ' || h.legacy_id || ' holds', 'Another target row holds') || ' the same unique value: correct one of the two.'
-                              || case when v_spent and j.other is not null then ' If the two exchange values: this page has tried for others as often as a page may; it is tried again by itself, these first.' else '' end
+                              || case when v_spent and j.other is not null then v_exchange else '' end
                             when l.n is not null then l.remedy
                             when j.sqlstate ~ '^(23|44)' then 'The target refuses the record: correct it in the source, or change the constraint.'
                             when j.sqlstate = 'IS001' then 'The target column would cut, round or pad the value, or a trigger changes the number: widen the column, correct the value in the source, or change the trigger. Of a time that its zone skips or has twice, inZone in the entity file says which moment is meant.'
                             when j.sqlstate = 'IS004' then 'The target cancels the write of this record without an error' || coalesce(' (trigger ' || v_cancelling || ')', '') || ': correct the record in the source, or change the trigger.'
-                            when j.sqlstate ~ '^22' then 'A value does not fit the target column: correct it in the source, or widen the column.'
+                            when j.sqlstate ~ '^22' or j.sqlstate ~ '^42' and j.column_name is not null then 'A value does not fit the target column: correct it in the source, or widen the column.'
                             when j.sqlstate = '54001' then 'A value is nested too deeply for the target' || case when j.column_name is null then ', or a trigger of it calls itself without an end' else '' end
                               || ': correct it in the source, or raise the target''s max_stack_depth.'
                             when j.sqlstate = '54000' then 'A value is too long for an index of the target: shorten it in the source, or change the index.'
+                            when j.sqlstate ~ '^42' then 'A trigger, an index or a constraint of the target takes a value for a name or a piece of SQL, and refuses it: correct the record in the source, or change these.'
                             else 'A trigger of the target refuses the record: correct it in the source, or change the trigger.' end,
              'data', jsonb_strip_nulls(jsonb_build_object('sqlstate', j.sqlstate, 'constraint', j.constraint_name, 'parent', l.parent, 'parentId', l.parent_id::text, 'cause', l.cause,
                        'circle', case when j.stuck then 'stuck' when j.sqlstate = '23505' and j.other is not null and v_spent then 'untried' end,

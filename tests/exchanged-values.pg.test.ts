@@ -548,22 +548,164 @@ it(
   },
 );
 
-it("a value that the SQL of an index refuses is told alone, and does not end the page", async () => {
+it.each(["P0001", "42704", "42P01", "42601"])(
+  "a value that the SQL of an index refuses (%s) is told alone, and does not end the page",
+  async (state) => {
+    const plain = one("text", "'Name ' || n");
+    await using test = await strange(plain);
+    await test.target.admin.unsafe(`
+      create function public.key_of(text) returns text language plpgsql immutable as
+        $f$ begin if $1 = 'no' then raise exception 'refused' using errcode = '${state}'; end if; return lower($1); end $f$;
+      create unique index by_key on public.fresh (public.key_of(value))`);
+    await turn(test, plain, [1, 2]);
+    await test.source.admin`update public.old set value = 'no' where id = 6`;
+    await test.sync();
+    const { here, live } = await sides(test, plain);
+    expect(live).toMatchObject([{ id: 6, rule: state, type: "business_rule_violation" }]);
+    expect(here.slice(0, 2)).toEqual([
+      { id: "1", value: "Name 2" },
+      { id: "2", value: "Name 1" },
+    ]);
+  },
+);
+
+it("a value that a row holds and the SQL of an index refuses by now is replaced, and does not end the page", async () => {
   const plain = one("text", "'Name ' || n");
   await using test = await strange(plain);
   await test.target.admin.unsafe(`
-    create function public.key_of(text) returns text language plpgsql immutable as
-      $f$ begin if $1 = 'no' then raise exception 'refused'; end if; return lower($1); end $f$;
-    create unique index by_key on public.fresh (public.key_of(value))`);
+    create table public.known (name text primary key);
+    grant select on public.known to isthmus_worker;
+    insert into public.known select 'Name ' || n from generate_series(1, 9) n;
+    create function public.key_of(text) returns text language plpgsql immutable as $f$
+      begin
+        if not exists (select from public.known where name = $1) then raise exception 'unknown' using errcode = '42704'; end if;
+        return $1;
+      end $f$;
+    create unique index by_key on public.fresh (public.key_of(value));
+    delete from public.known where name = 'Name 6'`);
   await turn(test, plain, [1, 2]);
-  await test.source.admin`update public.old set value = 'no' where id = 6`;
+  await turn(test, plain, [3, 4, 5]);
+  await test.source.admin`update public.old set value = 'Name 7' where id = 6`;
   await test.sync();
-  const { here, live } = await sides(test, plain);
-  expect(live).toMatchObject([{ id: 6, rule: "P0001" }]);
-  expect(here.slice(0, 2)).toEqual([
-    { id: "1", value: "Name 2" },
-    { id: "2", value: "Name 1" },
-  ]);
+  await expectEqual(test, plain);
+});
+
+it("all rows of a slice give up their values at once where the type has others that look like them", async () => {
+  const plain = one("text", "'Name ' || n", { rows: 20 });
+  await using test = await strange(plain);
+  await test.target.admin.unsafe(`
+    create sequence public.given;
+    create function public.count_given() returns trigger language plpgsql security definer as $f$
+      begin
+        if current_setting('isthmus.stand_in', true) = 'new' then perform nextval('public.given'); end if;
+        return new;
+      end $f$;
+    create trigger count_given before update on public.fresh for each row execute function public.count_given()`);
+  for (let id = 1; id < 20; id += 2) await turn(test, plain, [id, id + 1]);
+  await test.sync();
+  await expectEqual(test, plain);
+  // Written in order, one row of each circle would.
+  const [given] = await test.target.admin<{ n: number }[]>`select last_value::integer as n from public.given`;
+  expect(given?.n).toBe(20);
+});
+
+describe("a page does not look for stand-ins for ever", () => {
+  /** A trigger that counts the stand-ins that are tried, does something besides, and refuses each. */
+  const refusing = (test: Pipeline, also: string) =>
+    test.target.admin.unsafe(`
+      create sequence public.tries;
+      create function public.refuse() returns trigger language plpgsql security definer as $f$
+        begin
+          if current_setting('isthmus.stand_in', true) = 'new' then
+            perform nextval('public.tries');
+            ${also};
+            raise exception 'refused';
+          end if;
+          return new;
+        end $f$;
+      create trigger refuse before update on public.fresh for each row execute function public.refuse()`);
+  const tried = async (test: Pipeline) => {
+    const [row] = await test.target.admin<{ n: number }[]>`select last_value::integer as n from public.tries`;
+    return row?.n ?? 0;
+  };
+
+  it("however little the type reads of the values: rows for which it reads nothing count", async () => {
+    const rows = 600;
+    // Two of the three that a list may have: the third can stand in, and no text that looks like one of them is read.
+    const plain = list("public.weekend", `n / 2, case n % 2 when 0 then 'friday' else 'sunday' end`, {
+      rows,
+      prepare: `
+        create sequence public.looks;
+        create function public.looked(text) returns boolean language plpgsql security definer as
+          $f$ begin
+                if $1 not in ('friday', 'saturday', 'sunday') then perform nextval('public.looks'); return false; end if;
+                return true;
+              end $f$;
+        create domain public.weekend as text check (public.looked(value))`,
+    });
+    await using test = await strange(plain);
+    await test.target.admin`alter sequence public.looks restart`;
+    await test.source
+      .admin`update public.old set value = case value::text when 'friday' then 'sunday' else 'friday' end where id between 2 and ${rows - 1}`;
+    const { execution } = await test.start();
+    await test.target.admin`update public.sync_chains set page_size = ${rows} where execution_id = ${execution}`;
+    await test.drain();
+    const { read, outcomes } = await test.sums(execution);
+    expect(outcomes).toBe(read);
+    const [looks] = await test.target.admin<{ n: number }[]>`select last_value::integer as n from public.looks`;
+    const [pages] = await test.target.admin<{ n: number }[]>`
+      select count(*)::integer as n from public.sync_page_log where execution_id = ${execution}`;
+    // Two times 2,000 in a page, and fifteen for a slice; with fifteen for each row, a slice of all alone has 9,000.
+    expect(looks?.n).toBeLessThan((pages?.n ?? 0) * 7_000);
+    const { here, there, live } = await sides(test, plain);
+    const told = new Set(live.map(({ id }) => String(id)));
+    expect(here.filter(({ id }) => !told.has(String(id)))).toEqual(there.filter(({ id }) => !told.has(String(id))));
+  }, 300_000);
+
+  it("however long each value takes: the clock ends it, and the queue says so and what makes it slow", async () => {
+    const plain = one("text", "'Name ' || n");
+    await using test = await strange(plain);
+    await test.target.admin.unsafe(`
+      drop index public.one_of_each;
+      alter table public.fresh add constraint one_of_each unique (value);
+      create table public.notes (id bigint primary key, name text references public.fresh (value) on update cascade)`);
+    await refusing(test, "perform pg_sleep(2)");
+    await turn(test, plain, [1, 2]);
+    await turn(test, plain, [3, 4, 5]);
+    const { execution } = await test.sync();
+    const { read, outcomes } = await test.sums(execution);
+    expect(outcomes).toBe(read);
+    const [pages] = await test.target.admin<{ n: number }[]>`
+      select count(*)::integer as n from public.sync_page_log where execution_id = ${execution}`;
+    // Ten seconds a page, and once more for circles that other rejects had parted; each time the try that it ends in.
+    expect(await tried(test)).toBeLessThanOrEqual((pages?.n ?? 0) * 2 * (10 / 2 + 1));
+    const live = await test.live(ENTITY);
+    expect(live.map(({ id }) => id)).toEqual([1, 2, 3, 4, 5]);
+    for (const { remedy, rule } of live) {
+      expect(rule).toBe("one_of_each");
+      expect(remedy).toMatch(/as long as a page may; it is tried again by itself, .* create one on public\.notes \(name\)\.$/);
+    }
+    await test.target.admin`drop trigger refuse on public.fresh`;
+    await test.sync({ legacyIds: { [ENTITY]: ["1", "2", "3", "4", "5"] } });
+    await expectEqual(test, plain);
+  }, 120_000);
+});
+
+it.each([
+  ["the stand-in alone", "current_setting('isthmus.stand_in', true) = 'new'", []],
+  ["every write", "true", [1, 2]],
+] as const)("a row whose trigger cancels %s costs no other circle of its page", async (_, when, told) => {
+  const plain = one("integer", "n", { rows: 40 });
+  await using test = await strange(plain);
+  await test.target.admin.unsafe(`
+    create function public.cancel() returns trigger language plpgsql as
+      $f$ begin if new.legacy_id = 1 and ${when} then return null; end if; return new; end $f$;
+    create trigger cancel before update on public.fresh for each row execute function public.cancel()`);
+  for (let id = 1; id < 40; id += 2) await turn(test, plain, [id, id + 1]);
+  await test.sync();
+  const { here, there, live } = await sides(test, plain);
+  expect(live.map(({ id }) => id)).toEqual(told);
+  expect(here.slice(told.length)).toEqual(there.slice(told.length));
 });
 
 describe("what the target does because of a stand-in", () => {

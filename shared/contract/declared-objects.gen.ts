@@ -477,9 +477,9 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.count_tries(integer)",
-    digest: "3523c92e0e",
+    digest: "cb6c25a015",
     rights: ["isthmus_worker EXECUTE"],
-    file: "schemas/functions/park-records.sql",
+    file: "schemas/functions/tries.sql",
   },
   {
     object: "function sync.counted(uuid,smallint)",
@@ -670,6 +670,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/jobs.sql",
   },
   {
+    object: "function sync.fails_empty(text[],boolean)",
+    digest: "6c92946816",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/try-slices.sql",
+  },
+  {
     object: "function sync.field_slots(public.sync_entities)",
     digest: "d22f6129bb",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
@@ -701,7 +707,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.find_givers(public.sync_entities,text,integer,integer)",
-    digest: "29507bea67",
+    digest: "aac4de17fd",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },
@@ -725,7 +731,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.first_stand_in(text,text,text,integer)",
-    digest: "ffeae7f3be",
+    digest: "a46075c83c",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/stand-ins.sql",
   },
@@ -792,7 +798,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.giving_fields(public.sync_entities)",
-    digest: "a3a68c6da9",
+    digest: "78030e3716",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },
@@ -891,7 +897,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.holds(text,text)",
-    digest: "9f45f6f290",
+    digest: "ffd099aaa6",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/try-slices.sql",
   },
@@ -1271,7 +1277,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.name_unfit_columns(public.sync_entities,integer,integer)",
-    digest: "296ae84313",
+    digest: "d8a4c4ba7e",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/try-slices.sql",
   },
@@ -1413,7 +1419,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.order_exchange(public.sync_entities,text,integer,integer)",
-    digest: "c4f38f7a47",
+    digest: "af39b67965",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-in-order.sql",
   },
@@ -1462,7 +1468,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.page_rejections(public.sync_entities,uuid,text)",
-    digest: "b8d760bc0b",
+    digest: "5c40c090b1",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-issues.sql",
   },
@@ -1796,9 +1802,9 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.renew_job()", digest: "4f9ea92d24", rights: [], file: "schemas/functions/table-guards.sql" },
   {
     object: "function sync.renew_tries()",
-    digest: "2d9f95a8e6",
+    digest: "b48e7c7ec8",
     rights: ["isthmus_worker EXECUTE"],
-    file: "schemas/functions/park-records.sql",
+    file: "schemas/functions/tries.sql",
   },
   {
     object: "function sync.renumber_steps(integer,integer)",
@@ -2018,7 +2024,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.stamp_identity()", digest: "9a915e8f31", rights: [], file: "schemas/functions/identities.sql" },
   {
     object: "function sync.stand_in(text,text,text,integer,text[],integer)",
-    digest: "5fc6d543ed",
+    digest: "7b66c9bf15",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/stand-ins.sql",
   },
@@ -2230,6 +2236,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.tick_obstacle()", digest: "2d6a59de8d", rights: [], file: "schemas/functions/tick-watch.sql" },
   { object: "function sync.tick_request()", digest: "63e2f4dc55", rights: [], file: "schemas/functions/tick-call.sql" },
   {
+    object: "function sync.time_spent()",
+    digest: "94967b7d9d",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/tries.sql",
+  },
+  {
     object: "function sync.tombstone_statements(public.sync_entities,text)",
     digest: "9836a61c16",
     rights: ["isthmus_worker EXECUTE"],
@@ -2239,11 +2251,11 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     object: "function sync.tries_spent()",
     digest: "44031396fe",
     rights: ["isthmus_worker EXECUTE"],
-    file: "schemas/functions/park-records.sql",
+    file: "schemas/functions/tries.sql",
   },
   {
     object: "function sync.try_exchange(public.sync_entities,text,text[],text[],text[],boolean,integer,integer)",
-    digest: "246d5b2429",
+    digest: "eadd45096b",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-in-order.sql",
   },
@@ -2255,7 +2267,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.try_slice(text[],boolean,integer,integer)",
-    digest: "95a36fe464",
+    digest: "3b13988410",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/try-slices.sql",
   },
@@ -2288,6 +2300,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "2f0e2b2fbb",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-relatives.sql",
+  },
+  {
+    object: "function sync.unindexed_references(regclass)",
+    digest: "50d4dbc236",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/park-records.sql",
   },
   {
     object: "function sync.unique_keys(public.sync_entities)",
@@ -2333,7 +2351,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.vacate_statements(public.sync_entities,text)",
-    digest: "7987e59cb1",
+    digest: "a7c8b4c144",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },

@@ -79,7 +79,7 @@ begin
     loop
       v_parked := false;
       for v_at in 1 .. least(cardinality(v_circle), 4) loop
-        exit when sync.tries_spent();
+        exit when sync.count_tries(0);
         v_parked := sync.park(p_entity, p_schema, v_held, v_circle[v_at], p_from, p_to);
         if v_parked then
           delete from pg_temp.page_waits w where w.n = v_circle[v_at];
@@ -164,7 +164,8 @@ create function sync.try_exchange(p_entity public.sync_entities, p_schema text, 
 returns text[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_error   text[] := sync.try_stand_ins(p_vacating || p_prepared[:3] || p_restoring || p_prepared[4:] || sync.stand_in_told(''), p_from, p_to);
+  -- Where the clock has ended the tries, nothing is written in vain any more.
+  v_error   text[] := case when sync.count_tries(0) and sync.time_spent() then array['23505'] else sync.try_stand_ins(p_vacating || p_prepared[:3] || p_restoring || p_prepared[4:] || sync.stand_in_told(''), p_from, p_to) end;
   v_written text[] := '{}';
   v_stuck   integer[] := '{}';
   v_untried integer[] := '{}';

@@ -56,7 +56,7 @@ $$;
 comment on function sync.giving_keys(public.sync_entities) is
   'The unique indexes whose values records can exchange. held: SQL over the columns of a row, the hash of what the row holds in the index; null: nothing. fields: the columns that this depends on. generated: the SQL of those among the index''s that are generated.';
 
-create function sync.giving_fields(p_entity public.sync_entities) returns table (field text, slot text, type text, nulls boolean, empties boolean, refers boolean, referred boolean, labels text[])
+create function sync.giving_fields(p_entity public.sync_entities) returns table (field text, slot text, type text, nulls boolean, empties boolean, alters boolean, refers boolean, referred boolean, labels text[])
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select c.name, c.slot, format_type(a.atttypid, a.atttypmod), x.nulls,
          -- Not of an expression, which may make a value of what is empty, nor where two that are empty count as equal.
@@ -67,18 +67,19 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                     select from pg_catalog.pg_depend d
                      where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = i.indexrelid and d.refobjid = i.indrelid
                        and d.refobjsubid = a.attnum))),
-         exists (select from pg_catalog.pg_constraint f where f.contype = 'f' and f.conrelid = a.attrelid and a.attnum = any (f.conkey)),
-         x.referred,
-         array(select e.enumlabel::text from pg_catalog.pg_enum e where e.enumtypid = to_regtype(c.type) order by e.enumsortorder limit 100)
+         not o.refers and o.labels = '{}', o.refers, x.referred, o.labels
     from sync.field_slots(p_entity) c
     join pg_catalog.pg_attribute a on a.attrelid = to_regclass(format('public.%I', p_entity.target_table)) and a.attname = c.name
     cross join lateral (select exists (select from pg_catalog.pg_constraint f where f.contype = 'f' and f.confrelid = a.attrelid and a.attnum = any (f.confkey)) as referred) r
     -- ON UPDATE CASCADE makes NULL of what refers to it, which no value that follows brings back.
     cross join lateral (select not a.attnotnull and not r.referred as nulls, r.referred) x
+    cross join lateral (
+      select exists (select from pg_catalog.pg_constraint f where f.contype = 'f' and f.conrelid = a.attrelid and a.attnum = any (f.conkey)) as refers,
+             array(select e.enumlabel::text from pg_catalog.pg_enum e where e.enumtypid = to_regtype(c.type) order by e.enumsortorder limit 100) as labels) o
    where c.name in (select pg_catalog.unnest(g.fields) from sync.giving_keys(p_entity) g)
 $$;
 comment on function sync.giving_fields(public.sync_entities) is
-  'The columns that an entity fills by which a row can give up a unique value: with the type that they are declared as, whether they may be NULL for a moment (nulls) and that gives the value up under each index (empties), whether they refer to rows or are referred to, and the labels of an enum.';
+  'The columns that an entity fills by which a row can give up a unique value: with the type that they are declared as, whether they may be NULL for a moment (nulls) and that gives the value up under each index (empties), whether a value that looks like theirs may stand in (alters: of an enum none does), whether they refer to rows or are referred to, and the labels of an enum.';
 
 create function sync.kept_keys_sql(p_entity public.sync_entities, p_values text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -122,19 +123,20 @@ begin
     create index on pg_temp.page_steps (step);
     create temp table page_stand_ins (n integer not null, field text not null, was text, stands text, restored boolean not null, primary key (n, field)) on commit drop;
     create temp table page_giving (place integer not null, name text not null, rank integer not null, field text not null, slot text not null, type text not null,
-      nulls boolean not null, empties boolean not null, refers boolean not null, referred boolean not null, labels text[] not null) on commit drop;
+      nulls boolean not null, empties boolean not null, alters boolean not null, refers boolean not null, referred boolean not null, labels text[] not null) on commit drop;
     -- One for all slices: a table that is dropped keeps its lock until the commit.
     create temp table page_order (n integer primary key, step integer not null, now integer not null) on commit drop;
     -- In whose circles this page has found nothing, in whatever slice.
     create temp table page_stuck (id uuid primary key) on commit drop;
     -- Its sequence counts what was tried: no slice that is undone takes that back.
-    create temp table page_tries (n integer generated always as identity) on commit drop;
+    create temp table page_tries (n integer generated always as identity, begun timestamptz not null) on commit drop;
+    insert into pg_temp.page_tries (begun) values (clock_timestamp());
   end if;
   delete from pg_temp.page_wanted;
   delete from pg_temp.page_givers;
   delete from pg_temp.page_giving;
   insert into pg_temp.page_giving
-  select g.place, g.name, row_number() over (partition by g.place order by not f.empties, x.n), f.field, f.slot, f.type, f.nulls, f.empties, f.refers, f.referred, f.labels
+  select g.place, g.name, row_number() over (partition by g.place order by not f.empties, x.n), f.field, f.slot, f.type, f.nulls, f.empties, f.alters, f.refers, f.referred, f.labels
     from (select row_number() over (order by k.name) as place, k.name, k.fields from sync.giving_keys(p_entity) k) g
     cross join lateral pg_catalog.unnest(g.fields) with ordinality x (field, n)
     join sync.giving_fields(p_entity) f using (field);
@@ -155,7 +157,7 @@ begin
   execute format($q$
     insert into pg_temp.page_givers (n, taker, place, field)
     select p.n, w.n, h.place, (
-             select f.field from pg_temp.page_giving f where f.place = h.place and q.written ? f.field and (f.empties or not f.refers) order by f.rank limit 1)
+             select f.field from pg_temp.page_giving f where f.place = h.place and q.written ? f.field and (f.empties or f.alters) order by f.rank limit 1)
       from pg_temp.page_rows p join pg_temp.page_plan q on q.n = p.n
       cross join %1$s
       join pg_temp.page_wanted w on w.hash = h.hash and w.place = h.place and w.n <> p.n
@@ -164,10 +166,10 @@ begin
        and (select o.n from pg_temp.page_wanted o where o.n = p.n and o.place = h.place and o.hash = h.hash limit 1) is null
   $q$, v_held) using p_from, p_to;
   return exists (select from pg_temp.page_givers);
--- What an index makes of a record's values may fail. Then the record is told by its write, alone.
+-- What an index makes of a record's values, of those that it holds now too, may fail. Then the record is told by its write, alone.
 exception when others or assert_failure then
   get stacked diagnostics v_state = returned_sqlstate;
-  if not sync.is_record_error(v_state) then
+  if not sync.refuses_value(v_state) then
     raise;
   end if;
   return false;
@@ -179,7 +181,7 @@ comment on function sync.find_givers(public.sync_entities, text, integer, intege
 create function sync.vacate_statements(p_entity public.sync_entities, p_schema text) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   -- What stands then is read from the rows: with RETURNING PostgreSQL updates no table that has further rules.
-  select 'delete from pg_temp.page_stand_ins'::text || sync.stand_in_told('new') || coalesce(pg_catalog.array_agg(v.statement order by f.field, v.n), '{}') || sync.stand_in_told('old')
+  select array['delete from pg_temp.page_stand_ins', sync.stand_in_told('new')] || coalesce(pg_catalog.array_agg(v.statement order by f.field, v.n), '{}') || sync.stand_in_told('old')
     from sync.giving_fields(p_entity) f
     cross join lateral (values (1, format($q$
       update %1$s t set %2$I = %3$s
@@ -187,7 +189,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
        where p.n between $1 and $2 and t.id = p._uuid
          and (select g.n from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %2$L limit 1) is not null
     $q$, sync.target_sql(p_entity, p_schema), f.field,
-      case when f.empties then 'null' else format('coalesce(sync.first_stand_in(t.%1$I::text collate "C", p.%2$s, %3$L, p.n), t.%1$I::text)::%3$s', f.field, f.slot, f.type) end)),
+      case when f.empties then 'null' else format('(sync.first_stand_in(t.%1$I::text collate "C", p.%2$s, %3$L, p.n))::%3$s', f.field, f.slot, f.type) end)),
     (2, format($q$
       insert into pg_temp.page_stand_ins (n, field, stands, restored)
       select p.n, %2$L, t.%2$I::text, false
@@ -195,7 +197,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
        where p.n between $1 and $2
          and (select g.n from pg_temp.page_givers g where g.n = p.n and g.taker between $1 and $2 and g.field = %2$L limit 1) is not null
     $q$, sync.target_sql(p_entity, p_schema), f.field))) v (n, statement)
-   where f.empties or not f.refers
+   where f.empties or f.alters
 $$;
 comment on function sync.vacate_statements(public.sync_entities, text) is
   'The statements by which all rows of a slice give up the unique values that others of it are to get, as pg_temp.page_givers says. $1, $2: the slice.';

@@ -20,7 +20,11 @@ declare
   v_cancelling text;
   v_unmarking  text;
   v_spent      boolean := sync.tries_spent();
+  v_exchange   text := format(' If the two exchange values: this page has tried for others as %s as a page may; it is tried again by itself, these first.', case when sync.time_spent() then 'long' else 'often' end);
 begin
+  if sync.time_spent() then
+    v_exchange := v_exchange || coalesce(format(' Each try looks through what refers to such a row without an index: create one on %s.', sync.unindexed_references(v_table)), '');
+  end if;
   if exists (select from pg_temp.page_rejects where sqlstate = 'IS004') then
     v_cancelling := sync.cancelling_triggers(v_table, null);
     v_unmarking := sync.cancelling_triggers(v_table, array(select jsonb_object_keys(p_entity.on_delete -> 'set')));
@@ -31,22 +35,23 @@ begin
              'rule', coalesce(j.constraint_name, case when p._leaves and j.sqlstate in ('IS001', 'IS004') then 'left_kept' when j.sqlstate = 'IS004' then 'write_cancelled' else j.sqlstate end),
              'type', case when j.sqlstate = '23503' then 'foreign_key_violation'
                           when j.sqlstate = 'IS002' or j.constraint_name ~ '^uuid_mappings_enhanced_' then 'uuid_mapping_conflict'
-                          when j.sqlstate ~ '^(22|54|IS001)' then 'schema_mismatch'
+                          when j.sqlstate ~ '^(22|54|IS001)' or j.sqlstate ~ '^42' and j.column_name is not null then 'schema_mismatch'
                           else 'business_rule_violation' end,
              'retry', case when p._leaves and j.sqlstate in ('IS001', 'IS004') then 'person' when j.sqlstate = '23505' and j.other is not null then 'clash' else 'target' end,
              'remedy', case when p._leaves then sync.leave_remedy(j.sqlstate, v_unmarking)
                             when j.stuck then format('The record exchanges values of the unique index %s with others (the next is %s), and nothing can stand in for one of them meanwhile: every other value is taken, or the type, a constraint or a trigger refuses it. Make the index a DEFERRABLE constraint, or let one of the records have a free value in the source, sync, and then change it to the last one.',
                                                      j.constraint_name, coalesce('record ' || h.legacy_id, 'another row'))
                             when j.sqlstate = '23505' then coalesce('Record ' || h.legacy_id || ' holds', 'Another target row holds') || ' the same unique value: correct one of the two.'
-                              || case when v_spent and j.other is not null then ' If the two exchange values: this page has tried for others as often as a page may; it is tried again by itself, these first.' else '' end
+                              || case when v_spent and j.other is not null then v_exchange else '' end
                             when l.n is not null then l.remedy
                             when j.sqlstate ~ '^(23|44)' then 'The target refuses the record: correct it in the source, or change the constraint.'
                             when j.sqlstate = 'IS001' then 'The target column would cut, round or pad the value, or a trigger changes the number: widen the column, correct the value in the source, or change the trigger. Of a time that its zone skips or has twice, inZone in the entity file says which moment is meant.'
                             when j.sqlstate = 'IS004' then 'The target cancels the write of this record without an error' || coalesce(' (trigger ' || v_cancelling || ')', '') || ': correct the record in the source, or change the trigger.'
-                            when j.sqlstate ~ '^22' then 'A value does not fit the target column: correct it in the source, or widen the column.'
+                            when j.sqlstate ~ '^22' or j.sqlstate ~ '^42' and j.column_name is not null then 'A value does not fit the target column: correct it in the source, or widen the column.'
                             when j.sqlstate = '54001' then 'A value is nested too deeply for the target' || case when j.column_name is null then ', or a trigger of it calls itself without an end' else '' end
                               || ': correct it in the source, or raise the target''s max_stack_depth.'
                             when j.sqlstate = '54000' then 'A value is too long for an index of the target: shorten it in the source, or change the index.'
+                            when j.sqlstate ~ '^42' then 'A trigger, an index or a constraint of the target takes a value for a name or a piece of SQL, and refuses it: correct the record in the source, or change these.'
                             else 'A trigger of the target refuses the record: correct it in the source, or change the trigger.' end,
              'data', jsonb_strip_nulls(jsonb_build_object('sqlstate', j.sqlstate, 'constraint', j.constraint_name, 'parent', l.parent, 'parentId', l.parent_id::text, 'cause', l.cause,
                        'circle', case when j.stuck then 'stuck' when j.sqlstate = '23505' and j.other is not null and v_spent then 'untried' end,

@@ -1,38 +1,18 @@
 -- Purpose: have the row of one record give up unique values for stand-ins that the target takes.
 -- Locks:   none beyond those of the statements.
---
--- What cannot be found is looked for at length: so a page tries for all of its records together, and counts.
 
-create function sync.count_tries(p_count integer) returns boolean
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-begin
-  perform nextval('pg_temp.page_tries_n_seq'::text::regclass) from generate_series(1, p_count);
-  return sync.tries_spent();
-end
+create function sync.unindexed_references(p_table regclass) returns text
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select string_agg(format('%s (%s)', f.conrelid::regclass, k.columns), ', ' order by f.conname)
+    from pg_catalog.pg_constraint f
+    cross join lateral (
+      select string_agg(a.attname, ', ' order by x.n) as columns
+        from pg_catalog.unnest(f.conkey) with ordinality x (attnum, n) join pg_catalog.pg_attribute a on a.attrelid = f.conrelid and a.attnum = x.attnum) k
+   where f.contype = 'f' and f.confrelid = p_table
+     and not exists (select from pg_catalog.pg_index i where i.indrelid = f.conrelid and i.indisvalid and i.indpred is null and i.indkey[0] = any (f.conkey))
 $$;
-comment on function sync.count_tries(integer) is 'Counts what was tried in vain of a page; true: no more is to be tried.';
-
-create function sync.tries_spent() returns boolean
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-begin
-  -- Some two milliseconds each.
-  if to_regclass('pg_temp.page_tries') is null then
-    return false;
-  end if;
-  return (select s.last_value from pg_temp.page_tries_n_seq s) > 2000;
-end
-$$;
-comment on function sync.tries_spent() is 'Whether a page has tried in vain as often as it may to find stand-ins, over all of its circles.';
-
-create function sync.renew_tries() returns void
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
-begin
-  if to_regclass('pg_temp.page_tries') is not null then
-    perform setval('pg_temp.page_tries_n_seq'::text::regclass, 1, false);
-  end if;
-end
-$$;
-comment on function sync.renew_tries() is 'Lets a page try anew: once, for the circles that its other rejects had parted.';
+comment on function sync.unindexed_references(regclass) is
+  'The columns that refer to rows of a table, and are the first of no index: whatever changes the value referred to looks through their table. Null: none.';
 
 create function sync.shared_keys(p_held text, p_n integer, p_from integer, p_to integer) returns integer[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -153,11 +133,11 @@ $$;
 comment on function sync.park(public.sync_entities, text, text, integer, integer, integer) is
   'Has the row of one record give up the unique values that others of the slice are to get, for stand-ins that the target takes. False, and nothing happened: none of those tried would do. p_held: sync.held_keys_sql.';
 
-revoke all on function sync.count_tries(integer), sync.tries_spent(), sync.renew_tries(), sync.shared_keys(text, integer, integer, integer),
+revoke all on function sync.unindexed_references(regclass), sync.shared_keys(text, integer, integer, integer),
   sync.stands(text, text, integer, text, integer[], integer, integer),
   sync.listed_stand_ins(public.sync_entities, text, text, text, boolean, text[], integer, integer),
   sync.park(public.sync_entities, text, text, integer, integer, integer) from public;
-grant execute on function sync.count_tries(integer), sync.tries_spent(), sync.renew_tries(), sync.shared_keys(text, integer, integer, integer),
+grant execute on function sync.unindexed_references(regclass), sync.shared_keys(text, integer, integer, integer),
   sync.stands(text, text, integer, text, integer[], integer, integer),
   sync.listed_stand_ins(public.sync_entities, text, text, text, boolean, text[], integer, integer),
   sync.park(public.sync_entities, text, text, integer, integer, integer) to isthmus_worker;

@@ -100,7 +100,7 @@ create function sync.stand_in(p_now text, p_new text, p_type text, p_seed intege
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select c.read
     from (select sync.reads_as(case when p_try >= 40 then p_listed[p_try - 39] else sync.mutated(case when p_try % 3 = 2 then coalesce(p_new, p_now) else coalesce(p_now, p_new) end, p_try, p_seed) end,
-                               p_type) as read) c
+                               p_type) as read offset 0) c
    where c.read is distinct from p_now and c.read is distinct from p_new
 $$;
 comment on function sync.stand_in(text, text, text, integer, text[], integer) is
@@ -113,12 +113,16 @@ declare
 begin
   for v_try in 0 .. 14 loop
     v_found := sync.stand_in(p_now, p_new, p_type, p_seed, null, v_try);
-    exit when v_found is not null;
+    if v_found is not null then
+      return v_found;
+    end if;
   end loop;
-  return v_found;
+  -- The others of its slice would try in vain.
+  raise exception using errcode = '23505', message = 'nothing that looks like the value is one of its type';
 end
 $$;
-comment on function sync.first_stand_in(text, text, text, integer) is 'The first of the values of sync.stand_in that the type takes; null: none of the first tries.';
+comment on function sync.first_stand_in(text, text, text, integer) is
+  'The first of the values of sync.stand_in that the type takes. Raises 23505 where it takes none of the first tries: not all rows of a slice can give up their values at once.';
 
 revoke all on function sync.mutated(text, integer, integer), sync.other_character(text, bigint, text, text, text[]), sync.stand_in_told(text), sync.refuses_value(text), sync.reads_as(text, text),
   sync.stand_in(text, text, text, integer, text[], integer), sync.first_stand_in(text, text, text, integer) from public;

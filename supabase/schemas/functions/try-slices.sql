@@ -59,6 +59,30 @@ end
 $$;
 comment on function sync.forget_statements(text) is 'Forgets what sync.prepare_statements has prepared under a name.';
 
+create function sync.fails_empty(p_statements text[], p_prepared boolean) returns boolean
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_statement text;
+begin
+  perform set_config('search_path', sync.application_path(), true);
+  foreach v_statement in array p_statements loop
+    if p_prepared then
+      execute format(v_statement, 0, -1);
+    else
+      execute v_statement using 0, -1;
+    end if;
+  end loop;
+  raise exception using errcode = 'IS003', message = 'only tried';
+exception
+  when sqlstate 'IS003' then
+    return false;
+  when others or assert_failure then
+    return true;
+end
+$$;
+comment on function sync.fails_empty(text[], boolean) is
+  'Whether statements fail over no records at all, as those do that name what does not exist, or what the worker has no right to; nothing of them stays.';
+
 create function sync.try_slice(p_statements text[], p_prepared boolean, p_from integer, p_to integer) returns text[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -78,7 +102,8 @@ begin
   return null;
 exception when others or assert_failure then
   get stacked diagnostics v_state = returned_sqlstate, v_constraint = constraint_name, v_column = column_name;
-  if not sync.is_record_error(v_state) then
+  -- What reads a value as a name or as SQL (regclass, tsquery, ltree, in a type, an index or a trigger) fails as a statement that is wrong does; such a statement fails for no record, too.
+  if not sync.is_record_error(v_state) and (v_state !~ '^42' or v_state = '42501' or sync.fails_empty(p_statements, p_prepared)) then
     raise;
   end if;
   -- A shadow's index has a name of ours, and the real one as its comment.
@@ -95,7 +120,7 @@ declare
 begin
   execute format('select %s from (select $1 as value) p', p_condition) into v_holds using p_value;
   return v_holds;
-exception when data_exception or program_limit_exceeded then
+exception when data_exception or syntax_error_or_access_rule_violation or program_limit_exceeded then
   return false;
 end
 $$;
@@ -109,7 +134,7 @@ declare
   v_fits   text;
   v_padded jsonb;
 begin
-  if not exists (select from pg_temp.page_rejects j where j.n between p_from and p_to and j.sqlstate ~ '^(22|54001|IS001)' and j.column_name is null) then
+  if not exists (select from pg_temp.page_rejects j where j.n between p_from and p_to and j.sqlstate ~ '^(22|42|54001|IS001)' and j.column_name is null) then
     return;
   end if;
   v_padded := sync.padded_parts(p_entity);
@@ -121,14 +146,14 @@ begin
     -- All at once: one by one only in the columns that do not hold them all.
     begin
       execute format('select %s from (select p.%s as value from pg_temp.page_rejects j join pg_temp.page_rows p on p.n = j.n
-                                       where j.n between $1 and $2 and j.sqlstate ~ ''^(22|54001|IS001)'' and j.column_name is null) p', v_fits, v_column.slot)
+                                       where j.n between $1 and $2 and j.sqlstate ~ ''^(22|42|54001|IS001)'' and j.column_name is null) p', v_fits, v_column.slot)
         into v_holds using p_from, p_to;
-    exception when data_exception or program_limit_exceeded then
+    exception when data_exception or syntax_error_or_access_rule_violation or program_limit_exceeded then
       v_holds := false;
     end;
     if not v_holds then
       execute format('update pg_temp.page_rejects j set column_name = %1$L from pg_temp.page_rows p
-                       where p.n = j.n and j.n between $1 and $2 and j.sqlstate ~ ''^(22|54001|IS001)'' and j.column_name is null and not sync.holds(p.%3$s, %2$L)',
+                       where p.n = j.n and j.n between $1 and $2 and j.sqlstate ~ ''^(22|42|54001|IS001)'' and j.column_name is null and not sync.holds(p.%3$s, %2$L)',
         v_column.name, v_fits, v_column.slot) using p_from, p_to;
     end if;
   end loop;
@@ -138,9 +163,9 @@ comment on function sync.name_unfit_columns(public.sync_entities, integer, integ
   'Names the column that cannot take a rejected record''s value: of another type, too long, out of range, no member of its enum.';
 
 revoke all on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.prepare_statements(text, text[]),
-  sync.forget_statements(text), sync.try_slice(text[], boolean, integer, integer), sync.holds(text, text),
+  sync.forget_statements(text), sync.fails_empty(text[], boolean), sync.try_slice(text[], boolean, integer, integer), sync.holds(text, text),
   sync.name_unfit_columns(public.sync_entities, integer, integer) from public;
 grant execute on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.prepare_statements(text, text[]),
-  sync.forget_statements(text), sync.try_slice(text[], boolean, integer, integer), sync.holds(text, text),
+  sync.forget_statements(text), sync.fails_empty(text[], boolean), sync.try_slice(text[], boolean, integer, integer), sync.holds(text, text),
   sync.name_unfit_columns(public.sync_entities, integer, integer) to isthmus_worker;
 grant execute on function sync.is_record_error(text), sync.holds(text, text) to isthmus_decisions;
