@@ -645,7 +645,7 @@ create table public.sync_checkpoints (
 comment on table public.sync_checkpoints is 'Where an entity stands: everything committed on the source before its horizon has been read.';
 comment on column public.sync_checkpoints.horizon is 'The next incremental pass looks at rows written by this transaction id or a later one.';
 comment on column public.sync_checkpoints.snapshot_xmax is 'First transaction id not yet assigned when the horizon was taken: rows written before it may have been read although they lie beyond the horizon.';
-comment on column public.sync_checkpoints.definition_hash is 'The entity definition under which the horizon was reached; mixed, unfinished and reread force a full pass; of reread, the definition is known.';
+comment on column public.sync_checkpoints.definition_hash is 'The entity definition under which the horizon was reached; mixed, unfinished and reread: force a full pass; the last names the definition.';
 comment on column public.sync_checkpoints.server_starts is
   'Starts of the servers that answered for this entity, the latest first, at most eight: several may stand behind one address. Under another one the source may have been put back and have moved on since.';
 comment on column public.sync_checkpoints.last_processed_id is 'The last key of the pass; null after a scan by place.';
@@ -691,6 +691,8 @@ create table public.sync_pending_keys (
   gone         boolean not null default false,
   circle       bigint,
   execution_id uuid references public.sync_executions (id) on delete cascade,
+  -- A publication of all tables takes no table without a key.
+  id           bigint generated always as identity primary key,
   -- What an execution may read is one range of the index, in the order of the keys.
   unique nulls not distinct (entity_id, execution_id, legacy_id)
 );
@@ -711,7 +713,7 @@ alter table public.sync_pending_keys enable row level security;
 create policy team_reads on public.sync_pending_keys for select to authenticated
   using (execution_id is null and (select sync.caller_role()) in ('operator', 'reviewer'));
 revoke all on public.sync_pending_keys from anon, authenticated, service_role;
-revoke all on sequence public.sync_pending_keys_generation_seq from anon, authenticated, service_role;
+revoke all on sequence public.sync_pending_keys_generation_seq, public.sync_pending_keys_id_seq from anon, authenticated, service_role;
 grant select on public.sync_pending_keys to authenticated;
 grant select, insert, update, delete on public.sync_pending_keys to isthmus_worker;
 grant select, insert (entity_id, legacy_id, reason, generation) on public.sync_pending_keys to isthmus_decisions;
@@ -1983,6 +1985,13 @@ comment on function sync.refuses(smallint) is 'Why nobody asks the source now; n
 create function sync.note_source(p_source_id smallint, p_refusal jsonb, p_message text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
+  -- Pages hold connections of their own: while they land, one connection too many is no refusal.
+  if p_refusal ->> 'sqlstate' = '53300' and exists (
+    select from public.sync_executions x join public.sync_chains c on c.execution_id = x.id
+     where x.source_id = p_source_id and x.status = 'running' and c.capture <> 'adopt' and c.state = 'open' and c.page > 0 and c.failures = 0
+       and c.moved_at > clock_timestamp() - interval '1 minute') then
+    return;
+  end if;
   if p_refusal is not null then
     update public.sync_sources set refused_since = coalesce(refused_since, clock_timestamp()), refusal = p_refusal where id = p_source_id;
     perform sync.raise_alert('source_refuses', 'critical', p_source_id, null, null, p_message, p_refusal);
@@ -1996,7 +2005,7 @@ begin
   end if;
   update public.sync_chains c set due_at = clock_timestamp()
     from (select o.id from public.sync_chains o join public.sync_executions x on x.id = o.execution_id
-           where o.state = 'open' and o.last_error ->> 'code' = 'SOURCE_UNAVAILABLE' and o.due_at > clock_timestamp()
+           where o.state = 'open' and o.capture <> 'adopt' and o.due_at > clock_timestamp()
              and (o.lease_until is null or o.lease_until <= clock_timestamp()) and x.source_id = p_source_id
            order by o.id for no key update of o skip locked) w
    where c.id = w.id;
@@ -3037,9 +3046,9 @@ declare
 begin
   -- Whether blanks belong to a value was told by what is true no longer, of records that have landed since, too; their hashes do not say it: all are read again.
   update public.sync_chains set definition_hash = 'mixed' where entity_id = any (v_padded) and closed_at is null;
-  update public.sync_checkpoints k set definition_hash = 'reread'
+  update public.sync_checkpoints k set definition_hash = 'reread:' || k.definition_hash
     from public.sync_entities e
-   where e.id = any (v_padded) and k.source_id = e.source_id and k.entity_type = e.entity_type;
+   where e.id = any (v_padded) and k.source_id = e.source_id and k.entity_type = e.entity_type and k.definition_hash !~ '^(mixed$|unfinished$|reread:|none)';
   insert into public.sync_entity_shapes as h (entity_id, target, target_compared, padded)
   select n.entity_id, n.shape,
          -- Somebody has removed what was known of an entity that has run: then nothing is known to have been compared.
@@ -3873,7 +3882,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   -- Read in full because its definition has changed, or for the first time: what is written then was decided with the deployment. What is
   -- held already stays held. A checkpoint that somebody has removed decides nothing.
   select sync.brake_holds(p_entity.id, 'overwrite', null) is not null or coalesce(
-    (select k.definition_hash in (p_entity.definition_hash, 'reread') from public.sync_checkpoints k
+    (select k.definition_hash in (p_entity.definition_hash, 'reread:' || p_entity.definition_hash) from public.sync_checkpoints k
       where k.source_id = p_entity.source_id and k.entity_type = p_entity.entity_type),
     exists (select from public.sync_chains c
              where c.entity_id = p_entity.id and c.capture = 'full' and c.state = 'done' and c.definition_hash = p_entity.definition_hash))
@@ -4662,8 +4671,11 @@ declare
 begin
   execute format('select %s from (select $1 as value) p', p_condition) into v_holds using p_value;
   return v_holds;
-exception when data_exception or syntax_error_or_access_rule_violation or program_limit_exceeded then
-  return false;
+exception
+  when insufficient_privilege then
+    raise;
+  when data_exception or syntax_error_or_access_rule_violation or program_limit_exceeded then
+    return false;
 end
 $$;
 comment on function sync.holds(text, text) is 'Whether an SQL condition over p.value holds for a value; false when the value has it fail.';
@@ -4844,7 +4856,7 @@ comment on function sync.stand_in_told(text) is
 
 create function sync.refuses_value(p_sqlstate text) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  select sync.category_of_state(p_sqlstate) not in ('transient', 'limit', 'damage')
+  select p_sqlstate = 'XX000' or sync.category_of_state(p_sqlstate) not in ('transient', 'limit', 'damage')
 $$;
 comment on function sync.refuses_value(text) is
   'Whether an error that came of a stand-in says that this value will not do: whatever types, constraints, triggers and policies raise, but nothing of connections, deadlocks, locks, resources, operators and disks, which concern the page.';
@@ -5549,6 +5561,7 @@ declare
   v_from     integer;
   v_to       integer;
   v_other    uuid;
+  v_refused  text;
 begin
   while cardinality(v_slices) > 0 loop
     v_from := v_slices[cardinality(v_slices)];
@@ -5588,6 +5601,15 @@ begin
     delete from pg_temp.page_plan where n = v_from;
     insert into pg_temp.page_rejects (n, sqlstate, constraint_name, column_name, other) values (v_from, v_error[1], v_error[2], v_error[3], v_other);
   end loop;
+  -- What a trigger or an index says of every record that is written, it says of none: a table or a function that it needs is gone.
+  if p_phase = 'write' then
+    select min(j.sqlstate) into v_refused from pg_temp.page_rejects j where j.n between p_from and p_to
+    having count(*) > 1 and min(j.sqlstate) = max(j.sqlstate) and min(j.sqlstate) ~ '^42'
+       and not exists (select from pg_temp.page_plan q where q.n between p_from and p_to and q.action <> 'unchanged');
+    if v_refused is not null then
+      raise exception 'every record that is written is refused' using errcode = v_refused;
+    end if;
+  end if;
   perform sync.forget_statements('(' || p_phase || '|vacate|restore|clash)');
   perform sync.name_unfit_columns(p_entity, p_from, p_to);
 end
@@ -7970,7 +7992,8 @@ begin
     perform sync.note_changed_causes(v_entity.id, v_closed);
     if v_closed <> '{}' then
       -- Should the entity come back, its records are read again.
-      update public.sync_checkpoints set definition_hash = 'reread' where source_id = v_entity.source_id and entity_type = v_entity.entity_type;
+      update public.sync_checkpoints set definition_hash = 'reread:' || definition_hash
+       where source_id = v_entity.source_id and entity_type = v_entity.entity_type and definition_hash !~ '^(mixed$|unfinished$|reread:|none)';
     end if;
     delete from public.sync_pending_keys k
      where k.execution_id is null and k.entity_id = v_entity.id and k.legacy_id = any (array(
@@ -9022,7 +9045,7 @@ begin
   -- or the pass end half way, everything is read again.
   update public.sync_checkpoints set definition_hash = 'unfinished'
    where source_id = p_entity.source_id and entity_type = p_entity.entity_type
-     and definition_hash <> p_page ->> 'definition_hash' and definition_hash !~ '^(mixed$|unfinished$|reread$|none)'
+     and definition_hash <> p_page ->> 'definition_hash' and definition_hash !~ '^(mixed$|unfinished$|reread:|none)'
      and not exists (select from public.sync_executions where id = p_chain.execution_id and dry_run);
   if v_done then
     return sync.close_chain(p_chain.execution_id, p_entity);
@@ -11422,13 +11445,20 @@ begin
     insert into public.sync_reports (execution_id, kind, body) values (v_execution.id, 'contract', p_start -> 'contract');
   end if;
 
-  perform sync.raise_alert(k.kind, k.severity, null, v_execution.id, null, k.message, jsonb_build_object('entities', p_start -> k.part),
-      sync.subject_of((select string_agg(r, ', ' order by r) from jsonb_array_elements_text(p_start -> k.part) r)))
-    from (values
-      ('restored', 'source_restored', 'critical', 'The source is a primary and stands before what was read from it already: it was restored from a backup or to a point in time, a replica was promoted that had not all of it, or it lost its last transactions in a crash. Everything is read again; records that it no longer has are deleted as their entities say.'),
-      ('promoted', 'source_promoted', 'warning', 'The source is on another timeline: a replica was promoted, or the source was restored to a point in time and has moved on since. Its last transactions before that may be lost. Everything is read again; records that it no longer has are deleted as their entities say.')
-    ) as k (part, kind, severity, message)
-   where not v_dry_run and p_start -> k.part <> '[]';
+  if not v_dry_run then
+    if p_start -> 'restored' <> '[]' then
+      perform sync.raise_alert('source_restored', 'critical', null, v_execution.id, null,
+        'The source is a primary and stands before what was read from it already: it was restored from a backup or to a point in time, a replica was promoted that had not all of it, or it lost its last transactions in a crash. Everything is read again; records that it no longer has are deleted as their entities say.',
+        jsonb_build_object('entities', p_start -> 'restored'),
+        sync.subject_of((select string_agg(r, ', ' order by r) from jsonb_array_elements_text(p_start -> 'restored') r)));
+    end if;
+    if p_start -> 'promoted' <> '[]' then
+      perform sync.raise_alert('source_promoted', 'warning', null, v_execution.id, null,
+        'The source is on another timeline: a replica was promoted, or the source was restored to a point in time and has moved on since. Its last transactions before that may be lost. Everything is read again; records that it no longer has are deleted as their entities say.',
+        jsonb_build_object('entities', p_start -> 'promoted'),
+        sync.subject_of((select string_agg(r, ', ' order by r) from jsonb_array_elements_text(p_start -> 'promoted') r)));
+    end if;
+  end if;
 
   if p_start ->> 'kind' = 'sync' and not v_selective then
     perform sync.plan_shapes(v_source.id, v_execution.id, p_start -> 'shapes');

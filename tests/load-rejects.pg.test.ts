@@ -59,6 +59,21 @@ describe("one record that the target refuses", () => {
     expect(landed.map((row) => row.id)).toEqual([1, 3]);
   });
 
+  it("is not blamed for a trigger that needs what is gone: the chain ends and nothing is queued", async () => {
+    await using test = await createPipeline();
+    for (const id of [1, 2, 3]) await test.seed.office(id);
+    const { execution } = await test.start({ entities: ["offices"] });
+    await test.target.admin.unsafe(`
+      create function public.needs_a_table() returns trigger language plpgsql as $f$ begin insert into public.gone values (new.id); return new; end $f$;
+      create trigger needs_a_table before insert or update on public.offices for each row execute function public.needs_a_table()`);
+    await test.drain();
+    expect(await test.status(execution)).toMatchObject({
+      status: "failed",
+      errors: [{ code: "TARGET_REFUSED", sqlstate: "42P01" }],
+    });
+    expect(await test.live("offices")).toEqual([]);
+  });
+
   it("is not blamed for what concerns every record: a missing right ends the chain and nothing is queued", async () => {
     await using test = await createPipeline();
     await test.seed.office(1);

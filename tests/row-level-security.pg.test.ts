@@ -74,6 +74,7 @@ const OF_BOTH = [
     "field_slots",
     "filled_sql",
     "finds_legacy_ids",
+    "range_bounds",
     "fits_range_sql",
     "fits_scalar_sql",
     "fits_sql",

@@ -172,7 +172,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.beat()", digest: "7b3f20e4c1", rights: [], file: "schemas/functions/deliver-alerts.sql" },
   {
     object: "function sync.begin_execution(jsonb)",
-    digest: "923c041001",
+    digest: "a004dcf1e4",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/begin.sql",
   },
@@ -196,7 +196,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.bisect_slice(public.sync_entities,text,text,text[],integer,integer,text[])",
-    digest: "aba917fe77",
+    digest: "a29bddd61c",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-slices.sql",
   },
@@ -386,13 +386,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.close_page(public.sync_chains,public.sync_entities,jsonb,numeric)",
-    digest: "ba9dc85feb",
+    digest: "8ee536cf31",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/chains.sql",
   },
   {
     object: "function sync.close_removed(smallint,integer)",
-    digest: "539b896de6",
+    digest: "333b61f328",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/changes-of-definitions.sql",
   },
@@ -489,7 +489,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.counts_overwritten(public.sync_entities)",
-    digest: "8a546eb0a6",
+    digest: "acd84b5439",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-brakes.sql",
   },
@@ -897,7 +897,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.holds(text,text)",
-    digest: "ffd099aaa6",
+    digest: "4d726b2910",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/try-slices.sql",
   },
@@ -1168,7 +1168,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.look_at_shapes(smallint,text[],jsonb)",
-    digest: "4cec74d675",
+    digest: "faa8f824d7",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/entity-shapes.sql",
   },
@@ -1389,7 +1389,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.note_source(smallint,jsonb,text)",
-    digest: "236e2014a5",
+    digest: "3bdd6da214",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/source-breaker.sql",
   },
@@ -1759,7 +1759,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.refuses_value(text)",
-    digest: "6807c6596a",
+    digest: "4112b3301d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/stand-ins.sql",
   },
@@ -2876,6 +2876,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker USAGE"],
     file: "schemas/tables/record-state.sql",
   },
+  { object: "sequence public.sync_pending_keys_id_seq", digest: "5dbc98dcc9", rights: [], file: null },
   { object: "sequence public.sync_side_effects_id_seq", digest: "5dbc98dcc9", rights: [], file: null },
   { object: "sequence public.sync_sources_id_seq", digest: "5dbc98dcc9", rights: [], file: null },
   { object: "sequence sync.installed_id_seq", digest: "5dbc98dcc9", rights: [], file: null },

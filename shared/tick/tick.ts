@@ -61,9 +61,10 @@ export async function tick(
       return otherwise;
     });
   const begun = await part("begin", () => beginTick(context.target, call), null);
-  const stopped = await part("ends", () => endWhatEnds(context), []);
-  // Before all that asks the source: of one that says nothing each would wait as long as the first.
+  // Before all that asks the source, since of one that says nothing each would wait as long as the first; and before what has waited for
+  // it too long is ended: where it answers again, that goes on.
   const refusal = await part("source", () => asSource(context, lookAtSource), null);
+  const stopped = await part("ends", () => endWhatEnds(context), []);
   const resent = await part("sweep", () => sweep(context), 0);
   const started = await part("jobs", () => startDueJobs(context, refusal), []);
   await part("queue", () => maintain(context), undefined);

@@ -58,7 +58,7 @@ export async function askFor({ target }: InProcess, table: Table, keys: readonly
   await target.admin`
     insert into public.sync_pending_keys (entity_id, legacy_id, reason)
     select e.id, k, 'history' from public.sync_entities e, unnest(${[...keys]}::bigint[]) k where e.entity_type = ${ENTITY_OF[table]}
-    on conflict (entity_id, legacy_id) do update set generation = excluded.generation`;
+    on conflict (entity_id, execution_id, legacy_id) do update set generation = excluded.generation`;
 }
 
 /** Explicit keys beside the chains of a running execution, over the same records. */

@@ -105,13 +105,20 @@ begin
     insert into public.sync_reports (execution_id, kind, body) values (v_execution.id, 'contract', p_start -> 'contract');
   end if;
 
-  perform sync.raise_alert(k.kind, k.severity, null, v_execution.id, null, k.message, jsonb_build_object('entities', p_start -> k.part),
-      sync.subject_of((select string_agg(r, ', ' order by r) from jsonb_array_elements_text(p_start -> k.part) r)))
-    from (values
-      ('restored', 'source_restored', 'critical', 'The source is a primary and stands before what was read from it already: it was restored from a backup or to a point in time, a replica was promoted that had not all of it, or it lost its last transactions in a crash. Everything is read again; records that it no longer has are deleted as their entities say.'),
-      ('promoted', 'source_promoted', 'warning', 'The source is on another timeline: a replica was promoted, or the source was restored to a point in time and has moved on since. Its last transactions before that may be lost. Everything is read again; records that it no longer has are deleted as their entities say.')
-    ) as k (part, kind, severity, message)
-   where not v_dry_run and p_start -> k.part <> '[]';
+  if not v_dry_run then
+    if p_start -> 'restored' <> '[]' then
+      perform sync.raise_alert('source_restored', 'critical', null, v_execution.id, null,
+        'The source is a primary and stands before what was read from it already: it was restored from a backup or to a point in time, a replica was promoted that had not all of it, or it lost its last transactions in a crash. Everything is read again; records that it no longer has are deleted as their entities say.',
+        jsonb_build_object('entities', p_start -> 'restored'),
+        sync.subject_of((select string_agg(r, ', ' order by r) from jsonb_array_elements_text(p_start -> 'restored') r)));
+    end if;
+    if p_start -> 'promoted' <> '[]' then
+      perform sync.raise_alert('source_promoted', 'warning', null, v_execution.id, null,
+        'The source is on another timeline: a replica was promoted, or the source was restored to a point in time and has moved on since. Its last transactions before that may be lost. Everything is read again; records that it no longer has are deleted as their entities say.',
+        jsonb_build_object('entities', p_start -> 'promoted'),
+        sync.subject_of((select string_agg(r, ', ' order by r) from jsonb_array_elements_text(p_start -> 'promoted') r)));
+    end if;
+  end if;
 
   if p_start ->> 'kind' = 'sync' and not v_selective then
     perform sync.plan_shapes(v_source.id, v_execution.id, p_start -> 'shapes');

@@ -139,7 +139,7 @@ begin
   -- or the pass end half way, everything is read again.
   update public.sync_checkpoints set definition_hash = 'unfinished'
    where source_id = p_entity.source_id and entity_type = p_entity.entity_type
-     and definition_hash <> p_page ->> 'definition_hash' and definition_hash !~ '^(mixed$|unfinished$|reread$|none)'
+     and definition_hash <> p_page ->> 'definition_hash' and definition_hash !~ '^(mixed$|unfinished$|reread:|none)'
      and not exists (select from public.sync_executions where id = p_chain.execution_id and dry_run);
   if v_done then
     return sync.close_chain(p_chain.execution_id, p_entity);

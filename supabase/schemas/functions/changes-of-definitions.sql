@@ -85,7 +85,8 @@ begin
     perform sync.note_changed_causes(v_entity.id, v_closed);
     if v_closed <> '{}' then
       -- Should the entity come back, its records are read again.
-      update public.sync_checkpoints set definition_hash = 'reread' where source_id = v_entity.source_id and entity_type = v_entity.entity_type;
+      update public.sync_checkpoints set definition_hash = 'reread:' || definition_hash
+       where source_id = v_entity.source_id and entity_type = v_entity.entity_type and definition_hash !~ '^(mixed$|unfinished$|reread:|none)';
     end if;
     delete from public.sync_pending_keys k
      where k.execution_id is null and k.entity_id = v_entity.id and k.legacy_id = any (array(

@@ -96,9 +96,9 @@ declare
 begin
   -- Whether blanks belong to a value was told by what is true no longer, of records that have landed since, too; their hashes do not say it: all are read again.
   update public.sync_chains set definition_hash = 'mixed' where entity_id = any (v_padded) and closed_at is null;
-  update public.sync_checkpoints k set definition_hash = 'reread'
+  update public.sync_checkpoints k set definition_hash = 'reread:' || k.definition_hash
     from public.sync_entities e
-   where e.id = any (v_padded) and k.source_id = e.source_id and k.entity_type = e.entity_type;
+   where e.id = any (v_padded) and k.source_id = e.source_id and k.entity_type = e.entity_type and k.definition_hash !~ '^(mixed$|unfinished$|reread:|none)';
   insert into public.sync_entity_shapes as h (entity_id, target, target_compared, padded)
   select n.entity_id, n.shape,
          -- Somebody has removed what was known of an entity that has run: then nothing is known to have been compared.

@@ -40,6 +40,7 @@ declare
   v_from     integer;
   v_to       integer;
   v_other    uuid;
+  v_refused  text;
 begin
   while cardinality(v_slices) > 0 loop
     v_from := v_slices[cardinality(v_slices)];
@@ -79,6 +80,15 @@ begin
     delete from pg_temp.page_plan where n = v_from;
     insert into pg_temp.page_rejects (n, sqlstate, constraint_name, column_name, other) values (v_from, v_error[1], v_error[2], v_error[3], v_other);
   end loop;
+  -- What a trigger or an index says of every record that is written, it says of none: a table or a function that it needs is gone.
+  if p_phase = 'write' then
+    select min(j.sqlstate) into v_refused from pg_temp.page_rejects j where j.n between p_from and p_to
+    having count(*) > 1 and min(j.sqlstate) = max(j.sqlstate) and min(j.sqlstate) ~ '^42'
+       and not exists (select from pg_temp.page_plan q where q.n between p_from and p_to and q.action <> 'unchanged');
+    if v_refused is not null then
+      raise exception 'every record that is written is refused' using errcode = v_refused;
+    end if;
+  end if;
   perform sync.forget_statements('(' || p_phase || '|vacate|restore|clash)');
   perform sync.name_unfit_columns(p_entity, p_from, p_to);
 end

@@ -159,7 +159,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   -- Read in full because its definition has changed, or for the first time: what is written then was decided with the deployment. What is
   -- held already stays held. A checkpoint that somebody has removed decides nothing.
   select sync.brake_holds(p_entity.id, 'overwrite', null) is not null or coalesce(
-    (select k.definition_hash in (p_entity.definition_hash, 'reread') from public.sync_checkpoints k
+    (select k.definition_hash in (p_entity.definition_hash, 'reread:' || p_entity.definition_hash) from public.sync_checkpoints k
       where k.source_id = p_entity.source_id and k.entity_type = p_entity.entity_type),
     exists (select from public.sync_chains c
              where c.entity_id = p_entity.id and c.capture = 'full' and c.state = 'done' and c.definition_hash = p_entity.definition_hash))

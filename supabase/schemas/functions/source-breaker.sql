@@ -24,6 +24,13 @@ comment on function sync.refuses(smallint) is 'Why nobody asks the source now; n
 create function sync.note_source(p_source_id smallint, p_refusal jsonb, p_message text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
+  -- Pages hold connections of their own: while they land, one connection too many is no refusal.
+  if p_refusal ->> 'sqlstate' = '53300' and exists (
+    select from public.sync_executions x join public.sync_chains c on c.execution_id = x.id
+     where x.source_id = p_source_id and x.status = 'running' and c.capture <> 'adopt' and c.state = 'open' and c.page > 0 and c.failures = 0
+       and c.moved_at > clock_timestamp() - interval '1 minute') then
+    return;
+  end if;
   if p_refusal is not null then
     update public.sync_sources set refused_since = coalesce(refused_since, clock_timestamp()), refusal = p_refusal where id = p_source_id;
     perform sync.raise_alert('source_refuses', 'critical', p_source_id, null, null, p_message, p_refusal);
@@ -37,7 +44,7 @@ begin
   end if;
   update public.sync_chains c set due_at = clock_timestamp()
     from (select o.id from public.sync_chains o join public.sync_executions x on x.id = o.execution_id
-           where o.state = 'open' and o.last_error ->> 'code' = 'SOURCE_UNAVAILABLE' and o.due_at > clock_timestamp()
+           where o.state = 'open' and o.capture <> 'adopt' and o.due_at > clock_timestamp()
              and (o.lease_until is null or o.lease_until <= clock_timestamp()) and x.source_id = p_source_id
            order by o.id for no key update of o skip locked) w
    where c.id = w.id;

@@ -70,7 +70,7 @@ comment on function sync.stand_in_told(text) is
 
 create function sync.refuses_value(p_sqlstate text) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  select sync.category_of_state(p_sqlstate) not in ('transient', 'limit', 'damage')
+  select p_sqlstate = 'XX000' or sync.category_of_state(p_sqlstate) not in ('transient', 'limit', 'damage')
 $$;
 comment on function sync.refuses_value(text) is
   'Whether an error that came of a stand-in says that this value will not do: whatever types, constraints, triggers and policies raise, but nothing of connections, deadlocks, locks, resources, operators and disks, which concern the page.';

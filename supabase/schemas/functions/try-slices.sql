@@ -120,8 +120,11 @@ declare
 begin
   execute format('select %s from (select $1 as value) p', p_condition) into v_holds using p_value;
   return v_holds;
-exception when data_exception or syntax_error_or_access_rule_violation or program_limit_exceeded then
-  return false;
+exception
+  when insufficient_privilege then
+    raise;
+  when data_exception or syntax_error_or_access_rule_violation or program_limit_exceeded then
+    return false;
 end
 $$;
 comment on function sync.holds(text, text) is 'Whether an SQL condition over p.value holds for a value; false when the value has it fail.';

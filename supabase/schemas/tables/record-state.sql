@@ -88,7 +88,7 @@ create table public.sync_checkpoints (
 comment on table public.sync_checkpoints is 'Where an entity stands: everything committed on the source before its horizon has been read.';
 comment on column public.sync_checkpoints.horizon is 'The next incremental pass looks at rows written by this transaction id or a later one.';
 comment on column public.sync_checkpoints.snapshot_xmax is 'First transaction id not yet assigned when the horizon was taken: rows written before it may have been read although they lie beyond the horizon.';
-comment on column public.sync_checkpoints.definition_hash is 'The entity definition under which the horizon was reached; mixed, unfinished and reread force a full pass; of reread, the definition is known.';
+comment on column public.sync_checkpoints.definition_hash is 'The entity definition under which the horizon was reached; mixed, unfinished and reread: force a full pass; the last names the definition.';
 comment on column public.sync_checkpoints.server_starts is
   'Starts of the servers that answered for this entity, the latest first, at most eight: several may stand behind one address. Under another one the source may have been put back and have moved on since.';
 comment on column public.sync_checkpoints.last_processed_id is 'The last key of the pass; null after a scan by place.';
@@ -134,6 +134,8 @@ create table public.sync_pending_keys (
   gone         boolean not null default false,
   circle       bigint,
   execution_id uuid references public.sync_executions (id) on delete cascade,
+  -- A publication of all tables takes no table without a key.
+  id           bigint generated always as identity primary key,
   -- What an execution may read is one range of the index, in the order of the keys.
   unique nulls not distinct (entity_id, execution_id, legacy_id)
 );
@@ -154,7 +156,7 @@ alter table public.sync_pending_keys enable row level security;
 create policy team_reads on public.sync_pending_keys for select to authenticated
   using (execution_id is null and (select sync.caller_role()) in ('operator', 'reviewer'));
 revoke all on public.sync_pending_keys from anon, authenticated, service_role;
-revoke all on sequence public.sync_pending_keys_generation_seq from anon, authenticated, service_role;
+revoke all on sequence public.sync_pending_keys_generation_seq, public.sync_pending_keys_id_seq from anon, authenticated, service_role;
 grant select on public.sync_pending_keys to authenticated;
 grant select, insert, update, delete on public.sync_pending_keys to isthmus_worker;
 grant select, insert (entity_id, legacy_id, reason, generation) on public.sync_pending_keys to isthmus_decisions;
