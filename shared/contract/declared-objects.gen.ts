@@ -2267,7 +2267,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.try_slice(text[],boolean,integer,integer)",
-    digest: "3b13988410",
+    digest: "bc49525458",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/try-slices.sql",
   },

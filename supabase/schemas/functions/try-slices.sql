@@ -103,7 +103,7 @@ begin
 exception when others or assert_failure then
   get stacked diagnostics v_state = returned_sqlstate, v_constraint = constraint_name, v_column = column_name;
   -- What reads a value as a name or as SQL (regclass, tsquery, ltree, in a type, an index or a trigger) fails as a statement that is wrong does; such a statement fails for no record, too.
-  if not sync.is_record_error(v_state) and (v_state !~ '^42' or v_state = '42501' or sync.fails_empty(p_statements, p_prepared)) then
+  if not sync.is_record_error(v_state) and (v_state !~ '^42' or v_state = '42501' or sync.category_of_state(v_state) = 'transient' or sync.fails_empty(p_statements, p_prepared)) then
     raise;
   end if;
   -- A shadow's index has a name of ours, and the real one as its comment.
