@@ -263,7 +263,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.category_of_state(text)",
-    digest: "56792a88d4",
+    digest: "96f312f1c5",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/recovery.sql",
   },
@@ -951,7 +951,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.is_record_error(text)",
-    digest: "8f6c87ca05",
+    digest: "89761b4f7a",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/try-slices.sql",
   },

@@ -2,10 +2,11 @@
 -- Locks:   none beyond those of the statements.
 
 create function sync.is_record_error(p_sqlstate text) returns boolean
-language sql immutable security invoker set search_path = pg_catalog, pg_temp
-as $$
+language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+begin
   -- 54000: a value is too long for an index; 54001: nested too deeply, or a trigger that calls itself. IS001 to IS004: ours.
-  select p_sqlstate in ('54000', '54001', 'IS001', 'IS002', 'IS003', 'IS004') or p_sqlstate !~ '^IS' and sync.category_of_state(p_sqlstate) in ('record', 'parent')
+  return p_sqlstate in ('54000', '54001', 'IS001', 'IS002', 'IS003', 'IS004') or p_sqlstate !~ '^IS' and sync.category_of_state(p_sqlstate) in ('record', 'parent');
+end
 $$;
 
 create function sync.active_if_same(p_mapped uuid, p_id uuid) returns public.mapping_sync_status
