@@ -3974,9 +3974,11 @@ comment on function sync.altering_triggers(regclass, text[]) is
 
 create function sync.refuse_writes(p_from integer, p_to integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_cancelled text := (select string_agg(n::text, ',' order by n) from pg_temp.page_plan where n between p_from and p_to and cancelled);
 begin
-  if exists (select from pg_temp.page_plan where n between p_from and p_to and cancelled) then
-    raise exception using errcode = 'IS004', message = 'the target has cancelled a write without an error';
+  if v_cancelled is not null then
+    raise exception using errcode = 'IS004', message = 'the target has cancelled a write without an error', detail = v_cancelled;
   end if;
   if exists (select from pg_temp.page_plan where n between p_from and p_to and altered) then
     raise exception using errcode = 'IS001', message = 'the target cannot hold a value exactly, or changed a number on write';
@@ -4645,6 +4647,7 @@ declare
   v_state      text;
   v_constraint text;
   v_column     text;
+  v_detail     text;
 begin
   perform set_config('search_path', sync.application_path(), true);
   foreach v_statement in array p_statements loop
@@ -4656,17 +4659,18 @@ begin
   end loop;
   return null;
 exception when others or assert_failure then
-  get stacked diagnostics v_state = returned_sqlstate, v_constraint = constraint_name, v_column = column_name;
+  get stacked diagnostics v_state = returned_sqlstate, v_constraint = constraint_name, v_column = column_name, v_detail = pg_exception_detail;
   -- What reads a value as a name or as SQL (regclass, tsquery, ltree, in a type, an index or a trigger) fails as a statement that is wrong does; such a statement fails for no record, too.
   if not sync.is_record_error(v_state) and (v_state !~ '^42' or v_state = '42501' or sync.category_of_state(v_state) = 'transient' or sync.fails_empty(p_statements, p_prepared)) then
     raise;
   end if;
   -- A shadow's index has a name of ours, and the real one as its comment.
-  return array[v_state, coalesce(obj_description(to_regclass('pg_temp.' || quote_ident(nullif(v_constraint, ''))), 'pg_class'), nullif(v_constraint, '')), nullif(v_column, '')];
+  return array[v_state, coalesce(obj_description(to_regclass('pg_temp.' || quote_ident(nullif(v_constraint, ''))), 'pg_class'), nullif(v_constraint, '')), nullif(v_column, ''),
+    case when v_state = 'IS004' then nullif(v_detail, '') end];
 end
 $$;
 comment on function sync.try_slice(text[], boolean, integer, integer) is
-  'Runs statements over the records n in [from, to], all or nothing: null, or {SQLSTATE, constraint, column} of an error that a record causes. p_prepared: as sync.prepare_statements returned them.';
+  'Runs statements over the records n in [from, to], all or nothing: null, or {SQLSTATE, constraint, column, records n that are known to cause it, by commas} of an error that a record causes. p_prepared: as sync.prepare_statements returned them.';
 
 create function sync.holds(p_value text, p_condition text) returns boolean
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5548,6 +5552,18 @@ $$;
 comment on function sync.clash_sql(public.sync_entities, text, text) is
   'SQL: the target row that holds the unique value of a rejected record. $1: its n. Null where the index is over columns that the sync may not read.';
 
+create function sync.parted(p_from integer, p_to integer, p_alone integer[]) returns integer[]
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select array_agg(x.bound order by s.first desc, x.place)
+    from (select n as first, n as last from unnest(p_alone) n
+          union all
+          select a.n + 1, lead(a.n, 1, p_to + 1) over (order by a.n) - 1 from (select p_from - 1 as n union all select unnest(p_alone)) a) s
+    cross join lateral (values (1, s.last), (2, s.first)) x (place, bound)
+   where s.first <= s.last
+$$;
+comment on function sync.parted(integer, integer, integer[]) is
+  'The slices of [from, to] that hold one of these records each, and those between them: {to, from, to, from, …}, the lowest last.';
+
 -- The plans are made once, of tables that may have been empty then and grow by these very statements: indexes are probed.
 create function sync.bisect_slice(p_entity public.sync_entities, p_schema text, p_phase text, p_statements text[], p_from integer, p_to integer, p_error text[])
 returns void
@@ -5587,6 +5603,11 @@ begin
           continue when v_error is null;
         end if;
       end if;
+    end if;
+    if v_from < v_to and v_error[4] ~ '^[0-9]' then
+      -- Each of these is tried alone, and what lies between them together.
+      v_slices := v_slices || sync.parted(v_from, v_to, string_to_array(v_error[4], ',')::integer[]);
+      continue;
     end if;
     if v_from < v_to then
       v_slices := v_slices || array[v_to, (v_from + v_to) / 2 + 1, (v_from + v_to) / 2, v_from];
@@ -5705,11 +5726,11 @@ $$;
 comment on function sync.load_circles(public.sync_entities, text, text[], text[]) is
   'Loads rejected records together that exchange unique values among each other, and that other rejects of the page had parted.';
 
-revoke all on function sync.clash_sql(public.sync_entities, text, text),
+revoke all on function sync.parted(integer, integer, integer[]), sync.clash_sql(public.sync_entities, text, text),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
   sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.keep_stuck(),
   sync.load_circles(public.sync_entities, text, text[], text[]) from public;
-grant execute on function sync.clash_sql(public.sync_entities, text, text),
+grant execute on function sync.parted(integer, integer, integer[]), sync.clash_sql(public.sync_entities, text, text),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
   sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.keep_stuck(),
   sync.load_circles(public.sync_entities, text, text[], text[]) to isthmus_worker;

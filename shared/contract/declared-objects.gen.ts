@@ -196,7 +196,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.bisect_slice(public.sync_entities,text,text,text[],integer,integer,text[])",
-    digest: "a29bddd61c",
+    digest: "45a9a7d785",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-slices.sql",
   },
@@ -1497,6 +1497,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/load-relatives.sql",
   },
   {
+    object: "function sync.parted(integer,integer,integer[])",
+    digest: "92a36e14b0",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/load-slices.sql",
+  },
+  {
     object: "function sync.passes_by_itself(text)",
     digest: "f5518e1bf1",
     rights: ["isthmus_worker EXECUTE"],
@@ -1735,7 +1741,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.refuse_writes(integer,integer)",
-    digest: "a78b2b1065",
+    digest: "d953d57236",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/written-otherwise.sql",
   },
@@ -2267,7 +2273,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.try_slice(text[],boolean,integer,integer)",
-    digest: "bc49525458",
+    digest: "7f4845a58e",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/try-slices.sql",
   },

@@ -23,6 +23,18 @@ $$;
 comment on function sync.clash_sql(public.sync_entities, text, text) is
   'SQL: the target row that holds the unique value of a rejected record. $1: its n. Null where the index is over columns that the sync may not read.';
 
+create function sync.parted(p_from integer, p_to integer, p_alone integer[]) returns integer[]
+language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
+  select array_agg(x.bound order by s.first desc, x.place)
+    from (select n as first, n as last from unnest(p_alone) n
+          union all
+          select a.n + 1, lead(a.n, 1, p_to + 1) over (order by a.n) - 1 from (select p_from - 1 as n union all select unnest(p_alone)) a) s
+    cross join lateral (values (1, s.last), (2, s.first)) x (place, bound)
+   where s.first <= s.last
+$$;
+comment on function sync.parted(integer, integer, integer[]) is
+  'The slices of [from, to] that hold one of these records each, and those between them: {to, from, to, from, …}, the lowest last.';
+
 -- The plans are made once, of tables that may have been empty then and grow by these very statements: indexes are probed.
 create function sync.bisect_slice(p_entity public.sync_entities, p_schema text, p_phase text, p_statements text[], p_from integer, p_to integer, p_error text[])
 returns void
@@ -62,6 +74,11 @@ begin
           continue when v_error is null;
         end if;
       end if;
+    end if;
+    if v_from < v_to and v_error[4] ~ '^[0-9]' then
+      -- Each of these is tried alone, and what lies between them together.
+      v_slices := v_slices || sync.parted(v_from, v_to, string_to_array(v_error[4], ',')::integer[]);
+      continue;
     end if;
     if v_from < v_to then
       v_slices := v_slices || array[v_to, (v_from + v_to) / 2 + 1, (v_from + v_to) / 2, v_from];
@@ -180,11 +197,11 @@ $$;
 comment on function sync.load_circles(public.sync_entities, text, text[], text[]) is
   'Loads rejected records together that exchange unique values among each other, and that other rejects of the page had parted.';
 
-revoke all on function sync.clash_sql(public.sync_entities, text, text),
+revoke all on function sync.parted(integer, integer, integer[]), sync.clash_sql(public.sync_entities, text, text),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
   sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.keep_stuck(),
   sync.load_circles(public.sync_entities, text, text[], text[]) from public;
-grant execute on function sync.clash_sql(public.sync_entities, text, text),
+grant execute on function sync.parted(integer, integer, integer[]), sync.clash_sql(public.sync_entities, text, text),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
   sync.load_slice(public.sync_entities, text, text[], text[], integer, integer), sync.keep_stuck(),
   sync.load_circles(public.sync_entities, text, text[], text[]) to isthmus_worker;

@@ -91,6 +91,7 @@ declare
   v_state      text;
   v_constraint text;
   v_column     text;
+  v_detail     text;
 begin
   perform set_config('search_path', sync.application_path(), true);
   foreach v_statement in array p_statements loop
@@ -102,17 +103,18 @@ begin
   end loop;
   return null;
 exception when others or assert_failure then
-  get stacked diagnostics v_state = returned_sqlstate, v_constraint = constraint_name, v_column = column_name;
+  get stacked diagnostics v_state = returned_sqlstate, v_constraint = constraint_name, v_column = column_name, v_detail = pg_exception_detail;
   -- What reads a value as a name or as SQL (regclass, tsquery, ltree, in a type, an index or a trigger) fails as a statement that is wrong does; such a statement fails for no record, too.
   if not sync.is_record_error(v_state) and (v_state !~ '^42' or v_state = '42501' or sync.category_of_state(v_state) = 'transient' or sync.fails_empty(p_statements, p_prepared)) then
     raise;
   end if;
   -- A shadow's index has a name of ours, and the real one as its comment.
-  return array[v_state, coalesce(obj_description(to_regclass('pg_temp.' || quote_ident(nullif(v_constraint, ''))), 'pg_class'), nullif(v_constraint, '')), nullif(v_column, '')];
+  return array[v_state, coalesce(obj_description(to_regclass('pg_temp.' || quote_ident(nullif(v_constraint, ''))), 'pg_class'), nullif(v_constraint, '')), nullif(v_column, ''),
+    case when v_state = 'IS004' then nullif(v_detail, '') end];
 end
 $$;
 comment on function sync.try_slice(text[], boolean, integer, integer) is
-  'Runs statements over the records n in [from, to], all or nothing: null, or {SQLSTATE, constraint, column} of an error that a record causes. p_prepared: as sync.prepare_statements returned them.';
+  'Runs statements over the records n in [from, to], all or nothing: null, or {SQLSTATE, constraint, column, records n that are known to cause it, by commas} of an error that a record causes. p_prepared: as sync.prepare_statements returned them.';
 
 create function sync.holds(p_value text, p_condition text) returns boolean
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$

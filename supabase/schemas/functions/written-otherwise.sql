@@ -52,9 +52,11 @@ comment on function sync.altering_triggers(regclass, text[]) is
 
 create function sync.refuse_writes(p_from integer, p_to integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_cancelled text := (select string_agg(n::text, ',' order by n) from pg_temp.page_plan where n between p_from and p_to and cancelled);
 begin
-  if exists (select from pg_temp.page_plan where n between p_from and p_to and cancelled) then
-    raise exception using errcode = 'IS004', message = 'the target has cancelled a write without an error';
+  if v_cancelled is not null then
+    raise exception using errcode = 'IS004', message = 'the target has cancelled a write without an error', detail = v_cancelled;
   end if;
   if exists (select from pg_temp.page_plan where n between p_from and p_to and altered) then
     raise exception using errcode = 'IS001', message = 'the target cannot hold a value exactly, or changed a number on write';
