@@ -66,8 +66,8 @@ if (process.argv[1] !== undefined && resolve(process.argv[1]) === import.meta.fi
     const { lines, passed, failed } = summary(
       reports.map((file) => [read(file), existsSync(`${file}.again`) ? read(`${file}.again`) : undefined]),
     );
-    for (const line of lines) console.log(line);
+    for (const line of lines) process.stdout.write(`${line}\n`);
     // The last line is read by machines. Where a command failed and no test did, that is one failure.
-    console.log(`${passed} passed, ${failed === 0 && status !== "0" ? 1 : failed} failed`);
+    process.stdout.write(`${passed} passed, ${failed === 0 && status !== "0" ? 1 : failed} failed\n`);
   }
 }
