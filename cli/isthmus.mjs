@@ -10,7 +10,17 @@ const folder = join(root, ".local", "cli");
 const built = join(folder, "isthmus.mjs");
 const parts = join(folder, "parts.json");
 
-if (!isCurrent()) await build();
+if (!isCurrent()) {
+  try {
+    await build();
+  } catch (error) {
+    process.stderr.write(
+      `BUILD_FAILED: The command line cannot be built: ${error instanceof Error ? error.message : String(error)}\n` +
+        `  What to do: npm install in ${root}, and let ${folder} be written.\n`,
+    );
+    process.exit(1);
+  }
+}
 await import(pathToFileURL(built).href);
 
 function isCurrent() {

@@ -70,7 +70,7 @@ export async function runSyncCli(args: readonly string[], terminal: Terminal): P
 }
 
 function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Command {
-  const program = new Command("sync")
+  const program = new Command("isthmus")
     .description(
       "Starts and watches the sync of an installation. Exit codes: 0 done, 1 failed, 2 not given what it needs, 3 the execution was cancelled.",
     )
