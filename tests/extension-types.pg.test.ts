@@ -112,6 +112,31 @@ const labelIn = (schema: string) => `
   create operator ${schema}.= (leftarg = ${schema}.label, rightarg = ${schema}.label, function = ${schema}.label_eq, commutator = operator(${schema}.=));
   create domain ${schema}.short as ${schema}.label(3)`;
 
+it("blanks between numbers in brackets say nothing, and letters do", async () => {
+  await using test = await createStranger(
+    {
+      source: "old",
+      target: "fresh",
+      columns: { spot: { type: "extensions.cube", sourceType: "text" }, mail: { type: "extensions.citext", sourceType: "text" } },
+      computed: true,
+    },
+    {},
+    {},
+    withExtensions,
+  );
+  await test.source.admin`
+    insert into public.old (id, spot, mail) values
+      (1, '(1,2)', '[1,  2]'), (2, '(0.5, 1e+20) , (3,4)', 'a , b'), (3, '(0.12345678901234567890)', null), (4, '1', null), (5, '(1 ,2.0)', null)`;
+  await test.sync();
+  expect((await test.live(ENTITY)).map(({ id, type, field }) => [id, type, field])).toEqual(
+    [3, 4, 5].map((id) => [id, "schema_mismatch", "spot"]),
+  );
+  expect(await test.target.admin`select mail::text from public.fresh order by legacy_id`).toEqual([
+    { mail: "[1,  2]" },
+    { mail: "a , b" },
+  ]);
+});
+
 describe("a type with a modifier is compared whatever its schema", () => {
   it.each(["public", "extensions", '"crm types"'])("%s", async (schema) => {
     const label = (of: string) => `${schema}.${of}`;

@@ -737,13 +737,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.fits_range_sql(text,text)",
-    digest: "028e99d53c",
+    digest: "8a3f9c66e8",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/exact-values.sql",
   },
   {
     object: "function sync.fits_scalar_sql(text,text,text,text)",
-    digest: "db45fcc01d",
+    digest: "81c12a0ca1",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/exact-values.sql",
   },

@@ -26,8 +26,12 @@ const MUST_LAND: Readonly<Record<HistoryCapture, (name: Name, changes: readonly 
 /** Whether it must have deleted what was gone before it began. */
 const MUST_DELETE: Readonly<Record<HistoryCapture, boolean>> = { xmin: false, modified: false, digest: true };
 
+const entityOf = (name: Name): string => `${name.split(" ")[0] ?? ""}s`;
+
 export interface Ended {
   readonly entities: readonly string[];
+  /** Entities that it compared whole beside its capture. */
+  readonly compared: ReadonlySet<string>;
   /** What its reader showed when it began. */
   readonly began: number;
   readonly capture: HistoryCapture;
@@ -37,13 +41,13 @@ export interface Ended {
 
 /** @throws Error when an execution has succeeded without what it promises; what is in the queue, or asked for since, is excused. */
 export function assertKept(
-  { entities, began, capture, paged }: Ended,
+  { entities, compared, began, capture, paged }: Ended,
   model: LegacyModel,
   { rows, queued, asked }: TargetState,
 ): void {
   const committed = model.rows(began);
   for (const name of new Set([...committed.keys(), ...rows.keys()])) {
-    if (!entities.some((entity) => name.startsWith(entity.slice(0, -1))) || queued.has(name) || asked.has(name)) continue;
+    if (!entities.includes(entityOf(name)) || queued.has(name) || asked.has(name)) continue;
     const changes = model.changesOf(name, began);
     const version = committed.get(name)?.version;
     const landed = rows.get(name)?.version ?? 0;
@@ -54,7 +58,8 @@ export function assertKept(
       continue;
     }
     const moved = paged !== undefined && model.changesOf(name, paged).length > 1;
-    if (landed < version && model.stayed(name, began) && MUST_LAND[capture](name, changes, moved)) {
+    const finds = capture === "modified" && compared.has(entityOf(name)) ? "xmin" : capture;
+    if (landed < version && model.stayed(name, began) && MUST_LAND[finds](name, changes, moved)) {
       throw new Error(`${name} is at version ${landed}, but ${version} was committed before the execution`);
     }
   }
@@ -64,6 +69,8 @@ export function assertKept(
 export interface Run {
   readonly before: Difference;
   readonly after: Difference;
+  /** Entities that it compared whole. */
+  readonly compared: ReadonlySet<string>;
   /** How far stamps had been read. */
   readonly watermark: Place;
   /** Records that were looked at by their keys in it: asked for, or released. */
@@ -80,11 +87,12 @@ export interface Run {
 export function wronglyLeft(
   capture: HistoryCapture,
   model: LegacyModel,
-  { before, after, watermark, askedInIt, askedEver, landed }: Run,
+  { before, after, compared, watermark, askedInIt, askedEver, landed }: Run,
 ) {
   const rows = model.rows();
+  const isCompared = (name: Name) => compared.has(entityOf(name));
   const finds = (name: Name) => {
-    if (capture !== "modified" || name.startsWith("office")) return true;
+    if (capture !== "modified" || name.startsWith("office") || isCompared(name)) return true;
     const place = placeOf(name, rows.get(name));
     return place !== undefined && isBehind(watermark, place);
   };
@@ -95,9 +103,15 @@ export function wronglyLeft(
       (name) => !finds(name) && !askedInIt.has(name) && !left.has(name),
     ),
     deletedByChance: [...landed].filter((name) => !rows.has(name) && !askedEver.has(name) && !after.surplus.includes(name)),
+    notDeleted: after.surplus.filter(isCompared),
   };
 }
-export const NOTHING_WRONG: ReturnType<typeof wronglyLeft> = { notFound: [], foundByChance: [], deletedByChance: [] };
+export const NOTHING_WRONG: ReturnType<typeof wronglyLeft> = {
+  notFound: [],
+  foundByChance: [],
+  deletedByChance: [],
+  notDeleted: [],
+};
 
 /**
  * What a digest must report of how the target stands, and what it has: of a record in the queue only that it is gone. Whether it

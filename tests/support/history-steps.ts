@@ -144,6 +144,28 @@ function histories(kinds: readonly Weighted<Step>[], scenes: readonly Weighted<S
   });
 }
 
+const written = { session: 0, table: "patient", office: 0 } as const;
+const rewritten = { do: "vacuum", how: "full", table: "patient" } as const;
+const all = { landed: true, ends: [] } as const;
+/** A rewritten table is compared whole, whatever the capture: by an execution on the way, and by the last one. */
+export const REWRITTEN: readonly History[] = [
+  {
+    ...all,
+    steps: [
+      rewritten,
+      { do: "start", entities: ["patients"], node: "standby" },
+      { do: "drain" },
+      { ...written, do: "insert", key: 4, stamp: "now" },
+      { do: "start", entities: ["patients"], node: "standby" },
+      { do: "drain" },
+    ],
+  },
+  {
+    ...all,
+    steps: [{ ...written, do: "delete", key: 1 }, { ...written, do: "update", key: 2, stamp: "past" }, rewritten],
+  },
+];
+
 /** Legacy sessions and executions over one server. */
 export const plainHistories = histories(
   [...LEGACY, ...SYNC, ...HELD],

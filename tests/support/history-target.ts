@@ -73,6 +73,15 @@ export async function addChain({ target, queue }: InProcess, table: Table): Prom
   return chain !== undefined;
 }
 
+/** What an execution took for the source's clock, which is years ahead of the history's, becomes the history's. */
+export async function keepTime({ target }: InProcess, execution: string, second: number): Promise<void> {
+  const at = timeOf(second) ?? "";
+  await target.admin`
+    update public.sync_checkpoints k set watermark_at = ${at}
+      from public.sync_executions e where e.id = ${execution} and k.execution_id = e.id and k.watermark_at = e.source_time`;
+  await target.admin`update public.sync_executions set source_time = ${at} where id = ${execution}`;
+}
+
 /** How far patients have been read by their stamps. */
 export async function watermarkOf({ target }: InProcess): Promise<Place> {
   const [mark] = await target.admin<{ at: string; id: string }[]>`

@@ -12,6 +12,7 @@ import {
   digestReport,
   ENTITY_OF,
   hideFromXmin,
+  keepTime,
   lookAtTarget,
   resetTarget,
   watermarkOf,
@@ -155,11 +156,12 @@ class Player implements AsyncDisposable {
     this.#asked = new Set([...before.state.asked, ...before.state.queued]);
     let [wrong, after] = [NOTHING_WRONG, before];
     if (capture !== "digest") {
-      await this.#alone(capture);
+      const { compared } = await this.#alone(capture);
       after = await this.#difference();
       wrong = wronglyLeft(capture, model, {
         before: before.difference,
         after: after.difference,
+        compared,
         watermark,
         askedInIt: this.#asked,
         askedEver: new Set([...askedEver, ...this.#asked]),
@@ -167,7 +169,7 @@ class Player implements AsyncDisposable {
       });
     }
     await hideFromXmin(test);
-    const execution = await this.#alone("digest");
+    const { execution } = await this.#alone("digest");
     const { difference: left, state } = await this.#difference();
     return {
       wrong,
@@ -254,16 +256,19 @@ class Player implements AsyncDisposable {
     return this.#showsAt ?? this.#legacy.model.now;
   }
 
-  /** @returns the execution; undefined: nothing could begin. */
-  async #start(entities: readonly string[], node: Node, capture = this.#stage.capture): Promise<string | undefined> {
+  /** @returns the execution, and which entities it compares whole; undefined: nothing could begin. */
+  async #start(entities: readonly string[], node: Node, capture = this.#stage.capture): Promise<Begun | undefined> {
     await this.#open();
     await this.#readerIsReady();
     const began = this.#shown;
     try {
       const request = { entities, capture: capture === "xmin" ? "auto" : capture } as const;
-      const { execution } = await this.#stage.test.start(request, this.#context(node));
-      this.#executions.set(execution, { entities, began, capture });
-      return execution;
+      const { execution, warnings } = await this.#stage.test.start(request, this.#context(node));
+      await keepTime(this.#stage.test, execution, this.#legacy.second);
+      // The rows of a table that was rewritten may be others.
+      const compared = new Set(warnings.flatMap(({ code, entity }) => (code.endsWith("_reshaped") && entity ? [entity] : [])));
+      this.#executions.set(execution, { entities, compared, began, capture });
+      return { execution, compared };
     } catch (error) {
       if (!REFUSALS.has((error as IsthmusError).code)) throw error;
       return undefined;
@@ -273,11 +278,11 @@ class Player implements AsyncDisposable {
   }
 
   /** An execution over everything while nothing else happens. */
-  async #alone(capture: HistoryCapture): Promise<string> {
-    const execution = await this.#start(BOTH, "standby", capture);
+  async #alone(capture: HistoryCapture): Promise<Begun> {
+    const begun = await this.#start(BOTH, "standby", capture);
     await this.#drain();
-    if (execution === undefined || this.#executions.has(execution)) throw new Error("An execution that ran alone has not ended");
-    return execution;
+    if (!begun || this.#executions.has(begun.execution)) throw new Error("An execution that ran alone has not ended");
+    return begun;
   }
 
   /** A replica that is not paused is a few milliseconds behind, which no step waits for by itself. */
@@ -399,6 +404,8 @@ class Player implements AsyncDisposable {
     return { difference: differenceOf(committed, state.rows), state };
   }
 }
+
+type Begun = Pick<Ended, "compared"> & { readonly execution: string };
 
 /** More pages than any history needs. */
 const ENDLESS = 300;

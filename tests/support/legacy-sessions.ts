@@ -67,6 +67,11 @@ export class LegacySessions {
     this.#sessions = sessions;
   }
 
+  /** The history's clock. */
+  get second(): number {
+    return this.#second;
+  }
+
   /** Two offices and three patients, of one stamp; written anew, so that whoever looks for written rows finds them. */
   async begin(): Promise<void> {
     const stamp = ++this.#second;

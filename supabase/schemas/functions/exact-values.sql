@@ -48,7 +48,8 @@ comment on function sync.has_unique_keys(json) is 'Whether no object within has 
 create function sync.fits_scalar_sql(p_name text, p_type text, p_exact text, p_padded text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select '(' || string_agg(format(c.condition, p_name, p_type, p_exact), ' and ') || ')'
-    from (select '(\d{4,7}-\d\d?-\d\d?|\d{8})' as day, '\d\d?:[0-5]\d(:[0-5]\d(\.\d+)?)?' as hour, ' ?([-+]\d\d(:?\d\d){0,2}|z|utc|gmt)' as zone, '( (bc|ad))?' as era,
+    from (select '(\d{4,7}-\d\d?-\d\d?|\d{4,7}/\d\d?/\d\d?|\d{8})' as day, '\d\d?:[0-5]\d(:[0-5]\d(\.\d+)?)?' as hour,
+                 'T\d\d[0-5]\d[0-5]\d(\.\d+)?' as basic, ' ?([-+]\d\d(:?\d\d){0,2}|z|utc|gmt)' as zone, '( (bc|ad))?' as era,
                  -- PostGIS writes bytes and reads words.
                  to_regtype(p_type)::oid in (select y.oid from pg_catalog.pg_type y where y.typname in ('geometry', 'geography')) as spatial) v
     left join pg_catalog.pg_type t on t.oid = to_regtype(p_type)
@@ -60,8 +61,12 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       (p_type = 'money', $c$p.%1$I ~ '^\s*[-+]?\$?(\d+|\d{1,3}(,\d{3})+)(\.\d{0,2}0*)?\s*$'$c$),
       -- Numbers read as very large ones, or by their first digits; positions that are cut; words that stand twice.
       (p_type in ('oid', 'xid', 'xid8', 'cid', 'tid', 'pg_snapshot', 'txid_snapshot', 'tsvector'), '(p.%1$I)::%2$s::text = p.%1$I'),
-      -- What PostgreSQL does not bring itself it knows nothing of: such a text has to be as the type writes it.
-      (t.oid >= 16384 and t.typtype = 'b' and not v.spatial, '(p.%1$I)::%2$s::text = p.%1$I'),
+      -- What PostgreSQL does not bring itself it knows nothing of: such a text has to be as the type writes it. Between numbers in brackets blanks say nothing.
+      (t.oid >= 16384 and t.typtype = 'b' and not v.spatial, $c$case when p.%1$I !~ '^[-+.,:;/(){}\[\]0-9eE ]*$' then (p.%1$I)::%2$s::text = p.%1$I
+        else regexp_replace((p.%1$I)::%2$s::text, ' *([,:;(){}\[\]]) *', '\1', 'g') = regexp_replace(p.%1$I, ' *([,:;(){}\[\]]) *', '\1', 'g') end$c$),
+      -- Texts of bytes are written in two ways, bits in three: what is meant only digits tell.
+      (p_type = 'bytea', $c$p.%1$I ~ '^\\x([0-9A-Fa-f]{2})*$'$c$),
+      (p_type in ('bit', 'bit varying'), $c$p.%1$I ~ '^[01]*$'$c$),
       -- Of shapes the numbers are rounded; a line is computed from its two points.
       (p_type in ('point', 'line', 'lseg', 'box', 'box[]', 'path', 'polygon', 'circle') or v.spatial,
        $c$case when p.%1$I ~ '^[0-9A-Fa-f]*$' then true else (
@@ -84,10 +89,10 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       (p_type = 'date', 'p.%1$I ~* ' || quote_literal('^\s*([-+]?infinity|' || v.day || '([ T]0?0:00(:00(\.0+)?)?)?' || v.era || ')\s*$')),
       (p_type = 'time without time zone', 'p.%1$I ~ ' || quote_literal('^\s*' || v.hour || '\s*$')),
       (p_type = 'time with time zone', 'p.%1$I ~* ' || quote_literal('^\s*' || v.hour || v.zone || '\s*$')),
-      (p_type = 'timestamp without time zone', 'p.%1$I ~* ' || quote_literal('^\s*([-+]?infinity|' || v.day || '([ T]' || v.hour || ')?' || v.era || ')\s*$')),
-      (p_type = 'timestamp with time zone', 'p.%1$I ~* ' || quote_literal('^\s*([-+]?infinity|' || v.day || '[ T]' || v.hour || v.zone || v.era || ')\s*$')),
-      -- A part of a year or a month is rounded; whoever means hours can say so.
-      (p_type = 'interval', $c$p.%1$I !~* '\.\d*[1-9]\d*\s*(?!s|ago)[a-z]'$c$),
+      (p_type = 'timestamp without time zone', 'p.%1$I ~* ' || quote_literal('^\s*([-+]?infinity|' || v.day || '([ T]' || v.hour || '|' || v.basic || ')?' || v.era || ')\s*$')),
+      (p_type = 'timestamp with time zone', 'p.%1$I ~* ' || quote_literal('^\s*([-+]?infinity|' || v.day || '([ T]' || v.hour || '|' || v.basic || ')' || v.zone || v.era || ')\s*$')),
+      -- A part of a year or a month is rounded; whoever means hours can say so. Two numbers are hours and minutes, or minutes and seconds.
+      (p_type = 'interval', $c$p.%1$I !~* '\.\d*[1-9]\d*\s*(?!s|ago)[a-z]|(^|[^:0-9])\d+:\d+(\.\d*)?([^:.0-9]|$)'$c$),
       -- Blanks at the end would be lost among those that the type pads with, where they are not such themselves.
       (p_exact <> p_type and p_type = 'bpchar' and p_padded = 'no', 'right(p.%1$I, 1) <> '' '''),
       (p_exact <> p_type and p_type = 'bpchar' and p_padded = 'perhaps', format('length(p.%%1$I) <= %s', substring(p_exact from '\d+'))),
@@ -106,11 +111,13 @@ begin
   select sync.fits_sql('value', d.type, d.exact, 'true') into v_bound
     from pg_catalog.pg_range r cross join lateral sync.exact_type(r.rngsubtype, -1) d
    where to_regtype(p_type) in (r.rngtypid, r.rngmultitypid);
-  return case when v_bound is not null then
-    format('(select coalesce(bool_and(%s is not false), true) from (select pg_catalog.unnest(sync.range_bounds(p.%I)) as value) p)', v_bound, p_name) end;
+  -- Bounds between which nothing lies are dropped.
+  return '(' || format($c$(p.%1$I ~* '^\s*(empty|\{\s*\})\s*$' or not isempty((p.%1$I)::%2$s))$c$, p_name, p_type)
+    || case when v_bound is null then ''
+         else format(' and (select coalesce(bool_and(%s is not false), true) from (select pg_catalog.unnest(sync.range_bounds(p.%I)) as value) p)', v_bound, p_name) end || ')';
 end
 $$;
-comment on function sync.fits_range_sql(text, text) is 'What sync.fits_sql returns of ranges and multiranges: whether each bound is held.';
+comment on function sync.fits_range_sql(text, text) is 'What sync.fits_sql returns of ranges and multiranges: whether each bound is held, and something lies between them.';
 
 create function sync.fits_sql(p_name text, p_type text, p_exact text, p_padded jsonb default null, p_path text default '') returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
