@@ -743,7 +743,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.fits_scalar_sql(text,text,text,text)",
-    digest: "81c12a0ca1",
+    digest: "93cef53012",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/exact-values.sql",
   },

@@ -61,7 +61,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       (p_type = 'money', $c$p.%1$I ~ '^\s*[-+]?\$?(\d+|\d{1,3}(,\d{3})+)(\.\d{0,2}0*)?\s*$'$c$),
       -- Numbers read as very large ones, or by their first digits; positions that are cut; words that stand twice.
       (p_type in ('oid', 'xid', 'xid8', 'cid', 'tid', 'pg_snapshot', 'txid_snapshot', 'tsvector'), '(p.%1$I)::%2$s::text = p.%1$I'),
-      -- What PostgreSQL does not bring itself it knows nothing of: such a text has to be as the type writes it. Between numbers in brackets blanks say nothing.
+      -- What PostgreSQL does not bring itself it knows nothing of: such a text has to be as the type writes it. Between the
+      -- numbers of a list blanks say nothing.
       (t.oid >= 16384 and t.typtype = 'b' and not v.spatial, $c$case when p.%1$I !~ '^[-+.,:;/(){}\[\]0-9eE ]*$' then (p.%1$I)::%2$s::text = p.%1$I
         else regexp_replace((p.%1$I)::%2$s::text, ' *([,:;(){}\[\]]) *', '\1', 'g') = regexp_replace(p.%1$I, ' *([,:;(){}\[\]]) *', '\1', 'g') end$c$),
       -- Texts of bytes are written in two ways, bits in three: what is meant only digits tell.
