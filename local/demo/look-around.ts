@@ -4,14 +4,32 @@ import type { Platform } from "../platform.ts";
 import type { Demo } from "./demo.ts";
 import { dim, line } from "./terminal.ts";
 
+/** Everything that the command line reads of a file. */
+function writeEnvFile(platform: Platform, dataDir: string): string {
+  const file = resolve(dataDir, "isthmus.env");
+  const { targetWorker, sourceReader } = platform.urls;
+  const variables = {
+    FUNCTIONS_URL: platform.functions.url,
+    ISTHMUS_API_KEY: platform.secretKey,
+    SOURCE_DB_URL: sourceReader,
+    SOURCE_DB_TLS: "disable",
+    TARGET_DB_URL: targetWorker,
+    TARGET_DB_TLS: "disable",
+    QSTASH_URL: platform.qstash.url,
+    QSTASH_TOKEN: platform.qstash.token,
+  };
+  const lines = Object.entries(variables).map(([name, value]) => `${name}="${value}"\n`);
+  writeFileSync(file, lines.join(""), { mode: 0o600 });
+  return relative(".", file);
+}
+
 /** Tells how to reach everything, and writes a file that connects the command line. */
 export function printConnections(platform: Platform, dataDir: string): void {
-  const envFile = resolve(dataDir, "cli.env");
-  writeFileSync(envFile, `FUNCTIONS_URL=${platform.functions.url}\nISTHMUS_API_KEY=${platform.secretKey}\n`, { mode: 0o600 });
+  const envFile = writeEnvFile(platform, dataDir);
   line(`  target (as Studio sees it)  psql ${platform.urls.targetOwner}`);
   line(`  source (read only)          psql ${platform.urls.sourceReader}`);
   line(`  functions                   ${platform.functions.url}   header apikey: ${platform.secretKey}`);
-  line(`  command line                npm run sync -- --env-file ${relative(".", envFile)} executions`);
+  line(`  command line                npm run sync -- check --env-file ${envFile}`);
   line(
     `  tables                      sync_executions, sync_chains, sync_page_log, sync_conflicts, uuid_mappings_enhanced, sync_reports`,
   );

@@ -13,6 +13,7 @@ const PARTS = [
   "isthmus.json",
   "cli",
   "local",
+  "scripts",
   "migrations",
   "supabase/config.toml",
   "supabase/schemas",
