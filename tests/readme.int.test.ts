@@ -64,6 +64,7 @@ const SHOWN: Readonly<Record<string, RegExp>> = {
   plan: /Nothing was written/,
   start: /^Execution [0-9a-f-]{36}(?: has begun|: succeeded$)/m,
   status: /^Execution [0-9a-f-]{36}: succeeded$/m,
+  pause: /paused/,
   alerts: /alert/,
 };
 
