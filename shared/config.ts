@@ -46,6 +46,11 @@ const schema = z.object({
   QSTASH_TOKEN: z.string().min(1),
   QSTASH_CURRENT_SIGNING_KEY: z.string().min(1),
   QSTASH_NEXT_SIGNING_KEY: z.string().min(1),
+  /** What a scraper sends (Authorization: Bearer): it reads metrics, and nothing else. Without it only a secret key does. */
+  METRICS_TOKEN: z
+    .string()
+    .regex(/^[A-Za-z0-9_-]{32,200}$/, "must be 32 to 200 letters, digits, _ or -")
+    .optional(),
   UPSTASH_REDIS_REST_URL: z.url().optional(),
   UPSTASH_REDIS_REST_TOKEN: optional,
   /** Records of a first page; later ones adapt to what pages measured. */

@@ -1,14 +1,22 @@
-/** A structured log: one JSON line per event; ids, counts and codes only, never a value of a row. */
+/** A structured log: one JSON line per event; ids, counts and codes only, never a value of a row. docs/metrics.md has the schema. */
 export interface Log {
   info(event: string, fields?: Record<string, unknown>): void;
   error(event: string, fields?: Record<string, unknown>): void;
   with(fields: Record<string, unknown>): Log;
 }
 
-/** @param write receives each finished line (the platform caps a line at 10,000 characters). */
+/** The platform caps a line at 10,000 characters. */
+const LONGEST = 9_900;
+/** Of a line that would be longer, what is kept of its fields, as text. Escaped once more, it may grow to twice its length. */
+const KEPT = 4_000;
+
+/** @param write receives each finished line, which is JSON however long its fields are. */
 export function createLog(write: (line: string) => void, context: Record<string, unknown> = {}): Log {
   const emit = (level: string, event: string, fields: Record<string, unknown> = {}) => {
-    write(JSON.stringify({ level, event, ...context, ...fields }).slice(0, 9_900));
+    const line = JSON.stringify(Object.assign({ level, event }, context, fields, { level, event }));
+    write(
+      line.length <= LONGEST ? line : JSON.stringify({ level, event, ...context, cut: JSON.stringify(fields).slice(0, KEPT) }),
+    );
   };
   return {
     info: (event, fields) => emit("info", event, fields),

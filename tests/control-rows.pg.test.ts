@@ -54,7 +54,7 @@ const HARMLESS: readonly (readonly [string, string])[] = [
   ],
   [
     "all that was noticed is deleted",
-    "delete from public.sync_alerts; delete from public.sync_warnings; delete from public.sync_audit; delete from public.sync_queue_counts; delete from public.sync_queue_looks; delete from public.sync_changed_causes; delete from public.sync_ticks",
+    "delete from public.sync_alerts; delete from public.sync_warnings; delete from public.sync_audit; delete from public.sync_queue_counts; delete from public.sync_queue_looks; delete from public.sync_changed_causes; delete from public.sync_ticks; delete from public.sync_totals",
   ],
   ["releases of tables are deleted", "delete from public.sync_released_entities"],
   [

@@ -32,6 +32,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   target: ["sql", "db", "entity"],
   queue: ["target", "db"],
   cache: ["target"],
+  metrics: ["target", "db"],
   operate: ["queue", "cache", "source", "target", "db", "entity"],
   contract: ["operate", "queue", "source", "target", "sql", "db", "entity"],
   plan: ["contract", "queue", "source", "target", "sql", "db", "entity"],
@@ -51,13 +52,13 @@ const LAYERS: readonly Layer[] = [
       new RegExp(`^functions/${name}/`),
       /^functions\/(deno-runtime|installation\.gen)\.ts$/,
       /^shared\/entity\/installation\.ts$/,
-      room("http", "tick", "plan", "contract", "page"),
+      room("http", "tick", "plan", "contract", "page", "metrics"),
       /^shared\/(context|runtime|errors|log|config)\.ts$/,
       // The state of an execution, and its end, is one query and one answer: a file around either would only pass it through.
       /^shared\/target\/(execution-state|ends)\.ts$/,
     ],
     packages: /^zod$/,
-    rule: "functions import http, tick, plan, contract and page, and never each other",
+    rule: "functions import http, tick, plan, contract, page and metrics, and never each other",
   })),
   {
     files: /^functions\/installation\.gen\.ts$/,

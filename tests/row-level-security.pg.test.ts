@@ -41,6 +41,7 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
   sync_audit: TEAM,
   sync_queue_counts: TEAM,
   sync_queue_looks: TEAM,
+  sync_totals: TEAM,
   sync_row_states: NOBODY,
   sync_join_rows: NOBODY,
   sync_planned_records: NOBODY,
@@ -109,7 +110,7 @@ const OF_BOTH = [
 ];
 /** What only the owner of the database calls, and nobody. */
 const OF_OWNER = [
-  ...["call_tick", "grant_released", "has_foreign_trigger", "judge_ticks", "may_hang_triggers", "own_tables", "pg_net_state"],
+  ...["call_tick", "grant_released", "has_foreign_trigger", "judge_ticks", "may_hang_triggers", "pg_net_state"],
   ...["read_secret", "read_tick_answers", "refused_tick", "release_entity", "tick_obstacle", "tick_request", "watch_tick"],
   "withdraw_entity",
   ...[
@@ -171,6 +172,7 @@ const WORKER: Readonly<Record<string, string>> = {
   sync_conflict_values: "siu",
   sync_queue_counts: "sid",
   sync_queue_looks: "siu",
+  sync_totals: "siu",
   sync_planned_records: "siud",
   sync_record_slots: "siu",
   sync_row_states: "siud",

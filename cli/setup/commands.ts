@@ -8,6 +8,7 @@ import { deployFunctions } from "./deploy-functions.ts";
 import { GO_LIVE } from "./go-live.ts";
 import { grantRights } from "./grant-rights.ts";
 import { lookAtEntities, lookAtInstallation, lookAtProject, lookAtSource, lookAtTarget } from "./look-around.ts";
+import { metricsToken } from "./metrics-token.ts";
 import { lookAtQueue } from "./queue-and-cache.ts";
 import { ROTATE_KEYS, ROTATE_SIGNING_KEYS } from "./rotate-keys.ts";
 import { fillVault, scheduler, scheduleTicks, tickJobs, TICK } from "./schedule-ticks.ts";
@@ -28,6 +29,7 @@ export const SETUP: readonly Step<Setup>[] = [
   workerLogin,
   grantRights,
   secretKey,
+  metricsToken,
   setSecrets,
   deployFunctions,
   fillVault,
@@ -67,7 +69,7 @@ export function addSetupCommands(program: Command, { terminal, options, print, e
     .option("--yes", "do it without asking")
     .option("--upgrade", "bring an installation to this release")
     .option("--go-live", "have an installation begin: schedule and job")
-    .option("--rotate-keys", "give an installation a new secret key and password, with no failed tick in between")
+    .option("--rotate-keys", "give an installation a new secret key, password and metrics token, with no failed tick in between")
     .option("--rotate-signing-keys", "roll the signing keys of the QStash account")
     .action(async (entities: string[], chosen: Chosen) => {
       const later = laterSteps(chosen);

@@ -4,6 +4,8 @@ import type { Environment } from "../settings.ts";
 import type { Setup } from "./context.ts";
 import { deploy, deployFunctions, teachFunctions } from "./deploy-functions.ts";
 import { nextTick } from "./go-live.ts";
+import { made, noteMade } from "./made.ts";
+import { newMetricsToken } from "./metrics-token.ts";
 import { signingKeys } from "./queue-and-cache.ts";
 import { scheduler, storeSecret, tickJobs, TICK, untilTicksHaveEnded, withoutTicks } from "./schedule-ticks.ts";
 import { deleteOurKeys, makeKey } from "./secret-key.ts";
@@ -58,6 +60,11 @@ export const ROTATE_KEYS: readonly Step<Setup>[] = [
   formerRun,
   once("new secret key", "make one, teach it to functions, scheduler and file, then delete the old one", rotateSecretKey),
   once("new password", "give isthmus_worker one, while no tick is called", rotatePassword),
+  once(
+    "new metrics token",
+    "make one, and teach it to functions and file; scrapers are refused until they have it",
+    rotateMetricsToken,
+  ),
 ];
 
 /** QStash's signing keys are its whole account's. Everybody who checks them takes the next one too, so rolling once shuts nobody out; rolling twice does. */
@@ -87,6 +94,16 @@ async function rotateSecretKey(setup: Setup): Promise<string> {
   }
   const deleted = await deleteOurKeys(setup, made.id);
   return `in use; ${deleted === 0 ? "the former was not made by setup: delete it on the dashboard" : `${deleted} deleted`}`;
+}
+
+async function rotateMetricsToken(setup: Setup): Promise<string> {
+  const METRICS_TOKEN = newMetricsToken();
+  // Into the file first: should the rest be broken off, the next run sets what the file has.
+  setup.keep({ METRICS_TOKEN });
+  if (!made(setup, "secrets").includes("METRICS_TOKEN") && !(await setup.api.secrets()).has("METRICS_TOKEN"))
+    noteMade(setup, "secrets", ["METRICS_TOKEN"]);
+  await teachFunctions(setup, { METRICS_TOKEN });
+  return "in use; give it to what scrapes";
 }
 
 async function rotatePassword(setup: Setup): Promise<string> {

@@ -12,6 +12,7 @@ import { list, plainText } from "../../shared/plan/request-values.ts";
 import { selectiveSync } from "../../shared/plan/selective-sync.ts";
 import { start } from "../../shared/plan/start.ts";
 import type { Installation } from "../../shared/entity/installation.ts";
+import { scrape, type Scrape } from "../../shared/metrics/scrape.ts";
 import type { Runtime } from "../../shared/runtime.ts";
 import { overduePages } from "../../shared/target/sending.ts";
 import { sendPages, SWEEP_LIMIT } from "../../shared/queue/send-pages.ts";
@@ -22,16 +23,19 @@ import { executionState, latestExecutions } from "../../shared/target/execution-
 
 const ADMISSION = {
   methods: ["GET", "POST"],
-  callers: ["machine", "user", "qstash"],
+  callers: ["machine", "user", "qstash", "metrics"],
   // The 10,000 ids that a request may name take a quarter of it; filters may name values as long as a sentence.
   largestBody: 1_048_576,
 } as const;
 
 /** What may stand behind the question mark. Another word is refused: POST ?dryRun would be a run. */
 const QUESTIONS: Readonly<Record<string, readonly string[]>> = {
-  GET: ["execution", "check", "inspect", "paused"],
+  GET: ["execution", "check", "inspect", "paused", "metrics"],
   POST: ["acknowledge", "cancel", "control"],
 };
+
+const NOT_METRICS = "Metrics are for METRICS_TOKEN, and for a secret key of the project.";
+const ONLY_METRICS = "METRICS_TOKEN reads metrics (GET ?metrics), and nothing else.";
 
 const acknowledgeRequest = z.strictObject({
   /** Target tables; without it: all. */
@@ -52,9 +56,10 @@ const controlRequest = z.strictObject({
 const cancelRequest = z.union([z.strictObject({ execution: z.uuid() }), z.strictObject({ all: z.literal(true) })]);
 
 /**
- * POST starts an execution on demand, cancels one (?cancel), pauses, resumes, cancels or retries a job, an execution, an entity or a chain (?control), or accepts what writes set off (?acknowledge); none is for reviewers. GET tells
- * the state of an execution (?execution=ID) or of the latest ones, or whether everything is in order (?check), or how changes of the source can be found (?inspect), or
- * what people have paused (?paused).
+ * POST starts an execution on demand, cancels one (?cancel), pauses, resumes, cancels or retries a job, an execution, an entity
+ * or a chain (?control), or accepts what writes set off (?acknowledge); none is for reviewers. GET tells the state of an execution
+ * (?execution=ID) or of the latest ones, or whether everything is in order (?check), or how changes of the source can be found
+ * (?inspect), or what people have paused (?paused), or metrics as OpenMetrics text (?metrics).
  */
 export function createHandler(runtime: Runtime, installation: Installation): (request: Request) => Promise<Response> {
   const context = once(() => createContext(runtime, installation));
@@ -62,6 +67,10 @@ export function createHandler(runtime: Runtime, installation: Installation): (re
     answer(runtime.log, async () => {
       const { caller, body } = await admit(request, () => context().config, "sync-trigger", ADMISSION);
       const asked = questionsOf(request);
+      const metrics = request.method === "GET" && asked.has("metrics");
+      if (metrics ? !["machine", "metrics"].includes(caller.kind) : caller.kind === "metrics")
+        throw new IsthmusError("FORBIDDEN", metrics ? NOT_METRICS : ONLY_METRICS);
+      if (metrics) return respondMetrics(await scrape(context().target));
       switch (request.method) {
         case "POST": {
           if (caller.kind === "user" && caller.role !== "operator") {
@@ -89,6 +98,10 @@ export function createHandler(runtime: Runtime, installation: Installation): (re
           throw new IsthmusError("METHOD_NOT_ALLOWED");
       }
     });
+}
+
+function respondMetrics({ contentType, text }: Scrape): Response {
+  return new Response(text, { headers: { "content-type": contentType, "cache-control": "no-store" } });
 }
 
 async function cancel({ target, log }: Context, asked: z.output<typeof cancelRequest>, caller: Caller): Promise<Cancelled[]> {

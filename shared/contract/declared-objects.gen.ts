@@ -33,6 +33,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/fan-out.sql",
   },
+  {
+    object: "function sync.add_to_totals(uuid,smallint,jsonb)",
+    digest: "f3c0a0d17d",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/totals.sql",
+  },
   { object: "function sync.address_of(text)", digest: "9e54ddb5b8", rights: [], file: "schemas/functions/deliver-alerts.sql" },
   {
     object: "function sync.adopt_as(uuid,uuid)",
@@ -1282,6 +1288,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/identities.sql",
   },
   {
+    object: "function sync.metrics()",
+    digest: "62031c804f",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/metrics.sql",
+  },
+  {
     object: "function sync.missing_keys(public.sync_chains,public.sync_entities,jsonb)",
     digest: "3f70c133b0",
     rights: ["isthmus_worker EXECUTE"],
@@ -1472,7 +1484,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sending.sql",
   },
-  { object: "function sync.own_tables()", digest: "4ad7014d8a", rights: [], file: "schemas/functions/released-entities.sql" },
+  {
+    object: "function sync.own_tables()",
+    digest: "d2042a9142",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/released-entities.sql",
+  },
   {
     object: "function sync.owned_columns(public.sync_entities)",
     digest: "3e35d2b1f0",
@@ -2145,7 +2162,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.sum_execution(uuid)",
-    digest: "a1d3fb2e22",
+    digest: "af492fda18",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -2307,6 +2324,18 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "9836a61c16",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/leave.sql",
+  },
+  {
+    object: "function sync.total_execution(uuid)",
+    digest: "7ac6a151b9",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/totals.sql",
+  },
+  {
+    object: "function sync.total_keys()",
+    digest: "a9fcfabc4c",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/totals.sql",
   },
   {
     object: "function sync.tries_spent()",
@@ -2750,6 +2779,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/tables/sources-and-entities.sql",
   },
   { object: "policy team_reads on public.sync_ticks", digest: "0a94564a10", rights: [], file: "schemas/tables/ticks.sql" },
+  { object: "policy team_reads on public.sync_totals", digest: "c9a1159350", rights: [], file: "schemas/tables/totals.sql" },
   { object: "policy team_reads on public.sync_warnings", digest: "4ca6d33ac0", rights: [], file: "schemas/tables/rules.sql" },
   {
     object: "policy team_reads on public.uuid_mappings_enhanced",
@@ -2935,6 +2965,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/tables/sources-and-entities.sql",
   },
   { object: "row level security of public.sync_ticks", digest: "1fc04da2d9", rights: [], file: "schemas/tables/ticks.sql" },
+  { object: "row level security of public.sync_totals", digest: "1fc04da2d9", rights: [], file: "schemas/tables/totals.sql" },
   { object: "row level security of public.sync_warnings", digest: "1fc04da2d9", rights: [], file: "schemas/tables/rules.sql" },
   {
     object: "row level security of public.uuid_mappings_enhanced",
@@ -3374,6 +3405,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
       "isthmus_worker UPDATE (idle)",
     ],
     file: "schemas/tables/ticks.sql",
+  },
+  {
+    object: "table public.sync_totals",
+    digest: "4b43b0aee3",
+    rights: ["authenticated SELECT", "isthmus_worker INSERT", "isthmus_worker SELECT", "isthmus_worker UPDATE"],
+    file: "schemas/tables/totals.sql",
   },
   {
     object: "table public.sync_warnings",

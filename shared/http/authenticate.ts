@@ -12,7 +12,7 @@ export interface Identified {
 
 /**
  * Who calls, by the headers alone. A secret key of the project in the apikey header, QStash's signature for this address, or a
- * signed-in user's token with isthmus_role in app_metadata. A publishable key proves nothing.
+ * signed-in user's token with isthmus_role in app_metadata; or METRICS_TOKEN. A publishable key proves nothing.
  * @throws IsthmusError UNAUTHENTICATED or FORBIDDEN.
  */
 export async function identify(headers: Headers, config: Config, functionName: string): Promise<Identified> {
@@ -29,6 +29,9 @@ export async function identify(headers: Headers, config: Config, functionName: s
     if (names[0]) return { caller: { kind: "machine", name: names[0][0] }, acceptBody: anyBody };
   }
   const token = /^Bearer (\S+)$/i.exec(headers.get("authorization") ?? "")?.[1];
+  // It has no point, and so is no user's token.
+  if (token !== undefined && config.METRICS_TOKEN !== undefined && equalSecrets(token, config.METRICS_TOKEN))
+    return { caller: { kind: "metrics" }, acceptBody: anyBody };
   if (token?.split(".").length === 3) {
     const { verifyUser } = await import("./verify-user.ts");
     return { caller: await verifyUser(token, config), acceptBody: anyBody };

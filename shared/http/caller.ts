@@ -2,6 +2,8 @@
 export type Caller =
   | { readonly kind: "machine"; readonly name: string }
   | { readonly kind: "qstash" }
+  /** METRICS_TOKEN: reads metrics, and nothing else. */
+  | { readonly kind: "metrics" }
   | { readonly kind: "user"; readonly id: string; readonly role: "operator" | "reviewer" };
 
 /** How the caller is written down: ids and names only. */
@@ -10,7 +12,8 @@ export function callerName(caller: Caller): string {
     case "machine":
       return `http:machine:${caller.name}`;
     case "qstash":
-      return "qstash";
+    case "metrics":
+      return caller.kind;
     case "user":
       return `http:user:${caller.id}`;
   }

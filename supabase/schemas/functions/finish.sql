@@ -35,6 +35,7 @@ comment on function sync.execution_metrics(uuid) is
 
 create function sync.sum_execution(p_execution uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
+  select sync.total_execution(p_execution);
   update public.sync_executions e
      set records_processed = coalesce(l.processed, 0), records_succeeded = coalesce(l.succeeded, 0),
          records_failed = coalesce(l.failed, 0), metrics = sync.execution_metrics(p_execution)

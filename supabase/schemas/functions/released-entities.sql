@@ -61,7 +61,7 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
     'sync_conflicts', 'sync_contract_checks', 'sync_entities', 'sync_entity_shapes', 'sync_executions', 'sync_identities', 'sync_jobs', 'sync_join_rows', 'sync_page_log',
     'sync_pending_keys', 'sync_planned_records', 'sync_queue_counts', 'sync_queue_looks', 'sync_record_slots',
     'sync_released_entities', 'sync_reports', 'sync_row_states', 'sync_rule_overrides', 'sync_side_effects', 'sync_sources',
-    'sync_ticks', 'sync_warnings', 'uuid_mappings_enhanced']
+    'sync_ticks', 'sync_totals', 'sync_warnings', 'uuid_mappings_enhanced']
 $$;
 comment on function sync.own_tables() is 'The tables of the sync itself, which no entity fills. An application''s own table may have any other name.';
 
@@ -144,3 +144,4 @@ comment on function sync.released_entity(smallint) is
 revoke all on function sync.may_hang_triggers(regclass), sync.own_tables(), sync.grant_released(text),
   sync.release_entity(text, text, text[], boolean), sync.withdraw_entity(text), sync.released_entity(smallint) from public;
 grant execute on function sync.released_entity(smallint) to isthmus_worker, isthmus_decisions;
+grant execute on function sync.own_tables() to isthmus_worker;

@@ -1,0 +1,21 @@
+import { randomBytes } from "node:crypto";
+import { present, type Setup } from "./context.ts";
+import type { Step } from "./step.ts";
+
+/** A token that reads metrics, and nothing else. */
+export const newMetricsToken = (): string => `ism_${randomBytes(32).toString("base64url")}`;
+
+/** What a scraper sends. It is made here, and set with the other secrets. */
+export const metricsToken: Step<Setup> = {
+  title: "metrics token",
+  look: ({ env }) =>
+    Promise.resolve(
+      present(env()["METRICS_TOKEN"]) === undefined
+        ? { state: "due", text: "make a token that reads metrics alone, and write it into the file as METRICS_TOKEN" }
+        : { state: "done", text: "METRICS_TOKEN of the file" },
+    ),
+  act({ keep }) {
+    keep({ METRICS_TOKEN: newMetricsToken() });
+    return Promise.resolve();
+  },
+};
