@@ -174,6 +174,27 @@ describe("a source that refuses", () => {
     ]);
   });
 
+  it("cannot be looked at, by a defect: no job begins behind that look, and each keeps why", async () => {
+    await using test = await loaded();
+    await test.target.admin`delete from public.sync_jobs`;
+    await test.target.admin`
+      insert into public.sync_jobs (name, schedule_type, cron_expression, next_execution_at, configuration)
+      values ('one', 'daily', '0 2 * * *', now() - interval '1 minute', '{}')`;
+    let looks = 0;
+    const { unsafe } = test.context.source;
+    const source = {
+      ...test.context.source,
+      unsafe: (...statement: Parameters<typeof unsafe>) => {
+        if (looks++ === 0) throw new TypeError("a defect of ours");
+        return unsafe(...statement);
+      },
+    };
+    expect(await tick({ ...test.context, source })).toMatchObject({ started: [] });
+    expect(looks).toBe(1);
+    const jobs = await test.target.admin`select last_error ->> 'code' as code from public.sync_jobs`;
+    expect([...jobs]).toEqual([{ code: "INTERNAL" }]);
+  });
+
   it("by saying nothing is asked once by a tick, however many jobs are due", async () => {
     await using test = await loaded();
     await using silent = await silentServer();

@@ -61,7 +61,16 @@ export async function tick(
   const begun = await part("begin", () => beginTick(context.target, call), null);
   // Before all that asks the source, since of one that says nothing each would wait as long as the first; and before what has waited for
   // it too long is ended: where it answers again, that goes on.
-  const refusal = await part("source", () => asSource(context, lookAtSource), null);
+  // A look that fails is no answer: nothing begins behind one, and what is due keeps its error as the reason.
+  const refusal = await guarded(
+    context,
+    "source",
+    () => asSource(context, lookAtSource),
+    (error) => {
+      failed.push(`source: ${describeError(error).code}`);
+      return describeError(error);
+    },
+  );
   const stopped = await part("ends", () => endWhatEnds(context), []);
   const resent = await part("sweep", () => sweep(context), 0);
   const started = await part("jobs", () => startDueJobs(context, refusal), []);
