@@ -101,6 +101,8 @@ export const executionList = z.object({
       startedAt: z.string(),
       completedAt: z.string().nullable(),
       recordsProcessed: count,
+      /** Older functions tell none. */
+      paused: z.boolean().default(false),
     }),
   ),
 });
@@ -116,6 +118,20 @@ export const begunExecution = z.object({
 });
 export const cancellation = z.object({
   cancelled: z.array(z.object({ execution: z.string(), status: z.string(), pagesAtWork: count })),
+});
+export const controlled = z.object({
+  controlled: z.object({
+    what: z.string(),
+    name: z.string(),
+    word: z.string(),
+    executions: z.array(z.string()),
+    waits: z.boolean(),
+    pagesAtWork: count,
+    sent: count,
+  }),
+});
+export const pausedList = z.object({
+  paused: z.array(z.object({ what: z.string(), name: z.string(), by: z.string(), since: z.string(), message: z.string() })),
 });
 const sideEffect = z.object({ table: z.string(), kind: z.string(), name: z.string(), does: z.string() });
 export const acknowledgement = z.object({ acknowledged: z.array(sideEffect) });

@@ -9,6 +9,7 @@ const failure = z.looseObject({ code: z.string(), message: z.string().optional()
 const job = z.object({
   name: z.string(),
   enabled: z.boolean(),
+  paused: z.boolean(),
   status: z.string(),
   attempts: z.number(),
   lastBegun: z.string().nullable(),
@@ -24,7 +25,7 @@ export async function readJobs(env: Environment): Promise<readonly Job[]> {
     query(
       target,
       "target",
-      `select name, enabled, status::text as status, attempts,
+      `select name, enabled, coalesce(control = 'pause', false) as paused, status::text as status, attempts,
               to_char(last_execution_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI"Z"') as "lastBegun",
               to_char(next_execution_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI"Z"') as next,
               last_error ->> 'execution' as execution,
@@ -41,7 +42,7 @@ export function showJobs(jobs: readonly Job[]): string {
   if (jobs.length === 0) return "There are no jobs.\n";
   const rows = jobs.map((one) => [
     one.name,
-    one.enabled ? one.status : "off",
+    one.paused ? "paused" : one.enabled ? one.status : "off",
     one.lastBegun ?? "-",
     one.next ?? "-",
     one.attempts,

@@ -9,7 +9,6 @@ import {
   acknowledgement,
   adoptionPreview,
   begunExecution,
-  cancellation,
   check,
   executionList,
   executionState,
@@ -20,6 +19,7 @@ import {
   type LeftOut,
 } from "./answers.ts";
 import { callFunction } from "./call-function.ts";
+import { addControlCommands } from "./control.ts";
 import { addInitCommand } from "./init.ts";
 import { anyFailed, readJobs, showJobs } from "./jobs.ts";
 import { onTarget } from "./on-target.ts";
@@ -186,21 +186,7 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
       show(watch === true ? await watchExecution(terminal, () => load(execution)) : await load(execution));
     });
 
-  program
-    .command("cancel")
-    .description("end an execution, or all that run: pages at work may commit, no other begins, nothing is rolled back")
-    .argument("[execution]")
-    .option("--all", "all that run")
-    .action(async (execution: string | undefined, { all }: { all?: boolean }) => {
-      if ((all === true) === (execution !== undefined)) {
-        throw new Problem("REQUEST_INVALID", "Name an execution, or give --all.", "npm run sync -- executions lists them.", {
-          exitCode: 2,
-        });
-      }
-      const answer = await callFunction(env(), "sync-trigger?cancel", all === true ? { all } : { execution });
-      const { cancelled } = parseAnswer(cancellation, answer);
-      print(cancelled, showCancelled(cancelled));
-    });
+  addControlCommands(program, { env, print });
 
   program
     .command("executions")
@@ -209,7 +195,7 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
       const executions = await listExecutions(env());
       const rows = executions.map((x) => [
         x.execution,
-        x.dryRun ? `${x.status} (plan)` : x.status,
+        `${x.status}${x.dryRun ? " (plan)" : ""}${x.paused ? " (paused)" : ""}`,
         x.recordsProcessed,
         x.startedAt,
         x.completedAt ?? "-",
@@ -350,16 +336,6 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
       print(answer, "sync-tick has taken the call and works on in the background.\n");
     });
   return program;
-}
-
-function showCancelled(cancelled: readonly { execution: string; pagesAtWork: number }[]): string {
-  if (cancelled.length === 0) return "Nothing was running.\n";
-  return cancelled
-    .map(({ execution, pagesAtWork }) => {
-      const work = pagesAtWork === 0 ? "" : ` ${pagesAtWork} pages are at work and may still commit.`;
-      return `Execution ${execution} is cancelled.${work} What was committed stays; the next execution goes on.\n`;
-    })
-    .join("");
 }
 
 const named = (entities: readonly string[]) => (entities.length > 0 ? { entities } : {});

@@ -65,16 +65,17 @@ create type public.mapping_sync_status as enum ('active', 'deleted');
 create type public.sync_conflict_state as enum ('waiting', 'open', 'resolved', 'superseded');
 create type public.sync_capture as enum ('full', 'xmin', 'modified', 'selection', 'digest', 'keys', 'joins', 'adopt', 'validate');
 create type public.sync_chain_state as enum ('blocked', 'open', 'done', 'failed', 'cancelled');
+create type public.sync_control as enum ('pause', 'resume', 'cancel', 'retry');
 
 -- PostgreSQL lets everybody make columns and functions of a new type. The worker has such columns in temporary tables, and
 -- the Data API sets the strategy of a conflict.
 revoke all on type public.sync_schedule_type, public.sync_job_status, public.sync_execution_status, public.conflict_type_enum,
   public.conflict_resolution_strategy, public.mapping_sync_status, public.sync_conflict_state, public.sync_capture,
-  public.sync_chain_state from public;
+  public.sync_chain_state, public.sync_control from public;
 grant usage on type public.sync_schedule_type, public.sync_job_status, public.sync_execution_status, public.conflict_type_enum,
   public.conflict_resolution_strategy, public.mapping_sync_status, public.sync_conflict_state, public.sync_capture,
-  public.sync_chain_state to isthmus_worker;
-grant usage on type public.conflict_resolution_strategy to authenticated;
+  public.sync_chain_state, public.sync_control to isthmus_worker;
+grant usage on type public.conflict_resolution_strategy, public.sync_control to authenticated;
 grant usage on schema sync to authenticated;
 
 -- supabase/schemas/functions/callers.sql
@@ -219,6 +220,9 @@ create table public.sync_entities (
   removed_at      timestamptz,
   updated_at      timestamptz not null default now(),
   rules           jsonb not null default '[]',
+  control         public.sync_control,
+  controlled_by   text,
+  controlled_at   timestamptz,
   unique (source_id, entity_type)
 );
 comment on table public.sync_entities is
@@ -243,12 +247,18 @@ comment on column public.sync_entities.mask_from is
 comment on column public.sync_entities.removed_at is
   'Since when no entity file of the deployed functions has it; null: one has. A day later what is open of it in the queue is closed.';
 
+comment on column public.sync_entities.control is 'pause: executions leave it out, and no page of it begins. Resume, cancel or retry are carried out, and it is empty again. docs/reference.md says which when.';
+comment on column public.sync_entities.controlled_by is 'Who gave the last word to control.';
+comment on column public.sync_entities.controlled_at is 'When that was.';
+
 alter table public.sync_entities enable row level security;
 create policy team_reads on public.sync_entities for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
+create policy operators_control on public.sync_entities for update to authenticated
+  using ((select sync.caller_role()) = 'operator') with check ((select sync.caller_role()) = 'operator');
 revoke all on public.sync_entities from anon, authenticated, service_role;
 revoke all on sequence public.sync_entities_id_seq from anon, authenticated, service_role;
-grant select on public.sync_entities to authenticated;
+grant select, update (control) on public.sync_entities to authenticated;
 grant select, insert, update on public.sync_entities to isthmus_worker;
 grant select on public.sync_entities to isthmus_decisions;
 comment on column public.sync_entities.rules is 'Its business rules, from the entity file: [{rule, severity, fields, remedy}].';
@@ -300,6 +310,9 @@ create table public.sync_jobs (
   waits_since       timestamptz,
   alarms            jsonb not null default '{}',
   taken_at          timestamptz,
+  control           public.sync_control,
+  controlled_by     text,
+  controlled_at     timestamptz,
   check (schedule_type = 'on_demand' or cron_expression is not null),
   constraint alarms_are_numbers check (jsonb_typeof(alarms) = 'object' and alarms - array['lag_minutes', 'window_minutes', 'band_factor', 'retries'] = '{}'
     and not alarms @? '$.* ? (!(@.type() == "number" && @ > 0 && @ <= 1000000))')
@@ -321,13 +334,19 @@ comment on column public.sync_jobs.alarms is
 comment on column public.sync_jobs.waits_since is 'Since when it is due and could not begin for a reason that passes.';
 comment on column public.sync_jobs.success_told_at is 'Of which success the heartbeat address was told.';
 
+comment on column public.sync_jobs.control is 'pause: it does not begin, and no page of its executions does. Resume, cancel or retry are carried out, and it is empty again. docs/reference.md says which when.';
+comment on column public.sync_jobs.controlled_by is 'Who gave the last word to control.';
+comment on column public.sync_jobs.controlled_at is 'When that was.';
+
 alter table public.sync_jobs enable row level security;
 create policy team_reads on public.sync_jobs for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
+create policy operators_control on public.sync_jobs for update to authenticated
+  using ((select sync.caller_role()) = 'operator') with check ((select sync.caller_role()) = 'operator');
 revoke all on public.sync_jobs from anon, authenticated, service_role;
-grant select on public.sync_jobs to authenticated;
+grant select, update (control) on public.sync_jobs to authenticated;
 grant select on public.sync_jobs to isthmus_worker;
-grant update (last_execution_at, next_execution_at, status, attempts, last_error, succeeded_at, waits_since, taken_at) on public.sync_jobs to isthmus_worker;
+grant update (last_execution_at, next_execution_at, status, attempts, last_error, succeeded_at, waits_since, taken_at, control, controlled_by) on public.sync_jobs to isthmus_worker;
 
 insert into public.sync_jobs (name, schedule_type, cron_expression, time_zone, configuration)
 values ('daily', 'daily', '0 2 * * *', 'UTC', '{"capture": "digest"}');
@@ -361,7 +380,10 @@ create table public.sync_executions (
   brake_records     integer not null default 100,
   brake_overwrite_share   numeric not null default 0.25,
   brake_overwrite_records integer not null default 1000,
-  cancelled_by      text
+  cancelled_by      text,
+  control           public.sync_control,
+  controlled_by     text,
+  controlled_at     timestamptz
 );
 comment on table public.sync_executions is 'One run. It is succeeded only when every record read is accounted for, no chain is open and no entity was left out (incomplete).';
 comment on column public.sync_executions.metrics is
@@ -385,6 +407,9 @@ comment on column public.sync_executions.selective is 'Reads records that a requ
 comment on column public.sync_executions.dry_run is 'A plan: tells what a run would do and why (sync_reports, kind plan), and writes nothing else.';
 comment on column public.sync_executions.status is 'Set it to cancelled to end an execution that runs: pages at work may commit, no other begins.';
 comment on column public.sync_executions.cancelled_by is 'Who ended it before its time.';
+comment on column public.sync_executions.control is 'pause: no page of it begins. Resume, cancel or retry are carried out, and it is empty again. docs/reference.md says which when.';
+comment on column public.sync_executions.controlled_by is 'Who gave the last word to control.';
+comment on column public.sync_executions.controlled_at is 'When that was.';
 create index sync_executions_job_id_idx on public.sync_executions (job_id, started_at);
 create index sync_executions_source_id_idx on public.sync_executions (source_id, started_at);
 -- Those like an execution that has come through (sync.usual_runs).
@@ -394,15 +419,16 @@ create index sync_executions_like_idx on public.sync_executions (source_id, trig
 create index sync_executions_ordinal_idx on public.sync_executions (ordinal);
 create index sync_executions_running_idx on public.sync_executions (started_at) where status = 'running';
 create index sync_executions_cancelled_idx on public.sync_executions (started_at) where status = 'cancelled' and metrics is null;
+create index sync_executions_control_idx on public.sync_executions (ordinal) where control is not null;
 
 alter table public.sync_executions enable row level security;
 create policy team_reads on public.sync_executions for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
-create policy operators_cancel on public.sync_executions for update to authenticated
-  using ((select sync.caller_role()) = 'operator') with check ((select sync.caller_role()) = 'operator' and status = 'cancelled');
+create policy operators_control on public.sync_executions for update to authenticated
+  using ((select sync.caller_role()) = 'operator') with check ((select sync.caller_role()) = 'operator');
 revoke all on public.sync_executions from anon, authenticated, service_role;
 revoke all on sequence public.sync_executions_ordinal_seq from anon, authenticated, service_role;
-grant select, update (status) on public.sync_executions to authenticated;
+grant select, update (status, control) on public.sync_executions to authenticated;
 grant select, insert, update on public.sync_executions to isthmus_worker;
 
 create table public.sync_chains (
@@ -448,6 +474,9 @@ create table public.sync_chains (
   landed       bigint not null default 0,
   landed_up_to bigint,
   refusal      jsonb,
+  control       public.sync_control,
+  controlled_by text,
+  controlled_at timestamptz,
   check ((capture = 'validate') = (entity_id is null)),
   check ((capture = 'joins') = (join_id is not null)),
   check ((capture = 'modified') = (until_at is not null)),
@@ -492,15 +521,21 @@ comment on column public.sync_chains.refusal is 'Why the queue did not accept th
 comment on column public.sync_chains.counts is 'What its pages have counted so far, added up as each is logged: see sync.counted. Brakes, reports and the state of an execution go by these; rows of sync_page_log that are deleted later change nothing.';
 comment on column public.sync_chains.landed is 'So many records of the entity at least had landed, as the brake has counted them for this chain, and up to which key (landed_up_to).';
 comment on column public.sync_chains.landed_up_to is 'How far the brake has counted; it goes on from here.';
+comment on column public.sync_chains.control is 'pause: no page of it begins. Resume, cancel or retry are carried out, and it is empty again. docs/reference.md says which when.';
+comment on column public.sync_chains.controlled_by is 'Who gave the last word to control.';
+comment on column public.sync_chains.controlled_at is 'When that was.';
 create index sync_chains_execution_id_idx on public.sync_chains (execution_id);
 create index sync_chains_entity_id_idx on public.sync_chains (entity_id);
 create index sync_chains_due_idx on public.sync_chains (due_at) where state = 'open';
+create index sync_chains_control_idx on public.sync_chains (execution_id) where control is not null;
 
 alter table public.sync_chains enable row level security;
 create policy team_reads on public.sync_chains for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
+create policy operators_control on public.sync_chains for update to authenticated
+  using ((select sync.caller_role()) = 'operator') with check ((select sync.caller_role()) = 'operator');
 revoke all on public.sync_chains from anon, authenticated, service_role;
-grant select on public.sync_chains to authenticated;
+grant select, update (control) on public.sync_chains to authenticated;
 grant select, insert, update on public.sync_chains to isthmus_worker;
 
 create table public.sync_page_log (
@@ -1568,9 +1603,9 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
       when p_code in ('CACHE_OUTDATED') then 'mapping'
       when p_code in ('CONTRACT_BROKEN', 'ENTITY_LEFT_OUT', 'KEY_BROKEN') then 'schema'
       when p_code in ('DEPLOYMENT_BEHIND', 'SCHEMA_AHEAD', 'SCHEMA_OUTDATED', 'TRIGGERS_OFF') then 'misfit'
-      when p_code in ('EXECUTION_ACTIVE', 'LEASE_LOST') then 'turn'
+      when p_code in ('ENTITY_PAUSED', 'EXECUTION_ACTIVE', 'LEASE_LOST') then 'turn'
       when p_code in ('BRAKE_APPLIED', 'CAPTURE_IMPOSSIBLE', 'CAPTURE_UNBACKED', 'CONFIG_INVALID', 'EXECUTION_CANCELLED', 'INSTALLATION_UNKNOWN', 'SIDE_EFFECTS_UNACKNOWLEDGED', 'SOURCE_UNKNOWN', 'TARGET_NOT_EMPTY', 'TARGET_UNKNOWN') then 'person'
-      when p_code in ('BODY_TOO_LARGE', 'DECISION_REFUSED', 'EXECUTION_CLOSED', 'FORBIDDEN', 'METHOD_NOT_ALLOWED', 'NOT_FOUND', 'REQUEST_INVALID', 'SELECTION_TOO_LARGE', 'UNAUTHENTICATED') then 'caller'
+      when p_code in ('BODY_TOO_LARGE', 'CONTROL_REFUSED', 'DECISION_REFUSED', 'EXECUTION_CLOSED', 'FORBIDDEN', 'METHOD_NOT_ALLOWED', 'NOT_FOUND', 'REQUEST_INVALID', 'SELECTION_TOO_LARGE', 'UNAUTHENTICATED') then 'caller'
       when p_code in ('CONTROL_TOTALS_DIFFER', 'EXECUTION_STALLED', 'PAGE_STALLED', 'PAGE_STANDS_STILL', 'SOURCE_CHANGED') then 'ended'
       when p_code in ('INTERNAL') then 'defect'
       when p_code in ('SOURCE_REFUSED', 'TARGET_REFUSED') then 'other'
@@ -1673,6 +1708,10 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'The events of the messages in the QStash console, and the calls and the log of sync-page.',
      'If QStash has not called: see its status, the plan''s limits and a paused queue. If it has: the function is killed before it begins, or writes into another database: compare TARGET_DB_URL. Pages are sent again by themselves.',
      'A page was run, or no chain waits so any more (sync.tell_unrun_pages).'),
+    ('paused_long', 'A person has paused a job, an execution, an entity or a chain, and not resumed it for ISTHMUS_PAUSED_HOURS. Nothing of it begins; nothing is lost.',
+     'control, controlled_by and controlled_at of its row. The message names it.',
+     'Ask who paused it. To go on: npm run sync -- resume, as the message says, or empty control of the row. What is not to go on: cancel, or enabled = false of a job.',
+     'It is resumed, or has ended (sync.tell_paused).'),
     ('queue_old', 'Records of an entity wait for a parent or a person for longer than ISTHMUS_QUEUE_AGE_HOURS.',
      'npm run sync -- queue, or sync_conflicts by first_seen_at.',
      'The remedy of each rule in the queue says what to do. Decide, or correct the source.',
@@ -2122,6 +2161,10 @@ create trigger refuse_undecided after insert on public.uuid_mappings_enhanced
 create function sync.guard_status() returns trigger
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
+  if old.status = 'failed' and new.status = 'running' and current_user = 'isthmus_worker' then
+    -- sync.retry_chains
+    return new;
+  end if;
   if old.status <> 'running' then
     raise exception 'execution % has ended already: it is %', old.id, old.status
       using errcode = 'IS031', hint = 'Nothing to do. npm run sync -- executions lists those that run.';
@@ -2143,7 +2186,7 @@ begin
 end
 $$;
 comment on function sync.guard_status() is
-  'An execution ends once: succeeded or failed when its chains are closed, cancelled whenever a person says so.';
+  'An execution ends once: succeeded or failed when its chains are closed, cancelled whenever a person says so. One that failed runs again when somebody has it retried.';
 create trigger guard_status before update of status on public.sync_executions
   for each row when (new.status is distinct from old.status) execute function sync.guard_status();
 
@@ -2152,7 +2195,7 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   -- Who has a page, when it is tried again, and how large it is. All else says what is read.
   v_theirs constant text[] := array['state', 'closed_at', 'due_at', 'lease', 'lease_until', 'delivery', 'attempt', 'page_size', 'slow_growth', 'sends', 'failures', 'crashes', 'refusals',
-                                    'unclaimed', 'waits_since', 'last_error', 'refusal', 'moved_at'];
+                                    'unclaimed', 'waits_since', 'last_error', 'refusal', 'moved_at', 'control', 'controlled_by', 'controlled_at'];
 begin
   -- What goes with its execution is deleted by a trigger of the foreign key.
   if pg_trigger_depth() > 1 or not exists (select from public.sync_executions where id = old.execution_id and status = 'running') then
@@ -2183,6 +2226,120 @@ create trigger note_forgotten after delete on public.sync_executions for each st
 
 revoke all on function sync.refuse_other_namespace(), sync.renew_job(), sync.note_progress(), sync.refuse_other_id(), sync.guard_states(),
   sync.refuse_undecided(), sync.guard_status(), sync.guard_chain(), sync.note_forgotten() from public;
+
+-- supabase/schemas/functions/control-words.sql
+
+-- Purpose: what a person says of a job, an execution, an entity or a chain: pause, resume, cancel, retry (the column control); and what waits because of that.
+-- Locks:   the row that is edited.
+
+create function sync.is_held(p_chain public.sync_chains) returns boolean
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select p_chain.control in ('pause', 'cancel') is true or exists (
+    select from public.sync_executions x
+      left join public.sync_jobs j on j.id = x.job_id left join public.sync_entities e on e.id = p_chain.entity_id
+     where x.id = p_chain.execution_id
+       and (x.control in ('pause', 'cancel') or j.control in ('pause', 'cancel') or e.control in ('pause', 'cancel')))
+$$;
+comment on function sync.is_held(public.sync_chains) is
+  'Whether a person has the chain wait: itself, its execution, job or entity is paused, or to be cancelled. No page of it is sent or begins.';
+
+create function sync.failed_chains(p_what text, p_row jsonb) returns setof public.sync_chains
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_execution public.sync_executions;
+begin
+  if p_what = 'entity' then
+    select * into v_execution from public.sync_executions x
+     where x.source_id = (p_row ->> 'source_id')::smallint and p_row ->> 'entity_type' = any (x.entities) and x.status in ('running', 'failed') and not x.dry_run
+     order by x.ordinal desc limit 1;
+  elsif p_what = 'job' then
+    select * into v_execution from public.sync_executions x where x.job_id = (p_row ->> 'id')::uuid order by x.started_at desc limit 1;
+  else
+    select * into v_execution from public.sync_executions x where x.id = coalesce(p_row ->> 'execution_id', p_row ->> 'id')::uuid;
+  end if;
+  -- What a later execution has looked at as a whole, that one goes on with. A plan has forgotten what it found.
+  if v_execution.status not in ('running', 'failed') or v_execution.dry_run or exists (
+    select from public.sync_executions l
+     where l.ordinal > v_execution.ordinal and l.source_id = v_execution.source_id and l.entities && v_execution.entities and not l.dry_run and not l.selective
+       and exists (select from public.sync_chains c where c.execution_id = l.id and c.capture = 'validate')) then
+    return;
+  end if;
+  return query
+    select * from public.sync_chains c
+     where c.execution_id = v_execution.id and c.state = 'failed'
+       and (p_what in ('job', 'execution') or c.id::text = p_row ->> 'id' or p_what = 'entity' and c.entity_id::text = p_row ->> 'id');
+end
+$$;
+comment on function sync.failed_chains(text, jsonb) is
+  'The failed chains with which a retry of this row (job, execution, entity or chain) goes on: of its latest execution, while no later one has looked at the same entities.';
+
+create function sync.why_not(p_what text, p_row jsonb, p_word public.sync_control) returns text
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_state text := coalesce(p_row ->> 'state', p_row ->> 'status');
+  v_ended boolean := p_what = 'execution' and v_state <> 'running' or p_what = 'chain' and v_state not in ('blocked', 'open');
+begin
+  if p_word = 'resume' then
+    return case when p_row ->> 'control' is distinct from 'pause' then 'is not paused' end;
+  elsif p_word = 'retry' and p_row ->> 'control' = 'pause' then
+    return 'is paused: resume it first';
+  elsif p_word in ('pause', 'cancel') and v_ended then
+    return 'has ended already: it is ' || v_state;
+  elsif p_word = 'cancel' and p_what in ('job', 'entity') and not exists (
+      select from public.sync_executions x
+       where x.status = 'running' and case p_what
+         when 'job' then x.job_id = (p_row ->> 'id')::uuid
+         else exists (select from public.sync_chains c where c.execution_id = x.id and c.entity_id::text = p_row ->> 'id' and c.state in ('blocked', 'open')) end) then
+    return 'has nothing at work';
+  elsif p_word = 'retry' and not exists (select from sync.failed_chains(p_what, p_row)) then
+    return case
+      when p_what = 'job' and v_state <> 'running' and (v_state in ('failed', 'incomplete') or p_row ->> 'last_error' is not null) then null
+      when p_what = 'job' then 'has not failed: it is ' || v_state
+      when p_what in ('execution', 'chain') and v_state <> 'failed' then 'has not failed: it is ' || v_state
+      else 'has no failed chain to go on with, or a later execution has gone on with its entities: start again' end;
+  end if;
+  return null;
+end
+$$;
+comment on function sync.why_not(text, jsonb, public.sync_control) is 'Why this word has no meaning for the row as it is now; null: it has.';
+
+create function sync.check_control() returns trigger
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_what text := tg_argv[0];
+  v_row  jsonb := to_jsonb(old);
+  v_why  text := sync.why_not(v_what, v_row, new.control);
+begin
+  if new.control is null and current_user = 'isthmus_worker' then
+    -- It is carried out.
+    return new;
+  end if;
+  if v_why is not null then
+    raise exception '% % %', v_what, coalesce(v_row ->> 'name', v_row ->> 'entity_type', v_row ->> 'id'), v_why
+      using errcode = 'IS032', hint = 'Nothing was changed. npm run sync -- status, or jobs, tells how it stands.';
+  end if;
+  if current_user <> 'isthmus_worker' then
+    new.controlled_by := sync.actor(null);
+  end if;
+  new.controlled_at := clock_timestamp();
+  new.control := nullif(new.control, 'resume');
+  return new;
+end
+$$;
+comment on function sync.check_control() is
+  'Takes a word about a job, an execution, an entity or a chain, and stamps who gave it; raises IS032 where it has no meaning now.';
+create trigger check_control before update of control on public.sync_jobs for each row
+  when (new.control is distinct from old.control) execute function sync.check_control('job');
+create trigger check_control before update of control on public.sync_executions for each row
+  when (new.control is distinct from old.control) execute function sync.check_control('execution');
+create trigger check_control before update of control on public.sync_entities for each row
+  when (new.control is distinct from old.control) execute function sync.check_control('entity');
+create trigger check_control before update of control on public.sync_chains for each row
+  when (new.control is distinct from old.control) execute function sync.check_control('chain');
+
+revoke all on function sync.is_held(public.sync_chains), sync.failed_chains(text, jsonb), sync.why_not(text, jsonb, public.sync_control), sync.check_control() from public;
+grant execute on function sync.is_held(public.sync_chains) to isthmus_worker;
+grant execute on function sync.failed_chains(text, jsonb), sync.why_not(text, jsonb, public.sync_control) to isthmus_worker, authenticated;
 
 -- supabase/schemas/functions/conflict-policy.sql
 
@@ -8630,7 +8787,7 @@ begin
      where execution_id = p_execution and state = 'blocked';
     perform sync.finish_execution(p_execution, 'failed',
       (select jsonb_agg(last_error) from public.sync_chains
-        where execution_id = p_execution and state = 'failed' and last_error is not null));
+        where execution_id = p_execution and state in ('failed', 'cancelled') and last_error is not null));
     return;
   end if;
   if not exists (select from public.sync_chains where execution_id = p_execution and capture = 'validate') then
@@ -8668,13 +8825,13 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_job    public.sync_jobs;
   v_waits  interval;
-  v_behind boolean := p_error ->> 'code' = 'EXECUTION_ACTIVE';
+  v_behind boolean := p_error ->> 'code' in ('EXECUTION_ACTIVE', 'ENTITY_PAUSED');
 begin
   -- Behind another execution nothing is wrong: what is wrong after it, or was before, waits by itself.
   update public.sync_jobs j
      set attempts = case when k.another or k.defect then 1 else j.attempts + 1 end, last_error = p_error, next_execution_at = p_at,
          waits_since = case when k.another then clock_timestamp() else coalesce(j.waits_since, clock_timestamp()) end, taken_at = null
-    from (select id, (last_error ->> 'code' = 'EXECUTION_ACTIVE') <> v_behind as another,
+    from (select id, (last_error ->> 'code' in ('EXECUTION_ACTIVE', 'ENTITY_PAUSED')) <> v_behind as another,
                  p_error ->> 'code' = 'INTERNAL' and last_error ->> 'code' is distinct from 'INTERNAL' as defect from public.sync_jobs where id = p_job) k
    where j.id = k.id returning j.* into v_job;
   v_waits := clock_timestamp() - v_job.waits_since;
@@ -8836,17 +8993,26 @@ end
 $$;
 comment on function sync.end_stuck(uuid) is 'Ends an execution of which nothing can begin any more.';
 
+create function sync.last_moved(p_execution public.sync_executions) returns timestamptz
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- What a person has let go on has had no time to move.
+  select greatest(p_execution.started_at, p_execution.controlled_at, max(c.moved_at), max(c.controlled_at), max(e.controlled_at),
+           (select j.controlled_at from public.sync_jobs j where j.id = p_execution.job_id))
+    from public.sync_chains c left join public.sync_entities e on e.id = c.entity_id where c.execution_id = p_execution.id
+$$;
+comment on function sync.last_moved(public.sync_executions) is 'When something of the execution moved last, or a person last said of it to pause or go on.';
+
 create function sync.stop_stalled(p_tries integer, p_minutes integer) returns setof uuid
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_execution public.sync_executions;
   v_moved_at  timestamptz;
-  v_latest    timestamptz := (select max(c.moved_at) from public.sync_executions x join public.sync_chains c on c.execution_id = x.id where x.status = 'running');
+  v_latest    timestamptz := (select max(sync.last_moved(x)) from public.sync_executions x where x.status = 'running');
   v_stopped   public.sync_chains;
   v_any       boolean;
 begin
   for v_execution in select * from public.sync_executions where status = 'running' order by started_at loop
-    select greatest(v_execution.started_at, max(moved_at)) into v_moved_at from public.sync_chains where execution_id = v_execution.id;
+    v_moved_at := sync.last_moved(v_execution);
     v_any := false;
     for v_stopped in
       with stalled as (
@@ -8864,7 +9030,7 @@ begin
                   or (select s.refused_since from public.sync_sources s where s.id = v_execution.source_id) <= clock_timestamp() - make_interval(mins => p_minutes))
              then 'minutes' end as why) w
          where c.execution_id = v_execution.id and c.state = 'open' and (c.lease_until is null or c.lease_until <= clock_timestamp())
-           and w.why is not null
+           and w.why is not null and not sync.is_held(c)
          order by c.id for update of c skip locked
       )
       update public.sync_chains c
@@ -8929,11 +9095,195 @@ $$;
 comment on function sync.advance_running(smallint) is 'Opens the chains of running executions whose turn has come; they are due at once, so the sweep sends them.';
 
 revoke all on function sync.cancel_chain(public.sync_chains), sync.settle_cancelled(), sync.cancel_executions(uuid, text),
-  sync.stalled_error(public.sync_chains, text, integer), sync.stop_stalled(integer, integer), sync.end_stuck(uuid),
+  sync.stalled_error(public.sync_chains, text, integer), sync.last_moved(public.sync_executions), sync.stop_stalled(integer, integer), sync.end_stuck(uuid),
   sync.advance_running(smallint) from public;
 grant execute on function sync.cancel_chain(public.sync_chains), sync.settle_cancelled(), sync.cancel_executions(uuid, text),
-  sync.stalled_error(public.sync_chains, text, integer), sync.stop_stalled(integer, integer), sync.end_stuck(uuid),
+  sync.stalled_error(public.sync_chains, text, integer), sync.last_moved(public.sync_executions), sync.stop_stalled(integer, integer), sync.end_stuck(uuid),
   sync.advance_running(smallint) to isthmus_worker;
+
+-- supabase/schemas/functions/control.sql
+
+-- Purpose: carry out what a person says of a job, an execution, an entity or a chain, and tell what is paused.
+-- Locks:   the source's row, so that a retry and a start see each other; the execution's row; its chains.
+
+create function sync.retry_chains(p_execution uuid, p_chains uuid[]) returns boolean
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_execution public.sync_executions;
+begin
+  perform from public.sync_sources s join public.sync_executions x on x.source_id = s.id where x.id = p_execution for no key update of s;
+  select * into v_execution from public.sync_executions where id = p_execution for no key update;
+  if v_execution.status = 'failed' then
+    if exists (select from public.sync_executions o
+                where o.source_id = v_execution.source_id and o.status = 'running' and o.entities && v_execution.entities
+                  and (not (o.selective or v_execution.selective) or exists (select from public.sync_chains c where c.execution_id = o.id and c.capture = 'adopt'))) then
+      return false;
+    end if;
+    update public.sync_executions set status = 'running', completed_at = null, errors = null, metrics = null, controlled_at = clock_timestamp() where id = p_execution;
+    update public.sync_jobs set status = 'running', attempts = 0, last_error = null, waits_since = null where id = v_execution.job_id;
+  end if;
+  -- What was not begun because of a failed one has its turn again; of what still has failed, the children are cancelled anew. The sweep sends
+  -- them: the queue would swallow the first message of a page that it has had.
+  update public.sync_chains
+     set state = 'blocked', closed_at = null, due_at = null, lease_until = null, failures = 0, unclaimed = 0, refusals = 0, refusal = null, waits_since = null,
+         last_error = null, control = null
+   where execution_id = p_execution and (id = any (p_chains) or state = 'cancelled');
+  perform sync.advance_execution(p_execution);
+  return true;
+end
+$$;
+comment on function sync.retry_chains(uuid, uuid[]) is
+  'Opens failed chains where they stood, with those that were cancelled because of them, and their execution with them. False: another execution of these entities runs.';
+
+create function sync.cancel_held() returns setof uuid
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_execution uuid;
+begin
+  update public.sync_executions x set status = 'cancelled', cancelled_by = coalesce(case when x.control = 'cancel' then x.controlled_by end, j.controlled_by), control = null
+    from public.sync_executions o left join public.sync_jobs j on j.id = o.job_id
+   where o.id = x.id and x.status = 'running' and 'cancel' in (x.control, j.control);
+  update public.sync_jobs set control = null where control = 'cancel';
+  for v_execution in
+    select distinct c.execution_id from public.sync_executions x join public.sync_chains c on c.execution_id = x.id left join public.sync_entities e on e.id = c.entity_id
+     where x.status = 'running' and c.state in ('blocked', 'open') and 'cancel' in (c.control, e.control)
+  loop
+    -- A page at work may commit within its lease.
+    with free as (
+      select c.id, coalesce(case when c.control = 'cancel' then c.controlled_by end, e.controlled_by) as by, e.entity_type as entity
+        from public.sync_chains c left join public.sync_entities e on e.id = c.entity_id
+       where c.execution_id = v_execution and c.state in ('blocked', 'open') and 'cancel' in (c.control, e.control)
+         and (c.lease_until is null or c.lease_until <= clock_timestamp())
+       order by c.id for update of c skip locked
+    )
+    update public.sync_chains c
+       set state = 'cancelled', closed_at = now(), due_at = null, lease_until = null, control = null,
+           last_error = jsonb_build_object('code', 'EXECUTION_CANCELLED', 'entity', f.entity, 'message', 'Its pages were cancelled by ' || f.by || '.')
+      from free f where f.id = c.id;
+    if found then
+      perform sync.advance_execution(v_execution);
+      return next v_execution;
+    end if;
+  end loop;
+  update public.sync_entities e set control = null
+   where e.control = 'cancel' and not exists (
+     select from public.sync_executions x join public.sync_chains c on c.execution_id = x.id
+      where x.status = 'running' and c.entity_id = e.id and c.state in ('blocked', 'open'));
+end
+$$;
+comment on function sync.cancel_held() is 'Ends what a person has cancelled: executions, and the chains of entities, where no page is at work.';
+
+create function sync.apply_controls() returns setof uuid
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_word   record;
+  v_chains uuid[];
+  v_where  uuid;
+  v_done   boolean;
+begin
+  return query select * from sync.cancel_held();
+  for v_word in
+    select 'job' as what, to_jsonb(j) as "row" from public.sync_jobs j where j.control = 'retry'
+    union all select 'execution', to_jsonb(x) from public.sync_executions x where x.control = 'retry'
+    union all select 'entity', to_jsonb(e) from public.sync_entities e where e.control = 'retry'
+    union all select 'chain', to_jsonb(c) from public.sync_chains c where c.control = 'retry'
+  loop
+    select array_agg(f.id), (array_agg(f.execution_id))[1] into v_chains, v_where from sync.failed_chains(v_word.what, v_word."row") f;
+    -- Without a failed chain somebody else has gone on with it. Behind another execution it waits until that has ended.
+    v_done := v_where is null or sync.retry_chains(v_where, v_chains);
+    continue when not v_done;
+    if v_where is not null then
+      return next v_where;
+    elsif v_word.what = 'job' then
+      update public.sync_jobs set status = case when status = 'running' then status else 'pending' end, attempts = 0, last_error = null, waits_since = null,
+             next_execution_at = clock_timestamp()
+       where id = (v_word."row" ->> 'id')::uuid;
+    end if;
+    update public.sync_jobs set control = null where v_word.what = 'job' and id = (case when v_word.what = 'job' then v_word."row" ->> 'id' end)::uuid;
+    update public.sync_executions set control = null where v_word.what = 'execution' and id = (case when v_word.what = 'execution' then v_word."row" ->> 'id' end)::uuid;
+    update public.sync_entities set control = null where v_word.what = 'entity' and id = (case when v_word.what = 'entity' then v_word."row" ->> 'id' end)::smallint;
+    update public.sync_chains set control = null where v_word.what = 'chain' and id = (case when v_word.what = 'chain' then v_word."row" ->> 'id' end)::uuid;
+  end loop;
+  -- What has ended otherwise waits for nothing.
+  update public.sync_executions set control = null where control in ('pause', 'cancel') and status <> 'running';
+  update public.sync_chains set control = null where control in ('pause', 'cancel') and state not in ('blocked', 'open');
+  perform sync.settle_cancelled();
+end
+$$;
+comment on function sync.apply_controls() is
+  'Carries out what people have said in control: every tick, and at once where it was said over HTTP. Returns the executions that go on or lost chains.';
+
+create function sync.paused() returns table (what text, name text, source_id smallint, execution_id uuid, entity_id smallint, job_id uuid, by text, since timestamptz, message text)
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  select p.*, format('The %s %s is paused by %s since %s. To go on: npm run sync -- resume %s %s', p.what, p.name, p.by,
+           to_char(p.since at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'), p.what, quote_ident(p.name))
+    from (select 'job', j.name::text, null::smallint, null::uuid, null::smallint, j.id, j.controlled_by, j.controlled_at from public.sync_jobs j where j.control = 'pause'
+          union all select 'execution', x.id::text, x.source_id, x.id, null, x.job_id, x.controlled_by, x.controlled_at
+                      from public.sync_executions x where x.control = 'pause' and x.status = 'running'
+          union all select 'entity', e.entity_type, e.source_id, null, e.id, null, e.controlled_by, e.controlled_at from public.sync_entities e where e.control = 'pause'
+          union all select 'chain', c.id::text, x.source_id, x.id, c.entity_id, x.job_id, c.controlled_by, c.controlled_at
+                      from public.sync_chains c join public.sync_executions x on x.id = c.execution_id
+                     where c.control = 'pause' and c.state in ('blocked', 'open') and x.status = 'running') p (what, name, source_id, execution_id, entity_id, job_id, by, since)
+$$;
+comment on function sync.paused() is 'What people have paused, since when, and how it goes on.';
+
+create function sync.tell_paused(p_source_id smallint, p_hours integer) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_paused record;
+  v_kept   text[] := '{}';
+begin
+  for v_paused in
+    select * from sync.paused() p where coalesce(p.source_id, p_source_id) = p_source_id and p.since <= clock_timestamp() - make_interval(hours => p_hours)
+  loop
+    perform sync.put_alert('paused_long', 'warning', p_source_id, v_paused.entity_id, v_paused.execution_id, v_paused.job_id, sync.subject_of(v_paused.what, v_paused.name),
+      v_paused.message, jsonb_build_object('what', v_paused.what, 'since', v_paused.since));
+    v_kept := v_kept || sync.subject_of(v_paused.what, v_paused.name);
+  end loop;
+  perform sync.close_alerts(array(
+    select a.id from public.sync_alerts a where a.kind = 'paused_long' and a.source_id = p_source_id and a.closed_at is null and a.subject <> all (v_kept)));
+end
+$$;
+comment on function sync.tell_paused(smallint, integer) is 'Opens the alert paused_long of what people have paused for so many hours, and closes that of what goes on.';
+
+create function sync.control(p_source_id smallint, p_what text, p_name text, p_word public.sync_control, p_by text) returns jsonb
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  v_job       uuid := (select id from public.sync_jobs where p_what = 'job' and name = p_name);
+  v_entity    smallint := (select id from public.sync_entities where p_what = 'entity' and source_id = p_source_id and entity_type = p_name);
+  v_execution uuid := (select id from public.sync_executions where id = case when p_what = 'execution' then p_name::uuid end);
+  v_chain     uuid := (select id from public.sync_chains where id = case when p_what = 'chain' then p_name::uuid end);
+  v_touched   uuid[];
+begin
+  if coalesce(v_job, v_execution, v_chain) is null and v_entity is null then
+    return null;
+  end if;
+  update public.sync_jobs set control = p_word, controlled_by = p_by where id = v_job and control is distinct from p_word;
+  update public.sync_executions set control = p_word, controlled_by = p_by where id = v_execution and control is distinct from p_word;
+  update public.sync_entities set control = p_word, controlled_by = p_by where id = v_entity and control is distinct from p_word;
+  update public.sync_chains set control = p_word, controlled_by = p_by where id = v_chain and control is distinct from p_word;
+  -- What goes on is due at once.
+  update public.sync_chains c set due_at = clock_timestamp()
+    from public.sync_executions x
+   where p_word = 'resume' and x.id = c.execution_id and x.status = 'running' and (x.job_id = v_job or x.id = v_execution or c.entity_id = v_entity or c.id = v_chain)
+     and c.state = 'open' and (c.lease_until is null or c.lease_until <= clock_timestamp());
+  v_touched := array(select sync.apply_controls());
+  return jsonb_build_object('what', p_what, 'name', p_name, 'word', p_word, 'executions', to_jsonb(v_touched),
+    'waits', p_word in ('cancel', 'retry') and (
+       exists (select from public.sync_jobs where id = v_job and control = p_word) or exists (select from public.sync_executions where id = v_execution and control = p_word)
+       or exists (select from public.sync_entities where id = v_entity and control = p_word) or exists (select from public.sync_chains where id = v_chain and control = p_word)),
+    'pagesAtWork', (select count(*) from public.sync_executions x join public.sync_chains c on c.execution_id = x.id
+                     where (x.job_id = v_job or x.id = v_execution or c.entity_id = v_entity or c.id = v_chain) and c.state = 'open' and c.lease_until > clock_timestamp()
+                       and (x.status = 'running' or x.metrics is null)));
+end
+$$;
+comment on function sync.control(smallint, text, text, public.sync_control, text) is
+  'Gives a word to a job (by name), an execution, an entity (by name) or a chain, and carries it out. Null: there is no such thing. Raises IS032 where the word has no meaning now. waits: something is in its way still, and a tick carries it out.';
+
+revoke all on function sync.retry_chains(uuid, uuid[]), sync.cancel_held(), sync.apply_controls(), sync.paused(), sync.tell_paused(smallint, integer),
+  sync.control(smallint, text, text, public.sync_control, text) from public;
+grant execute on function sync.retry_chains(uuid, uuid[]), sync.cancel_held(), sync.apply_controls(), sync.paused(), sync.tell_paused(smallint, integer),
+  sync.control(smallint, text, text, public.sync_control, text) to isthmus_worker;
 
 -- supabase/schemas/functions/chains.sql
 
@@ -9173,7 +9523,7 @@ begin
     select c.entity_id, e.entity_type, c.capture::text as capture, count(*) filter (where c.tries >= r.told) as chains, max(c.tries) as tries,
            bool_or(c.tries >= r.told) as is_told, (array_agg(c.page order by c.tries desc, c.id))[1] as page,
            (array_agg(c.execution_id order by c.tries desc, c.id))[1] as execution, (array_agg(c.last_error order by c.tries desc, c.id))[1] as error
-      from (select o.*, o.failures + coalesce(o.lease_until <= clock_timestamp(), false)::integer as tries from public.sync_chains o where o.state = 'open') c
+      from (select o.*, o.failures + coalesce(o.lease_until <= clock_timestamp(), false)::integer as tries from public.sync_chains o where o.state = 'open' and not sync.is_held(o)) c
       join public.sync_executions x on x.id = c.execution_id
       left join public.sync_entities e on e.id = c.entity_id
       left join public.sync_jobs j on j.id = x.job_id
@@ -9242,6 +9592,11 @@ begin
   if sync.cancel_chain(v_chain) then
     return jsonb_build_object('outcome', 'closed');
   end if;
+  -- Due at once when it goes on.
+  if sync.is_held(v_chain) then
+    update public.sync_chains set due_at = v_now, lease_until = null, unclaimed = 0, refusals = 0, refusal = null, waits_since = null where id = p_chain;
+    return jsonb_build_object('outcome', 'paused');
+  end if;
   perform sync.check_parties(x, p_parties) from public.sync_executions x where x.id = v_chain.execution_id;
   -- The sweep sends it again when the source answers. An adoption does not ask the source.
   if v_chain.capture <> 'adopt' and (select sync.refuses(x.source_id) from public.sync_executions x where x.id = v_chain.execution_id) is not null then
@@ -9296,7 +9651,7 @@ begin
 end
 $$;
 comment on function sync.claim_page(uuid, integer, integer, jsonb, text, integer) is
-  'Claims the next page of a chain. outcome: claimed, or closed, stale, leased, source_refuses: nothing to do for this message.';
+  'Claims the next page of a chain. outcome: claimed, or closed, stale, leased, paused, source_refuses: nothing to do for this message.';
 
 create function sync.unreferenced_parents(p_entity public.sync_entities) returns table (slot text, parent text)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10211,7 +10566,7 @@ create function sync.overdue_chains(p_limit integer) returns setof jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id, 'sends', c.sends + 1)
     from public.sync_chains c
-   where c.state = 'open' and c.due_at <= clock_timestamp()
+   where c.state = 'open' and c.due_at <= clock_timestamp() and not sync.is_held(c)
      -- Pages of a source that refuses wait until it answers.
      and (c.capture = 'adopt' or not exists (select from public.sync_executions x join public.sync_sources s on s.id = x.source_id
                                               where x.id = c.execution_id and s.refused_since is not null))
@@ -10257,7 +10612,7 @@ begin
   select jsonb_build_object('chains', count(*), 'since', min(c.waits_since), 'error', (array_agg(c.refusal order by c.refusals desc))[1])
     into v_told
     from public.sync_chains c join public.sync_executions e on e.id = c.execution_id
-   where c.state = 'open' and c.refusals > 0 and e.source_id = p_source_id
+   where c.state = 'open' and c.refusals > 0 and e.source_id = p_source_id and not sync.is_held(c)
   having bool_or(c.refusals > 1 or c.refusal ->> 'code' = 'QUEUE_REFUSED');
   if v_told is null then
     perform sync.close_alert('queue_refused', p_source_id);
@@ -10278,7 +10633,7 @@ create function sync.unclaimed_chains(p_source_id smallint) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select jsonb_build_object('chains', count(*), 'since', min(c.waits_since))
     from public.sync_chains c join public.sync_executions e on e.id = c.execution_id
-   where c.state = 'open' and c.unclaimed > 1 and e.source_id = p_source_id
+   where c.state = 'open' and c.unclaimed > 1 and e.source_id = p_source_id and not sync.is_held(c)
   having count(*) > 0
 $$;
 comment on function sync.unclaimed_chains(smallint) is
@@ -10293,7 +10648,7 @@ begin
   select jsonb_build_object('chains', count(*), 'since', min(c.waits_since), 'entities', jsonb_agg(distinct n.entity_type))
     into v_told
     from public.sync_chains c join public.sync_executions e on e.id = c.execution_id join public.sync_entities n on n.id = c.entity_id
-   where c.state = 'open' and c.unclaimed > 1 and c.refusals = 0 and c.waits_since <= clock_timestamp() - c_patience and e.source_id = p_source_id
+   where c.state = 'open' and c.unclaimed > 1 and c.refusals = 0 and c.waits_since <= clock_timestamp() - c_patience and e.source_id = p_source_id and not sync.is_held(c)
   having count(*) > 0;
   -- A queue that is slow brings one page or another meanwhile; from one that brings none, each has been sent more than once by then.
   if v_told is not null and (
@@ -12051,12 +12406,14 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
         'alarms', j.alarms, 'worked', j.succeeded_at is not null) order by j.name), '[]') from public.sync_jobs j),
     'entities', (select coalesce(jsonb_agg(jsonb_build_object('entity', k.entity_type, 'since', coalesce(x.started_at, k.updated_at)) order by k.entity_type), '[]')
                    from public.sync_checkpoints k left join public.sync_executions x on x.id = k.execution_id where k.source_id = p_source_id),
-    'running', (select coalesce(jsonb_agg(jsonb_build_object('execution', x.id, 'job', j.name, 'alarms', j.alarms, 'since', x.started_at, 'usualSeconds', (
+    'running', (select coalesce(jsonb_agg(jsonb_build_object('execution', x.id, 'job', j.name, 'alarms', j.alarms, 'since', greatest(x.started_at, x.controlled_at, j.controlled_at), 'usualSeconds', (
                     -- What the latest like it took, of which half took less.
                     select percentile_cont(0.5) within group (order by extract(epoch from l.completed_at - l.started_at))
                       from (select o.started_at, o.completed_at from public.sync_executions o
                              where o.job_id = j.id and o.status = 'succeeded' order by o.started_at desc limit 14) l)) order by x.started_at), '[]')
-                  from public.sync_executions x join public.sync_jobs j on j.id = x.job_id where x.source_id = p_source_id and x.status = 'running'))
+                  from public.sync_executions x join public.sync_jobs j on j.id = x.job_id where x.source_id = p_source_id and x.status = 'running'
+                   -- How long a person has it wait is told by itself.
+                   and x.control is null and j.control is null))
 $$;
 comment on function sync.work_at(smallint) is
   'What shared/tick/watch-work.ts judges: the jobs, since when each entity is known to be in step (when the execution began that read it last), and the executions of jobs that run, with what they usually take.';

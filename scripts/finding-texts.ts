@@ -146,6 +146,10 @@ export const FINDING_TEXTS: Readonly<Record<FindingCode, readonly [meaning: stri
     "What a write to the table sets off has not been acknowledged.",
     "Switch it off for the first load, or accept it: npm run sync -- acknowledge, or acknowledged_at in sync_side_effects.",
   ],
+  entity_paused: [
+    "A person has paused the entity. It is left out of executions until somebody resumes it.",
+    "npm run sync -- resume entity NAME, or empty control of its row in sync_entities.",
+  ],
   source_key_not_indexed: [
     "The key of a source table has no index that leads with it.",
     "Create the index that npm run sync -- setup-source prints.",

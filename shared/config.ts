@@ -89,6 +89,7 @@ const schema = z.object({
   /** A transaction of the source that has been open for longer is told of. */
   ISTHMUS_HORIZON_MINUTES: integer(15, 1),
   ISTHMUS_QUEUE_AGE_HOURS: integer(72, 1),
+  ISTHMUS_PAUSED_HOURS: integer(24, 1),
   /** Life of a cached mapping (uuid_mappings_ttl of the original design). */
   ISTHMUS_CACHE_TTL_SECONDS: integer(3_600),
   /** Connections of one isolate to each database, and pages that it runs at a time. */

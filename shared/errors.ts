@@ -53,6 +53,16 @@ export const ERRORS = {
     meaning: "The execution has ended already: it cannot be cancelled, nor set to anything else.",
     remedy: "Nothing to do. npm run sync -- executions lists those that run.",
   },
+  CONTROL_REFUSED: {
+    status: 409,
+    meaning: "Pause, resume, cancel or retry has no meaning for the job, execution, entity or chain as it is now.",
+    remedy: "Nothing was changed. The message says how it stands; npm run sync -- status, or jobs, tells more.",
+  },
+  ENTITY_PAUSED: {
+    status: 409,
+    meaning: "A person has paused all entities that were asked for.",
+    remedy: "Resume them: npm run sync -- resume entity NAME. A job that waits for it begins by itself then.",
+  },
   EXECUTION_CANCELLED: {
     status: 409,
     meaning: "A person has cancelled the execution.",

@@ -93,6 +93,8 @@ export const CODES: Readonly<Record<ErrorCode, Category>> = {
   METHOD_NOT_ALLOWED: "caller",
   EXECUTION_ACTIVE: "turn",
   EXECUTION_CLOSED: "caller",
+  CONTROL_REFUSED: "caller",
+  ENTITY_PAUSED: "turn",
   EXECUTION_CANCELLED: "person",
   PAGE_STALLED: "ended",
   EXECUTION_STALLED: "ended",

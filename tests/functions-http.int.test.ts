@@ -215,6 +215,72 @@ describe("the functions over HTTP", () => {
       await test.finish((await test.start({ entities: ["offices"] })).execution);
     });
 
+    it("pauses and resumes a job, an execution, an entity or a chain for an operator or a machine, and refuses all others", async () => {
+      const give = (headers: Record<string, string>, word: string, kind: string, name: string) =>
+        request("sync-trigger?control", { method: "POST", headers, body: JSON.stringify({ word, what: { kind, name } }) });
+      const team = (role?: string) => bearer(test.platform.userToken(role === undefined ? {} : { isthmus_role: role }));
+      await nothingRuns();
+      const { execution: ended } = await test.start({ entities: ["offices"] });
+      await test.finish(ended);
+      const [chain] = await test.target<
+        { id: string }[]
+      >`select id from public.sync_chains where execution_id = ${ended} limit 1`;
+      const things = [
+        ["job", "daily"],
+        ["execution", ended],
+        ["entity", "offices"],
+        ["chain", chain?.id ?? ""],
+      ] as const;
+      for (const [kind, name] of things) {
+        for (const word of ["pause", "resume", "cancel", "retry"]) {
+          expect(await refusal(await give(team("reviewer"), word, kind, name))).toMatchObject({ status: 403, code: "FORBIDDEN" });
+          expect(await refusal(await give(team(), word, kind, name))).toMatchObject({ status: 403, code: "FORBIDDEN" });
+          expect(await refusal(await give({ apikey: "wrong" }, word, kind, name))).toMatchObject({ status: 401 });
+        }
+        const nothing = kind === "job" || kind === "entity" ? "nothing" : "00000000-0000-4000-8000-000000000000";
+        expect(await refusal(await give(machine(), "pause", kind, nothing))).toMatchObject({ status: 404, code: "NOT_FOUND" });
+        expect(await refusal(await give(machine(), "resume", kind, name))).toMatchObject({
+          status: 409,
+          code: "CONTROL_REFUSED",
+        });
+      }
+      for (const [word, kind, name] of [
+        ["stop", "job", "daily"],
+        ["pause", "table", "offices"],
+        ["pause", "chain", "latest"],
+        ["pause", "execution", "latest"],
+      ] as const)
+        expect(await refusal(await give(machine(), word, kind, name))).toMatchObject({ status: 400, code: "REQUEST_INVALID" });
+
+      expect((await give(team("operator"), "pause", "entity", "offices")).status).toBe(200);
+      const paused = await request("sync-trigger?paused", { headers: team("reviewer") });
+      expect(await paused.json()).toMatchObject({
+        paused: [{ what: "entity", name: "offices", by: expect.stringMatching(/^http:user:/) as string }],
+      });
+      expect(
+        await refusal(await request("sync-trigger", { method: "POST", headers: machine(), body: '{"entities": ["offices"]}' })),
+      ).toMatchObject({ status: 409, code: "ENTITY_PAUSED" });
+      const resumed = await give(machine(), "resume", "entity", "offices");
+      expect(await resumed.json()).toMatchObject({
+        controlled: { what: "entity", name: "offices", word: "resume", waits: false },
+      });
+
+      // One whose message was lost goes on at once, and not with the next tick.
+      const [made] = await test.target<{ id: string }[]>`
+        insert into public.sync_executions (source_id, triggered_by, entities, horizon, snapshot_xmax, system_identifier, timeline, database_oid,
+                                            server_start, source_time)
+        select source_id, 'http:test', entities, horizon, snapshot_xmax, system_identifier, timeline, database_oid, server_start, source_time
+          from public.sync_executions where id = ${ended} returning id`;
+      const execution = made?.id ?? "";
+      await test.target`
+        insert into public.sync_chains (execution_id, entity_id, capture, state, page_size, due_at)
+        select ${execution}, id, 'full', 'open', 100, now() + interval '1 day' from public.sync_entities where entity_type = 'offices'`;
+      expect((await give(machine(), "pause", "execution", execution)).status).toBe(200);
+      const goesOn = await give(team("operator"), "resume", "execution", execution);
+      expect(await goesOn.json()).toMatchObject({ controlled: { word: "resume", pagesAtWork: 0, sent: 1 } });
+      expect((await test.finish(execution)).status).toBe("succeeded");
+    });
+
     it("answers 503 while a database is down, at once and every time, and works again when it is back", async () => {
       for (const side of ["target", "source"] as const) {
         await test.platform[side].crash();

@@ -51,11 +51,16 @@ const SETTABLE: Readonly<Record<string, readonly string[]>> = {
   sync_brakes: ["confirmed_by"],
   sync_alerts: ["acknowledged_by"],
   sync_identities: ["accepted_by"],
-  sync_executions: ["status"],
+  sync_executions: ["status", "control"],
+  sync_jobs: ["control"],
+  sync_entities: ["control"],
+  sync_chains: ["control"],
   sync_conflicts: ["resolution_strategy", "resolution_data"],
 };
 /** Functions that are called as whoever asks, and those that only the role of decisions calls. */
 const OF_REVIEWERS = ["actor", "caller_role", "claims", "is_leaving", "refuse_decision", "reveal"];
+/** Asked by the trigger that takes a word about a job, an execution, an entity or a chain, as whoever gives it. */
+const OF_OPERATORS = ["failed_chains", "why_not"];
 const OF_DECISIONS = [
   ...["apply_decisions", "calling_role", "carry_out", "decide_fields", "decide_rows", "deferred_constraints", "delete_decided"],
   ...["loses_text", "read_for_text", "refuse_cancelled", "reworded_fields", "takes", "tell_decided_otherwise", "write_again"],
@@ -464,6 +469,7 @@ describe("row level security and grants", () => {
     const rolesOf = (name: string, trigger: boolean) => {
       if (OF_DECISIONS.includes(name)) return ["isthmus_decisions"];
       if (trigger || OF_OWNER.includes(name) || OF_NOBODY.includes(name)) return [];
+      if (OF_OPERATORS.includes(name)) return ["authenticated", "isthmus_worker"];
       if (OF_REVIEWERS.includes(name)) return ["authenticated", "isthmus_decisions"];
       return OF_BOTH.includes(name) ? ["isthmus_worker", "isthmus_decisions"] : ["isthmus_worker"];
     };

@@ -323,6 +323,49 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
     await forget(id);
   });
 
+  it("pause, resume, cancel and retry name what they are of, list what is paused, and refuse what has no meaning", async () => {
+    expect(await sync(["pause"])).toEqual({ code: 0, out: "Nothing is paused.\n", err: "" });
+    expect(await sync(["pause", "entity", "offices"])).toEqual({
+      code: 0,
+      out: "The entity offices is paused: no page of it begins.\n",
+      err: "",
+    });
+    expect((await sync(["pause"])).out).toMatch(/\n\s*entity\s+offices\s+http:machine:/);
+    const left = await sync(["start", "offices", "operations", "--watch"]);
+    expect(left).toMatchObject({ code: 1 });
+    expect(left.err).toMatch(/^Left out: offices\.\n[^]*The entity offices is paused by http:machine:/);
+    expect(left.out).toContain("ENTITY_LEFT_OUT");
+    expect(await sync(["start", "offices"])).toMatchObject({
+      code: 1,
+      err: expect.stringContaining("ENTITY_PAUSED: ") as string,
+    });
+    const said: unknown = JSON.parse((await sync(["--json", "resume", "entity", "offices"])).out);
+    expect(said).toMatchObject({ what: "entity", name: "offices", word: "resume", executions: [], waits: false, pagesAtWork: 0 });
+    expect((await sync(["start", "offices", "--watch"])).code).toBe(0);
+
+    expect((await sync(["pause", "job", "daily"])).code).toBe(0);
+    expect((await sync(["jobs"])).out).toMatch(/daily\s+paused/);
+    expect((await sync(["resume", "job", "daily"])).code).toBe(0);
+
+    const id = await executionThat("running");
+    const [chain] = await target<{ id: string }[]>`
+      insert into public.sync_chains (execution_id, entity_id, capture, page_size)
+      select ${id}, id, 'full', 100 from public.sync_entities where entity_type = 'offices' returning id`;
+    expect((await sync(["pause", "chain", chain?.id ?? ""])).code).toBe(0);
+    expect((await sync(["pause", "execution", id])).code).toBe(0);
+    expect((await sync(["executions"])).out).toMatch(/running \(paused\)/);
+    expect((await sync(["status", id])).out).toContain(`npm run sync -- resume execution`);
+    const again = await sync(["retry", "execution", id]);
+    expect(again).toMatchObject({ code: 1, out: "" });
+    expect(again.err).toMatch(/^CONTROL_REFUSED: .* is paused: resume it first\n {2}What to do: /);
+    expect(await sync(["cancel", "execution", id])).toMatchObject({
+      code: 0,
+      out: `The execution ${id} is cancelled. What was committed stays; the next execution goes on.\n`,
+    });
+    expect((await sync(["status", id])).code).toBe(3);
+    await forget(id);
+  });
+
   it.each([
     // Four keys for each record that a page may read: nobody has changed an office since.
     { title: "a run by its id", args: ["start", "offices", "--full", "--page-size", "2", "--watch"], by: "id" },
@@ -511,6 +554,27 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
       overrides: {},
       code: 1,
       says: "NOT_FOUND: There is no execution 00000000-0000-4000-8000-000000000000.",
+    },
+    {
+      title: "pause of nothing that there could be",
+      args: ["pause", "table", "offices"],
+      overrides: {},
+      code: 2,
+      says: "REQUEST_INVALID: Say what to pause: job, execution, entity, chain",
+    },
+    {
+      title: "retry of what is no id",
+      args: ["retry", "chain", "latest"],
+      overrides: {},
+      code: 2,
+      says: 'REQUEST_INVALID: "latest" is not the id of a chain.',
+    },
+    {
+      title: "resume of a job that there is not",
+      args: ["resume", "job", "nightly"],
+      overrides: {},
+      code: 1,
+      says: "NOT_FOUND: There is no job nightly.",
     },
     { title: "an unknown option", args: ["start", "--fast"], overrides: {}, code: 2, says: "unknown option" },
   ])("$title", async ({ args, overrides, code, says }) => {

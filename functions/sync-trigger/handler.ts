@@ -13,6 +13,10 @@ import { selectiveSync } from "../../shared/plan/selective-sync.ts";
 import { start } from "../../shared/plan/start.ts";
 import type { Installation } from "../../shared/entity/installation.ts";
 import type { Runtime } from "../../shared/runtime.ts";
+import { overduePages } from "../../shared/target/sending.ts";
+import { sendPages, SWEEP_LIMIT } from "../../shared/queue/send-pages.ts";
+import { beginSource } from "../../shared/target/plan.ts";
+import { control, pausedThings, WORDS, type Controlled } from "../../shared/target/control.ts";
 import { cancelExecutions, type Cancelled } from "../../shared/target/ends.ts";
 import { executionState, latestExecutions } from "../../shared/target/execution-state.ts";
 
@@ -25,8 +29,8 @@ const ADMISSION = {
 
 /** What may stand behind the question mark. Another word is refused: POST ?dryRun would be a run. */
 const QUESTIONS: Readonly<Record<string, readonly string[]>> = {
-  GET: ["execution", "check", "inspect"],
-  POST: ["acknowledge", "cancel"],
+  GET: ["execution", "check", "inspect", "paused"],
+  POST: ["acknowledge", "cancel", "control"],
 };
 
 const acknowledgeRequest = z.strictObject({
@@ -36,11 +40,21 @@ const acknowledgeRequest = z.strictObject({
   by: plainText(100).optional(),
 });
 
+/** A job and an entity by their names, an execution and a chain by their ids. */
+const controlRequest = z.strictObject({
+  word: z.enum(WORDS),
+  what: z.discriminatedUnion("kind", [
+    z.strictObject({ kind: z.enum(["job", "entity"]), name: plainText(255) }),
+    z.strictObject({ kind: z.enum(["execution", "chain"]), name: z.uuid() }),
+  ]),
+});
+
 const cancelRequest = z.union([z.strictObject({ execution: z.uuid() }), z.strictObject({ all: z.literal(true) })]);
 
 /**
- * POST starts an execution on demand, cancels one (?cancel), or accepts what writes set off (?acknowledge); none is for reviewers. GET tells
- * the state of an execution (?execution=ID) or of the latest ones, or whether everything is in order (?check), or how changes of the source can be found (?inspect).
+ * POST starts an execution on demand, cancels one (?cancel), pauses, resumes, cancels or retries a job, an execution, an entity or a chain (?control), or accepts what writes set off (?acknowledge); none is for reviewers. GET tells
+ * the state of an execution (?execution=ID) or of the latest ones, or whether everything is in order (?check), or how changes of the source can be found (?inspect), or
+ * what people have paused (?paused).
  */
 export function createHandler(runtime: Runtime, installation: Installation): (request: Request) => Promise<Response> {
   const context = once(() => createContext(runtime, installation));
@@ -55,6 +69,8 @@ export function createHandler(runtime: Runtime, installation: Installation): (re
           }
           if (asked.has("cancel"))
             return respondJson(200, { cancelled: await cancel(context(), parseBody(cancelRequest, body), caller) });
+          if (asked.has("control"))
+            return respondJson(200, { controlled: await controlled(context(), parseBody(controlRequest, body), caller) });
           if (asked.has("acknowledge")) {
             const { tables, by } = parseBody(acknowledgeRequest, body);
             const accepted = await acknowledge(context(), tables, [callerName(caller), by].filter(Boolean).join(" "));
@@ -83,6 +99,21 @@ async function cancel({ target, log }: Context, asked: z.output<typeof cancelReq
   return cancelled;
 }
 
+/** Pauses, resumes, cancels or retries, and sends at once what goes on. @throws IsthmusError NOT_FOUND, CONTROL_REFUSED. */
+async function controlled(
+  context: Context,
+  { word, what }: z.output<typeof controlRequest>,
+  caller: Caller,
+): Promise<Controlled & { readonly sent: number }> {
+  const sourceId = await beginSource(context.target, context.config.SOURCE_NAME);
+  const done = await control(context.target, sourceId, { ...what, word, by: callerName(caller) });
+  if (done === null) throw new IsthmusError("NOT_FOUND", `There is no ${what.kind} ${what.name}.`);
+  const goesOn = word === "resume" || done.executions.length > 0;
+  const sent = goesOn ? await sendPages(context, await overduePages(context.target, SWEEP_LIMIT)) : 0;
+  context.log.info("control", { ...done, sent });
+  return { ...done, sent };
+}
+
 function noExecution(id: string): IsthmusError {
   return new IsthmusError("NOT_FOUND", `There is no execution ${id}.`);
 }
@@ -99,6 +130,7 @@ function questionsOf({ method, url }: Request): URLSearchParams {
 
 async function state(context: Context, asked: URLSearchParams): Promise<unknown> {
   if (asked.has("check")) return checkInstallation(context);
+  if (asked.has("paused")) return { paused: await pausedThings(context.target) };
   if (asked.has("inspect")) return inspectSource(context);
   const id = asked.get("execution");
   if (id === null) return { executions: await latestExecutions(context.target, 20) };

@@ -54,7 +54,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.advance_execution(uuid)",
-    digest: "47d3aea265",
+    digest: "ca29147f3b",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/advance.sql",
   },
@@ -90,7 +90,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.alert_kinds()",
-    digest: "90227aafa5",
+    digest: "251ff234f9",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/alert-kinds.sql",
   },
@@ -118,6 +118,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "4ca348bd79",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/alerts.sql",
+  },
+  {
+    object: "function sync.apply_controls()",
+    digest: "f96fc0f197",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/control.sql",
   },
   { object: "function sync.apply_decisions()", digest: "b2b85eea63", rights: [], file: "schemas/functions/decisions.sql" },
   { object: "function sync.apply_rule_override()", digest: "f2cd7ccf24", rights: [], file: "schemas/functions/rules.sql" },
@@ -244,6 +250,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/ends-of-executions.sql",
   },
   {
+    object: "function sync.cancel_held()",
+    digest: "1359f2c919",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/control.sql",
+  },
+  {
     object: "function sync.cancelling_triggers(regclass,text[])",
     digest: "10b8cf1d53",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
@@ -257,7 +269,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.category_of_code(text)",
-    digest: "4628de641d",
+    digest: "c6ac79d1e3",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/recovery.sql",
   },
@@ -286,6 +298,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-claims.sql",
   },
+  { object: "function sync.check_control()", digest: "51468e73a6", rights: [], file: "schemas/functions/control-words.sql" },
   { object: "function sync.check_decision()", digest: "231f61c668", rights: [], file: "schemas/functions/decisions.sql" },
   {
     object: "function sync.check_leaving(public.sync_chains,public.sync_entities,bigint[])",
@@ -320,7 +333,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.claim_page(uuid,integer,integer,jsonb,text,integer)",
-    digest: "b807169ed3",
+    digest: "b8574227d0",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-claims.sql",
   },
@@ -455,6 +468,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "2c3643f2a0",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/record-slots.sql",
+  },
+  {
+    object: "function sync.control(smallint,text,text,public.sync_control,text)",
+    digest: "7eb30315b9",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/control.sql",
   },
   {
     object: "function sync.count_alert(uuid,text,uuid,uuid,text,jsonb)",
@@ -670,6 +689,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/jobs.sql",
   },
   {
+    object: "function sync.failed_chains(text,jsonb)",
+    digest: "57e0475f3b",
+    rights: ["authenticated EXECUTE", "isthmus_worker EXECUTE"],
+    file: "schemas/functions/control-words.sql",
+  },
+  {
     object: "function sync.fails_empty(text[],boolean)",
     digest: "6c92946816",
     rights: ["isthmus_worker EXECUTE"],
@@ -826,9 +851,9 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: [],
     file: "schemas/functions/released-entities.sql",
   },
-  { object: "function sync.guard_chain()", digest: "f3206f47d8", rights: [], file: "schemas/functions/table-guards.sql" },
+  { object: "function sync.guard_chain()", digest: "668f3bf416", rights: [], file: "schemas/functions/table-guards.sql" },
   { object: "function sync.guard_states()", digest: "e488b6d7af", rights: [], file: "schemas/functions/table-guards.sql" },
-  { object: "function sync.guard_status()", digest: "24353fe479", rights: [], file: "schemas/functions/table-guards.sql" },
+  { object: "function sync.guard_status()", digest: "9aff2b9b67", rights: [], file: "schemas/functions/table-guards.sql" },
   {
     object: "function sync.has_foreign_trigger(regclass)",
     digest: "17e82a389c",
@@ -924,6 +949,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "7079030947",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/unique-keys.sql",
+  },
+  {
+    object: "function sync.is_held(public.sync_chains)",
+    digest: "511773e2de",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/control-words.sql",
   },
   {
     object: "function sync.is_known(uuid,smallint,bigint)",
@@ -1063,6 +1094,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "ebe33a142d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-brakes.sql",
+  },
+  {
+    object: "function sync.last_moved(public.sync_executions)",
+    digest: "94a4fd1443",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/ends-of-executions.sql",
   },
   {
     object: "function sync.latest_starts(text[],text)",
@@ -1431,7 +1468,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.overdue_chains(integer)",
-    digest: "b0aa9c4d6b",
+    digest: "a5fa6f6904",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sending.sql",
   },
@@ -1507,6 +1544,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "f5518e1bf1",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/recovery.sql",
+  },
+  {
+    object: "function sync.paused()",
+    digest: "a8bdf6b7d6",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/control.sql",
   },
   { object: "function sync.pg_net_state()", digest: "dab9b5dcb7", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
@@ -1609,7 +1652,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.put_off_job(uuid,jsonb,timestamp with time zone)",
-    digest: "4d7c53d533",
+    digest: "19a71ec55d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/jobs.sql",
   },
@@ -1855,6 +1898,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/exchange-of-unique-values.sql",
   },
   {
+    object: "function sync.retry_chains(uuid,uuid[])",
+    digest: "2386a892dc",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/control.sql",
+  },
+  {
     object: "function sync.retry_due(smallint)",
     digest: "e865cf6442",
     rights: ["isthmus_worker EXECUTE"],
@@ -2054,7 +2103,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.stop_stalled(integer,integer)",
-    digest: "d48934938a",
+    digest: "f929d9d724",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ends-of-executions.sql",
   },
@@ -2179,14 +2228,20 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/written-otherwise.sql",
   },
   {
+    object: "function sync.tell_paused(smallint,integer)",
+    digest: "c6b181f457",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/control.sql",
+  },
+  {
     object: "function sync.tell_refused_sends(smallint)",
-    digest: "4c2816f617",
+    digest: "4ae4c753e2",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sending.sql",
   },
   {
     object: "function sync.tell_retried_pages(smallint,integer)",
-    digest: "5d07270f31",
+    digest: "9f3aac7ef1",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-errors.sql",
   },
@@ -2198,7 +2253,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.tell_unrun_pages(smallint)",
-    digest: "8b51912986",
+    digest: "da563601a5",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sending.sql",
   },
@@ -2297,7 +2352,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.unclaimed_chains(smallint)",
-    digest: "e3395318bb",
+    digest: "d0d0fdf738",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sending.sql",
   },
@@ -2411,6 +2466,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/usual-runs.sql",
   },
   {
+    object: "function sync.why_not(text,jsonb,public.sync_control)",
+    digest: "5911cf9401",
+    rights: ["authenticated EXECUTE", "isthmus_worker EXECUTE"],
+    file: "schemas/functions/control-words.sql",
+  },
+  {
     object: "function sync.with_types(public.sync_entities)",
     digest: "759e1c58ab",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
@@ -2442,7 +2503,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.work_at(smallint)",
-    digest: "a8cda73bea",
+    digest: "ea38e468f8",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/work-watch.sql",
   },
@@ -2495,16 +2556,34 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/tables/identities.sql",
   },
   {
-    object: "policy operators_cancel on public.sync_executions",
-    digest: "e6f6e97f37",
-    rights: [],
-    file: "schemas/tables/jobs-and-executions.sql",
-  },
-  {
     object: "policy operators_confirm on public.sync_brakes",
     digest: "8b4488ea42",
     rights: [],
     file: "schemas/tables/brakes.sql",
+  },
+  {
+    object: "policy operators_control on public.sync_chains",
+    digest: "7fa9d82f0e",
+    rights: [],
+    file: "schemas/tables/jobs-and-executions.sql",
+  },
+  {
+    object: "policy operators_control on public.sync_entities",
+    digest: "cf72d5c6d8",
+    rights: [],
+    file: "schemas/tables/sources-and-entities.sql",
+  },
+  {
+    object: "policy operators_control on public.sync_executions",
+    digest: "de9c5da234",
+    rights: [],
+    file: "schemas/tables/jobs-and-executions.sql",
+  },
+  {
+    object: "policy operators_control on public.sync_jobs",
+    digest: "dc6dea5738",
+    rights: [],
+    file: "schemas/tables/jobs-and-executions.sql",
   },
   {
     object: "policy reviewers_decide on public.sync_conflicts",
@@ -3009,7 +3088,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   {
     object: "table public.sync_chains",
     digest: "4b43b0aee3",
-    rights: ["authenticated SELECT", "isthmus_worker INSERT", "isthmus_worker SELECT", "isthmus_worker UPDATE"],
+    rights: [
+      "authenticated SELECT",
+      "authenticated UPDATE (control)",
+      "isthmus_worker INSERT",
+      "isthmus_worker SELECT",
+      "isthmus_worker UPDATE",
+    ],
     file: "schemas/tables/jobs-and-executions.sql",
   },
   {
@@ -3088,6 +3173,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "4b43b0aee3",
     rights: [
       "authenticated SELECT",
+      "authenticated UPDATE (control)",
       "isthmus_decisions SELECT",
       "isthmus_worker INSERT",
       "isthmus_worker SELECT",
@@ -3106,6 +3192,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "4b43b0aee3",
     rights: [
       "authenticated SELECT",
+      "authenticated UPDATE (control)",
       "authenticated UPDATE (status)",
       "isthmus_decisions SELECT (id)",
       "isthmus_decisions SELECT (job_id)",
@@ -3137,8 +3224,11 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "4b43b0aee3",
     rights: [
       "authenticated SELECT",
+      "authenticated UPDATE (control)",
       "isthmus_worker SELECT",
       "isthmus_worker UPDATE (attempts)",
+      "isthmus_worker UPDATE (control)",
+      "isthmus_worker UPDATE (controlled_by)",
       "isthmus_worker UPDATE (last_error)",
       "isthmus_worker UPDATE (last_execution_at)",
       "isthmus_worker UPDATE (next_execution_at)",
@@ -3330,6 +3420,30 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/rules.sql",
   },
   {
+    object: "trigger check_control on public.sync_chains",
+    digest: "442880f0b9",
+    rights: [],
+    file: "schemas/functions/control-words.sql",
+  },
+  {
+    object: "trigger check_control on public.sync_entities",
+    digest: "f9829db339",
+    rights: [],
+    file: "schemas/functions/control-words.sql",
+  },
+  {
+    object: "trigger check_control on public.sync_executions",
+    digest: "cf5dac937e",
+    rights: [],
+    file: "schemas/functions/control-words.sql",
+  },
+  {
+    object: "trigger check_control on public.sync_jobs",
+    digest: "7d5b6fa0a2",
+    rights: [],
+    file: "schemas/functions/control-words.sql",
+  },
+  {
     object: "trigger check_decision on public.sync_conflicts",
     digest: "6a9eefde12",
     rights: [],
@@ -3467,6 +3581,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     object: "type public.sync_conflict_state",
     digest: "042ca93e2d",
     rights: ["isthmus_worker USAGE"],
+    file: "schemas/tables/schema.sql",
+  },
+  {
+    object: "type public.sync_control",
+    digest: "8dc47c7fcb",
+    rights: ["authenticated USAGE", "isthmus_worker USAGE"],
     file: "schemas/tables/schema.sql",
   },
   {

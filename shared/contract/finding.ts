@@ -41,6 +41,7 @@ export const FINDINGS = {
   target_address_unknown: "fatal",
   installation_unknown: "fatal",
   side_effect: "fatal",
+  entity_paused: "fatal",
 } as const satisfies Readonly<Record<string, Severity>>;
 
 /** What an inspection of the source, or a plan, finds besides: nothing of it stops an entity. */

@@ -1,6 +1,7 @@
 import type { Entity } from "../entity/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
 import type { Context } from "../context.ts";
+import { pausedEntities } from "../target/control.ts";
 import { alertContract, type ContractAlert } from "../target/contract.ts";
 import { checkContract, type Contract } from "./check-contract.ts";
 import { findingKey, type Finding } from "./finding.ts";
@@ -18,9 +19,9 @@ export interface FitEntities {
 }
 
 /**
- * Leaves out the entities that one of the catalogs does not fit any more, or whose first load would set off what nobody
+ * Leaves out the entities that a person has paused, that one of the catalogs does not fit any more, or whose first load would set off what nobody
  * has acknowledged, or of which this capture would miss changes, and alerts of them. The others run.
- * @throws IsthmusError CONTRACT_BROKEN, CAPTURE_IMPOSSIBLE or SIDE_EFFECTS_UNACKNOWLEDGED when none is left.
+ * @throws IsthmusError CONTRACT_BROKEN, CAPTURE_IMPOSSIBLE, ENTITY_PAUSED or SIDE_EFFECTS_UNACKNOWLEDGED when none is left.
  */
 export async function leaveOutUnfit(
   context: Context,
@@ -31,9 +32,10 @@ export async function leaveOutUnfit(
 ): Promise<FitEntities> {
   const contract = await checkContract(context, sourceId, { requested });
   const { sourceShapes } = contract;
-  const kept = { ...pauseBroken(requested, ...relevantTo(work, forCapture(capture, contract.findings))), sourceShapes };
+  const fit = { ...pauseBroken(requested, ...relevantTo(work, forCapture(capture, contract.findings))), sourceShapes };
   // A plan only tells.
-  if (work !== "plan") await alert(context, sourceId, kept, contract);
+  if (work !== "plan") await alert(context, sourceId, fit, contract);
+  const kept = withoutPaused(fit, await pausedEntities(context.target, sourceId));
   if (kept.runnable.length === 0 && kept.paused.length > 0) throw allPaused(kept.paused, capture);
   return kept;
 }
@@ -74,6 +76,27 @@ export function pauseBroken(
     runnable,
     paused: requested.filter(broken).map((entity) => ({ entity: entity.name, findings: of(entity) })),
     warnings: runnable.flatMap(of),
+  };
+}
+
+/** What a person has paused is left out, whether it fits or not; that raises no alert about a catalog. */
+function withoutPaused(fit: FitEntities, byPeople: ReadonlyMap<string, string>): FitEntities {
+  const pauseOf = (entity: string): Finding[] => {
+    const message = byPeople.get(entity);
+    if (message === undefined) return [];
+    const remedy = `npm run sync -- resume entity ${entity}`;
+    return [{ code: "entity_paused", severity: "fatal", entity, table: null, column: null, message, remedy }];
+  };
+  const runnable = fit.runnable.filter(({ name }) => !byPeople.has(name));
+  const added = fit.runnable.filter(({ name }) => byPeople.has(name));
+  return {
+    ...fit,
+    runnable,
+    paused: [
+      ...fit.paused.map(({ entity, findings }) => ({ entity, findings: [...findings, ...pauseOf(entity)] })),
+      ...added.map(({ name }) => ({ entity: name, findings: pauseOf(name) })),
+    ],
+    warnings: fit.warnings.filter(({ entity }) => entity === null || !byPeople.has(entity)),
   };
 }
 
@@ -126,7 +149,9 @@ export function allPaused(paused: FitEntities["paused"], capture: string): Isthm
     ? "SIDE_EFFECTS_UNACKNOWLEDGED"
     : only("capture_impossible")
       ? "CAPTURE_IMPOSSIBLE"
-      : "CONTRACT_BROKEN";
+      : only("entity_paused")
+        ? "ENTITY_PAUSED"
+        : "CONTRACT_BROKEN";
   return new IsthmusError(
     code,
     `${paused.map(({ entity }) => entity).join(", ")}: ${findings.map(({ message }) => message).join(" ")}`,

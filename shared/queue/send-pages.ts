@@ -6,6 +6,9 @@ import type { Log } from "../log.ts";
 import type { PageQueue } from "./page-queue.ts";
 import { describeRefusal } from "./refusal.ts";
 
+/** Pages that one sweep sends again at most; the rest follows with the next tick. */
+export const SWEEP_LIMIT = 200;
+
 /** What sending needs of the context. */
 interface Sender {
   readonly config: Pick<Config, "ISTHMUS_LEASE_SECONDS">;

@@ -84,7 +84,7 @@ export interface Claim {
 export type ClaimOf<Kind extends ChainKind> = Claim & { readonly chain: { readonly capture: Kind } };
 
 export interface NoClaim {
-  readonly outcome: "closed" | "stale" | "leased" | "source_refuses";
+  readonly outcome: "closed" | "stale" | "leased" | "paused" | "source_refuses";
 }
 
 /**

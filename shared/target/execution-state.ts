@@ -50,8 +50,11 @@ export async function executionState(target: Queryable, id: string): Promise<Rec
          'waivers', (select coalesce(pg_catalog.jsonb_agg(jsonb_build_object('rule', v.rule, 'count', v.n) order by v.rule), '[]')
                        from (select substr(c.key, 11) as rule, c.value::bigint as n from jsonb_each_text(sync.counted(x.id)) c
                               where c.key like 'waived by %') v),
-         'notices', (select coalesce(pg_catalog.jsonb_agg(a.message), '[]') from public.sync_alerts a
-                      where a.source_id = x.source_id and a.kind = 'horizon_held' and a.closed_at is null),
+         'notices', (select coalesce(pg_catalog.jsonb_agg(a.message), '[]')
+                       from (select h.message from public.sync_alerts h where h.source_id = x.source_id and h.kind = 'horizon_held' and h.closed_at is null
+                             union all
+                             select p.message from sync.paused() p
+                              where x.status = 'running' and (p.execution_id = x.id or p.what = 'job' and p.job_id = x.job_id or p.what = 'entity' and p.source_id = x.source_id and p.name = any (x.entities))) a),
          'warnings', (select coalesce(pg_catalog.jsonb_agg(jsonb_build_object('rule', w.rule, 'count', w.n) order by w.rule), '[]')
                         from (select w.rule, count(*) as n from public.sync_warnings w join public.sync_entities e on e.id = w.entity_id
                                where e.source_id = x.source_id and e.entity_type = any (x.entities) group by 1) w)) as state
@@ -77,7 +80,7 @@ export async function latestExecutions(target: Queryable, limit: number): Promis
     target,
     "target",
     `select id as execution, status, dry_run as "dryRun", triggered_by as "triggeredBy", started_at as "startedAt", completed_at as "completedAt",
-            records_processed as "recordsProcessed"
+            records_processed as "recordsProcessed", coalesce(control = 'pause', false) as paused
        from public.sync_executions order by started_at desc limit $1`,
     [limit],
   );

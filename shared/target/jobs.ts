@@ -19,7 +19,7 @@ export interface DueJob {
 
 /**
  * Enabled jobs that are due or have no next time yet, held for a while so that only one tick starts them. One that has failed without a next
- * time is left alone until somebody changes it.
+ * time is left alone until somebody changes it. One without an expression is on demand: due when somebody says when.
  */
 export async function takeDueJobs(target: Queryable, now: Date, holdSeconds: number): Promise<DueJob[]> {
   return query<DueJob>(
@@ -28,8 +28,8 @@ export async function takeDueJobs(target: Queryable, now: Date, holdSeconds: num
     `update public.sync_jobs j
         set next_execution_at = $1::text::timestamptz + make_interval(secs => $2), taken_at = $1::text::timestamptz
        from (select id, next_execution_at, coalesce(taken_at <= $1::text::timestamptz - make_interval(secs => $2), false) as killed from public.sync_jobs
-              where enabled and cron_expression is not null
-                and (next_execution_at is null and last_error is null or next_execution_at <= $1::text::timestamptz)
+              where enabled
+                and (cron_expression is not null and next_execution_at is null and last_error is null or next_execution_at <= $1::text::timestamptz)
               for update skip locked) due
       where due.id = j.id
      returning j.id, j.name, j.cron_expression, j.time_zone, j.configuration, j.attempts,

@@ -29,7 +29,7 @@ export async function entitiesWithPendingKeys(target: Queryable, sourceId: numbe
     "target",
     `select e.entity_type as entity
        from public.sync_entities e
-      where e.source_id = $1 and e.adoption_epoch > 0
+      where e.source_id = $1 and e.adoption_epoch > 0 and e.control is null
         and exists (select from public.sync_pending_keys k where k.execution_id is null and k.entity_id = e.id and not k.gone)
         -- After a page of such keys made no progress, the pauses grow: an hour, two, four, ... a day.
         and not exists (select from public.sync_alerts a

@@ -1,7 +1,8 @@
 import { describeError } from "../errors.ts";
 import type { Context } from "../context.ts";
-import { sendPages } from "../queue/send-pages.ts";
-import { settleCancelled, stopStalled } from "../target/ends.ts";
+import { sendPages, SWEEP_LIMIT } from "../queue/send-pages.ts";
+import { carryOut, tellPaused } from "../target/control.ts";
+import { stopStalled } from "../target/ends.ts";
 import { beginSource } from "../target/plan.ts";
 import { advanceExecutions, maintainQueue } from "../target/release.ts";
 import { forgetClosedPlans } from "../target/planned-records.ts";
@@ -14,9 +15,6 @@ import { startDueJobs } from "./start-jobs.ts";
 import { watchDeadLetters, watchRefusals } from "./watch-deliveries.ts";
 import { lookAtSource } from "./watch-databases.ts";
 import { watchWork } from "./watch-work.ts";
-
-/** Pages that one tick sends again at most; the rest follows with the next tick. */
-const SWEEP_LIMIT = 200;
 
 /** So long the answer of a tick waits for whether it begins; pg_net waits for 10 seconds, and with it the other calls of its batch. */
 const ANSWER_MS = 5_000;
@@ -104,9 +102,9 @@ export async function untilBegun(begins: Promise<boolean>): Promise<void> {
   }
 }
 
-/** What was cancelled is closed, and what makes no progress is stopped, before anything is sent again. */
+/** What people have said is carried out: what was cancelled is closed, what is to be retried is opened; and what makes no progress is stopped, before anything is sent again. */
 async function endWhatEnds({ target, config }: Context): Promise<string[]> {
-  await settleCancelled(target);
+  await carryOut(target);
   return stopStalled(target, config.ISTHMUS_PAGE_TRIES, config.ISTHMUS_STALLED_MINUTES);
 }
 
@@ -117,6 +115,7 @@ async function sweep(context: Context): Promise<number> {
   await tellRefusedSends(context.target, sourceId);
   await tellUnrunPages(context.target, sourceId);
   await tellRetriedPages(context.target, sourceId, context.config.ISTHMUS_PAGE_TRIES);
+  await tellPaused(context.target, sourceId, context.config.ISTHMUS_PAUSED_HOURS);
   return sent;
 }
 

@@ -137,7 +137,7 @@ begin
      where execution_id = p_execution and state = 'blocked';
     perform sync.finish_execution(p_execution, 'failed',
       (select jsonb_agg(last_error) from public.sync_chains
-        where execution_id = p_execution and state = 'failed' and last_error is not null));
+        where execution_id = p_execution and state in ('failed', 'cancelled') and last_error is not null));
     return;
   end if;
   if not exists (select from public.sync_chains where execution_id = p_execution and capture = 'validate') then

@@ -102,17 +102,26 @@ end
 $$;
 comment on function sync.end_stuck(uuid) is 'Ends an execution of which nothing can begin any more.';
 
+create function sync.last_moved(p_execution public.sync_executions) returns timestamptz
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+  -- What a person has let go on has had no time to move.
+  select greatest(p_execution.started_at, p_execution.controlled_at, max(c.moved_at), max(c.controlled_at), max(e.controlled_at),
+           (select j.controlled_at from public.sync_jobs j where j.id = p_execution.job_id))
+    from public.sync_chains c left join public.sync_entities e on e.id = c.entity_id where c.execution_id = p_execution.id
+$$;
+comment on function sync.last_moved(public.sync_executions) is 'When something of the execution moved last, or a person last said of it to pause or go on.';
+
 create function sync.stop_stalled(p_tries integer, p_minutes integer) returns setof uuid
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_execution public.sync_executions;
   v_moved_at  timestamptz;
-  v_latest    timestamptz := (select max(c.moved_at) from public.sync_executions x join public.sync_chains c on c.execution_id = x.id where x.status = 'running');
+  v_latest    timestamptz := (select max(sync.last_moved(x)) from public.sync_executions x where x.status = 'running');
   v_stopped   public.sync_chains;
   v_any       boolean;
 begin
   for v_execution in select * from public.sync_executions where status = 'running' order by started_at loop
-    select greatest(v_execution.started_at, max(moved_at)) into v_moved_at from public.sync_chains where execution_id = v_execution.id;
+    v_moved_at := sync.last_moved(v_execution);
     v_any := false;
     for v_stopped in
       with stalled as (
@@ -130,7 +139,7 @@ begin
                   or (select s.refused_since from public.sync_sources s where s.id = v_execution.source_id) <= clock_timestamp() - make_interval(mins => p_minutes))
              then 'minutes' end as why) w
          where c.execution_id = v_execution.id and c.state = 'open' and (c.lease_until is null or c.lease_until <= clock_timestamp())
-           and w.why is not null
+           and w.why is not null and not sync.is_held(c)
          order by c.id for update of c skip locked
       )
       update public.sync_chains c
@@ -195,8 +204,8 @@ $$;
 comment on function sync.advance_running(smallint) is 'Opens the chains of running executions whose turn has come; they are due at once, so the sweep sends them.';
 
 revoke all on function sync.cancel_chain(public.sync_chains), sync.settle_cancelled(), sync.cancel_executions(uuid, text),
-  sync.stalled_error(public.sync_chains, text, integer), sync.stop_stalled(integer, integer), sync.end_stuck(uuid),
+  sync.stalled_error(public.sync_chains, text, integer), sync.last_moved(public.sync_executions), sync.stop_stalled(integer, integer), sync.end_stuck(uuid),
   sync.advance_running(smallint) from public;
 grant execute on function sync.cancel_chain(public.sync_chains), sync.settle_cancelled(), sync.cancel_executions(uuid, text),
-  sync.stalled_error(public.sync_chains, text, integer), sync.stop_stalled(integer, integer), sync.end_stuck(uuid),
+  sync.stalled_error(public.sync_chains, text, integer), sync.last_moved(public.sync_executions), sync.stop_stalled(integer, integer), sync.end_stuck(uuid),
   sync.advance_running(smallint) to isthmus_worker;

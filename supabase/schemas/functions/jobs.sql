@@ -14,13 +14,13 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_job    public.sync_jobs;
   v_waits  interval;
-  v_behind boolean := p_error ->> 'code' = 'EXECUTION_ACTIVE';
+  v_behind boolean := p_error ->> 'code' in ('EXECUTION_ACTIVE', 'ENTITY_PAUSED');
 begin
   -- Behind another execution nothing is wrong: what is wrong after it, or was before, waits by itself.
   update public.sync_jobs j
      set attempts = case when k.another or k.defect then 1 else j.attempts + 1 end, last_error = p_error, next_execution_at = p_at,
          waits_since = case when k.another then clock_timestamp() else coalesce(j.waits_since, clock_timestamp()) end, taken_at = null
-    from (select id, (last_error ->> 'code' = 'EXECUTION_ACTIVE') <> v_behind as another,
+    from (select id, (last_error ->> 'code' in ('EXECUTION_ACTIVE', 'ENTITY_PAUSED')) <> v_behind as another,
                  p_error ->> 'code' = 'INTERNAL' and last_error ->> 'code' is distinct from 'INTERNAL' as defect from public.sync_jobs where id = p_job) k
    where j.id = k.id returning j.* into v_job;
   v_waits := clock_timestamp() - v_job.waits_since;

@@ -26,6 +26,11 @@ begin
   if sync.cancel_chain(v_chain) then
     return jsonb_build_object('outcome', 'closed');
   end if;
+  -- Due at once when it goes on.
+  if sync.is_held(v_chain) then
+    update public.sync_chains set due_at = v_now, lease_until = null, unclaimed = 0, refusals = 0, refusal = null, waits_since = null where id = p_chain;
+    return jsonb_build_object('outcome', 'paused');
+  end if;
   perform sync.check_parties(x, p_parties) from public.sync_executions x where x.id = v_chain.execution_id;
   -- The sweep sends it again when the source answers. An adoption does not ask the source.
   if v_chain.capture <> 'adopt' and (select sync.refuses(x.source_id) from public.sync_executions x where x.id = v_chain.execution_id) is not null then
@@ -80,7 +85,7 @@ begin
 end
 $$;
 comment on function sync.claim_page(uuid, integer, integer, jsonb, text, integer) is
-  'Claims the next page of a chain. outcome: claimed, or closed, stale, leased, source_refuses: nothing to do for this message.';
+  'Claims the next page of a chain. outcome: claimed, or closed, stale, leased, paused, source_refuses: nothing to do for this message.';
 
 create function sync.unreferenced_parents(p_entity public.sync_entities) returns table (slot text, parent text)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$

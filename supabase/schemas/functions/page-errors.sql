@@ -26,7 +26,7 @@ begin
     select c.entity_id, e.entity_type, c.capture::text as capture, count(*) filter (where c.tries >= r.told) as chains, max(c.tries) as tries,
            bool_or(c.tries >= r.told) as is_told, (array_agg(c.page order by c.tries desc, c.id))[1] as page,
            (array_agg(c.execution_id order by c.tries desc, c.id))[1] as execution, (array_agg(c.last_error order by c.tries desc, c.id))[1] as error
-      from (select o.*, o.failures + coalesce(o.lease_until <= clock_timestamp(), false)::integer as tries from public.sync_chains o where o.state = 'open') c
+      from (select o.*, o.failures + coalesce(o.lease_until <= clock_timestamp(), false)::integer as tries from public.sync_chains o where o.state = 'open' and not sync.is_held(o)) c
       join public.sync_executions x on x.id = c.execution_id
       left join public.sync_entities e on e.id = c.entity_id
       left join public.sync_jobs j on j.id = x.job_id

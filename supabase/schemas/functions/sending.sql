@@ -5,7 +5,7 @@ create function sync.overdue_chains(p_limit integer) returns setof jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select jsonb_build_object('chain', c.id, 'page', c.page, 'execution', c.execution_id, 'sends', c.sends + 1)
     from public.sync_chains c
-   where c.state = 'open' and c.due_at <= clock_timestamp()
+   where c.state = 'open' and c.due_at <= clock_timestamp() and not sync.is_held(c)
      -- Pages of a source that refuses wait until it answers.
      and (c.capture = 'adopt' or not exists (select from public.sync_executions x join public.sync_sources s on s.id = x.source_id
                                               where x.id = c.execution_id and s.refused_since is not null))
@@ -51,7 +51,7 @@ begin
   select jsonb_build_object('chains', count(*), 'since', min(c.waits_since), 'error', (array_agg(c.refusal order by c.refusals desc))[1])
     into v_told
     from public.sync_chains c join public.sync_executions e on e.id = c.execution_id
-   where c.state = 'open' and c.refusals > 0 and e.source_id = p_source_id
+   where c.state = 'open' and c.refusals > 0 and e.source_id = p_source_id and not sync.is_held(c)
   having bool_or(c.refusals > 1 or c.refusal ->> 'code' = 'QUEUE_REFUSED');
   if v_told is null then
     perform sync.close_alert('queue_refused', p_source_id);
@@ -72,7 +72,7 @@ create function sync.unclaimed_chains(p_source_id smallint) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select jsonb_build_object('chains', count(*), 'since', min(c.waits_since))
     from public.sync_chains c join public.sync_executions e on e.id = c.execution_id
-   where c.state = 'open' and c.unclaimed > 1 and e.source_id = p_source_id
+   where c.state = 'open' and c.unclaimed > 1 and e.source_id = p_source_id and not sync.is_held(c)
   having count(*) > 0
 $$;
 comment on function sync.unclaimed_chains(smallint) is
@@ -87,7 +87,7 @@ begin
   select jsonb_build_object('chains', count(*), 'since', min(c.waits_since), 'entities', jsonb_agg(distinct n.entity_type))
     into v_told
     from public.sync_chains c join public.sync_executions e on e.id = c.execution_id join public.sync_entities n on n.id = c.entity_id
-   where c.state = 'open' and c.unclaimed > 1 and c.refusals = 0 and c.waits_since <= clock_timestamp() - c_patience and e.source_id = p_source_id
+   where c.state = 'open' and c.unclaimed > 1 and c.refusals = 0 and c.waits_since <= clock_timestamp() - c_patience and e.source_id = p_source_id and not sync.is_held(c)
   having count(*) > 0;
   -- A queue that is slow brings one page or another meanwhile; from one that brings none, each has been sent more than once by then.
   if v_told is not null and (

@@ -9,12 +9,14 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
         'alarms', j.alarms, 'worked', j.succeeded_at is not null) order by j.name), '[]') from public.sync_jobs j),
     'entities', (select coalesce(jsonb_agg(jsonb_build_object('entity', k.entity_type, 'since', coalesce(x.started_at, k.updated_at)) order by k.entity_type), '[]')
                    from public.sync_checkpoints k left join public.sync_executions x on x.id = k.execution_id where k.source_id = p_source_id),
-    'running', (select coalesce(jsonb_agg(jsonb_build_object('execution', x.id, 'job', j.name, 'alarms', j.alarms, 'since', x.started_at, 'usualSeconds', (
+    'running', (select coalesce(jsonb_agg(jsonb_build_object('execution', x.id, 'job', j.name, 'alarms', j.alarms, 'since', greatest(x.started_at, x.controlled_at, j.controlled_at), 'usualSeconds', (
                     -- What the latest like it took, of which half took less.
                     select percentile_cont(0.5) within group (order by extract(epoch from l.completed_at - l.started_at))
                       from (select o.started_at, o.completed_at from public.sync_executions o
                              where o.job_id = j.id and o.status = 'succeeded' order by o.started_at desc limit 14) l)) order by x.started_at), '[]')
-                  from public.sync_executions x join public.sync_jobs j on j.id = x.job_id where x.source_id = p_source_id and x.status = 'running'))
+                  from public.sync_executions x join public.sync_jobs j on j.id = x.job_id where x.source_id = p_source_id and x.status = 'running'
+                   -- How long a person has it wait is told by itself.
+                   and x.control is null and j.control is null))
 $$;
 comment on function sync.work_at(smallint) is
   'What shared/tick/watch-work.ts judges: the jobs, since when each entity is known to be in step (when the execution began that read it last), and the executions of jobs that run, with what they usually take.';

@@ -19,6 +19,9 @@ create table public.sync_jobs (
   waits_since       timestamptz,
   alarms            jsonb not null default '{}',
   taken_at          timestamptz,
+  control           public.sync_control,
+  controlled_by     text,
+  controlled_at     timestamptz,
   check (schedule_type = 'on_demand' or cron_expression is not null),
   constraint alarms_are_numbers check (jsonb_typeof(alarms) = 'object' and alarms - array['lag_minutes', 'window_minutes', 'band_factor', 'retries'] = '{}'
     and not alarms @? '$.* ? (!(@.type() == "number" && @ > 0 && @ <= 1000000))')
@@ -40,13 +43,19 @@ comment on column public.sync_jobs.alarms is
 comment on column public.sync_jobs.waits_since is 'Since when it is due and could not begin for a reason that passes.';
 comment on column public.sync_jobs.success_told_at is 'Of which success the heartbeat address was told.';
 
+comment on column public.sync_jobs.control is 'pause: it does not begin, and no page of its executions does. Resume, cancel or retry are carried out, and it is empty again. docs/reference.md says which when.';
+comment on column public.sync_jobs.controlled_by is 'Who gave the last word to control.';
+comment on column public.sync_jobs.controlled_at is 'When that was.';
+
 alter table public.sync_jobs enable row level security;
 create policy team_reads on public.sync_jobs for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
+create policy operators_control on public.sync_jobs for update to authenticated
+  using ((select sync.caller_role()) = 'operator') with check ((select sync.caller_role()) = 'operator');
 revoke all on public.sync_jobs from anon, authenticated, service_role;
-grant select on public.sync_jobs to authenticated;
+grant select, update (control) on public.sync_jobs to authenticated;
 grant select on public.sync_jobs to isthmus_worker;
-grant update (last_execution_at, next_execution_at, status, attempts, last_error, succeeded_at, waits_since, taken_at) on public.sync_jobs to isthmus_worker;
+grant update (last_execution_at, next_execution_at, status, attempts, last_error, succeeded_at, waits_since, taken_at, control, controlled_by) on public.sync_jobs to isthmus_worker;
 
 insert into public.sync_jobs (name, schedule_type, cron_expression, time_zone, configuration)
 values ('daily', 'daily', '0 2 * * *', 'UTC', '{"capture": "digest"}');
@@ -80,7 +89,10 @@ create table public.sync_executions (
   brake_records     integer not null default 100,
   brake_overwrite_share   numeric not null default 0.25,
   brake_overwrite_records integer not null default 1000,
-  cancelled_by      text
+  cancelled_by      text,
+  control           public.sync_control,
+  controlled_by     text,
+  controlled_at     timestamptz
 );
 comment on table public.sync_executions is 'One run. It is succeeded only when every record read is accounted for, no chain is open and no entity was left out (incomplete).';
 comment on column public.sync_executions.metrics is
@@ -104,6 +116,9 @@ comment on column public.sync_executions.selective is 'Reads records that a requ
 comment on column public.sync_executions.dry_run is 'A plan: tells what a run would do and why (sync_reports, kind plan), and writes nothing else.';
 comment on column public.sync_executions.status is 'Set it to cancelled to end an execution that runs: pages at work may commit, no other begins.';
 comment on column public.sync_executions.cancelled_by is 'Who ended it before its time.';
+comment on column public.sync_executions.control is 'pause: no page of it begins. Resume, cancel or retry are carried out, and it is empty again. docs/reference.md says which when.';
+comment on column public.sync_executions.controlled_by is 'Who gave the last word to control.';
+comment on column public.sync_executions.controlled_at is 'When that was.';
 create index sync_executions_job_id_idx on public.sync_executions (job_id, started_at);
 create index sync_executions_source_id_idx on public.sync_executions (source_id, started_at);
 -- Those like an execution that has come through (sync.usual_runs).
@@ -113,15 +128,16 @@ create index sync_executions_like_idx on public.sync_executions (source_id, trig
 create index sync_executions_ordinal_idx on public.sync_executions (ordinal);
 create index sync_executions_running_idx on public.sync_executions (started_at) where status = 'running';
 create index sync_executions_cancelled_idx on public.sync_executions (started_at) where status = 'cancelled' and metrics is null;
+create index sync_executions_control_idx on public.sync_executions (ordinal) where control is not null;
 
 alter table public.sync_executions enable row level security;
 create policy team_reads on public.sync_executions for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
-create policy operators_cancel on public.sync_executions for update to authenticated
-  using ((select sync.caller_role()) = 'operator') with check ((select sync.caller_role()) = 'operator' and status = 'cancelled');
+create policy operators_control on public.sync_executions for update to authenticated
+  using ((select sync.caller_role()) = 'operator') with check ((select sync.caller_role()) = 'operator');
 revoke all on public.sync_executions from anon, authenticated, service_role;
 revoke all on sequence public.sync_executions_ordinal_seq from anon, authenticated, service_role;
-grant select, update (status) on public.sync_executions to authenticated;
+grant select, update (status, control) on public.sync_executions to authenticated;
 grant select, insert, update on public.sync_executions to isthmus_worker;
 
 create table public.sync_chains (
@@ -167,6 +183,9 @@ create table public.sync_chains (
   landed       bigint not null default 0,
   landed_up_to bigint,
   refusal      jsonb,
+  control       public.sync_control,
+  controlled_by text,
+  controlled_at timestamptz,
   check ((capture = 'validate') = (entity_id is null)),
   check ((capture = 'joins') = (join_id is not null)),
   check ((capture = 'modified') = (until_at is not null)),
@@ -211,15 +230,21 @@ comment on column public.sync_chains.refusal is 'Why the queue did not accept th
 comment on column public.sync_chains.counts is 'What its pages have counted so far, added up as each is logged: see sync.counted. Brakes, reports and the state of an execution go by these; rows of sync_page_log that are deleted later change nothing.';
 comment on column public.sync_chains.landed is 'So many records of the entity at least had landed, as the brake has counted them for this chain, and up to which key (landed_up_to).';
 comment on column public.sync_chains.landed_up_to is 'How far the brake has counted; it goes on from here.';
+comment on column public.sync_chains.control is 'pause: no page of it begins. Resume, cancel or retry are carried out, and it is empty again. docs/reference.md says which when.';
+comment on column public.sync_chains.controlled_by is 'Who gave the last word to control.';
+comment on column public.sync_chains.controlled_at is 'When that was.';
 create index sync_chains_execution_id_idx on public.sync_chains (execution_id);
 create index sync_chains_entity_id_idx on public.sync_chains (entity_id);
 create index sync_chains_due_idx on public.sync_chains (due_at) where state = 'open';
+create index sync_chains_control_idx on public.sync_chains (execution_id) where control is not null;
 
 alter table public.sync_chains enable row level security;
 create policy team_reads on public.sync_chains for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
+create policy operators_control on public.sync_chains for update to authenticated
+  using ((select sync.caller_role()) = 'operator') with check ((select sync.caller_role()) = 'operator');
 revoke all on public.sync_chains from anon, authenticated, service_role;
-grant select on public.sync_chains to authenticated;
+grant select, update (control) on public.sync_chains to authenticated;
 grant select, insert, update on public.sync_chains to isthmus_worker;
 
 create table public.sync_page_log (

@@ -57,14 +57,15 @@ create type public.mapping_sync_status as enum ('active', 'deleted');
 create type public.sync_conflict_state as enum ('waiting', 'open', 'resolved', 'superseded');
 create type public.sync_capture as enum ('full', 'xmin', 'modified', 'selection', 'digest', 'keys', 'joins', 'adopt', 'validate');
 create type public.sync_chain_state as enum ('blocked', 'open', 'done', 'failed', 'cancelled');
+create type public.sync_control as enum ('pause', 'resume', 'cancel', 'retry');
 
 -- PostgreSQL lets everybody make columns and functions of a new type. The worker has such columns in temporary tables, and
 -- the Data API sets the strategy of a conflict.
 revoke all on type public.sync_schedule_type, public.sync_job_status, public.sync_execution_status, public.conflict_type_enum,
   public.conflict_resolution_strategy, public.mapping_sync_status, public.sync_conflict_state, public.sync_capture,
-  public.sync_chain_state from public;
+  public.sync_chain_state, public.sync_control from public;
 grant usage on type public.sync_schedule_type, public.sync_job_status, public.sync_execution_status, public.conflict_type_enum,
   public.conflict_resolution_strategy, public.mapping_sync_status, public.sync_conflict_state, public.sync_capture,
-  public.sync_chain_state to isthmus_worker;
-grant usage on type public.conflict_resolution_strategy to authenticated;
+  public.sync_chain_state, public.sync_control to isthmus_worker;
+grant usage on type public.conflict_resolution_strategy, public.sync_control to authenticated;
 grant usage on schema sync to authenticated;

@@ -69,6 +69,9 @@ create table public.sync_entities (
   removed_at      timestamptz,
   updated_at      timestamptz not null default now(),
   rules           jsonb not null default '[]',
+  control         public.sync_control,
+  controlled_by   text,
+  controlled_at   timestamptz,
   unique (source_id, entity_type)
 );
 comment on table public.sync_entities is
@@ -93,12 +96,18 @@ comment on column public.sync_entities.mask_from is
 comment on column public.sync_entities.removed_at is
   'Since when no entity file of the deployed functions has it; null: one has. A day later what is open of it in the queue is closed.';
 
+comment on column public.sync_entities.control is 'pause: executions leave it out, and no page of it begins. Resume, cancel or retry are carried out, and it is empty again. docs/reference.md says which when.';
+comment on column public.sync_entities.controlled_by is 'Who gave the last word to control.';
+comment on column public.sync_entities.controlled_at is 'When that was.';
+
 alter table public.sync_entities enable row level security;
 create policy team_reads on public.sync_entities for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
+create policy operators_control on public.sync_entities for update to authenticated
+  using ((select sync.caller_role()) = 'operator') with check ((select sync.caller_role()) = 'operator');
 revoke all on public.sync_entities from anon, authenticated, service_role;
 revoke all on sequence public.sync_entities_id_seq from anon, authenticated, service_role;
-grant select on public.sync_entities to authenticated;
+grant select, update (control) on public.sync_entities to authenticated;
 grant select, insert, update on public.sync_entities to isthmus_worker;
 grant select on public.sync_entities to isthmus_decisions;
 comment on column public.sync_entities.rules is 'Its business rules, from the entity file: [{rule, severity, fields, remedy}].';
