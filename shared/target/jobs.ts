@@ -28,7 +28,7 @@ export async function takeDueJobs(target: Queryable, now: Date, holdSeconds: num
     `update public.sync_jobs j
         set next_execution_at = $1::text::timestamptz + make_interval(secs => $2), taken_at = $1::text::timestamptz
        from (select id, next_execution_at, coalesce(taken_at <= $1::text::timestamptz - make_interval(secs => $2), false) as killed from public.sync_jobs
-              where enabled
+              where enabled and control is null
                 and (cron_expression is not null and next_execution_at is null and last_error is null or next_execution_at <= $1::text::timestamptz)
               for update skip locked) due
       where due.id = j.id
