@@ -22,7 +22,7 @@ const SIDES = [
 /** The kinds that some text raises: through sync.raise_alert, as an alert's object, or into the table itself. */
 function raisedIn(text: string): string[] {
   const found = [
-    ...text.matchAll(/raise_alert\(\s*'([a-z_]+)'/g),
+    ...text.matchAll(/(?:raise|put)_alert\(\s*'([a-z_]+)'/g),
     ...text.matchAll(/'kind', '([a-z_]+)', 'severity'/g),
     ...text.matchAll(/insert into public\.sync_alerts[^;]*?\bvalues \('([a-z_]+)'/g),
     ...text.matchAll(/raise_job_alert\('([a-z_]+)'/g),

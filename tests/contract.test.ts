@@ -442,6 +442,8 @@ describe("the check of the catalogs", () => {
       ...parties,
       "source_refused",
       "side_effect",
+      // Of a person's word: tests/control.pg.test.ts.
+      "entity_paused",
       // Only a server tells: below, and tests/money-decimals.pg.test.ts.
       "money_decimals",
       "money_locale_hidden",

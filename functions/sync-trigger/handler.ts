@@ -11,13 +11,10 @@ import { inspectSource } from "../../shared/contract/inspect.ts";
 import { list, plainText } from "../../shared/plan/request-values.ts";
 import { selectiveSync } from "../../shared/plan/selective-sync.ts";
 import { start } from "../../shared/plan/start.ts";
+import { control, pausedThings, WORDS } from "../../shared/plan/control.ts";
 import type { Installation } from "../../shared/entity/installation.ts";
 import { scrape, type Scrape } from "../../shared/metrics/scrape.ts";
 import type { Runtime } from "../../shared/runtime.ts";
-import { overduePages } from "../../shared/target/sending.ts";
-import { sendPages, SWEEP_LIMIT } from "../../shared/queue/send-pages.ts";
-import { beginSource } from "../../shared/target/plan.ts";
-import { control, pausedThings, WORDS, type Controlled } from "../../shared/target/control.ts";
 import { cancelExecutions, type Cancelled } from "../../shared/target/ends.ts";
 import { executionState, latestExecutions } from "../../shared/target/execution-state.ts";
 
@@ -78,8 +75,10 @@ export function createHandler(runtime: Runtime, installation: Installation): (re
           }
           if (asked.has("cancel"))
             return respondJson(200, { cancelled: await cancel(context(), parseBody(cancelRequest, body), caller) });
-          if (asked.has("control"))
-            return respondJson(200, { controlled: await controlled(context(), parseBody(controlRequest, body), caller) });
+          if (asked.has("control")) {
+            const { word, what } = parseBody(controlRequest, body);
+            return respondJson(200, { controlled: await control(context(), { ...what, word, by: callerName(caller) }) });
+          }
           if (asked.has("acknowledge")) {
             const { tables, by } = parseBody(acknowledgeRequest, body);
             const accepted = await acknowledge(context(), tables, [callerName(caller), by].filter(Boolean).join(" "));
@@ -112,21 +111,6 @@ async function cancel({ target, log }: Context, asked: z.output<typeof cancelReq
   return cancelled;
 }
 
-/** Pauses, resumes, cancels or retries, and sends at once what goes on. @throws IsthmusError NOT_FOUND, CONTROL_REFUSED. */
-async function controlled(
-  context: Context,
-  { word, what }: z.output<typeof controlRequest>,
-  caller: Caller,
-): Promise<Controlled & { readonly sent: number }> {
-  const sourceId = await beginSource(context.target, context.config.SOURCE_NAME);
-  const done = await control(context.target, sourceId, { ...what, word, by: callerName(caller) });
-  if (done === null) throw new IsthmusError("NOT_FOUND", `There is no ${what.kind} ${what.name}.`);
-  const goesOn = word === "resume" || done.executions.length > 0;
-  const sent = goesOn ? await sendPages(context, await overduePages(context.target, SWEEP_LIMIT)) : 0;
-  context.log.info("control", { ...done, sent });
-  return { ...done, sent };
-}
-
 function noExecution(id: string): IsthmusError {
   return new IsthmusError("NOT_FOUND", `There is no execution ${id}.`);
 }
@@ -143,7 +127,7 @@ function questionsOf({ method, url }: Request): URLSearchParams {
 
 async function state(context: Context, asked: URLSearchParams): Promise<unknown> {
   if (asked.has("check")) return checkInstallation(context);
-  if (asked.has("paused")) return { paused: await pausedThings(context.target) };
+  if (asked.has("paused")) return { paused: await pausedThings(context) };
   if (asked.has("inspect")) return inspectSource(context);
   const id = asked.get("execution");
   if (id === null) return { executions: await latestExecutions(context.target, 20) };
