@@ -31,13 +31,13 @@ export async function readAlerts(env: Environment): Promise<readonly OpenAlert[]
 }
 
 /** The alerts as a table, and below it what each says and what to do. */
-export function showAlerts(alerts: readonly OpenAlert[]): string {
+export function showAlerts(alerts: readonly OpenAlert[], clock: (iso: string) => string): string {
   if (alerts.length === 0) return "No alert is open.\n";
   const rows = alerts.map((one) => [
     one.severity,
     one.kind,
     one.entity ?? "-",
-    one.since,
+    clock(one.since),
     one.occurrences,
     one.acknowledgedBy ?? "-",
   ]);

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { EXIT_CODES, exitCodeOf } from "./exit-codes.ts";
 import { Problem } from "./problem.ts";
 import { apiKey, functionsUrl, type Environment } from "./settings.ts";
 
@@ -23,6 +24,7 @@ export async function callFunction(env: Environment, path: string, body?: unknow
     });
   } catch (error) {
     throw new Problem("UNREACHABLE", `Nothing answers at ${base}.`, "Check FUNCTIONS_URL or SUPABASE_URL, and the network.", {
+      exitCode: EXIT_CODES.unreachable.code,
       cause: error,
     });
   }
@@ -36,7 +38,7 @@ function refused(status: number, path: string, answer: unknown): Problem {
   const known = ours.safeParse(answer);
   if (known.success) {
     const { code, message, remedy, ...detail } = known.data.error;
-    return new Problem(code, message, remedy, { detail });
+    return new Problem(code, message, remedy, { detail, exitCode: exitCodeOf(status) });
   }
   const platform = platforms.safeParse(answer);
   const said = platform.success ? `: ${platform.data.message}` : "";
@@ -46,11 +48,13 @@ function refused(status: number, path: string, answer: unknown): Problem {
         "NOT_DEPLOYED",
         `There is no function ${name} at this address (404${said}).`,
         "Deploy it: supabase functions deploy --use-api.",
+        { exitCode: EXIT_CODES.unreachable.code },
       )
     : new Problem(
         "PLATFORM_ERROR",
         `The platform answered ${status} for ${name}${said}`,
         "Look at the function's logs on the dashboard, then try again.",
+        { exitCode: exitCodeOf(status) },
       );
 }
 

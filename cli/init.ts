@@ -1,7 +1,6 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import type { Command } from "commander";
-import type { Terminal } from "./output.ts";
 import { Problem } from "./problem.ts";
 import { required, type Environment } from "./settings.ts";
 import { PROJECT_ROOT } from "./setup/project-root.ts";
@@ -9,7 +8,10 @@ import { PROJECT_ROOT } from "./setup/project-root.ts";
 const WHERE = "Any role that may read the catalog does.";
 
 /** Adds init to the program. What writes code needs the compiler and the formatter: a process of its own has them, and the command line starts without. */
-export function addInitCommand(program: Command, { terminal, env }: { terminal: Terminal; env: () => Environment }): void {
+export function addInitCommand(
+  program: Command,
+  { print, env }: { print: (value: unknown, text: string) => void; env: () => Environment },
+): void {
   program
     .command("init")
     .description(
@@ -27,7 +29,7 @@ export function addInitCommand(program: Command, { terminal, env }: { terminal: 
       };
       const args = [folder, ...(tables === undefined ? [] : [tables])];
       const { code, out, err } = await run(args, urls);
-      terminal.out(out);
+      if (out !== "") print({ said: out }, out);
       if (code !== 0) {
         throw new Problem(
           "INIT_FAILED",

@@ -38,13 +38,13 @@ export async function readJobs(env: Environment): Promise<readonly Job[]> {
 }
 
 /** The jobs as a table, and below it what keeps those that failed or are tried again, with what to do. */
-export function showJobs(jobs: readonly Job[]): string {
+export function showJobs(jobs: readonly Job[], clock: (iso: string) => string): string {
   if (jobs.length === 0) return "There are no jobs.\n";
   const rows = jobs.map((one) => [
     one.name,
     one.paused ? "paused" : one.enabled ? one.status : "off",
-    one.lastBegun ?? "-",
-    one.next ?? "-",
+    one.lastBegun === null ? "-" : clock(one.lastBegun),
+    one.next === null ? "-" : clock(one.next),
     one.attempts,
   ]);
   const reasons = jobs.flatMap((one) => one.errors.map((error) => showReason(one, error)));

@@ -1,17 +1,18 @@
-import { describeError, IsthmusError } from "../shared/errors.ts";
+import { describeError, ERRORS, IsthmusError } from "../shared/errors.ts";
+import { exitCodeOf, type ExitCode } from "./exit-codes.ts";
 
-/** Something that ends a command: what happened and what to do next. Exit code 2: the command was not given what it needs. */
+/** Something that ends a command: what happened, what to do next, and the exit code (default: failed). */
 export class Problem extends Error {
   readonly code: string;
   readonly remedy: string;
-  readonly exitCode: 1 | 2;
+  readonly exitCode: ExitCode;
   readonly detail: Readonly<Record<string, unknown>>;
 
   constructor(
     code: string,
     message: string,
     remedy: string,
-    options: { exitCode?: 1 | 2; detail?: Readonly<Record<string, unknown>>; cause?: unknown } = {},
+    options: { exitCode?: ExitCode; detail?: Readonly<Record<string, unknown>>; cause?: unknown } = {},
   ) {
     super(message, { cause: options.cause });
     this.code = code;
@@ -26,7 +27,7 @@ export function toProblem(error: unknown): Problem {
   if (error instanceof Problem) return error;
   if (error instanceof IsthmusError) {
     const { code, message, remedy, ...detail } = describeError(error);
-    return new Problem(code, message, remedy, { detail, cause: error });
+    return new Problem(code, message, remedy, { detail, cause: error, exitCode: exitCodeOf(ERRORS[error.code].status) });
   }
   const message = error instanceof Error ? error.message : String(error);
   return new Problem("FAILED", message, "Run the command again; if it fails alike, report it with this message.", {

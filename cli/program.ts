@@ -20,6 +20,9 @@ import {
 } from "./answers.ts";
 import { callFunction } from "./call-function.ts";
 import { addControlCommands } from "./control.ts";
+import { addCompletionCommand } from "./completion.ts";
+import { addExamples } from "./examples.ts";
+import { EXIT_CODES, type ExitCode } from "./exit-codes.ts";
 import { addInitCommand } from "./init.ts";
 import { anyFailed, readJobs, showJobs } from "./jobs.ts";
 import { onTarget } from "./on-target.ts";
@@ -27,6 +30,7 @@ import { formatTable, type Terminal } from "./output.ts";
 import { Problem, toProblem } from "./problem.ts";
 import { readQueue, replayQueue, type ReplaySelection } from "./queue.ts";
 import { setupSource } from "./setup-source.ts";
+import { similarName } from "./similar.ts";
 import { requestOf, withSelection, type SelectionOptions } from "./selection.ts";
 import { createSchedule, removeSchedule } from "./schedule.ts";
 import { withEnvFile } from "./settings.ts";
@@ -36,9 +40,13 @@ import { showExecution } from "./show-execution.ts";
 import { showPlan } from "./show-plan.ts";
 import { showPreview } from "./show-preview.ts";
 import { showSchedule } from "./show-schedule.ts";
+import { clockOf } from "./times.ts";
 import { watchExecution } from "./watch.ts";
 
-export type ExitCode = 0 | 1 | 2 | 3;
+/** Of what --json prints. A field more is no other version; a field less, or with another meaning, is. */
+export const JSON_VERSION = 1;
+
+const ENTITIES = installation.entities.map(({ name }) => name);
 
 const CONFLICT_TYPES = [
   "concurrent_modification",
@@ -48,7 +56,7 @@ const CONFLICT_TYPES = [
   "uuid_mapping_conflict",
 ] as const;
 
-/** Runs one command. Exit code 1: it failed, or the execution it shows has; 2: the command was not given what it needs; 3: that execution was cancelled. */
+/** Runs one command. @returns its exit code, of EXIT_CODES. */
 export async function runSyncCli(args: readonly string[], terminal: Terminal): Promise<ExitCode> {
   let exitCode: ExitCode = 0;
   const program = syncProgram(terminal, (code) => (exitCode = code));
@@ -59,8 +67,11 @@ export async function runSyncCli(args: readonly string[], terminal: Terminal): P
     // Commander has said what is wrong with the arguments; help and version are no errors.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     const problem = toProblem(error);
-    terminal.err(`${problem.code}: ${problem.message}\n  What to do: ${problem.remedy}\n`);
-    for (const [name, value] of Object.entries(problem.detail)) {
+    const { code, message, remedy, detail } = problem;
+    if (program.opts<{ json?: boolean }>().json === true)
+      terminal.out(`${JSON.stringify({ version: JSON_VERSION, error: { ...detail, code, message, remedy } }, null, 2)}\n`);
+    terminal.err(`${code}: ${message}\n  What to do: ${meant(message)}${remedy}\n`);
+    for (const [name, value] of Object.entries(detail)) {
       const findings = findingsIn(value);
       if (findings) terminal.err(showFindings(findings));
       else terminal.err(`  ${name}: ${typeof value === "string" ? value : JSON.stringify(value)}\n`);
@@ -69,33 +80,48 @@ export async function runSyncCli(args: readonly string[], terminal: Terminal): P
   }
 }
 
-function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Command {
+/** Of a message that tells of an entity or a job that there is not: the name that was meant. */
+function meant(message: string): string {
+  const given = /no entity "([^"]+)"/.exec(message)?.[1];
+  const name = given === undefined ? undefined : similarName(given, ENTITIES);
+  return name === undefined ? "" : `Did you mean ${name}? `;
+}
+
+/** The program with all its commands. docs/cli.md is generated from what this returns. */
+export function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Command {
   const program = new Command("isthmus")
     .description(
-      "Starts and watches the sync of an installation. Exit codes: 0 done, 1 failed, 2 not given what it needs, 3 the execution was cancelled.",
+      "Starts and watches the sync of an installation. Exit codes: 0 done, 1 failed, 2 not given what it needs, 3 the execution was cancelled, 4 done with something left out, 5 refused, 6 unreachable.",
     )
     .option("--env-file <file>", "read variables from this file; exported ones win")
-    .option("--json", "print the answer as JSON");
+    .option("--json", "print the answer as JSON: {version, answer} or {version, error}")
+    .option("--quiet", "print errors and what was left out alone; the exit code tells the rest")
+    .option("--utc", "show times in UTC (default: in the zone of TZ, else of the machine)");
   // Subcommands take these settings over from the program they are added to, so they come first.
   program.exitOverride().configureOutput({ writeOut: terminal.out, writeErr: terminal.err });
-  const options = () => program.opts<{ envFile?: string; json?: boolean }>();
+  const options = () => program.opts<{ envFile?: string; json?: boolean; quiet?: boolean; utc?: boolean }>();
+  const clock = (iso: string) => clockOf(terminal.env, options().utc)(iso);
   const env = () => withEnvFile(terminal.env, options().envFile);
   const print = (value: unknown, text: string) => {
-    terminal.out(options().json === true ? `${JSON.stringify(value, null, 2)}\n` : text);
+    const { json, quiet } = options();
+    if (json === true) terminal.out(`${JSON.stringify({ version: JSON_VERSION, answer: value }, null, 2)}\n`);
+    else if (quiet !== true) terminal.out(text);
   };
+  const shown = () => (options().json === true || options().quiet === true ? withoutOutput(terminal) : terminal);
   const load = async (execution: string) =>
     parseAnswer(executionState, await callFunction(env(), `sync-trigger?execution=${encodeURIComponent(execution)}`));
   const show = (state: ExecutionState) => {
-    print(state, state.dryRun ? showPlan(state) : showExecution(state));
-    if (state.status === "failed" || state.status === "incomplete") exitWith(1);
-    if (state.status === "cancelled") exitWith(3);
+    print(state, state.dryRun ? showPlan(state) : showExecution(state, clock));
+    if (state.status === "failed") exitWith(EXIT_CODES.failed.code);
+    if (state.status === "incomplete") exitWith(EXIT_CODES.leftOut.code);
+    if (state.status === "cancelled") exitWith(EXIT_CODES.cancelled.code);
   };
 
   const tellLeftOut = (paused: LeftOut) => {
     if (paused.length === 0) return;
     const findings = paused.flatMap((one) => one.findings);
     terminal.err(`Left out: ${paused.map(({ entity }) => entity).join(", ")}.\n${showFindings(findings)}`);
-    exitWith(1);
+    exitWith(EXIT_CODES.leftOut.code);
   };
 
   const begin = async (request: object) => {
@@ -109,7 +135,7 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
   const start = async (request: object, watch: boolean | undefined) => {
     const begun = await begin(request);
     if (watch === true) {
-      show(await watchExecution(terminal, () => load(begun.execution)));
+      show(await watchExecution(shown(), () => load(begun.execution)));
       return;
     }
     const work = new Set(begun.chains.map((chain) => chain.entity));
@@ -169,9 +195,9 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
     if (stopping.length > 0) {
       const stopped = [...new Set(stopping.map(({ entity }) => entity ?? "every entity"))];
       terminal.err(`A run would leave out, until this is acknowledged: ${stopped.join(", ")}.\n${showFindings(stopping)}`);
-      exitWith(1);
+      exitWith(EXIT_CODES.leftOut.code);
     }
-    show(await watchExecution(quietWith(terminal, options().json), () => load(begun.execution)));
+    show(await watchExecution(shown(), () => load(begun.execution)));
   });
 
   program
@@ -183,7 +209,7 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
       const execution = given ?? (await listExecutions(env()))[0]?.execution;
       if (execution === undefined)
         throw new Problem("NOT_FOUND", "There has been no execution yet.", "Start one: npm run sync -- start");
-      show(watch === true ? await watchExecution(terminal, () => load(execution)) : await load(execution));
+      show(watch === true ? await watchExecution(shown(), () => load(execution)) : await load(execution));
     });
 
   addControlCommands(program, { env, print });
@@ -197,8 +223,8 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
         x.execution,
         `${x.status}${x.dryRun ? " (plan)" : ""}${x.paused ? " (paused)" : ""}`,
         x.recordsProcessed,
-        x.startedAt,
-        x.completedAt ?? "-",
+        clock(x.startedAt),
+        x.completedAt === null ? "-" : clock(x.completedAt),
         x.triggeredBy,
       ]);
       print(executions, formatTable(["execution", "status", "records", "started", "closed", "triggered by"], rows));
@@ -209,7 +235,7 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
     .description("what runs when, and why a job could not begin or failed (over TARGET_DB_URL); exit code 1 when one has failed")
     .action(async () => {
       const jobs = await readJobs(env());
-      print(jobs, showJobs(jobs));
+      print(jobs, showJobs(jobs, clock));
       if (anyFailed(jobs)) exitWith(1);
     });
 
@@ -218,7 +244,7 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
     .description("what needs a person, with what to do (over TARGET_DB_URL); exit code 1 when something critical is open")
     .action(async () => {
       const open = await readAlerts(env());
-      print(open, showAlerts(open));
+      print(open, showAlerts(open, clock));
       if (open.some(({ severity }) => severity === "critical")) exitWith(1);
     });
   alerts
@@ -245,7 +271,7 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
     .description("what waits or needs a person, by entity, state and rule (over TARGET_DB_URL)")
     .action(async () => {
       const queue = await readQueue(env());
-      const rows = queue.map((q) => [q.entity, q.state, q.rule, q.count, q.oldest, q.remedy]);
+      const rows = queue.map((q) => [q.entity, q.state, q.rule, q.count, clock(q.oldest), q.remedy]);
       print(
         queue,
         rows.length === 0
@@ -293,7 +319,10 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
     .command("setup-source")
     .description("print the SQL that the owner of the source runs: a role that reads exactly what is needed, optional indexes")
     .option("--role <name>", "of the source", "isthmus_reader")
-    .action(async ({ role }: { role: string }) => terminal.out(await setupSource(role, inspect)));
+    .action(async ({ role }: { role: string }) => {
+      const sql = await setupSource(role, inspect);
+      print({ sql }, sql);
+    });
 
   program
     .command("acknowledge")
@@ -314,9 +343,12 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
   program
     .command("grants")
     .description("print the SQL that gives isthmus_worker its rights on the application's tables")
-    .action(() => terminal.out(`${workerGrants(installation.entities)}\n`));
+    .action(() => {
+      const sql = `${workerGrants(installation.entities)}\n`;
+      print({ sql }, sql);
+    });
 
-  addInitCommand(program, { terminal, env });
+  addInitCommand(program, { print, env });
   addSetupCommands(program, { terminal, options, print, exitWith });
 
   program
@@ -335,6 +367,8 @@ function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => void): Co
       const answer = await callFunction(env(), "sync-tick", {});
       print(answer, "sync-tick has taken the call and works on in the background.\n");
     });
+  addCompletionCommand(program, terminal, ENTITIES);
+  addExamples(program);
   return program;
 }
 
@@ -354,8 +388,8 @@ function uuid(text: string): string {
 }
 
 /** What is printed as JSON is printed alone: a machine reads it. */
-function quietWith(terminal: Terminal, json: boolean | undefined): Terminal {
-  return json === true ? { ...terminal, interactive: false, out: () => undefined } : terminal;
+function withoutOutput(terminal: Terminal): Terminal {
+  return { ...terminal, interactive: false, out: () => undefined };
 }
 
 async function listExecutions(env: Parameters<typeof callFunction>[0]) {

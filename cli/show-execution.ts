@@ -4,10 +4,10 @@ import { formatTable } from "./output.ts";
 import { showTroubles } from "./show-troubles.ts";
 
 /** The state of an execution for a person. */
-export function showExecution(state: ExecutionState): string {
+export function showExecution(state: ExecutionState, clock: (iso: string) => string): string {
   const parts = [
     `Execution ${state.execution}: ${state.status}\n`,
-    `started ${state.startedAt} by ${state.triggeredBy}${state.completedAt === null ? "" : `, closed ${state.completedAt}`}\n`,
+    `started ${clock(state.startedAt)} by ${state.triggeredBy}${state.completedAt === null ? "" : `, closed ${clock(state.completedAt)}`}\n`,
     "\n",
     formatTable(
       ["entity", "capture", "chains", ...COUNT_HEADINGS],

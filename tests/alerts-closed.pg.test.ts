@@ -210,7 +210,7 @@ describe("the command line", () => {
   it("lists what is open with what to do, and tells what became of a test message", async () => {
     await using test = await made();
     const env = { TARGET_DB_URL: workerUrl(test.target), TARGET_DB_TLS: "disable" };
-    expect(showAlerts(await readAlerts(env))).toBe("No alert is open.\n");
+    expect(showAlerts(await readAlerts(env), String)).toBe("No alert is open.\n");
     await asWorker(
       test,
       "select sync.raise_alert('surplus', 'warning', source_id, null, id, 'm1', '{}'), sync.raise_alert('job_failed', 'critical', null, null, null, 'm2', '{}') from public.sync_entities",
@@ -220,7 +220,7 @@ describe("the command line", () => {
       { severity: "critical", kind: "job_failed", entity: null, occurrences: 1, acknowledgedBy: null, message: "m2" },
       { severity: "warning", kind: "surplus", entity: ENTITY, message: "m1" },
     ]);
-    expect(showAlerts(open)).toMatch(
+    expect(showAlerts(open, String)).toMatch(
       /\njob_failed: m2\n {2}What to do: Do what last_error says\..*\nsurplus things: m1\n {2}What to do: /s,
     );
 

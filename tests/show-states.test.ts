@@ -15,7 +15,7 @@ const state = (entities: EntityState[]): ExecutionState => ({
 
 describe("the state of an execution", () => {
   it("names the entities of which records were looked for that the source does not have, and how many", () => {
-    const shown = showExecution(state([entity("offices", 0), entity("patients", 3)]));
+    const shown = showExecution(state([entity("offices", 0), entity("patients", 3)]), String);
     expect(shown).toContain("patients: 3 of the records that were looked for have no row in the source.");
     expect(shown).not.toContain("offices: 0");
   });

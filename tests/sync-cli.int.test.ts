@@ -61,6 +61,11 @@ async function sync(args: readonly string[], overrides: Readonly<Record<string, 
   return { code, out, err };
 }
 
+/** What --json has printed: one document, of this version. */
+function answerOf(out: string): unknown {
+  return z.strictObject({ version: z.literal(1), answer: z.unknown() }).parse(JSON.parse(out)).answer;
+}
+
 describe("npm run sync --", () => {
   it("status says that nothing has run yet and how to start", async () => {
     expect(await sync(["status"])).toMatchObject({
@@ -116,7 +121,7 @@ describe("npm run sync --", () => {
     expect((await sync(["executions"])).out).toMatch(/succeeded \(plan\)/);
 
     const everything = await sync(["--json", "plan", "operations", "--full"]);
-    const answer = JSON.parse(everything.out) as { dryRun: boolean; plan: { entities: object[] } };
+    const answer = answerOf(everything.out) as { dryRun: boolean; plan: { entities: object[] } };
     expect(answer.dryRun).toBe(true);
     expect(answer.plan.entities).toMatchObject([
       {
@@ -174,7 +179,7 @@ describe("npm run sync --", () => {
 
   it("start tells the id of what it began; status --watch follows that one to its end", async () => {
     const started = await sync(["--json", "start", "offices"]);
-    const { execution, entities } = begun.parse(JSON.parse(started.out));
+    const { execution, entities } = begun.parse(answerOf(started.out));
     expect(entities).toEqual(["offices"]);
     const watched = await sync(["status", execution, "--watch"]);
     expect(watched.code).toBe(0);
@@ -191,15 +196,40 @@ describe("npm run sync --", () => {
     expect(out.startsWith(`Execution ${latest?.id ?? ""}: succeeded\n`)).toBe(true);
   });
 
+  it("times are shown in the zone of TZ, and in UTC on demand and in JSON", async () => {
+    const [latest] = await target<
+      { at: Date }[]
+    >`select started_at as at from public.sync_executions order by started_at desc limit 1`;
+    const shown = (at: Date) => at.toISOString().slice(0, 19).replace("T", " ");
+    const began = latest?.at ?? new Date(0);
+    const there = { TZ: "Asia/Kolkata" };
+    const local = shown(new Date(began.getTime() + 5.5 * 3_600_000));
+    expect((await sync(["executions"], there)).out.split("\n")[1]).toContain(` ${local} UTC+5:30 `);
+    expect((await sync(["executions", "--utc"], there)).out.split("\n")[1]).toContain(` ${shown(began)} UTC `);
+    const [first] = answerOf((await sync(["executions", "--json"], there)).out) as { startedAt: string }[];
+    expect(new Date(first?.startedAt ?? "").getTime()).toBe(began.getTime());
+  });
+
+  it("--quiet leaves the exit code, and --json tells an error as one document, too", async () => {
+    expect(await sync(["executions", "--quiet"])).toEqual({ code: 0, out: "", err: "" });
+    expect(await sync(["start", "offices", "--watch", "--quiet"])).toEqual({ code: 0, out: "", err: "" });
+    const watched = await sync(["start", "offices", "--watch", "--json"]);
+    expect(answerOf(watched.out)).toMatchObject({ status: "succeeded" });
+    const { code, out, err } = await sync(["start", "ofices", "--json"]);
+    expect(code).toBe(5);
+    expect(JSON.parse(out)).toMatchObject({ version: 1, error: { code: "REQUEST_INVALID", remedy: "Correct the named field." } });
+    expect(err).toContain("  What to do: Did you mean offices? Correct the named field.\n");
+  });
+
   it("jobs tells what runs when, and why a job could not begin or failed, with what to do", async () => {
     expect(await sync(["jobs"])).toMatchObject({ code: 0, out: expect.stringMatching(/^daily +pending +/m) as string });
     await target`
       insert into public.sync_jobs (name, schedule_type, cron_expression, status, attempts, next_execution_at, last_error)
       values ('hourly', 'cron', '0 * * * *', 'failed', 2, '2027-01-05T13:00:00Z', '{"code": "REQUEST_INVALID", "message": "The job''s configuration is not valid.", "remedy": "Correct the named field."}'),
              ('weekly', 'cron', '0 0 * * 0', 'failed', 0, null, '{"execution": "e1", "errors": [{"code": "CONTROL_TOTALS_DIFFER", "entity": "payments"}]}')`;
-    const { code, out } = await sync(["jobs"]);
+    const { code, out } = await sync(["jobs", "--utc"]);
     expect(code).toBe(1);
-    expect(out).toMatch(/^hourly +failed +- +2027-01-05T13:00Z +2$/m);
+    expect(out).toMatch(/^hourly +failed +- +2027-01-05 13:00:00 UTC +2$/m);
     expect(out).toContain(
       "\nhourly: REQUEST_INVALID: The job's configuration is not valid.\n  What to do: Correct the named field.\n",
     );
@@ -211,7 +241,7 @@ describe("npm run sync --", () => {
 
   it("queue counts by entity, state and rule, with what to do", async () => {
     const { out } = await sync(["queue", "--json"]);
-    const lines = queueLines.parse(JSON.parse(out));
+    const lines = queueLines.parse(answerOf(out));
     const counted = await target<{ entity: string; state: string; rule: string; count: number }[]>`
       select entity_type as entity, state::text, rule, count(*)::int as count from public.sync_conflicts group by 1, 2, 3`;
     expect(lines).toEqual(counted.map((row) => ({ ...row, remedy: expect.stringMatching(/\w/) as string })));
@@ -228,7 +258,7 @@ describe("npm run sync --", () => {
     expect((await sync(["replay", "--entity", "patients"])).out).toBe("0 records are read again with the next tick.\n");
     expect((await sync(["replay", "--type", "unheard_of"])).code).toBe(2);
     const replayed = await sync(["replay", "--entity", "operations", "--type", "business_rule_violation", "--json"]);
-    expect(JSON.parse(replayed.out)).toEqual({ records: 2, dryRun: false });
+    expect(answerOf(replayed.out)).toEqual({ records: 2, dryRun: false });
     expect(await pending()).toBe(2);
     await target`delete from public.sync_pending_keys where reason = 'replayed'`;
   });
@@ -303,7 +333,7 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
   it("a running execution refuses a second start and is named; cancel ends it, with an exit code of its own, once", async () => {
     const id = await executionThat("running");
     const { code, err } = await sync(["start", "offices"]);
-    expect(code).toBe(1);
+    expect(code).toBe(5);
     expect(err).toContain("EXECUTION_ACTIVE: ");
     expect(err).toContain(`  execution: ${id}\n`);
 
@@ -316,7 +346,7 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
     expect(cancelled.code).toBe(3);
     expect(cancelled.out).toContain("\nEXECUTION_CANCELLED: Cancelled by http:machine:");
     const again = await sync(["cancel", id]);
-    expect(again).toMatchObject({ code: 1, out: "" });
+    expect(again).toMatchObject({ code: 5, out: "" });
     expect(again.err).toMatch(/^EXECUTION_CLOSED: .* has ended already: it is cancelled\n {2}What to do: /);
     expect(await sync(["cancel", "--all"])).toEqual({ code: 0, out: "Nothing was running.\n", err: "" });
     expect((await sync(["start", "offices", "--watch"])).code).toBe(0);
@@ -464,21 +494,21 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
       title: "a wrong key",
       args: ["start"],
       overrides: { ISTHMUS_API_KEY: "sb_secret_wrong" },
-      code: 1,
+      code: 5,
       says: "UNAUTHENTICATED: ",
     },
     {
       title: "an unknown entity",
       args: ["start", "invoices"],
       overrides: {},
-      code: 1,
+      code: 5,
       says: 'REQUEST_INVALID: entities[0]: there is no entity "invoices"',
     },
     {
       title: "an id that is none",
       args: ["status", "latest"],
       overrides: {},
-      code: 1,
+      code: 5,
       says: "REQUEST_INVALID: execution: must be a UUID.",
     },
     {
@@ -508,7 +538,7 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
       title: "nothing listening",
       args: ["start"],
       overrides: { FUNCTIONS_URL: "http://127.0.0.1:1" },
-      code: 1,
+      code: 6,
       says: "UNREACHABLE: ",
     },
     {
@@ -531,7 +561,7 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
       title: "ids that are none",
       args: ["plan", "--ids", "offices=1,x"],
       overrides: {},
-      code: 1,
+      code: 5,
       says: "legacyIds.offices[1]: ",
     },
     {
@@ -552,7 +582,7 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
       title: "cancel of an execution that there is not",
       args: ["cancel", "00000000-0000-4000-8000-000000000000"],
       overrides: {},
-      code: 1,
+      code: 5,
       says: "NOT_FOUND: There is no execution 00000000-0000-4000-8000-000000000000.",
     },
     {
@@ -586,7 +616,7 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
 
   it("functions that are not deployed", async () => {
     const { code, err } = await sync(["start"], { FUNCTIONS_URL: `${platform.functions.url}/elsewhere` });
-    expect(code).toBe(1);
+    expect(code).toBe(6);
     expect(err).toContain("NOT_DEPLOYED: There is no function sync-trigger at this address");
   });
 });
@@ -598,7 +628,7 @@ describe("a target that was migrated before", () => {
       insert into public.profiles (legacy_user_id, profile_type, username, is_active, archived, suspended, joined_at)
       select nullif(n / 2, 5), 'master', 'user ' || n, true, false, false, now() from generate_series(6, 10) n`);
     const refused = await sync(["start", "profiles"]);
-    expect(refused).toMatchObject({ code: 1, out: "" });
+    expect(refused).toMatchObject({ code: 5, out: "" });
     expect(refused.err).toMatch(/^TARGET_NOT_EMPTY: .*\n {2}What to do: .*npm run sync -- adopt profiles/);
     expect(await sync(["plan", "profiles"])).toEqual(refused);
 
@@ -614,12 +644,12 @@ describe("a target that was migrated before", () => {
     const partly = await sync(["adopt", "profiles", "offices", "--dry-run"]);
     const json = await sync(["--json", "adopt", "profiles", "offices", "--dry-run"]);
     await target.unsafe("alter table public.offices rename column title to name");
-    expect(partly.code).toBe(1);
+    expect(partly.code).toBe(4);
     expect(partly.err).toMatch(/^Left out: offices\.\n[^]*name/);
     expect(partly.out).toMatch(/^profiles /m);
     expect(partly.out).not.toContain("offices");
-    expect(json.code).toBe(1);
-    expect(JSON.parse(json.out)).toMatchObject({
+    expect(json.code).toBe(4);
+    expect(answerOf(json.out)).toMatchObject({
       preview: [{ entity: "profiles" }],
       paused: [{ entity: "offices", findings: [{ code: "target_column_missing" }, { code: "target_column_required" }] }],
     });
@@ -642,7 +672,7 @@ describe("a target that was migrated before", () => {
       uuid: chosen,
     });
     const again = await sync(["adopt-as", conflict?.id ?? "", chosen]);
-    expect(again.code).toBe(1);
+    expect(again.code).toBe(5);
     expect(again.err).toMatch(/^DECISION_REFUSED: /);
     await target.unsafe(`
       truncate public.profiles cascade;
@@ -660,11 +690,16 @@ describe("as a process", () => {
         .join(""),
     );
     const refused = await run(["--env-file", file, "executions"], {});
-    expect(refused).toMatchObject({ code: 1, out: "" });
+    expect(refused).toMatchObject({ code: 5, out: "" });
     expect(refused.err).toContain("UNAUTHENTICATED: ");
+    // A tick may begin another one meanwhile.
+    const begunBefore = await target<
+      { id: string }[]
+    >`select id::text from public.sync_executions order by started_at desc limit 10`;
     const listed = await run(["--env-file", file, "--json", "executions"], { ISTHMUS_API_KEY: platform.secretKey });
     expect(listed.code).toBe(0);
-    expect(JSON.parse(listed.out)).toHaveLength((await target`select from public.sync_executions`).length);
+    const ids = (answerOf(listed.out) as { execution: string }[]).map(({ execution }) => execution);
+    expect(ids).toEqual(expect.arrayContaining(begunBefore.map(({ id }) => id)));
     expect((await run(["tick"], {})).code).toBe(2);
   });
 });
@@ -685,19 +720,19 @@ describe("what does not fit", () => {
     expect(checked.code).toBe(1);
     expect(checked.out).toContain("Findings: 1 fatal, 0 warnings.\n  fatal  operations  target_column_missing\n");
     expect(checked.out).toContain("What to do: Add the column, or remove the field from the entity file.\n");
-    expect(JSON.parse((await sync(["check", "--json"])).out)).toMatchObject({ ok: false, findings: [{ entity: "operations" }] });
+    expect(answerOf((await sync(["check", "--json"])).out)).toMatchObject({ ok: false, findings: [{ entity: "operations" }] });
 
     const started = await sync(["start", "offices", "operations", "--watch"]);
-    expect(started.code).toBe(1);
+    expect(started.code).toBe(4);
     expect(started.err).toContain("Left out: operations.\nFindings: 1 fatal");
     expect(started.out).toMatch(/^Execution [0-9a-f-]{36}: incomplete$/m);
     expect(started.out).not.toMatch(/^operations +full/m);
     const planned = await sync(["plan", "offices", "operations"]);
-    expect({ code: planned.code, err: planned.err }).toEqual({ code: 1, err: started.err });
+    expect({ code: planned.code, err: planned.err }).toEqual({ code: 4, err: started.err });
     expect(planned.out).toMatch(/^Plan [0-9a-f-]{36}: incomplete\. Nothing was written/m);
     expect(planned.out).not.toMatch(/^operations /m);
     const refused = await sync(["start", "operations"]);
-    expect(refused.code).toBe(1);
+    expect(refused.code).toBe(5);
     expect(refused.err).toContain("CONTRACT_BROKEN: operations: public.operations has no column card_last.");
     expect(refused.err).toContain("Findings: 1 fatal, 0 warnings.\n  fatal  operations  target_column_missing\n");
     await target`alter table public.operations rename column card to card_last`;
@@ -708,10 +743,10 @@ describe("what does not fit", () => {
     await target`create trigger shout after insert on public.payments for each row execute function public.touch_updated_at()`;
     await target`create trigger shout after insert on public.orders for each row execute function public.touch_updated_at()`;
     const refused = await sync(["start", "payments"]);
-    expect(refused.code).toBe(1);
+    expect(refused.code).toBe(5);
     expect(refused.err).toContain("SIDE_EFFECTS_UNACKNOWLEDGED: payments: trigger shout on payments: after insert, for each row");
     const planned = await sync(["plan", "payments"]);
-    expect(planned.code).toBe(1);
+    expect(planned.code).toBe(4);
     expect(planned.err).toContain(
       "A run would leave out, until this is acknowledged: payments.\nFindings: 1 fatal, 0 warnings.\n",
     );
