@@ -362,14 +362,14 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
     });
     expect((await sync(["pause"])).out).toMatch(/\n\s*entity\s+offices\s+http:machine:/);
     const left = await sync(["start", "offices", "operations", "--watch"]);
-    expect(left).toMatchObject({ code: 1 });
+    expect(left).toMatchObject({ code: 4 });
     expect(left.err).toMatch(/^Left out: offices\.\n[^]*The entity offices is paused by http:machine:/);
     expect(left.out).toContain("ENTITY_LEFT_OUT");
     expect(await sync(["start", "offices"])).toMatchObject({
-      code: 1,
+      code: 5,
       err: expect.stringContaining("ENTITY_PAUSED: ") as string,
     });
-    const said: unknown = JSON.parse((await sync(["--json", "resume", "entity", "offices"])).out);
+    const said: unknown = answerOf((await sync(["--json", "resume", "entity", "offices"])).out);
     expect(said).toMatchObject({ what: "entity", name: "offices", word: "resume", executions: [], waits: false, pagesAtWork: 0 });
     expect((await sync(["start", "offices", "--watch"])).code).toBe(0);
 
@@ -386,7 +386,7 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
     expect((await sync(["executions"])).out).toMatch(/running \(paused\)/);
     expect((await sync(["status", id])).out).toContain(`npm run sync -- resume execution`);
     const again = await sync(["retry", "execution", id]);
-    expect(again).toMatchObject({ code: 1, out: "" });
+    expect(again).toMatchObject({ code: 5, out: "" });
     expect(again.err).toMatch(/^CONTROL_REFUSED: .* is paused: resume it first\n {2}What to do: /);
     expect(await sync(["cancel", "execution", id])).toMatchObject({
       code: 0,
@@ -603,7 +603,7 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
       title: "resume of a job that there is not",
       args: ["resume", "job", "nightly"],
       overrides: {},
-      code: 1,
+      code: 5,
       says: "NOT_FOUND: There is no job nightly.",
     },
     { title: "an unknown option", args: ["start", "--fast"], overrides: {}, code: 2, says: "unknown option" },
