@@ -34,6 +34,7 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
   sync_entity_shapes: TEAM,
   sync_side_effects: TEAM,
   sync_brakes: TEAM,
+  sync_retention: TEAM,
   sync_identities: TEAM,
   uuid_mappings_enhanced: TEAM,
   sync_conflicts: REVIEWERS,
@@ -50,6 +51,7 @@ const MATRIX: Readonly<Record<string, Readonly<Record<Role, "s" | "-">>>> = {
 /** Columns that somebody may set through the Data API, where the policies let them. */
 const SETTABLE: Readonly<Record<string, readonly string[]>> = {
   sync_brakes: ["confirmed_by"],
+  sync_retention: ["page_log_days", "execution_days", "report_days", "conflict_days", "alert_days", "cron_days"],
   sync_alerts: ["acknowledged_by"],
   sync_identities: ["accepted_by"],
   sync_executions: ["status", "control"],
@@ -113,6 +115,7 @@ const OF_OWNER = [
   ...["call_tick", "grant_released", "has_foreign_trigger", "judge_ticks", "may_hang_triggers", "pg_net_state"],
   ...["read_secret", "read_tick_answers", "refused_tick", "release_entity", "tick_obstacle", "tick_request", "watch_tick"],
   "withdraw_entity",
+  ...["remove_aged", "remove_history"],
   ...[
     "address_of",
     "alert_facts",
@@ -203,6 +206,7 @@ describe("row level security and grants", () => {
     await admin`insert into public.sync_brakes (entity_id, kind, records, landed) select min(id), 'delete', 9, 10 from public.sync_entities`;
     await admin`insert into public.sync_alerts (kind, severity, message) values ('test', 'warning', 'test')`;
     await admin`insert into public.sync_alert_settings default values`;
+    await admin`insert into public.sync_retention default values`;
     await admin`insert into public.sync_alert_notes (alert_id, closes) values (gen_random_uuid(), true)`;
     await admin`select sync.test_alert()`;
     await admin`insert into public.sync_conflict_values select id, '{}' from public.sync_conflicts limit 1`;

@@ -203,6 +203,7 @@ describe("the schedule of sync-tick on a project with pg_cron, pg_net and Vault"
       { jobname: "isthmus-sync-tick", schedule: "* * * * *", active: true, command: "select sync.call_tick()" },
       { jobname: "isthmus-watch-tick", schedule: "* * * * *", active: true, command: "select sync.watch_tick()" },
       { jobname: "isthmus-deliver-alerts", schedule: "* * * * *", active: true, command: "select sync.deliver_alerts()" },
+      { jobname: "isthmus-remove-history", schedule: "* * * * *", active: true, command: "select sync.remove_history()" },
     ]);
     // Whom row level security does not hold would see the commands of all jobs.
     const asWorker = hosted.admin.begin(async (tx) => {

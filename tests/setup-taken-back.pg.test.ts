@@ -33,7 +33,7 @@ const look = (title: string) => step(title).look(setup);
 const act = (title: string) => step(title).act?.(setup);
 
 describe("the schedule", () => {
-  const OURS = ["isthmus-deliver-alerts", "isthmus-prune-cron-history", "isthmus-sync-tick", "isthmus-watch-tick"];
+  const OURS = ["isthmus-deliver-alerts", "isthmus-prune-cron-history", "isthmus-remove-history", "isthmus-sync-tick", "isthmus-watch-tick"];
   /** Of the application, with names that begin like ours. */
   const OTHERS = ["isthmus-report", "isthmus-sync-tick-report"];
   const active = async () => {
@@ -55,10 +55,10 @@ describe("the schedule", () => {
     expect(await active()).toEqual(["isthmus-report"]);
 
     await startTicks(setup);
-    expect(await active()).toEqual([...OURS.slice(0, 2), "isthmus-report", ...OURS.slice(2)]);
+    expect(await active()).toEqual([...OURS.slice(0, 3), "isthmus-report", ...OURS.slice(3)]);
     await remove("isthmus-watch-tick");
     await scheduleTicks.act?.(setup);
-    expect(await active()).toEqual([...OURS.slice(0, 2), "isthmus-report", ...OURS.slice(2)]);
+    expect(await active()).toEqual([...OURS.slice(0, 3), "isthmus-report", ...OURS.slice(3)]);
   });
 
   it("says that everybody may read pg_net's queue, for as long as that is so", async () => {

@@ -80,6 +80,7 @@ const TYPES = [
   "sync_conflict_state",
   "sync_capture",
   "sync_chain_state",
+  "sync_control",
   "sync_rule_severity",
 ];
 /** No column owns it, so no table takes it along. */

@@ -15,7 +15,7 @@ export const DELIVER = "isthmus-deliver-alerts";
 /** What runs every minute. */
 const SCHEDULED = [TICK, WATCH, DELIVER];
 /** All jobs of ours, each by its name: the application may have jobs whose names begin like these. */
-export const JOBS = [...SCHEDULED, "isthmus-prune-cron-history"];
+export const JOBS = [...SCHEDULED, "isthmus-remove-history", "isthmus-prune-cron-history"];
 const SCHEDULE = "supabase/schemas/schedule.sql";
 
 /** What a project can schedule with. */

@@ -96,7 +96,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.alert_kinds()",
-    digest: "251ff234f9",
+    digest: "a32668f786",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/alert-kinds.sql",
   },
@@ -1865,6 +1865,8 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/released-entities.sql",
   },
+  { object: "function sync.remove_aged(integer)", digest: "177f3cc3f0", rights: [], file: "schemas/functions/retention.sql" },
+  { object: "function sync.remove_history()", digest: "7c58b8539e", rights: [], file: "schemas/functions/retention.sql" },
   { object: "function sync.renew_job()", digest: "4f9ea92d24", rights: [], file: "schemas/functions/table-guards.sql" },
   {
     object: "function sync.renew_tries()",
@@ -2615,6 +2617,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/tables/jobs-and-executions.sql",
   },
   {
+    object: "policy operators_set on public.sync_retention",
+    digest: "5877ea3c5f",
+    rights: [],
+    file: "schemas/tables/retention.sql",
+  },
+  {
     object: "policy reviewers_decide on public.sync_conflicts",
     digest: "098ad7d95d",
     rights: [],
@@ -2759,6 +2767,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "2cb50d776f",
     rights: [],
     file: "schemas/tables/alerts-and-reports.sql",
+  },
+  {
+    object: "policy team_reads on public.sync_retention",
+    digest: "98f803b01a",
+    rights: [],
+    file: "schemas/tables/retention.sql",
   },
   {
     object: "policy team_reads on public.sync_rule_overrides",
@@ -2939,6 +2953,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "1fc04da2d9",
     rights: [],
     file: "schemas/tables/alerts-and-reports.sql",
+  },
+  {
+    object: "row level security of public.sync_retention",
+    digest: "1fc04da2d9",
+    rights: [],
+    file: "schemas/tables/retention.sql",
   },
   {
     object: "row level security of public.sync_row_states",
@@ -3334,6 +3354,20 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "4b43b0aee3",
     rights: ["authenticated SELECT", "isthmus_worker INSERT", "isthmus_worker SELECT", "isthmus_worker UPDATE"],
     file: "schemas/tables/alerts-and-reports.sql",
+  },
+  {
+    object: "table public.sync_retention",
+    digest: "4b43b0aee3",
+    rights: [
+      "authenticated SELECT",
+      "authenticated UPDATE (alert_days)",
+      "authenticated UPDATE (conflict_days)",
+      "authenticated UPDATE (cron_days)",
+      "authenticated UPDATE (execution_days)",
+      "authenticated UPDATE (page_log_days)",
+      "authenticated UPDATE (report_days)",
+    ],
+    file: "schemas/tables/retention.sql",
   },
   {
     object: "table public.sync_row_states",

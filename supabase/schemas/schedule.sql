@@ -1,5 +1,5 @@
 -- Purpose: call sync-tick every minute through pg_cron and pg_net, where the project has them, and watch what becomes of the calls; send messages about alerts.
--- Reverse: select cron.unschedule('isthmus-sync-tick'), cron.unschedule('isthmus-watch-tick'), cron.unschedule('isthmus-deliver-alerts'), cron.unschedule('isthmus-prune-cron-history').
+-- Reverse: select cron.unschedule('isthmus-sync-tick'), cron.unschedule('isthmus-watch-tick'), cron.unschedule('isthmus-deliver-alerts'), cron.unschedule('isthmus-remove-history'), cron.unschedule('isthmus-prune-cron-history').
 --
 -- The jobs are visible on the dashboard's Cron page. Address and key come from Vault (docs/deployment.md):
 --   select vault.create_secret('https://<ref>.supabase.co/functions/v1', 'isthmus_functions_url');
@@ -26,10 +26,11 @@ begin
   perform cron.schedule('isthmus-watch-tick', '* * * * *', 'select sync.watch_tick()');
   -- Once more a job of its own: whatever ticks and their watch do, people are told.
   perform cron.schedule('isthmus-deliver-alerts', '* * * * *', 'select sync.deliver_alerts()');
+  perform cron.schedule('isthmus-remove-history', '* * * * *', 'select sync.remove_history()');
   -- pg_cron never prunes its own history. That of the application's jobs is the application's.
   perform cron.schedule('isthmus-prune-cron-history', '17 3 * * *', $job$
-    delete from cron.job_run_details d using cron.job j where j.jobid = d.jobid and d.end_time < now() - interval '7 days'
-       and j.jobname in ('isthmus-sync-tick', 'isthmus-watch-tick', 'isthmus-deliver-alerts', 'isthmus-prune-cron-history')
+    delete from cron.job_run_details d using cron.job j where j.jobid = d.jobid and d.end_time < now() - make_interval(days => coalesce((select cron_days from public.sync_retention), 7))
+       and j.jobname in ('isthmus-sync-tick', 'isthmus-watch-tick', 'isthmus-deliver-alerts', 'isthmus-remove-history', 'isthmus-prune-cron-history')
   $job$);
 end
 $$;
