@@ -195,6 +195,60 @@ export type Trouble = z.output<typeof trouble>;
 export type ExecutionState = z.output<typeof executionState>;
 export type Inspection = z.output<typeof inspection>;
 export type Check = z.output<typeof check>;
+const text = z.string().nullable();
+const ofEntity = z.object({ entity: z.string(), id: z.string() });
+/** The story of one record. */
+export const story = z.object({
+  entity: z.string(),
+  id: z.string(),
+  source: z.object({ table: z.string(), row: z.string() }),
+  target: z.object({ table: z.string(), id: z.string(), row: z.boolean(), asLeft: z.boolean().nullable() }),
+  mapping: z.object({ uuid: z.string(), active: z.boolean(), since: z.string() }).nullable(),
+  state: z.object({ syncedAt: z.string(), goneAt: text, outside: z.boolean(), sourceChanged: z.boolean().nullable() }).nullable(),
+  conflicts: z.array(
+    z.object({
+      id: z.string(),
+      state: z.string(),
+      type: z.string(),
+      rule: z.string(),
+      field: text,
+      remedy: z.string(),
+      firstSeen: z.string(),
+      attempts: z.number(),
+      strategy: text,
+      resolvedBy: text,
+      resolvedAt: text,
+      standing: z.boolean(),
+      parent: ofEntity.nullable(),
+      candidates: z.array(z.string()),
+      execution: text,
+      resolvedIn: text,
+    }),
+  ),
+  executions: z.array(z.object({ id: z.string(), status: z.string(), startedAt: z.string() })),
+  asked: text,
+  warnings: z.array(z.string()),
+  waiters: z.array(ofEntity),
+  moreWaiters: z.boolean(),
+  fields: z.array(
+    z.object({
+      field: z.string(),
+      kind: z.string(),
+      columns: z.array(z.string()),
+      before: z.record(z.string(), text),
+      after: text,
+      target: text,
+      edited: z.boolean(),
+      parent: ofEntity.extend({ landed: z.boolean() }).nullable(),
+      rule: text,
+      remedy: text,
+    }),
+  ),
+  withheld: z.array(z.string()),
+  run: z.object({ verdict: z.string(), why: z.string() }),
+});
+
+export type Story = z.output<typeof story>;
 export type Finding = z.output<typeof finding>;
 export type EntityState = z.output<typeof entityState>;
 export type PlannedEntity = z.output<typeof planned>;

@@ -4,6 +4,7 @@ import type { Command } from "commander";
 export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   start: ["start", "start patients orders --watch", "start --ids patients=4711,4712 --dependants"],
   plan: ["plan", "plan patients --full", "plan patients --conflicts manual_review"],
+  explain: ["explain patients 4711", "explain patients 4711 --json"],
   adopt: ["adopt --dry-run", "adopt patients --watch"],
   "adopt-as": ["adopt-as 7b0c2f6e-0000-4000-8000-000000000001 7b0c2f6e-0000-4000-8000-000000000002"],
   status: ["status", "status --watch", "status 7b0c2f6e-0000-4000-8000-000000000001 --json"],

@@ -15,6 +15,7 @@ import {
   findingsIn,
   inspection,
   parseAnswer,
+  story,
   type ExecutionState,
   type LeftOut,
 } from "./answers.ts";
@@ -40,6 +41,7 @@ import { showExecution } from "./show-execution.ts";
 import { showPlan } from "./show-plan.ts";
 import { showPreview } from "./show-preview.ts";
 import { showSchedule } from "./show-schedule.ts";
+import { showStory } from "./show-story.ts";
 import { clockOf } from "./times.ts";
 import { watchExecution } from "./watch.ts";
 
@@ -210,6 +212,17 @@ export function syncProgram(terminal: Terminal, exitWith: (code: ExitCode) => vo
       if (execution === undefined)
         throw new Problem("NOT_FOUND", "There has been no execution yet.", "Start one: npm run sync -- start");
       show(watch === true ? await watchExecution(shown(), () => load(execution)) : await load(execution));
+    });
+
+  program
+    .command("explain")
+    .description("tell one record's whole story: both sides, each field, the queue, and what a run would do now")
+    .argument("<entity>")
+    .argument("<id>", "its id in the old database")
+    .action(async (entity: string, id: string) => {
+      const asked = new URLSearchParams({ explain: entity, id });
+      const told = parseAnswer(story, await callFunction(env(), `sync-trigger?${asked.toString()}`));
+      print(told, showStory(told));
     });
 
   addControlCommands(program, { env, print });

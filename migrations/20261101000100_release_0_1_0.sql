@@ -2651,7 +2651,7 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
     'sync_adoption_rows', 'sync_alert_deliveries', 'sync_alert_notes', 'sync_alert_settings', 'sync_alerts', 'sync_audit', 'sync_brakes', 'sync_chains', 'sync_changed_causes', 'sync_checkpoints', 'sync_conflict_values',
     'sync_conflicts', 'sync_contract_checks', 'sync_entities', 'sync_entity_shapes', 'sync_executions', 'sync_identities', 'sync_jobs', 'sync_join_rows', 'sync_page_log',
     'sync_pending_keys', 'sync_planned_records', 'sync_queue_counts', 'sync_queue_looks', 'sync_record_slots',
-    'sync_released_entities', 'sync_reports', 'sync_row_states', 'sync_rule_overrides', 'sync_side_effects', 'sync_sources',
+    'sync_released_entities', 'sync_reports', 'sync_retention', 'sync_row_states', 'sync_rule_overrides', 'sync_side_effects', 'sync_sources',
     'sync_ticks', 'sync_totals', 'sync_warnings', 'uuid_mappings_enhanced']
 $$;
 comment on function sync.own_tables() is 'The tables of the sync itself, which no entity fills. An application''s own table may have any other name.';

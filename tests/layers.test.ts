@@ -82,10 +82,10 @@ const LAYERS: readonly Layer[] = [
     rule: "runtime imports what a connection wants, and the base",
   },
   {
-    files: /^shared\/page\/(run|load)-page\.ts$/,
+    files: /^shared\/page\/((run|load)-page|explain)\.ts$/,
     may: [/^shared\/page\/(?!validate\.ts$)/, room("cache", "queue", "source", "target", "sql", "db", "entity"), BASE],
     mayAsTypes: [CONTEXT],
-    rule: "run-page and load-page import the stages, the queue, source and target",
+    rule: "run-page and load-page import the stages, the queue, source and target, and so does explain",
   },
   {
     files: /^shared\/page\/detect\//,

@@ -105,6 +105,23 @@ describe("npm run sync --", () => {
     expect(row?.n).toBe(30);
   });
 
+  it("explain tells the story of a record, and says what is not there", async () => {
+    const { code, out, err } = await sync(["explain", "operations", "4"]);
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    expect(out).toMatch(/^operations 4\na run now:  open\. /);
+    expect(out).toMatch(/^conflict .*: open, /m);
+    expect(JSON.parse((await sync(["--json", "explain", "offices", "1"])).out)).toMatchObject({ run: { verdict: "unchanged" } });
+    expect((await sync(["explain", "offices", "999"])).out).toContain("source:     dispatch_office: not there");
+    expect(await sync(["explain", "office", "1"])).toMatchObject({
+      code: 1,
+      err: expect.stringMatching(/^NOT_FOUND: There is no entity "office"; there are .*offices/) as string,
+    });
+    expect(await sync(["explain", "offices", "one"])).toMatchObject({
+      code: 1,
+      err: expect.stringContaining("REQUEST_INVALID") as string,
+    });
+  });
+
   it("plan tells what a run would do and why, with examples, and is followed by exactly that", async () => {
     const source = postgres(platform.urls.sourceOwner, { max: 1, onnotice: () => undefined });
     await source`update dispatch_office set name = 'Renamed' where id <= 2`;

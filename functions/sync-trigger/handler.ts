@@ -10,6 +10,7 @@ import { acknowledge, checkInstallation } from "../../shared/contract/check.ts";
 import { inspectSource } from "../../shared/contract/inspect.ts";
 import { list, plainText } from "../../shared/plan/request-values.ts";
 import { selectiveSync } from "../../shared/plan/selective-sync.ts";
+import { explain } from "../../shared/page/explain.ts";
 import { start } from "../../shared/plan/start.ts";
 import { control, pausedThings, WORDS } from "../../shared/plan/control.ts";
 import type { Installation } from "../../shared/entity/installation.ts";
@@ -27,7 +28,7 @@ const ADMISSION = {
 
 /** What may stand behind the question mark. Another word is refused: POST ?dryRun would be a run. */
 const QUESTIONS: Readonly<Record<string, readonly string[]>> = {
-  GET: ["execution", "check", "inspect", "paused", "metrics"],
+  GET: ["execution", "check", "inspect", "paused", "metrics", "explain", "id"],
   POST: ["acknowledge", "cancel", "control"],
 };
 
@@ -56,7 +57,8 @@ const cancelRequest = z.union([z.strictObject({ execution: z.uuid() }), z.strict
  * POST starts an execution on demand, cancels one (?cancel), pauses, resumes, cancels or retries a job, an execution, an entity
  * or a chain (?control), or accepts what writes set off (?acknowledge); none is for reviewers. GET tells the state of an execution
  * (?execution=ID) or of the latest ones, or whether everything is in order (?check), or how changes of the source can be found
- * (?inspect), or what people have paused (?paused), or metrics as OpenMetrics text (?metrics).
+ * (?inspect), or what people have paused (?paused), or metrics as OpenMetrics text (?metrics), or the story
+ * of one record (?explain=ENTITY&id=ID).
  */
 export function createHandler(runtime: Runtime, installation: Installation): (request: Request) => Promise<Response> {
   const context = once(() => createContext(runtime, installation));
@@ -92,7 +94,7 @@ export function createHandler(runtime: Runtime, installation: Installation): (re
           return respondJson(202, begun);
         }
         case "GET":
-          return respondJson(200, await state(context(), asked));
+          return respondJson(200, await state(context(), asked, caller));
         default:
           throw new IsthmusError("METHOD_NOT_ALLOWED");
       }
@@ -125,7 +127,15 @@ function questionsOf({ method, url }: Request): URLSearchParams {
   throw new IsthmusError("REQUEST_INVALID", message);
 }
 
-async function state(context: Context, asked: URLSearchParams): Promise<unknown> {
+/** Values of records are for the secret key and for reviewers, as in the queue. */
+function seesValues(caller: Caller): boolean {
+  return caller.kind === "machine" || (caller.kind === "user" && caller.role === "reviewer");
+}
+
+async function state(context: Context, asked: URLSearchParams, caller: Caller): Promise<unknown> {
+  const entity = asked.get("explain");
+  if (entity !== null) return explain(context, entity, asked.get("id") ?? "", { values: seesValues(caller) });
+  if (asked.has("id")) throw new IsthmusError("REQUEST_INVALID", "id: belongs to explain.");
   if (asked.has("check")) return checkInstallation(context);
   if (asked.has("paused")) return { paused: await pausedThings(context) };
   if (asked.has("inspect")) return inspectSource(context);

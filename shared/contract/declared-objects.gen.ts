@@ -1486,7 +1486,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.own_tables()",
-    digest: "d2042a9142",
+    digest: "9762295805",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/released-entities.sql",
   },

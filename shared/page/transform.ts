@@ -169,8 +169,8 @@ function landingTogether(relatives: readonly Relative[], landing: ReadonlySet<st
   return together;
 }
 
-/** A function of an entity file that throws has met this record alone: the record is named, and the page goes on. */
-function decided(entity: string, name: string, field: Field, row: SourceRow, landed: ReadonlySet<string>): Decision {
+/** What one field makes of a row. A function of an entity file that throws has met this record alone: the record is named, and the page goes on. */
+export function decided(entity: string, name: string, field: Field, row: SourceRow, landed: ReadonlySet<string>): Decision {
   try {
     return field.decide(row, landed);
   } catch (error) {
@@ -184,7 +184,8 @@ function decided(entity: string, name: string, field: Field, row: SourceRow, lan
   }
 }
 
-function landedAs(field: Field, key: string, ids: ParentIds): ReadonlySet<string> {
+/** Of the entities that a field asks about, those as which the record of the key has landed. */
+export function landedAs(field: Field, key: string, ids: ParentIds): ReadonlySet<string> {
   return new Set(field.landedAs?.filter((other) => ids.has(parentKey(other, key))));
 }
 
