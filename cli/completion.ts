@@ -26,7 +26,7 @@ function wordsOf(command: Command, program: Command, entities: readonly string[]
 
 function forBash(program: Command, entities: readonly string[], shell: Shell): string {
   const commands = program.commands.map((command) => command.name());
-  const cases = program.commands.map(
+  const branches = program.commands.map(
     (command) => `    ${command.name()}) words="${wordsOf(command, program, entities).join(" ")}" ;;`,
   );
   return [
@@ -34,7 +34,7 @@ function forBash(program: Command, entities: readonly string[], shell: Shell): s
     "_isthmus() {",
     '  local words current="${COMP_WORDS[COMP_CWORD]}"',
     '  case "${COMP_WORDS[1]}" in',
-    ...cases,
+    ...branches,
     "  esac",
     `  if [ "$COMP_CWORD" -eq 1 ]; then words="${[...commands, "help"].join(" ")}"; fi`,
     '  COMPREPLY=($(compgen -W "$words" -- "$current"))',

@@ -110,14 +110,14 @@ describe("npm run sync --", () => {
     expect({ code, err }).toEqual({ code: 0, err: "" });
     expect(out).toMatch(/^operations 4\na run now:  open\. /);
     expect(out).toMatch(/^conflict .*: open, /m);
-    expect(JSON.parse((await sync(["--json", "explain", "offices", "1"])).out)).toMatchObject({ run: { verdict: "unchanged" } });
+    expect(answerOf((await sync(["--json", "explain", "offices", "1"])).out)).toMatchObject({ run: { verdict: "unchanged" } });
     expect((await sync(["explain", "offices", "999"])).out).toContain("source:     dispatch_office: not there");
     expect(await sync(["explain", "office", "1"])).toMatchObject({
-      code: 1,
+      code: 5,
       err: expect.stringMatching(/^NOT_FOUND: There is no entity "office"; there are .*offices/) as string,
     });
     expect(await sync(["explain", "offices", "one"])).toMatchObject({
-      code: 1,
+      code: 5,
       err: expect.stringContaining("REQUEST_INVALID") as string,
     });
   });

@@ -68,7 +68,7 @@ export async function knownRecord(
                       where m.source_id = s.id and m.entity_type = e.entity_type and m.legacy_id = k.id),
          'state', (select jsonb_build_object('syncedAt', r.synced_at, 'digest', r.source_digest::text, 'goneAt', r.gone_at, 'outside', coalesce(r.outside, false))
                      from public.sync_row_states r where r.entity_id = e.id and r.legacy_id = k.id),
-         'conflicts', (select coalesce(jsonb_agg(jsonb_build_object(
+         'conflicts', (select coalesce(pg_catalog.jsonb_agg(jsonb_build_object(
                                 'id', c.id, 'state', c.state, 'type', c.conflict_type, 'rule', c.rule, 'field', c.field, 'remedy', c.remedy,
                                 'firstSeen', c.first_seen_at, 'attempts', c.attempts, 'strategy', c.resolution_strategy,
                                 'resolvedBy', c.resolved_by, 'resolvedAt', c.resolved_at, 'standing', c.standing,
@@ -78,13 +78,13 @@ export async function knownRecord(
                          from (select c.* from public.sync_conflicts c where c.entity_id = e.id and c.source_record_id = k.id
                                 order by c.last_seen_at desc, c.id limit ${MOST_CONFLICTS}) c
                          left join public.sync_entities p on p.id = c.parent_entity_id),
-         'executions', (select coalesce(jsonb_agg(jsonb_build_object('id', x.id, 'status', x.status, 'startedAt', x.started_at) order by x.started_at desc, x.id), '[]')
+         'executions', (select coalesce(pg_catalog.jsonb_agg(jsonb_build_object('id', x.id, 'status', x.status, 'startedAt', x.started_at) order by x.started_at desc, x.id), '[]')
                           from public.sync_executions x
-                         where x.id = any (array(select unnest(array[c.execution_id, c.resolved_in]) from public.sync_conflicts c
+                         where x.id = any (array(select pg_catalog.unnest(array[c.execution_id, c.resolved_in]) from public.sync_conflicts c
                                                   where c.entity_id = e.id and c.source_record_id = k.id))),
          'asked', (select p.reason from public.sync_pending_keys p where p.entity_id = e.id and p.execution_id is null and p.legacy_id = k.id),
-         'warnings', (select coalesce(jsonb_agg(w.rule order by w.rule), '[]') from public.sync_warnings w where w.entity_id = e.id and w.legacy_id = k.id),
-         'waiters', (select coalesce(jsonb_agg(jsonb_build_object('entity', w.entity_type, 'id', w.source_record_id::text) order by w.entity_type, w.source_record_id), '[]')
+         'warnings', (select coalesce(pg_catalog.jsonb_agg(w.rule order by w.rule), '[]') from public.sync_warnings w where w.entity_id = e.id and w.legacy_id = k.id),
+         'waiters', (select coalesce(pg_catalog.jsonb_agg(jsonb_build_object('entity', w.entity_type, 'id', w.source_record_id::text) order by w.entity_type, w.source_record_id), '[]')
                        from (select c.entity_type, c.source_record_id from public.sync_conflicts c
                               where c.parent_entity_id = e.id and c.parent_legacy_id = k.id and c.state = 'waiting' limit ${MOST_WAITERS}) w),
          'moreWaiters', exists (select from public.sync_conflicts c where c.parent_entity_id = e.id and c.parent_legacy_id = k.id
@@ -125,7 +125,7 @@ export async function storyRow(
          'values', (select coalesce(jsonb_object_agg(f.key, f.value), '{}') from jsonb_each_text(o.now) f),
          'asLeft', case when s.entity_id is null then null when s.left_hash is null then s."left" = o.now
                         else s.left_hash = hashtextextended(o.now::text, 0) end,
-         'edited', (select coalesce(jsonb_agg(f.key order by f.key), '[]') from jsonb_each(o.now) f
+         'edited', (select coalesce(pg_catalog.jsonb_agg(f.key order by f.key), '[]') from jsonb_each(o.now) f
                      where s."left" is not null and s."left" -> f.key is distinct from f.value)) as row
        from public.${ident(table)} t
       cross join lateral (select pg_catalog.to_jsonb(isthmus_row.*) as now from (select ${columns}) isthmus_row offset 0) o
